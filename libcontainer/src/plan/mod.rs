@@ -110,3 +110,43 @@ pub(crate) struct Scheduler {
 pub(crate) fn c_string(field: &str, value: impl Into<Vec<u8>>) -> crate::Result<CString> {
     CString::new(value).map_err(|_| crate::Error::invalid(format!("{field}: contains a NUL byte")))
 }
+
+/// A plan in the making: the rooms append to it in execution order.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    pub(crate) child: Vec<Step>,
+    pub(crate) opens: Vec<Open>,
+    pub(crate) next_slot: u16,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Draft {
+    pub(crate) fn new() -> Self {
+        Draft { next_slot: Slot::FIRST_FREE, ..Draft::default() }
+    }
+
+    pub(crate) fn push(&mut self, step: Step) {
+        self.child.push(step);
+    }
+
+    /// A descriptor slot of its own for something the parent opens.
+    pub(crate) fn slot(&mut self) -> Slot {
+        let slot = Slot(self.next_slot);
+        self.next_slot += 1;
+        slot
+    }
+}
+
+/// Which namespaces the container gets (CLONE_NEW* bits): made new, or joined by path. Those in neither are the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct NamespaceFacts {
+    pub(crate) new: u64,
+    pub(crate) joined: u64,
+}
+
+impl NamespaceFacts {
+    /// The namespace is not the caller's.
+    pub(crate) fn own(self, flag: u64) -> bool {
+        (self.new | self.joined) & flag != 0
+    }
+}
