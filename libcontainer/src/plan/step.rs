@@ -298,3 +298,18 @@ impl Step {
 pub(crate) fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
     s.to_string_lossy()
 }
+
+impl Gate {
+    /// The gate as a number for a frame.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Gate::Mapped => 1,
+            Gate::Hooks => 2,
+            Gate::Start => 3,
+        }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Gate> {
+        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+    }
+}

@@ -58,6 +58,16 @@ pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysRe
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
 }
 
+/// For a process that is itself the child of a `clone3`: continues in a sibling with the namespaces of `flags`. The sibling gets
+/// `None`, this process the sibling's pid.
+pub(crate) fn fork_sibling(flags: u64) -> SysResult<Option<i32>> {
+    // SAFETY: the only caller is the child's step list, which is bound by clone3's rule already, and so is its copy.
+    match unsafe { clone3(flags | libc::CLONE_PARENT as u64, None) }? {
+        Cloned::Child => Ok(None),
+        Cloned::Parent { pid, .. } => Ok(Some(pid)),
+    }
+}
+
 /// Leaves the process without running anybody's exit handlers.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: _exit has no precondition.

@@ -213,6 +213,12 @@ pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: RawFd) -> SysResult<OwnedFd> 
     ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into()).map(owned)
 }
 
+/// Descriptors 0, 1 and 2, which every process has here: the standard library opens /dev/null for a missing one at start-up.
+pub(crate) fn streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: nothing in this crate closes 0, 1 or 2.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 pub(crate) fn umask(mask: u32) -> u32 {
     // SAFETY: no pointers, never fails.
     unsafe { libc::umask(mask) }
