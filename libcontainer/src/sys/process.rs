@@ -14,6 +14,13 @@ pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
     ret(unsafe { libc::setns(ns.as_raw_fd(), flags as i32) }.into()).map(drop)
 }
 
+/// The CLONE_NEW* flag of an open namespace file (NS_GET_NSTYPE, kernel 4.11).
+pub(crate) fn namespace_kind(ns: BorrowedFd<'_>) -> SysResult<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    ret(unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|kind| kind as u64)
+}
+
 pub(crate) fn unshare(flags: u64) -> SysResult<()> {
     // SAFETY: no pointers; the callers are single-threaded children.
     ret(unsafe { libc::unshare(flags as i32) }.into()).map(drop)

@@ -84,7 +84,17 @@ pub(crate) fn run(mut child: Child<'_>) -> ! {
     child.report(number, Failed { call: Call::Exec, errno: Errno(libc::EINVAL), arg: 0 })
 }
 
-impl Child<'_> {
+impl<'a> Child<'a> {
+    pub(crate) fn new(
+        steps: &'a [Step],
+        exec: &'a mut Exec,
+        fds: &'a mut FdTable,
+        stdio: &'a [Option<OwnedFd>; 3],
+        fault: Option<Fault>,
+    ) -> Self {
+        Child { steps, exec, fds, stdio, home: home::Home::new(), program: None, host_shared: false, fault }
+    }
+
     /// What every child needs first: default signals, its own streams, and a umask that does not disturb the modes in the plan.
     fn prepare(&mut self) -> Done {
         clone::reset_signals().on(Call::Signals)?;
