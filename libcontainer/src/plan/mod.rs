@@ -3,7 +3,12 @@
 //! `create` and `exec` are pure: they read no file, make no system call and look at no clock. What they need to know of the host
 //! is in `Host`, and what they need of the bundle in `Inputs`.
 
+pub(crate) mod cgroup_mounts;
 pub(crate) mod describe;
+pub(crate) mod devices;
+pub(crate) mod mounts;
+pub(crate) mod options;
+pub(crate) mod paths;
 pub(crate) mod step;
 
 use crate::host::Host;
@@ -55,8 +60,10 @@ pub struct Plan {
 pub(crate) enum Open {
     /// A namespace file; verified to be one of `kind`.
     Namespace { slot: Slot, path: PathBuf, flag: u64 },
-    /// A detached clone of the tree at `path`, id-mapped when `idmap` is set (recursively when `idmap_recursive`).
-    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<IdMaps>, idmap_recursive: bool },
+    /// A detached clone of the tree at `path`, with the id map of the user namespace in `idmap` (recursively when `idmap_recursive`).
+    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<Slot>, idmap_recursive: bool },
+    /// A user namespace with these maps and no process in it, for id-mapped mounts.
+    UserNamespace { slot: Slot, maps: IdMaps },
 }
 
 /// The id maps of a user namespace.
