@@ -25,6 +25,9 @@ pub struct Host {
     pub(crate) last_cap: u8,
     /// The caller's own bounding set, by number.
     pub(crate) bounding: u64,
+    /// There is a /proc/kcore.
+    #[serde(default)]
+    pub(crate) kcore: bool,
 }
 
 /// How the host's cgroups are laid out.

@@ -4,13 +4,19 @@
 //! is in `Host`, and what they need of the bundle in `Inputs`.
 
 pub(crate) mod caps;
+pub(crate) mod cgroup;
+pub(crate) mod cgroup_mounts;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod describe;
+pub(crate) mod devices;
 pub(crate) mod exec;
 pub(crate) mod finish;
 pub(crate) mod ids;
+pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod options;
+pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod step;
 
@@ -86,8 +92,10 @@ pub(crate) enum Open {
     Namespace { slot: Slot, path: PathBuf, flag: u64, foreign: bool },
     /// The root directory of the process behind `Slot::TARGET` (/proc/PID/root), into `Slot::ROOT`.
     TargetRoot,
-    /// A detached clone of the tree at `path`, id-mapped when `idmap` is set (recursively when `idmap_recursive`).
-    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<IdMaps>, idmap_recursive: bool },
+    /// A detached clone of the tree at `path`, with the id map of the user namespace in `idmap` (recursively when `idmap_recursive`).
+    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<Slot>, idmap_recursive: bool },
+    /// A user namespace with these maps and no process in it, for id-mapped mounts.
+    UserNamespace { slot: Slot, maps: IdMaps },
 }
 
 /// The id maps of a user namespace.

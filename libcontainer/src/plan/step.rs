@@ -55,8 +55,14 @@ pub(crate) enum Source {
     Path(CString),
     /// A detached tree that the parent opened (id-mapped mounts; sources that the child may not reach).
     Tree(Slot),
-    /// A path inside the container's root.
+    /// A path inside the container's root, with the mounts made so far.
     Inside(CString),
+    /// The path, as with `Path`, since that keeps the flags locked that the host's mount has; the parent's tree when the new user
+    /// namespace's root may not reach the path (EACCES).
+    PathOrTree { path: CString, tree: Slot },
+    /// A path inside the root whose clone gets the id map of the user namespace in `userns`, for its whole tree when `recursive`. A
+    /// child in a user namespace of its own lacks the privilege (EPERM): the parent has to set it on the child's detached tree.
+    InsideMapped { path: CString, userns: Slot, recursive: bool },
 }
 
 /// What is made at a mount's target when nothing is there.
@@ -67,6 +73,17 @@ pub(crate) enum TargetKind {
     LikeSource,
 }
 
+/// Whether a mount point may lie on a procfs: a fake /proc would catch what is written to labels and sysctls (CVE-2019-16884).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcGuard {
+    /// The target must not lie on a procfs, wherever symbolic links of the root led to.
+    NotOnProcfs,
+    /// The target is /proc itself with a new procfs, or one of the few files in it that may be covered.
+    Allowed,
+    /// A bind on /proc: its source must be a procfs.
+    SourceIsProcfs,
+}
+
 /// A mount point inside the root. `path` begins with `/` and is looked up with RESOLVE_IN_ROOT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -74,6 +91,7 @@ pub(crate) struct Target {
     pub(crate) kind: TargetKind,
     /// procfs and sysfs: each component must be a directory, no symlink (CVE-2019-16884, CVE-2023-27561).
     pub(crate) no_symlinks: bool,
+    pub(crate) proc: ProcGuard,
 }
 
 /// Attributes of a mount, in mount_setattr(2)'s bits, for the mount itself and for the whole tree below it.
@@ -81,10 +99,14 @@ pub(crate) struct Target {
 pub(crate) struct MountAttr {
     pub(crate) set: u64,
     pub(crate) clear: u64,
+    /// The bits of `clear` that were not asked for by name. On EPERM they are locked by another user namespace: try once more
+    /// without them (`clear & !implied`).
+    pub(crate) implied: u64,
+    /// A second change, for the whole tree (AT_RECURSIVE), after the first.
     pub(crate) rec_set: u64,
     pub(crate) rec_clear: u64,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, in order (e.g. slave, then shared); 0 ends the list.
-    pub(crate) propagation: [Propagation; 2],
+    pub(crate) propagation: [Propagation; 3],
 }
 
 /// One change of propagation.
@@ -108,13 +130,21 @@ pub(crate) struct NewFs {
     pub(crate) fstype: CString,
     pub(crate) source: CString,
     pub(crate) options: Vec<FsOption>,
-    /// The same options as one string, for kernels without fsconfig.
+    /// The same options for mount(2), for kernels without fsconfig: one string, and `MS_*` flags of the superblock.
     pub(crate) data: CString,
+    pub(crate) flags: u64,
+    /// Only mount(2) can express the options (`iversion`, `silent`, values of more than 255 bytes).
+    pub(crate) classic: bool,
     pub(crate) attr: MountAttr,
     pub(crate) target: Target,
     /// `tmpcopyup`: begin with a copy of what the target directory holds.
     pub(crate) copy_up: bool,
-    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead (sysfs, cgroup2 without privilege).
+    /// When the target was there, begin with its mode (option `mode=%04o` before all others); a new target has the file system's own.
+    pub(crate) inherit_mode: bool,
+    /// Written to `security.selinux` of the new root (mqueue takes no `context` option).
+    pub(crate) label: Option<CString>,
+    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead, recursively,
+    /// with the attributes on the whole tree (sysfs, cgroup2 without privilege).
     pub(crate) or_bind: Option<CString>,
 }
 
@@ -191,7 +221,9 @@ pub(crate) enum Step {
     /// Change the propagation of the whole host tree in this mount namespace.
     HostPropagation { flags: u64 },
     /// Clone the tree at this path of the host, mount it over itself, and call it the root.
-    Root { path: CString, source: Option<Slot>, propagation: u64 },
+    /// With `isolate` the mount that holds the path is made private first, found by going up (`..`) to the root of a mount: the host's
+    /// tree stayed shared, and the new mount must not appear in the host.
+    Root { path: CString, source: Option<Slot>, propagation: u64, isolate: bool },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
     /// Remember the host's /dev/null for the masks.
@@ -204,10 +236,10 @@ pub(crate) enum Step {
     Remount { target: Target, attr: MountAttr },
     /// Open (and make) the directory that nodes and links go to.
     OpenDir { path: CString },
-    /// A device node in `Slot::DIR`; `mode` has the type bits.
+    /// A device node in `Slot::DIR`; `mode` has the type bits. Kept when it is there; on EPERM the host's `shown` is bound instead.
     Node { name: CString, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, shown: CString },
-    /// A symbolic link in `Slot::DIR`, kept when it is there.
-    Link { name: CString, to: CString, shown: CString },
+    /// A symbolic link in `Slot::DIR`. What is there is kept, or removed first with `replace`.
+    Link { name: CString, to: CString, shown: CString, replace: bool },
     /// Make a directory with its parents.
     Directory { path: CString, mode: u32 },
     /// A terminal from the container's own devpts, its slave bound to /dev/console when `mount`, its master sent to the parent; `size`
@@ -320,4 +352,19 @@ impl Step {
 /// A C string as text for people.
 pub(crate) fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
     s.to_string_lossy()
+}
+
+impl Gate {
+    /// The gate as a number for a frame.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Gate::Mapped => 1,
+            Gate::Hooks => 2,
+            Gate::Start => 3,
+        }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Gate> {
+        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+    }
 }
