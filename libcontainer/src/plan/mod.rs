@@ -3,7 +3,10 @@
 //! `create` and `exec` are pure: they read no file, make no system call and look at no clock. What they need to know of the host
 //! is in `Host`, and what they need of the bundle in `Inputs`.
 
+pub(crate) mod cgroup;
 pub(crate) mod describe;
+pub(crate) mod devfilter;
+pub(crate) mod limits;
 pub(crate) mod step;
 
 use crate::host::Host;
