@@ -42,6 +42,8 @@ pub(crate) enum Gate {
     Mapped,
     /// The root file system is assembled, the old root still reachable; the parent runs the hooks.
     Hooks,
+    /// Only `exec`: the parent sets what a process can not set on itself (`ParentSettings`) and lets it go on at once.
+    Settings,
     /// All is ready but the exec: the container is `created`.
     Start,
 }
@@ -163,6 +165,8 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
     /// `None`: leave the groups as they are (setgroups is denied in this user namespace).
     pub(crate) groups: Option<Vec<u32>>,
+    /// EPERM of setgroups is tolerated: an outer user namespace may have denied it, which nobody inside can change.
+    pub(crate) groups_may_be_denied: bool,
 }
 
 /// A null-terminated array of C strings for execve, with room reserved for `HOME`.
@@ -186,26 +190,32 @@ pub(crate) struct Exec {
 /// One thing that the child does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Write this to /proc/self/oom_score_adj of the host, before anything is joined or hidden; `tolerate`: EACCES and EPERM are no errors.
+    OomScoreAdj { value: CString, tolerate: bool },
     /// Nobody may trace this process or open its files through /proc (CVE-2016-9962).
     Undumpable,
     /// Tell the parent, wait for its word.
     Wait(Gate),
     /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
     BecomeRoot { drop_groups: bool },
-    /// setns(2) to one namespace.
+    /// setns(2) to one namespace; skipped when an earlier `TryJoin` of the same flag worked.
     Join { ns: Slot, flag: u64, name: &'static str },
+    /// setns(2) with the rights that are lost by joining a user namespace; EPERM leaves it to the `Join` after that.
+    TryJoin { ns: Slot, flag: u64, name: &'static str },
     /// setns(2) to several namespaces of the process behind `Slot::TARGET`.
     JoinTarget { flags: u64 },
     /// unshare(2).
     Unshare { flags: u64 },
     /// A new time namespace with these lines for timens_offsets, entered at once.
     TimeNamespace { offsets: CString },
-    /// Continue in a child of this process that has the same parent: needed for a joined pid namespace.
+    /// Continue in a child of this process that has the same parent (clone3 with CLONE_PARENT and these CLONE_NEW* flags): a pid
+    /// namespace that is joined, or made after a join, holds only the children of the process that did so.
     Fork { flags: u64 },
     /// A session and process group of its own.
     NewSession,
-    /// A session keyring of its own; a host without keyrings is tolerated.
-    Keyring { name: CString },
+    /// Join or make the session keyring of this name, and add these bits to its permissions (KEYCTL_SETPERM; 0 leaves them); a
+    /// host without keyrings (ENOSYS) is tolerated.
+    Keyring { name: CString, permit: u32 },
     /// Bring `lo` up.
     LoopbackUp,
     /// Change the propagation of the whole host tree in this mount namespace.
@@ -232,7 +242,8 @@ pub(crate) enum Step {
     Link { name: CString, to: CString, shown: CString, replace: bool },
     /// Make a directory with its parents.
     Directory { path: CString, mode: u32 },
-    /// A terminal from the container's own devpts, its slave bound to /dev/console, its master sent to the parent.
+    /// A terminal from the container's own devpts, its slave bound to /dev/console when `mount`, its master sent to the parent; `size`
+    /// is (rows, columns), `uid` the new owner of the slave.
     Console { mount: bool, size: Option<(u16, u16)>, uid: u32 },
     /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
     Stdio,
@@ -246,6 +257,8 @@ pub(crate) enum Step {
     PivotRoot,
     /// Without pivot_root: move the root over `/` and chroot (`--no-pivot`).
     MoveRoot,
+    /// Open the directory at this path of the host as `Slot::ROOT`, without a mount of its own (no mount namespace).
+    OpenRoot { path: CString },
     /// chroot(2) to the root (no mount namespace).
     Chroot,
     /// The propagation of the finished `/`.
@@ -254,8 +267,16 @@ pub(crate) enum Step {
     RootReadOnly,
     Hostname(CString),
     Domainname(CString),
-    /// Write a security label that takes effect at the exec, through the private procfs; the files are tried in order.
+    /// Write a security label that takes effect at the exec, through the private procfs; the files, relative to its root, are tried
+    /// in order as long as they are missing.
     Label { what: &'static str, files: Vec<CString>, value: CString },
+    /// Run on these CPUs (a bit each, sched_setaffinity(2)), as far as the cgroup allows. When not `required`, no error counts.
+    Affinity { mask: Vec<u64>, required: bool },
+    /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
+    MemoryPolicy { mode: u32, nodes: Vec<u64> },
+    /// Descriptors 0 to 2 get this owner, the group stays: the process must be able to reopen them through /proc/self/fd. Skipped
+    /// for /dev/null and where the owner is right; EINVAL, EPERM and EROFS are tolerated.
+    OwnStdio { uid: u32 },
     /// The personality(2) of the process.
     Personality { domain: u64 },
     NoNewPrivileges,
@@ -267,7 +288,9 @@ pub(crate) enum Step {
     /// Capabilities after the change of user.
     Capabilities(CapSets),
     Umask(u32),
-    /// Change to the working directory and verify that it is inside the root (CVE-2024-21626).
+    /// As `Cwd`, before the change of user: EACCES leaves it to the `Cwd` after.
+    TryCwd(CString),
+    /// Change to the working directory and verify that it is inside the root (CVE-2024-21626); skipped when `TryCwd` did both.
     Cwd(CString),
     /// Find the program among the candidates and check that it may be executed.
     FindProgram,

@@ -1,0 +1,144 @@
+//! The last steps of every process, of `create` and `exec` alike: from the labels to the exec, in the one order that loses no right
+//! before it is used up and runs nothing under the filter that could run before it.
+
+use super::process::{self, Setgroups};
+use super::step::{CapSets, Exec, Gate, Ids, Step};
+use super::{Draft, IdMaps, ParentSettings, c_string, caps, check};
+use crate::error::Result;
+use crate::host::Host;
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, LinuxPersonalityDomain, Process};
+use std::ffi::CString;
+
+/// A process that is about to run, checked and in the kernel's terms.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) exec: Exec,
+    pub(crate) settings: ParentSettings,
+    labels: Vec<Step>,
+    /// `None`: the process keeps the capabilities of the caller, as with runc.
+    caps: Option<CapSets>,
+    ids: Ids,
+    umask: u32,
+    cwd: CString,
+    no_new_privileges: bool,
+    personality: Option<u64>,
+    memory_policy: Option<Step>,
+    affinity: Step,
+    terminal: bool,
+}
+
+/// What surrounds the process.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) host: &'a Host,
+    /// The process runs in a user namespace that is not the caller's.
+    pub(crate) own_user: bool,
+    /// Its maps, when they are known.
+    pub(crate) maps: Option<&'a IdMaps>,
+    pub(crate) personality: Option<&'a LinuxPersonality>,
+    pub(crate) memory_policy: Option<&'a LinuxMemoryPolicy>,
+    pub(crate) affinity: Step,
+}
+
+impl Finish {
+    pub(crate) fn new(process: &Process, around: Surroundings, warnings: &mut Vec<String>) -> Result<Finish> {
+        check::process(process)?;
+        check::apparmor(around.host, process)?;
+        let known = u64::MAX >> (63 - u32::from(around.host.last_cap.min(63)));
+        let available = if around.own_user { known } else { known & around.host.bounding };
+        let caps = process.capabilities().as_ref();
+        Ok(Finish {
+            exec: process::exec(process)?,
+            settings: process::settings(process)?,
+            labels: labels(process, around.host)?,
+            caps: caps.map(|sets| caps::sets(sets, available, warnings)).transpose()?,
+            ids: process::user(process, around.maps, setgroups(&around), warnings)?,
+            umask: process::umask(process)?,
+            cwd: process::cwd(process)?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            personality: around.personality.map(personality),
+            memory_policy: around.memory_policy.map(process::memory_policy).transpose()?,
+            affinity: around.affinity,
+            terminal: process.terminal().unwrap_or(false),
+        })
+    }
+
+    pub(crate) fn cwd(&self) -> &CString {
+        &self.cwd
+    }
+
+    pub(crate) fn has_labels(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// Appends the steps. `gate` is where the process waits when all but the exec is done.
+    pub(crate) fn append(self, seccomp: Option<Step>, gate: Option<Gate>, preserve_fds: u32, draft: &mut Draft) -> (Exec, ParentSettings) {
+        draft.child.extend([self.affinity]);
+        draft.child.extend(self.memory_policy);
+        draft.child.extend(self.personality.map(|domain| Step::Personality { domain }));
+        draft.child.extend(self.labels);
+        // All descriptors of the launch are open by now; the process may not use one, not even as a path (CVE-2024-21626).
+        draft.push(Step::CloseFrom(3 + preserve_fds));
+        if let Some(caps) = &self.caps {
+            draft.push(Step::DropBounding { keep: caps.bounding });
+        }
+        if !self.terminal {
+            draft.push(Step::OwnStdio { uid: self.ids.uid });
+        }
+        draft.push(Step::Umask(self.umask));
+        // A directory that only root may enter is entered as root; one that only the user may enter, as the user.
+        let root = self.ids.uid == 0;
+        draft.push(if root { Step::Cwd(self.cwd.clone()) } else { Step::TryCwd(self.cwd.clone()) });
+        if self.no_new_privileges {
+            draft.push(Step::NoNewPrivileges);
+        }
+        // seccomp(2) wants CAP_SYS_ADMIN unless no_new_privs is set: then it has to be while the process still has it.
+        let (early, late) = if self.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
+        draft.child.extend(early);
+        draft.push(Step::Ids(self.ids));
+        draft.child.extend(self.caps.map(Step::Capabilities));
+        if !root {
+            draft.push(Step::Cwd(self.cwd));
+        }
+        draft.push(Step::FindProgram);
+        // The agent that gets a listener is there while the container is created, not when it is started.
+        let listens = matches!(late, Some(Step::Seccomp { listener: true, .. }));
+        let (before, after) = if listens { (late, None) } else { (None, late) };
+        draft.child.extend(before);
+        draft.child.extend(gate.map(Step::Wait));
+        draft.child.extend(after);
+        draft.push(Step::Exec);
+        (self.exec, self.settings)
+    }
+}
+
+fn setgroups(around: &Surroundings) -> Setgroups {
+    match around.maps {
+        Some(maps) if maps.deny_setgroups => Setgroups::Denied,
+        _ if around.host.in_user_namespace => Setgroups::Unknown,
+        None if around.own_user => Setgroups::Unknown,
+        _ => Setgroups::Allowed,
+    }
+}
+
+/// linux/personality.h
+fn personality(spec: &LinuxPersonality) -> u64 {
+    match spec.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }
+}
+
+/// Security labels for the exec. AppArmor has a directory of its own since Linux 5.8, for stacked modules.
+fn labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    let files = |names: &[&str]| names.iter().map(|n| c_string("label", *n)).collect::<Result<Vec<_>>>();
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(|p| !p.is_empty() && host.apparmor) {
+        let value = c_string("process.apparmorProfile", format!("exec {profile}"))?;
+        steps.push(Step::Label { what: "AppArmor profile", files: files(&["self/attr/apparmor/exec", "self/attr/exec"])?, value });
+    }
+    if let Some(label) = process.selinux_label().as_ref().filter(|l| !l.is_empty()) {
+        let value = c_string("process.selinuxLabel", label.as_str())?;
+        steps.push(Step::Label { what: "SELinux label", files: files(&["self/attr/exec"])?, value });
+    }
+    Ok(steps)
+}
