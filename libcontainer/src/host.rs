@@ -71,6 +71,7 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             last_cap,
             bounding,
+            kcore: Path::new("/proc/kcore").exists(),
         })
     }
 

@@ -20,10 +20,12 @@ macro_rules! calls {
 
 calls! {
     Accept => "accept4",
+    Affinity => "sched_setaffinity",
     Ambient => "prctl(PR_CAP_AMBIENT)",
     Bounding => "prctl(PR_CAPBSET_DROP)",
     Capset => "capset",
     Chdir => "chdir",
+    Chown => "fchownat",
     Chroot => "chroot",
     Clone => "clone3",
     CloseRange => "close_range",
@@ -56,6 +58,7 @@ calls! {
     Prlimit => "prlimit",
     Read => "read",
     Seccomp => "seccomp",
+    Setxattr => "setxattr",
     Send => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
@@ -67,6 +70,7 @@ calls! {
     Signals => "sigaction",
     Slot => "descriptor table",
     Symlink => "symlinkat",
+    Statfs => "fstatfs",
     Terminal => "ioctl(terminal)",
     Umount => "umount2",
     Unshare => "unshare",

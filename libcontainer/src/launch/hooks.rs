@@ -2,7 +2,7 @@
 //! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin and has a time limit if it asks for one.
 
 use super::{Job, Watch, launch};
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{self, c_string};
 use crate::process::{ExitStatus, Stdio};
@@ -84,7 +84,7 @@ fn in_container(hook: &Hook, state: &str, process: BorrowedFd<'_>, namespaces: u
         plan: plan::hook(path, argv, envp, namespaces),
         stdio,
         cgroup,
-        sub_cgroups: &[],
+        sub_cgroups: &SubPaths::default(),
         start: None,
         target: Some(process),
     };

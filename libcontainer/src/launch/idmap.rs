@@ -5,7 +5,7 @@ use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{clone, fs, pidfd};
 use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
@@ -55,14 +55,13 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
     Err(Error::new(ErrorKind::Permission, format!("{program}: {why}")).hint("see /etc/subuid and /etc/subgid"))
 }
 
-/// A detached clone of the tree at `path`, with its ids mapped when `maps` says so (kernel 5.12).
-pub(super) fn open_tree(path: &Path, recursive: bool, maps: Option<&IdMaps>, map_recursive: bool) -> Result<OwnedFd> {
+/// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12).
+pub(super) fn open_tree(path: &Path, recursive: bool, map: Option<BorrowedFd<'_>>, map_recursive: bool) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::invalid(format!("mount source {path:?} contains a NUL byte")))?;
     let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
     let tree = mount::open_tree(fs::CWD, &name, flags).with_context(|| format!("open mount source {path:?}: open_tree"))?;
-    if let Some(maps) = maps {
-        let namespace = user_namespace(maps)?;
+    if let Some(namespace) = map {
         let attr = SetAttr {
             set: mount::MOUNT_ATTR_IDMAP,
             userns_fd: u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX),
@@ -79,7 +78,7 @@ pub(super) fn open_tree(path: &Path, recursive: bool, maps: Option<&IdMaps>, map
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
-fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
     let (pid, process) = clone::spawn(libc::CLONE_NEWUSER as u64, None, clone::pause).context("clone3 for an id-mapped mount")?;
     drop(blocked);

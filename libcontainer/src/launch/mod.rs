@@ -11,7 +11,7 @@ pub(crate) mod hooks;
 mod idmap;
 mod settings;
 
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::step::{Gate, Slot, Step};
 use crate::plan::{Open, Plan};
@@ -27,7 +27,7 @@ pub(crate) struct Job<'a> {
     pub(crate) stdio: Stdio,
     pub(crate) cgroup: &'a Cgroup,
     /// Sub-cgroups to join instead of the cgroup itself (exec).
-    pub(crate) sub_cgroups: &'a [String],
+    pub(crate) sub_cgroups: &'a SubPaths,
     /// The socket that `start` will connect to.
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
@@ -57,7 +57,7 @@ pub(crate) trait Watch {
 pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     let mut plan = job.plan;
     let mut fds = FdTable::new(plan.slots);
-    prepare(&plan, &mut fds)?;
+    prepare(&plan, job.target, &mut fds)?;
     let (parent_end, child_end) = sock::pair().context("socketpair")?;
     let mut place = |slot, fd| fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)");
     place(Slot::SYNC, child_end)?;
@@ -69,28 +69,37 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let stdio = streams(job.stdio)?;
     let sub = !job.sub_cgroups.is_empty();
-    let into = if sub { None } else { job.cgroup.clone_fd() };
+    let into = match (plan.clone_into_cgroup, sub) {
+        (false, _) => None,
+        (true, true) => job.cgroup.clone_fd_sub(job.sub_cgroups)?,
+        (true, false) => job.cgroup.clone_fd()?,
+    };
     let (pid, process) = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()))?;
     drop((fds, stdio));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
     let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None, started: false };
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
-        (None, false) => job.cgroup.attach(pid),
-        (None, true) => job.cgroup.attach_sub(pid, job.sub_cgroups),
+        (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
     };
     child.lead(forks, &attach, watch)?;
     Ok(child)
 }
 
 /// Opens what the plan wants opened.
-fn prepare(plan: &Plan, fds: &mut FdTable) -> Result<()> {
+fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
     for open in &plan.opens {
         let (slot, fd) = match open {
-            Open::Namespace { slot, path, flag } => (*slot, settings::open_namespace(path, *flag)?),
-            Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
-                (*slot, idmap::open_tree(path, *recursive, idmap.as_ref(), *idmap_recursive)?)
+            Open::Namespace { slot, path, flag, foreign } => (*slot, settings::open_namespace(path, *flag, *foreign)?),
+            Open::TargetRoot => {
+                let target = target.ok_or_else(|| Error::new(ErrorKind::Os, "no process to take the root of"))?;
+                (Slot::ROOT, settings::open_root_of(target)?)
             }
+            Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
+                let map = idmap.and_then(|slot| fds.get(slot));
+                (*slot, idmap::open_tree(path, *recursive, map, *idmap_recursive)?)
+            }
+            Open::UserNamespace { slot, maps } => (*slot, idmap::user_namespace(maps)?),
         };
         fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)")?;
     }
@@ -167,14 +176,6 @@ impl Launched {
         let mut waiting = None;
         loop {
             match self.next()? {
-                Event::Gate(Gate::Mapped) => {
-                    attach(self.pid)?;
-                    if let Some(maps) = &self.plan.maps {
-                        idmap::write(self.pid, maps)?;
-                    }
-                    settings::before_join(&self.plan.parent, self.pid)?;
-                    self.go_on()?;
-                }
                 Event::Gate(gate) => waiting = Some(gate),
                 Event::Pid(pid) => {
                     self.adopt(pid)?;
@@ -188,12 +189,26 @@ impl Launched {
             }
             // A gate of the forked child may be heard before its pid.
             match waiting.filter(|_| forked) {
+                Some(Gate::Mapped) => {
+                    waiting = None;
+                    settings::before_join(&self.plan.parent, self.pid)?;
+                    attach(self.pid)?;
+                    if let Some(maps) = &self.plan.maps {
+                        idmap::write(self.pid, maps)?;
+                    }
+                    self.go_on()?;
+                }
+                Some(Gate::Settings) => {
+                    waiting = None;
+                    settings::apply(&self.plan.parent, self.pid)?;
+                    self.go_on()?;
+                }
                 Some(Gate::Hooks) => {
                     waiting = None;
                     watch.hooks(self.pid, self.process()?)?;
                     self.go_on()?;
                 }
-                Some(_) => return settings::apply(&self.plan.parent, self.pid),
+                Some(Gate::Start) => return settings::apply(&self.plan.parent, self.pid),
                 None => {}
             }
         }

@@ -2,8 +2,10 @@
 
 use crate::error::{Context, Error, Result};
 use crate::plan::ParentSettings;
-use crate::sys::{Errno, fs, process};
-use std::os::fd::{AsFd, OwnedFd};
+use crate::sys::{fs, process};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Before the child joins its cgroups.
@@ -16,9 +18,6 @@ pub(super) fn before_join(settings: &ParentSettings, pid: i32) -> Result<()> {
 
 /// At the last gate.
 pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
-    if let Some(adj) = settings.oom_score_adj {
-        set_oom_score_adj(pid, adj)?;
-    }
     if let Some(s) = &settings.scheduler {
         let attr = process::SchedAttr {
             size: 48,
@@ -35,25 +34,12 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
     if let Some(value) = settings.io_priority {
         process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;
     }
-    let cpus = if settings.affinity_final.is_empty() { &[(0, 8191)] } else { settings.affinity_final.as_slice() };
-    match process::set_affinity(pid, &mask(cpus)) {
-        // Only a wish unless CPUs are named: the caller's affinity must not be inherited.
-        Err(_) if settings.affinity_final.is_empty() => {}
-        other => other.context("sched_setaffinity: process.execCPUAffinity.final")?,
-    }
     for (resource, soft, hard) in &settings.rlimits {
         process::prlimit(pid, *resource, *soft, *hard)
             .with_context(|| format!("prlimit: process.rlimits: {}", crate::plan::process::rlimit_name(*resource)))
             .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
     }
     Ok(())
-}
-
-fn set_oom_score_adj(pid: i32, adj: i32) -> Result<()> {
-    let path = format!("/proc/{pid}/oom_score_adj");
-    std::fs::write(&path, adj.to_string())
-        .with_context(|| format!("write {adj} to {path:?}"))
-        .map_err(|e| e.hint("lowering oom_score_adj needs CAP_SYS_RESOURCE"))
 }
 
 /// Ranges of CPUs as sched_setaffinity's bits.
@@ -68,8 +54,8 @@ fn mask(cpus: &[(u32, u32)]) -> Vec<u64> {
     words
 }
 
-/// A namespace to join; the file must be one, and of the right kind (NS_GET_NSTYPE is checked by setns(2) itself).
-pub(super) fn open_namespace(path: &Path, flag: u64) -> Result<OwnedFd> {
+/// A namespace to join: a namespace file, and of the kind that was asked for. `foreign`: not the caller's own either.
+pub(super) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<OwnedFd> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::invalid(format!("linux.namespaces: {path:?} contains a NUL byte")))?;
@@ -80,11 +66,37 @@ pub(super) fn open_namespace(path: &Path, flag: u64) -> Result<OwnedFd> {
     if magic != NSFS_MAGIC {
         return Err(Error::invalid(format!("linux.namespaces: {path:?} is not a namespace file")));
     }
-    let kind = crate::sys::process::namespace_kind(fd.as_fd()).unwrap_or(flag);
-    if kind != flag {
-        return Err(Error::os(format!("linux.namespaces: {path:?} is a namespace of another kind"), Errno(libc::EINVAL).into()));
+    if process::namespace_kind(fd.as_fd()).with_context(|| format!("ioctl(NS_GET_NSTYPE) of {path:?}"))? != flag {
+        return Err(Error::invalid(format!("linux.namespaces: {path:?} is a namespace of another kind")));
+    }
+    if foreign && is_own(&fd, flag)? {
+        return Err(Error::invalid(format!("linux.sysctl: {path:?} is the host's own namespace, whose sysctls must not change")));
     }
     Ok(fd)
+}
+
+/// Is it the namespace that the caller is in?
+fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
+    let name = match flag as i32 {
+        libc::CLONE_NEWNET => "net",
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWUSER => "user",
+        _ => return Ok(false),
+    };
+    let own = std::fs::metadata(format!("/proc/self/ns/{name}")).with_context(|| format!("stat /proc/self/ns/{name}"))?;
+    let stat = fs::fstat(ns.as_fd()).context("fstat of a namespace")?;
+    Ok((own.dev(), own.ino()) == (stat.st_dev, stat.st_ino))
+}
+
+/// The root directory of a process, as seen from its own mount namespace.
+pub(super) fn open_root_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let pid = crate::sys::pidfd::pid_of(process)?;
+    let path = format!("/proc/{pid}/root");
+    let root = File::open(&path).with_context(|| format!("open {path:?}"))?;
+    // The pid is still the process's if that has not ended meanwhile.
+    crate::sys::pidfd::send_signal(process, 0).context("pidfd_send_signal: the container's process")?;
+    Ok(root.into())
 }
 
 #[cfg(test)]

@@ -229,3 +229,9 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     // SAFETY: no pointers.
     ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into()).map(drop)
 }
+
+/// fsetxattr(2) by path: a descriptor opened with O_PATH takes no attributes.
+pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8]) -> SysResult<()> {
+    // SAFETY: both strings are NUL-terminated, `value` is valid for its length.
+    ret(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into()).map(drop)
+}

@@ -49,3 +49,12 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
         }
     }
 }
+
+/// The pid behind a pidfd, from its fdinfo.
+pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
+    use crate::error::{Context, Error, ErrorKind};
+    let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
+}

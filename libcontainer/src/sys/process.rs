@@ -267,3 +267,11 @@ pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
     // SAFETY: no pointers. 1 is IOPRIO_WHO_PROCESS.
     ret(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, pid, value) }).map(drop)
 }
+
+/// set_mempolicy(2); `nodes` has a bit for each NUMA node.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
+    // The kernel reads one bit less than it is told.
+    let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
+    // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+}

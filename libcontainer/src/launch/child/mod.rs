@@ -29,6 +29,10 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
+    /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
+    pub(crate) joined: u64,
+    /// `TryCwd` has changed to the working directory.
+    pub(crate) in_cwd: bool,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
 }
@@ -92,7 +96,7 @@ impl<'a> Child<'a> {
         stdio: &'a [Option<OwnedFd>; 3],
         fault: Option<Fault>,
     ) -> Self {
-        Child { steps, exec, fds, stdio, home: home::Home::new(), program: None, host_shared: false, fault }
+        Child { steps, exec, fds, stdio, home: home::Home::new(), program: None, host_shared: false, joined: 0, in_cwd: false, fault }
     }
 
     /// What every child needs first: default signals, its own streams, and a umask that does not disturb the modes in the plan.
@@ -132,25 +136,31 @@ impl<'a> Child<'a> {
         match step {
             Step::Undumpable => process::set_dumpable(false).on(Call::Dumpable),
             Step::Wait(gate) => self.wait(*gate),
+            Step::OomScoreAdj { value, tolerate } => identity::oom_score_adj(value, *tolerate),
             Step::BecomeRoot { drop_groups } => identity::become_root(*drop_groups),
+            Step::TryJoin { ns, flag, .. } => self.try_join(*ns, *flag),
+            Step::Join { flag, .. } if self.joined & *flag != 0 => Ok(()),
             Step::Join { ns, flag, .. } => process::setns(self.fd(*ns)?, *flag).on(Call::Setns),
-            Step::JoinTarget { flags } => self.join_target(*flags),
+            Step::JoinTarget { flags } => process::setns(self.fd(Slot::TARGET)?, *flags).on(Call::Setns),
             Step::Unshare { flags } => process::unshare(*flags).on(Call::Unshare),
             Step::TimeNamespace { offsets } => self.time_namespace(offsets),
             Step::Fork { flags } => self.fork(*flags),
             Step::NewSession => process::setsid().on(Call::Setsid),
-            Step::Keyring { name } => identity::keyring(name),
+            Step::Keyring { name, permit } => identity::keyring(name, *permit),
             Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
             Step::HostPropagation { flags } => self.host_propagation(*flags),
-            Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
+            Step::Root { path, source, propagation, isolate } => self.root(path, *source, *propagation, *isolate),
+            Step::OpenRoot { path } => self.open_root(path),
             Step::PrivateProc => self.private_proc(),
             Step::OpenNull => self.open_null(),
             Step::Bind { source, recursive, attr, target } => self.bind(source, *recursive, attr, target),
             Step::Mount(new) => self.mount(new),
             Step::Remount { target, attr } => self.remount(target, attr),
             Step::OpenDir { path } => self.open_dir(path),
-            Step::Node { name, mode, major, minor, uid, gid, .. } => self.node(name, *mode, (*major, *minor), (*uid, *gid)),
-            Step::Link { name, to, .. } => self.link(name, to),
+            Step::Node { name, mode, major, minor, uid, gid, shown } => {
+                self.node(name, *mode, (*major, *minor), (*uid, *gid), shown)
+            }
+            Step::Link { name, to, replace, .. } => self.link(name, to, *replace),
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
             Step::Stdio => self.stdio_from_terminal(),
@@ -165,6 +175,11 @@ impl<'a> Child<'a> {
             Step::Hostname(name) => process::sethostname(name).on(Call::Sethostname),
             Step::Domainname(name) => process::setdomainname(name).on(Call::Setdomainname),
             Step::Label { files, value, .. } => self.label(files, value),
+            Step::Affinity { mask, required } => match process::set_affinity(0, mask) {
+                Err(_) if !*required => Ok(()),
+                other => other.on(Call::Affinity),
+            },
+            Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes).on(Call::Mempolicy),
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
             Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
@@ -175,6 +190,12 @@ impl<'a> Child<'a> {
                 fs::umask(*mask);
                 Ok(())
             }
+            Step::OwnStdio { uid } => identity::own_stdio(*uid),
+            Step::TryCwd(path) => match identity::cwd(path) {
+                Err(e) if e.errno.0 == libc::EACCES => Ok(()),
+                other => other.map(|()| self.in_cwd = true),
+            },
+            Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
             Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
@@ -219,13 +240,15 @@ impl<'a> Child<'a> {
         Ok(())
     }
 
-    fn join_target(&mut self, flags: u64) -> Done {
-        process::setns(self.fd(Slot::TARGET)?, flags).on(Call::Setns)?;
-        if flags & libc::CLONE_NEWNS as u64 != 0 {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-            self.fds.set(Slot::ROOT, root);
+    fn try_join(&mut self, ns: Slot, flag: u64) -> Done {
+        match process::setns(self.fd(ns)?, flag) {
+            Ok(()) => {
+                self.joined |= flag;
+                Ok(())
+            }
+            Err(Errno(libc::EPERM)) => Ok(()),
+            Err(e) => Err(e).on(Call::Setns),
         }
-        Ok(())
     }
 
     /// A time namespace is entered by fork, or by setns on one's own `time_for_children`; offsets can be set until then.

@@ -3,7 +3,7 @@
 use super::{Child, Done, On, failed};
 use crate::launch::copy_up;
 use crate::launch::frame::Call;
-use crate::plan::step::{FsOption, MountAttr, NewFs, Propagation, Slot, Source, Target, TargetKind};
+use crate::plan::step::{FsOption, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Target, TargetKind};
 use crate::rootfs::resolve::{self, Make};
 use crate::sys::mount::SetAttr;
 use crate::sys::{Errno, SysResult, fs, mount};
@@ -19,13 +19,13 @@ impl Child<'_> {
     }
 
     /// The tree at `path` is mounted over itself, so that it is a mount of its own, as pivot_root asks.
-    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
+    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64, isolate: bool) -> Done {
         let tree = match source {
             Some(slot) => self.fds.take(slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
             None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?,
         };
         let place = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        if self.host_shared {
+        if isolate {
             make_containing_mount_private(place.as_fd())?;
         }
         if propagation != 0 {
@@ -33,6 +33,12 @@ impl Child<'_> {
         }
         mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)?;
         self.fds.set(Slot::ROOT, tree);
+        Ok(())
+    }
+
+    pub(super) fn open_root(&mut self, path: &CStr) -> Done {
+        let root = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+        self.fds.set(Slot::ROOT, root);
         Ok(())
     }
 
@@ -57,52 +63,84 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn target(&self, target: &Target, source_is_directory: bool) -> Done<OwnedFd> {
+    /// The place to mount on, made if it is missing; and whether it was there.
+    fn target(&self, target: &Target, source_is_directory: bool) -> Done<(OwnedFd, bool)> {
         let root = self.fd(Slot::ROOT)?;
         let make = match target.kind {
             TargetKind::LikeSource if !source_is_directory => Make::File { mode: 0o755 },
             TargetKind::Directory | TargetKind::LikeSource => DIRECTORY,
         };
-        if target.no_symlinks {
-            let flags = libc::O_PATH | libc::O_DIRECTORY;
-            return match resolve::open_without_symlinks(root, &target.path, flags) {
-                Err(Errno(libc::ENOENT)) => {
-                    resolve::create(root, &target.path, make).on(Call::Create)?;
-                    resolve::open_without_symlinks(root, &target.path, flags)
-                }
-                other => other,
+        let open = || {
+            if target.no_symlinks {
+                resolve::open_without_symlinks(root, &target.path, libc::O_PATH | libc::O_DIRECTORY)
+            } else {
+                resolve::open(root, &target.path, libc::O_PATH)
             }
-            .on(Call::Open);
+        };
+        let (place, there) = match open() {
+            Err(Errno(libc::ENOENT)) => {
+                let made = resolve::create(root, &target.path, make).on(Call::Create)?;
+                (if target.no_symlinks { open().on(Call::Open)? } else { made }, false)
+            }
+            other => (other.on(Call::Open)?, true),
+        };
+        if target.proc == ProcGuard::NotOnProcfs && is_procfs(place.as_fd())? {
+            return failed(Call::Verify, libc::EXDEV);
         }
-        resolve::create(root, &target.path, make).on(Call::Create)
+        Ok((place, there))
+    }
+
+    /// A detached clone of a bind mount's source.
+    fn source(&mut self, source: &Source, flags: u32) -> Done<OwnedFd> {
+        match source {
+            Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree),
+            Source::Tree(slot) => self.fds.take(*slot).ok_or(Errno(libc::EBADF)).on(Call::Slot),
+            Source::PathOrTree { path, tree } => match mount::open_tree(fs::CWD, path, flags) {
+                Err(Errno(libc::EACCES)) => self.fds.take(*tree).ok_or(Errno(libc::EACCES)).on(Call::OpenTree),
+                other => other.on(Call::OpenTree),
+            },
+            Source::Inside(path) => self.inside(path, flags),
+            Source::InsideMapped { path, userns, recursive } => {
+                let tree = self.inside(path, flags)?;
+                let userns_fd = u64::from(self.fd(*userns)?.as_raw_fd().unsigned_abs());
+                let attr = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
+                mount::mount_setattr(tree.as_fd(), *recursive, &attr).on(Call::MountSetattr)?;
+                Ok(tree)
+            }
+        }
+    }
+
+    fn inside(&self, path: &CStr, flags: u32) -> Done<OwnedFd> {
+        let place = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
+        mount::open_tree(place.as_raw_fd(), c"", flags).on(Call::OpenTree)
     }
 
     pub(super) fn bind(&mut self, source: &Source, recursive: bool, attr: &MountAttr, target: &Target) -> Done {
         let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
-        let tree = match source {
-            Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree)?,
-            Source::Tree(slot) => self.fds.take(*slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
-            Source::Inside(path) => {
-                let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
-                mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)?
-            }
-        };
+        let tree = self.source(source, flags)?;
+        if target.proc == ProcGuard::SourceIsProcfs && !is_procfs(tree.as_fd())? {
+            return failed(Call::Verify, libc::EXDEV);
+        }
         let stat = fs::fstat(tree.as_fd()).on(Call::Fstat)?;
-        let target = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
+        let (target, _) = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
         set_attributes(tree.as_fd(), attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
         propagate(tree.as_fd(), attr)
     }
 
     pub(super) fn mount(&mut self, new: &NewFs) -> Done {
-        let target = self.target(&new.target, true)?;
-        let tree = match make_fs(new) {
+        let (target, there) = self.target(&new.target, true)?;
+        let inherited = match new.inherit_mode && there {
+            true => Some(fs::fstat(target.as_fd()).on(Call::Fstat)?.st_mode & 0o7777),
+            false => None,
+        };
+        let tree = match make_fs(new, inherited) {
             Ok(tree) => tree,
             Err(e) => match (&new.or_bind, e.errno.0) {
                 (Some(path), libc::EPERM | libc::EBUSY) => {
-                    let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
-                    let tree = mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree)?;
-                    set_attributes(tree.as_fd(), &new.attr)?;
+                    let tree = mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
+                    let attr = SetAttr { set: new.attr.set | new.attr.rec_set, ..SetAttr::default() };
+                    mount::mount_setattr(tree.as_fd(), true, &attr).on(Call::MountSetattr)?;
                     tree
                 }
                 (_, libc::ENOSYS) if e.call == Call::Fsopen => return mount_by_name(new, target.as_fd()),
@@ -113,7 +151,14 @@ impl Child<'_> {
             copy_up::copy(target.as_fd(), tree.as_fd())?;
         }
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
-        propagate(tree.as_fd(), &new.attr)
+        propagate(tree.as_fd(), &new.attr)?;
+        match &new.label {
+            Some(label) => {
+                let name = fd_path(tree.as_fd()).on(Call::Setxattr)?;
+                fs::setxattr(name.as_cstr().on(Call::Setxattr)?, c"security.selinux", label.to_bytes()).on(Call::Setxattr)
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn remount(&mut self, target: &Target, attr: &MountAttr) -> Done {
@@ -128,7 +173,14 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn node(&mut self, name: &CStr, mode: u32, (major, minor): (u32, u32), (uid, gid): (u32, u32)) -> Done {
+    pub(super) fn node(
+        &mut self,
+        name: &CStr,
+        mode: u32,
+        (major, minor): (u32, u32),
+        (uid, gid): (u32, u32),
+        host: &CStr,
+    ) -> Done {
         let dir = self.fd(Slot::DIR)?;
         let device = fs::device(major, minor);
         match fs::mknodat(dir, name, mode, device) {
@@ -139,16 +191,36 @@ impl Child<'_> {
                 let same = stat.st_mode & libc::S_IFMT == mode & libc::S_IFMT && stat.st_rdev == device;
                 return if same { Ok(()) } else { failed(Call::Verify, libc::EEXIST) };
             }
+            Err(Errno(libc::EPERM)) => return self.bind_node(dir, name, host, device),
             Err(e) => return Err(e).on(Call::Mknod),
         }
         if (uid, gid) != (0, 0) {
-            fs::fchownat(dir, name, uid, gid).on(Call::Create)?;
+            fs::fchownat(dir, name, uid, gid).on(Call::Chown)?;
         }
         Ok(())
     }
 
-    pub(super) fn link(&mut self, name: &CStr, to: &CStr) -> Done {
-        match fs::symlinkat(to, self.fd(Slot::DIR)?, name) {
+    /// Where mknod is denied (an outer user namespace), the host's own node is bound, if it is the same device.
+    fn bind_node(&self, dir: BorrowedFd<'_>, name: &CStr, host: &CStr, device: u64) -> Done {
+        let node = fs::openat_following(fs::CWD, host, libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
+        if fs::fstat(node.as_fd()).on(Call::Fstat)?.st_rdev != device {
+            return failed(Call::Mknod, libc::EPERM);
+        }
+        match fs::mknodat(dir, name, libc::S_IFREG | 0o644, 0) {
+            Ok(()) | Err(Errno(libc::EEXIST)) => {}
+            Err(e) => return Err(e).on(Call::Mknod),
+        }
+        let place = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
+        self.attach_file(node.as_fd(), place.as_fd())
+    }
+
+    pub(super) fn link(&mut self, name: &CStr, to: &CStr, replace: bool) -> Done {
+        let dir = self.fd(Slot::DIR)?;
+        match fs::symlinkat(to, dir, name) {
+            Err(Errno(libc::EEXIST)) if replace => {
+                fs::unlinkat(dir, name, 0).on(Call::Symlink)?;
+                fs::symlinkat(to, dir, name).on(Call::Symlink)
+            }
             Ok(()) | Err(Errno(libc::EEXIST)) => Ok(()),
             Err(e) => Err(e).on(Call::Symlink),
         }
@@ -245,11 +317,22 @@ impl Child<'_> {
     }
 }
 
-/// A new file system, configured and mounted nowhere yet.
-fn make_fs(new: &NewFs) -> Done<OwnedFd> {
+fn is_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
+    Ok(fs::fstatfs(fd).on(Call::Statfs)?.f_type == libc::PROC_SUPER_MAGIC)
+}
+
+/// A new file system, configured and mounted nowhere yet. One that only mount(2) can configure is refused like by a kernel that
+/// has no other call.
+fn make_fs(new: &NewFs, mode: Option<u32>) -> Done<OwnedFd> {
+    if new.classic {
+        return failed(Call::Fsopen, libc::ENOSYS);
+    }
     let context = mount::fsopen(&new.fstype).on(Call::Fsopen)?;
     if !new.source.is_empty() {
         fs_option(context.as_fd(), c"source", &new.source)?;
+    }
+    if let Some(mode) = mode {
+        fs_option(context.as_fd(), c"mode", octal(mode).as_cstr())?;
     }
     for option in &new.options {
         match option {
@@ -268,7 +351,8 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
 /// mount(2), for kernels and outer filters without the new calls. The target is named by its descriptor, so no path is walked.
 fn mount_by_name(new: &NewFs, target: BorrowedFd<'_>) -> Done {
     let name = fd_path(target).on(Call::Mount)?;
-    mount::mount(&new.source, name.as_cstr().on(Call::Mount)?, &new.fstype, mount_flags(new.attr.set), &new.data).on(Call::Mount)
+    let flags = mount_flags(new.attr.set) | new.flags;
+    mount::mount(&new.source, name.as_cstr().on(Call::Mount)?, &new.fstype, flags, &new.data).on(Call::Mount)
 }
 
 /// `/proc/self/fd/N`: the host's own procfs, before the pivot.
@@ -314,9 +398,10 @@ fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
         if set | clear != 0 {
             let change = SetAttr { set, clear, ..SetAttr::default() };
             match mount::mount_setattr(tree, recursive, &change) {
-                // Flags that the user namespace may not clear stay: less is given than asked, never more.
-                Err(Errno(libc::EPERM)) if clear != 0 => {
-                    mount::mount_setattr(tree, recursive, &SetAttr { set, ..SetAttr::default() }).on(Call::MountSetattr)?;
+                // Flags locked by another user namespace stay as they are, unless they were named: less is given, never more.
+                Err(Errno(libc::EPERM)) if clear & attr.implied != 0 => {
+                    let change = SetAttr { clear: clear & !attr.implied, ..change };
+                    mount::mount_setattr(tree, recursive, &change).on(Call::MountSetattr)?;
                 }
                 other => other.on(Call::MountSetattr)?,
             }
@@ -327,6 +412,20 @@ fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
 
 fn propagate(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
     attr.propagation.iter().filter(|p| p.flag != 0).try_for_each(|p| set_propagation(tree, *p))
+}
+
+/// Four octal digits.
+struct Octal([u8; 5]);
+
+impl Octal {
+    fn as_cstr(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"0755")
+    }
+}
+
+fn octal(mode: u32) -> Octal {
+    let digit = |shift: u32| b'0'.saturating_add((mode.wrapping_shr(shift) & 7) as u8);
+    Octal([digit(9), digit(6), digit(3), digit(0), 0])
 }
 
 fn set_propagation(tree: BorrowedFd<'_>, change: Propagation) -> Done {
