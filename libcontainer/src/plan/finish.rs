@@ -24,7 +24,8 @@ pub(crate) struct Finish {
     personality: Option<u64>,
     memory_policy: Option<Step>,
     affinity: Step,
-    terminal: bool,
+    /// (rows, columns) of the terminal
+    size: Option<(u16, u16)>,
 }
 
 /// What surrounds the process.
@@ -58,12 +59,17 @@ impl Finish {
             personality: around.personality.map(personality),
             memory_policy: around.memory_policy.map(process::memory_policy).transpose()?,
             affinity: around.affinity,
-            terminal: process.terminal().unwrap_or(false),
+            size: process::console_size(process)?,
         })
     }
 
     pub(crate) fn cwd(&self) -> &CString {
         &self.cwd
+    }
+
+    /// The step that makes the terminal.
+    pub(crate) fn console(&self, mount: bool) -> Step {
+        Step::Console { mount, size: self.size, uid: self.ids.uid }
     }
 
     pub(crate) fn has_labels(&self) -> bool {
@@ -80,9 +86,6 @@ impl Finish {
         draft.push(Step::CloseFrom(3 + preserve_fds));
         if let Some(caps) = &self.caps {
             draft.push(Step::DropBounding { keep: caps.bounding });
-        }
-        if !self.terminal {
-            draft.push(Step::OwnStdio { uid: self.ids.uid });
         }
         draft.push(Step::Umask(self.umask));
         // A directory that only root may enter is entered as root; one that only the user may enter, as the user.

@@ -22,6 +22,26 @@ pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod step;
 
+// Stand-in until the room is there.
+pub(crate) mod seccomp {
+    use crate::error::{Error, Result};
+    #[derive(Debug, Clone)]
+    pub(crate) struct Filter {
+        pub(crate) bpf: Vec<u64>,
+        pub(crate) flags: u64,
+        pub(crate) listener: bool,
+    }
+    pub(crate) fn compile(_: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter> {
+        Err(Error::unsupported("linux.seccomp: not merged"))
+    }
+}
+
+impl From<seccomp::Filter> for Step {
+    fn from(filter: seccomp::Filter) -> Step {
+        Step::Seccomp { bpf: filter.bpf, flags: filter.flags, listener: filter.listener }
+    }
+}
+
 pub(crate) use create::create;
 pub(crate) use exec::{ExecInputs, exec};
 
@@ -65,6 +85,8 @@ pub struct Plan {
     pub(crate) exec: Exec,
     pub(crate) maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
+    /// The cgroup to make; `None` for an exec.
+    pub(crate) cgroup: Option<cgroup::CgroupPlan>,
     /// How many descriptor slots the child's table has.
     pub(crate) slots: u16,
     /// Things the caller should hear of, although they are no errors.

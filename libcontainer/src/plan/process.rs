@@ -174,18 +174,41 @@ pub(crate) fn umask(process: &Process) -> Result<u32> {
     }
 }
 
+/// (rows, columns) of the terminal; 0 in one of them means the kernel's default.
+pub(crate) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
+    let Some(size) = process.console_size() else { return Ok(None) };
+    let number = |field: &str, value: u64| {
+        let text = || Error::invalid(format!("process.consoleSize.{field}: {value} is more than {}", u16::MAX));
+        u16::try_from(value).map_err(|_| text())
+    };
+    let (rows, columns) = (number("height", size.height())?, number("width", size.width())?);
+    Ok((rows != 0 && columns != 0).then_some((rows, columns)))
+}
+
 /// What the parent sets from outside.
 pub(crate) fn settings(process: &Process) -> Result<ParentSettings> {
-    if let Some(score) = process.oom_score_adj().filter(|s| !(-1000..=1000).contains(s)) {
-        return Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")));
-    }
     Ok(ParentSettings {
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
-        oom_score_adj: process.oom_score_adj(),
         scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
         io_priority: process.io_priority().as_ref().map(io_priority).transpose()?,
         ..ParentSettings::default()
     })
+}
+
+/// The step that sets `oomScoreAdj`; absent, the caller's stays.
+pub(crate) fn oom_score_adj(process: &Process, tolerate: bool) -> Result<Option<Step>> {
+    let Some(score) = process.oom_score_adj() else { return Ok(None) };
+    if !(-1000..=1000).contains(&score) {
+        return Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")));
+    }
+    Ok(Some(Step::OomScoreAdj { value: c_string("process.oomScoreAdj", score.to_string())?, tolerate }))
+}
+
+/// The session keyring of a container. Its processes must find it: as "others" in a user namespace, as its owner else.
+pub(crate) fn keyring(id: &str, own_user: bool) -> Result<Step> {
+    // linux/keyctl.h: KEY_OTH_SEARCH, KEY_USR_SEARCH
+    let permit = if own_user { 0x8 } else { 0x8_0000 };
+    Ok(Step::Keyring { name: c_string("id", format!("_ses.{id}"))?, permit })
 }
 
 fn rlimits(list: &[PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
@@ -485,10 +508,11 @@ mod tests {
             r#"{"scheduler":{"policy":"SCHED_FIFO","runtime":1}}"#,
             r#"{"scheduler":{"policy":"SCHED_ISO"}}"#,
             r#"{"ioPriority":{"class":"IOPRIO_CLASS_BE","priority":8}}"#,
-            r#"{"oomScoreAdj":1001}"#,
         ] {
             assert!(of(json).is_err(), "{json}");
         }
+        assert!(oom_score_adj(&process(r#"{"oomScoreAdj":1001}"#), false).is_err());
+        assert!(oom_score_adj(&process("{}"), false).unwrap().is_none());
     }
 
     #[test]

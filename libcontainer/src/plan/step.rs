@@ -274,9 +274,6 @@ pub(crate) enum Step {
     Affinity { mask: Vec<u64>, required: bool },
     /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
     MemoryPolicy { mode: u32, nodes: Vec<u64> },
-    /// Descriptors 0 to 2 get this owner, the group stays: the process must be able to reopen them through /proc/self/fd. Skipped
-    /// for /dev/null and where the owner is right; EINVAL, EPERM and EROFS are tolerated.
-    OwnStdio { uid: u32 },
     /// The personality(2) of the process.
     Personality { domain: u64 },
     NoNewPrivileges,
