@@ -260,3 +260,9 @@ pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
     // SAFETY: no pointers. 1 is IOPRIO_WHO_PROCESS.
     ret(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, pid, value) }).map(drop)
 }
+
+/// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only asks.
+pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
+    // SAFETY: kill takes two numbers.
+    ret(libc::c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
+}
