@@ -4,6 +4,7 @@
 
 mod apply;
 mod dir;
+mod probe;
 mod stats;
 mod v1;
 mod v2;
@@ -328,12 +329,11 @@ fn processes(dir: &Dir) -> Result<Vec<i32>> {
 
 /// Signals all; those that ended meanwhile are no error.
 fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
-    let signal = nix::sys::signal::Signal::try_from(signal).ok();
     let mut errors = Vec::new();
     for pid in pids {
-        match nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), signal) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => errors.push(dir::os("kill", e).wrap(format!("process {pid}"))),
+        match crate::sys::process::kill(*pid, signal) {
+            Ok(()) | Err(crate::sys::Errno(libc::ESRCH)) => {}
+            Err(e) => errors.push(Error::os("kill", e.into()).wrap(format!("process {pid}"))),
         }
     }
     Error::join(errors).map_or(Ok(()), Err)

@@ -2,8 +2,8 @@
 //!
 //! It knows no rules: `plan::devfilter` makes the instructions, `cgroup::v2` decides what is attached where.
 
-use super::{Errno, SysResult};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use super::{Errno, SysResult, owned};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
@@ -76,12 +76,6 @@ fn bpf<T>(command: libc::c_int, attr: &mut T) -> SysResult<libc::c_long> {
     super::ret(value)
 }
 
-fn owned(value: libc::c_long) -> SysResult<OwnedFd> {
-    let fd = RawFd::try_from(value).map_err(|_| Errno(libc::EBADF))?;
-    // SAFETY: the kernel has just returned this descriptor, nobody else knows it. bpf(2) sets FD_CLOEXEC on it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 /// Loads a device program made of eBPF instructions.
 pub(crate) fn load_device_program(instructions: &[u64]) -> SysResult<OwnedFd> {
     // The kernel offers its GPL-only functions to programs with a GPL licence only; this one calls none.
@@ -97,7 +91,7 @@ pub(crate) fn load_device_program(instructions: &[u64]) -> SysResult<OwnedFd> {
     for _ in 0..5 {
         match bpf(BPF_PROG_LOAD, &mut attr) {
             Err(Errno(libc::EAGAIN)) => {}
-            result => return result.and_then(owned),
+            result => return result.map(owned),
         }
     }
     Err(Errno(libc::EAGAIN))
@@ -147,5 +141,5 @@ pub(crate) fn device_programs(cgroup: BorrowedFd<'_>) -> SysResult<Vec<OwnedFd>>
 
 fn program_by_id(id: u32) -> SysResult<OwnedFd> {
     let mut attr = IdAttr { id, ..IdAttr::default() };
-    bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).and_then(owned)
+    bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }

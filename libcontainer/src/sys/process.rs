@@ -275,3 +275,9 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
     // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
     ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
+
+/// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only asks.
+pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
+    // SAFETY: kill takes two numbers.
+    ret(libc::c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
+}
