@@ -66,7 +66,7 @@ impl Host {
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),
             in_user_namespace: !has_all_ids(&read("/proc/self/uid_map")?),
-            cgroup: crate::cgroup::probe()?,
+            cgroup: CgroupHost::probe()?,
             apparmor: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             last_cap,

@@ -350,7 +350,7 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
         (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
         (Step::Exec, Call::Exec) => Error::os(format!("exec {name}"), Errno(errno).into()),
         _ => {
-            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(step, call.name(), errno, arg));
+            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(step, call.name(), arg));
             let error = error.wrap(format!("step {}", number + 1));
             match crate::plan::describe::hint(step, errno) {
                 Some(hint) => error.hint(hint),

@@ -36,7 +36,7 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
     }
     for (resource, soft, hard) in &settings.rlimits {
         process::prlimit(pid, *resource, *soft, *hard)
-            .with_context(|| format!("prlimit: process.rlimits: {}", crate::plan::process::rlimit_name(*resource)))
+            .with_context(|| format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}"))
             .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 //! where that can be avoided).
 
 use super::c_string;
+use super::cgroup::Place;
 use super::mounts::{Entry, Setting, mount_label, target};
 use super::options;
 use super::step::{FsOption, NewFs, Source, Step, Target, TargetKind};
@@ -34,7 +35,11 @@ fn v2(setting: &mut Setting<'_>, entry: &Entry<'_>, mount: &Path) -> Result<()> 
     let source = entry.mount.source().as_deref().map_or(OsStr::new("cgroup"), Path::as_os_str);
     // In a user namespace cgroup2 can be mounted only together with a cgroup namespace of its own.
     let bound = if setting.ns.own(NEWCGROUP) {
-        below(mount, setting.cgroup_path)
+        match setting.place {
+            Place::Root(path) => below(mount, path),
+            // Where the caller itself is, is not known here; the namespace shows no more than its own part anyway.
+            Place::Own(_) => mount.to_owned(),
+        }
     } else {
         mount.to_owned()
     };
@@ -65,8 +70,12 @@ fn v1(setting: &mut Setting<'_>, entry: &Entry<'_>, hierarchies: &[V1Hierarchy])
         let target = Target { path: path_of(entry, &entry.destination.join(name))?, ..target.clone() };
         let rootless = setting.inputs.host.is_rootless();
         // Without root the container stays where its caller is.
-        let own = if rootless { &hierarchy.own } else { setting.cgroup_path };
-        let own = path_of(entry, &below(&hierarchy.mount, own))?;
+        let own = match setting.place {
+            _ if rootless => hierarchy.own.clone(),
+            Place::Root(path) => path.clone(),
+            Place::Own(path) => hierarchy.own.join(path),
+        };
+        let own = path_of(entry, &below(&hierarchy.mount, &own))?;
         let step = if setting.ns.own(NEWCGROUP) {
             mounted(entry, hierarchy, own, target)?
         } else {

@@ -43,6 +43,7 @@ impl fmt::Display for Plan {
 fn open(open: &Open) -> String {
     match open {
         Open::Namespace { path, flag, .. } => format!("open {} namespace {path:?}", namespaces(*flag)),
+        Open::TargetRoot => "open the container's root".to_owned(),
         Open::Tree { path, recursive, idmap, .. } => format!(
             "clone {} {path:?}{}",
             if *recursive { "tree" } else { "mount" },
@@ -147,7 +148,8 @@ fn about_process(step: &Step) -> String {
     match step {
         Step::Undumpable => "make the process undumpable".to_owned(),
         Step::NewSession => "start a session".to_owned(),
-        Step::Keyring { name } => format!("join session keyring {}", quoted(name)),
+        Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
+        Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
         Step::Console { size, mount, .. } => format!(
             "make a terminal{}{}",
             size.map(|(columns, rows)| format!(" {columns}x{rows}")).unwrap_or_default(),
@@ -187,6 +189,7 @@ fn of_gate(gate: Gate) -> &'static str {
         Gate::Mapped => "id maps and cgroups",
         Gate::Hooks => "hooks",
         Gate::Start => "start",
+        Gate::Settings => "limits and scheduling",
     }
 }
 
@@ -270,6 +273,17 @@ fn quoted(value: &CStr) -> String {
     let value = text(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) { value.into_owned() } else { format!("{value:?}") }
+}
+
+/// What a failed step was doing. `arg` is the detail in the child's frame. Callers of runc match the text about capabilities.
+pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
+    match step {
+        Step::Capabilities(_) if call == "prctl(PR_CAP_AMBIENT)" => {
+            let name = u32::try_from(arg).map(|n| super::caps::names_of(1u64.checked_shl(n).unwrap_or(0))).unwrap_or_default();
+            format!("can't raise ambient capability {name}")
+        }
+        _ => step.describe(),
+    }
 }
 
 /// What a person may do about this error of this step.

@@ -181,6 +181,38 @@ pub(crate) fn c_string(field: &str, value: impl Into<Vec<u8>>) -> crate::Result<
     CString::new(value).map_err(|_| crate::Error::invalid(format!("{field}: contains a NUL byte")))
 }
 
+/// The plan for a hook in a container: into these namespaces of its process, then the hook's program.
+pub(crate) fn hook(path: CString, argv: Vec<CString>, envp: Vec<CString>, namespaces: u64) -> Plan {
+    let mut draft = Draft::new();
+    draft.push(Step::Undumpable);
+    draft.push(Step::JoinTarget { flags: namespaces });
+    if namespaces & namespaces::PID != 0 {
+        draft.push(Step::Fork { flags: 0 });
+    }
+    if namespaces & namespaces::USER != 0 {
+        draft.push(Step::BecomeRoot { drop_groups: false });
+    }
+    draft.child.extend([Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
+    Plan {
+        clone_flags: 0,
+        clone_into_cgroup: true,
+        opens: draft.opens,
+        child: draft.child,
+        exec: Exec {
+            candidates: vec![path],
+            argv: step::CStrArray::new(argv, 0),
+            envp: step::CStrArray::new(envp, 0),
+            home_of: None,
+        },
+        maps: None,
+        parent: ParentSettings::default(),
+        cgroup: None,
+        slots: draft.next_slot,
+        warnings: draft.warnings,
+        facts: ContainerFacts::default(),
+    }
+}
+
 /// How a child gets into its cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CgroupEntry {

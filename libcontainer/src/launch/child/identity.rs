@@ -86,7 +86,7 @@ pub(super) fn cwd(path: &CStr) -> Done {
 }
 
 /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
-pub(super) fn own_stdio(uid: u32) -> Done {
+fn own_stdio(uid: u32) -> Done {
     let null = fs::device(1, 3);
     for fd in fs::streams() {
         let stat = fs::fstat(fd).on(Call::Fstat)?;
@@ -112,6 +112,7 @@ impl Child<'_> {
                 *place = variable;
             }
         }
+        own_stdio(ids.uid)?;
         if let Some(groups) = &ids.groups {
             match process::setgroups(groups) {
                 Err(Errno(libc::EPERM)) if ids.groups_may_be_denied => {}

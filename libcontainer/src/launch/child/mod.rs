@@ -190,7 +190,6 @@ impl<'a> Child<'a> {
                 fs::umask(*mask);
                 Ok(())
             }
-            Step::OwnStdio { uid } => identity::own_stdio(*uid),
             Step::TryCwd(path) => match identity::cwd(path) {
                 Err(e) if e.errno.0 == libc::EACCES => Ok(()),
                 other => other.map(|()| self.in_cwd = true),
