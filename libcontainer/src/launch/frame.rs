@@ -20,6 +20,7 @@ macro_rules! calls {
 
 calls! {
     Accept => "accept4",
+    Affinity => "sched_setaffinity",
     Ambient => "prctl(PR_CAP_AMBIENT)",
     Bounding => "prctl(PR_CAPBSET_DROP)",
     Capset => "capset",

@@ -3,6 +3,7 @@
 //! It decides by the names in config.json and the facts about the host alone. Whether a path exists, what it is and where its symbolic
 //! links lead is seen by the child; the steps say what it has to refuse.
 
+use super::cgroup::Place;
 use super::options::{self, MountOptions};
 use super::step::{NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
 use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string, cgroup_mounts};
@@ -42,8 +43,8 @@ pub(super) struct Setting<'a> {
     pub(super) ns: NamespaceFacts,
     /// The container's root on the host.
     root: PathBuf,
-    /// The container's cgroup, relative to the root of each hierarchy.
-    pub(super) cgroup_path: &'a Path,
+    /// The container's cgroup.
+    pub(super) cgroup: &'a Place,
     /// The propagation that the host's tree gets in this mount namespace.
     host_propagation: u64,
     /// User namespaces for id maps, shared by the mounts with equal maps.
@@ -70,12 +71,11 @@ pub(super) enum Kind<'a> {
     Fs(&'a str),
 }
 
-/// Appends the steps from the propagation of the host's tree through the last mount. `cgroup_path` is the container's cgroup relative
-/// to the root of each hierarchy.
+/// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
 pub(crate) fn append(
     inputs: &Inputs<'_>,
     ns: NamespaceFacts,
-    cgroup_path: &Path,
+    cgroup: &Place,
     draft: &mut Draft,
 ) -> Result<()> {
     let root = root_path(inputs)?;
@@ -90,7 +90,7 @@ pub(crate) fn append(
         isolate: !set_apart,
     });
     let mut setting =
-        Setting { inputs, ns, root, cgroup_path, host_propagation, id_maps: Vec::new(), draft };
+        Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
     for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
         let entry = entry(i, mount, &setting.root)?;
         if !mount.destination().is_absolute() {
@@ -389,7 +389,7 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
                 Error::invalid(format!("{field}: id-mapped mounts must have both uid and gid mappings specified"))
             })?;
         let slot = setting.draft.slot();
-        setting.draft.opens.push(Open::Namespace { slot, path, flag: NEWUSER });
+        setting.draft.opens.push(Open::Namespace { slot, path, flag: NEWUSER, foreign: false });
         return Ok(Some((slot, recursive)));
     }
     let (uids, gids) = match (uids, gids) {

@@ -358,10 +358,11 @@ impl Gate {
             Gate::Mapped => 1,
             Gate::Hooks => 2,
             Gate::Start => 3,
+            Gate::Settings => 4,
         }
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Gate> {
-        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+        [Gate::Mapped, Gate::Hooks, Gate::Start, Gate::Settings].into_iter().find(|g| g.number() == number)
     }
 }

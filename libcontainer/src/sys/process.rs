@@ -235,6 +235,15 @@ pub(crate) fn set_affinity(pid: i32, mask: &[u64]) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) }).map(drop)
 }
 
+/// set_mempolicy(2); a bit of `nodes` for each node.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
+    // The kernel takes one bit less than it is told.
+    let bits = nodes.len() * 64 + 1;
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: `mask` is null or valid for the number of bits passed.
+    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
+}
+
 /// struct sched_attr of linux/sched/types.h, version 0.
 #[repr(C)]
 #[derive(Debug, Default)]

@@ -1,6 +1,6 @@
 //! Steps that change who the process is: ids, capabilities, keyring, label, working directory.
 
-use super::{Child, Done, Failed, On, failed};
+use super::{Child, Done, Failed, On};
 use crate::launch::frame::Call;
 use crate::plan::step::{CapSets, Ids, Slot};
 use crate::sys::{Errno, fs, process};
@@ -15,22 +15,24 @@ pub(super) fn become_root(drop_groups: bool) -> Done {
     process::setresuid(0).on(Call::Setresuid)
 }
 
-/// A session keyring of its own, searchable by its owner. Keys are a convenience: kernels without them (ENOSYS), filters that
+/// A session keyring of its own, with these permissions added. Keys are a convenience: kernels without them (ENOSYS), filters that
 /// refuse them (EPERM, EACCES) and an exhausted quota (EDQUOT) leave the caller's keyring in place.
-pub(super) fn keyring(name: &CStr) -> Done {
-    const SEARCH_BY_OWNER: u32 = 0x8_0000;
+pub(super) fn keyring(name: &CStr, permit: u32) -> Done {
     let serial = match process::join_session_keyring(name) {
         Ok(serial) => serial,
         Err(Errno(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT)) => return Ok(()),
         Err(e) => return Err(e).on(Call::Keyring),
     };
+    if permit == 0 {
+        return Ok(());
+    }
     let mut text = [0u8; 256];
     let length = process::keyring_describe(serial, &mut text).on(Call::Keyring)?;
     // `type;uid;gid;perm;description`, perm in hexadecimal.
     let mut fields = text.get(..length).unwrap_or_default().split(|b| *b == b';');
     let mask = fields.nth(3).and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
     match mask {
-        Some(mask) => process::keyring_permissions(serial, mask | SEARCH_BY_OWNER).on(Call::Keyring),
+        Some(mask) => process::keyring_permissions(serial, mask | permit).on(Call::Keyring),
         None => Ok(()),
     }
 }
@@ -62,17 +64,6 @@ pub(super) fn capabilities(sets: &CapSets) -> Done {
     Ok(())
 }
 
-/// Changes to `path`; the kernel must then name a directory inside the root, or a leaked descriptor was followed out of it.
-pub(super) fn cwd(path: &CStr) -> Done {
-    fs::chdir(path).on(Call::Chdir)?;
-    let mut text = [0u8; 4096];
-    match fs::getcwd(&mut text) {
-        Ok(_) if text.first() == Some(&b'/') => Ok(()),
-        Ok(_) => failed(Call::Verify, libc::EXDEV),
-        Err(e) => Err(e).on(Call::Getcwd),
-    }
-}
-
 impl Child<'_> {
     /// Groups, gid, uid; before that, what only the old user may do: look up the home, hand over the streams.
     pub(super) fn ids(&mut self, ids: &Ids) -> Done {
@@ -86,7 +77,10 @@ impl Child<'_> {
         }
         self.own_streams(ids.uid);
         if let Some(groups) = &ids.groups {
-            process::setgroups(groups).on(Call::Setgroups)?;
+            match process::setgroups(groups) {
+                Err(Errno(libc::EPERM)) if ids.groups_may_be_denied => {}
+                other => other.on(Call::Setgroups)?,
+            }
         }
         process::setresgid(ids.gid).on(Call::Setresgid)?;
         process::setresuid(ids.uid).on(Call::Setresuid)

@@ -8,6 +8,7 @@
 mod home;
 mod identity;
 mod mounts;
+mod settings;
 mod terminal;
 
 use super::fds::FdTable;
@@ -29,6 +30,10 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
+    /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined already.
+    pub(crate) joined: u64,
+    /// The working directory is entered and verified.
+    pub(crate) in_cwd: bool,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
 }
@@ -123,16 +128,18 @@ impl Child<'_> {
             Step::Undumpable => process::set_dumpable(false).on(Call::Dumpable),
             Step::Wait(gate) => self.wait(*gate),
             Step::BecomeRoot { drop_groups } => identity::become_root(*drop_groups),
-            Step::Join { ns, flag, .. } => process::setns(self.fd(*ns)?, *flag).on(Call::Setns),
+            Step::OomScoreAdj { value, tolerate } => settings::oom_score_adj(value, *tolerate),
+            Step::Join { ns, flag, .. } => self.join(*ns, *flag),
+            Step::TryJoin { ns, flag, .. } => self.try_join(*ns, *flag),
             Step::JoinTarget { flags } => self.join_target(*flags),
             Step::Unshare { flags } => process::unshare(*flags).on(Call::Unshare),
             Step::TimeNamespace { offsets } => self.time_namespace(offsets),
             Step::Fork { flags } => self.fork(*flags),
             Step::NewSession => process::setsid().on(Call::Setsid),
-            Step::Keyring { name } => identity::keyring(name),
+            Step::Keyring { name, permit } => identity::keyring(name, *permit),
             Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
             Step::HostPropagation { flags } => self.host_propagation(*flags),
-            Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
+            Step::Root { path, source, propagation, .. } => self.root(path, *source, *propagation),
             Step::PrivateProc => self.private_proc(),
             Step::OpenNull => self.open_null(),
             Step::Bind { source, recursive, attr, target } => self.bind(source, *recursive, attr, target),
@@ -149,12 +156,15 @@ impl Child<'_> {
             Step::Mask { path } => self.mask(path),
             Step::PivotRoot => self.pivot_root(),
             Step::MoveRoot => self.move_root(),
+            Step::OpenRoot { path } => self.open_root(path),
             Step::Chroot => self.chroot(),
             Step::RootPropagation { flags } => fs_mount_propagation(*flags),
             Step::RootReadOnly => self.root_read_only(),
             Step::Hostname(name) => process::sethostname(name).on(Call::Sethostname),
             Step::Domainname(name) => process::setdomainname(name).on(Call::Setdomainname),
             Step::Label { files, value, .. } => self.label(files, value),
+            Step::Affinity { mask, required } => settings::affinity(mask, *required),
+            Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes).on(Call::Mempolicy),
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
             Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
@@ -165,7 +175,8 @@ impl Child<'_> {
                 fs::umask(*mask);
                 Ok(())
             }
-            Step::Cwd(path) => identity::cwd(path),
+            Step::TryCwd(path) => self.try_cwd(path),
+            Step::Cwd(path) => self.cwd(path),
             Step::FindProgram => self.find_program(),
             Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
             Step::Exec => self.execute(),
