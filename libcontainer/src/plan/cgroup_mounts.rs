@@ -6,8 +6,8 @@
 //! where that can be avoided).
 
 use super::c_string;
-use super::cgroup::Place;
 use super::mounts::{Entry, Setting, mount_label, target};
+use super::cgroup::Place;
 use super::options;
 use super::step::{FsOption, NewFs, Source, Step, Target, TargetKind};
 use crate::error::{Error, Result};
@@ -35,11 +35,7 @@ fn v2(setting: &mut Setting<'_>, entry: &Entry<'_>, mount: &Path) -> Result<()> 
     let source = entry.mount.source().as_deref().map_or(OsStr::new("cgroup"), Path::as_os_str);
     // In a user namespace cgroup2 can be mounted only together with a cgroup namespace of its own.
     let bound = if setting.ns.own(NEWCGROUP) {
-        match setting.place {
-            Place::Root(path) => below(mount, path),
-            // Where the caller itself is, is not known here; the namespace shows no more than its own part anyway.
-            Place::Own(_) => mount.to_owned(),
-        }
+        of(setting.cgroup, mount, Path::new("/"))
     } else {
         mount.to_owned()
     };
@@ -70,12 +66,12 @@ fn v1(setting: &mut Setting<'_>, entry: &Entry<'_>, hierarchies: &[V1Hierarchy])
         let target = Target { path: path_of(entry, &entry.destination.join(name))?, ..target.clone() };
         let rootless = setting.inputs.host.is_rootless();
         // Without root the container stays where its caller is.
-        let own = match setting.place {
-            _ if rootless => hierarchy.own.clone(),
-            Place::Root(path) => path.clone(),
-            Place::Own(path) => hierarchy.own.join(path),
+        let own = if rootless {
+            below(&hierarchy.mount, &hierarchy.own)
+        } else {
+            of(setting.cgroup, &hierarchy.mount, &hierarchy.own)
         };
-        let own = path_of(entry, &below(&hierarchy.mount, &own))?;
+        let own = path_of(entry, &own)?;
         let step = if setting.ns.own(NEWCGROUP) {
             mounted(entry, hierarchy, own, target)?
         } else {
@@ -168,6 +164,14 @@ fn links(
         }
     }
     Ok(())
+}
+
+/// Where a cgroup is in the hierarchy at `mount`, in which the caller's is `own`.
+fn of(place: &Place, mount: &Path, own: &Path) -> PathBuf {
+    match place {
+        Place::Root(path) => below(mount, path),
+        Place::Own(path) => below(mount, own).join(path),
+    }
 }
 
 fn below(mount: &Path, cgroup: &Path) -> PathBuf {

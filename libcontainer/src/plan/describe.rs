@@ -42,8 +42,11 @@ impl fmt::Display for Plan {
 
 fn open(open: &Open) -> String {
     match open {
-        Open::Namespace { path, flag, .. } => format!("open {} namespace {path:?}", namespaces(*flag)),
-        Open::TargetRoot => "open the container's root".to_owned(),
+        Open::Namespace { path, flag, foreign, .. } => {
+            let condition = if *foreign { ", if it is not the caller's own" } else { "" };
+            format!("open {} namespace {path:?}{condition}", namespaces(*flag))
+        }
+        Open::TargetRoot => "open the root of the container's process".to_owned(),
         Open::Tree { path, recursive, idmap, .. } => format!(
             "clone {} {path:?}{}",
             if *recursive { "tree" } else { "mount" },
@@ -114,6 +117,7 @@ fn about_mounts(step: &Step) -> Option<String> {
         Step::Mask { path } => format!("mask {}", quoted(path)),
         Step::PivotRoot => "pivot_root, detach the host's tree".to_owned(),
         Step::MoveRoot => "move the root over /, chroot".to_owned(),
+        Step::OpenRoot { path } => format!("open root {}", quoted(path)),
         Step::Chroot => "chroot".to_owned(),
         Step::RootPropagation { flags } => format!("make / {}", propagation(*flags)),
         Step::RootReadOnly => "make / read-only".to_owned(),
@@ -127,6 +131,7 @@ fn about_namespaces(step: &Step) -> Option<String> {
         Step::BecomeRoot { drop_groups: true } => "become root of the user namespace, no groups".to_owned(),
         Step::BecomeRoot { drop_groups: false } => "become root of the user namespace".to_owned(),
         Step::Join { name, .. } => format!("join {name} namespace"),
+        Step::TryJoin { name, .. } => format!("join {name} namespace, if permitted already"),
         Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
         Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
         Step::TimeNamespace { offsets } => {
@@ -146,13 +151,16 @@ fn about_namespaces(step: &Step) -> Option<String> {
 
 fn about_process(step: &Step) -> String {
     match step {
+        Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
+        Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
+        Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
+        Step::MemoryPolicy { mode, nodes } => format!("set memory policy {mode:#x} for nodes {}", bits(nodes)),
         Step::Undumpable => "make the process undumpable".to_owned(),
         Step::NewSession => "start a session".to_owned(),
-        Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
         Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
         Step::Console { size, mount, .. } => format!(
             "make a terminal{}{}",
-            size.map(|(columns, rows)| format!(" {columns}x{rows}")).unwrap_or_default(),
+            size.map(|(rows, columns)| format!(" {columns}x{rows}")).unwrap_or_default(),
             if *mount { ", bind it on /dev/console" } else { "" }
         ),
         Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
@@ -176,12 +184,18 @@ fn about_process(step: &Step) -> String {
             sets.effective, sets.permitted, sets.inheritable, sets.ambient
         ),
         Step::Umask(mask) => format!("set umask {mask:04o}"),
+        Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
         Step::Cwd(path) => format!("change directory to {}", quoted(path)),
         Step::FindProgram => "find the program".to_owned(),
         Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
         Step::Exec => "exec".to_owned(),
         other => format!("{other:?}"),
     }
+}
+
+fn bits(mask: &[u64]) -> String {
+    let numbers = (0..mask.len() * 64).filter(|n| mask[n / 64] >> (n % 64) & 1 == 1);
+    numbers.map(|n| n.to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn of_gate(gate: Gate) -> &'static str {

@@ -43,8 +43,8 @@ pub(super) struct Setting<'a> {
     pub(super) ns: NamespaceFacts,
     /// The container's root on the host.
     root: PathBuf,
-    /// Where the container's cgroup is.
-    pub(super) place: &'a Place,
+    /// The container's cgroup.
+    pub(super) cgroup: &'a Place,
     /// The propagation that the host's tree gets in this mount namespace.
     host_propagation: u64,
     /// User namespaces for id maps, shared by the mounts with equal maps.
@@ -71,11 +71,11 @@ pub(super) enum Kind<'a> {
     Fs(&'a str),
 }
 
-/// Appends the steps from the propagation of the host's tree through the last mount. `place` is where the container's cgroup is.
+/// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
 pub(crate) fn append(
     inputs: &Inputs<'_>,
     ns: NamespaceFacts,
-    place: &Place,
+    cgroup: &Place,
     draft: &mut Draft,
 ) -> Result<()> {
     let root = root_path(inputs)?;
@@ -90,7 +90,7 @@ pub(crate) fn append(
         isolate: !set_apart,
     });
     let mut setting =
-        Setting { inputs, ns, root, place, host_propagation, id_maps: Vec::new(), draft };
+        Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
     for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
         let entry = entry(i, mount, &setting.root)?;
         if !mount.destination().is_absolute() {
