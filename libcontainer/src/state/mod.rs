@@ -2,11 +2,13 @@
 
 pub(crate) mod alive;
 pub(crate) mod dir;
+pub(crate) mod owner;
 pub(crate) mod time;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind, Result};
-use oci_spec::runtime::{Hooks, Process};
+use crate::plan::ContainerFacts;
+use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -87,20 +89,18 @@ pub(crate) struct Record {
     /// The process's start time in clock ticks since boot (field 22 of /proc/pid/stat): with it a pid names one process only.
     pub(crate) start_time: u64,
     pub(crate) cgroup: Cgroup,
-    /// CLONE_NEW* bits of the namespaces that are not the creator's: an exec joins them.
-    pub(crate) namespaces: u64,
-    /// An unprivileged user made it.
-    pub(crate) rootless: bool,
-    pub(crate) no_new_keyring: bool,
+    /// What an exec has to know of the container.
+    pub(crate) facts: ContainerFacts,
     /// The process description, without its arguments: the base of an exec.
     pub(crate) process: Process,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hooks: Option<Hooks>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) personality: Option<u64>,
     /// The flags of the seccomp filter, which lies beside this file; `None` without a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) seccomp: Option<SeccompRecord>,
+    /// The resources as they were asked for, with every update merged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<LinuxResources>,
 }
 
 /// What an exec needs to install the container's filter again.
