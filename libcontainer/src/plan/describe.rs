@@ -3,7 +3,7 @@
 //!
 //! It only reads steps; it decides nothing.
 
-use super::options::{attribute_names, cleared_names};
+use super::options::{LOCKABLE, attribute_names, cleared_names};
 use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step, text};
 use super::{Open, Plan};
 use std::borrow::Cow;
@@ -295,11 +295,9 @@ fn bind_words(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<String>
 
 /// In the words of mount options. What is only implied is not named.
 fn attributes(attr: &MountAttr) -> Vec<String> {
-    let asked = attr.clear & !attr.implied;
+    let asked = attr.clear & !attr.implied & LOCKABLE;
     let mut words: Vec<String> = attribute_names(attr.set).into_iter().map(str::to_owned).collect();
-    if attr.implied != 0 {
-        words.extend(cleared_names(asked & !0x20_0000).into_iter().map(str::to_owned));
-    }
+    words.extend(cleared_names(asked).into_iter().map(str::to_owned));
     words.extend(
         attribute_names(attr.rec_set)
             .into_iter()

@@ -4,7 +4,7 @@
 //! links lead is seen by the child; the steps say what it has to refuse.
 
 use super::options::{self, MountOptions};
-use super::step::{NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
+use super::step::{MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
 use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string, cgroup_mounts};
 use crate::error::{Context, Error, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount};
@@ -162,8 +162,10 @@ pub(super) fn read_only_later(inputs: &Inputs<'_>) -> Result<Vec<Step>> {
         let entry = entry(i, mount, &root)?;
         let Kind::Fs(fstype) = entry.kind else { continue };
         if entry.options.read_only() && is_late(fstype, &entry.destination) {
-            let mut attr = super::step::MountAttr::default();
-            attr.set = options::READ_ONLY;
+            let attr = MountAttr {
+                set: options::READ_ONLY,
+                ..MountAttr::default()
+            };
             steps.push(Step::Remount {
                 target: target(&entry, TargetKind::Directory)?,
                 attr,
@@ -577,4 +579,4 @@ pub(super) fn mount_label<'a>(setting: &Setting<'a>) -> Result<Option<&'a str>> 
 }
 
 #[cfg(test)]
-pub(in crate::plan) mod tests;
+pub(crate) mod tests;

@@ -69,7 +69,7 @@ impl Child<'_> {
     fn place(&self, target: &Target, source_is_directory: bool) -> Done<OwnedFd> {
         let root = self.fd(Slot::ROOT)?;
         let make = match target.kind {
-            TargetKind::LikeSource if !source_is_directory => Make::File { mode: 0o755 },
+            TargetKind::LikeSource if !source_is_directory => Make::File { mode: 0o644 },
             TargetKind::Directory | TargetKind::LikeSource => DIRECTORY,
         };
         if target.no_symlinks {

@@ -5,17 +5,17 @@ use crate::host::{CgroupHost, Host, V1Hierarchy};
 use crate::plan::PlanOptions;
 use oci_spec::runtime::Spec;
 
-pub(in crate::plan) const NEWNS: u64 = libc::CLONE_NEWNS as u64;
-pub(in crate::plan) const PLAIN: NamespaceFacts = NamespaceFacts {
+pub(crate) const NEWNS: u64 = libc::CLONE_NEWNS as u64;
+pub(crate) const PLAIN: NamespaceFacts = NamespaceFacts {
     new: NEWNS | libc::CLONE_NEWCGROUP as u64,
     joined: 0,
 };
-pub(in crate::plan) const USER: NamespaceFacts = NamespaceFacts {
+pub(crate) const USER: NamespaceFacts = NamespaceFacts {
     new: PLAIN.new | NEWUSER,
     joined: 0,
 };
 
-pub(in crate::plan) fn host() -> Host {
+pub(crate) fn host() -> Host {
     Host {
         kernel: (6, 18),
         euid: 0,
@@ -32,7 +32,7 @@ pub(in crate::plan) fn host() -> Host {
     }
 }
 
-pub(in crate::plan) fn rootless() -> Host {
+pub(crate) fn rootless() -> Host {
     Host {
         euid: 1000,
         egid: 1000,
@@ -41,7 +41,7 @@ pub(in crate::plan) fn rootless() -> Host {
     }
 }
 
-pub(in crate::plan) fn hybrid() -> Host {
+pub(crate) fn hybrid() -> Host {
     let hierarchy = |mount: &str, controllers: &[&str]| V1Hierarchy {
         controllers: controllers.iter().map(|c| (*c).to_owned()).collect(),
         mount: Path::new("/sys/fs/cgroup").join(mount),
@@ -62,14 +62,14 @@ pub(in crate::plan) fn hybrid() -> Host {
 }
 
 /// A specification with this root, these mounts and this `linux`, in JSON.
-pub(in crate::plan) fn spec(mounts: &str, linux: &str) -> Spec {
+pub(crate) fn spec(mounts: &str, linux: &str) -> Spec {
     let text = format!(
         r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},"mounts":[{mounts}],"linux":{{{linux}}}}}"#
     );
     serde_json::from_str(&text).unwrap()
 }
 
-pub(in crate::plan) fn draft_of(
+pub(crate) fn draft_of(
     spec: &Spec,
     host: &Host,
     append: impl FnOnce(&Inputs<'_>, &mut Draft) -> Result<()>,
@@ -88,7 +88,7 @@ pub(in crate::plan) fn draft_of(
     Ok(draft)
 }
 
-pub(in crate::plan) fn words(draft: &Draft) -> Vec<String> {
+pub(crate) fn words(draft: &Draft) -> Vec<String> {
     draft.child.iter().map(Step::describe).collect()
 }
 
