@@ -124,8 +124,8 @@ impl Container {
         };
         self.run_in_container("startContainer", Hooks::start_container, Status::Created)?;
         waiting.write_all(b"g").context("write to the container's process")?;
-        let program = self.record.process.args().clone().unwrap_or_default();
-        launch::follow_start(waiting.as_fd(), &program, |number| {
+        let program = self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
+        launch::follow_start(waiting.as_fd(), program, |number| {
             let process = self.process()?;
             let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
             send_listener(&self.record, self.record.pid, listener)
@@ -153,7 +153,7 @@ impl Container {
         hooks::run(kind, self.record.hooks.as_ref().and_then(|h| which(h).as_deref()), state, place)
     }
 
-    /// The base of a process to run in it: the container's own process description, without its arguments.
+    /// The base of a process to run in it: the container's own process description.
     pub fn process_spec(&self) -> &ProcessSpec {
         &self.record.process
     }
@@ -285,8 +285,11 @@ impl Container {
         if let Some(process) = &self.process {
             let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
         }
-        // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it.
-        note(self.record.cgroup.kill(Signal::KILL));
+        // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
+        // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
+        if self.record.pid != 0 {
+            note(self.record.cgroup.kill(Signal::KILL));
+        }
         if let Some(process) = &self.process {
             note(wait_for_end(process.as_fd()));
         }

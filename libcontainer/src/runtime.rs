@@ -224,8 +224,7 @@ fn filter_of(step: &Step) -> Option<(&[u64], u64)> {
 fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: &Host) -> Result<Record> {
     let spec = &bundle.spec;
     let linux = spec.linux().as_ref();
-    let mut process = spec.process().clone().unwrap_or_default();
-    process.set_args(None);
+    let process = spec.process().clone().unwrap_or_default();
     let listener = linux.and_then(|l| l.seccomp().as_ref()).and_then(|s| {
         let path = s.listener_path().clone()?;
         Some(Listener { path, metadata: s.listener_metadata().clone().unwrap_or_default() })
@@ -235,9 +234,9 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: 
         oci_version: spec.version().clone(),
         id: id.as_str().to_owned(),
         bundle: bundle.path.clone(),
-        rootfs: plan::mounts::root_path_of(spec, &bundle.path)?,
+        rootfs: plan::mounts::root_of(spec, &bundle.path)?,
         created: state::time::now(),
-        owner: state::owner::name(host.euid()),
+        owner: state::owner::name(host.euid),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         pid: 0,
         start_time: 0,

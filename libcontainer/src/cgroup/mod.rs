@@ -71,6 +71,15 @@ impl Cgroup {
         }
     }
 
+    /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
+    pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
+        Ok(match host {
+            CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
+            CgroupHost::V1 { hierarchies, unified } => Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref())),
+            CgroupHost::None => Cgroup::None,
+        })
+    }
+
     /// A descriptor for CLONE_INTO_CGROUP; `None` where processes are attached by `attach`.
     pub(crate) fn clone_fd(&self) -> Result<Option<OwnedFd>> {
         match self {

@@ -55,7 +55,7 @@ fn rootless(plan: &CgroupPlan) -> bool {
     plan.devices.is_none()
 }
 
-fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: Option<&Path>) -> Vec<Member> {
+pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: Option<&Path>) -> Vec<Member> {
     let folder = |mount: &Path, own: &Path| Folder {
         mount: mount.to_owned(),
         path: match &plan.place {

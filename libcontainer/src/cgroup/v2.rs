@@ -15,11 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     let root = Dir::mount(mount)?;
-    let path = match &plan.place {
-        Place::Root(path) => path.clone(),
-        // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
-        Place::Own(path) => own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path),
-    };
+    let path = path(plan)?;
     let mut made = Made { root: &root, paths: Vec::new(), keep: false };
     let dir = make(&mut made, &path).map_err(|e| explain(e, plan))?;
     let fresh = made.paths.last() == Some(&path);
@@ -37,6 +33,15 @@ pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
     Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
+}
+
+/// Where the plan's cgroup is, relative to the mount.
+pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
+    match &plan.place {
+        Place::Root(path) => Ok(path.clone()),
+        // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
+        Place::Own(path) => Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path)),
+    }
 }
 
 /// The folders that were made on the way: removed again unless all goes well.

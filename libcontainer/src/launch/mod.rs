@@ -41,8 +41,6 @@ pub(crate) struct Launched {
     pidfd: Option<OwnedFd>,
     sync: OwnedFd,
     terminal: Option<OwnedFd>,
-    /// The exec has happened already (a plan without the last gate).
-    started: bool,
 }
 
 /// What the parent does while the child waits at the gate `Hooks`, and with a seccomp listener.
@@ -77,7 +75,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     let (pid, process) = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()))?;
     drop((fds, stdio));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
-    let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None, started: false };
+    let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None };
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
         (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
@@ -182,10 +180,7 @@ impl Launched {
                     forked = true;
                 }
                 Event::Listener(number) => self.deliver(number, watch)?,
-                Event::Executed => {
-                    self.started = true;
-                    return Ok(());
-                }
+                Event::Executed => return Ok(()),
             }
             // A gate of the forked child may be heard before its pid.
             match waiting.filter(|_| forked) {
@@ -212,21 +207,6 @@ impl Launched {
                 None => {}
             }
         }
-    }
-
-    /// Lets a child at its last gate run its program.
-    pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
-        if self.started {
-            return Ok(());
-        }
-        self.go_on()?;
-        follow_to_exec(self.sync.as_fd(), &self.plan, |number| {
-            let process = self.process()?;
-            let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
-            watch.listener(self.pid, listener)
-        })?;
-        self.started = true;
-        Ok(())
     }
 
     /// The child is no longer ours to kill: pid, pidfd and terminal.
@@ -261,7 +241,7 @@ impl Launched {
         if n == 0 {
             return self.ended();
         }
-        match Frame::decode(&buffer[..n]) {
+        match Frame::decode(buffer.get(..n).unwrap_or_default()) {
             Some(Frame::Gate(number)) => match Gate::from_number(number) {
                 Some(gate) => Ok(Event::Gate(gate)),
                 None => Err(Error::new(ErrorKind::Os, "the child waits at a gate that is not there")),
@@ -310,27 +290,37 @@ enum Event {
     Executed,
 }
 
-/// Reads what the child says after its last gate: nothing more when the exec has worked.
-pub(crate) fn follow_to_exec(
-    sync: BorrowedFd<'_>,
-    plan: &Plan,
-    mut listener: impl FnMut(i32) -> Result<()>,
-) -> Result<()> {
+/// Reads what the child of another process says after its last gate: nothing more when the exec has worked. The plan is gone by
+/// then; what can still fail is the filter and the exec.
+pub(crate) fn follow_start(sync: BorrowedFd<'_>, program: &str, mut listener: impl FnMut(i32) -> Result<()>) -> Result<()> {
     loop {
         let mut buffer = [0u8; Frame::SIZE];
         let (n, _) = match sock::receive(sync, &mut buffer) {
             Err(Errno(libc::ECONNRESET)) => return Ok(()),
             other => other.context("recvmsg from the child")?,
         };
-        match Frame::decode(&buffer[..n]) {
+        match Frame::decode(buffer.get(..n).unwrap_or_default()) {
             None if n == 0 => return Ok(()),
             Some(Frame::Listener(number)) => {
                 listener(number)?;
                 sys::fs::write(sync, b"g").context("write to the child")?;
             }
-            Some(Frame::Failed { step, call, errno, arg }) => return Err(explain(plan, step, call, errno, arg)),
+            Some(Frame::Failed { call: Call::Exec, errno, .. }) => return Err(exec_error(program, errno)),
+            Some(Frame::Failed { call, errno, .. }) => {
+                return Err(Error::os(call.name(), Errno(errno).into()).wrap("prepare the process"));
+            }
             _ => return Err(Error::new(ErrorKind::Os, "the child sent a frame that is none")),
         }
+    }
+}
+
+/// In runc's words, which engines turn into exit codes 126 and 127.
+fn exec_error(program: &str, errno: i32) -> Error {
+    let error = Error::os(format!("exec {program}"), Errno(errno).into());
+    match errno {
+        libc::ENOENT => error.hint("the interpreter that it names is missing"),
+        libc::ENOEXEC => error.hint("no program for this machine, or a script without #!"),
+        _ => error,
     }
 }
 
@@ -348,7 +338,7 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
             Error::os(format!("exec: {name:?}: stat {name}"), Errno(errno).into())
         }
         (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
-        (Step::Exec, Call::Exec) => Error::os(format!("exec {name}"), Errno(errno).into()),
+        (Step::Exec, Call::Exec) => exec_error(&name, errno),
         _ => {
             let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(step, call.name(), arg));
             let error = error.wrap(format!("step {}", number + 1));

@@ -3,7 +3,7 @@
 //!
 //! It only reads steps; it decides nothing.
 
-use super::options::{attribute_names, cleared_names};
+use super::options::{LOCKABLE, attribute_names, cleared_names};
 use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step, text};
 use super::{Open, Plan};
 use std::borrow::Cow;
@@ -36,7 +36,9 @@ impl fmt::Display for Plan {
         for (i, step) in (1..).zip(&self.child) {
             writeln!(f, "{i:>4}  {}", step.describe())?;
         }
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
+        self.warnings
+            .iter()
+            .try_for_each(|warning| writeln!(f, "   !  {warning}"))
     }
 }
 
@@ -54,11 +56,17 @@ fn open(open: &Open) -> String {
         ),
         Open::UserNamespace { maps, .. } => {
             let range = |kind: &str, maps: &[super::IdMap]| {
-                let list: Vec<_> =
-                    maps.iter().map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count)).collect();
+                let list: Vec<_> = maps
+                    .iter()
+                    .map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count))
+                    .collect();
                 format!("{kind} {}", list.join(","))
             };
-            format!("make id map: {}, {}", range("uids", &maps.uids), range("gids", &maps.gids))
+            format!(
+                "make id map: {}, {}",
+                range("uids", &maps.uids),
+                range("gids", &maps.gids)
+            )
         }
     }
 }
@@ -74,16 +82,27 @@ fn namespaces(flags: u64) -> String {
 
 /// One line of the plan.
 pub(crate) fn step(step: &Step) -> String {
-    about_mounts(step).or_else(|| about_namespaces(step)).unwrap_or_else(|| about_process(step))
+    about_mounts(step)
+        .or_else(|| about_namespaces(step))
+        .unwrap_or_else(|| about_process(step))
 }
 
 fn about_mounts(step: &Step) -> Option<String> {
     Some(match step {
         Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
-        Step::Root { path, propagation: flags, .. } => {
+        Step::Root {
+            path,
+            propagation: flags,
+            ..
+        } => {
             format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
         }
-        Step::Bind { source, recursive, attr, target } => format!(
+        Step::Bind {
+            source,
+            recursive,
+            attr,
+            target,
+        } => format!(
             "bind {} on {}{}{}",
             of_source(source),
             quoted(&target.path),
@@ -92,19 +111,41 @@ fn about_mounts(step: &Step) -> Option<String> {
         ),
         Step::Mount(fs) => mount(fs),
         Step::Remount { target, attr } => {
-            format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
+            format!(
+                "remount {}{}",
+                quoted(&target.path),
+                parenthesised(&attributes(attr))
+            )
         }
         Step::OpenDir { path } => format!("open directory {}", quoted(path)),
-        Step::Node { mode, major, minor, uid, gid, shown, .. } => {
+        Step::Node {
+            mode,
+            major,
+            minor,
+            uid,
+            gid,
+            shown,
+            ..
+        } => {
             let kind = match mode & libc::S_IFMT {
                 libc::S_IFBLK => 'b',
                 libc::S_IFIFO => 'p',
                 _ => 'c',
             };
-            let owner = if (*uid, *gid) == (0, 0) { String::new() } else { format!(" {uid}:{gid}") };
-            format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(shown), mode & 0o7777)
+            let owner = if (*uid, *gid) == (0, 0) {
+                String::new()
+            } else {
+                format!(" {uid}:{gid}")
+            };
+            format!(
+                "make node {} {kind} {major}:{minor} {:04o}{owner}",
+                quoted(shown),
+                mode & 0o7777
+            )
         }
-        Step::Link { to, shown, replace, .. } => format!(
+        Step::Link {
+            to, shown, replace, ..
+        } => format!(
             "link {} -> {}{}",
             quoted(shown),
             quoted(to),
@@ -135,7 +176,10 @@ fn about_namespaces(step: &Step) -> Option<String> {
         Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
         Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
         Step::TimeNamespace { offsets } => {
-            format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
+            format!(
+                "new time namespace: {}",
+                text(offsets).trim_end().replace('\n', ", ")
+            )
         }
         Step::Fork { flags } => match namespaces(*flags) {
             none if none.is_empty() => "go on in a child".to_owned(),
@@ -219,8 +263,17 @@ fn mount(fs: &NewFs) -> String {
     if fs.copy_up {
         words.push("tmpcopyup".to_owned());
     }
-    let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();
-    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&words))
+    let or = fs
+        .or_bind
+        .as_deref()
+        .map(|path| format!(", or bind {}", quoted(path)))
+        .unwrap_or_default();
+    format!(
+        "mount {} on {}{}{or}",
+        text(&fs.fstype),
+        quoted(&fs.target.path),
+        parenthesised(&words)
+    )
 }
 
 fn of_source(source: &Source) -> String {
@@ -253,13 +306,19 @@ fn bind_words(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<String>
 
 /// In the words of mount options. What is only implied is not named.
 fn attributes(attr: &MountAttr) -> Vec<String> {
-    let asked = attr.clear & !attr.implied;
+    let asked = attr.clear & !attr.implied & LOCKABLE;
     let mut words: Vec<String> = attribute_names(attr.set).into_iter().map(str::to_owned).collect();
-    if attr.implied != 0 {
-        words.extend(cleared_names(asked & !0x20_0000).into_iter().map(str::to_owned));
-    }
-    words.extend(attribute_names(attr.rec_set).into_iter().map(|name| format!("r{name}")));
-    words.extend(cleared_names(attr.rec_clear).into_iter().map(|name| format!("r{name}")));
+    words.extend(cleared_names(asked).into_iter().map(str::to_owned));
+    words.extend(
+        attribute_names(attr.rec_set)
+            .into_iter()
+            .map(|name| format!("r{name}")),
+    );
+    words.extend(
+        cleared_names(attr.rec_clear)
+            .into_iter()
+            .map(|name| format!("r{name}")),
+    );
     for change in attr.propagation.iter().filter(|change| change.flag != 0) {
         let recursive = if change.recursive { libc::MS_REC } else { 0 };
         words.push(propagation(change.flag | recursive).into_owned());
@@ -275,18 +334,30 @@ fn propagation(flags: u64) -> Cow<'static, str> {
         libc::MS_UNBINDABLE => "unbindable",
         _ => "unchanged",
     };
-    if flags & libc::MS_REC == 0 { name.into() } else { format!("r{name}").into() }
+    if flags & libc::MS_REC == 0 {
+        name.into()
+    } else {
+        format!("r{name}").into()
+    }
 }
 
 fn parenthesised(words: &[String]) -> String {
-    if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", words.join(","))
+    }
 }
 
 /// Plain where it is plain, in quotes where a person could misread it.
 fn quoted(value: &CStr) -> String {
     let value = text(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
-    if !value.is_empty() && value.chars().all(plain) { value.into_owned() } else { format!("{value:?}") }
+    if !value.is_empty() && value.chars().all(plain) {
+        value.into_owned()
+    } else {
+        format!("{value:?}")
+    }
 }
 
 /// What a failed step was doing. `arg` is the detail in the child's frame. Callers of runc match the text about capabilities.
@@ -322,12 +393,22 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::Bind { attr, .. }, libc::EPERM) if attr.clear != 0 => Some(
             "a user namespace can not clear flags that the host's mount has; leave out the option, or change the host's mount",
         ),
-        (Step::Bind { source: Source::InsideMapped { .. }, .. }, libc::EINVAL) => {
-            Some("this file system does not support id-mapped mounts")
-        }
-        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => {
-            Some("the source is unbindable, or has mounts below it that only rbind may take along in a user namespace")
-        }
+        (
+            Step::Bind {
+                source: Source::InsideMapped { .. },
+                ..
+            },
+            libc::EINVAL,
+        ) => Some("this file system does not support id-mapped mounts"),
+        (
+            Step::Bind {
+                source: Source::Path(_) | Source::PathOrTree { .. },
+                ..
+            },
+            libc::EINVAL,
+        ) => Some(
+            "the source is unbindable, or has mounts below it that only rbind may take along in a user namespace",
+        ),
         (Step::Bind { .. }, libc::ENOENT) => Some("the source does not exist on the host"),
         (Step::Bind { .. } | Step::Mount(_) | Step::OpenDir { .. }, libc::EROFS) => {
             Some("the mount point is missing in a read-only file system: make it there first")
@@ -342,9 +423,10 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::Root { .. }, libc::EACCES) => {
             Some("the root of the user namespace may not enter the directories above root.path")
         }
-        (Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. }, libc::ENOSPC | libc::EUSERS) => {
-            Some("too many namespaces: see /proc/sys/user/max_*_namespaces")
-        }
+        (
+            Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. },
+            libc::ENOSPC | libc::EUSERS,
+        ) => Some("too many namespaces: see /proc/sys/user/max_*_namespaces"),
         (Step::PivotRoot, libc::EINVAL) => Some("the host's root is a ramfs: use --no-pivot"),
         _ => None,
     }
@@ -362,3 +444,6 @@ fn of_refused_mount(fstype: &CStr) -> Option<&'static str> {
         _ => Some("a user namespace may not mount this file system"),
     }
 }
+
+#[cfg(test)]
+mod tests;

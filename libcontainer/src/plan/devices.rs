@@ -62,7 +62,9 @@ pub(crate) fn append(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft)
 
 fn nodes(inputs: &Inputs<'_>) -> Result<Vec<Node>> {
     let linux = inputs.spec.linux().as_ref();
-    let wanted = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let wanted = linux
+        .and_then(|linux| linux.devices().as_deref())
+        .unwrap_or_default();
     let mut given = Vec::new();
     for (i, device) in wanted.iter().enumerate() {
         given.extend(node(device, &format!("linux.devices[{i}]"))?);
@@ -92,7 +94,9 @@ fn node(device: &LinuxDevice, field: &str) -> Result<Option<Node>> {
         LinuxDeviceType::B => libc::S_IFBLK,
         LinuxDeviceType::P => libc::S_IFIFO,
         LinuxDeviceType::A => {
-            return Err(Error::invalid(format!("{field}.type: \"a\" is no type of a node; use b, c, u or p")));
+            return Err(Error::invalid(format!(
+                "{field}.type: \"a\" is no type of a node; use b, c, u or p"
+            )));
         }
     };
     if device.path().as_os_str().is_empty() {
@@ -100,7 +104,10 @@ fn node(device: &LinuxDevice, field: &str) -> Result<Option<Node>> {
     }
     let path = clean(&Path::new("/").join(device.path()));
     if path == Path::new("/") {
-        return Err(Error::invalid(format!("{field}.path: {:?} is the root itself", device.path())));
+        return Err(Error::invalid(format!(
+            "{field}.path: {:?} is the root itself",
+            device.path()
+        )));
     }
     let (major, minor) = match kind {
         libc::S_IFIFO => (0, 0),
@@ -144,10 +151,15 @@ fn bound(node: &Node) -> Result<Step> {
 
 fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Result<()> {
     let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
-        return Err(Error::invalid(format!("linux.devices: {:?} names no node", node.path)));
+        return Err(Error::invalid(format!(
+            "linux.devices: {:?} names no node",
+            node.path
+        )));
     };
     if open.as_deref() != Some(parent) {
-        draft.push(Step::OpenDir { path: c_string("linux.devices", parent.as_os_str().as_bytes())? });
+        draft.push(Step::OpenDir {
+            path: c_string("linux.devices", parent.as_os_str().as_bytes())?,
+        });
         *open = Some(parent.to_owned());
     }
     draft.push(Step::Node {
@@ -164,7 +176,9 @@ fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Re
 
 fn append_links(inputs: &Inputs<'_>, open: Option<&Path>, draft: &mut Draft) -> Result<()> {
     if open != Some(Path::new("/dev")) {
-        draft.push(Step::OpenDir { path: c"/dev".to_owned() });
+        draft.push(Step::OpenDir {
+            path: c"/dev".to_owned(),
+        });
     }
     // Whatever ptmx the image has would open a terminal of another devpts.
     let mut link = |name: &str, to: &str, replace: bool| -> Result<()> {
@@ -185,3 +199,6 @@ fn append_links(inputs: &Inputs<'_>, open: Option<&Path>, draft: &mut Draft) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,10 +5,10 @@
 
 use super::cgroup::Place;
 use super::options::{self, MountOptions};
-use super::step::{NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
+use super::step::{MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
 use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string, cgroup_mounts};
 use crate::error::{Context, Error, Result};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -31,8 +31,9 @@ const PROC_FILES: &[&str] = &[
 ];
 
 /// File systems whose superblock belongs to the kernel: `ro` is an attribute of the mount only.
-const KERNEL_FS: &[&str] =
-    &["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs", "ramfs", "devtmpfs"];
+const KERNEL_FS: &[&str] = &[
+    "proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs", "ramfs", "devtmpfs",
+];
 
 /// File systems that take no `context` option.
 const NO_CONTEXT: &[&str] = &["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
@@ -80,14 +81,13 @@ pub(crate) fn append(
 ) -> Result<()> {
     let root = root_path(inputs)?;
     let host_propagation = root_propagation(inputs)?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
-    let set_apart =
-        [libc::MS_SLAVE | libc::MS_REC, libc::MS_PRIVATE | libc::MS_REC].contains(&host_propagation);
-    draft.push(Step::HostPropagation { flags: host_propagation });
+    draft.push(Step::HostPropagation {
+        flags: host_propagation,
+    });
     draft.push(Step::Root {
         path: c_string("root.path", root.as_os_str().as_bytes())?,
         source: None,
         propagation: libc::MS_PRIVATE,
-        isolate: !set_apart,
     });
     let mut setting =
         Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
@@ -112,18 +112,29 @@ pub(crate) fn append(
 
 /// The absolute path of the container's root on the host.
 pub(crate) fn root_path(inputs: &Inputs<'_>) -> Result<PathBuf> {
-    let root = inputs.spec.root().as_ref().ok_or_else(|| Error::invalid("root: is required"))?;
+    root_of(inputs.spec, inputs.bundle)
+}
+
+/// The same from a specification and its bundle.
+pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
+    let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root: is required"))?;
     if root.path().as_os_str().is_empty() {
         return Err(Error::invalid("root.path: is empty"));
     }
-    Ok(clean(&inputs.bundle.join(root.path())))
+    Ok(clean(&bundle.join(root.path())))
 }
 
 /// `linux.rootfsPropagation` as `MS_*` flags. They apply to the host's tree in the container's mount namespace before the root is
 /// attached, and once more to the finished `/` unless they are private.
 pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
-    let Some(linux) = inputs.spec.linux() else { return Ok(None) };
-    let Some(name) = linux.rootfs_propagation().as_deref().filter(|name| !name.is_empty()) else {
+    let Some(linux) = inputs.spec.linux() else {
+        return Ok(None);
+    };
+    let Some(name) = linux
+        .rootfs_propagation()
+        .as_deref()
+        .filter(|name| !name.is_empty())
+    else {
         return Ok(None);
     };
     let flags = options::propagation(name)
@@ -145,9 +156,14 @@ pub(super) fn read_only_later(inputs: &Inputs<'_>) -> Result<Vec<Step>> {
         let entry = entry(i, mount, &root)?;
         let Kind::Fs(fstype) = entry.kind else { continue };
         if entry.options.read_only() && is_late(fstype, &entry.destination) {
-            let mut attr = super::step::MountAttr::default();
-            attr.set = options::READ_ONLY;
-            steps.push(Step::Remount { target: target(&entry, TargetKind::Directory)?, attr });
+            let attr = MountAttr {
+                set: options::READ_ONLY,
+                ..MountAttr::default()
+            };
+            steps.push(Step::Remount {
+                target: target(&entry, TargetKind::Directory)?,
+                attr,
+            });
         }
     }
     Ok(steps)
@@ -183,10 +199,18 @@ fn entry<'a>(index: usize, mount: &'a Mount, root: &Path) -> Result<Entry<'a>> {
         destination = Path::new("/").join(inside);
     }
     if destination == Path::new("/") {
-        return Err(Error::invalid(format!("{field}.destination: {given:?} is the root itself")));
+        return Err(Error::invalid(format!(
+            "{field}.destination: {given:?} is the root itself"
+        )));
     }
     let kind = kind(&field, mount.typ().as_deref().unwrap_or_default(), &options)?;
-    let entry = Entry { field, mount, options, destination, kind };
+    let entry = Entry {
+        field,
+        mount,
+        options,
+        destination,
+        kind,
+    };
     check(&entry)?;
     Ok(entry)
 }
@@ -208,7 +232,12 @@ fn kind<'a>(field: &str, typ: &'a str, options: &MountOptions) -> Result<Kind<'a
 }
 
 fn check(entry: &Entry<'_>) -> Result<()> {
-    let Entry { field, mount, options, .. } = entry;
+    let Entry {
+        field,
+        mount,
+        options,
+        ..
+    } = entry;
     let mapped = options.idmap.is_some() || mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
     if mapped && entry.kind != Kind::Bind {
         return Err(Error::invalid(format!(
@@ -216,7 +245,9 @@ fn check(entry: &Entry<'_>) -> Result<()> {
         )));
     }
     if options.copy_up && entry.kind != Kind::Fs("tmpfs") {
-        return Err(Error::invalid(format!("{field}.options: tmpcopyup is for type tmpfs only")));
+        return Err(Error::invalid(format!(
+            "{field}.options: tmpcopyup is for type tmpfs only"
+        )));
     }
     match (entry.kind, options.data.first()) {
         (Kind::Bind, Some(option)) => Err(Error::invalid(format!(
@@ -250,7 +281,10 @@ pub(super) fn target(entry: &Entry<'_>, kind: TargetKind) -> Result<Target> {
         _ => "",
     };
     Ok(Target {
-        path: c_string(&format!("{}.destination", entry.field), entry.destination.as_os_str().as_bytes())?,
+        path: c_string(
+            &format!("{}.destination", entry.field),
+            entry.destination.as_os_str().as_bytes(),
+        )?,
         kind,
         no_symlinks: matches!(fstype, "proc" | "sysfs"),
         proc: proc_guard(entry, fstype)?,
@@ -290,21 +324,28 @@ fn remount(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
         )));
     }
     let target = target(entry, TargetKind::Directory)?;
-    setting.draft.push(Step::Remount { target, attr: entry.options.changed_attr() });
+    setting.draft.push(Step::Remount {
+        target,
+        attr: entry.options.changed_attr(),
+    });
     Ok(())
 }
 
 fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     let field = format!("{}.source", entry.field);
-    let given = entry.mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
+    let given = entry
+        .mount
+        .source()
+        .as_deref()
+        .filter(|source| !source.as_os_str().is_empty());
     let given = given.ok_or_else(|| Error::invalid(format!("{field}: is required for a bind mount")))?;
     let path = setting.inputs.bundle.join(given);
     let target = target(entry, TargetKind::LikeSource)?;
     for name in entry.options.superblock_names() {
-        setting
-            .draft
-            .warnings
-            .push(format!("{}.options: {name:?} has no effect on a bind mount", entry.field));
+        setting.draft.warnings.push(format!(
+            "{}.options: {name:?} has no effect on a bind mount",
+            entry.field
+        ));
     }
     let id_map = id_map(setting, entry)?;
     let (source, from_parent) = source(setting, entry, &path, id_map)?;
@@ -312,7 +353,12 @@ fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     if let Some(base) = from_parent.then(|| base_propagation(setting)).flatten() {
         attr.propagation = [base, attr.propagation[0], attr.propagation[1]];
     }
-    setting.draft.push(Step::Bind { source, recursive: entry.options.recursive, attr, target });
+    setting.draft.push(Step::Bind {
+        source,
+        recursive: entry.options.recursive,
+        attr,
+        target,
+    });
     Ok(())
 }
 
@@ -330,7 +376,14 @@ fn source(
     {
         let path = c_string(&field, Path::new("/").join(inside).as_os_str().as_bytes())?;
         return Ok(match id_map {
-            Some((userns, recursive)) => (Source::InsideMapped { path, userns, recursive }, false),
+            Some((userns, recursive)) => (
+                Source::InsideMapped {
+                    path,
+                    userns,
+                    recursive,
+                },
+                false,
+            ),
             None => (Source::Inside(path), false),
         });
     }
@@ -349,7 +402,13 @@ fn source(
     });
     Ok(match id_map {
         Some(_) => (Source::Tree(slot), true),
-        None => (Source::PathOrTree { path: c_path, tree: slot }, true),
+        None => (
+            Source::PathOrTree {
+                path: c_path,
+                tree: slot,
+            },
+            true,
+        ),
     })
 }
 
@@ -386,7 +445,9 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
             .find(|ns| ns.typ() == LinuxNamespaceType::User)
             .and_then(|ns| ns.path().clone())
             .ok_or_else(|| {
-                Error::invalid(format!("{field}: id-mapped mounts must have both uid and gid mappings specified"))
+                Error::invalid(format!(
+                    "{field}: id-mapped mounts must have both uid and gid mappings specified"
+                ))
             })?;
         let slot = setting.draft.slot();
         setting.draft.opens.push(Open::Namespace { slot, path, flag: NEWUSER, foreign: false });
@@ -413,7 +474,10 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
         return Ok(Some((*slot, recursive)));
     }
     let slot = setting.draft.slot();
-    setting.draft.opens.push(Open::UserNamespace { slot, maps: maps.clone() });
+    setting.draft.opens.push(Open::UserNamespace {
+        slot,
+        maps: maps.clone(),
+    });
     setting.id_maps.push((maps, slot));
     Ok(Some((slot, recursive)))
 }
@@ -422,7 +486,10 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
 fn ranges(given: Option<&Vec<LinuxIdMapping>>, field: &str) -> Result<Vec<IdMap>> {
     let given = given.map(Vec::as_slice).unwrap_or_default();
     if given.len() > 340 {
-        return Err(Error::invalid(format!("{field}: {} ranges; the kernel takes at most 340", given.len())));
+        return Err(Error::invalid(format!(
+            "{field}: {} ranges; the kernel takes at most 340",
+            given.len()
+        )));
     }
     let mut result = Vec::with_capacity(given.len());
     for (i, range) in given.iter().enumerate() {
@@ -432,7 +499,11 @@ fn ranges(given: Option<&Vec<LinuxIdMapping>>, field: &str) -> Result<Vec<IdMap>
                 "{field}[{i}]: {count} ids from {inside} and {outside} on are no valid range"
             )));
         }
-        result.push(IdMap { inside, outside, count });
+        result.push(IdMap {
+            inside,
+            outside,
+            count,
+        });
     }
     Ok(result)
 }
@@ -451,10 +522,17 @@ fn file_system(setting: &mut Setting<'_>, entry: &Entry<'_>, fstype: &str) -> Re
     if late {
         attr.set &= !options::READ_ONLY;
     }
-    let source = entry.mount.source().as_deref().map(|source| source.as_os_str().as_bytes());
+    let source = entry
+        .mount
+        .source()
+        .as_deref()
+        .map(|source| source.as_os_str().as_bytes());
     setting.draft.push(Step::Mount(NewFs {
         fstype: c_string(&format!("{field}.type"), fstype)?,
-        source: c_string(&format!("{field}.source"), source.filter(|s| !s.is_empty()).unwrap_or(b"none"))?,
+        source: c_string(
+            &format!("{field}.source"),
+            source.filter(|s| !s.is_empty()).unwrap_or(b"none"),
+        )?,
         options: fs.options,
         data: fs.data,
         flags: fs.flags,
@@ -463,7 +541,10 @@ fn file_system(setting: &mut Setting<'_>, entry: &Entry<'_>, fstype: &str) -> Re
         target: target(entry, TargetKind::Directory)?,
         copy_up: entry.options.copy_up,
         inherit_mode: fstype == "tmpfs" && !entry.options.has_data("mode"),
-        label: label.filter(|_| fstype == "mqueue").map(|l| c_string("linux.mountLabel", l)).transpose()?,
+        label: label
+            .filter(|_| fstype == "mqueue")
+            .map(|l| c_string("linux.mountLabel", l))
+            .transpose()?,
         or_bind: or_bind(setting, fstype),
     }));
     Ok(())
@@ -478,9 +559,14 @@ fn or_bind(setting: &Setting<'_>, fstype: &str) -> Option<CString> {
 /// `linux.mountLabel`, where there is SELinux to understand it.
 pub(super) fn mount_label<'a>(setting: &Setting<'a>) -> Result<Option<&'a str>> {
     let linux = setting.inputs.spec.linux().as_ref();
-    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
+    let label = linux
+        .and_then(|linux| linux.mount_label().as_deref())
+        .filter(|label| !label.is_empty());
     if label.is_some() && !setting.inputs.host.selinux {
         return Err(Error::unsupported("linux.mountLabel: this host has no SELinux"));
     }
     Ok(label)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -20,7 +20,7 @@ const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
 const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// Attributes that a user namespace can not take from a mount which another one made (MNT_LOCK_*), but for the access times.
-const LOCKABLE: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+pub(crate) const LOCKABLE: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 /// `MS_*` flags with their attribute.
 const ATTRIBUTES: &[(u64, u64)] = &[
@@ -52,7 +52,9 @@ enum Effect {
     Nothing,
     Set(u64),
     Clear(u64),
-    Bind { recursive: bool },
+    Bind {
+        recursive: bool,
+    },
     Remount,
     Propagate(u64),
     /// The whole tree gets the attribute, or loses it.
@@ -63,7 +65,9 @@ enum Effect {
     /// The whole tree does not get this mode of access times: relatime, if no other is named.
     TreeNotAtime(u64),
     CopyUp,
-    IdMap { recursive: bool },
+    IdMap {
+        recursive: bool,
+    },
 }
 use Effect::{
     Bind, Clear, CopyUp, IdMap, Nothing, Propagate, Remount, Set, TreeAtime, TreeClear, TreeNotAtime, TreeSet,
@@ -149,7 +153,10 @@ pub(crate) fn propagation(name: &str) -> Option<u64> {
 }
 
 fn lookup(name: &str) -> Option<Effect> {
-    TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|i| TABLE[i].1)
+    TABLE
+        .binary_search_by(|(known, _)| (*known).cmp(name))
+        .ok()
+        .map(|i| TABLE[i].1)
 }
 
 /// What the options of one mount ask for.
@@ -289,7 +296,12 @@ impl MountOptions {
         }
         let context = context.map(|label| format!("context=\"{label}\""));
         let mut classic = flags & CLASSIC_ONLY != 0;
-        for part in self.data.iter().chain(context.as_ref()).flat_map(|option| split(option)) {
+        for part in self
+            .data
+            .iter()
+            .chain(context.as_ref())
+            .flat_map(|option| split(option))
+        {
             let option = match part.split_once('=') {
                 Some((key, value)) => FsOption::Text(
                     c_string("option", key)?,
@@ -302,9 +314,18 @@ impl MountOptions {
         }
         let mut data = self.data.join(",");
         if let Some(context) = context {
-            data = if data.is_empty() { context } else { format!("{data},{context}") };
+            data = if data.is_empty() {
+                context
+            } else {
+                format!("{data},{context}")
+            };
         }
-        Ok(FsOptions { options, data: c_string("options", data)?, flags, classic })
+        Ok(FsOptions {
+            options,
+            data: c_string("options", data)?,
+            flags,
+            classic,
+        })
     }
 
     /// One of the file system's own options is `name=…`.
@@ -329,7 +350,11 @@ impl MountOptions {
         } else {
             MOUNT_ATTR_RELATIME
         };
-        let directories = if flags & libc::MS_NODIRATIME != 0 { MOUNT_ATTR_NODIRATIME } else { 0 };
+        let directories = if flags & libc::MS_NODIRATIME != 0 {
+            MOUNT_ATTR_NODIRATIME
+        } else {
+            0
+        };
         (flags != 0).then_some(mode | directories)
     }
 
@@ -338,7 +363,14 @@ impl MountOptions {
         for (place, change) in propagation.iter_mut().zip(&self.propagation) {
             *place = *change;
         }
-        MountAttr { set, clear, implied, rec_set: self.tree_set, rec_clear: self.tree_clear, propagation }
+        MountAttr {
+            set,
+            clear,
+            implied,
+            rec_set: self.tree_set,
+            rec_clear: self.tree_clear,
+            propagation,
+        }
     }
 }
 
@@ -353,7 +385,10 @@ pub(crate) struct FsOptions {
 
 /// `MS_*` flags as a step takes them.
 pub(crate) fn change_of_propagation(flags: u64) -> Propagation {
-    Propagation { flag: flags & !libc::MS_REC, recursive: flags & libc::MS_REC != 0 }
+    Propagation {
+        flag: flags & !libc::MS_REC,
+        recursive: flags & libc::MS_REC != 0,
+    }
 }
 
 /// Names for the bits of attributes, for people.
@@ -368,7 +403,11 @@ pub(crate) fn attribute_names(bits: u64) -> Vec<&'static str> {
         (MOUNT_ATTR_NODIRATIME, "nodiratime"),
         (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
     ];
-    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
+    NAMES
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| *name)
+        .collect()
 }
 
 /// Names for the bits that are cleared, for people.
@@ -381,7 +420,11 @@ pub(crate) fn cleared_names(bits: u64) -> Vec<&'static str> {
         (MOUNT_ATTR_NODIRATIME, "diratime"),
         (MOUNT_ATTR_NOSYMFOLLOW, "symfollow"),
     ];
-    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
+    NAMES
+        .iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, name)| *name)
+        .collect()
 }
 
 /// The read-only attribute.
@@ -390,7 +433,11 @@ pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY;
 pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 fn bits(flags: u64) -> u64 {
-    ATTRIBUTES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, bit)| bit).sum()
+    ATTRIBUTES
+        .iter()
+        .filter(|(flag, _)| flags & flag != 0)
+        .map(|(_, bit)| bit)
+        .sum()
 }
 
 /// Splits at commas, as the kernel does with mount(2)'s string: not at those in double quotes (SELinux contexts) and not at
@@ -415,148 +462,4 @@ fn split(option: &str) -> Vec<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(text: &str) -> MountOptions {
-        parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
-    }
-
-    #[test]
-    fn the_table_is_sorted_so_that_every_option_is_found() {
-        assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
-        for name in known() {
-            assert!(lookup(name).is_some(), "{name}");
-            assert_eq!(options(name).data, Vec::<String>::new(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_new_mount_has_the_attributes_that_are_named() {
-        for (text, set) in [
-            ("defaults", 0),
-            ("nosuid noexec nodev", 0xe),
-            ("ro rw", 0),
-            ("rw ro", 1),
-            ("relatime", 0),
-            ("noatime nodiratime", 0x90),
-            ("noatime strictatime", 0x20),
-            ("nosymfollow", 0x20_0000),
-            ("suid dev exec atime", 0),
-        ] {
-            assert_eq!(options(text).new_attr().set, set, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_bind_keeps_the_flags_of_its_source_until_one_is_named() {
-        let all = 0x20_000f;
-        // (options, set, clear, implied)
-        for (text, set, clear, implied) in [
-            ("bind", 0, 0, 0),
-            ("rbind rprivate", 0, 0, 0),
-            ("bind ro", 1, all & !1, 0xe),
-            ("bind rw", 0, all, 0xe),
-            ("bind dev", 0, all, 0xb),
-            ("bind nosuid nodev", 6, all & !6, 9),
-            ("bind ro symfollow", 1, all & !1, 0xe),
-            // access times stay until a mode is named; naming none of them is no mode
-            ("bind atime", 0, all, 0xf),
-            ("bind norelatime", 0, all, 0xf),
-            ("bind relatime", 0, all | 0xf0, 0xf),
-            ("bind nodiratime", 0x80, all | 0x70, 0xf),
-            ("bind nodiratime strictatime", 0xa0, all | 0x70, 0xf),
-            ("bind strictatime", 0x20, all | 0xf0, 0xf),
-        ] {
-            let attr = options(text).changed_attr();
-            assert_eq!((attr.set, attr.clear, attr.implied), (set, clear, implied), "{text}");
-        }
-    }
-
-    #[test]
-    fn recursive_attributes_apply_to_the_tree() {
-        for (text, set, clear) in [
-            ("rro", 1, 0),
-            ("rro rrw", 0, 1),
-            ("rrw rro", 1, 0),
-            ("rnosuid rnodev rnoexec", 0xe, 0),
-            ("rnoatime", 0x10, 0x70),
-            ("rnoatime rstrictatime", 0x20, 0x70),
-            ("rrelatime", 0, 0x70),
-            ("ratime", 0, 0x70),
-            ("rnoatime rnostrictatime", 0x10, 0x70),
-            ("rnoatime ratime", 0, 0x70),
-            ("rdiratime", 0, 0x80),
-            ("rsymfollow", 0, 0x20_0000),
-        ] {
-            let attr = options(&format!("rbind {text}")).changed_attr();
-            assert_eq!((attr.rec_set, attr.rec_clear), (set, clear), "{text}");
-            assert_eq!((attr.set, attr.clear), (0, 0), "{text}");
-        }
-    }
-
-    #[test]
-    fn propagation_changes_keep_their_order_and_two_are_enough() {
-        let attr = options("bind rslave rshared").changed_attr();
-        assert_eq!(attr.propagation[0], Propagation { flag: libc::MS_SLAVE, recursive: true });
-        assert_eq!(attr.propagation[1], Propagation { flag: libc::MS_SHARED, recursive: true });
-        assert_eq!(attr.propagation[2].flag, 0);
-        assert_eq!(options("bind private private").propagation.len(), 1);
-        assert!(parse(&["slave", "shared", "private"].map(String::from)).is_err());
-        assert_eq!(propagation("rslave"), Some(libc::MS_SLAVE | libc::MS_REC));
-        assert_eq!(propagation("ro"), None);
-    }
-
-    fn shown(options: &FsOptions) -> String {
-        let words: Vec<_> = options
-            .options
-            .iter()
-            .map(|option| match option {
-                FsOption::Flag(key) => key.to_string_lossy().into_owned(),
-                FsOption::Text(key, value) => {
-                    format!("{}:{}", key.to_string_lossy(), value.to_string_lossy())
-                }
-            })
-            .collect();
-        words.join(" ")
-    }
-
-    #[test]
-    fn other_options_go_to_the_file_system_and_superblock_flags_by_name() {
-        for (text, words, data, flags, classic) in [
-            ("nosuid mode=755 size=65536k", "mode:755 size:65536k", "mode=755,size=65536k", 0, false),
-            ("newinstance ptmxmode=0666", "newinstance ptmxmode:0666", "newinstance,ptmxmode=0666", 0, false),
-            ("mode=755,size=4k", "mode:755 size:4k", "mode=755,size=4k", 0, false),
-            ("sync lazytime", "sync lazytime", "", libc::MS_SYNCHRONOUS | libc::MS_LAZYTIME, false),
-            ("sync async", "", "", 0, false),
-            ("iversion", "", "", libc::MS_I_VERSION, true),
-            ("silent loud", "", "", 0, false),
-            ("ro", "ro", "", libc::MS_RDONLY, false),
-            ("lowerdir=/a\\,b:/c", "lowerdir:/a\\,b:/c", "lowerdir=/a\\,b:/c", 0, false),
-        ] {
-            let fs = options(text).for_fs(true, None).unwrap();
-            assert_eq!(shown(&fs), words, "{text}");
-            assert_eq!((fs.data.to_str().unwrap(), fs.flags, fs.classic), (data, flags, classic), "{text}");
-        }
-        assert_eq!(shown(&options("ro").for_fs(false, None).unwrap()), "");
-        let long = format!("lowerdir={}", "/l".repeat(200));
-        assert!(options(&long).for_fs(false, None).unwrap().classic);
-    }
-
-    #[test]
-    fn a_label_with_commas_is_one_option() {
-        let fs = options("mode=755").for_fs(false, Some("u:r:t:s0:c1,c2")).unwrap();
-        assert_eq!(shown(&fs), "mode:755 context:u:r:t:s0:c1,c2");
-        assert_eq!(fs.data.to_str().unwrap(), "mode=755,context=\"u:r:t:s0:c1,c2\"");
-        assert!(options("mode=755").has_data("mode") && !options("size=1").has_data("mode"));
-    }
-
-    #[test]
-    fn flags_of_bind_and_tmpfs_are_told_apart() {
-        let o = options("rbind remount tmpcopyup ridmap sync");
-        assert!(o.bind && o.recursive && o.remount && o.copy_up);
-        assert_eq!(o.idmap, Some(true));
-        assert_eq!(o.superblock_names(), ["sync"]);
-        assert!(parse(&["a\0b".to_owned()]).is_err());
-    }
-}
+mod tests;

@@ -221,9 +221,7 @@ pub(crate) enum Step {
     /// Change the propagation of the whole host tree in this mount namespace.
     HostPropagation { flags: u64 },
     /// Clone the tree at this path of the host, mount it over itself, and call it the root.
-    /// With `isolate` the mount that holds the path is made private first, found by going up (`..`) to the root of a mount: the host's
-    /// tree stayed shared, and the new mount must not appear in the host.
-    Root { path: CString, source: Option<Slot>, propagation: u64, isolate: bool },
+    Root { path: CString, source: Option<Slot>, propagation: u64 },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
     /// Remember the host's /dev/null for the masks.

@@ -91,7 +91,7 @@ pub(crate) struct Record {
     pub(crate) cgroup: Cgroup,
     /// What an exec has to know of the container.
     pub(crate) facts: ContainerFacts,
-    /// The process description, without its arguments: the base of an exec.
+    /// The process description: the base of an exec.
     pub(crate) process: Process,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hooks: Option<Hooks>,

@@ -114,6 +114,12 @@ pub(crate) fn fchownat(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> 
     ret(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }.into()).map(drop)
 }
 
+/// setxattr(2); a symlink at the end is followed.
+pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8]) -> SysResult<()> {
+    // SAFETY: both strings are NUL-terminated; `value` is valid for the length passed; all outlive the call.
+    ret(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into()).map(drop)
+}
+
 pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
     // SAFETY: no pointers.
     ret(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }.into()).map(drop)
@@ -228,10 +234,4 @@ pub(crate) fn umask(mask: u32) -> u32 {
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     // SAFETY: no pointers.
     ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into()).map(drop)
-}
-
-/// fsetxattr(2) by path: a descriptor opened with O_PATH takes no attributes.
-pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8]) -> SysResult<()> {
-    // SAFETY: both strings are NUL-terminated, `value` is valid for its length.
-    ret(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into()).map(drop)
 }

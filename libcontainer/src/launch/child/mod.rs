@@ -149,7 +149,7 @@ impl<'a> Child<'a> {
             Step::Keyring { name, permit } => identity::keyring(name, *permit),
             Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
             Step::HostPropagation { flags } => self.host_propagation(*flags),
-            Step::Root { path, source, propagation, isolate } => self.root(path, *source, *propagation, *isolate),
+            Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
             Step::OpenRoot { path } => self.open_root(path),
             Step::PrivateProc => self.private_proc(),
             Step::OpenNull => self.open_null(),

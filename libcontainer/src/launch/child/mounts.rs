@@ -14,20 +14,21 @@ const DIRECTORY: Make = Make::Directory { mode: 0o755 };
 
 impl Child<'_> {
     pub(super) fn host_propagation(&mut self, flags: u64) -> Done {
-        self.host_shared = flags & libc::MS_SHARED != 0;
+        // A change that does not go down the tree leaves shared mounts below it; unbindable ones can not be cloned.
+        self.host_shared = flags != libc::MS_SLAVE | libc::MS_REC && flags != libc::MS_PRIVATE | libc::MS_REC;
         super::fs_mount_propagation(flags)
     }
 
     /// The tree at `path` is mounted over itself, so that it is a mount of its own, as pivot_root asks.
-    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64, isolate: bool) -> Done {
+    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
+        let place = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+        if self.host_shared {
+            make_containing_mount_private(place.as_fd())?;
+        }
         let tree = match source {
             Some(slot) => self.fds.take(slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
             None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?,
         };
-        let place = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        if isolate {
-            make_containing_mount_private(place.as_fd())?;
-        }
         if propagation != 0 {
             set_propagation(tree.as_fd(), Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 })?;
         }
@@ -63,101 +64,126 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// The place to mount on, made if it is missing; and whether it was there.
-    fn target(&self, target: &Target, source_is_directory: bool) -> Done<(OwnedFd, bool)> {
-        let root = self.fd(Slot::ROOT)?;
-        let make = match target.kind {
-            TargetKind::LikeSource if !source_is_directory => Make::File { mode: 0o755 },
-            TargetKind::Directory | TargetKind::LikeSource => DIRECTORY,
-        };
-        let open = || {
-            if target.no_symlinks {
-                resolve::open_without_symlinks(root, &target.path, libc::O_PATH | libc::O_DIRECTORY)
-            } else {
-                resolve::open(root, &target.path, libc::O_PATH)
-            }
-        };
-        let (place, there) = match open() {
-            Err(Errno(libc::ENOENT)) => {
-                let made = resolve::create(root, &target.path, make).on(Call::Create)?;
-                (if target.no_symlinks { open().on(Call::Open)? } else { made }, false)
-            }
-            other => (other.on(Call::Open)?, true),
-        };
-        if target.proc == ProcGuard::NotOnProcfs && is_procfs(place.as_fd())? {
+    fn target(&self, target: &Target, source_is_directory: bool) -> Done<OwnedFd> {
+        let place = self.place(target, source_is_directory)?;
+        if target.proc == ProcGuard::NotOnProcfs && on_procfs(place.as_fd())? {
             return failed(Call::Verify, libc::EXDEV);
         }
-        Ok((place, there))
+        Ok(place)
     }
 
-    /// A detached clone of a bind mount's source.
-    fn source(&mut self, source: &Source, flags: u32) -> Done<OwnedFd> {
-        match source {
-            Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree),
-            Source::Tree(slot) => self.fds.take(*slot).ok_or(Errno(libc::EBADF)).on(Call::Slot),
-            Source::PathOrTree { path, tree } => match mount::open_tree(fs::CWD, path, flags) {
-                Err(Errno(libc::EACCES)) => self.fds.take(*tree).ok_or(Errno(libc::EACCES)).on(Call::OpenTree),
-                other => other.on(Call::OpenTree),
-            },
-            Source::Inside(path) => self.inside(path, flags),
-            Source::InsideMapped { path, userns, recursive } => {
-                let tree = self.inside(path, flags)?;
-                let userns_fd = u64::from(self.fd(*userns)?.as_raw_fd().unsigned_abs());
-                let attr = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
-                mount::mount_setattr(tree.as_fd(), *recursive, &attr).on(Call::MountSetattr)?;
-                Ok(tree)
+    fn place(&self, target: &Target, source_is_directory: bool) -> Done<OwnedFd> {
+        let root = self.fd(Slot::ROOT)?;
+        let make = match target.kind {
+            TargetKind::LikeSource if !source_is_directory => Make::File { mode: 0o644 },
+            TargetKind::Directory | TargetKind::LikeSource => DIRECTORY,
+        };
+        if target.no_symlinks {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            return match resolve::open_without_symlinks(root, &target.path, flags) {
+                Err(Errno(libc::ENOENT)) => {
+                    resolve::create(root, &target.path, make).on(Call::Create)?;
+                    resolve::open_without_symlinks(root, &target.path, flags)
+                }
+                other => other,
             }
+            .on(Call::Open);
         }
-    }
-
-    fn inside(&self, path: &CStr, flags: u32) -> Done<OwnedFd> {
-        let place = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
-        mount::open_tree(place.as_raw_fd(), c"", flags).on(Call::OpenTree)
+        resolve::create(root, &target.path, make).on(Call::Create)
     }
 
     pub(super) fn bind(&mut self, source: &Source, recursive: bool, attr: &MountAttr, target: &Target) -> Done {
-        let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
-        let tree = self.source(source, flags)?;
-        if target.proc == ProcGuard::SourceIsProcfs && !is_procfs(tree.as_fd())? {
-            return failed(Call::Verify, libc::EXDEV);
+        let tree = self.source(source, recursive)?;
+        if target.proc == ProcGuard::SourceIsProcfs && !on_procfs(tree.as_fd())? {
+            return failed(Call::Verify, libc::EPERM);
         }
         let stat = fs::fstat(tree.as_fd()).on(Call::Fstat)?;
-        let (target, _) = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
+        let target = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
         set_attributes(tree.as_fd(), attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
         propagate(tree.as_fd(), attr)
     }
 
+    fn source(&mut self, source: &Source, recursive: bool) -> Done<OwnedFd> {
+        let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
+        match source {
+            Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree),
+            Source::Tree(slot) => self.fds.take(*slot).ok_or(Errno(libc::EBADF)).on(Call::Slot),
+            Source::PathOrTree { path, tree } => match mount::open_tree(fs::CWD, path, flags) {
+                Err(Errno(libc::EACCES)) => self.fds.take(*tree).ok_or(Errno(libc::EBADF)).on(Call::Slot),
+                other => other.on(Call::OpenTree),
+            },
+            Source::Inside(path) => {
+                let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
+                mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)
+            }
+            Source::InsideMapped { path, userns, recursive } => {
+                let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
+                let tree = mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
+                let userns_fd = u64::from(self.fd(*userns)?.as_raw_fd().unsigned_abs());
+                let map = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
+                mount::mount_setattr(tree.as_fd(), *recursive, &map).on(Call::MountSetattr)?;
+                Ok(tree)
+            }
+        }
+    }
+
     pub(super) fn mount(&mut self, new: &NewFs) -> Done {
-        let (target, there) = self.target(&new.target, true)?;
-        let inherited = match new.inherit_mode && there {
-            true => Some(fs::fstat(target.as_fd()).on(Call::Fstat)?.st_mode & 0o7777),
-            false => None,
-        };
-        let tree = match make_fs(new, inherited) {
+        let mode = if new.inherit_mode { self.mode_of(&new.target)? } else { None };
+        let target = self.target(&new.target, true)?;
+        let made = if new.classic { failed(Call::Fsopen, libc::ENOSYS) } else { make_fs(new, mode) };
+        let tree = match made {
             Ok(tree) => tree,
             Err(e) => match (&new.or_bind, e.errno.0) {
-                (Some(path), libc::EPERM | libc::EBUSY) => {
-                    let tree = mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
-                    let attr = SetAttr { set: new.attr.set | new.attr.rec_set, ..SetAttr::default() };
-                    mount::mount_setattr(tree.as_fd(), true, &attr).on(Call::MountSetattr)?;
-                    tree
-                }
-                (_, libc::ENOSYS) if e.call == Call::Fsopen => return mount_by_name(new, target.as_fd()),
+                (Some(path), libc::EPERM | libc::EBUSY) => bind_instead(path, &new.attr)?,
+                (_, libc::ENOSYS) if e.call == Call::Fsopen => return self.mount_by_name(new, mode, target.as_fd()),
                 _ => return Err(e),
             },
         };
         if new.copy_up {
             copy_up::copy(target.as_fd(), tree.as_fd())?;
         }
+        set_tree_attributes(tree.as_fd(), &new.attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
-        propagate(tree.as_fd(), &new.attr)?;
-        match &new.label {
-            Some(label) => {
-                let name = fd_path(tree.as_fd()).on(Call::Setxattr)?;
-                fs::setxattr(name.as_cstr().on(Call::Setxattr)?, c"security.selinux", label.to_bytes()).on(Call::Setxattr)
-            }
-            None => Ok(()),
+        self.finish(new, tree.as_fd())
+    }
+
+    /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes. The target is named by its
+    /// descriptor, so no path is walked.
+    fn mount_by_name(&self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
+        let name = fd_path(target).on(Call::Mount)?;
+        let mut data = resolve::StackPath::new(b"").on(Call::Mount)?;
+        if let Some(mode) = mode {
+            data.append(b"mode=").on(Call::Mount)?;
+            data.append(octal(mode).get(..4).unwrap_or_default()).on(Call::Mount)?;
+            data.append(if new.data.is_empty() { b"" } else { b"," }).on(Call::Mount)?;
+        }
+        data.append(new.data.to_bytes()).on(Call::Mount)?;
+        let (name, data) = (name.as_cstr().on(Call::Mount)?, data.as_cstr().on(Call::Mount)?);
+        mount::mount(&new.source, name, &new.fstype, mount_flags(new.attr.set) | new.flags, data).on(Call::Mount)?;
+        let mounted = resolve::open(self.fd(Slot::ROOT)?, &new.target.path, libc::O_PATH).on(Call::Open)?;
+        if new.copy_up {
+            copy_up::copy(target, mounted.as_fd())?;
+        }
+        set_tree_attributes(mounted.as_fd(), &new.attr)?;
+        self.finish(new, mounted.as_fd())
+    }
+
+    /// What is done to a file system at its place.
+    fn finish(&self, new: &NewFs, mounted: BorrowedFd<'_>) -> Done {
+        if let Some(label) = &new.label {
+            let name = fd_path(mounted).on(Call::Mount)?;
+            fs::setxattr(name.as_cstr().on(Call::Mount)?, c"security.selinux", label.to_bytes()).on(Call::Write)?;
+        }
+        propagate(mounted, &new.attr)
+    }
+
+    /// The mode of what is at the target; `None` when nothing is.
+    fn mode_of(&self, target: &Target) -> Done<Option<u32>> {
+        match resolve::open(self.fd(Slot::ROOT)?, &target.path, libc::O_PATH) {
+            Ok(fd) => Ok(Some(fs::fstat(fd.as_fd()).on(Call::Fstat)?.st_mode & 0o7777)),
+            Err(Errno(libc::ENOENT)) => Ok(None),
+            Err(e) => Err(e).on(Call::Open),
         }
     }
 
@@ -173,14 +199,7 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn node(
-        &mut self,
-        name: &CStr,
-        mode: u32,
-        (major, minor): (u32, u32),
-        (uid, gid): (u32, u32),
-        host: &CStr,
-    ) -> Done {
+    pub(super) fn node(&mut self, name: &CStr, mode: u32, (major, minor): (u32, u32), (uid, gid): (u32, u32), shown: &CStr) -> Done {
         let dir = self.fd(Slot::DIR)?;
         let device = fs::device(major, minor);
         match fs::mknodat(dir, name, mode, device) {
@@ -191,36 +210,41 @@ impl Child<'_> {
                 let same = stat.st_mode & libc::S_IFMT == mode & libc::S_IFMT && stat.st_rdev == device;
                 return if same { Ok(()) } else { failed(Call::Verify, libc::EEXIST) };
             }
-            Err(Errno(libc::EPERM)) => return self.bind_node(dir, name, host, device),
+            // No privilege, or a device cgroup around us that forbids it: the host's own node, if it is the same device.
+            Err(Errno(libc::EPERM)) => return self.node_of_host(name, shown, device),
             Err(e) => return Err(e).on(Call::Mknod),
         }
         if (uid, gid) != (0, 0) {
-            fs::fchownat(dir, name, uid, gid).on(Call::Chown)?;
+            fs::fchownat(dir, name, uid, gid).on(Call::Create)?;
         }
         Ok(())
     }
 
-    /// Where mknod is denied (an outer user namespace), the host's own node is bound, if it is the same device.
-    fn bind_node(&self, dir: BorrowedFd<'_>, name: &CStr, host: &CStr, device: u64) -> Done {
-        let node = fs::openat_following(fs::CWD, host, libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
+    fn node_of_host(&self, name: &CStr, shown: &CStr, device: u64) -> Done {
+        let dir = self.fd(Slot::DIR)?;
+        let node = fs::openat_following(fs::CWD, shown, libc::O_PATH | libc::O_NOFOLLOW).on(Call::Mknod)?;
         if fs::fstat(node.as_fd()).on(Call::Fstat)?.st_rdev != device {
-            return failed(Call::Mknod, libc::EPERM);
+            return failed(Call::Verify, libc::ENODEV);
         }
-        match fs::mknodat(dir, name, libc::S_IFREG | 0o644, 0) {
-            Ok(()) | Err(Errno(libc::EEXIST)) => {}
-            Err(e) => return Err(e).on(Call::Mknod),
-        }
+        fs::mknodat(dir, name, libc::S_IFREG, 0).on(Call::Create)?;
         let place = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
         self.attach_file(node.as_fd(), place.as_fd())
     }
 
     pub(super) fn link(&mut self, name: &CStr, to: &CStr, replace: bool) -> Done {
         let dir = self.fd(Slot::DIR)?;
-        match fs::symlinkat(to, dir, name) {
-            Err(Errno(libc::EEXIST)) if replace => {
-                fs::unlinkat(dir, name, 0).on(Call::Symlink)?;
-                fs::symlinkat(to, dir, name).on(Call::Symlink)
+        if replace {
+            let mut there = [0u8; 64];
+            // The right link in a read-only root needs no change.
+            if fs::readlinkat(dir, name, &mut there).is_ok_and(|n| there.get(..n) == Some(to.to_bytes())) {
+                return Ok(());
             }
+            match fs::unlinkat(dir, name, 0) {
+                Ok(()) | Err(Errno(libc::ENOENT)) => {}
+                Err(e) => return Err(e).on(Call::Symlink),
+            }
+        }
+        match fs::symlinkat(to, dir, name) {
             Ok(()) | Err(Errno(libc::EEXIST)) => Ok(()),
             Err(e) => Err(e).on(Call::Symlink),
         }
@@ -317,22 +341,16 @@ impl Child<'_> {
     }
 }
 
-fn is_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
-    Ok(fs::fstatfs(fd).on(Call::Statfs)?.f_type == libc::PROC_SUPER_MAGIC)
-}
-
-/// A new file system, configured and mounted nowhere yet. One that only mount(2) can configure is refused like by a kernel that
-/// has no other call.
+/// A new file system, configured and mounted nowhere yet.
 fn make_fs(new: &NewFs, mode: Option<u32>) -> Done<OwnedFd> {
-    if new.classic {
-        return failed(Call::Fsopen, libc::ENOSYS);
-    }
     let context = mount::fsopen(&new.fstype).on(Call::Fsopen)?;
     if !new.source.is_empty() {
         fs_option(context.as_fd(), c"source", &new.source)?;
     }
     if let Some(mode) = mode {
-        fs_option(context.as_fd(), c"mode", octal(mode).as_cstr())?;
+        let digits = octal(mode);
+        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| Errno(libc::EINVAL)).on(Call::Fsconfig)?;
+        fs_option(context.as_fd(), c"mode", digits)?;
     }
     for option in &new.options {
         match option {
@@ -348,11 +366,25 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
     mount::fsconfig_text(context, key, value).on(Call::Fsconfig)
 }
 
-/// mount(2), for kernels and outer filters without the new calls. The target is named by its descriptor, so no path is walked.
-fn mount_by_name(new: &NewFs, target: BorrowedFd<'_>) -> Done {
-    let name = fd_path(target).on(Call::Mount)?;
-    let flags = mount_flags(new.attr.set) | new.flags;
-    mount::mount(&new.source, name.as_cstr().on(Call::Mount)?, &new.fstype, flags, &new.data).on(Call::Mount)
+/// Without the privilege for a file system of its own the container sees the host's, no more open than it asked for.
+fn bind_instead(path: &CStr, attr: &MountAttr) -> Done<OwnedFd> {
+    let tree = mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
+    let change = SetAttr { set: attr.set & !mount::MOUNT_ATTR_ATIME, ..SetAttr::default() };
+    if change.set != 0 {
+        mount::mount_setattr(tree.as_fd(), true, &change).on(Call::MountSetattr)?;
+    }
+    Ok(tree)
+}
+
+fn on_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    Ok(fs::fstatfs(fd).on(Call::Fstat)?.f_type == PROC_SUPER_MAGIC)
+}
+
+/// Four octal digits and a NUL.
+fn octal(mode: u32) -> [u8; 5] {
+    let digit = |shift: u32| b'0'.saturating_add(((mode >> shift) & 7) as u8);
+    [digit(9), digit(6), digit(3), digit(0), 0]
 }
 
 /// `/proc/self/fd/N`: the host's own procfs, before the pivot.
@@ -394,38 +426,29 @@ fn mount_flags(attributes: u64) -> u64 {
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    for (recursive, set, clear) in [(false, attr.set, attr.clear), (true, attr.rec_set, attr.rec_clear)] {
-        if set | clear != 0 {
-            let change = SetAttr { set, clear, ..SetAttr::default() };
-            match mount::mount_setattr(tree, recursive, &change) {
-                // Flags locked by another user namespace stay as they are, unless they were named: less is given, never more.
-                Err(Errno(libc::EPERM)) if clear & attr.implied != 0 => {
-                    let change = SetAttr { clear: clear & !attr.implied, ..change };
-                    mount::mount_setattr(tree, recursive, &change).on(Call::MountSetattr)?;
-                }
-                other => other.on(Call::MountSetattr)?,
+    if attr.set | attr.clear != 0 {
+        let change = SetAttr { set: attr.set, clear: attr.clear, ..SetAttr::default() };
+        match mount::mount_setattr(tree, false, &change) {
+            Err(Errno(libc::EPERM)) if attr.implied != 0 => {
+                let change = SetAttr { clear: attr.clear & !attr.implied, ..change };
+                mount::mount_setattr(tree, false, &change).on(Call::MountSetattr)?;
             }
+            other => other.on(Call::MountSetattr)?,
         }
     }
-    Ok(())
+    set_tree_attributes(tree, attr)
+}
+
+fn set_tree_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
+    if attr.rec_set | attr.rec_clear == 0 {
+        return Ok(());
+    }
+    let change = SetAttr { set: attr.rec_set, clear: attr.rec_clear, ..SetAttr::default() };
+    mount::mount_setattr(tree, true, &change).on(Call::MountSetattr)
 }
 
 fn propagate(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
     attr.propagation.iter().filter(|p| p.flag != 0).try_for_each(|p| set_propagation(tree, *p))
-}
-
-/// Four octal digits.
-struct Octal([u8; 5]);
-
-impl Octal {
-    fn as_cstr(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.0).unwrap_or(c"0755")
-    }
-}
-
-fn octal(mode: u32) -> Octal {
-    let digit = |shift: u32| b'0'.saturating_add((mode.wrapping_shr(shift) & 7) as u8);
-    Octal([digit(9), digit(6), digit(3), digit(0), 0])
 }
 
 fn set_propagation(tree: BorrowedFd<'_>, change: Propagation) -> Done {
