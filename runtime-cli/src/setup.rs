@@ -1,0 +1,206 @@
+//! From the flags of `create`, `run` and `exec` to what libcontainer wants: streams, sockets, descriptors, the pid file.
+//! Everything that can be refused is refused before a process exists.
+
+use crate::args::Parsed;
+use crate::commands::{Context, Failure};
+use crate::foreground::Streams;
+use crate::sockets::FdReceiver;
+use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Stdio};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// A container about to be made.
+pub(crate) struct Setup {
+    id: ContainerId,
+    bundle: Bundle,
+    options: CreateOptions,
+    receivers: Receivers,
+}
+
+impl Setup {
+    /// For a process that outlives this command.
+    pub(crate) fn detached(context: &Context, parsed: &Parsed) -> Result<Self, Failure> {
+        let (id, bundle) = Setup::load(parsed)?;
+        let terminal = wants_terminal(&bundle);
+        let receivers = Receivers::connect(context, parsed, terminal, true)?;
+        let stdio = if terminal { Stdio::Terminal } else { Stdio::inherit() };
+        Setup::new(context, parsed, id, bundle, receivers, stdio)
+    }
+
+    /// For a process whose streams are ours to copy.
+    pub(crate) fn foreground(context: &Context, parsed: &Parsed) -> Result<(Self, Streams), Failure> {
+        let (id, bundle) = Setup::load(parsed)?;
+        let terminal = wants_terminal(&bundle);
+        let receivers = Receivers::connect(context, parsed, terminal, false)?;
+        let (streams, stdio) = Streams::open(terminal)?;
+        Ok((Setup::new(context, parsed, id, bundle, receivers, stdio)?, streams))
+    }
+
+    fn load(parsed: &Parsed) -> Result<(ContainerId, Bundle), Failure> {
+        let id = ContainerId::new(parsed.positional(0))?;
+        let path = match parsed.text("bundle") {
+            "" => ".",
+            path => path,
+        };
+        Ok((id, Bundle::load(path)?))
+    }
+
+    fn new(
+        context: &Context,
+        parsed: &Parsed,
+        id: ContainerId,
+        mut bundle: Bundle,
+        receivers: Receivers,
+        stdio: Stdio,
+    ) -> Result<Self, Failure> {
+        for warning in bundle.warnings() {
+            context.log.warning(warning);
+        }
+        let mut options = CreateOptions::new(stdio);
+        options.no_pivot = parsed.is("no-pivot");
+        options.no_new_keyring = parsed.is("no-new-keyring");
+        options.systemd_cgroup = context.systemd_cgroup;
+        let listen = listen_fds();
+        options.preserve_fds = preserved_fds(parsed, listen)?;
+        if listen > 0 {
+            add_listen_env(&mut bundle, listen);
+        }
+        Ok(Setup { id, bundle, options, receivers })
+    }
+
+    /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
+    pub(crate) fn create(self, context: &Context) -> Result<Container, Failure> {
+        let Setup { id, bundle, options, receivers } = self;
+        context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
+        let mut container = context.runtime()?.create(&id, &bundle, options).map_err(|e| Failure::starting(&e))?;
+        for warning in container.warnings() {
+            context.log.warning(warning);
+        }
+        let announced = announce(&receivers, &mut container);
+        match announced {
+            Ok(()) => Ok(container),
+            Err(failure) => {
+                if let Err(error) = container.delete(libcontainer::Delete::Force) {
+                    context.log.warning(&error.to_string());
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Failure> {
+    if receivers.console.is_some() {
+        receivers.send_console(container.take_terminal())?;
+    }
+    if let Some(pidfd) = container.pidfd() {
+        receivers.send_pidfd(pidfd)?;
+    }
+    if receivers.pid_file.is_some() {
+        receivers.write_pid(container.state()?.pid)?;
+    }
+    Ok(())
+}
+
+fn wants_terminal(bundle: &Bundle) -> bool {
+    bundle.spec().process().as_ref().and_then(libcontainer::spec::Process::terminal).unwrap_or(false)
+}
+
+/// Who is told of a new process.
+pub(crate) struct Receivers {
+    console: Option<FdReceiver>,
+    pidfd: Option<FdReceiver>,
+    pid_file: Option<String>,
+}
+
+impl Receivers {
+    /// Connects to the sockets that the flags name. A terminal needs a receiver exactly when nobody here would serve it.
+    pub(crate) fn connect(context: &Context, parsed: &Parsed, terminal: bool, detach: bool) -> Result<Self, Failure> {
+        let program = context.program;
+        let console = parsed.text("console-socket");
+        if detach && terminal && console.is_empty() {
+            return Err(Failure::new(format!("cannot allocate tty if {program} will detach without setting console socket")));
+        }
+        if !(detach && terminal) && !console.is_empty() {
+            return Err(Failure::new(format!("cannot use console socket if {program} will not detach or allocate tty")));
+        }
+        let connect = |name: &str| match parsed.text(name) {
+            "" => Ok(None),
+            path => FdReceiver::connect(Path::new(path)).map(Some).map_err(|e| e.prefixed(&format!("--{name}"))),
+        };
+        let pid_file = parsed.text("pid-file");
+        Ok(Receivers {
+            console: connect("console-socket")?,
+            pidfd: connect("pidfd-socket")?,
+            pid_file: (!pid_file.is_empty()).then(|| pid_file.to_owned()),
+        })
+    }
+
+    pub(crate) fn send_console(&self, terminal: Option<OwnedFd>) -> Result<(), Failure> {
+        let (Some(receiver), Some(terminal)) = (&self.console, terminal) else { return Ok(()) };
+        receiver.send("/dev/ptmx", terminal.as_fd())
+    }
+
+    pub(crate) fn send_pidfd(&self, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.pidfd.as_ref().map_or(Ok(()), |receiver| receiver.send("pidfd", pidfd))
+    }
+
+    pub(crate) fn write_pid(&self, pid: i32) -> Result<(), Failure> {
+        self.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(Path::new(path), pid))
+    }
+}
+
+/// By a new file and a rename: a reader sees the whole pid or no file.
+fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
+    let context = |call: &str, e: std::io::Error| Failure::new(format!("write pid file {path:?}: {call}: {e}"));
+    let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+        return Err(Failure::new(format!("write pid file {path:?}: it names no file")));
+    };
+    let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o644).open(&draft).map_err(|e| context("open", e))?;
+    let result = file
+        .write_all(pid.to_string().as_bytes())
+        .map_err(|e| context("write", e))
+        .and_then(|()| std::fs::rename(&draft, path).map_err(|e| context("rename", e)));
+    if result.is_err() {
+        let _ = std::fs::remove_file(&draft);
+    }
+    result
+}
+
+/// How many sockets a service manager hands on (sd_listen_fds(3)): only when they are meant for this process.
+fn listen_fds() -> u32 {
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// The container's first process is told that the sockets are its own.
+fn add_listen_env(bundle: &mut Bundle, count: u32) {
+    let spec = bundle.spec_mut();
+    let Some(mut process) = spec.process().clone() else { return };
+    let mut env = process.env().clone().unwrap_or_default();
+    env.push(format!("LISTEN_FDS={count}"));
+    env.push("LISTEN_PID=1".to_owned());
+    process.set_env(Some(env));
+    spec.set_process(Some(process));
+}
+
+/// How many descriptors from 3 on the process gets; each must be open.
+pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
+    let wanted = parsed.integer("preserve-fds");
+    let count = u32::try_from(wanted).ok().and_then(|n| n.checked_add(listen)).filter(|n| *n <= 1 << 20);
+    let Some(count) = count else { return Err(Failure::new(format!("--preserve-fds {wanted}: out of range"))) };
+    for fd in 3 + listen..3 + count {
+        if std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
+            let index = fd - 3 - listen;
+            return Err(Failure::new(format!("unable to stat preserved-fd {index} (of {wanted}): descriptor {fd} is not open")));
+        }
+    }
+    Ok(count)
+}
