@@ -54,7 +54,13 @@ impl Copying {
         let theirs_in = if stdin.is_terminal() {
             let (read, write) = pipe()?;
             set_nonblocking(&write)?;
-            copying.input = Some(Flow::new(duplicate(stdin.as_fd())?, Sink { fd: write, chunk: BUFFER }));
+            copying.input = Some(Flow::new(
+                duplicate(stdin.as_fd())?,
+                Sink {
+                    fd: write,
+                    chunk: BUFFER,
+                },
+            ));
             read
         } else {
             duplicate(stdin.as_fd())?
@@ -70,21 +76,43 @@ impl Copying {
         };
         let theirs_out = output(stdout.as_fd(), stdout.is_terminal())?;
         let theirs_err = output(stderr.as_fd(), stderr.is_terminal())?;
-        Ok((copying, Stdio::Fds { stdin: theirs_in, stdout: theirs_out, stderr: theirs_err }))
+        Ok((
+            copying,
+            Stdio::Fds {
+                stdin: theirs_in,
+                stdout: theirs_out,
+                stderr: theirs_err,
+            },
+        ))
     }
 
     /// Our stdin and stdout on one side, the master of a terminal on the other.
     pub(crate) fn terminal(master: OwnedFd) -> Result<Self, Failure> {
         set_nonblocking(&master)?;
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let input = Flow::new(duplicate(stdin.as_fd())?, Sink { fd: duplicate(master.as_fd())?, chunk: BUFFER });
+        let input = Flow::new(
+            duplicate(stdin.as_fd())?,
+            Sink {
+                fd: duplicate(master.as_fd())?,
+                chunk: BUFFER,
+            },
+        );
         let output = Flow::new(master, Sink::host(stdout.as_fd())?);
-        Ok(Copying { input: Some(input), outputs: vec![output], terminal: true, moved: 0 })
+        Ok(Copying {
+            input: Some(input),
+            outputs: vec![output],
+            terminal: true,
+            moved: 0,
+        })
     }
 
     /// The master of the process's terminal, while it is open.
     pub(crate) fn master(&self) -> Option<BorrowedFd<'_>> {
-        if self.terminal { self.outputs.first()?.from.as_ref().map(AsFd::as_fd) } else { None }
+        if self.terminal {
+            self.outputs.first()?.from.as_ref().map(AsFd::as_fd)
+        } else {
+            None
+        }
     }
 
     pub(crate) fn stop_input(&mut self) {
@@ -123,12 +151,22 @@ impl Copying {
         }
         self.input.take_if(|flow| flow.is_done());
         self.outputs.retain(|flow| !flow.is_done());
+        if self.terminal && self.outputs.is_empty() {
+            // The last descriptor of the terminal's master: closing it hangs up on who still uses the terminal.
+            self.input = None;
+        }
     }
 }
 
 impl Flow {
     fn new(from: OwnedFd, to: Sink) -> Self {
-        Flow { from: Some(from), to, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0 }
+        Flow {
+            from: Some(from),
+            to,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -189,25 +227,40 @@ impl Sink {
         let file = File::from(fd);
         let kind = file.metadata().map(|m| m.file_type());
         if kind.as_ref().is_ok_and(std::fs::FileType::is_file) {
-            return Ok(Sink { fd: file.into(), chunk: BUFFER });
+            return Ok(Sink {
+                fd: file.into(),
+                chunk: BUFFER,
+            });
         }
         if kind.is_ok_and(|k| k.is_fifo() || k.is_char_device()) {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-            if let Ok(own) = std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path) {
-                return Ok(Sink { fd: own.into(), chunk: BUFFER });
+            if let Ok(own) = std::fs::OpenOptions::new()
+                .write(true)
+                .custom_flags(flags)
+                .open(path)
+            {
+                return Ok(Sink {
+                    fd: own.into(),
+                    chunk: BUFFER,
+                });
             }
         }
-        Ok(Sink { fd: file.into(), chunk: nix::libc::PIPE_BUF })
+        Ok(Sink {
+            fd: file.into(),
+            chunk: nix::libc::PIPE_BUF,
+        })
     }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::new(format!("make the process's streams: pipe2: {}", e.desc())))
+    nix::unistd::pipe2(OFlag::O_CLOEXEC)
+        .map_err(|e| Failure::new(format!("make the process's streams: pipe2: {}", e.desc())))
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
-    fd.try_clone_to_owned().map_err(|e| Failure::new(format!("make the process's streams: dup: {e}")))
+    fd.try_clone_to_owned()
+        .map_err(|e| Failure::new(format!("make the process's streams: dup: {e}")))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {

@@ -54,24 +54,39 @@ impl Signals {
     /// the background, as the shell expects. Faults stay deadly.
     pub(crate) fn block() -> Result<Self, Failure> {
         let mut set = SigSet::all();
-        for ours in [Number::SIGTTIN, Number::SIGTTOU, Number::SIGSEGV, Number::SIGBUS, Number::SIGFPE, Number::SIGILL] {
+        for ours in [
+            Number::SIGTTIN,
+            Number::SIGTTOU,
+            Number::SIGSEGV,
+            Number::SIGBUS,
+            Number::SIGFPE,
+            Number::SIGILL,
+        ] {
             set.remove(ours);
         }
         let failure = |call: &str, e: Errno| Failure::new(format!("take over signals: {call}: {}", e.desc()));
         set.thread_block().map_err(|e| failure("sigprocmask", e))?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(|e| failure("signalfd", e))?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|e| failure("signalfd", e))?;
         Ok(Signals(fd))
     }
 
     fn next(&self) -> Option<i32> {
-        self.0.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok())
+        self.0
+            .read_signal()
+            .ok()
+            .flatten()
+            .and_then(|info| i32::try_from(info.ssi_signo).ok())
     }
 }
 
 /// Orphans of the container's processes become children of this process (PR_SET_CHILD_SUBREAPER).
 pub(crate) fn become_subreaper(log: &Log) {
     if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
-        log.warning(&format!("adopt orphans: prctl PR_SET_CHILD_SUBREAPER: {}", e.desc()));
+        log.warning(&format!(
+            "adopt orphans: prctl PR_SET_CHILD_SUBREAPER: {}",
+            e.desc()
+        ));
     }
 }
 
@@ -88,7 +103,13 @@ impl Streams {
     pub(crate) fn open(terminal: bool) -> Result<(Self, Stdio), Failure> {
         if terminal {
             let host = HostTerminal::find()?;
-            return Ok((Streams { copying: Copying::default(), host: Some(host) }, Stdio::Terminal));
+            return Ok((
+                Streams {
+                    copying: Copying::default(),
+                    host: Some(host),
+                },
+                Stdio::Terminal,
+            ));
         }
         let (copying, stdio) = Copying::pipes()?;
         Ok((Streams { copying, host: None }, stdio))
@@ -97,7 +118,9 @@ impl Streams {
     /// Takes the master of the process's terminal.
     pub(crate) fn attach(&mut self, master: Option<OwnedFd>) -> Result<(), Failure> {
         let Some(host) = &mut self.host else { return Ok(()) };
-        let Some(master) = master else { return Err(Failure::new("the process has no terminal")) };
+        let Some(master) = master else {
+            return Err(Failure::new("the process has no terminal"));
+        };
         crate::terminal::clear_onlcr(master.as_fd())?;
         let _ = host.copy_size_to(master.as_fd());
         host.set_raw()?;
@@ -114,11 +137,22 @@ impl Streams {
 }
 
 /// Stays with the process until its end and returns its exit code, or 128 and the signal's number.
-pub(crate) fn run(log: &Log, subject: Subject<'_>, mut streams: Streams, signals: &Signals) -> Result<u8, Failure> {
-    let Some(pidfd) = subject.pidfd() else { return Err(Failure::new("the process can not be waited for: it has no pidfd")) };
+pub(crate) fn run(
+    log: &Log,
+    subject: Subject<'_>,
+    mut streams: Streams,
+    signals: &Signals,
+) -> Result<u8, Failure> {
+    let Some(pidfd) = subject.pidfd() else {
+        return Err(Failure::new("the process can not be waited for: it has no pidfd"));
+    };
     streams.resize();
     loop {
-        let ready = wait_for_events(&mut streams.copying, &[signals.0.as_fd(), pidfd], PollTimeout::NONE)?;
+        let ready = wait_for_events(
+            &mut streams.copying,
+            &[signals.0.as_fd(), pidfd],
+            PollTimeout::NONE,
+        )?;
         if ready[0] {
             while let Some(number) = signals.next() {
                 dispatch(log, subject, &streams, number);
@@ -175,7 +209,11 @@ fn drain(streams: &mut Streams, signals: &Signals) -> Result<(), Failure> {
         };
         let before = streams.copying.moved();
         let ready = wait_for_events(&mut streams.copying, &[signals.0.as_fd()], timeout)?;
-        if ready[0] && signals.next().is_some_and(|n| matches!(n, nix::libc::SIGINT | nix::libc::SIGTERM | nix::libc::SIGHUP)) {
+        if ready[0]
+            && signals
+                .next()
+                .is_some_and(|n| matches!(n, nix::libc::SIGINT | nix::libc::SIGTERM | nix::libc::SIGHUP))
+        {
             break;
         }
         if !ready[0] && streams.copying.moved() == before && !streams.copying.has_pending() {
@@ -186,7 +224,11 @@ fn drain(streams: &mut Streams, signals: &Signals) -> Result<(), Failure> {
 }
 
 /// Waits until one of `fds` or of the copied streams is ready, copies what can be copied, and tells which of `fds` are ready.
-fn wait_for_events<const N: usize>(copying: &mut Copying, fds: &[BorrowedFd<'_>; N], timeout: PollTimeout) -> Result<[bool; N], Failure> {
+fn wait_for_events<const N: usize>(
+    copying: &mut Copying,
+    fds: &[BorrowedFd<'_>; N],
+    timeout: PollTimeout,
+) -> Result<[bool; N], Failure> {
     let ready = {
         let mut set: Vec<PollFd<'_>> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         copying.register(&mut set);
@@ -197,7 +239,9 @@ fn wait_for_events<const N: usize>(copying: &mut Copying, fds: &[BorrowedFd<'_>;
                 Err(e) => return Err(Failure::new(format!("wait for the process: poll: {}", e.desc()))),
             }
         }
-        set.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLNVAL)).collect::<Vec<_>>()
+        set.iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::POLLNVAL))
+            .collect::<Vec<_>>()
     };
     copying.move_ready(&ready[N..]);
     Ok(std::array::from_fn(|i| !ready[i].is_empty()))

@@ -33,7 +33,13 @@ pub(crate) fn json(value: &impl Serialize, indent: &str) -> Result<String, Failu
 
 /// Rows in columns of at least 12 characters, three spaces between them; the last column is not padded.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count() + 3)
+            .max()
+            .unwrap_or(0)
+            .max(12)
+    };
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
@@ -55,7 +61,11 @@ mod tests {
     #[test]
     fn a_table_has_columns_of_at_least_twelve_and_three_spaces_between() {
         let row = |cells: [&str; 3]| cells.map(str::to_owned);
-        let text = table(&[row(["ID", "PID", "OWNER"]), row(["a-long-container", "1", "root"]), row(["ä", "2", ""])]);
+        let text = table(&[
+            row(["ID", "PID", "OWNER"]),
+            row(["a-long-container", "1", "root"]),
+            row(["ä", "2", ""]),
+        ]);
         let expected = "ID                 PID         OWNER\na-long-container   1           root\nä                  2           \n";
         assert_eq!(text, expected);
         assert_eq!(table::<3>(&[]), "");
@@ -70,6 +80,9 @@ mod tests {
         }
         let sample = Sample { z: vec![1], a: "x" };
         assert_eq!(json(&sample, "").unwrap(), r#"{"z":[1],"a":"x"}"#);
-        assert_eq!(json(&sample, "  ").unwrap(), "{\n  \"z\": [\n    1\n  ],\n  \"a\": \"x\"\n}");
+        assert_eq!(
+            json(&sample, "  ").unwrap(),
+            "{\n  \"z\": [\n    1\n  ],\n  \"a\": \"x\"\n}"
+        );
     }
 }

@@ -34,7 +34,9 @@ pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Fai
 fn from_json(text: &[u8]) -> Result<Described, String> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| format!("parse JSON: {e}"))?;
     let mut warnings = Vec::new();
-    let Some(fields) = value.as_object_mut() else { return Err("it is no JSON object".to_owned()) };
+    let Some(fields) = value.as_object_mut() else {
+        return Err("it is no JSON object".to_owned());
+    };
     let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
     if missing(fields.get("user")) {
         fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
@@ -91,7 +93,11 @@ fn from_flags(mut process: Process, parsed: &Parsed) -> Result<Described, Failur
     if parsed.is_set("additional-gids") {
         let mut gids = process.user().additional_gids().clone().unwrap_or_default();
         for gid in parsed.all("additional-gids") {
-            gids.push(id(gid).ok_or_else(|| Failure::new(format!("additional-gids must be a positive number {gid}")))?);
+            gids.push(
+                id(gid).ok_or_else(|| {
+                    Failure::new(format!("additional-gids must be a positive number {gid}"))
+                })?,
+            );
         }
         process.user_mut().set_additional_gids(Some(gids));
     }
@@ -105,7 +111,11 @@ fn from_flags(mut process: Process, parsed: &Parsed) -> Result<Described, Failur
 
 /// Adds capabilities to the bounding, effective and permitted sets. Never to the inheritable one (CVE-2022-29162), and so to the
 /// ambient one only where the container has inheritable ones already.
-fn with_capabilities<'a>(mut sets: LinuxCapabilities, names: impl Iterator<Item = &'a str>, warnings: &mut Vec<String>) -> LinuxCapabilities {
+fn with_capabilities<'a>(
+    mut sets: LinuxCapabilities,
+    names: impl Iterator<Item = &'a str>,
+    warnings: &mut Vec<String>,
+) -> LinuxCapabilities {
     let mut added = HashSet::new();
     for name in names {
         match capability(name) {
@@ -113,10 +123,22 @@ fn with_capabilities<'a>(mut sets: LinuxCapabilities, names: impl Iterator<Item 
             None => warnings.push(format!("ignoring unknown capability {name:?}")),
         }
     }
-    let union = |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&added).copied().collect());
-    let (bounding, effective, permitted) = (union(sets.bounding()), union(sets.effective()), union(sets.permitted()));
-    let ambient = if sets.inheritable().is_some() { union(sets.ambient()) } else { sets.ambient().clone() };
-    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(ambient);
+    let union =
+        |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&added).copied().collect());
+    let (bounding, effective, permitted) = (
+        union(sets.bounding()),
+        union(sets.effective()),
+        union(sets.permitted()),
+    );
+    let ambient = if sets.inheritable().is_some() {
+        union(sets.ambient())
+    } else {
+        sets.ambient().clone()
+    };
+    sets.set_bounding(bounding)
+        .set_effective(effective)
+        .set_permitted(permitted)
+        .set_ambient(ambient);
     sets
 }
 
@@ -126,8 +148,12 @@ fn capability(name: &str) -> Option<Capability> {
 
 /// `uid` or `uid:gid`, decimal digits only (CVE-2026-30892: a lax parser gave another user's rights).
 fn user(text: &str) -> Result<(u32, Option<u32>), String> {
-    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
-    let parse = |what: &str, text: &str| id(text).ok_or_else(|| format!("bad {what}: {text:?} is no number from 0 to 4294967294"));
+    let (uid, gid) = text
+        .split_once(':')
+        .map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let parse = |what: &str, text: &str| {
+        id(text).ok_or_else(|| format!("bad {what}: {text:?} is no number from 0 to 4294967294"))
+    };
     let gid = gid.map(|gid| parse("gid", gid)).transpose()?;
     Ok((parse("uid", uid)?, gid))
 }
@@ -145,10 +171,35 @@ mod tests {
 
     #[test]
     fn a_user_is_a_decimal_uid_and_perhaps_a_decimal_gid() {
-        for (text, ids) in [("0", (0, None)), ("1", (1, None)), ("1:2", (1, Some(2))), ("007:0", (7, Some(0))), ("4294967294", (u32::MAX - 1, None))] {
+        for (text, ids) in [
+            ("0", (0, None)),
+            ("1", (1, None)),
+            ("1:2", (1, Some(2))),
+            ("007:0", (7, Some(0))),
+            ("4294967294", (u32::MAX - 1, None)),
+        ] {
             assert_eq!(user(text), Ok(ids), "{text}");
         }
-        let bad = ["", ":", ":5", "1:", "-1", "+1", "1x", " 1", "1 ", "0x10", "root", "1:2:3", "4294967295", "4294967296", "1:-1", "1:99999999999", "1,2", "١"];
+        let bad = [
+            "",
+            ":",
+            ":5",
+            "1:",
+            "-1",
+            "+1",
+            "1x",
+            " 1",
+            "1 ",
+            "0x10",
+            "root",
+            "1:2:3",
+            "4294967295",
+            "4294967296",
+            "1:-1",
+            "1:99999999999",
+            "1,2",
+            "١",
+        ];
         for bad in bad {
             assert!(user(bad).is_err(), "{bad:?}");
         }
@@ -157,11 +208,40 @@ mod tests {
     #[test]
     fn a_process_json_needs_args_and_a_folder_only() {
         let (process, warnings) = from_json(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
-        assert_eq!((process.user().uid(), process.user().gid(), process.terminal(), warnings.len()), (0, 0, None, 0));
-        let (process, warnings) = from_json(br#"{"user":null,"args":["ls"],"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}"#).unwrap();
-        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
+        assert_eq!(
+            (
+                process.user().uid(),
+                process.user().gid(),
+                process.terminal(),
+                warnings.len()
+            ),
+            (0, 0, None, 0)
+        );
+        let (process, warnings) = from_json(
+            br#"{"user":null,"args":["ls"],"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            process
+                .capabilities()
+                .as_ref()
+                .unwrap()
+                .bounding()
+                .as_ref()
+                .unwrap()
+                .len(),
+            1
+        );
         assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\""]);
-        for bad in ["", "[]", "7", "{", r#"{"args":7,"cwd":"/"}"#, r#"{"cwd":"/","user":{"uid":-1}}"#, r#"{"cwd":"/","capabilities":{"bounding":[7]}}"#] {
+        for bad in [
+            "",
+            "[]",
+            "7",
+            "{",
+            r#"{"args":7,"cwd":"/"}"#,
+            r#"{"cwd":"/","user":{"uid":-1}}"#,
+            r#"{"cwd":"/","capabilities":{"bounding":[7]}}"#,
+        ] {
             assert!(from_json(bad.as_bytes()).is_err(), "{bad}");
         }
     }
@@ -179,7 +259,9 @@ mod tests {
     fn changed(base: &str, args: &[&str]) -> Result<Process, String> {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let parsed = parse(FLAGS, &args, Order::First).unwrap();
-        for_exec(&from_json(base.as_bytes()).unwrap().0, &parsed).map(|(p, _)| p).map_err(|f| f.message)
+        for_exec(&from_json(base.as_bytes()).unwrap().0, &parsed)
+            .map(|(p, _)| p)
+            .map_err(|f| f.message)
     }
 
     #[test]
@@ -189,15 +271,52 @@ mod tests {
             "capabilities":{"bounding":["CAP_KILL"],"effective":["CAP_KILL"],"permitted":["CAP_KILL"],"ambient":[]}}"#;
         let same = changed(base, &["id", "ls", "-l"]).unwrap();
         assert_eq!(same.args().as_ref().unwrap(), &["ls", "-l"]);
-        assert_eq!((same.terminal(), same.user().uid(), same.user().gid(), same.no_new_privileges()), (Some(false), 5, 6, Some(true)));
-        let args = ["--user", "9", "--env", "B=2", "--tty", "--cwd", "/x", "--no-new-privs=false", "--additional-gids", "8", "--cap", "CAP_CHOWN", "id", "ls"];
+        assert_eq!(
+            (
+                same.terminal(),
+                same.user().uid(),
+                same.user().gid(),
+                same.no_new_privileges()
+            ),
+            (Some(false), 5, 6, Some(true))
+        );
+        let args = [
+            "--user",
+            "9",
+            "--env",
+            "B=2",
+            "--tty",
+            "--cwd",
+            "/x",
+            "--no-new-privs=false",
+            "--additional-gids",
+            "8",
+            "--cap",
+            "CAP_CHOWN",
+            "id",
+            "ls",
+        ];
         let process = changed(base, &args).unwrap();
-        assert_eq!((process.terminal(), process.user().uid(), process.user().gid(), process.no_new_privileges()), (Some(true), 9, 6, Some(false)));
+        assert_eq!(
+            (
+                process.terminal(),
+                process.user().uid(),
+                process.user().gid(),
+                process.no_new_privileges()
+            ),
+            (Some(true), 9, 6, Some(false))
+        );
         assert_eq!(process.env().as_ref().unwrap(), &["A=1", "B=2"]);
         assert_eq!(process.user().additional_gids().as_ref().unwrap(), &[7, 8]);
         let sets = process.capabilities().as_ref().unwrap();
-        assert_eq!([sets.bounding(), sets.effective(), sets.permitted()].map(|s| s.as_ref().unwrap().len()), [2, 2, 2]);
-        assert_eq!((sets.inheritable(), sets.ambient().as_ref().unwrap().len()), (&None, 0));
+        assert_eq!(
+            [sets.bounding(), sets.effective(), sets.permitted()].map(|s| s.as_ref().unwrap().len()),
+            [2, 2, 2]
+        );
+        assert_eq!(
+            (sets.inheritable(), sets.ambient().as_ref().unwrap().len()),
+            (&None, 0)
+        );
     }
 
     #[test]
@@ -206,9 +325,18 @@ mod tests {
         for (args, error) in [
             (["id"].as_slice(), "exec args cannot be empty"),
             (&["--cwd", "x", "id", "ls"], "Cwd must be an absolute path"),
-            (&["--additional-gids", "-1", "id", "ls"], "additional-gids must be a positive number -1"),
-            (&["--user", ":5", "id", "ls"], "bad uid: \"\" is no number from 0 to 4294967294"),
-            (&["--user", "5:", "id", "ls"], "bad gid: \"\" is no number from 0 to 4294967294"),
+            (
+                &["--additional-gids", "-1", "id", "ls"],
+                "additional-gids must be a positive number -1",
+            ),
+            (
+                &["--user", ":5", "id", "ls"],
+                "bad uid: \"\" is no number from 0 to 4294967294",
+            ),
+            (
+                &["--user", "5:", "id", "ls"],
+                "bad gid: \"\" is no number from 0 to 4294967294",
+            ),
         ] {
             assert_eq!(changed(base, args).unwrap_err(), error, "{args:?}");
         }

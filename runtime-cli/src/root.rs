@@ -6,32 +6,38 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// The directory when `--root` is not given.
-pub(crate) fn default(program: &str) -> String {
-    user_runtime_dir().map_or_else(|| format!("/run/{}", name(program)), |dir| format!("{dir}/{}", name(program)))
-}
-
-/// A link called runc must not mix its states with those of a real runc.
-fn name(_: &str) -> &'static str {
-    "knarr"
+pub(crate) fn default() -> String {
+    user_runtime_dir().map_or_else(|| "/run/knarr".to_owned(), |dir| format!("{dir}/knarr"))
 }
 
 /// The directory to use.
-pub(crate) fn choose(program: &str, global: &Parsed) -> Result<PathBuf, Failure> {
+pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     match global.text("rootless").to_ascii_lowercase().as_str() {
         "" | "auto" | "true" | "false" | "1" | "0" | "t" | "f" => {}
-        other => return Err(Failure::new(format!("--rootless {other:?}: it is neither true, false nor auto"))),
+        other => {
+            return Err(Failure::new(format!(
+                "--rootless {other:?}: it is neither true, false nor auto"
+            )));
+        }
     }
     if global.is_set("root") {
         return absolute(global.text("root"));
     }
-    let root = PathBuf::from(default(program));
+    let root = PathBuf::from(default());
     if user_runtime_dir().is_some() {
         // The sticky bit keeps it from being cleaned up (XDG base directory specification).
         let failure = |call: &str, e: std::io::Error| {
-            Failure::new(format!("make {root:?}: {call}: {e} (the folder in $XDG_RUNTIME_DIR must be writable by you)"))
+            Failure::new(format!(
+                "make {root:?}: {call}: {e} (the folder in $XDG_RUNTIME_DIR must be writable by you)"
+            ))
         };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(|e| failure("mkdir", e))?;
-        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o1700)).map_err(|e| failure("chmod", e))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&root)
+            .map_err(|e| failure("mkdir", e))?;
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o1700))
+            .map_err(|e| failure("chmod", e))?;
     }
     Ok(root)
 }
@@ -39,7 +45,8 @@ pub(crate) fn choose(program: &str, global: &Parsed) -> Result<PathBuf, Failure>
 /// Absolute and without `.` and `..`; not the root of the file system, for deleting a container removes what is below it.
 fn absolute(path: &str) -> Result<PathBuf, Failure> {
     let from = if path.is_empty() { "." } else { path };
-    let absolute = std::path::absolute(from).map_err(|e| Failure::new(format!("--root {path:?}: getcwd: {e}")))?;
+    let absolute =
+        std::path::absolute(from).map_err(|e| Failure::new(format!("--root {path:?}: getcwd: {e}")))?;
     let mut clean = PathBuf::new();
     for component in absolute.components() {
         match component {
@@ -55,7 +62,9 @@ fn absolute(path: &str) -> Result<PathBuf, Failure> {
 
 /// $XDG_RUNTIME_DIR, for callers who are not the host's root.
 fn user_runtime_dir() -> Option<String> {
-    let dir = std::env::var("XDG_RUNTIME_DIR").ok().filter(|dir| !dir.is_empty())?;
+    let dir = std::env::var("XDG_RUNTIME_DIR")
+        .ok()
+        .filter(|dir| !dir.is_empty())?;
     if !nix::unistd::geteuid().is_root() {
         return Some(dir);
     }
@@ -76,7 +85,11 @@ mod tests {
             assert_eq!(absolute(path).unwrap(), Path::new(clean), "{path}");
         }
         for bad in ["/", "/..", "//", "/a/..", "/./"] {
-            assert_eq!(absolute(bad).unwrap_err().message, "Option --root argument should not be set to /", "{bad}");
+            assert_eq!(
+                absolute(bad).unwrap_err().message,
+                "Option --root argument should not be set to /",
+                "{bad}"
+            );
         }
         assert!(absolute("rel").unwrap().is_absolute());
     }

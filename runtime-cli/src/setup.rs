@@ -25,7 +25,11 @@ impl Setup {
         let (id, bundle) = Setup::load(parsed)?;
         let terminal = wants_terminal(&bundle);
         let receivers = Receivers::connect(context, parsed, terminal, true)?;
-        let stdio = if terminal { Stdio::Terminal } else { Stdio::inherit() };
+        let stdio = if terminal {
+            Stdio::Terminal
+        } else {
+            Stdio::inherit()
+        };
         Setup::new(context, parsed, id, bundle, receivers, stdio)
     }
 
@@ -35,7 +39,10 @@ impl Setup {
         let terminal = wants_terminal(&bundle);
         let receivers = Receivers::connect(context, parsed, terminal, false)?;
         let (streams, stdio) = Streams::open(terminal)?;
-        Ok((Setup::new(context, parsed, id, bundle, receivers, stdio)?, streams))
+        Ok((
+            Setup::new(context, parsed, id, bundle, receivers, stdio)?,
+            streams,
+        ))
     }
 
     fn load(parsed: &Parsed) -> Result<(ContainerId, Bundle), Failure> {
@@ -67,14 +74,29 @@ impl Setup {
         if listen > 0 {
             add_listen_env(&mut bundle, listen);
         }
-        Ok(Setup { id, bundle, options, receivers })
+        Ok(Setup {
+            id,
+            bundle,
+            options,
+            receivers,
+        })
     }
 
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
     pub(crate) fn create(self, context: &Context) -> Result<Container, Failure> {
-        let Setup { id, bundle, options, receivers } = self;
-        context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
-        let mut container = context.runtime()?.create(&id, &bundle, options).map_err(|e| Failure::starting(&e))?;
+        let Setup {
+            id,
+            bundle,
+            options,
+            receivers,
+        } = self;
+        context
+            .log
+            .debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
+        let mut container = context
+            .runtime()?
+            .create(&id, &bundle, options)
+            .map_err(|e| Failure::starting(&e))?;
         for warning in container.warnings() {
             context.log.warning(warning);
         }
@@ -105,7 +127,12 @@ fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Fail
 }
 
 fn wants_terminal(bundle: &Bundle) -> bool {
-    bundle.spec().process().as_ref().and_then(libcontainer::spec::Process::terminal).unwrap_or(false)
+    bundle
+        .spec()
+        .process()
+        .as_ref()
+        .and_then(libcontainer::spec::Process::terminal)
+        .unwrap_or(false)
 }
 
 /// Who is told of a new process.
@@ -117,18 +144,29 @@ pub(crate) struct Receivers {
 
 impl Receivers {
     /// Connects to the sockets that the flags name. A terminal needs a receiver exactly when nobody here would serve it.
-    pub(crate) fn connect(context: &Context, parsed: &Parsed, terminal: bool, detach: bool) -> Result<Self, Failure> {
+    pub(crate) fn connect(
+        context: &Context,
+        parsed: &Parsed,
+        terminal: bool,
+        detach: bool,
+    ) -> Result<Self, Failure> {
         let program = context.program;
         let console = parsed.text("console-socket");
         if detach && terminal && console.is_empty() {
-            return Err(Failure::new(format!("cannot allocate tty if {program} will detach without setting console socket")));
+            return Err(Failure::new(format!(
+                "cannot allocate tty if {program} will detach without setting console socket"
+            )));
         }
-        if !(detach && terminal) && !console.is_empty() {
-            return Err(Failure::new(format!("cannot use console socket if {program} will not detach or allocate tty")));
+        if !console.is_empty() && !(detach && terminal) {
+            return Err(Failure::new(format!(
+                "cannot use console socket if {program} will not detach or allocate tty"
+            )));
         }
         let connect = |name: &str| match parsed.text(name) {
             "" => Ok(None),
-            path => FdReceiver::connect(Path::new(path)).map(Some).map_err(|e| e.prefixed(&format!("--{name}"))),
+            path => FdReceiver::connect(Path::new(path))
+                .map(Some)
+                .map_err(|e| e.prefixed(&format!("--{name}"))),
         };
         let pid_file = parsed.text("pid-file");
         Ok(Receivers {
@@ -139,28 +177,40 @@ impl Receivers {
     }
 
     pub(crate) fn send_console(&self, terminal: Option<OwnedFd>) -> Result<(), Failure> {
-        let (Some(receiver), Some(terminal)) = (&self.console, terminal) else { return Ok(()) };
+        let (Some(receiver), Some(terminal)) = (&self.console, terminal) else {
+            return Ok(());
+        };
         receiver.send("/dev/ptmx", terminal.as_fd())
     }
 
     pub(crate) fn send_pidfd(&self, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
-        self.pidfd.as_ref().map_or(Ok(()), |receiver| receiver.send("pidfd", pidfd))
+        self.pidfd
+            .as_ref()
+            .map_or(Ok(()), |receiver| receiver.send("pidfd", pidfd))
     }
 
     pub(crate) fn write_pid(&self, pid: i32) -> Result<(), Failure> {
-        self.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(Path::new(path), pid))
+        self.pid_file
+            .as_ref()
+            .map_or(Ok(()), |path| write_pid_file(Path::new(path), pid))
     }
 }
 
 /// By a new file and a rename: a reader sees the whole pid or no file.
 fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
-    let context = |call: &str, e: std::io::Error| Failure::new(format!("write pid file {path:?}: {call}: {e}"));
+    let context =
+        |call: &str, e: std::io::Error| Failure::new(format!("write pid file {path:?}: {call}: {e}"));
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
         return Err(Failure::new(format!("write pid file {path:?}: it names no file")));
     };
     let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o644).open(&draft).map_err(|e| context("open", e))?;
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&draft)
+        .map_err(|e| context("open", e))?;
     let result = file
         .write_all(pid.to_string().as_bytes())
         .map_err(|e| context("write", e))
@@ -183,7 +233,9 @@ fn listen_fds() -> u32 {
 /// The container's first process is told that the sockets are its own.
 fn add_listen_env(bundle: &mut Bundle, count: u32) {
     let spec = bundle.spec_mut();
-    let Some(mut process) = spec.process().clone() else { return };
+    let Some(mut process) = spec.process().clone() else {
+        return;
+    };
     let mut env = process.env().clone().unwrap_or_default();
     env.push(format!("LISTEN_FDS={count}"));
     env.push("LISTEN_PID=1".to_owned());
@@ -194,12 +246,19 @@ fn add_listen_env(bundle: &mut Bundle, count: u32) {
 /// How many descriptors from 3 on the process gets; each must be open.
 pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
     let wanted = parsed.integer("preserve-fds");
-    let count = u32::try_from(wanted).ok().and_then(|n| n.checked_add(listen)).filter(|n| *n <= 1 << 20);
-    let Some(count) = count else { return Err(Failure::new(format!("--preserve-fds {wanted}: out of range"))) };
+    let count = u32::try_from(wanted)
+        .ok()
+        .and_then(|n| n.checked_add(listen))
+        .filter(|n| *n <= 1 << 20);
+    let Some(count) = count else {
+        return Err(Failure::new(format!("--preserve-fds {wanted}: out of range")));
+    };
     for fd in 3 + listen..3 + count {
         if std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
             let index = fd - 3 - listen;
-            return Err(Failure::new(format!("unable to stat preserved-fd {index} (of {wanted}): descriptor {fd} is not open")));
+            return Err(Failure::new(format!(
+                "unable to stat preserved-fd {index} (of {wanted}): descriptor {fd} is not open"
+            )));
         }
     }
     Ok(count)

@@ -17,22 +17,38 @@ impl HostTerminal {
     /// The terminal among stderr, stdout and stdin, else the controlling one.
     pub(crate) fn find() -> Result<Self, Failure> {
         let (stderr, stdout, stdin) = (std::io::stderr(), std::io::stdout(), std::io::stdin());
-        let found = [(stderr.is_terminal(), stderr.as_fd()), (stdout.is_terminal(), stdout.as_fd()), (stdin.is_terminal(), stdin.as_fd())]
-            .into_iter()
-            .find_map(|(terminal, fd)| terminal.then_some(fd));
+        let found = [
+            (stderr.is_terminal(), stderr.as_fd()),
+            (stdout.is_terminal(), stdout.as_fd()),
+            (stdin.is_terminal(), stdin.as_fd()),
+        ]
+        .into_iter()
+        .find_map(|(terminal, fd)| terminal.then_some(fd));
         let failure = |e: std::io::Error| {
-            Failure::new(format!("open the caller's terminal: open /dev/tty: {e} (without one, detach and use --console-socket)"))
+            Failure::new(format!(
+                "open the caller's terminal: open /dev/tty: {e} (without one, detach and use --console-socket)"
+            ))
         };
         let fd = match found {
             Some(fd) => fd.try_clone_to_owned().map_err(failure)?,
-            None => std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(failure)?.into(),
+            None => std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open("/dev/tty")
+                .map_err(failure)?
+                .into(),
         };
         Ok(HostTerminal { fd, saved: None })
     }
 
     /// Hands every key on as it is. Output processing stays on, since the process's own terminal has it off (`clear_onlcr`).
     pub(crate) fn set_raw(&mut self) -> Result<(), Failure> {
-        let failure = |call: &str, e: nix::Error| Failure::new(format!("set the caller's terminal to raw mode: {call}: {}", e.desc()));
+        let failure = |call: &str, e: nix::Error| {
+            Failure::new(format!(
+                "set the caller's terminal to raw mode: {call}: {}",
+                e.desc()
+            ))
+        };
         let saved = tcgetattr(&self.fd).map_err(|e| failure("tcgetattr", e))?;
         let mut raw = saved.clone();
         cfmakeraw(&mut raw);
@@ -60,7 +76,9 @@ impl Drop for HostTerminal {
 
 /// No carriage return before each newline of the process's output: its reader is a program, or a terminal that adds its own.
 pub(crate) fn clear_onlcr(master: BorrowedFd<'_>) -> Result<(), Failure> {
-    let failure = |call: &str, e: nix::Error| Failure::new(format!("prepare the process's terminal: {call}: {}", e.desc()));
+    let failure = |call: &str, e: nix::Error| {
+        Failure::new(format!("prepare the process's terminal: {call}: {}", e.desc()))
+    };
     let mut modes = tcgetattr(master).map_err(|e| failure("tcgetattr", e))?;
     modes.output_flags.remove(OutputFlags::ONLCR);
     tcsetattr(master, SetArg::TCSANOW, &modes).map_err(|e| failure("tcsetattr", e))

@@ -9,7 +9,10 @@ pub(super) const COMMAND: Command = Command {
     summary: "delete any resources held by the container often used with detached container",
     usage: "<container-id>",
     about: "Removes a container that is stopped, or was never started: its cgroups, its mounts, its state.",
-    flags: &[Flag::bool(&["force", "f"], "kill the container's processes first; a container that is not there is no error")],
+    flags: &[Flag::bool(
+        &["force", "f"],
+        "kill the container's processes first; a container that is not there is no error",
+    )],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
     run,

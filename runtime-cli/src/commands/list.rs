@@ -38,7 +38,14 @@ fn table(states: &[State]) -> String {
     let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
     rows.extend(states.iter().map(|s| {
         let bundle = s.bundle.to_string_lossy().into_owned();
-        [s.id.clone(), s.pid.to_string(), status(s.status).to_owned(), bundle, s.created.clone(), s.owner.clone()]
+        [
+            s.id.clone(),
+            s.pid.to_string(),
+            status(s.status).to_owned(),
+            bundle,
+            s.created.clone(),
+            s.owner.clone(),
+        ]
     }));
     output::table(&rows)
 }

@@ -57,12 +57,12 @@ pub(crate) struct Command {
     pub(crate) order: Order,
     /// Fewest and most positional arguments.
     pub(crate) arguments: (usize, Option<usize>),
-    pub(crate) run: fn(&Context, &Parsed) -> Outcome,
+    pub(crate) run: fn(&Context<'_>, &Parsed) -> Outcome,
 }
 
 /// What the global flags say.
 #[derive(Debug)]
-pub(crate) struct Context {
+pub(crate) struct Context<'a> {
     /// The name the command goes by: `knarr`, or `runc` when it was called so.
     pub(crate) program: &'static str,
     /// The directory of the containers' states.
@@ -70,18 +70,35 @@ pub(crate) struct Context {
     /// `root` was named by the caller.
     pub(crate) root_given: bool,
     pub(crate) systemd_cgroup: bool,
-    pub(crate) log: Log,
+    pub(crate) log: &'a Log,
 }
 
 /// Flags that several commands have.
-const BUNDLE: Flag = Flag::text(&["bundle", "b"], "the bundle's directory, with config.json in it; by default the current one");
-const CONSOLE_SOCKET: Flag = Flag::text(&["console-socket"], "AF_UNIX socket that gets the master of the process's terminal");
+const BUNDLE: Flag = Flag::text(
+    &["bundle", "b"],
+    "the bundle's directory, with config.json in it; by default the current one",
+);
+const CONSOLE_SOCKET: Flag = Flag::text(
+    &["console-socket"],
+    "AF_UNIX socket that gets the master of the process's terminal",
+);
 const PID_FILE: Flag = Flag::text(&["pid-file"], "write the process's pid to this file");
-const DETACH: Flag = Flag::bool(&["detach", "d"], "come back at once instead of waiting for the process's end");
-const NO_PIVOT: Flag =
-    Flag::bool(&["no-pivot"], "change the root by MS_MOVE and chroot instead of pivot_root, for roots on a ramdisk; less safe");
-const NO_NEW_KEYRING: Flag = Flag::bool(&["no-new-keyring"], "let the container have the caller's session keyring");
-const PRESERVE_FDS: Flag = Flag::integer(&["preserve-fds"], "hand on this many descriptors after stdio and $LISTEN_FDS");
+const DETACH: Flag = Flag::bool(
+    &["detach", "d"],
+    "come back at once instead of waiting for the process's end",
+);
+const NO_PIVOT: Flag = Flag::bool(
+    &["no-pivot"],
+    "change the root by MS_MOVE and chroot instead of pivot_root, for roots on a ramdisk; less safe",
+);
+const NO_NEW_KEYRING: Flag = Flag::bool(
+    &["no-new-keyring"],
+    "let the container have the caller's session keyring",
+);
+const PRESERVE_FDS: Flag = Flag::integer(
+    &["preserve-fds"],
+    "hand on this many descriptors after stdio and $LISTEN_FDS",
+);
 const FORMAT: Flag = Flag::text(&["format", "f"], "table or json").default("table");
 
 /// The exit status, or why there was none.
@@ -96,18 +113,26 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), status: 1 }
+        Failure {
+            message: message.into(),
+            status: 1,
+        }
     }
 
     /// With a prefix that callers of runc look for.
     pub(crate) fn prefixed(self, prefix: &str) -> Self {
-        Failure { message: format!("{prefix}: {}", self.message), ..self }
+        Failure {
+            message: format!("{prefix}: {}", self.message),
+            ..self
+        }
     }
 
     /// What kept a process from being started, in runc's words: callers tell it by them from a bad config.json.
     pub(crate) fn starting(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::InvalidSpec | ErrorKind::Exists | ErrorKind::Unsupported | ErrorKind::WrongState => Failure::new(error.to_string()),
+            ErrorKind::InvalidSpec | ErrorKind::Exists | ErrorKind::Unsupported | ErrorKind::WrongState => {
+                Failure::new(error.to_string())
+            }
             _ => Failure::new(format!("unable to start container process: {error}")),
         }
     }
@@ -119,7 +144,7 @@ impl From<Error> for Failure {
     }
 }
 
-impl Context {
+impl Context<'_> {
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {
         Ok(Runtime::open(&self.root)?)
     }
@@ -144,7 +169,10 @@ mod tests {
         for line in RUNC.lines().filter(|l| !l.starts_with('#')) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap();
-            let command = ALL.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no command {name}"));
+            let command = ALL
+                .iter()
+                .find(|c| c.name == name)
+                .unwrap_or_else(|| panic!("no command {name}"));
             commands += 1;
             let mut ours: Vec<String> = command.flags.iter().map(described).collect();
             let mut theirs: Vec<String> = words.map(str::to_owned).collect();
@@ -158,7 +186,15 @@ mod tests {
 
     /// `name,n=` for a flag with a value, `name,n` without, `*` in front when hidden.
     fn described(flag: &Flag) -> String {
-        let value = if flag.kind == crate::args::Kind::Bool { "" } else { "=" };
-        format!("{}{}{value}", if flag.hidden { "*" } else { "" }, flag.names.join(","))
+        let value = if flag.kind == crate::args::Kind::Bool {
+            ""
+        } else {
+            "="
+        };
+        format!(
+            "{}{}{value}",
+            if flag.hidden { "*" } else { "" },
+            flag.names.join(",")
+        )
     }
 }

@@ -31,9 +31,15 @@ fn host_ps(arguments: &[String]) -> Result<String, Failure> {
     if arguments.is_empty() {
         command.arg("-ef");
     }
-    let output = command.args(arguments).output().map_err(|e| Failure::new(format!("run ps: {e}")))?;
+    let output = command
+        .args(arguments)
+        .output()
+        .map_err(|e| Failure::new(format!("run ps: {e}")))?;
     if !output.status.success() {
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (out, err) = (
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+        );
         return Err(Failure::new(format!("ps: {}: {out}{err}", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -43,11 +49,16 @@ fn host_ps(arguments: &[String]) -> Result<String, Failure> {
 fn select(table: &str, pids: &[i32]) -> Result<String, String> {
     let mut lines = table.lines();
     let heading = lines.next().unwrap_or("");
-    let column = heading.split_whitespace().position(|word| word == "PID").ok_or("couldn't find PID field in ps output")?;
+    let column = heading
+        .split_whitespace()
+        .position(|word| word == "PID")
+        .ok_or("couldn't find PID field in ps output")?;
     let mut text = format!("{heading}\n");
     for line in lines.filter(|line| !line.is_empty()) {
         let word = line.split_whitespace().nth(column).unwrap_or("");
-        let pid: i32 = word.parse().map_err(|_| format!("unable to parse pid: {word:?} in ps output"))?;
+        let pid: i32 = word
+            .parse()
+            .map_err(|_| format!("unable to parse pid: {word:?} in ps output"))?;
         if pids.contains(&pid) {
             text.push_str(line);
             text.push('\n');
@@ -63,9 +74,18 @@ mod tests {
     #[test]
     fn the_lines_of_a_table_are_chosen_by_its_pid_column() {
         let table = "UID   PID  PPID CMD\nroot    1     0 init 7\nroot    7     1 sleep\n\n";
-        assert_eq!(select(table, &[7]).unwrap(), "UID   PID  PPID CMD\nroot    7     1 sleep\n");
+        assert_eq!(
+            select(table, &[7]).unwrap(),
+            "UID   PID  PPID CMD\nroot    7     1 sleep\n"
+        );
         assert_eq!(select(table, &[]).unwrap(), "UID   PID  PPID CMD\n");
-        assert_eq!(select("UID CMD\n", &[7]).unwrap_err(), "couldn't find PID field in ps output");
-        assert_eq!(select("PID\nx\n", &[7]).unwrap_err(), "unable to parse pid: \"x\" in ps output");
+        assert_eq!(
+            select("UID CMD\n", &[7]).unwrap_err(),
+            "couldn't find PID field in ps output"
+        );
+        assert_eq!(
+            select("PID\nx\n", &[7]).unwrap_err(),
+            "unable to parse pid: \"x\" in ps output"
+        );
     }
 }

@@ -15,11 +15,20 @@ pub(super) const COMMAND: Command = Command {
     flags: &[
         super::BUNDLE,
         super::CONSOLE_SOCKET,
-        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the container's first process"),
+        Flag::text(
+            &["pidfd-socket"],
+            "AF_UNIX socket that gets a pidfd of the container's first process",
+        ),
         super::DETACH,
-        Flag::bool(&["keep"], "do not delete the container after its process has ended"),
+        Flag::bool(
+            &["keep"],
+            "do not delete the container after its process has ended",
+        ),
         super::PID_FILE,
-        Flag::bool(&["no-subreaper"], "do not adopt and reap the orphans of the container's processes"),
+        Flag::bool(
+            &["no-subreaper"],
+            "do not adopt and reap the orphans of the container's processes",
+        ),
         super::NO_PIVOT,
         super::NO_NEW_KEYRING,
         super::PRESERVE_FDS,
@@ -30,7 +39,11 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    let result = if parsed.is("detach") { detached(context, parsed) } else { in_foreground(context, parsed) };
+    let result = if parsed.is("detach") {
+        detached(context, parsed)
+    } else {
+        in_foreground(context, parsed)
+    };
     result.map_err(|e| e.prefixed(&format!("{} run failed", context.program)))
 }
 
@@ -47,16 +60,15 @@ fn in_foreground(context: &Context, parsed: &Parsed) -> Outcome {
     // Before the process exists, so that no signal and no SIGCHLD is missed.
     let signals = foreground::Signals::block()?;
     if !parsed.is("no-subreaper") {
-        foreground::become_subreaper(&context.log);
+        foreground::become_subreaper(context.log);
     }
     let (setup, mut streams) = Setup::foreground(context, parsed)?;
     let mut container = setup.create(context)?;
-    streams.attach(container.take_terminal())?;
-    if let Err(error) = container.start() {
-        drop(streams);
-        return Err(undone(context, parsed, container, Failure::starting(&error)));
-    }
-    let status = foreground::run(&context.log, Subject::Container(&container), streams, &signals);
+    let master = container.take_terminal();
+    let status = streams
+        .attach(master)
+        .and_then(|()| container.start().map_err(|e| Failure::starting(&e)))
+        .and_then(|()| foreground::run(context.log, Subject::Container(&container), streams, &signals));
     match status {
         Ok(status) => {
             if !parsed.is("keep") {

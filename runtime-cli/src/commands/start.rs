@@ -15,6 +15,9 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    context.container(parsed)?.start().map_err(|e| Failure::starting(&e))?;
+    context
+        .container(parsed)?
+        .start()
+        .map_err(|e| Failure::starting(&e))?;
     Ok(0)
 }
