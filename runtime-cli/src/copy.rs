@@ -1,7 +1,7 @@
 //! Copies between our streams and those of a process, driven by readiness: nothing in here ever blocks on the process's side, so that a
 //! process that does not read can not keep its own output from flowing.
 
-use crate::commands::Failure;
+use crate::failure::Failure;
 use libcontainer::Stdio;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -254,17 +254,16 @@ impl Sink {
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    nix::unistd::pipe2(OFlag::O_CLOEXEC)
-        .map_err(|e| Failure::new(format!("make the process's streams: pipe2: {}", e.desc())))
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::os("make the process's streams", "pipe2", e))
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     fd.try_clone_to_owned()
-        .map_err(|e| Failure::new(format!("make the process's streams: dup: {e}")))
+        .map_err(|e| Failure::os("make the process's streams", "dup", e))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {
-    let failure = |e: Errno| Failure::new(format!("make the process's streams: fcntl: {}", e.desc()));
+    let failure = |e: Errno| Failure::os("make the process's streams", "fcntl", e);
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(failure)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failure)?;
     Ok(())

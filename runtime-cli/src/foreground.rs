@@ -1,8 +1,8 @@
 //! A process in the foreground: its end is waited for, signals are handed on to it, orphans are reaped, and `copy` is driven. One thread,
 //! one poll(2). It does not know how the process was made.
 
-use crate::commands::Failure;
 use crate::copy::Copying;
+use crate::failure::Failure;
 use crate::log::Log;
 use crate::terminal::HostTerminal;
 use libcontainer::{Container, ExitStatus, Process, Signal, Stdio};
@@ -64,7 +64,7 @@ impl Signals {
         ] {
             set.remove(ours);
         }
-        let failure = |call: &str, e: Errno| Failure::new(format!("take over signals: {call}: {}", e.desc()));
+        let failure = |call: &str, e: Errno| Failure::os("take over signals", call, e);
         set.thread_block().map_err(|e| failure("sigprocmask", e))?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .map_err(|e| failure("signalfd", e))?;
@@ -83,10 +83,7 @@ impl Signals {
 /// Orphans of the container's processes become children of this process (PR_SET_CHILD_SUBREAPER).
 pub(crate) fn become_subreaper(log: &Log) {
     if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
-        log.warning(&format!(
-            "adopt orphans: prctl PR_SET_CHILD_SUBREAPER: {}",
-            e.desc()
-        ));
+        log.warning(&Failure::os("adopt orphans", "prctl PR_SET_CHILD_SUBREAPER", e).message);
     }
 }
 
@@ -236,7 +233,7 @@ fn wait_for_events<const N: usize>(
             match poll(&mut set, timeout) {
                 Ok(_) => break,
                 Err(Errno::EINTR) => {}
-                Err(e) => return Err(Failure::new(format!("wait for the process: poll: {}", e.desc()))),
+                Err(e) => return Err(Failure::os("wait for the process", "poll", e)),
             }
         }
         set.iter()

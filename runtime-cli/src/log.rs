@@ -1,6 +1,7 @@
 //! What the command tells its caller beside its output: to stderr or to `--log FILE`, as logfmt text or one JSON object a line, with
 //! the keys and the quoting that readers of runc's logs expect. This room knows no command.
 
+use crate::failure::Failure;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -34,11 +35,11 @@ pub(crate) struct Log {
 
 impl Log {
     /// A log as the global flags ask for it; an empty `path` is stderr.
-    pub(crate) fn open(path: &str, format: &str, debug: bool) -> Result<Self, String> {
+    pub(crate) fn open(path: &str, format: &str, debug: bool) -> Result<Self, Failure> {
         let json = match format {
             "" | "text" => false,
             "json" => true,
-            other => return Err(format!("invalid log-format: {other}")),
+            other => return Err(Failure::new(format!("invalid log-format: {other}"))),
         };
         let file = match path {
             "" => None,
@@ -53,7 +54,7 @@ impl Log {
                 Some(
                     options
                         .open(path)
-                        .map_err(|e| format!("open log file {path:?}: {e}"))?,
+                        .map_err(|e| Failure::os(format_args!("write log {path:?}"), "open", e))?,
                 )
             }
         };
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn an_unknown_format_is_refused_and_a_file_is_appended_to() {
         assert_eq!(
-            Log::open("", "xml", false).unwrap_err(),
+            Log::open("", "xml", false).unwrap_err().message,
             "invalid log-format: xml"
         );
         let path = std::env::temp_dir().join(format!("knarr-log-test-{}", std::process::id()));

@@ -11,6 +11,7 @@ mod args;
 mod commands;
 mod copy;
 mod dispatch;
+mod failure;
 mod foreground;
 mod help;
 mod log;
@@ -89,8 +90,7 @@ fn run(arguments: &[String], log: &mut Log) -> Outcome {
         return Ok(0);
     };
     let root = root::choose(&global)?;
-    *log =
-        Log::open(global.text("log"), global.text("log-format"), global.is("debug")).map_err(Failure::new)?;
+    *log = Log::open(global.text("log"), global.text("log-format"), global.is("debug"))?;
     if global.is_set("criu") {
         log.warning("--criu ignored (criu binary from $PATH is used); do not use");
     }

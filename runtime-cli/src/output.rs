@@ -1,6 +1,6 @@
 //! What commands print on stdout: whole texts by one write(2), tables in aligned columns, JSON with a given indentation.
 
-use crate::commands::Failure;
+use crate::failure::Failure;
 use nix::errno::Errno;
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         match nix::unistd::write(&stdout, rest) {
             Ok(written) => rest = &rest[written..],
             Err(Errno::EINTR) => {}
-            Err(e) => return Err(Failure::new(format!("write to stdout: {}", e.desc()))),
+            Err(e) => return Err(Failure::os("print", "write", e)),
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! The process that `exec` runs: the container's own description changed by flags, or a process.json. Pure but for reading that file.
 
 use crate::args::Parsed;
-use crate::commands::Failure;
+use crate::failure::Failure;
 use libcontainer::spec::{Capability, LinuxCapabilities, Process};
 use serde_json::Value;
 use std::collections::HashSet;
@@ -14,7 +14,8 @@ pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Fai
     let (process, warnings) = match parsed.text("process") {
         "" => from_flags(base.clone(), parsed)?,
         path => {
-            let text = std::fs::read(path).map_err(|e| Failure::new(format!("open {path:?}: {e}")))?;
+            let text =
+                std::fs::read(path).map_err(|e| Failure::os(format_args!("read {path:?}"), "open", e))?;
             from_json(&text).map_err(|e| Failure::new(format!("read {path:?}: {e}")))?
         }
     };

@@ -1,7 +1,7 @@
 //! Where the states of containers are kept: `--root`, or a default that depends on who asks.
 
 use crate::args::Parsed;
-use crate::commands::Failure;
+use crate::failure::Failure;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -27,9 +27,11 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     if user_runtime_dir().is_some() {
         // The sticky bit keeps it from being cleaned up (XDG base directory specification).
         let failure = |call: &str, e: std::io::Error| {
-            Failure::new(format!(
-                "make {root:?}: {call}: {e} (the folder in $XDG_RUNTIME_DIR must be writable by you)"
-            ))
+            Failure::os(
+                format_args!("make {root:?}, below $XDG_RUNTIME_DIR, which you must be able to write to"),
+                call,
+                e,
+            )
         };
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -46,7 +48,7 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
 fn absolute(path: &str) -> Result<PathBuf, Failure> {
     let from = if path.is_empty() { "." } else { path };
     let absolute =
-        std::path::absolute(from).map_err(|e| Failure::new(format!("--root {path:?}: getcwd: {e}")))?;
+        std::path::absolute(from).map_err(|e| Failure::os(format_args!("--root {path:?}"), "getcwd", e))?;
     let mut clean = PathBuf::new();
     for component in absolute.components() {
         match component {

@@ -2,7 +2,8 @@
 //! Everything that can be refused is refused before a process exists.
 
 use crate::args::Parsed;
-use crate::commands::{Context, Failure};
+use crate::commands::Context;
+use crate::failure::Failure;
 use crate::foreground::Streams;
 use crate::sockets::FdReceiver;
 use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Stdio};
@@ -157,7 +158,8 @@ impl Receivers {
                 "cannot allocate tty if {program} will detach without setting console socket"
             )));
         }
-        if !console.is_empty() && !(detach && terminal) {
+        let theirs = detach && terminal;
+        if !theirs && !console.is_empty() {
             return Err(Failure::new(format!(
                 "cannot use console socket if {program} will not detach or allocate tty"
             )));
@@ -199,7 +201,7 @@ impl Receivers {
 /// By a new file and a rename: a reader sees the whole pid or no file.
 fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let context =
-        |call: &str, e: std::io::Error| Failure::new(format!("write pid file {path:?}: {call}: {e}"));
+        |call: &str, e: std::io::Error| Failure::os(format_args!("write pid file {path:?}"), call, e);
     let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
         return Err(Failure::new(format!("write pid file {path:?}: it names no file")));
     };

@@ -1,6 +1,6 @@
 //! Sends descriptors to a caller's AF_UNIX stream socket: a terminal's master, a pidfd.
 
-use crate::commands::Failure;
+use crate::failure::Failure;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -17,7 +17,7 @@ impl FdReceiver {
     /// Connects to `path`, which may be longer than the 107 bytes that an address holds.
     pub(crate) fn connect(path: &Path) -> Result<Self, Failure> {
         let failure =
-            |call: &str, e: std::io::Error| Failure::new(format!("connect to {path:?}: {call}: {e}"));
+            |call: &str, e: std::io::Error| Failure::os(format_args!("connect to {path:?}"), call, e);
         let stream = if path.as_os_str().len() <= 107 {
             UnixStream::connect(path).map_err(|e| failure("connect", e))?
         } else {
@@ -58,7 +58,7 @@ impl FdReceiver {
             MsgFlags::MSG_NOSIGNAL,
             None,
         )
-        .map_err(|e| Failure::new(format!("send {name} to {:?}: sendmsg: {}", self.1, e.desc())))?;
+        .map_err(|e| Failure::os(format_args!("send {name} to {:?}", self.1), "sendmsg", e))?;
         Ok(())
     }
 }

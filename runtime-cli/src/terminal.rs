@@ -1,6 +1,6 @@
 //! The terminal that the command was called from: raw while a process has it, restored afterwards; and its size.
 
-use crate::commands::Failure;
+use crate::failure::Failure;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use std::io::IsTerminal;
@@ -25,9 +25,8 @@ impl HostTerminal {
         .into_iter()
         .find_map(|(terminal, fd)| terminal.then_some(fd));
         let failure = |e: std::io::Error| {
-            Failure::new(format!(
-                "open the caller's terminal: open /dev/tty: {e} (without one, detach and use --console-socket)"
-            ))
+            let doing = "find the caller's terminal (without one, detach and use --console-socket)";
+            Failure::os(doing, "open /dev/tty", e)
         };
         let fd = match found {
             Some(fd) => fd.try_clone_to_owned().map_err(failure)?,
@@ -43,12 +42,8 @@ impl HostTerminal {
 
     /// Hands every key on as it is. Output processing stays on, since the process's own terminal has it off (`clear_onlcr`).
     pub(crate) fn set_raw(&mut self) -> Result<(), Failure> {
-        let failure = |call: &str, e: nix::Error| {
-            Failure::new(format!(
-                "set the caller's terminal to raw mode: {call}: {}",
-                e.desc()
-            ))
-        };
+        let failure =
+            |call: &str, e: nix::Error| Failure::os("set the caller's terminal to raw mode", call, e);
         let saved = tcgetattr(&self.fd).map_err(|e| failure("tcgetattr", e))?;
         let mut raw = saved.clone();
         cfmakeraw(&mut raw);
@@ -76,9 +71,7 @@ impl Drop for HostTerminal {
 
 /// No carriage return before each newline of the process's output: its reader is a program, or a terminal that adds its own.
 pub(crate) fn clear_onlcr(master: BorrowedFd<'_>) -> Result<(), Failure> {
-    let failure = |call: &str, e: nix::Error| {
-        Failure::new(format!("prepare the process's terminal: {call}: {}", e.desc()))
-    };
+    let failure = |call: &str, e: nix::Error| Failure::os("prepare the process's terminal", call, e);
     let mut modes = tcgetattr(master).map_err(|e| failure("tcgetattr", e))?;
     modes.output_flags.remove(OutputFlags::ONLCR);
     tcsetattr(master, SetArg::TCSANOW, &modes).map_err(|e| failure("tcsetattr", e))

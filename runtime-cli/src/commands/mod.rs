@@ -1,8 +1,9 @@
 //! The table of commands, and what they share: the global context and the way a command ends.
 
 use crate::args::{Flag, Order, Parsed};
+pub(crate) use crate::failure::Failure;
 use crate::log::Log;
-use libcontainer::{Container, ContainerId, Error, ErrorKind, Runtime};
+use libcontainer::{Container, ContainerId, Runtime};
 use std::path::PathBuf;
 
 mod create;
@@ -103,46 +104,6 @@ const FORMAT: Flag = Flag::text(&["format", "f"], "table or json").default("tabl
 
 /// The exit status, or why there was none.
 pub(crate) type Outcome = Result<u8, Failure>;
-
-/// Why a command did not do its work, and the status it exits with.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    pub(crate) status: u8,
-}
-
-impl Failure {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            status: 1,
-        }
-    }
-
-    /// With a prefix that callers of runc look for.
-    pub(crate) fn prefixed(self, prefix: &str) -> Self {
-        Failure {
-            message: format!("{prefix}: {}", self.message),
-            ..self
-        }
-    }
-
-    /// What kept a process from being started, in runc's words: callers tell it by them from a bad config.json.
-    pub(crate) fn starting(error: &Error) -> Self {
-        match error.kind() {
-            ErrorKind::InvalidSpec | ErrorKind::Exists | ErrorKind::Unsupported | ErrorKind::WrongState => {
-                Failure::new(error.to_string())
-            }
-            _ => Failure::new(format!("unable to start container process: {error}")),
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Failure::new(error.to_string())
-    }
-}
 
 impl Context<'_> {
     pub(crate) fn runtime(&self) -> Result<Runtime, Failure> {

@@ -34,7 +34,7 @@ fn host_ps(arguments: &[String]) -> Result<String, Failure> {
     let output = command
         .args(arguments)
         .output()
-        .map_err(|e| Failure::new(format!("run ps: {e}")))?;
+        .map_err(|e| Failure::os("list the host's processes", "exec ps", e))?;
     if !output.status.success() {
         let (out, err) = (
             String::from_utf8_lossy(&output.stdout),

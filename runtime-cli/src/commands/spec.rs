@@ -38,12 +38,12 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
         .open(&path)
         .map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Failure::new("File config.json exists. Remove it first"),
-            _ => Failure::new(format!("write {path:?}: open: {e}")),
+            _ => Failure::os(format_args!("write {path:?}"), "open", e),
         })?;
     let text = config(parsed.is("rootless").then_some((uid, gid)));
     file.write_all(text.as_bytes()).map_err(|e| {
         let _ = std::fs::remove_file(&path);
-        Failure::new(format!("write {path:?}: write: {e}"))
+        Failure::os(format_args!("write {path:?}"), "write", e)
     })?;
     Ok(0)
 }
