@@ -268,3 +268,133 @@ fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failure)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollTimeout, poll};
+    use std::io::Read;
+    use std::process::{Command, Stdio as Std};
+
+    /// Copies until all outputs have ended.
+    fn pump(copying: &mut Copying) {
+        while copying.is_open() {
+            let mut set = Vec::new();
+            copying.register(&mut set);
+            poll(&mut set, PollTimeout::NONE).unwrap();
+            let ready: Vec<PollFlags> = set.iter().map(|fd| fd.revents().unwrap()).collect();
+            copying.move_ready(&ready);
+        }
+    }
+
+    /// A shell command with our copying between `input` and a file of its output, which is returned.
+    fn through(script: &str, input: &[u8]) -> Vec<u8> {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Std::piped())
+            .stdout(Std::piped())
+            .spawn()
+            .unwrap();
+        let (to, from): (OwnedFd, OwnedFd) = (
+            child.stdin.take().unwrap().into(),
+            child.stdout.take().unwrap().into(),
+        );
+        set_nonblocking(&to).unwrap();
+        set_nonblocking(&from).unwrap();
+        let path =
+            std::env::temp_dir().join(format!("knarr-copy-test-{}-{}", std::process::id(), input.len()));
+        std::fs::write(&path, input).unwrap();
+        let input = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut output = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let mut copying = Copying {
+            input: Some(Flow::new(
+                input.into(),
+                Sink {
+                    fd: to,
+                    chunk: BUFFER,
+                },
+            )),
+            outputs: vec![Flow::new(from, Sink::host(output.as_fd()).unwrap())],
+            ..Copying::default()
+        };
+        pump(&mut copying);
+        assert!(child.wait().unwrap().success());
+        let mut text = Vec::new();
+        std::io::Seek::rewind(&mut output).unwrap();
+        output.read_to_end(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn megabytes_arrive_whole_and_in_order_and_the_end_of_input_is_passed_on() {
+        let input: Vec<u8> = (0..20_000_000_u32).map(|i| (i % 251) as u8).collect();
+        assert!(through("cat", &input) == input);
+        assert_eq!(through("wc -c", b"12345"), b"5\n");
+        assert_eq!(through("cat", b""), b"");
+    }
+
+    #[test]
+    fn a_process_that_does_not_read_does_not_keep_its_own_output_back() {
+        let output = through(
+            "head -c 1000000 /dev/zero; cat >/dev/null; echo end",
+            &vec![b'x'; 2_000_001],
+        );
+        assert_eq!((output.len(), output.ends_with(b"end\n")), (1_000_004, true));
+    }
+
+    #[test]
+    fn a_process_that_closes_its_input_is_not_an_error() {
+        assert_eq!(
+            through("exec <&-; sleep 0.1; echo fine", &vec![b'x'; 3_000_003]),
+            b"fine\n"
+        );
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_ends_the_writer() {
+        let mut child = Command::new("sh")
+            .args(["-c", "exec yes"])
+            .stdout(Std::piped())
+            .spawn()
+            .unwrap();
+        let from: OwnedFd = child.stdout.take().unwrap().into();
+        set_nonblocking(&from).unwrap();
+        let (read, write) = pipe().unwrap();
+        drop(read);
+        let mut copying = Copying {
+            outputs: vec![Flow::new(
+                from,
+                Sink {
+                    fd: write,
+                    chunk: BUFFER,
+                },
+            )],
+            ..Copying::default()
+        };
+        pump(&mut copying);
+        assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn the_callers_own_descriptions_stay_blocking() {
+        let (_read, write) = pipe().unwrap();
+        let sink = Sink::host(write.as_fd()).unwrap();
+        let nonblocking =
+            |fd: &OwnedFd| fcntl(fd, FcntlArg::F_GETFL).unwrap() & OFlag::O_NONBLOCK.bits() != 0;
+        assert_eq!(
+            (nonblocking(&write), nonblocking(&sink.fd), sink.chunk),
+            (false, true, BUFFER)
+        );
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let socket: OwnedFd = socket.into();
+        let sink = Sink::host(socket.as_fd()).unwrap();
+        assert_eq!((nonblocking(&socket), sink.chunk), (false, nix::libc::PIPE_BUF));
+    }
+}

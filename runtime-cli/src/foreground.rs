@@ -4,6 +4,7 @@
 use crate::copy::Copying;
 use crate::failure::Failure;
 use crate::log::Log;
+use crate::notify::Listening;
 use crate::terminal::HostTerminal;
 use libcontainer::{Container, ExitStatus, Process, Signal, Stdio};
 use nix::errno::Errno;
@@ -133,27 +134,35 @@ impl Streams {
     }
 }
 
-/// Stays with the process until its end and returns its exit code, or 128 and the signal's number.
+/// Stays with the process until its end and returns its exit code, or 128 and the signal's number. `notify` may have something to say
+/// to the service manager meanwhile.
 pub(crate) fn run(
     log: &Log,
     subject: Subject<'_>,
     mut streams: Streams,
     signals: &Signals,
+    mut notify: Option<&Listening<'_>>,
 ) -> Result<u8, Failure> {
     let Some(pidfd) = subject.pidfd() else {
         return Err(Failure::new("the process can not be waited for: it has no pidfd"));
     };
     streams.resize();
     loop {
-        let ready = wait_for_events(
-            &mut streams.copying,
-            &[signals.0.as_fd(), pidfd],
-            PollTimeout::NONE,
-        )?;
+        // Without a listener the signals are waited for twice, which changes nothing.
+        let fds = [
+            signals.0.as_fd(),
+            pidfd,
+            notify.map_or(signals.0.as_fd(), AsFd::as_fd),
+        ];
+        let ready = wait_for_events(&mut streams.copying, &fds, PollTimeout::NONE)?;
         if ready[0] {
             while let Some(number) = signals.next() {
                 dispatch(log, subject, &streams, number);
             }
+        }
+        if ready[2] {
+            // This process is the service as its manager knows it: it stays until the container's end.
+            notify = notify.filter(|listening| !ready_passed_on(log, listening));
         }
         if ready[1] {
             break;
@@ -163,6 +172,15 @@ pub(crate) fn run(
     log.debug(|| format!("process exited: {status:?}"));
     drain(&mut streams, signals)?;
     Ok(u8::try_from(status.code()).unwrap_or(255))
+}
+
+fn ready_passed_on(log: &Log, listening: &Listening<'_>) -> bool {
+    listening
+        .pass_on(nix::unistd::getpid().as_raw())
+        .unwrap_or_else(|failure| {
+            log.warning(&failure.message);
+            true
+        })
 }
 
 fn dispatch(log: &Log, subject: Subject<'_>, streams: &Streams, number: i32) {

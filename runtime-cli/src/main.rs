@@ -15,6 +15,7 @@ mod failure;
 mod foreground;
 mod help;
 mod log;
+mod notify;
 mod output;
 mod process_spec;
 mod root;

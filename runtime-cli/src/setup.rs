@@ -5,8 +5,9 @@ use crate::args::Parsed;
 use crate::commands::Context;
 use crate::failure::Failure;
 use crate::foreground::Streams;
+use crate::notify::{self, Notify};
 use crate::sockets::FdReceiver;
-use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Stdio};
+use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Stdio};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -18,96 +19,95 @@ pub(crate) struct Setup {
     bundle: Bundle,
     options: CreateOptions,
     receivers: Receivers,
+    notify: Option<Notify>,
 }
 
 impl Setup {
     /// For a process that outlives this command.
-    pub(crate) fn detached(context: &Context, parsed: &Parsed) -> Result<Self, Failure> {
-        let (id, bundle) = Setup::load(parsed)?;
-        let terminal = wants_terminal(&bundle);
-        let receivers = Receivers::connect(context, parsed, terminal, true)?;
-        let stdio = if terminal {
-            Stdio::Terminal
-        } else {
-            Stdio::inherit()
-        };
-        Setup::new(context, parsed, id, bundle, receivers, stdio)
+    pub(crate) fn detached(context: &Context<'_>, parsed: &Parsed) -> Result<Self, Failure> {
+        let mut setup = Setup::load(context, parsed)?;
+        let terminal = wants_terminal(&setup.bundle);
+        setup.receivers = Receivers::connect(context, parsed, terminal, true)?;
+        if terminal {
+            setup.options.stdio = Stdio::Terminal;
+        }
+        Ok(setup)
     }
 
     /// For a process whose streams are ours to copy.
-    pub(crate) fn foreground(context: &Context, parsed: &Parsed) -> Result<(Self, Streams), Failure> {
-        let (id, bundle) = Setup::load(parsed)?;
-        let terminal = wants_terminal(&bundle);
-        let receivers = Receivers::connect(context, parsed, terminal, false)?;
+    pub(crate) fn foreground(context: &Context<'_>, parsed: &Parsed) -> Result<(Self, Streams), Failure> {
+        let mut setup = Setup::load(context, parsed)?;
+        let terminal = wants_terminal(&setup.bundle);
+        setup.receivers = Receivers::connect(context, parsed, terminal, false)?;
         let (streams, stdio) = Streams::open(terminal)?;
-        Ok((
-            Setup::new(context, parsed, id, bundle, receivers, stdio)?,
-            streams,
-        ))
+        setup.options.stdio = stdio;
+        Ok((setup, streams))
     }
 
-    fn load(parsed: &Parsed) -> Result<(ContainerId, Bundle), Failure> {
+    fn load(context: &Context<'_>, parsed: &Parsed) -> Result<Self, Failure> {
         let id = ContainerId::new(parsed.positional(0))?;
-        let path = match parsed.text("bundle") {
+        let mut bundle = Bundle::load(match parsed.text("bundle") {
             "" => ".",
             path => path,
-        };
-        Ok((id, Bundle::load(path)?))
-    }
-
-    fn new(
-        context: &Context,
-        parsed: &Parsed,
-        id: ContainerId,
-        mut bundle: Bundle,
-        receivers: Receivers,
-        stdio: Stdio,
-    ) -> Result<Self, Failure> {
+        })?;
         for warning in bundle.warnings() {
             context.log.warning(warning);
         }
-        let mut options = CreateOptions::new(stdio);
+        let listen = listen_fds();
+        let mut options = CreateOptions::new(Stdio::inherit());
         options.no_pivot = parsed.is("no-pivot");
         options.no_new_keyring = parsed.is("no-new-keyring");
         options.systemd_cgroup = context.systemd_cgroup;
-        let listen = listen_fds();
         options.preserve_fds = preserved_fds(parsed, listen)?;
         if listen > 0 {
-            add_listen_env(&mut bundle, listen);
+            // The container's first process is told that the sockets are its own.
+            add_env(
+                &mut bundle,
+                [format!("LISTEN_FDS={listen}"), "LISTEN_PID=1".to_owned()],
+            );
         }
+        let notify = Notify::new(context, &id);
         Ok(Setup {
             id,
             bundle,
             options,
-            receivers,
+            receivers: Receivers::default(),
+            notify,
         })
     }
 
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
-    pub(crate) fn create(self, context: &Context) -> Result<Container, Failure> {
+    pub(crate) fn create(self, context: &Context<'_>) -> Result<(Container, Option<Notify>), Failure> {
         let Setup {
             id,
-            bundle,
+            mut bundle,
             options,
             receivers,
+            notify,
         } = self;
         context
             .log
             .debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
-        let mut container = context
-            .runtime()?
-            .create(&id, &bundle, options)
-            .map_err(|e| Failure::starting(&e))?;
+        let runtime = context.runtime()?;
+        let prepared = notify
+            .as_ref()
+            .map_or(Ok(()), |notify| notify.prepare(&mut bundle));
+        let made = prepared.and_then(|()| {
+            runtime
+                .create(&id, &bundle, options)
+                .map_err(|e| Failure::starting(&e))
+        });
+        let mut container = made.inspect_err(|_| notify::forget(context, &id))?;
         for warning in container.warnings() {
             context.log.warning(warning);
         }
-        let announced = announce(&receivers, &mut container);
-        match announced {
-            Ok(()) => Ok(container),
+        match announce(&receivers, &mut container) {
+            Ok(()) => Ok((container, notify)),
             Err(failure) => {
-                if let Err(error) = container.delete(libcontainer::Delete::Force) {
+                if let Err(error) = container.delete(Delete::Force) {
                     context.log.warning(&error.to_string());
                 }
+                notify::forget(context, &id);
                 Err(failure)
             }
         }
@@ -137,6 +137,7 @@ fn wants_terminal(bundle: &Bundle) -> bool {
 }
 
 /// Who is told of a new process.
+#[derive(Debug, Default)]
 pub(crate) struct Receivers {
     console: Option<FdReceiver>,
     pidfd: Option<FdReceiver>,
@@ -232,20 +233,19 @@ fn listen_fds() -> u32 {
     }
 }
 
-/// The container's first process is told that the sockets are its own.
-fn add_listen_env(bundle: &mut Bundle, count: u32) {
+/// Adds to the environment of the container's first process.
+pub(crate) fn add_env<const N: usize>(bundle: &mut Bundle, variables: [String; N]) {
     let spec = bundle.spec_mut();
     let Some(mut process) = spec.process().clone() else {
         return;
     };
     let mut env = process.env().clone().unwrap_or_default();
-    env.push(format!("LISTEN_FDS={count}"));
-    env.push("LISTEN_PID=1".to_owned());
+    env.extend(variables);
     process.set_env(Some(env));
     spec.set_process(Some(process));
 }
 
-/// How many descriptors from 3 on the process gets; each must be open.
+/// How many descriptors from 3 on the process gets; each must have come from the caller.
 pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
     let wanted = parsed.integer("preserve-fds");
     let count = u32::try_from(wanted)
@@ -255,13 +255,56 @@ pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure
     let Some(count) = count else {
         return Err(Failure::new(format!("--preserve-fds {wanted}: out of range")));
     };
-    for fd in 3 + listen..3 + count {
-        if std::fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err() {
-            let index = fd - 3 - listen;
-            return Err(Failure::new(format!(
-                "unable to stat preserved-fd {index} (of {wanted}): descriptor {fd} is not open"
-            )));
+    for fd in 3..3 + count {
+        // Ours are all close-on-exec, and such a one of the caller's would not have come here: CVE-2024-21626 was a leak of this kind.
+        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+            .ok()
+            .and_then(|text| open_flags(&text));
+        if flags.is_none_or(|flags| flags & nix::libc::O_CLOEXEC != 0) {
+            return Err(Failure::new(match fd.checked_sub(3 + listen) {
+                Some(index) => {
+                    format!("unable to stat preserved-fd {index} (of {wanted}): descriptor {fd} is not open")
+                }
+                None => format!("pass on the sockets of $LISTEN_FDS: descriptor {fd} is not open"),
+            }));
         }
     }
     Ok(count)
+}
+
+/// The line `flags:` of proc_pid_fdinfo(5), octal.
+fn open_flags(fdinfo: &str) -> Option<i32> {
+    let flags = fdinfo.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    i32::from_str_radix(flags.trim(), 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn our_own_descriptors_are_told_from_the_callers() {
+        let ours = std::fs::File::open("/dev/null").unwrap();
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", ours.as_raw_fd())).unwrap();
+        assert_ne!(open_flags(&info).unwrap() & nix::libc::O_CLOEXEC, 0);
+        let stdin = std::fs::read_to_string("/proc/self/fdinfo/0").unwrap();
+        assert_eq!(open_flags(&stdin).unwrap() & nix::libc::O_CLOEXEC, 0);
+        assert_eq!(open_flags("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn a_pid_file_holds_the_pid_and_nothing_else_and_no_draft_stays() {
+        let folder = std::env::temp_dir().join(format!("knarr-pid-test-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("pid");
+        for pid in [123_456, 7] {
+            write_pid_file(&path, pid).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), pid.to_string());
+        }
+        assert!(write_pid_file(&folder.join("none/pid"), 1).is_err());
+        assert!(write_pid_file(&folder.join(".."), 1).is_err());
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

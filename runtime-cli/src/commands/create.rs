@@ -33,6 +33,6 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 
 fn create(context: &Context, parsed: &Parsed) -> Outcome {
     let setup = Setup::detached(context, parsed)?;
-    setup.create(context)?;
+    let _ = setup.create(context)?;
     Ok(0)
 }

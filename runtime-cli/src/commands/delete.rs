@@ -2,6 +2,7 @@
 
 use super::{Command, Context, Outcome};
 use crate::args::{Flag, Order, Parsed};
+use crate::notify;
 use libcontainer::{ContainerId, Delete, ErrorKind};
 
 pub(super) const COMMAND: Command = Command {
@@ -25,6 +26,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         Err(error) if force && error.kind() == ErrorKind::NotFound => return Ok(0),
         result => result?,
     };
+    notify::forget(context, &id);
     container.delete(if force { Delete::Force } else { Delete::Stopped })?;
     Ok(0)
 }

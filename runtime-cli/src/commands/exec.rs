@@ -111,7 +111,7 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
         .attach(master)
         .and_then(|()| announce(&receivers, &process))
         .map_err(|e| ended(&process, e))?;
-    foreground::run(context.log, Subject::Process(&process), streams, &signals)
+    foreground::run(context.log, Subject::Process(&process), streams, &signals, None)
 }
 
 fn announce(receivers: &Receivers, process: &Process) -> Result<(), Failure> {

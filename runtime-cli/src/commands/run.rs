@@ -3,6 +3,7 @@
 use super::{Command, Context, Failure, Outcome};
 use crate::args::{Flag, Order, Parsed};
 use crate::foreground::{self, Subject};
+use crate::notify::{self, Listening, Notify};
 use crate::setup::Setup;
 use libcontainer::{Container, Delete};
 
@@ -47,28 +48,36 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     result.map_err(|e| e.prefixed(&format!("{} run failed", context.program)))
 }
 
-fn detached(context: &Context, parsed: &Parsed) -> Outcome {
+fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let setup = Setup::detached(context, parsed)?;
-    let container = setup.create(context)?;
-    match container.start() {
+    let (container, notify) = setup.create(context)?;
+    let started =
+        start(&container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
+            (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.state()?.pid),
+            _ => Ok(()),
+        });
+    match started {
         Ok(()) => Ok(0),
-        Err(error) => Err(undone(context, parsed, container, Failure::starting(&error))),
+        Err(failure) => Err(undone(context, parsed, container, failure)),
     }
 }
 
-fn in_foreground(context: &Context, parsed: &Parsed) -> Outcome {
+fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     // Before the process exists, so that no signal and no SIGCHLD is missed.
     let signals = foreground::Signals::block()?;
     if !parsed.is("no-subreaper") {
         foreground::become_subreaper(context.log);
     }
     let (setup, mut streams) = Setup::foreground(context, parsed)?;
-    let mut container = setup.create(context)?;
+    let (mut container, notify) = setup.create(context)?;
     let master = container.take_terminal();
     let status = streams
         .attach(master)
-        .and_then(|()| container.start().map_err(|e| Failure::starting(&e)))
-        .and_then(|()| foreground::run(context.log, Subject::Container(&container), streams, &signals));
+        .and_then(|()| start(&container, notify.as_ref()))
+        .and_then(|listening| {
+            let subject = Subject::Container(&container);
+            foreground::run(context.log, subject, streams, &signals, listening.as_ref())
+        });
     match status {
         Ok(status) => {
             if !parsed.is("keep") {
@@ -80,8 +89,14 @@ fn in_foreground(context: &Context, parsed: &Parsed) -> Outcome {
     }
 }
 
+fn start<'a>(container: &Container, notify: Option<&'a Notify>) -> Result<Option<Listening<'a>>, Failure> {
+    let listening = notify.map(Notify::listen).transpose()?;
+    container.start().map_err(|e| Failure::starting(&e))?;
+    Ok(listening)
+}
+
 /// Takes a container away again that could not be run.
-fn undone(context: &Context, parsed: &Parsed, container: Container, failure: Failure) -> Failure {
+fn undone(context: &Context<'_>, parsed: &Parsed, container: Container, failure: Failure) -> Failure {
     if !parsed.is("keep") {
         delete(context, container);
         let pid_file = parsed.text("pid-file");
@@ -93,8 +108,10 @@ fn undone(context: &Context, parsed: &Parsed, container: Container, failure: Fai
 }
 
 /// By force: processes may be left in a container without a pid namespace of its own.
-fn delete(context: &Context, container: Container) {
+fn delete(context: &Context<'_>, container: Container) {
+    let id = container.id().clone();
     if let Err(error) = container.delete(Delete::Force) {
         context.log.warning(&error.to_string());
     }
+    notify::forget(context, &id);
 }

@@ -2,6 +2,7 @@
 
 use super::{Command, Context, Failure, Outcome};
 use crate::args::{Order, Parsed};
+use crate::notify::Notify;
 
 pub(super) const COMMAND: Command = Command {
     name: "start",
@@ -14,10 +15,13 @@ pub(super) const COMMAND: Command = Command {
     run,
 };
 
-fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    context
-        .container(parsed)?
-        .start()
-        .map_err(|e| Failure::starting(&e))?;
+fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
+    let container = context.container(parsed)?;
+    let notify = Notify::of_created(context, container.id());
+    let listening = notify.as_ref().map(Notify::listen).transpose()?;
+    container.start().map_err(|e| Failure::starting(&e))?;
+    if let (Some(listening), Some(pidfd)) = (listening, container.pidfd()) {
+        listening.wait(pidfd, container.state()?.pid)?;
+    }
     Ok(0)
 }
