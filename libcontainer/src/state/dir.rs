@@ -56,18 +56,18 @@ impl StateDir {
         &self.path
     }
 
-    /// Locks out other changes until the returned file is dropped.
-    pub(crate) fn lock(&self) -> Result<File> {
+    /// Locks out other changes until the lock is dropped.
+    pub(crate) fn lock(&self) -> Result<Lock> {
         let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
         file.lock().with_context(|| format!("flock {:?}", self.path))?;
-        Ok(file)
+        Ok(Lock(file))
     }
 
     /// Locks if nobody else has; `None` while another change is going on.
-    pub(crate) fn try_lock(&self) -> Result<Option<File>> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
         let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
+            Ok(()) => Ok(Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("flock {:?}", self.path)),
         }
@@ -151,5 +151,14 @@ impl StateDir {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("remove {:?}", self.path)),
             _ => Ok(()),
         }
+    }
+}
+
+/// The lock on a state directory. A child that was cloned meanwhile has a copy of the descriptor, so closing it is not enough.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }

@@ -67,7 +67,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
             return Err(Failure::new(format!("--{flag}: {what} is not enabled")));
         }
     }
-    let container = context.container(parsed)?;
+    let mut container = context.container(parsed)?;
     let resources = match parsed.text("resources") {
         "" => from_flags(parsed)?,
         path => read(path)?,
