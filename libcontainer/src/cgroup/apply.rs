@@ -37,13 +37,15 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
 }
 
 fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
-    let file = &*limit.file;
-    match (&limit.rule, at.write(file, &limit.value)) {
-        (Rule::KeepQuota, _) => {
-            let now = at.read(file)?;
-            let quota = now.split_whitespace().next().unwrap_or("max");
-            at.write(file, &format!("{quota} {}", limit.value))
-        }
+    let Write {
+        file, value, rule, ..
+    } = limit;
+    if *rule == Rule::KeepQuota {
+        let now = at.read(file)?;
+        let quota = now.split_whitespace().next().unwrap_or("max");
+        return at.write(file, &format!("{quota} {value}"));
+    }
+    match (rule, at.write(file, value)) {
         (Rule::Optional | Rule::RetryOptional, Err(Errno::ENOENT)) => Ok(()),
         (Rule::Or(other, value), Err(Errno::ENOENT)) => at.write(other, value),
         (_, result) => result,
