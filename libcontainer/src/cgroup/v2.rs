@@ -7,6 +7,7 @@ use super::{Cgroup, Folder, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
+use crate::plan::devprogram;
 use crate::plan::limits::Limits;
 use crate::sys::bpf;
 use nix::errno::Errno;
@@ -47,7 +48,10 @@ pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
     match &plan.place {
         Place::Root(path) => Ok(path.clone()),
         // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
-        Place::Own(path) => Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path)),
+        Place::Own(path) => Ok(own(std::process::id().cast_signed())?
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join(path)),
     }
 }
 
@@ -207,7 +211,8 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
 
 /// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
 fn filter_devices(dir: &Dir, policy: &Policy, fresh: bool) -> Result<()> {
-    replace_program(dir, &policy.program(), fresh)
+    devprogram::program(policy)
+        .and_then(|instructions| replace_program(dir, &instructions, fresh))
         .with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
 }
 

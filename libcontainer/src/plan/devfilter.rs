@@ -1,7 +1,7 @@
 //! Which devices a container may make and open: the rules of config.json as one policy, and the policy as lines for cgroup v1's
-//! files and as an eBPF program for cgroup v2. Both say the same.
+//! files. `devprogram` makes it a program for cgroup v2, which says the same.
 //!
-//! Pure: it loads no program and writes no file.
+//! Pure: it writes no file.
 
 use crate::error::{Error, Result};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub(crate) const MKNOD: u8 = 1;
 pub(crate) const READ: u8 = 2;
 pub(crate) const WRITE: u8 = 4;
-const ALL: u8 = MKNOD | READ | WRITE;
+pub(super) const ALL: u8 = MKNOD | READ | WRITE;
 
 /// Kinds of device, with the numbers of BPF_DEVCG_DEV_*.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,46 +204,6 @@ impl Policy {
         );
         lines
     }
-
-    /// The program for BPF_CGROUP_DEVICE: returns 1 to allow, 0 to deny.
-    pub(crate) fn program(&self) -> Vec<u64> {
-        let mut code = Vec::with_capacity(8 * (self.exceptions.len() + 1));
-        // struct bpf_cgroup_dev_ctx: u32 access << 16 | kind, u32 major, u32 minor.
-        code.extend([
-            load(2, 0),
-            and(2, 0xffff),
-            load(3, 0),
-            shift_right(3, 16),
-            load(4, 4),
-            load(5, 8),
-        ]);
-        for (target, access) in &self.exceptions {
-            self.exception(&mut code, target, *access);
-        }
-        code.extend([set(0, i32::from(self.default_allow)), EXIT]);
-        code
-    }
-
-    fn exception(&self, code: &mut Vec<u64>, target: &Match, access: u8) {
-        let mut block = Vec::with_capacity(9);
-        block.push(Check::NotEqual(2, target.kind as u32));
-        if access != ALL {
-            block.push(if self.default_allow {
-                Check::NoneOf(3, access)
-            } else {
-                Check::NotWithin(3, access)
-            });
-        }
-        block.extend(target.major.map(|n| Check::NotEqual(4, n)));
-        block.extend(target.minor.map(|n| Check::NotEqual(5, n)));
-        let total: usize = block.iter().map(Check::len).sum::<usize>() + 2;
-        let mut at = 0;
-        for check in &block {
-            at += check.len();
-            check.emit(code, total - at);
-        }
-        code.extend([set(0, i32::from(!self.default_allow)), EXIT]);
-    }
 }
 
 /// `c 1:3 rwm`, as in devices.allow and devices.list.
@@ -257,84 +217,6 @@ fn line(target: &Match, access: u8) -> String {
         }
     }
     text
-}
-
-/// A test that leaves the block of its exception when it holds.
-enum Check {
-    NotEqual(u8, u32),
-    /// The register has none of the bits: an exception from "everything" denies even a part of what is asked.
-    NoneOf(u8, u8),
-    /// The register has a bit outside of these: an exception from "nothing" must cover all that is asked.
-    NotWithin(u8, u8),
-}
-
-impl Check {
-    fn len(&self) -> usize {
-        match self {
-            Check::NotEqual(..) => 1,
-            Check::NoneOf(..) | Check::NotWithin(..) => 3,
-        }
-    }
-
-    fn emit(&self, code: &mut Vec<u64>, skip: usize) {
-        // A block has at most 9 instructions.
-        let skip = i16::try_from(skip).unwrap_or(i16::MAX);
-        match *self {
-            Check::NotEqual(register, value) => {
-                code.push(instruction(0x56, register, 0, skip, value.cast_signed()));
-            }
-            Check::NoneOf(register, bits) => {
-                code.extend([
-                    copy(1, register),
-                    and(1, i32::from(bits)),
-                    instruction(0x16, 1, 0, skip, 0),
-                ]);
-            }
-            Check::NotWithin(register, bits) => {
-                code.extend([
-                    copy(1, register),
-                    and(1, i32::from(ALL & !bits)),
-                    instruction(0x56, 1, 0, skip, 0),
-                ]);
-            }
-        }
-    }
-}
-
-/// struct bpf_insn in memory: u8 code, u8 registers, s16 offset, s32 immediate.
-fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
-    let [o0, o1] = offset.to_ne_bytes();
-    let [i0, i1, i2, i3] = immediate.to_ne_bytes();
-    // The two registers share a byte as bit fields, whose order follows that of the machine's bytes.
-    let registers = if cfg!(target_endian = "little") {
-        src << 4 | dst
-    } else {
-        dst << 4 | src
-    };
-    u64::from_ne_bytes([code, registers, o0, o1, i0, i1, i2, i3])
-}
-
-const EXIT: u64 = if cfg!(target_endian = "little") {
-    0x95
-} else {
-    0x95 << 56
-};
-
-/// Loads a u32 of the context (register 1).
-fn load(register: u8, offset: i16) -> u64 {
-    instruction(0x61, register, 1, offset, 0)
-}
-fn and(register: u8, bits: i32) -> u64 {
-    instruction(0x54, register, 0, 0, bits)
-}
-fn shift_right(register: u8, by: i32) -> u64 {
-    instruction(0x74, register, 0, 0, by)
-}
-fn copy(to: u8, from: u8) -> u64 {
-    instruction(0xbc, to, from, 0, 0)
-}
-fn set(register: u8, value: i32) -> u64 {
-    instruction(0xb4, register, 0, 0, value)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod describe;
 pub(crate) mod devfilter;
+pub(crate) mod devprogram;
 pub(crate) mod devices;
 #[cfg(feature = "seccomp")]
 pub(crate) mod enosys;
