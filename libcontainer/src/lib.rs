@@ -30,6 +30,7 @@ mod plan;
 mod process;
 mod rootfs;
 mod runtime;
+mod seccomp;
 mod state;
 mod sys;
 

@@ -13,6 +13,7 @@ use crate::launch::{self, Job};
 use crate::plan::step::Step;
 use crate::plan::{self, Inputs, Plan, PlanOptions};
 use crate::process::Stdio;
+use crate::seccomp;
 use crate::state::dir::StateDir;
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
 use std::path::{Path, PathBuf};
@@ -88,12 +89,19 @@ impl Runtime {
     /// # Errors
     /// `InvalidSpec` and `Unsupported` as `create`.
     pub fn plan(&self, id: &ContainerId, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
+        self.plan_with(id, bundle, options, None)
+    }
+
+    fn plan_with(&self, id: &ContainerId, bundle: &Bundle, options: &CreateOptions, filters: Option<&Path>) -> Result<Plan> {
+        let host = self.host()?;
+        let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let inputs = Inputs {
             id: id.as_str(),
             spec: &bundle.spec,
-            host: self.host()?,
+            host,
             bundle: &bundle.path,
             options: &options.plan_options(),
+            filter: profile.map(|profile| seccomp::filter(profile, host.kernel, filters)).transpose()?,
         };
         plan::create(&inputs)
     }
@@ -103,7 +111,8 @@ impl Runtime {
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is as before then.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
-        let mut plan = self.plan(id, bundle, &options)?;
+        // No id has an `@`.
+        let mut plan = self.plan_with(id, bundle, &options, Some(&self.root.join("@seccomp")))?;
         check_terminal(bundle, &options.stdio)?;
         let host = self.host()?;
         let cgroup_plan = plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;

@@ -20,24 +20,32 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
         };
         match one(at, limit) {
             Ok(()) => {}
-            Err(Errno::EINVAL) if matches!(limit.rule, Rule::Retry | Rule::RetryOptional) => again.push((at, limit)),
+            Err(Errno::EINVAL) if matches!(limit.rule, Rule::Retry | Rule::RetryOptional) => {
+                again.push((at, limit))
+            }
             Err(errno) => return Err(refused(at, limit, errno)),
         }
     }
     for (at, limit) in again {
         one(at, limit).map_err(|errno| refused(at, limit, errno))?;
     }
-    limits.writes.iter().filter(|w| w.rule == Rule::ReadBack).try_for_each(|w| read_back(dir(&w.controller), w))
+    limits
+        .writes
+        .iter()
+        .filter(|w| w.rule == Rule::ReadBack)
+        .try_for_each(|w| read_back(dir(&w.controller), w))
 }
 
 fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
-    let file = &*limit.file;
-    match (&limit.rule, at.write(file, &limit.value)) {
-        (Rule::KeepQuota, _) => {
-            let now = at.read(file)?;
-            let quota = now.split_whitespace().next().unwrap_or("max");
-            at.write(file, &format!("{quota} {}", limit.value))
-        }
+    let Write {
+        file, value, rule, ..
+    } = limit;
+    if *rule == Rule::KeepQuota {
+        let now = at.read(file)?;
+        let quota = now.split_whitespace().next().unwrap_or("max");
+        return at.write(file, &format!("{quota} {value}"));
+    }
+    match (rule, at.write(file, value)) {
         (Rule::Optional | Rule::RetryOptional, Err(Errno::ENOENT)) => Ok(()),
         (Rule::Or(other, value), Err(Errno::ENOENT)) => at.write(other, value),
         (_, result) => result,
@@ -46,8 +54,12 @@ fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
 
 fn read_back(at: Option<&Dir>, limit: &Write) -> Result<()> {
     let Some(at) = at else { return Ok(()) };
-    let (Ok(asked), Ok(text)) = (limit.value.parse::<u64>(), at.read(&limit.file)) else { return Ok(()) };
-    let Ok(got) = text.trim().parse::<u64>() else { return Ok(()) };
+    let (Ok(asked), Ok(text)) = (limit.value.parse::<u64>(), at.read(&limit.file)) else {
+        return Ok(());
+    };
+    let Ok(got) = text.trim().parse::<u64>() else {
+        return Ok(());
+    };
     let name = limit.file.replace('.', "-");
     match asked.cmp(&got) {
         std::cmp::Ordering::Equal => Ok(()),
@@ -57,7 +69,12 @@ fn read_back(at: Option<&Dir>, limit: &Write) -> Result<()> {
 }
 
 fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
-    let Write { controller, file, value, .. } = limit;
+    let Write {
+        controller,
+        file,
+        value,
+        ..
+    } = limit;
     let controllers = at.read("cgroup.controllers");
     let missing = matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::EPERM)
         && controller != "cgroup"
@@ -65,13 +82,19 @@ fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
     if missing {
         return Error::new(
             ErrorKind::Unsupported,
-            format!("{file:?} of cgroup {:?} can't be set: controller {controller:?} not available", at.path()),
+            format!(
+                "{file:?} of cgroup {:?} can't be set: controller {controller:?} not available",
+                at.path()
+            ),
         );
     }
     let error = os("write", errno).wrap(format!("set {file} of cgroup {:?} to {value:?}", at.path()));
     match (&**file, errno) {
         ("memory.limit_in_bytes", Errno::EBUSY) => {
-            let number = |name: &str| at.read(name).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned());
+            let number = |name: &str| {
+                at.read(name)
+                    .map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
+            };
             error.hint(format!(
                 "unable to set memory limit to {value} (current usage: {}, peak usage: {})",
                 number("memory.usage_in_bytes"),
@@ -88,10 +111,14 @@ fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
 /// `checkBeforeUpdate`: a limit below what is used would have the kernel kill for it at once.
 pub(super) fn check(limits: &Limits, at: &Dir) -> Result<()> {
     let Some(check) = &limits.check else { return Ok(()) };
-    let Ok(Ok(usage)) = at.read("memory.current").map(|text| text.trim().parse::<u64>()) else { return Ok(()) };
+    let Ok(Ok(usage)) = at.read("memory.current").map(|text| text.trim().parse::<u64>()) else {
+        return Ok(());
+    };
     for (what, limit) in [("memory+swap", check.memory_and_swap), ("memory", check.memory)] {
         if let Some(limit) = limit.filter(|limit| *limit <= usage) {
-            return Err(Error::invalid(format!("rejecting {what} limit {limit} <= usage {usage}")));
+            return Err(Error::invalid(format!(
+                "rejecting {what} limit {limit} <= usage {usage}"
+            )));
         }
     }
     Ok(())

@@ -62,8 +62,12 @@ impl Cgroup {
     pub(crate) fn create(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         let made = match host {
             CgroupHost::V2 { mount } => v2::create(plan, mount),
-            CgroupHost::V1 { hierarchies, unified } => return v1::create(plan, hierarchies, unified.as_deref()),
-            CgroupHost::None => Err(Error::unsupported("no cgroup file system is mounted").with_kind(ErrorKind::NotFound)),
+            CgroupHost::V1 { hierarchies, unified } => {
+                return v1::create(plan, hierarchies, unified.as_deref());
+            }
+            CgroupHost::None => {
+                Err(Error::unsupported("no cgroup file system is mounted").with_kind(ErrorKind::NotFound))
+            }
         };
         match made {
             Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
@@ -91,7 +95,10 @@ impl Cgroup {
     /// The same for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => folder
+                .below(sub.path_v2()?)?
+                .open()
+                .map(|dir| Some(dir.into_fd())),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -100,7 +107,9 @@ impl Cgroup {
     /// takes no process in its own (EBUSY).
     pub(crate) fn clone_fd_of(&self, init: i32) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?
+                .open()
+                .map(|dir| Some(dir.into_fd())),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -164,7 +173,9 @@ impl Cgroup {
         let done = match self {
             Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
             Cgroup::V1(members) => v1::kill(members, number),
-            Cgroup::None => Err(Error::unsupported("the container has no cgroup: its processes can not be told apart")),
+            Cgroup::None => Err(Error::unsupported(
+                "the container has no cgroup: its processes can not be told apart",
+            )),
         };
         gone_as(done, ()).context("signal all processes")
     }
@@ -204,7 +215,10 @@ impl Cgroup {
     /// Whether the kernel has killed a process of it for its memory limit.
     pub(crate) fn oom_killed(&self) -> bool {
         let count = match self {
-            Cgroup::V2(folder) => folder.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?),
+            Cgroup::V2(folder) => folder
+                .open()
+                .ok()
+                .and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?),
             Cgroup::V1(members) => v1::oom_kills(members),
             Cgroup::None => None,
         };
@@ -227,7 +241,9 @@ fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
 impl Folder {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
-        root.below(&self.path).context("open").with_context(|| format!("cgroup {:?}", self.full()))
+        root.below(&self.path)
+            .context("open")
+            .with_context(|| format!("cgroup {:?}", self.full()))
     }
 
     /// Its path on the host.
@@ -250,8 +266,15 @@ impl Folder {
                 return Err(Error::invalid(format!("bad sub cgroup path: {}", sub.display())));
             }
         }
-        let path = if clean.as_os_str().is_empty() { self.path.clone() } else { self.path.join(clean) };
-        Ok(Folder { mount: self.mount.clone(), path })
+        let path = if clean.as_os_str().is_empty() {
+            self.path.clone()
+        } else {
+            self.path.join(clean)
+        };
+        Ok(Folder {
+            mount: self.mount.clone(),
+            path,
+        })
     }
 
     fn remove(&self) -> Result<()> {
@@ -269,8 +292,12 @@ impl Folder {
             Err(Errno::ENOENT) => return Ok(()),
             other => other.context("open").with_context(what)?,
         };
-        dir.walk(&mut |_| Ok(()), &mut remove_child).context("rmdir").with_context(what)?;
-        remove_when_empty(&root, &self.path, &dir).context("rmdir").with_context(what)
+        dir.walk(&mut |_| Ok(()), &mut remove_child)
+            .context("rmdir")
+            .with_context(what)?;
+        remove_when_empty(&root, &self.path, &dir)
+            .context("rmdir")
+            .with_context(what)
     }
 }
 
@@ -318,9 +345,13 @@ fn join(dir: &Dir, pid: i32) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
         result = dir.write("cgroup.procs", &text);
     }
-    let result = result.context("write").with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
+    let result = result
+        .context("write")
+        .with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
     result.map_err(|e| match e.errno() {
-        Some(libc::EBUSY) => e.hint("a v2 cgroup that hands controllers to cgroups below it takes no processes"),
+        Some(libc::EBUSY) => {
+            e.hint("a v2 cgroup that hands controllers to cgroups below it takes no processes")
+        }
         Some(libc::EOPNOTSUPP) => e.hint("the cgroup is threaded, or in an invalid domain: see cgroup.type"),
         _ => e,
     })
@@ -332,7 +363,9 @@ fn processes(dir: &Dir) -> Result<Vec<i32>> {
         list.extend(dir.own_processes()?);
         Ok(())
     };
-    dir.walk(&mut enter, &mut |_, _| Ok(())).context("read").with_context(|| format!("cgroup.procs of {:?}", dir.path()))?;
+    dir.walk(&mut enter, &mut |_, _| Ok(()))
+        .context("read")
+        .with_context(|| format!("cgroup.procs of {:?}", dir.path()))?;
     Ok(list)
 }
 
@@ -355,13 +388,17 @@ impl SubPaths {
         for arg in args {
             let Some((controllers, path)) = arg.split_once(':') else {
                 if args.len() != 1 {
-                    return Err(Error::invalid(format!("invalid --cgroup argument: {arg} (missing <controller>: prefix)")));
+                    return Err(Error::invalid(format!(
+                        "invalid --cgroup argument: {arg} (missing <controller>: prefix)"
+                    )));
                 }
                 return Ok(SubPaths(vec![(None, PathBuf::from(arg))]));
             };
             for controller in controllers.split(',') {
                 if controller.is_empty() {
-                    return Err(Error::invalid(format!("invalid --cgroup argument: {arg} (empty <controller> prefix)")));
+                    return Err(Error::invalid(format!(
+                        "invalid --cgroup argument: {arg} (empty <controller> prefix)"
+                    )));
                 }
                 if paths.iter().any(|(c, _)| c.as_deref() == Some(controller)) {
                     return Err(Error::invalid(format!(
@@ -383,7 +420,12 @@ impl SubPaths {
         match self.0.as_slice() {
             [] => Ok(Path::new("")),
             [(None, path)] => Ok(path),
-            _ => Err(Error::invalid("--cgroup: cgroup v2 takes one path, without controllers")),
+            _ => Err(Error::invalid(
+                "--cgroup: cgroup v2 takes one path, without controllers",
+            )),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

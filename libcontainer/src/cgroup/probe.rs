@@ -17,13 +17,20 @@ impl CgroupHost {
         if is_v2(MOUNT) {
             return Ok(CgroupHost::V2 { mount: MOUNT.into() });
         }
-        let read = |file: &str| std::fs::read_to_string(file).context("read").with_context(|| format!("{file:?}"));
+        let read = |file: &str| {
+            std::fs::read_to_string(file)
+                .context("read")
+                .with_context(|| format!("{file:?}"))
+        };
         let own = read("/proc/self/cgroup")?;
         let hierarchies = v1(&read("/proc/self/mountinfo")?, &own);
         if hierarchies.is_empty() {
             return Ok(CgroupHost::None);
         }
-        Ok(CgroupHost::V1 { hierarchies, unified: is_v2(UNIFIED).then(|| UNIFIED.into()) })
+        Ok(CgroupHost::V1 {
+            hierarchies,
+            unified: is_v2(UNIFIED).then(|| UNIFIED.into()),
+        })
     }
 }
 
@@ -35,18 +42,30 @@ fn is_v2(path: &str) -> bool {
 fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
     let mut found: Vec<V1Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
-        let Some((mount, fs)) = line.split_once(" - ") else { continue };
+        let Some((mount, fs)) = line.split_once(" - ") else {
+            continue;
+        };
         let mut fs = fs.split(' ');
-        let (Some("cgroup"), _, Some(options)) = (fs.next(), fs.next(), fs.next()) else { continue };
+        let (Some("cgroup"), _, Some(options)) = (fs.next(), fs.next(), fs.next()) else {
+            continue;
+        };
         let mut fields = mount.split(' ').skip(3);
-        let (Some(root), Some(at)) = (fields.next(), fields.next()) else { continue };
+        let (Some(root), Some(at)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         let options: Vec<&str> = options.split(',').collect();
-        let Some((controllers, path)) = own.lines().find_map(|line| membership(line, &options)) else { continue };
+        let Some((controllers, path)) = own.lines().find_map(|line| membership(line, &options)) else {
+            continue;
+        };
         if found.iter().any(|h| h.controllers == controllers) {
             continue;
         }
         let own = below(&path, &unescape(root));
-        found.push(V1Hierarchy { controllers, mount: unescape(at), own });
+        found.push(V1Hierarchy {
+            controllers,
+            mount: unescape(at),
+            own,
+        });
     }
     found
 }
@@ -55,7 +74,9 @@ fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
 fn membership(line: &str, options: &[&str]) -> Option<(Vec<String>, PathBuf)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let controllers: Vec<String> = parts.next()?.split(',').map(str::to_owned).collect();
-    let here = controllers.iter().all(|c| !c.is_empty() && options.contains(&c.as_str()));
+    let here = controllers
+        .iter()
+        .all(|c| !c.is_empty() && options.contains(&c.as_str()));
     here.then_some((controllers, PathBuf::from(parts.next()?)))
 }
 
@@ -63,7 +84,10 @@ fn membership(line: &str, options: &[&str]) -> Option<(Vec<String>, PathBuf)> {
 /// container's cgroup.
 fn below(path: &Path, root: &Path) -> PathBuf {
     let inside = path.strip_prefix(root).unwrap_or(Path::new(""));
-    inside.components().filter(|c| matches!(c, Component::Normal(_))).collect()
+    inside
+        .components()
+        .filter(|c| matches!(c, Component::Normal(_)))
+        .collect()
 }
 
 /// mountinfo writes blanks and backslashes in octal.
@@ -72,7 +96,10 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|d| std::str::from_utf8(d).ok());
+        let octal = tail
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|d| std::str::from_utf8(d).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -105,19 +132,31 @@ mod tests {
         let own = "4:memory:/docker/c1/x\n3:cpu,cpuacct:/\n2:pids:/\n1:name=systemd:/user\n0::/\n";
         let found: Vec<_> = v1(MOUNTS, own)
             .into_iter()
-            .map(|h| (h.controllers.join(","), h.mount.display().to_string(), h.own.display().to_string()))
+            .map(|h| {
+                (
+                    h.controllers.join(","),
+                    h.mount.display().to_string(),
+                    h.own.display().to_string(),
+                )
+            })
             .collect();
         let expected = [
             ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
             ("memory", "/sys/fs/cgroup/memory", "x"),
             ("name=systemd", "/sys/fs/cgroup/my systemd", "user"),
         ];
-        assert_eq!(found, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert_eq!(
+            found,
+            expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+        );
     }
 
     #[test]
     fn a_caller_outside_of_the_mount_is_taken_to_its_root() {
-        assert_eq!(below(Path::new("/../../other"), Path::new("/")), Path::new("other"));
+        assert_eq!(
+            below(Path::new("/../../other"), Path::new("/")),
+            Path::new("other")
+        );
         assert_eq!(below(Path::new("/a/b"), Path::new("/c")), Path::new(""));
     }
 }

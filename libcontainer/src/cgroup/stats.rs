@@ -63,16 +63,29 @@ pub(super) fn v2(dir: &Dir) -> Stats {
     stats.oom_kills = get(&events, "oom_kill");
     stats.memory = usage(dir, ["memory.current", "memory.peak", "memory.max"]);
     stats.memory.failures = get(&events, "max");
-    stats.swap = usage(dir, ["memory.swap.current", "memory.swap.peak", "memory.swap.max"]);
-    stats.pids = number(dir, "pids.current")
-        .unwrap_or_else(|| dir.own_processes().map_or(0, |list| u64::try_from(list.len()).unwrap_or(0)));
+    stats.swap = usage(
+        dir,
+        ["memory.swap.current", "memory.swap.peak", "memory.swap.max"],
+    );
+    stats.pids = number(dir, "pids.current").unwrap_or_else(|| {
+        dir.own_processes()
+            .map_or(0, |list| u64::try_from(list.len()).unwrap_or(0))
+    });
     stats.pids_limit = number(dir, "pids.max");
     stats.io = io_v2(&text(dir, "io.stat"));
     for size in page_sizes() {
         let file = |end: &str| format!("hugetlb.{size}.{end}");
         if let Some(used) = number(dir, &file("current")) {
             let failures = get(&keys(&text(dir, &file("events"))), "max");
-            stats.hugetlb.insert(size, Usage { usage: used, peak: 0, limit: None, failures });
+            stats.hugetlb.insert(
+                size,
+                Usage {
+                    usage: used,
+                    peak: 0,
+                    limit: None,
+                    failures,
+                },
+            );
         }
     }
     stats
@@ -80,7 +93,11 @@ pub(super) fn v2(dir: &Dir) -> Stats {
 
 pub(super) fn v1(dirs: &[(&Member, Dir)]) -> Stats {
     let mut stats = Stats::default();
-    let find = |controller: &str| dirs.iter().find(|(m, _)| m.controllers.iter().any(|c| c == controller)).map(|(_, dir)| dir);
+    let find = |controller: &str| {
+        dirs.iter()
+            .find(|(m, _)| m.controllers.iter().any(|c| c == controller))
+            .map(|(_, dir)| dir)
+    };
     if let Some(dir) = find("cpuacct") {
         stats.cpu = number(dir, "cpuacct.usage").unwrap_or(0);
         stats.cpu_user = number(dir, "cpuacct.usage_user").unwrap_or(0);
@@ -94,14 +111,18 @@ pub(super) fn v1(dirs: &[(&Member, Dir)]) -> Stats {
         stats.throttled = get("throttled_time");
     }
     if let Some(dir) = find("memory") {
-        let files = |kind: &str| ["usage", "max_usage", "limit"].map(|part| format!("memory.{kind}{part}_in_bytes"));
+        let files =
+            |kind: &str| ["usage", "max_usage", "limit"].map(|part| format!("memory.{kind}{part}_in_bytes"));
         let [current, peak, limit] = files("");
         stats.memory = usage(dir, [&current, &peak, &limit]);
         stats.memory.failures = number(dir, "memory.failcnt").unwrap_or(0);
         let [current, peak, limit] = files("memsw.");
         stats.swap = usage(dir, [&current, &peak, &limit]);
         stats.memory_stat = keys(&text(dir, "memory.stat"));
-        stats.oom_kills = keys(&text(dir, "memory.oom_control")).get("oom_kill").copied().unwrap_or(0);
+        stats.oom_kills = keys(&text(dir, "memory.oom_control"))
+            .get("oom_kill")
+            .copied()
+            .unwrap_or(0);
     }
     if let Some(dir) = find("pids") {
         stats.pids = number(dir, "pids.current").unwrap_or(0);
@@ -139,7 +160,12 @@ fn number(dir: &Dir, file: &str) -> Option<u64> {
 fn usage(dir: &Dir, [current, peak, limit]: [&str; 3]) -> Usage {
     // v1 shows "no limit" as the largest number of whole pages.
     let limit = number(dir, limit).filter(|n| *n < i64::MAX.cast_unsigned() & !0xffff);
-    Usage { usage: number(dir, current).unwrap_or(0), peak: number(dir, peak).unwrap_or(0), limit, failures: 0 }
+    Usage {
+        usage: number(dir, current).unwrap_or(0),
+        peak: number(dir, peak).unwrap_or(0),
+        limit,
+        failures: 0,
+    }
 }
 
 /// Lines of `key value`.
@@ -156,13 +182,23 @@ fn io_v2(text: &str) -> Vec<IoEntry> {
     let mut entries = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
-        let Some((major, minor)) = words.next().and_then(device) else { continue };
-        let values: BTreeMap<&str, u64> =
-            words.filter_map(|w| w.split_once('=')).filter_map(|(k, v)| Some((k, v.parse().ok()?))).collect();
+        let Some((major, minor)) = words.next().and_then(device) else {
+            continue;
+        };
+        let values: BTreeMap<&str, u64> = words
+            .filter_map(|w| w.split_once('='))
+            .filter_map(|(k, v)| Some((k, v.parse().ok()?)))
+            .collect();
         for (letter, op) in [("r", "Read"), ("w", "Write"), ("d", "Discard")] {
             let get = |what: &str| values.get(format!("{letter}{what}").as_str()).copied();
             if let (Some(bytes), Some(operations)) = (get("bytes"), get("ios")) {
-                entries.push(IoEntry { major, minor, op: op.to_owned(), bytes, operations });
+                entries.push(IoEntry {
+                    major,
+                    minor,
+                    op: op.to_owned(),
+                    bytes,
+                    operations,
+                });
             }
         }
     }
@@ -179,12 +215,21 @@ fn io_v1(bytes: &str, operations: &str) -> Vec<IoEntry> {
     };
     let counts: Vec<_> = operations.lines().filter_map(parse).collect();
     let count = |major, minor, op: &str| {
-        counts.iter().find(|(a, b, o, _)| (*a, *b, o.as_str()) == (major, minor, op)).map_or(0, |entry| entry.3)
+        counts
+            .iter()
+            .find(|(a, b, o, _)| (*a, *b, o.as_str()) == (major, minor, op))
+            .map_or(0, |entry| entry.3)
     };
     let entry = |line| {
         let (major, minor, op, bytes) = parse(line)?;
         let operations = count(major, minor, &op);
-        Some(IoEntry { major, minor, op, bytes, operations })
+        Some(IoEntry {
+            major,
+            minor,
+            op,
+            bytes,
+            operations,
+        })
     };
     bytes.lines().filter_map(entry).collect()
 }
@@ -196,15 +241,22 @@ fn device(text: &str) -> Option<(u64, u64)> {
 
 /// The page sizes of this machine, as cgroup files name them: `2MB`, `1GB`.
 fn page_sizes() -> Vec<String> {
-    let Ok(list) = std::fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
-    let mut sizes: Vec<String> =
-        list.filter_map(|entry| page_size(entry.ok()?.file_name().to_str()?)).collect();
+    let Ok(list) = std::fs::read_dir("/sys/kernel/mm/hugepages") else {
+        return Vec::new();
+    };
+    let mut sizes: Vec<String> = list
+        .filter_map(|entry| page_size(entry.ok()?.file_name().to_str()?))
+        .collect();
     sizes.sort();
     sizes
 }
 
 fn page_size(folder: &str) -> Option<String> {
-    let kilobytes: u64 = folder.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+    let kilobytes: u64 = folder
+        .strip_prefix("hugepages-")?
+        .strip_suffix("kB")?
+        .parse()
+        .ok()?;
     Some(match kilobytes {
         k if k >= 1 << 20 => format!("{}GB", k >> 20),
         k if k >= 1 << 10 => format!("{}MB", k >> 10),

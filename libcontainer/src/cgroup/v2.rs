@@ -7,6 +7,7 @@ use super::{Cgroup, Folder, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
+use crate::plan::devprogram;
 use crate::plan::limits::Limits;
 use crate::sys::bpf;
 use nix::errno::Errno;
@@ -16,7 +17,11 @@ use std::path::{Path, PathBuf};
 pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     let root = Dir::mount(mount)?;
     let path = path(plan)?;
-    let mut made = Made { root: &root, paths: Vec::new(), keep: false };
+    let mut made = Made {
+        root: &root,
+        paths: Vec::new(),
+        keep: false,
+    };
     let dir = make(&mut made, &path).map_err(|e| explain(e, plan))?;
     let fresh = made.paths.last() == Some(&path);
     if !fresh {
@@ -32,7 +37,10 @@ pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     }
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
-    Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
+    Ok(Cgroup::V2(Folder {
+        mount: mount.to_owned(),
+        path,
+    }))
 }
 
 /// Where the plan's cgroup is, relative to the mount.
@@ -40,7 +48,10 @@ pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
     match &plan.place {
         Place::Root(path) => Ok(path.clone()),
         // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
-        Place::Own(path) => Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path)),
+        Place::Own(path) => Ok(own(std::process::id().cast_signed())?
+            .parent()
+            .unwrap_or(Path::new(""))
+            .join(path)),
     }
 }
 
@@ -81,17 +92,26 @@ pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
         }
         Err(e) => return Err(failed(e)),
     }
-    root.below(path).context("open").with_context(|| format!("cgroup {:?}", root.path().join(path)))
+    root.below(path)
+        .context("open")
+        .with_context(|| format!("cgroup {:?}", root.path().join(path)))
 }
 
 /// Whether a cgroup is out of reach, rather than refused for what was asked.
 pub(super) fn lacks_permission(e: &Error) -> bool {
-    matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT)) || e.kind() == ErrorKind::NotFound
+    matches!(
+        e.errno(),
+        Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT)
+    ) || e.kind() == ErrorKind::NotFound
 }
 
 fn explain(e: Error, plan: &CgroupPlan) -> Error {
     let limited = matches!(plan.place, Place::Own(_)) && !plan.may_lack && lacks_permission(&e);
-    if limited { e.wrap("rootless needs no limits + no cgrouppath when no permission is granted for cgroups") } else { e }
+    if limited {
+        e.wrap("rootless needs no limits + no cgrouppath when no permission is granted for cgroups")
+    } else {
+        e
+    }
 }
 
 fn refuse_used(dir: &Dir) -> Result<()> {
@@ -103,26 +123,41 @@ fn refuse_used(dir: &Dir) -> Result<()> {
 }
 
 pub(super) fn used(dir: &Dir, found: usize) -> Error {
-    let text = format!("container's cgroup is not empty: {found} process(es) found in {:?}", dir.path());
+    let text = format!(
+        "container's cgroup is not empty: {found} process(es) found in {:?}",
+        dir.path()
+    );
     Error::new(ErrorKind::Busy, text)
 }
 
 pub(super) fn frozen(dir: &Dir) -> Error {
-    Error::new(ErrorKind::Busy, format!("container's cgroup unexpectedly frozen: {:?}", dir.path()))
+    Error::new(
+        ErrorKind::Busy,
+        format!("container's cgroup unexpectedly frozen: {:?}", dir.path()),
+    )
 }
 
 /// The cgroup of a process in the v2 tree, below the root of our cgroup namespace.
 fn own(pid: i32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
+    let text = std::fs::read_to_string(&file)
+        .context("read")
+        .with_context(|| format!("{file:?}"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let path = path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;
+    let path =
+        path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;
     // Outside of our namespace's root the kernel begins with `..`.
-    Ok(Path::new(path).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
+    Ok(Path::new(path)
+        .components()
+        .filter(|c| matches!(c, std::path::Component::Normal(_)))
+        .collect())
 }
 
 pub(super) fn folder_of(mount: &Path, pid: i32) -> Result<Folder> {
-    Ok(Folder { mount: mount.to_owned(), path: own(pid)? })
+    Ok(Folder {
+        mount: mount.to_owned(),
+        path: own(pid)?,
+    })
 }
 
 /// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without
@@ -134,7 +169,7 @@ fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool
     let listed = |dir: &Dir| dir.read("cgroup.controllers").unwrap_or_default();
     let there = listed(dir);
     let has = |name: &&str| there.split_whitespace().any(|c| c == *name);
-    if needed.iter().all(|name| has(name)) && !new_parents {
+    if needed.iter().all(has) && !new_parents {
         return;
     }
     let parents: Vec<&Path> = path.ancestors().skip(1).collect();
@@ -164,7 +199,11 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
         match dir.chown(name, uid) {
             // The list names files of controllers that are not enabled here.
             Ok(()) | Err(Errno::ENOENT) => {}
-            Err(e) => return Err(os("fchownat", e).wrap(format!("give cgroup {:?} to user {uid}: {name:?}", dir.path()))),
+            Err(e) => {
+                return Err(
+                    os("fchownat", e).wrap(format!("give cgroup {:?} to user {uid}: {name:?}", dir.path()))
+                );
+            }
         }
     }
     Ok(())
@@ -172,23 +211,28 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
 
 /// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
 fn filter_devices(dir: &Dir, policy: &Policy, fresh: bool) -> Result<()> {
-    let failed = |call: &'static str| move || format!("bpf({call})");
-    let restrict = || {
-        let program = bpf::load_device_program(&policy.program()).with_context(failed("BPF_PROG_LOAD"))?;
-        let old = if fresh { Vec::new() } else { bpf::device_programs(dir.fd()).with_context(failed("BPF_PROG_QUERY"))? };
-        if let [one] = old.as_slice() {
-            // Linux 5.6; older kernels refuse the flag with EINVAL.
-            if bpf::attach_device_program(dir.fd(), program.as_fd(), Some(one.as_fd())).is_ok() {
-                return Ok(());
-            }
-        }
-        bpf::attach_device_program(dir.fd(), program.as_fd(), None).with_context(failed("BPF_PROG_ATTACH"))?;
-        old.iter().try_for_each(|old| {
-            bpf::detach_device_program(dir.fd(), old.as_fd()).with_context(failed("BPF_PROG_DETACH"))
-        })
+    devprogram::program(policy)
+        .and_then(|instructions| replace_program(dir, &instructions, fresh))
+        .with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
+}
+
+fn replace_program(dir: &Dir, instructions: &[u64], fresh: bool) -> Result<()> {
+    let program = bpf::load_device_program(instructions).context("bpf(BPF_PROG_LOAD)")?;
+    let old = match fresh {
+        true => Vec::new(),
+        false => bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?,
     };
-    let result: Result<()> = restrict();
-    result.with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
+    if let [one] = old.as_slice() {
+        // Linux 5.6; older kernels refuse the flag with EINVAL.
+        if bpf::attach_device_program(dir.fd(), program.as_fd(), Some(one.as_fd())).is_ok() {
+            return Ok(());
+        }
+    }
+    bpf::attach_device_program(dir.fd(), program.as_fd(), None).context("bpf(BPF_PROG_ATTACH)")?;
+    for one in &old {
+        bpf::detach_device_program(dir.fd(), one.as_fd()).context("bpf(BPF_PROG_DETACH)")?;
+    }
+    Ok(())
 }
 
 pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
@@ -201,16 +245,27 @@ pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
 
 pub(super) fn freeze(dir: &Dir) -> Result<()> {
     let what = || format!("cgroup {:?}", dir.path());
-    dir.write("cgroup.freeze", "1").context("write cgroup.freeze").with_context(what)?;
-    if dir.wait_event("frozen", 1, PATIENCE).context("wait").with_context(what)? {
+    dir.write("cgroup.freeze", "1")
+        .context("write cgroup.freeze")
+        .with_context(what)?;
+    if dir
+        .wait_event("frozen", 1, PATIENCE)
+        .context("wait")
+        .with_context(what)?
+    {
         return Ok(());
     }
     let _ = dir.write("cgroup.freeze", "0");
-    Err(Error::new(ErrorKind::Busy, format!("cgroup {:?}: not frozen after {PATIENCE:?}", dir.path())))
+    Err(Error::new(
+        ErrorKind::Busy,
+        format!("cgroup {:?}: not frozen after {PATIENCE:?}", dir.path()),
+    ))
 }
 
 pub(super) fn thaw(dir: &Dir) -> Result<()> {
-    dir.write("cgroup.freeze", "0").context("write cgroup.freeze").with_context(|| format!("cgroup {:?}", dir.path()))
+    dir.write("cgroup.freeze", "0")
+        .context("write cgroup.freeze")
+        .with_context(|| format!("cgroup {:?}", dir.path()))
 }
 
 pub(super) fn is_frozen(dir: &Dir) -> Result<bool> {
@@ -227,7 +282,11 @@ pub(super) fn kill(dir: &Dir, signal: i32) -> Result<()> {
         match dir.write("cgroup.kill", "1") {
             // Linux 5.14; threaded cgroups have none.
             Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
-            result => return result.context("write cgroup.kill").with_context(|| format!("cgroup {:?}", dir.path())),
+            result => {
+                return result
+                    .context("write cgroup.kill")
+                    .with_context(|| format!("cgroup {:?}", dir.path()));
+            }
         }
     }
     let paused = is_frozen(dir)?;

@@ -34,12 +34,20 @@ pub(crate) enum Place {
 }
 
 /// What `spec` asks for in terms of `host`'s cgroups.
-pub(crate) fn plan(inputs: &Inputs<'_>, namespaces: NamespaceFacts, warnings: &mut Vec<String>) -> Result<CgroupPlan> {
+pub(crate) fn plan(
+    inputs: &Inputs<'_>,
+    namespaces: NamespaceFacts,
+    warnings: &mut Vec<String>,
+) -> Result<CgroupPlan> {
     if inputs.options.systemd_cgroup {
-        return Err(Error::unsupported("--systemd-cgroup: the systemd cgroup driver is not supported yet"));
+        return Err(Error::unsupported(
+            "--systemd-cgroup: the systemd cgroup driver is not supported yet",
+        ));
     }
     let linux = inputs.spec.linux().as_ref();
-    let path = linux.and_then(|l| l.cgroups_path().as_deref()).filter(|p| !p.as_os_str().is_empty());
+    let path = linux
+        .and_then(|l| l.cgroups_path().as_deref())
+        .filter(|p| !p.as_os_str().is_empty());
     let place = place(path, inputs.id)?;
     let none = LinuxResources::default();
     let resources = linux.and_then(|l| l.resources().as_ref()).unwrap_or(&none);
@@ -69,7 +77,9 @@ pub(crate) fn limits(resources: &LinuxResources, host: &CgroupHost) -> Result<Li
 
 /// `..` ends at the root of the place, as a path cleaned below `/` does; cgroup file systems have no symlinks.
 fn place(path: Option<&Path>, id: &str) -> Result<Place> {
-    let Some(path) = path else { return Ok(Place::Own(PathBuf::from(id))) };
+    let Some(path) = path else {
+        return Ok(Place::Own(PathBuf::from(id)));
+    };
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
@@ -81,7 +91,9 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
         }
     }
     if clean.as_os_str().is_empty() {
-        return Err(Error::invalid(format!("linux.cgroupsPath: {path:?} is the root of the hierarchy")));
+        return Err(Error::invalid(format!(
+            "linux.cgroupsPath: {path:?} is the root of the hierarchy"
+        )));
     }
     let text = path.to_string_lossy();
     if !text.contains('/') && text.matches(':').count() == 2 {
@@ -90,29 +102,61 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
         )));
     }
     if clean.as_os_str().len() > 3000 || clean.as_os_str().to_string_lossy().contains(['\0', '\n']) {
-        return Err(Error::invalid("linux.cgroupsPath: too long, or with a NUL or newline in it"));
+        return Err(Error::invalid(
+            "linux.cgroupsPath: too long, or with a NUL or newline in it",
+        ));
     }
-    Ok(if path.is_absolute() { Place::Root(clean) } else { Place::Own(clean) })
+    Ok(if path.is_absolute() {
+        Place::Root(clean)
+    } else {
+        Place::Own(clean)
+    })
 }
 
 /// The cgroup belongs to the container when it has a cgroup namespace and a user namespace of its own and sees its cgroup
 /// writable, on v2: only there is it safe to hand one over.
 fn owner(spec: &Spec, namespaces: NamespaceFacts, host: &Host) -> Option<u32> {
     let new = |flag: libc::c_int| namespaces.new & u64::from(flag.cast_unsigned()) != 0;
-    if !matches!(host.cgroup, CgroupHost::V2 { .. }) || !new(libc::CLONE_NEWCGROUP) || !new(libc::CLONE_NEWUSER) {
+    if !matches!(host.cgroup, CgroupHost::V2 { .. })
+        || !new(libc::CLONE_NEWCGROUP)
+        || !new(libc::CLONE_NEWUSER)
+    {
         return None;
     }
     let writable = spec.mounts().iter().flatten().any(|mount| {
         let cgroup = |s: &str| s == "cgroup" || s == "cgroup2";
-        let ro = mount.options().iter().flatten().fold(false, |ro, o| if o == "ro" { true } else { ro && o != "rw" });
-        mount.destination().components().eq(Path::new("/sys/fs/cgroup").components())
-            && (mount.typ().as_deref().is_some_and(cgroup) || mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
+        let ro = mount
+            .options()
+            .iter()
+            .flatten()
+            .fold(false, |ro, o| if o == "ro" { true } else { ro && o != "rw" });
+        mount
+            .destination()
+            .components()
+            .eq(Path::new("/sys/fs/cgroup").components())
+            && (mount.typ().as_deref().is_some_and(cgroup)
+                || mount
+                    .source()
+                    .as_deref()
+                    .and_then(Path::to_str)
+                    .is_some_and(cgroup))
             && !ro
     });
     let uid = spec.process().as_ref().map_or(0, |p| p.user().uid());
-    let maps = spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
-    let map = maps.iter().find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
-    if writable { map.host_id().checked_add(uid - map.container_id()) } else { None }
+    let maps = spec
+        .linux()
+        .as_ref()?
+        .uid_mappings()
+        .as_deref()
+        .unwrap_or_default();
+    let map = maps
+        .iter()
+        .find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
+    if writable {
+        map.host_id().checked_add(uid - map.container_id())
+    } else {
+        None
+    }
 }
 
 /// The resources after an update, as runc understands one: a limit that is not mentioned stays, except that those of cpusets, pids,
@@ -131,14 +175,20 @@ pub(crate) fn merge(old: &LinuxResources, new: &LinuxResources) -> LinuxResource
 }
 
 fn merge_memory(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::runtime::LinuxMemory> {
-    let (Some(old), Some(new)) = (old.memory(), new.memory()) else { return new.memory().or(*old.memory()) };
+    let (Some(old), Some(new)) = (old.memory(), new.memory()) else {
+        return new.memory().or(*old.memory());
+    };
     let mut memory = *old;
     // Lifting the limit lifts that of swap, which could not be kept without one.
     let lifted = new.limit() == Some(-1) && new.swap().is_none();
     memory
         .set_limit(new.limit().or(old.limit()))
         .set_reservation(new.reservation().or(old.reservation()))
-        .set_swap(if lifted { Some(0) } else { new.swap().or(old.swap()) })
+        .set_swap(if lifted {
+            Some(0)
+        } else {
+            new.swap().or(old.swap())
+        })
         .set_check_before_update(new.check_before_update());
     Some(memory)
 }
@@ -163,7 +213,11 @@ fn merge_cpu(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::run
         cpu.set_quota(quota);
     }
     // An idle cgroup has no weight to write.
-    let shares = if new.idle().is_some() { new.shares().or(Some(0)) } else { new.shares().or(old.shares()) };
+    let shares = if new.idle().is_some() {
+        new.shares().or(Some(0))
+    } else {
+        new.shares().or(old.shares())
+    };
     cpu.set_shares(shares)
         .set_burst(new.burst())
         .set_idle(new.idle())
@@ -175,7 +229,9 @@ fn merge_cpu(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::run
 }
 
 fn merge_io(old: Option<&LinuxBlockIo>, new: Option<&LinuxBlockIo>) -> Option<LinuxBlockIo> {
-    let (Some(old), Some(new)) = (old, new) else { return new.or(old).cloned() };
+    let (Some(old), Some(new)) = (old, new) else {
+        return new.or(old).cloned();
+    };
     let mut io = old.clone();
     let mut weights = old.weight_device().clone().unwrap_or_default();
     for entry in new.weight_device().iter().flatten() {
@@ -193,9 +249,24 @@ fn merge_io(old: Option<&LinuxBlockIo>, new: Option<&LinuxBlockIo>) -> Option<Li
     io.set_weight(new.weight().or(old.weight()))
         .set_leaf_weight(new.leaf_weight().or(old.leaf_weight()))
         .set_weight_device(Some(weights))
-        .set_throttle_read_bps_device(rates(old.throttle_read_bps_device(), new.throttle_read_bps_device()))
-        .set_throttle_write_bps_device(rates(old.throttle_write_bps_device(), new.throttle_write_bps_device()))
-        .set_throttle_read_iops_device(rates(old.throttle_read_iops_device(), new.throttle_read_iops_device()))
-        .set_throttle_write_iops_device(rates(old.throttle_write_iops_device(), new.throttle_write_iops_device()));
+        .set_throttle_read_bps_device(rates(
+            old.throttle_read_bps_device(),
+            new.throttle_read_bps_device(),
+        ))
+        .set_throttle_write_bps_device(rates(
+            old.throttle_write_bps_device(),
+            new.throttle_write_bps_device(),
+        ))
+        .set_throttle_read_iops_device(rates(
+            old.throttle_read_iops_device(),
+            new.throttle_read_iops_device(),
+        ))
+        .set_throttle_write_iops_device(rates(
+            old.throttle_write_iops_device(),
+            new.throttle_write_iops_device(),
+        ));
     Some(io)
 }
+
+#[cfg(test)]
+mod tests;

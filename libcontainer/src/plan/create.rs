@@ -4,7 +4,7 @@ use super::finish::{Finish, Surroundings};
 use super::namespaces::{self, CGROUP, MOUNT, NET, Namespaces, TIME, USER};
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
-use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, seccomp};
+use super::{c_string, cgroup, check, devices, ids, mounts, paths, process};
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Linux, LinuxBuilder, Process};
 use std::ffi::CString;
@@ -39,7 +39,8 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
     let cgroup = cgroup::plan(inputs, container.ns.facts, &mut draft.warnings)?;
-    let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+    let filter = inputs.filter.clone();
+    draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
 
     let clone_flags = container.enter(&mut draft)?;
     container.root(&cgroup, &finish, &mut draft)?;

@@ -53,7 +53,12 @@ pub(crate) struct Limits {
 
 impl Limits {
     fn push(&mut self, controller: &'static str, file: &'static str, value: impl ToString, rule: Rule) {
-        self.writes.push(Write { controller: controller.into(), file: file.into(), value: value.to_string(), rule });
+        self.writes.push(Write {
+            controller: controller.into(),
+            file: file.into(),
+            value: value.to_string(),
+            rule,
+        });
     }
 
     fn must(&mut self, controller: &'static str, file: &'static str, value: impl ToString) {
@@ -62,7 +67,8 @@ impl Limits {
 
     fn ignored(&mut self, present: bool, field: &str, why: &str) {
         if present {
-            self.warnings.push(format!("linux.resources.{field} is ignored: {why}"));
+            self.warnings
+                .push(format!("linux.resources.{field} is ignored: {why}"));
         }
     }
 
@@ -96,7 +102,9 @@ pub(crate) fn v2(resources: &LinuxResources) -> Result<Limits> {
     rdma(&mut limits, resources);
     let network = resources.network().as_ref();
     limits.ignored(
-        network.is_some_and(|n| n.class_id().unwrap_or(0) != 0 || n.priorities().as_ref().is_some_and(|p| !p.is_empty())),
+        network.is_some_and(|n| {
+            n.class_id().unwrap_or(0) != 0 || n.priorities().as_ref().is_some_and(|p| !p.is_empty())
+        }),
         "network",
         "cgroup v2 has no such controller",
     );
@@ -107,7 +115,9 @@ pub(crate) fn v2(resources: &LinuxResources) -> Result<Limits> {
 /// The writes for a set of v1 cgroups.
 pub(crate) fn v1(resources: &LinuxResources) -> Result<Limits> {
     if resources.unified().as_ref().is_some_and(|u| !u.is_empty()) {
-        return Err(Error::invalid("linux.resources.unified: invalid configuration: cannot use unified on cgroup v1"));
+        return Err(Error::invalid(
+            "linux.resources.unified: invalid configuration: cannot use unified on cgroup v1",
+        ));
     }
     let mut limits = Limits::default();
     if let Some(cpu) = resources.cpu() {
@@ -129,7 +139,11 @@ pub(crate) fn v1(resources: &LinuxResources) -> Result<Limits> {
             limits.must("net_cls", "net_cls.classid", id);
         }
         for priority in network.priorities().iter().flatten() {
-            limits.must("net_prio", "net_prio.ifpriomap", format!("{} {}", priority.name(), priority.priority()));
+            limits.must(
+                "net_prio",
+                "net_prio.ifpriomap",
+                format!("{} {}", priority.name(), priority.priority()),
+            );
         }
     }
     rdma(&mut limits, resources);
@@ -165,7 +179,10 @@ fn hugetlb(limits: &mut Limits, resources: &LinuxResources, suffix: &str) -> Res
             )));
         }
         if limit.limit() < 0 {
-            return Err(Error::invalid(format!("linux.resources.hugepageLimits[{i}].limit: {} is negative", limit.limit())));
+            return Err(Error::invalid(format!(
+                "linux.resources.hugepageLimits[{i}].limit: {} is negative",
+                limit.limit()
+            )));
         }
         // Reservations are accounted apart since Linux 5.7.
         for (part, rule) in [("", Rule::Must), ("rsvd.", Rule::Optional)] {
@@ -200,14 +217,23 @@ fn unified(limits: &mut Limits, resources: &LinuxResources) -> Result<()> {
     files.sort_by_key(|(file, _)| file.as_str());
     for (file, value) in files {
         if file.contains('/') || file.contains('\0') {
-            return Err(Error::invalid(format!("unified resource {file:?} must be a file name (no slashes)")));
+            return Err(Error::invalid(format!(
+                "unified resource {file:?} must be a file name (no slashes)"
+            )));
         }
-        let Some((controller, parameter)) = file.split_once('.').filter(|(c, p)| !c.is_empty() && !p.is_empty()) else {
-            return Err(Error::invalid(format!("unified resource {file:?} must be in the form CONTROLLER.PARAMETER")));
+        let Some((controller, parameter)) = file
+            .split_once('.')
+            .filter(|(c, p)| !c.is_empty() && !p.is_empty())
+        else {
+            return Err(Error::invalid(format!(
+                "unified resource {file:?} must be in the form CONTROLLER.PARAMETER"
+            )));
         };
         // These would move or end processes instead of limiting them.
         if controller == "cgroup" && matches!(parameter, "procs" | "threads" | "kill" | "freeze" | "type") {
-            return Err(Error::invalid(format!("unified resource {file:?} is not a limit")));
+            return Err(Error::invalid(format!(
+                "unified resource {file:?} is not a limit"
+            )));
         }
         // Files with a line for each device take one line in each write.
         for line in value.lines().filter(|line| !line.is_empty()) {
@@ -227,12 +253,18 @@ fn bytes(field: &str, value: Option<i64>) -> Result<Option<i64>> {
     match value {
         None | Some(0) => Ok(None),
         Some(n) if n >= -1 => Ok(Some(n)),
-        Some(n) => Err(Error::invalid(format!("linux.resources.memory.{field}: {n} is negative (-1 means no limit)"))),
+        Some(n) => Err(Error::invalid(format!(
+            "linux.resources.memory.{field}: {n} is negative (-1 means no limit)"
+        ))),
     }
 }
 
 fn max_or(value: i64) -> String {
-    if value < 0 { "max".to_owned() } else { value.to_string() }
+    if value < 0 {
+        "max".to_owned()
+    } else {
+        value.to_string()
+    }
 }
 
 fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
@@ -242,7 +274,10 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
     let swap = swap_v2(swap_asked, limit)?;
     if memory.check_before_update().unwrap_or(false) && (limit.is_some() || swap_asked.is_some()) {
         let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
-        limits.check = Some(MemoryCheck { memory: positive(limit), memory_and_swap: positive(swap_asked) });
+        limits.check = Some(MemoryCheck {
+            memory: positive(limit),
+            memory_and_swap: positive(swap_asked),
+        });
     }
     if let Some(swap) = swap {
         // Without swap accounting "no limit" and "no swap" are what there is anyway.
@@ -256,8 +291,16 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
         limits.must("memory", "memory.low", max_or(reservation));
     }
     kernel_memory(limits, memory);
-    limits.ignored(memory.swappiness().is_some_and(|n| n != u64::MAX), "memory.swappiness", "cgroup v2 has no such setting");
-    limits.ignored(memory.disable_oom_killer().unwrap_or(false), "memory.disableOOMKiller", "cgroup v2 has no such setting");
+    limits.ignored(
+        memory.swappiness().is_some_and(|n| n != u64::MAX),
+        "memory.swappiness",
+        "cgroup v2 has no such setting",
+    );
+    limits.ignored(
+        memory.disable_oom_killer().unwrap_or(false),
+        "memory.disableOOMKiller",
+        "cgroup v2 has no such setting",
+    );
     Ok(())
 }
 
@@ -273,10 +316,12 @@ pub(crate) fn swap_v2(swap: Option<i64>, limit: Option<i64>) -> Result<Option<i6
         (None, Some(-1)) | (Some(-1), _) => Ok(Some(-1)),
         (None, _) => Ok(None),
         (Some(swap), Some(-1)) => Ok(Some(swap)),
-        (Some(_), None) => Err(Error::invalid("linux.resources.memory.swap: unable to set swap limit without memory limit")),
-        (Some(swap), Some(limit)) if swap < limit => {
-            Err(Error::invalid("linux.resources.memory.swap: memory+swap limit should be >= memory limit"))
-        }
+        (Some(_), None) => Err(Error::invalid(
+            "linux.resources.memory.swap: unable to set swap limit without memory limit",
+        )),
+        (Some(swap), Some(limit)) if swap < limit => Err(Error::invalid(
+            "linux.resources.memory.swap: memory+swap limit should be >= memory limit",
+        )),
         (Some(swap), Some(limit)) => Ok(Some(swap - limit)),
     }
 }
@@ -326,7 +371,12 @@ fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
     let (quota, period) = (set(cpu.quota()), set(cpu.period()));
     if let Some(burst) = cpu.burst() {
         // The kernel wants burst <= quota at every moment.
-        limits.push("cpu", "cpu.max.burst", burst, if quota.is_some() { Rule::Retry } else { Rule::Must });
+        limits.push(
+            "cpu",
+            "cpu.max.burst",
+            burst,
+            if quota.is_some() { Rule::Retry } else { Rule::Must },
+        );
     }
     match (quota, period) {
         (None, None) => {}
@@ -336,7 +386,11 @@ fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
         (None, Some(period)) => limits.push("cpu", "cpu.max", period, Rule::KeepQuota),
     }
     let realtime = set(cpu.realtime_runtime()).is_some() || set(cpu.realtime_period()).is_some();
-    limits.ignored(realtime, "cpu.realtimeRuntime and realtimePeriod", "cgroup v2 has no such setting");
+    limits.ignored(
+        realtime,
+        "cpu.realtimeRuntime and realtimePeriod",
+        "cgroup v2 has no such setting",
+    );
 }
 
 /// v1's shares (2 to 262144, default 1024) as v2's weight (1 to 10000, default 100): the curve through the three pairs, which runc
@@ -348,7 +402,11 @@ pub(crate) fn weight_of_shares(shares: u64) -> u64 {
             #[allow(clippy::cast_precision_loss, reason = "below 2^18")]
             let l = (shares as f64).log2();
             let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 1 and 10000"
+            )]
             let weight = 10f64.powf(exponent).ceil() as u64;
             weight
         }
@@ -370,7 +428,12 @@ fn cpu_v1(limits: &mut Limits, cpu: &LinuxCpu) {
     // The kernel checks period, quota and burst against each other and the parent's.
     let quota = set(cpu.quota());
     if let Some(period) = set(cpu.period()) {
-        limits.push("cpu", "cpu.cfs_period_us", period, if quota.is_some() { Rule::Retry } else { Rule::Must });
+        limits.push(
+            "cpu",
+            "cpu.cfs_period_us",
+            period,
+            if quota.is_some() { Rule::Retry } else { Rule::Must },
+        );
     }
     if let Some(burst) = cpu.burst() {
         limits.push("cpu", "cpu.cfs_burst_us", burst, Rule::RetryOptional);
@@ -391,7 +454,9 @@ fn io_weight(weight: u16) -> u64 {
 fn device(field: &str, i: usize, major: i64, minor: i64) -> Result<String> {
     match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Ok(format!("{major}:{minor}")),
-        _ => Err(Error::invalid(format!("linux.resources.blockIO.{field}[{i}]: {major}:{minor} is no device"))),
+        _ => Err(Error::invalid(format!(
+            "linux.resources.blockIO.{field}[{i}]: {major}:{minor} is no device"
+        ))),
     }
 }
 
@@ -407,7 +472,12 @@ fn io_v2(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
             limits.push("io", "io.bfq.weight", format!("{device} {weight}"), or);
         }
     }
-    let leaves = io.leaf_weight().is_some() || io.weight_device().iter().flatten().any(|d| set(d.leaf_weight()).is_some());
+    let leaves = io.leaf_weight().is_some()
+        || io
+            .weight_device()
+            .iter()
+            .flatten()
+            .any(|d| set(d.leaf_weight()).is_some());
     limits.ignored(leaves, "blockIO.leafWeight", "cgroup v2 has no such setting");
     for (field, key, list) in throttles(io) {
         for (i, entry) in list.iter().flatten().enumerate() {
@@ -425,14 +495,23 @@ fn throttles(io: &LinuxBlockIo) -> [Throttle<'_>; 4] {
         ("throttleReadBpsDevice", "rbps", io.throttle_read_bps_device()),
         ("throttleWriteBpsDevice", "wbps", io.throttle_write_bps_device()),
         ("throttleReadIOPSDevice", "riops", io.throttle_read_iops_device()),
-        ("throttleWriteIOPSDevice", "wiops", io.throttle_write_iops_device()),
+        (
+            "throttleWriteIOPSDevice",
+            "wiops",
+            io.throttle_write_iops_device(),
+        ),
     ]
 }
 
 fn io_v1(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
     // CFQ's files went with Linux 5.0, BFQ's have its name in them.
     if let Some(weight) = set(io.weight()) {
-        limits.push("blkio", "blkio.weight", weight, Rule::Or("blkio.bfq.weight".into(), weight.to_string()));
+        limits.push(
+            "blkio",
+            "blkio.weight",
+            weight,
+            Rule::Or("blkio.bfq.weight".into(), weight.to_string()),
+        );
     }
     if let Some(weight) = set(io.leaf_weight()) {
         limits.must("blkio", "blkio.leaf_weight", weight);
@@ -456,8 +535,19 @@ fn io_v1(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
             _ => "blkio.throttle.write_iops_device",
         };
         for (i, entry) in list.iter().flatten().enumerate() {
-            limits.must("blkio", file, format!("{} {}", device(field, i, entry.major(), entry.minor())?, entry.rate()));
+            limits.must(
+                "blkio",
+                file,
+                format!(
+                    "{} {}",
+                    device(field, i, entry.major(), entry.minor())?,
+                    entry.rate()
+                ),
+            );
         }
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

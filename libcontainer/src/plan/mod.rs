@@ -10,7 +10,10 @@ pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod describe;
 pub(crate) mod devfilter;
+pub(crate) mod devprogram;
 pub(crate) mod devices;
+#[cfg(feature = "seccomp")]
+pub(crate) mod enosys;
 pub(crate) mod exec;
 pub(crate) mod finish;
 pub(crate) mod ids;
@@ -20,21 +23,8 @@ pub(crate) mod namespaces;
 pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 pub(crate) mod step;
-
-// Stand-in until the room is there.
-pub(crate) mod seccomp {
-    use crate::error::{Error, Result};
-    #[derive(Debug, Clone)]
-    pub(crate) struct Filter {
-        pub(crate) bpf: Vec<u64>,
-        pub(crate) flags: u64,
-        pub(crate) listener: bool,
-    }
-    pub(crate) fn compile(_: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter> {
-        Err(Error::unsupported("linux.seccomp: not merged"))
-    }
-}
 
 impl From<seccomp::Filter> for Step {
     fn from(filter: seccomp::Filter) -> Step {
@@ -60,6 +50,8 @@ pub(crate) struct Inputs<'a> {
     /// The absolute path of the bundle; relative paths of the spec are below it.
     pub(crate) bundle: &'a std::path::Path,
     pub(crate) options: &'a PlanOptions,
+    /// `linux.seccomp`, compiled: that may come from a cache.
+    pub(crate) filter: Option<seccomp::Filter>,
 }
 
 /// The caller's wishes that change the plan.

@@ -81,7 +81,7 @@ pub(crate) fn draft_of(
         host,
         bundle: Path::new("/b"),
         options: &options,
-        detached_stdio: false,
+        filter: None,
     };
     let mut draft = Draft::new();
     append(&inputs, &mut draft).map_err(|e| e.to_string())?;
