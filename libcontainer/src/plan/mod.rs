@@ -13,6 +13,8 @@ pub(crate) mod devfilter;
 pub(crate) mod devices;
 pub(crate) mod exec;
 pub(crate) mod finish;
+#[cfg(test)]
+mod golden;
 pub(crate) mod ids;
 pub(crate) mod limits;
 pub(crate) mod mounts;
@@ -20,6 +22,7 @@ pub(crate) mod namespaces;
 pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod scheduling;
 pub(crate) mod step;
 
 // Stand-in until the room is there.
@@ -63,7 +66,8 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// The caller's wishes that change the plan.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct PlanOptions {
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
@@ -111,8 +115,8 @@ pub(crate) struct ContainerFacts {
 /// A descriptor that the parent opens before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since
-    /// there are sysctls that would change the host.
+    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since a
+    /// hostname or sysctl is set in it, which would change the host.
     Namespace { slot: Slot, path: PathBuf, flag: u64, foreign: bool },
     /// The root directory of the process behind `Slot::TARGET` (/proc/PID/root), into `Slot::ROOT`.
     TargetRoot,
