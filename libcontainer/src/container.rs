@@ -170,7 +170,7 @@ impl Container {
             None => allowed(operation, Status::Stopped)?,
         }
         let seccomp = match &self.record.seccomp {
-            Some(saved) => Some(Filter { bpf: self.dir.load_filter()?, flags: saved.flags, listener: saved.listener.is_some() }),
+            Some(saved) => Some(Filter { bpf: self.dir.load_filter()?, flags: saved.flags, listener: saved.listener.is_some(), warnings: Vec::new() }),
             None => None,
         };
         let plan = plan::exec(ExecInputs {

@@ -48,20 +48,25 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
     let cgroup = cgroup::plan(inputs, container.ns.facts, &mut draft.warnings)?;
-    let filter = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+    let filter = match linux.seccomp() {
+        Some(profile) => Some(seccomp::compile(profile, inputs.host.kernel)?),
+        None => None,
+    };
+    draft
+        .warnings
+        .extend(filter.iter().flat_map(|f| f.warnings.iter().cloned()));
 
     let clone_flags = container.enter(&mut draft)?;
     container.root(&cgroup, &finish, &mut draft)?;
     container.system(&finish, &mut draft)?;
     container.pivot(&mut draft)?;
     let gate = Some(Gate::Start);
-    let (exec, mut parent) = finish.append(
+    let (exec, parent) = finish.append(
         filter.map(Step::from),
         gate,
         inputs.options.preserve_fds,
         &mut draft,
     );
-    parent.net_devices = net_devices(linux);
 
     Ok(Plan {
         clone_flags,
@@ -150,8 +155,7 @@ impl Container<'_> {
             draft.push(Step::Undumpable);
         }
         let clone_flags = namespaces::append(&self.ns, self.changed(), draft);
-        let net_devices = self.linux.net_devices().as_ref().is_some_and(|d| !d.is_empty());
-        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent || net_devices {
+        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent {
             draft.push(Step::Wait(Gate::Mapped));
         }
         // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
@@ -295,23 +299,4 @@ fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps
         linux.gid_mappings().as_ref(),
     )
     .map(Some)
-}
-
-/// (name on the host, name inside), by name.
-fn net_devices(linux: &Linux) -> Vec<(String, String)> {
-    let inside = |device: &oci_spec::runtime::LinuxNetDevice, name: &String| {
-        device
-            .name()
-            .clone()
-            .filter(|n| !n.is_empty())
-            .unwrap_or_else(|| name.clone())
-    };
-    let mut list: Vec<_> = linux
-        .net_devices()
-        .iter()
-        .flatten()
-        .map(|(name, device)| (name.clone(), inside(device, name)))
-        .collect();
-    list.sort();
-    list
 }

@@ -68,6 +68,12 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         draft.opens.push(Open::TargetRoot);
         draft.push(Step::Chroot);
     }
+    let terminal = process.terminal().unwrap_or(false);
+    if own(MOUNT) && terminal {
+        draft.push(Step::OpenRoot {
+            path: c"/".to_owned(),
+        });
+    }
     if own(USER) {
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
@@ -75,7 +81,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     if container.keyring {
         draft.push(process::keyring(inputs.id, 0)?);
     }
-    if process.terminal().unwrap_or(false) {
+    if terminal {
         draft.child.extend([finish.console(false), Step::Stdio]);
     }
     if finish.has_labels() {

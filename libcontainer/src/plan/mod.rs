@@ -33,8 +33,9 @@ pub(crate) mod seccomp {
         pub(crate) bpf: Vec<u64>,
         pub(crate) flags: u64,
         pub(crate) listener: bool,
+        pub(crate) warnings: Vec<String>,
     }
-    pub(crate) fn compile(_: &oci_spec::runtime::LinuxSeccomp) -> Result<Filter> {
+    pub(crate) fn compile(_: &oci_spec::runtime::LinuxSeccomp, _: (u32, u32)) -> Result<Filter> {
         Err(Error::unsupported("linux.seccomp: not merged"))
     }
 }
@@ -146,8 +147,7 @@ pub(crate) struct IdMap {
 }
 
 /// What the parent sets on the child's process from outside, by pid: a process in a user namespace of its own lacks the rights. Limits,
-/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations; the
-/// network devices before it opens `Gate::Mapped`.
+/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentSettings {
     /// (resource, soft, hard)
@@ -157,8 +157,6 @@ pub(crate) struct ParentSettings {
     pub(crate) io_priority: Option<i32>,
     /// CPUs as (first, last) ranges, set right before the cgroup is joined (exec only).
     pub(crate) affinity_initial: Vec<(u32, u32)>,
-    /// (host name, name inside)
-    pub(crate) net_devices: Vec<(String, String)>,
 }
 
 impl ParentSettings {
