@@ -23,14 +23,20 @@ pub(crate) fn sets(caps: &LinuxCapabilities, available: u64, warnings: &mut Vec<
         ambient: mask(caps.ambient())?,
     };
     if missing != 0 {
-        warnings.push(format!("ignoring unknown or unavailable capabilities: {}", names_of(missing)));
+        warnings.push(format!(
+            "ignoring unknown or unavailable capabilities: {}",
+            names_of(missing)
+        ));
     }
     refuse("effective", sets.effective & !sets.permitted, "permitted")?;
     refuse("inheritable", sets.inheritable & !sets.bounding, "bounding")?;
     // prctl(2) PR_CAP_AMBIENT_RAISE: both permitted and inheritable, else EPERM. runc warns and goes on; so do we.
     let ambient = sets.ambient & sets.permitted & sets.inheritable;
     for cap in bits(sets.ambient & !ambient) {
-        warnings.push(format!("can't raise ambient capability {}: it is not both permitted and inheritable", name_of(cap)));
+        warnings.push(format!(
+            "can't raise ambient capability {}: it is not both permitted and inheritable",
+            name_of(cap)
+        ));
     }
     Ok(CapSets { ambient, ..sets })
 }
@@ -39,11 +45,17 @@ fn refuse(set: &str, excess: u64, of: &str) -> Result<()> {
     if excess == 0 {
         return Ok(());
     }
-    Err(Error::invalid(format!("process.capabilities.{set}: {} not in {of} (capabilities(7))", names_of(excess))))
+    Err(Error::invalid(format!(
+        "process.capabilities.{set}: {} not in {of} (capabilities(7))",
+        names_of(excess)
+    )))
 }
 
 fn mask_of(names: &Option<Capabilities>) -> Result<u64> {
-    names.iter().flatten().try_fold(0, |mask, cap| Ok(mask | 1 << number(*cap)?))
+    names
+        .iter()
+        .flatten()
+        .try_fold(0, |mask, cap| Ok(mask | 1 << number(*cap)?))
 }
 
 fn number(cap: Capability) -> Result<u8> {
@@ -58,7 +70,10 @@ fn bits(mask: u64) -> impl Iterator<Item = u8> {
 }
 
 fn name_of(number: u8) -> String {
-    caps::all().iter().find(|c| c.index() == number).map_or_else(|| format!("capability {number}"), ToString::to_string)
+    caps::all()
+        .iter()
+        .find(|c| c.index() == number)
+        .map_or_else(|| format!("capability {number}"), ToString::to_string)
 }
 
 /// Names of a mask, in order of number.
@@ -80,8 +95,20 @@ mod tests {
         let json = format!(r#"{{"bounding":{all},"effective":{all},"permitted":{all}}}"#);
         let mut warnings = Vec::new();
         let sets = sets(&caps(&json), u64::MAX, &mut warnings).unwrap();
-        assert_eq!(sets, CapSets { bounding: 0x21, effective: 0x21, permitted: 0x21, inheritable: 0, ambient: 0 });
-        assert_eq!(super::sets(&caps("{}"), u64::MAX, &mut warnings).unwrap(), CapSets::default());
+        assert_eq!(
+            sets,
+            CapSets {
+                bounding: 0x21,
+                effective: 0x21,
+                permitted: 0x21,
+                inheritable: 0,
+                ambient: 0
+            }
+        );
+        assert_eq!(
+            super::sets(&caps("{}"), u64::MAX, &mut warnings).unwrap(),
+            CapSets::default()
+        );
         assert!(warnings.is_empty());
     }
 
@@ -100,7 +127,10 @@ mod tests {
         let mut warnings = Vec::new();
         let sets = sets(&caps(&json), !(1 << 24), &mut warnings).unwrap();
         assert_eq!((sets.bounding, sets.effective, sets.permitted), (1, 1, 1));
-        assert_eq!(warnings, ["ignoring unknown or unavailable capabilities: CAP_SYS_RESOURCE"]);
+        assert_eq!(
+            warnings,
+            ["ignoring unknown or unavailable capabilities: CAP_SYS_RESOURCE"]
+        );
     }
 
     #[test]
@@ -108,14 +138,30 @@ mod tests {
         let mut warnings = Vec::new();
         let json = r#"{"bounding":["CAP_CHOWN"],"permitted":["CAP_CHOWN"],"ambient":["CAP_CHOWN"]}"#;
         assert_eq!(sets(&caps(json), u64::MAX, &mut warnings).unwrap().ambient, 0);
-        assert!(warnings[0].starts_with("can't raise ambient capability CAP_CHOWN"), "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("can't raise ambient capability CAP_CHOWN"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
     fn what_the_kernel_would_refuse_is_refused_by_name() {
         let e = sets(&caps(r#"{"effective":["CAP_KILL"]}"#), u64::MAX, &mut Vec::new()).unwrap_err();
-        assert!(e.to_string().starts_with("process.capabilities.effective: CAP_KILL not in permitted"), "{e}");
-        let e = sets(&caps(r#"{"inheritable":["CAP_KILL"]}"#), u64::MAX, &mut Vec::new()).unwrap_err();
-        assert!(e.to_string().starts_with("process.capabilities.inheritable: CAP_KILL not in bounding"), "{e}");
+        assert!(
+            e.to_string()
+                .starts_with("process.capabilities.effective: CAP_KILL not in permitted"),
+            "{e}"
+        );
+        let e = sets(
+            &caps(r#"{"inheritable":["CAP_KILL"]}"#),
+            u64::MAX,
+            &mut Vec::new(),
+        )
+        .unwrap_err();
+        assert!(
+            e.to_string()
+                .starts_with("process.capabilities.inheritable: CAP_KILL not in bounding"),
+            "{e}"
+        );
     }
 }

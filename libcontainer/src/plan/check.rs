@@ -10,8 +10,6 @@ use std::path::Path;
 
 /// sethostname(2): __NEW_UTS_LEN.
 const MAX_HOSTNAME: usize = 64;
-/// Interface names, with their NUL (IFNAMSIZ).
-const IFNAMSIZ: usize = 16;
 
 /// Checks all that no other room of the plan does.
 pub(crate) fn create(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
@@ -32,15 +30,23 @@ pub(crate) fn create(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
         self::hooks(hooks)?;
     }
     if inputs.host.euid != 0 && !ns.facts.own(USER) {
-        return Err(Error::invalid("linux.namespaces: rootless container requires user namespaces"));
+        return Err(Error::invalid(
+            "linux.namespaces: rootless container requires user namespaces",
+        ));
     }
     Ok(())
 }
 
 /// What holds for every process, also for those of `exec`.
 pub(crate) fn process(process: &Process) -> Result<()> {
-    if process.command_line().as_ref().is_some_and(|line| !line.is_empty()) {
-        return Err(Error::unsupported("process.commandLine: is for Windows only; use process.args"));
+    if process
+        .command_line()
+        .as_ref()
+        .is_some_and(|line| !line.is_empty())
+    {
+        return Err(Error::unsupported(
+            "process.commandLine: is for Windows only; use process.args",
+        ));
     }
     Ok(())
 }
@@ -50,7 +56,9 @@ fn version(version: &str) -> Result<()> {
     if major == "1" && rest.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
-    Err(Error::unsupported(format!("ociVersion: {version:?} is not supported; 1.x is")))
+    Err(Error::unsupported(format!(
+        "ociVersion: {version:?} is not supported; 1.x is"
+    )))
 }
 
 #[allow(deprecated)]
@@ -64,7 +72,9 @@ fn other_platforms(spec: &Spec) -> Result<()> {
         ("gid_mappings", spec.gid_mappings().is_some()),
     ] {
         if present {
-            return Err(Error::unsupported(format!("{field}: not supported by this runtime")));
+            return Err(Error::unsupported(format!(
+                "{field}: not supported by this runtime"
+            )));
         }
     }
     Ok(())
@@ -78,19 +88,28 @@ fn root(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
         return Err(Error::invalid("root.path: is empty"));
     }
     if root.readonly() == Some(true) && !ns.facts.own(MOUNT) {
-        return Err(Error::invalid("root.readonly: unable to make the root read-only without a private MNT namespace"));
+        return Err(Error::invalid(
+            "root.readonly: unable to make the root read-only without a private MNT namespace",
+        ));
     }
     Ok(())
 }
 
 fn names(spec: &Spec, ns: &Namespaces) -> Result<()> {
     for (field, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
-        let Some(name) = name.as_ref().filter(|n| !n.is_empty()) else { continue };
+        let Some(name) = name.as_ref().filter(|n| !n.is_empty()) else {
+            continue;
+        };
         if !ns.facts.own(UTS) {
-            return Err(Error::invalid(format!("{field}: unable to set {field} without a private UTS namespace")));
+            return Err(Error::invalid(format!(
+                "{field}: unable to set {field} without a private UTS namespace"
+            )));
         }
         if name.len() > MAX_HOSTNAME {
-            return Err(Error::invalid(format!("{field}: {} bytes are more than {MAX_HOSTNAME}", name.len())));
+            return Err(Error::invalid(format!(
+                "{field}: {} bytes are more than {MAX_HOSTNAME}",
+                name.len()
+            )));
         }
     }
     Ok(())
@@ -103,13 +122,31 @@ fn needs_mount_namespace(spec: &Spec, ns: &Namespaces) -> Result<()> {
     let filled = |list: Option<&Vec<String>>| list.is_some_and(|l| !l.is_empty());
     let linux = spec.linux().as_ref();
     for (field, present, what) in [
-        ("mounts", spec.mounts().as_ref().is_some_and(|m| !m.is_empty()), "mount anything"),
-        ("linux.maskedPaths", filled(linux.and_then(|l| l.masked_paths().as_ref())), "restrict sys entries"),
-        ("linux.readonlyPaths", filled(linux.and_then(|l| l.readonly_paths().as_ref())), "restrict sys entries"),
-        ("linux.rootfsPropagation", given(linux.and_then(|l| l.rootfs_propagation().as_ref())), "set propagation"),
+        (
+            "mounts",
+            spec.mounts().as_ref().is_some_and(|m| !m.is_empty()),
+            "mount anything",
+        ),
+        (
+            "linux.maskedPaths",
+            filled(linux.and_then(|l| l.masked_paths().as_ref())),
+            "restrict sys entries",
+        ),
+        (
+            "linux.readonlyPaths",
+            filled(linux.and_then(|l| l.readonly_paths().as_ref())),
+            "restrict sys entries",
+        ),
+        (
+            "linux.rootfsPropagation",
+            given(linux.and_then(|l| l.rootfs_propagation().as_ref())),
+            "set propagation",
+        ),
     ] {
         if present {
-            return Err(Error::invalid(format!("{field}: unable to {what} without a private MNT namespace")));
+            return Err(Error::invalid(format!(
+                "{field}: unable to {what} without a private MNT namespace"
+            )));
         }
     }
     Ok(())
@@ -125,7 +162,11 @@ fn labels(inputs: &Inputs, process: &Process) -> Result<()> {
     if given(process.selinux_label().as_ref()) && !inputs.host.selinux {
         return Err(Error::unsupported(format!("process.selinuxLabel: {selinux}")));
     }
-    let mount_label = inputs.spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
+    let mount_label = inputs
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.mount_label().as_ref());
     if given(mount_label) && !inputs.host.selinux {
         return Err(Error::unsupported(format!("linux.mountLabel: {selinux}")));
     }
@@ -166,31 +207,27 @@ fn linux(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(Error::unsupported("linux.intelRdt: not supported yet"));
     }
-    if linux.personality().as_ref().and_then(|p| p.flags().as_ref()).is_some_and(|flags| !flags.is_empty()) {
-        return Err(Error::unsupported("linux.personality.flags: the specification defines no flag"));
+    if linux
+        .personality()
+        .as_ref()
+        .and_then(|p| p.flags().as_ref())
+        .is_some_and(|flags| !flags.is_empty())
+    {
+        return Err(Error::unsupported(
+            "linux.personality.flags: the specification defines no flag",
+        ));
     }
     if inputs.host.kernel < (5, 6) && ns.facts.own(TIME) {
-        return Err(Error::unsupported("linux.namespaces: time namespaces aren't enabled in the kernel (Linux 5.6)"));
+        return Err(Error::unsupported(
+            "linux.namespaces: time namespaces aren't enabled in the kernel (Linux 5.6)",
+        ));
     }
-    net_devices(inputs, linux, ns)
-}
-
-fn net_devices(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<()> {
-    let Some(devices) = linux.net_devices().as_ref().filter(|d| !d.is_empty()) else { return Ok(()) };
-    if !ns.facts.own(NET) {
-        return Err(Error::invalid("linux.netDevices: unable to move network devices without a private NET namespace"));
-    }
-    if inputs.host.is_rootless() {
-        return Err(Error::unsupported("linux.netDevices: network devices are not supported for rootless containers"));
-    }
-    for (name, device) in devices {
-        let inside = device.name().as_deref().unwrap_or_default();
-        for interface in [name.as_str()].into_iter().chain((!inside.is_empty()).then_some(inside)) {
-            let bad = |c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace();
-            if interface.is_empty() || interface.len() >= IFNAMSIZ || matches!(interface, "." | "..") || interface.contains(bad) {
-                return Err(Error::invalid(format!("linux.netDevices: {interface:?} is no name of a network device")));
-            }
-        }
+    if linux
+        .net_devices()
+        .as_ref()
+        .is_some_and(|devices| !devices.is_empty())
+    {
+        return Err(Error::unsupported("linux.netDevices: not supported yet"));
     }
     Ok(())
 }
@@ -204,7 +241,9 @@ pub(crate) fn sysctls(linux: &Linux, ns: &Namespaces) -> Result<Vec<(CString, CS
         sysctl(&dotted, ns)?;
         let file: String = dotted.chars().map(swap).collect();
         if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(Error::invalid(format!("linux.sysctl: {name:?} is no name of a sysctl")));
+            return Err(Error::invalid(format!(
+                "linux.sysctl: {name:?} is no name of a sysctl"
+            )));
         }
         let field = format!("linux.sysctl[{name:?}]");
         list.push((c_string(&field, file)?, c_string(&field, value.as_str())?));
@@ -242,14 +281,24 @@ fn sysctl(name: &str, ns: &Namespaces) -> Result<()> {
     ];
     let refuse = |why: &str| Err(Error::invalid(format!("linux.sysctl: sysctl {name:?} {why}")));
     if OF_IPC.contains(&name) || name.starts_with("fs.mqueue.") {
-        return if ns.facts.own(IPC) { Ok(()) } else { refuse("is not allowed in the hosts ipc namespace") };
+        return if ns.facts.own(IPC) {
+            Ok(())
+        } else {
+            refuse("is not allowed in the hosts ipc namespace")
+        };
     }
     if name.starts_with("net.") {
-        return if ns.facts.own(NET) { Ok(()) } else { refuse("not allowed in host network namespace") };
+        return if ns.facts.own(NET) {
+            Ok(())
+        } else {
+            refuse("not allowed in host network namespace")
+        };
     }
     match name {
         "kernel.domainname" if ns.facts.own(UTS) => Ok(()),
-        "kernel.hostname" if ns.facts.own(UTS) => refuse("is not allowed as it conflicts with the OCI \"hostname\" field"),
+        "kernel.hostname" if ns.facts.own(UTS) => {
+            refuse("is not allowed as it conflicts with the OCI \"hostname\" field")
+        }
         _ if name.starts_with("user.") && ns.facts.own(USER) => Ok(()),
         _ => refuse("is not in a separate kernel namespace"),
     }
@@ -260,11 +309,15 @@ pub(crate) fn time_offsets(linux: &Linux) -> Result<CString> {
     let mut lines = Vec::new();
     for (clock, offset) in linux.time_offsets().iter().flatten() {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
-            return Err(Error::invalid(format!("linux.timeOffsets: {clock:?} is neither monotonic nor boottime")));
+            return Err(Error::invalid(format!(
+                "linux.timeOffsets: {clock:?} is neither monotonic nor boottime"
+            )));
         }
         let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
         if nanosecs >= 1_000_000_000 {
-            return Err(Error::invalid(format!("linux.timeOffsets.{clock}.nanosecs: {nanosecs} is a second or more")));
+            return Err(Error::invalid(format!(
+                "linux.timeOffsets.{clock}.nanosecs: {nanosecs} is a second or more"
+            )));
         }
         lines.push(format!("{clock} {secs} {nanosecs}\n"));
     }
@@ -292,10 +345,15 @@ fn hooks(hooks: &Hooks) -> Result<()> {
 
 fn hook(field: &str, hook: &Hook) -> Result<()> {
     if !Path::is_absolute(hook.path()) {
-        return Err(Error::invalid(format!("{field}.path: {:?} is not absolute", hook.path())));
+        return Err(Error::invalid(format!(
+            "{field}.path: {:?} is not absolute",
+            hook.path()
+        )));
     }
     if let Some(timeout) = hook.timeout().filter(|t| *t <= 0) {
-        return Err(Error::invalid(format!("{field}.timeout: {timeout} is not more than 0 seconds")));
+        return Err(Error::invalid(format!(
+            "{field}.timeout: {timeout} is not more than 0 seconds"
+        )));
     }
     use std::os::unix::ffi::OsStrExt;
     c_string(&format!("{field}.path"), hook.path().as_os_str().as_bytes())?;

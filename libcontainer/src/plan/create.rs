@@ -1,10 +1,10 @@
 //! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{self, CGROUP, MOUNT, NET, Namespaces, TIME, USER};
+use super::namespaces::{self, CGROUP, IPC, MOUNT, NET, Namespaces, TIME, USER, UTS};
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
-use super::{c_string, cgroup, check, devices, ids, mounts, paths, process};
+use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Linux, LinuxBuilder, Process};
 use std::ffi::CString;
@@ -29,12 +29,21 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let spec = inputs.spec;
     let none = nothing();
     let linux = spec.linux().as_ref().unwrap_or(&none);
-    let process =
-        spec.process().as_ref().ok_or_else(|| Error::invalid("process: process property must not be empty"))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process: process property must not be empty"))?;
     let ns = namespaces::read(linux.namespaces().as_deref().unwrap_or_default())?;
     check::create(inputs, &ns)?;
     let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
-    let container = Container { inputs, linux, process, ns, maps, sysctls };
+    let container = Container {
+        inputs,
+        linux,
+        process,
+        ns,
+        maps,
+        sysctls,
+    };
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
@@ -47,8 +56,12 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     container.system(&finish, &mut draft)?;
     container.pivot(&mut draft)?;
     let gate = Some(Gate::Start);
-    let (exec, mut parent) = finish.append(filter.map(Step::from), gate, inputs.options.preserve_fds, &mut draft);
-    parent.net_devices = net_devices(linux);
+    let (exec, parent) = finish.append(
+        filter.map(Step::from),
+        gate,
+        inputs.options.preserve_fds,
+        &mut draft,
+    );
 
     Ok(Plan {
         clone_flags,
@@ -70,7 +83,7 @@ impl Container<'_> {
         self.ns.facts.own(flag)
     }
 
-    fn new(&self, flag: u64) -> bool {
+    fn makes(&self, flag: u64) -> bool {
         self.ns.facts.new & flag != 0
     }
 
@@ -100,30 +113,51 @@ impl Container<'_> {
             personality: self.linux.personality().as_ref(),
             memory_policy: self.linux.memory_policy().as_ref(),
             // execCPUAffinity is for processes of `exec` only (runtime-spec, "process").
-            affinity: process::every_cpu(),
+            affinity: Some(scheduling::every_cpu()),
         };
+        scheduling::affinity(self.process)?;
         Finish::new(self.process, around, warnings)
+    }
+
+    /// The namespaces that something is written to which would change the host if they were the caller's.
+    fn changed(&self) -> u64 {
+        let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
+        let uts = if named(self.inputs.spec.hostname()) || named(self.inputs.spec.domainname()) {
+            UTS
+        } else {
+            0
+        };
+        self.sysctls
+            .iter()
+            .fold(uts, |flags, (file, _)| match file.to_bytes() {
+                b"kernel/domainname" => flags | UTS,
+                file if file.starts_with(b"net/") => flags | NET,
+                file if file.starts_with(b"user/") => flags | USER,
+                _ => flags | IPC,
+            })
     }
 
     /// Into the namespaces and the cgroup. Returns the flags for the parent's clone3.
     fn enter(&self, draft: &mut Draft) -> Result<u64> {
         let rootless = self.inputs.host.is_rootless();
-        draft.child.extend(process::oom_score_adj(self.process, rootless)?);
+        draft
+            .child
+            .extend(process::oom_score_adj(self.process, rootless)?);
         // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps first, and an
         // unprivileged child its clocks; until then it is in a user namespace of its own, out of reach of the container.
-        let dumpable_first = self.inputs.host.euid != 0 && self.new(USER);
+        let dumpable_first = self.inputs.host.euid != 0 && self.makes(USER);
         if !dumpable_first {
             draft.push(Step::Undumpable);
         }
-        let net_sysctl = self.sysctls.iter().any(|(file, _)| file.to_bytes().starts_with(b"net/"));
-        let clone_flags = namespaces::append(&self.ns, net_sysctl, draft);
-        let net_devices = self.linux.net_devices().as_ref().is_some_and(|d| !d.is_empty());
-        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent || net_devices {
+        let clone_flags = namespaces::append(&self.ns, self.changed(), draft);
+        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent {
             draft.push(Step::Wait(Gate::Mapped));
         }
         // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
-        if self.new(TIME) {
-            draft.push(Step::TimeNamespace { offsets: check::time_offsets(self.linux)? });
+        if self.makes(TIME) {
+            draft.push(Step::TimeNamespace {
+                offsets: check::time_offsets(self.linux)?,
+            });
         }
         if dumpable_first {
             draft.push(Step::Undumpable);
@@ -134,14 +168,17 @@ impl Container<'_> {
             draft.push(Step::BecomeRoot { drop_groups });
         }
         // Its root is the cgroup that the process is in now.
-        if self.new(CGROUP) {
+        if self.makes(CGROUP) {
             draft.push(Step::Unshare { flags: CGROUP });
         }
         draft.push(Step::NewSession);
         if !self.inputs.options.no_new_keyring {
-            draft.push(process::keyring(self.inputs.id, self.own(USER))?);
+            draft.push(process::keyring(
+                self.inputs.id,
+                process::keyring_permissions(self.own(USER)),
+            )?);
         }
-        if self.new(NET) {
+        if self.makes(NET) {
             draft.push(Step::LoopbackUp);
         }
         Ok(clone_flags)
@@ -154,13 +191,26 @@ impl Container<'_> {
             mounts::append(self.inputs, facts, &cgroup.place, draft)?;
         } else {
             let path = mounts::root_path(self.inputs)?;
-            draft.push(Step::OpenRoot { path: c_string("root.path", path.as_os_str().as_bytes())? });
+            draft.push(Step::OpenRoot {
+                path: c_string("root.path", path.as_os_str().as_bytes())?,
+            });
         }
-        devices::append(self.inputs, facts, draft)?;
+        if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
+            devices::append(self.inputs, facts, draft)?;
+        } else {
+            draft
+                .warnings
+                .push("linux.namespaces: no devices are made without a mount namespace".into());
+        }
         if self.terminal() {
             draft.push(finish.console(self.own(MOUNT)));
         }
-        draft.push(Step::Directory { path: finish.cwd().clone(), mode: 0o755 });
+        if finish.cwd().as_c_str() != c"/" {
+            draft.push(Step::Directory {
+                path: finish.cwd().clone(),
+                mode: 0o755,
+            });
+        }
         Ok(())
     }
 
@@ -183,7 +233,9 @@ impl Container<'_> {
             draft.push(Step::Domainname(c_string("domainname", name.as_str())?));
         }
         let sysctls = self.sysctls.iter().cloned();
-        draft.child.extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
+        draft
+            .child
+            .extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
         paths::append_read_only(self.inputs, self.ns.facts, draft)?;
         paths::append_masks(self.inputs, self.ns.facts, draft)
     }
@@ -199,10 +251,18 @@ impl Container<'_> {
         }
         if self.own(MOUNT) {
             // It is private already.
-            if let Some(flags) = mounts::root_propagation(self.inputs)?.filter(|f| f & libc::MS_PRIVATE == 0) {
+            if let Some(flags) = mounts::root_propagation(self.inputs)?.filter(|f| f & libc::MS_PRIVATE == 0)
+            {
                 draft.push(Step::RootPropagation { flags });
             }
-            if self.inputs.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {
+            if self
+                .inputs
+                .spec
+                .root()
+                .as_ref()
+                .and_then(|r| r.readonly())
+                .unwrap_or(false)
+            {
                 draft.push(Step::RootReadOnly);
             }
         }
@@ -216,7 +276,11 @@ impl Container<'_> {
 /// `linux` when config.json has none.
 fn nothing() -> Linux {
     let mut linux = LinuxBuilder::default().build().unwrap_or_default();
-    linux.set_namespaces(None).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
+    linux
+        .set_namespaces(None)
+        .set_masked_paths(None)
+        .set_readonly_paths(None)
+        .set_resources(None);
     linux
 }
 
@@ -224,16 +288,10 @@ fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps
     if ns.facts.new & USER == 0 {
         return Ok(None);
     }
-    ids::maps(inputs.host, linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref()).map(Some)
-}
-
-/// (name on the host, name inside), by name.
-fn net_devices(linux: &Linux) -> Vec<(String, String)> {
-    let inside = |device: &oci_spec::runtime::LinuxNetDevice, name: &String| {
-        device.name().clone().filter(|n| !n.is_empty()).unwrap_or_else(|| name.clone())
-    };
-    let mut list: Vec<_> =
-        linux.net_devices().iter().flatten().map(|(name, device)| (name.clone(), inside(device, name))).collect();
-    list.sort();
-    list
+    ids::maps(
+        inputs.host,
+        linux.uid_mappings().as_ref(),
+        linux.gid_mappings().as_ref(),
+    )
+    .map(Some)
 }

@@ -4,7 +4,7 @@ use super::finish::{Finish, Surroundings};
 use super::namespaces::{MOUNT, PID, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
-use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process};
+use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
 use crate::error::Result;
 use crate::host::Host;
 use oci_spec::runtime::Process;
@@ -31,7 +31,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     let process = &complete(inputs.process, inputs.base);
     let container = inputs.container;
     let own = |flag: u64| container.namespaces & flag != 0;
-    let (affinity_initial, affinity) = process::affinity(process)?;
+    let (affinity_initial, affinity) = scheduling::affinity(process)?;
     let mut draft = Draft::new();
     let around = Surroundings {
         host: inputs.host,
@@ -48,11 +48,15 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         entry => entry,
     };
 
-    draft.child.extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
+    draft
+        .child
+        .extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
     // Before the container's processes can see this one (CVE-2016-9962).
     draft.push(Step::Undumpable);
     if container.namespaces != 0 {
-        draft.push(Step::JoinTarget { flags: container.namespaces });
+        draft.push(Step::JoinTarget {
+            flags: container.namespaces,
+        });
     }
     if own(PID) {
         draft.push(Step::Fork { flags: 0 });
@@ -64,21 +68,32 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         draft.opens.push(Open::TargetRoot);
         draft.push(Step::Chroot);
     }
+    let terminal = process.terminal().unwrap_or(false);
+    if own(MOUNT) && terminal {
+        draft.push(Step::OpenRoot {
+            path: c"/".to_owned(),
+        });
+    }
     if own(USER) {
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
     draft.push(Step::NewSession);
     if container.keyring {
-        draft.push(process::keyring(inputs.id, own(USER))?);
+        draft.push(process::keyring(inputs.id, 0)?);
     }
-    if process.terminal().unwrap_or(false) {
+    if terminal {
         draft.child.extend([finish.console(false), Step::Stdio]);
     }
     if finish.has_labels() {
         draft.push(Step::PrivateProc);
     }
     let gate = finish.settings.any_late().then_some(Gate::Settings);
-    let (exec, mut parent) = finish.append(inputs.seccomp.map(Step::from), gate, inputs.preserve_fds, &mut draft);
+    let (exec, mut parent) = finish.append(
+        inputs.seccomp.map(Step::from),
+        gate,
+        inputs.preserve_fds,
+        &mut draft,
+    );
     parent.affinity_initial = affinity_initial;
     Ok(Plan {
         clone_flags: 0,
@@ -116,7 +131,7 @@ fn complete(process: &Process, base: &Process) -> Process {
         whole.set_rlimits(base.rlimits().clone());
     }
     if whole.io_priority().is_none() {
-        whole.set_io_priority(base.io_priority().clone());
+        whole.set_io_priority(*base.io_priority());
     }
     if whole.scheduler().is_none() {
         whole.set_scheduler(base.scheduler().clone());

@@ -10,7 +10,11 @@ use oci_spec::runtime::LinuxIdMapping;
 const MAX_RANGES: usize = 340;
 
 /// The maps of a new user namespace.
-pub(crate) fn maps(host: &Host, uids: Option<&Vec<LinuxIdMapping>>, gids: Option<&Vec<LinuxIdMapping>>) -> Result<IdMaps> {
+pub(crate) fn maps(
+    host: &Host,
+    uids: Option<&Vec<LinuxIdMapping>>,
+    gids: Option<&Vec<LinuxIdMapping>>,
+) -> Result<IdMaps> {
     let uids = ranges("linux.uidMappings", "UID", host, uids)?;
     let gids = ranges("linux.gidMappings", "GID", host, gids)?;
     // user_namespaces(7): without CAP_SETUID in the parent namespace only the caller's own id can be mapped, and its group only
@@ -18,11 +22,21 @@ pub(crate) fn maps(host: &Host, uids: Option<&Vec<LinuxIdMapping>>, gids: Option
     let own = |map: &[IdMap], id: u32| matches!(map, [one] if one.outside == id && one.count == 1);
     let unprivileged = host.euid != 0;
     let with_helpers = unprivileged && !(own(&uids, host.euid) && own(&gids, host.egid));
-    Ok(IdMaps { uids, gids, deny_setgroups: unprivileged && !with_helpers, with_helpers })
+    Ok(IdMaps {
+        uids,
+        gids,
+        deny_setgroups: unprivileged && !with_helpers,
+        with_helpers,
+    })
 }
 
 /// The ranges of one map; `field` names it.
-pub(crate) fn ranges(field: &str, kind: &str, host: &Host, list: Option<&Vec<LinuxIdMapping>>) -> Result<Vec<IdMap>> {
+pub(crate) fn ranges(
+    field: &str,
+    kind: &str,
+    host: &Host,
+    list: Option<&Vec<LinuxIdMapping>>,
+) -> Result<Vec<IdMap>> {
     let list = list.map_or(&[][..], Vec::as_slice);
     if list.is_empty() {
         let text = if host.euid != 0 {
@@ -34,7 +48,9 @@ pub(crate) fn ranges(field: &str, kind: &str, host: &Host, list: Option<&Vec<Lin
     }
     let ranges = checked(field, list)?;
     if inside(&ranges, 0).is_none() {
-        return Err(Error::invalid(format!("{field}: the container's id 0 is not mapped; its file systems are made by it")));
+        return Err(Error::invalid(format!(
+            "{field}: the container's id 0 is not mapped; its file systems are made by it"
+        )));
     }
     Ok(ranges)
 }
@@ -42,17 +58,28 @@ pub(crate) fn ranges(field: &str, kind: &str, host: &Host, list: Option<&Vec<Lin
 /// The ranges of a map, each of a size, none overlapping another.
 pub(crate) fn checked(field: &str, list: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
     if list.len() > MAX_RANGES {
-        return Err(Error::invalid(format!("{field}: {} ranges; the kernel accepts {MAX_RANGES}", list.len())));
+        return Err(Error::invalid(format!(
+            "{field}: {} ranges; the kernel accepts {MAX_RANGES}",
+            list.len()
+        )));
     }
     let mut ranges: Vec<IdMap> = Vec::with_capacity(list.len());
     for (i, mapping) in list.iter().enumerate() {
-        let range = IdMap { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() };
+        let range = IdMap {
+            inside: mapping.container_id(),
+            outside: mapping.host_id(),
+            count: mapping.size(),
+        };
         if range.count == 0 {
             return Err(Error::invalid(format!("{field}[{i}].size: is 0")));
         }
         // The id u32::MAX means "none" to the kernel.
-        if range.inside.checked_add(range.count).is_none() || range.outside.checked_add(range.count).is_none() {
-            return Err(Error::invalid(format!("{field}[{i}].size: {} goes beyond the largest id", range.count)));
+        if range.inside.checked_add(range.count).is_none() || range.outside.checked_add(range.count).is_none()
+        {
+            return Err(Error::invalid(format!(
+                "{field}[{i}].size: {} goes beyond the largest id",
+                range.count
+            )));
         }
         if let Some(other) = ranges.iter().position(|o| overlaps(*o, range)) {
             return Err(Error::invalid(format!("{field}[{i}]: overlaps {field}[{other}]")));
@@ -69,7 +96,10 @@ fn overlaps(a: IdMap, b: IdMap) -> bool {
 
 /// The id outside that stands for `id` inside.
 pub(crate) fn inside(ranges: &[IdMap], id: u32) -> Option<u32> {
-    ranges.iter().find(|r| id >= r.inside && id - r.inside < r.count).map(|r| r.outside + (id - r.inside))
+    ranges
+        .iter()
+        .find(|r| id >= r.inside && id - r.inside < r.count)
+        .map(|r| r.outside + (id - r.inside))
 }
 
 #[cfg(test)]
@@ -85,8 +115,10 @@ mod tests {
     }
 
     fn list(triples: &[(u32, u32, u32)]) -> Vec<LinuxIdMapping> {
-        let json: Vec<String> =
-            triples.iter().map(|(c, h, s)| format!(r#"{{"containerID":{c},"hostID":{h},"size":{s}}}"#)).collect();
+        let json: Vec<String> = triples
+            .iter()
+            .map(|(c, h, s)| format!(r#"{{"containerID":{c},"hostID":{h},"size":{s}}}"#))
+            .collect();
         serde_json::from_str(&format!("[{}]", json.join(","))).unwrap()
     }
 
@@ -129,6 +161,10 @@ mod tests {
         let e = maps(&host(0), Some(&good), None).unwrap_err();
         assert!(e.to_string().starts_with("linux.gidMappings: "), "{e}");
         let e = maps(&host(7), None, None).unwrap_err();
-        assert!(e.to_string().contains("rootless containers requires at least one UID mapping"), "{e}");
+        assert!(
+            e.to_string()
+                .contains("rootless containers requires at least one UID mapping"),
+            "{e}"
+        );
     }
 }

@@ -16,6 +16,8 @@ pub(crate) mod devices;
 pub(crate) mod enosys;
 pub(crate) mod exec;
 pub(crate) mod finish;
+#[cfg(test)]
+mod golden;
 pub(crate) mod ids;
 pub(crate) mod limits;
 pub(crate) mod mounts;
@@ -23,6 +25,7 @@ pub(crate) mod namespaces;
 pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod step;
 
@@ -55,7 +58,8 @@ pub(crate) struct Inputs<'a> {
 }
 
 /// The caller's wishes that change the plan.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct PlanOptions {
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
@@ -103,8 +107,8 @@ pub(crate) struct ContainerFacts {
 /// A descriptor that the parent opens before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since
-    /// there are sysctls that would change the host.
+    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since a
+    /// hostname or sysctl is set in it, which would change the host.
     Namespace { slot: Slot, path: PathBuf, flag: u64, foreign: bool },
     /// The root directory of the process behind `Slot::TARGET` (/proc/PID/root), into `Slot::ROOT`.
     TargetRoot,
@@ -134,8 +138,7 @@ pub(crate) struct IdMap {
 }
 
 /// What the parent sets on the child's process from outside, by pid: a process in a user namespace of its own lacks the rights. Limits,
-/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations; the
-/// network devices before it opens `Gate::Mapped`.
+/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentSettings {
     /// (resource, soft, hard)
@@ -145,8 +148,6 @@ pub(crate) struct ParentSettings {
     pub(crate) io_priority: Option<i32>,
     /// CPUs as (first, last) ranges, set right before the cgroup is joined (exec only).
     pub(crate) affinity_initial: Vec<(u32, u32)>,
-    /// (host name, name inside)
-    pub(crate) net_devices: Vec<(String, String)>,
 }
 
 impl ParentSettings {

@@ -72,7 +72,9 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
         match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
             None => namespaces.facts.new |= flag,
             Some(path) if !path.is_absolute() => {
-                return Err(Error::invalid(format!("linux.namespaces[{i}].path: {path:?} is not absolute")));
+                return Err(Error::invalid(format!(
+                    "linux.namespaces[{i}].path: {path:?} is not absolute"
+                )));
             }
             Some(path) => {
                 namespaces.facts.joined |= flag;
@@ -80,35 +82,54 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
             }
         }
     }
-    namespaces.paths.sort_by_key(|(flag, _)| KINDS.iter().position(|(f, _)| f == flag));
+    namespaces
+        .paths
+        .sort_by_key(|(flag, _)| KINDS.iter().position(|(f, _)| f == flag));
     Ok(namespaces)
 }
 
 /// Appends the joins and, where the clone can not make them, the new namespaces. Returns the flags of the parent's clone3. A new
-/// cgroup or time namespace is left to the caller: both need something done first.
-pub(crate) fn append(namespaces: &Namespaces, foreign_net: bool, draft: &mut Draft) -> u64 {
+/// cgroup or time namespace is left to the caller: both need something done first. The `changed` ones must not be the host's.
+pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -> u64 {
     let route = route(namespaces.facts);
     let slots: Vec<(u64, Slot)> = namespaces
         .paths
         .iter()
         .map(|(flag, path)| {
             let slot = draft.slot();
-            let foreign = foreign_net && *flag == NET;
-            draft.opens.push(Open::Namespace { slot, path: path.clone(), flag: *flag, foreign });
+            let foreign = changed & flag != 0;
+            draft.opens.push(Open::Namespace {
+                slot,
+                path: path.clone(),
+                flag: *flag,
+                foreign,
+            });
             (*flag, slot)
         })
         .collect();
     let of = |flags: u64| slots.iter().filter(move |(flag, _)| flags & flag != 0);
     if route.join_user {
         for (flag, ns) in of(route.joins) {
-            draft.push(Step::TryJoin { ns: *ns, flag: *flag, name: name_of(*flag) });
+            draft.push(Step::TryJoin {
+                ns: *ns,
+                flag: *flag,
+                name: name_of(*flag),
+            });
         }
         for (flag, ns) in of(USER) {
-            draft.push(Step::Join { ns: *ns, flag: *flag, name: name_of(*flag) });
+            draft.push(Step::Join {
+                ns: *ns,
+                flag: *flag,
+                name: name_of(*flag),
+            });
         }
     }
     for (flag, ns) in of(route.joins) {
-        draft.push(Step::Join { ns: *ns, flag: *flag, name: name_of(*flag) });
+        draft.push(Step::Join {
+            ns: *ns,
+            flag: *flag,
+            name: name_of(*flag),
+        });
     }
     match route.make {
         Make::None => {}
@@ -124,7 +145,11 @@ fn route(facts: NamespaceFacts) -> Route {
     let new = facts.new & !(CGROUP | TIME);
     let joins = facts.joined & !USER;
     let join_user = facts.joined & USER != 0;
-    let late = if join_user || (joins != 0 && new & USER != 0) { new } else { 0 };
+    let late = if join_user || (joins != 0 && new & USER != 0) {
+        new
+    } else {
+        0
+    };
     let make = if (late | joins) & PID != 0 {
         Make::Fork(late)
     } else if late != 0 {
@@ -132,7 +157,12 @@ fn route(facts: NamespaceFacts) -> Route {
     } else {
         Make::None
     };
-    Route { clone: new & !late, joins, join_user, make }
+    Route {
+        clone: new & !late,
+        joins,
+        join_user,
+        make,
+    }
 }
 
 fn flag_of(kind: LinuxNamespaceType) -> u64 {
@@ -150,7 +180,10 @@ fn flag_of(kind: LinuxNamespaceType) -> u64 {
 
 /// The name of a kind of namespace, as in /proc/PID/ns.
 pub(crate) fn name_of(flag: u64) -> &'static str {
-    KINDS.iter().find(|(f, _)| *f == flag).map_or("unknown", |(_, name)| name)
+    KINDS
+        .iter()
+        .find(|(f, _)| *f == flag)
+        .map_or("unknown", |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -173,9 +206,19 @@ mod tests {
     }
 
     fn steps(facts: NamespaceFacts) -> (u64, Vec<Step>) {
-        let paths = KINDS.iter().filter(|(f, _)| facts.joined & f != 0).map(|(f, n)| (*f, PathBuf::from(format!("/ns/{n}"))));
+        let paths = KINDS
+            .iter()
+            .filter(|(f, _)| facts.joined & f != 0)
+            .map(|(f, n)| (*f, PathBuf::from(format!("/ns/{n}"))));
         let mut draft = Draft::new();
-        let clone = append(&Namespaces { facts, paths: paths.collect() }, false, &mut draft);
+        let clone = append(
+            &Namespaces {
+                facts,
+                paths: paths.collect(),
+            },
+            0,
+            &mut draft,
+        );
         (clone, draft.child)
     }
 
@@ -266,8 +309,19 @@ mod tests {
         assert!(e.to_string().starts_with("linux.namespaces[1].type: "), "{e}");
         let e = parse(r#"[{"type":"pid"},{"type":"network","path":"run/x"}]"#).unwrap_err();
         assert!(e.to_string().starts_with("linux.namespaces[1].path: "), "{e}");
-        let ok = parse(r#"[{"type":"mount","path":"/m"},{"type":"user","path":"/u"},{"type":"uts","path":""}]"#).unwrap();
-        assert_eq!(ok.facts, NamespaceFacts { new: UTS, joined: MOUNT | USER });
-        assert_eq!(ok.paths, [(USER, PathBuf::from("/u")), (MOUNT, PathBuf::from("/m"))]);
+        let ok =
+            parse(r#"[{"type":"mount","path":"/m"},{"type":"user","path":"/u"},{"type":"uts","path":""}]"#)
+                .unwrap();
+        assert_eq!(
+            ok.facts,
+            NamespaceFacts {
+                new: UTS,
+                joined: MOUNT | USER
+            }
+        );
+        assert_eq!(
+            ok.paths,
+            [(USER, PathBuf::from("/u")), (MOUNT, PathBuf::from("/m"))]
+        );
     }
 }

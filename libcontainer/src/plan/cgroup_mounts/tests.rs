@@ -3,7 +3,7 @@
 use crate::host::{CgroupHost, Host};
 use crate::plan::NamespaceFacts;
 use crate::plan::mounts::{self, tests::*};
-use std::path::Path;
+use crate::plan::cgroup::Place;
 
 const CGROUP: &str = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid","noexec","nodev","relatime","ro"]}"#;
 const SHARED: NamespaceFacts = NamespaceFacts {
@@ -14,7 +14,7 @@ const SHARED: NamespaceFacts = NamespaceFacts {
 fn lines(host: &Host, ns: NamespaceFacts) -> Vec<String> {
     let spec = spec(CGROUP, "");
     let draft = draft_of(&spec, host, |inputs, draft| {
-        mounts::append(inputs, ns, Path::new("c/c1"), draft)
+        mounts::append(inputs, ns, &Place::Root("c/c1".into()), draft)
     });
     words(&draft.unwrap()).split_off(2)
 }
@@ -73,7 +73,7 @@ fn a_host_without_cgroups_can_show_none() {
     };
     let spec = spec(CGROUP, "");
     let draft = draft_of(&spec, &host, |inputs, draft| {
-        mounts::append(inputs, PLAIN, Path::new("c"), draft)
+        mounts::append(inputs, PLAIN, &Place::Root("c".into()), draft)
     });
     assert_eq!(
         draft.unwrap_err(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::plan::step::{CStrArray, CapSets, Exec, Ids, Slot, Target, TargetKind};
-use crate::plan::{IdMap, IdMaps, ParentSettings};
+use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
 
 #[test]
 fn each_step_has_words() {
@@ -10,6 +10,7 @@ fn each_step_has_words() {
         uid: 1,
         gid: 2,
         groups: Some(vec![3, 4]),
+        groups_may_be_denied: false,
     };
     for (step, line) in [
         (Step::Wait(Gate::Hooks), "wait for the parent: hooks"),
@@ -87,6 +88,9 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
         ..IdMaps::default()
     };
     let plan = Plan {
+        clone_into_cgroup: true,
+        cgroup: None,
+        facts: ContainerFacts::default(),
         clone_flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64,
         opens: vec![
             Open::UserNamespace { slot: Slot(12), maps },

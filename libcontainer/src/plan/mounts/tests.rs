@@ -94,7 +94,7 @@ pub(crate) fn words(draft: &Draft) -> Vec<String> {
 
 fn planned(mounts: &str, linux: &str, host: &Host, ns: NamespaceFacts) -> std::result::Result<Draft, String> {
     draft_of(&spec(mounts, linux), host, |inputs, draft| {
-        append(inputs, ns, Path::new("/c/c1"), draft)
+        append(inputs, ns, &Place::Root("c/c1".into()), draft)
     })
 }
 
@@ -389,7 +389,8 @@ fn an_id_mapped_mount_without_maps_takes_those_of_the_container() {
         Open::Namespace {
             slot: Slot(12),
             path: "/proc/7/ns/user".into(),
-            flag: NEWUSER
+            flag: NEWUSER,
+            foreign: false,
         }
     );
 }
