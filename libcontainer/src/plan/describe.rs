@@ -209,6 +209,7 @@ fn about_process(step: &Step) -> String {
         ),
         Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
         Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
+        Step::Rlimit { resource, soft, hard } => format!("set limit {resource} to {soft}, at most {hard}"),
         Step::Personality { domain } => format!("set personality {domain:#x}"),
         Step::NoNewPrivileges => "set no_new_privs".to_owned(),
         Step::Seccomp { bpf, listener, .. } => format!(
@@ -374,6 +375,7 @@ pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
 /// What a person may do about this error of this step.
 pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
     match (step, errno) {
+        (Step::Rlimit { .. }, libc::EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         (Step::Mount(fs), libc::ENOTDIR | libc::ELOOP) if fs.target.no_symlinks => {
             Some("proc and sysfs must be mounted on ordinary directory")
         }

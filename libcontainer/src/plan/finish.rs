@@ -14,6 +14,9 @@ use std::ffi::CString;
 pub(crate) struct Finish {
     pub(crate) exec: Exec,
     pub(crate) settings: ParentSettings,
+    /// Limits that the process sets on itself: the parent may not once the user has changed, unless it has CAP_SYS_RESOURCE. In a
+    /// user namespace of its own the process may not raise them, and the parent does.
+    limits: Vec<Step>,
     labels: Vec<Step>,
     /// `None`: the process keeps the capabilities of the caller, as with runc.
     caps: Option<CapSets>,
@@ -51,9 +54,17 @@ impl Finish {
             known & around.host.bounding
         };
         let caps = process.capabilities().as_ref();
+        let mut settings = process::settings(process)?;
+        let own = if around.own_user {
+            Vec::new()
+        } else {
+            std::mem::take(&mut settings.rlimits)
+        };
+        let limit = |(resource, soft, hard)| Step::Rlimit { resource, soft, hard };
         Ok(Finish {
             exec: process::exec(process)?,
-            settings: process::settings(process)?,
+            settings,
+            limits: own.into_iter().map(limit).collect(),
             labels: labels(process, around.host)?,
             caps: caps
                 .map(|sets| caps::sets(sets, available, warnings))
@@ -113,6 +124,7 @@ impl Finish {
         } else {
             Step::TryCwd(self.cwd.clone())
         });
+        draft.child.extend(self.limits);
         if self.no_new_privileges {
             draft.push(Step::NoNewPrivileges);
         }

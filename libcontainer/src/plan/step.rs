@@ -272,6 +272,8 @@ pub(crate) enum Step {
     Affinity { mask: Vec<u64>, required: bool },
     /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
     MemoryPolicy { mode: u32, nodes: Vec<u64> },
+    /// A limit of the process itself (prlimit(2)), while it still has the caller's rights.
+    Rlimit { resource: u32, soft: u64, hard: u64 },
     /// The personality(2) of the process.
     Personality { domain: u64 },
     NoNewPrivileges,

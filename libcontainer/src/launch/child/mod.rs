@@ -180,6 +180,7 @@ impl<'a> Child<'a> {
                 other => other.on(Call::Affinity),
             },
             Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes).on(Call::Mempolicy),
+            Step::Rlimit { resource, soft, hard } => process::prlimit(0, *resource, *soft, *hard).on(Call::Prlimit),
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
             Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
