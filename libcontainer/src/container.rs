@@ -248,14 +248,15 @@ impl Container {
         allowed(Operation::Update, self.status()?)?;
         let host = Host::probe().context("probe the host")?;
         let old = self.record.resources.clone().unwrap_or_default();
-        let limits = plan::cgroup::limits(resources, &host.cgroup)?;
+        let merged = plan::cgroup::merge(&old, resources);
+        let limits = plan::cgroup::limits(&merged, &host.cgroup)?;
         if let Err(e) = self.record.cgroup.apply(&limits) {
             if let Ok(before) = plan::cgroup::limits(&old, &host.cgroup) {
                 let _ = self.record.cgroup.apply(&before);
             }
             return Err(e);
         }
-        self.record.resources = Some(plan::cgroup::merge(&old, resources));
+        self.record.resources = Some(merged);
         self.dir.save(&self.record)
     }
 

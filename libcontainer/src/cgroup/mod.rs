@@ -20,7 +20,7 @@ use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ impl Cgroup {
 
     /// The same for the cgroup that `init` is in now: a container whose init has moved to a nested cgroup, to hand out controllers,
     /// takes no process in its own (EBUSY).
-    pub(crate) fn clone_fd_of(&self, init: i32) -> Result<Option<OwnedFd>> {
+    pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
             Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?
                 .open()
@@ -114,12 +114,7 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process into the cgroup.
-    pub(crate) fn attach(&self, pid: i32) -> Result<()> {
-        self.attach_sub(pid, &SubPaths::default())
-    }
-
-    /// Moves a process into a cgroup below.
+    /// Moves a process into the cgroup, or into one below it.
     pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
         match self {
             Cgroup::V2(folder) => join(&folder.below(sub.path_v2()?)?.open()?, pid),

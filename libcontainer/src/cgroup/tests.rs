@@ -119,7 +119,7 @@ impl Waiting {
 
     fn in_cgroup(script: &str, cgroup: &Cgroup) -> Waiting {
         let mut process = Waiting::new(script);
-        cgroup.attach(process.pid()).expect("attach");
+        cgroup.attach_sub(process.pid(), &SubPaths::default()).expect("attach");
         process.go();
         process
     }

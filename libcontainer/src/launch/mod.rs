@@ -72,7 +72,15 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         (true, true) => job.cgroup.clone_fd_sub(job.sub_cgroups)?,
         (true, false) => job.cgroup.clone_fd()?,
     };
-    let (pid, process) = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()))?;
+    let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()));
+    if let (Err(e), Some(target), false) = (&cloned, job.target, sub)
+        && e.errno() == Some(libc::EBUSY)
+    {
+        // The container has moved its processes to a cgroup below its own: join them there.
+        let beside = job.cgroup.clone_fd_of(target)?;
+        cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
+    }
+    let (pid, process) = cloned?;
     drop((fds, stdio));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
     let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None };

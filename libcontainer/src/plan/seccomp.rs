@@ -3,9 +3,6 @@
 //!
 //! It installs nothing, and knows nothing of the cache (`crate::seccomp`).
 
-use crate::error::Result;
-use oci_spec::runtime::LinuxSeccomp;
-
 /// SECCOMP_FILTER_FLAG_* of linux/seccomp.h.
 #[cfg(feature = "seccomp")]
 mod flag {
@@ -27,7 +24,7 @@ pub(crate) struct Filter {
 }
 
 #[cfg(not(feature = "seccomp"))]
-pub(crate) fn compile(_profile: &LinuxSeccomp, _kernel: (u32, u32)) -> Result<Filter> {
+pub(crate) fn compile(_profile: &oci_spec::runtime::LinuxSeccomp, _kernel: (u32, u32)) -> crate::Result<Filter> {
     Err(crate::Error::unsupported(
         "linux.seccomp: this library was built without seccomp",
     ))

@@ -1,6 +1,7 @@
 //! What only a pure v2 host has.
 
 use super::*;
+use std::os::fd::AsFd;
 
 #[test]
 fn parents_that_are_made_hand_on_all_controllers() {
@@ -61,7 +62,8 @@ fn the_cgroup_of_a_nested_init_is_found() {
     std::fs::create_dir(&nested).expect("mkdir");
     let process = Waiting::new("exec sleep 100");
     std::fs::write(nested.join("cgroup.procs"), process.pid().to_string()).expect("move");
-    let fd = cgroup.clone_fd_of(process.pid()).expect("find").expect("v2");
+    let pidfd = crate::sys::pidfd::open(process.pid()).expect("pidfd");
+    let fd = cgroup.clone_fd_of(pidfd.as_fd()).expect("find").expect("v2");
     let found = nix::sys::stat::fstat(&fd).expect("stat").st_ino;
     assert_eq!(found, nix::sys::stat::stat(&nested).expect("stat").st_ino);
 }
