@@ -124,7 +124,8 @@ impl Container {
         };
         self.run_in_container("startContainer", Hooks::start_container, Status::Created)?;
         waiting.write_all(b"g").context("write to the container's process")?;
-        let program = self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
+        let program =
+            self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
         launch::follow_start(waiting.as_fd(), program, |number| {
             let process = self.process()?;
             let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
@@ -139,17 +140,31 @@ impl Container {
         self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
     }
 
-    fn run_in_container(&self, kind: &str, which: fn(&Hooks) -> &Option<Vec<Hook>>, status: Status) -> Result<()> {
+    fn run_in_container(
+        &self,
+        kind: &str,
+        which: fn(&Hooks) -> &Option<Vec<Hook>>,
+        status: Status,
+    ) -> Result<()> {
         if !has_hooks(self.record.hooks.as_ref(), which) {
             return Ok(());
         }
-        let place =
-            Place::Container { process: self.process()?, namespaces: self.record.facts.namespaces, cgroup: &self.record.cgroup };
+        let place = Place::Container {
+            process: self.process()?,
+            namespaces: self.record.facts.namespaces,
+            cgroup: &self.record.cgroup,
+        };
         let state = self.record.hook_state(status, self.record.pid_inside());
         self.run_hooks(kind, which, &state, &place)
     }
 
-    fn run_hooks(&self, kind: &str, which: fn(&Hooks) -> &Option<Vec<Hook>>, state: &str, place: &Place<'_>) -> Result<()> {
+    fn run_hooks(
+        &self,
+        kind: &str,
+        which: fn(&Hooks) -> &Option<Vec<Hook>>,
+        state: &str,
+        place: &Place<'_>,
+    ) -> Result<()> {
         hooks::run(kind, self.record.hooks.as_ref().and_then(|h| which(h).as_deref()), state, place)
     }
 
@@ -315,7 +330,10 @@ fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> 
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
     if !pidfd::readable(process, KILL_PATIENCE).context("poll")? {
-        return Err(Error::new(ErrorKind::Busy, "the container's process does not end although it was killed"));
+        return Err(Error::new(
+            ErrorKind::Busy,
+            "the container's process does not end although it was killed",
+        ));
     }
     // Reaped if it is our child; else its parent does that.
     let _ = pidfd::wait(process, libc::WNOHANG);
@@ -359,8 +377,9 @@ fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
     let Some(agent) = record.seccomp.as_ref().and_then(|s| s.listener.as_ref()) else {
         return Err(Error::invalid("linux.seccomp.listenerPath: a listener without an agent"));
     };
-    let state: serde_json::Value = serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
-        .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+    let state: serde_json::Value =
+        serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
+            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
     let message = serde_json::json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],
@@ -368,7 +387,9 @@ fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
         "metadata": agent.metadata,
         "state": state,
     });
-    let stream = std::os::unix::net::UnixStream::connect(&agent.path)
-        .with_context(|| format!("failed to connect with seccomp agent specified in the seccomp profile: {:?}", agent.path))?;
-    sock::send_fd(stream.as_fd(), message.to_string().as_bytes(), listener.as_fd()).context("sendmsg to the seccomp agent")
+    let stream = std::os::unix::net::UnixStream::connect(&agent.path).with_context(|| {
+        format!("failed to connect with seccomp agent specified in the seccomp profile: {:?}", agent.path)
+    })?;
+    sock::send_fd(stream.as_fd(), message.to_string().as_bytes(), listener.as_fd())
+        .context("sendmsg to the seccomp agent")
 }

@@ -46,7 +46,13 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// Defaults with these streams.
     pub fn new(stdio: Stdio) -> Self {
-        CreateOptions { stdio, no_pivot: false, no_new_keyring: false, preserve_fds: 0, systemd_cgroup: false }
+        CreateOptions {
+            stdio,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            systemd_cgroup: false,
+        }
     }
 
     fn plan_options(&self) -> PlanOptions {
@@ -92,7 +98,13 @@ impl Runtime {
         self.plan_with(id, bundle, options, None)
     }
 
-    fn plan_with(&self, id: &ContainerId, bundle: &Bundle, options: &CreateOptions, filters: Option<&Path>) -> Result<Plan> {
+    fn plan_with(
+        &self,
+        id: &ContainerId,
+        bundle: &Bundle,
+        options: &CreateOptions,
+        filters: Option<&Path>,
+    ) -> Result<Plan> {
         let host = self.host()?;
         let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let inputs = Inputs {
@@ -115,7 +127,8 @@ impl Runtime {
         let mut plan = self.plan_with(id, bundle, &options, Some(&self.root.join("@seccomp")))?;
         check_terminal(bundle, &options.stdio)?;
         let host = self.host()?;
-        let cgroup_plan = plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;
+        let cgroup_plan =
+            plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;
         let mut warnings = bundle.warnings.clone();
         warnings.append(&mut plan.warnings);
 
@@ -137,7 +150,14 @@ impl Runtime {
         let start = Some(dir.listen()?);
 
         let mut watch = HookWatch { record: &record, spec_hooks: bundle.spec.hooks().as_ref() };
-        let job = Job { plan, stdio: options.stdio, cgroup: &record.cgroup, sub_cgroups: &SubPaths::default(), start, target: None };
+        let job = Job {
+            plan,
+            stdio: options.stdio,
+            cgroup: &record.cgroup,
+            sub_cgroups: &SubPaths::default(),
+            start,
+            target: None,
+        };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
@@ -219,7 +239,9 @@ fn check_terminal(bundle: &Bundle, stdio: &Stdio) -> Result<()> {
     match (asked, stdio) {
         (true, Stdio::Terminal) | (false, Stdio::Inherit | Stdio::Fds { .. }) => Ok(()),
         (true, _) => Err(Error::invalid("process.terminal is true, but the streams are not Stdio::Terminal")),
-        (false, Stdio::Terminal) => Err(Error::invalid("process.terminal is false, but the streams are Stdio::Terminal")),
+        (false, Stdio::Terminal) => {
+            Err(Error::invalid("process.terminal is false, but the streams are Stdio::Terminal"))
+        }
     }
 }
 

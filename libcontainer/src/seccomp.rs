@@ -43,12 +43,8 @@ fn key(profile: &LinuxSeccomp, kernel: (u32, u32)) -> Option<Vec<u8>> {
     let (major, minor, micro) = library_version();
     let place = std::env::consts::ARCH;
     let version = env!("CARGO_PKG_VERSION");
-    write!(
-        key,
-        "\n{version} {place} linux {}.{} libseccomp {major}.{minor}.{micro}",
-        kernel.0, kernel.1
-    )
-    .ok()?;
+    write!(key, "\n{version} {place} linux {}.{} libseccomp {major}.{minor}.{micro}", kernel.0, kernel.1)
+        .ok()?;
     Some(key)
 }
 
@@ -60,23 +56,14 @@ fn file(folder: &Path, key: &[u8]) -> PathBuf {
 fn sum(data: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
     let chunks = data.chunks_exact(8);
-    let rest = chunks
-        .remainder()
-        .iter()
-        .fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let rest = chunks.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
     let words = chunks.map(|c| u64::from_le_bytes(c.try_into().unwrap_or_default()));
-    mix(
-        words.fold(0xcbf2_9ce4_8422_2325, mix),
-        rest ^ (data.len() as u64) << 32,
-    )
+    mix(words.fold(0xcbf2_9ce4_8422_2325, mix), rest ^ (data.len() as u64) << 32)
 }
 
 fn load(path: &Path, key: &[u8]) -> Option<Filter> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
+    let file =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
     let about = file.metadata().ok()?;
     let mine = about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o022 == 0;
     if !about.is_file() || !mine || about.len() > LARGEST {
@@ -120,10 +107,7 @@ fn decode(data: &[u8], key: &[u8]) -> Option<Filter> {
         return None;
     }
     Some(Filter {
-        bpf: bpf
-            .chunks_exact(8)
-            .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
-            .collect(),
+        bpf: bpf.chunks_exact(8).filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?))).collect(),
         flags: u64::from_le_bytes(*flags),
         listener: listener != 0,
         warnings: serde_json::from_slice(rest).ok()?,
@@ -148,15 +132,8 @@ fn store(path: &Path, key: &[u8], filter: &Filter) -> Option<()> {
     let data = encode(key, filter).filter(|data| data.len() as u64 <= LARGEST)?;
     let name = format!(".{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let beside = folder.join(name);
-    let write = |mut file: File| {
-        file.write_all(&data)
-            .and_then(|()| std::fs::rename(&beside, path))
-    };
-    let created = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside);
+    let write = |mut file: File| file.write_all(&data).and_then(|()| std::fs::rename(&beside, path));
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
     if created.and_then(write).is_err() {
         let _ = std::fs::remove_file(&beside);
     }
@@ -164,11 +141,7 @@ fn store(path: &Path, key: &[u8], filter: &Filter) -> Option<()> {
 }
 
 fn make_room(folder: &Path) {
-    let files: Vec<_> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect();
+    let files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
     if files.len() >= MOST {
         for file in files {
             let _ = std::fs::remove_file(file.path());

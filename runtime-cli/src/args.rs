@@ -31,13 +31,7 @@ pub(crate) struct Flag {
 
 impl Flag {
     const fn new(names: &'static [&'static str], kind: Kind, help: &'static str) -> Self {
-        Flag {
-            names,
-            kind,
-            help,
-            default: "",
-            hidden: false,
-        }
+        Flag { names, kind, help, default: "", hidden: false }
     }
     pub(crate) const fn bool(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Bool, help)
@@ -46,10 +40,7 @@ impl Flag {
         Flag::new(names, Kind::Text, help)
     }
     pub(crate) const fn integer(names: &'static [&'static str], help: &'static str) -> Self {
-        Flag {
-            default: "0",
-            ..Flag::new(names, Kind::Integer, help)
-        }
+        Flag { default: "0", ..Flag::new(names, Kind::Integer, help) }
     }
     pub(crate) const fn texts(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Texts, help)
@@ -88,17 +79,10 @@ pub(crate) struct Parsed {
 impl Parsed {
     /// The value of a flag, the last one given; empty when there is none.
     pub(crate) fn text(&self, name: &str) -> &str {
-        self.values
-            .iter()
-            .rev()
-            .find(|(n, _)| *n == name)
-            .map_or("", |(_, v)| v)
+        self.values.iter().rev().find(|(n, _)| *n == name).map_or("", |(_, v)| v)
     }
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.values
-            .iter()
-            .filter(move |(n, _)| *n == name)
-            .map(|(_, v)| v.as_str())
+        self.values.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
     pub(crate) fn is_set(&self, name: &str) -> bool {
         self.values.iter().any(|(n, _)| *n == name)
@@ -125,13 +109,8 @@ pub(crate) fn parse(flags: &'static [Flag], args: &[String], order: Order) -> Re
             break;
         }
         let dashed = arg.len() > 1 && arg.starts_with('-');
-        let name = arg
-            .strip_prefix("--")
-            .or_else(|| arg.strip_prefix('-'))
-            .unwrap_or(arg);
-        let (name, value) = name
-            .split_once('=')
-            .map_or((name, None), |(n, v)| (n, Some(v.to_owned())));
+        let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).unwrap_or(arg);
+        let (name, value) = name.split_once('=').map_or((name, None), |(n, v)| (n, Some(v.to_owned())));
         let flag = dashed.then(|| find(flags, name)).flatten();
         match flag {
             Some(flag) => {
@@ -170,17 +149,12 @@ fn value_of<'a>(
         return match value {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok("true".to_owned()),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok("false".to_owned()),
-            _ => Err(format!(
-                "invalid boolean value {value:?} for -{name}: parse error"
-            )),
+            _ => Err(format!("invalid boolean value {value:?} for -{name}: parse error")),
         };
     }
     let value = match value {
         Some(value) => value,
-        None => rest
-            .next()
-            .cloned()
-            .ok_or_else(|| format!("flag needs an argument: -{name}"))?,
+        None => rest.next().cloned().ok_or_else(|| format!("flag needs an argument: -{name}"))?,
     };
     match flag.kind {
         Kind::Integer if parse_integer(&value).is_none() => {
@@ -218,12 +192,8 @@ fn parse_integer(text: &str) -> Option<i64> {
 pub(crate) fn describe_flags(flags: &[Flag], global: bool) -> String {
     const VERSION: Flag = Flag::bool(&["version", "v"], "print the version");
     let extra: &[Flag] = if global { &[HELP, VERSION] } else { &[] };
-    let rows: Vec<(String, &Flag)> = flags
-        .iter()
-        .chain(extra)
-        .filter(|f| !f.hidden)
-        .map(|f| (left(f), f))
-        .collect();
+    let rows: Vec<(String, &Flag)> =
+        flags.iter().chain(extra).filter(|f| !f.hidden).map(|f| (left(f), f)).collect();
     let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
     let mut text = String::new();
     for (left, flag) in &rows {
@@ -240,10 +210,8 @@ pub(crate) fn describe_flags(flags: &[Flag], global: bool) -> String {
 
 fn left(flag: &Flag) -> String {
     let value = if flag.kind == Kind::Bool { "" } else { " value" };
-    let names = flag
-        .names
-        .iter()
-        .map(|name| format!("{}{name}{value}", if name.len() == 1 { "-" } else { "--" }));
+    let names =
+        flag.names.iter().map(|name| format!("{}{name}{value}", if name.len() == 1 { "-" } else { "--" }));
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -260,11 +228,7 @@ mod tests {
     ];
 
     fn read(args: &[&str], order: Order) -> Result<Parsed, String> {
-        parse(
-            FLAGS,
-            &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(),
-            order,
-        )
+        parse(FLAGS, &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), order)
     }
 
     #[test]
@@ -286,15 +250,9 @@ mod tests {
                 "{args:?}"
             );
         }
-        assert_eq!(
-            read(&["-b", "-d", "id"], Order::Anywhere).unwrap().text("bundle"),
-            "-d"
-        );
+        assert_eq!(read(&["-b", "-d", "id"], Order::Anywhere).unwrap().text("bundle"), "-d");
         assert_eq!(read(&["-b=", "id"], Order::Anywhere).unwrap().text("bundle"), "");
-        assert_eq!(
-            read(&["-b=a=b", "id"], Order::Anywhere).unwrap().text("bundle"),
-            "a=b"
-        );
+        assert_eq!(read(&["-b=a=b", "id"], Order::Anywhere).unwrap().text("bundle"), "a=b");
     }
 
     #[test]
@@ -309,16 +267,9 @@ mod tests {
             (["-d=0", "id"], false),
         ] {
             let parsed = read(&args, Order::Anywhere).unwrap();
-            assert_eq!(
-                (parsed.is("detach"), parsed.positional.len()),
-                (value, 1),
-                "{args:?}"
-            );
+            assert_eq!((parsed.is("detach"), parsed.positional.len()), (value, 1), "{args:?}");
         }
-        assert_eq!(
-            read(&["-d", "true"], Order::Anywhere).unwrap().positional,
-            ["true"]
-        );
+        assert_eq!(read(&["-d", "true"], Order::Anywhere).unwrap().positional, ["true"]);
         assert!(!read(&["id"], Order::Anywhere).unwrap().is_set("detach"));
     }
 
@@ -337,11 +288,7 @@ mod tests {
 
     #[test]
     fn lists_keep_their_order_and_commas() {
-        let parsed = read(
-            &["-e", "A=1,2", "--env=B=", "-g", "5", "-g=-1", "id"],
-            Order::Anywhere,
-        )
-        .unwrap();
+        let parsed = read(&["-e", "A=1,2", "--env=B=", "-g", "5", "-g=-1", "id"], Order::Anywhere).unwrap();
         assert_eq!(parsed.all("env").collect::<Vec<_>>(), ["A=1,2", "B="]);
         assert_eq!(parsed.all("gid").collect::<Vec<_>>(), ["5", "-1"]);
     }
@@ -360,26 +307,13 @@ mod tests {
             ("0b101", 5),
         ] {
             assert_eq!(
-                read(&["--preserve-fds", text], Order::Anywhere)
-                    .unwrap()
-                    .integer("preserve-fds"),
+                read(&["--preserve-fds", text], Order::Anywhere).unwrap().integer("preserve-fds"),
                 value,
                 "{text}"
             );
         }
         assert_eq!(read(&["id"], Order::Anywhere).unwrap().integer("preserve-fds"), 0);
-        for bad in [
-            "",
-            "x",
-            "1x",
-            "09",
-            "--1",
-            "0x",
-            "0x-1",
-            "9223372036854775808",
-            "1.0",
-            " 1",
-        ] {
+        for bad in ["", "x", "1x", "09", "--1", "0x", "0x-1", "9223372036854775808", "1.0", " 1"] {
             assert!(parse_integer(bad).is_none(), "{bad:?}");
         }
     }
@@ -387,23 +321,14 @@ mod tests {
     #[test]
     fn errors_have_gos_words() {
         for (args, error) in [
-            (
-                ["--nope", "id"].as_slice(),
-                "flag provided but not defined: -nope",
-            ),
+            (["--nope", "id"].as_slice(), "flag provided but not defined: -nope"),
             (&["-x=1"], "flag provided but not defined: -x"),
             (&["-b"], "flag needs an argument: -b"),
             (&["--bundle"], "flag needs an argument: -bundle"),
             (&["---b", "x"], "bad flag syntax: ---b"),
             (&["-=b", "x"], "bad flag syntax: -=b"),
-            (
-                &["--detach=maybe"],
-                "invalid boolean value \"maybe\" for -detach: parse error",
-            ),
-            (
-                &["--preserve-fds", "x"],
-                "invalid value \"x\" for flag -preserve-fds: parse error",
-            ),
+            (&["--detach=maybe"], "invalid boolean value \"maybe\" for -detach: parse error"),
+            (&["--preserve-fds", "x"], "invalid value \"x\" for flag -preserve-fds: parse error"),
             (
                 &["-g", "x"],
                 "invalid value \"x\" for flag -g: strconv.ParseInt: parsing \"x\": invalid syntax",
@@ -415,12 +340,7 @@ mod tests {
 
     #[test]
     fn every_command_line_may_ask_for_help() {
-        for args in [
-            ["-h"].as_slice(),
-            &["--help"],
-            &["id", "-h"],
-            &["-help", "-b", "x"],
-        ] {
+        for args in [["-h"].as_slice(), &["--help"], &["id", "-h"], &["-help", "-b", "x"]] {
             assert!(read(args, Order::Anywhere).unwrap().is("help"), "{args:?}");
         }
         assert!(!read(&["id", "-h"], Order::First).unwrap().is("help"));

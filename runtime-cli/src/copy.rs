@@ -54,13 +54,7 @@ impl Copying {
         let theirs_in = if stdin.is_terminal() {
             let (read, write) = pipe()?;
             set_nonblocking(&write)?;
-            copying.input = Some(Flow::new(
-                duplicate(stdin.as_fd())?,
-                Sink {
-                    fd: write,
-                    chunk: BUFFER,
-                },
-            ));
+            copying.input = Some(Flow::new(duplicate(stdin.as_fd())?, Sink { fd: write, chunk: BUFFER }));
             read
         } else {
             duplicate(stdin.as_fd())?
@@ -76,43 +70,22 @@ impl Copying {
         };
         let theirs_out = output(stdout.as_fd(), stdout.is_terminal())?;
         let theirs_err = output(stderr.as_fd(), stderr.is_terminal())?;
-        Ok((
-            copying,
-            Stdio::Fds {
-                stdin: theirs_in,
-                stdout: theirs_out,
-                stderr: theirs_err,
-            },
-        ))
+        Ok((copying, Stdio::Fds { stdin: theirs_in, stdout: theirs_out, stderr: theirs_err }))
     }
 
     /// Our stdin and stdout on one side, the master of a terminal on the other.
     pub(crate) fn terminal(master: OwnedFd) -> Result<Self, Failure> {
         set_nonblocking(&master)?;
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let input = Flow::new(
-            duplicate(stdin.as_fd())?,
-            Sink {
-                fd: duplicate(master.as_fd())?,
-                chunk: BUFFER,
-            },
-        );
+        let input =
+            Flow::new(duplicate(stdin.as_fd())?, Sink { fd: duplicate(master.as_fd())?, chunk: BUFFER });
         let output = Flow::new(master, Sink::host(stdout.as_fd())?);
-        Ok(Copying {
-            input: Some(input),
-            outputs: vec![output],
-            terminal: true,
-            moved: 0,
-        })
+        Ok(Copying { input: Some(input), outputs: vec![output], terminal: true, moved: 0 })
     }
 
     /// The master of the process's terminal, while it is open.
     pub(crate) fn master(&self) -> Option<BorrowedFd<'_>> {
-        if self.terminal {
-            self.outputs.first()?.from.as_ref().map(AsFd::as_fd)
-        } else {
-            None
-        }
+        if self.terminal { self.outputs.first()?.from.as_ref().map(AsFd::as_fd) } else { None }
     }
 
     pub(crate) fn stop_input(&mut self) {
@@ -160,13 +133,7 @@ impl Copying {
 
 impl Flow {
     fn new(from: OwnedFd, to: Sink) -> Self {
-        Flow {
-            from: Some(from),
-            to,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        }
+        Flow { from: Some(from), to, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0 }
     }
 
     fn is_done(&self) -> bool {
@@ -227,29 +194,16 @@ impl Sink {
         let file = File::from(fd);
         let kind = file.metadata().map(|m| m.file_type());
         if kind.as_ref().is_ok_and(std::fs::FileType::is_file) {
-            return Ok(Sink {
-                fd: file.into(),
-                chunk: BUFFER,
-            });
+            return Ok(Sink { fd: file.into(), chunk: BUFFER });
         }
         if kind.is_ok_and(|k| k.is_fifo() || k.is_char_device()) {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             let flags = (OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
-            if let Ok(own) = std::fs::OpenOptions::new()
-                .write(true)
-                .custom_flags(flags)
-                .open(path)
-            {
-                return Ok(Sink {
-                    fd: own.into(),
-                    chunk: BUFFER,
-                });
+            if let Ok(own) = std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path) {
+                return Ok(Sink { fd: own.into(), chunk: BUFFER });
             }
         }
-        Ok(Sink {
-            fd: file.into(),
-            chunk: nix::libc::PIPE_BUF,
-        })
+        Ok(Sink { fd: file.into(), chunk: nix::libc::PIPE_BUF })
     }
 }
 
@@ -258,8 +212,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
-    fd.try_clone_to_owned()
-        .map_err(|e| Failure::os("make the process's streams", "dup", e))
+    fd.try_clone_to_owned().map_err(|e| Failure::os("make the process's streams", "dup", e))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {
@@ -289,16 +242,10 @@ mod tests {
 
     /// A shell command with our copying between `input` and a file of its output, which is returned.
     fn through(script: &str, input: &[u8]) -> Vec<u8> {
-        let mut child = Command::new("sh")
-            .args(["-c", script])
-            .stdin(Std::piped())
-            .stdout(Std::piped())
-            .spawn()
-            .unwrap();
-        let (to, from): (OwnedFd, OwnedFd) = (
-            child.stdin.take().unwrap().into(),
-            child.stdout.take().unwrap().into(),
-        );
+        let mut child =
+            Command::new("sh").args(["-c", script]).stdin(Std::piped()).stdout(Std::piped()).spawn().unwrap();
+        let (to, from): (OwnedFd, OwnedFd) =
+            (child.stdin.take().unwrap().into(), child.stdout.take().unwrap().into());
         set_nonblocking(&to).unwrap();
         set_nonblocking(&from).unwrap();
         let path =
@@ -306,21 +253,10 @@ mod tests {
         std::fs::write(&path, input).unwrap();
         let input = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let mut output = File::options()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .unwrap();
+        let mut output = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let mut copying = Copying {
-            input: Some(Flow::new(
-                input.into(),
-                Sink {
-                    fd: to,
-                    chunk: BUFFER,
-                },
-            )),
+            input: Some(Flow::new(input.into(), Sink { fd: to, chunk: BUFFER })),
             outputs: vec![Flow::new(from, Sink::host(output.as_fd()).unwrap())],
             ..Copying::default()
         };
@@ -342,40 +278,24 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_read_does_not_keep_its_own_output_back() {
-        let output = through(
-            "head -c 1000000 /dev/zero; cat >/dev/null; echo end",
-            &vec![b'x'; 2_000_001],
-        );
+        let output = through("head -c 1000000 /dev/zero; cat >/dev/null; echo end", &vec![b'x'; 2_000_001]);
         assert_eq!((output.len(), output.ends_with(b"end\n")), (1_000_004, true));
     }
 
     #[test]
     fn a_process_that_closes_its_input_is_not_an_error() {
-        assert_eq!(
-            through("exec <&-; sleep 0.1; echo fine", &vec![b'x'; 3_000_003]),
-            b"fine\n"
-        );
+        assert_eq!(through("exec <&-; sleep 0.1; echo fine", &vec![b'x'; 3_000_003]), b"fine\n");
     }
 
     #[test]
     fn a_reader_that_goes_away_ends_the_writer() {
-        let mut child = Command::new("sh")
-            .args(["-c", "exec yes"])
-            .stdout(Std::piped())
-            .spawn()
-            .unwrap();
+        let mut child = Command::new("sh").args(["-c", "exec yes"]).stdout(Std::piped()).spawn().unwrap();
         let from: OwnedFd = child.stdout.take().unwrap().into();
         set_nonblocking(&from).unwrap();
         let (read, write) = pipe().unwrap();
         drop(read);
         let mut copying = Copying {
-            outputs: vec![Flow::new(
-                from,
-                Sink {
-                    fd: write,
-                    chunk: BUFFER,
-                },
-            )],
+            outputs: vec![Flow::new(from, Sink { fd: write, chunk: BUFFER })],
             ..Copying::default()
         };
         pump(&mut copying);
@@ -388,10 +308,7 @@ mod tests {
         let sink = Sink::host(write.as_fd()).unwrap();
         let nonblocking =
             |fd: &OwnedFd| fcntl(fd, FcntlArg::F_GETFL).unwrap() & OFlag::O_NONBLOCK.bits() != 0;
-        assert_eq!(
-            (nonblocking(&write), nonblocking(&sink.fd), sink.chunk),
-            (false, true, BUFFER)
-        );
+        assert_eq!((nonblocking(&write), nonblocking(&sink.fd), sink.chunk), (false, true, BUFFER));
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let socket: OwnedFd = socket.into();
         let sink = Sink::host(socket.as_fd()).unwrap();

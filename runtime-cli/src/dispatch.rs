@@ -21,14 +21,8 @@ pub(crate) fn run(context: &Context, called: &str, command: &Command, arguments:
         return Ok(0);
     }
     if let Some(error) = wrong_count(command, &parsed) {
-        output::print(&format!(
-            "Incorrect Usage.\n\n{}",
-            help::command(context.program, command)
-        ))?;
-        return Err(Failure::new(format!(
-            "{called}: {:?} requires {error} argument(s)",
-            command.name
-        )));
+        output::print(&format!("Incorrect Usage.\n\n{}", help::command(context.program, command)))?;
+        return Err(Failure::new(format!("{called}: {:?} requires {error} argument(s)", command.name)));
     }
     (command.run)(context, &parsed)
 }
@@ -55,9 +49,6 @@ pub(crate) fn topic(program: &str, name: &str, rest: &[String]) -> Outcome {
     };
     match ALL.iter().find(|c| c.name == topic) {
         Some(command) => output::print(&help::command(program, command)).map(|()| 0),
-        None => Err(Failure {
-            message: format!("No help topic for '{topic}'"),
-            status: 3,
-        }),
+        None => Err(Failure { message: format!("No help topic for '{topic}'"), status: 3 }),
     }
 }

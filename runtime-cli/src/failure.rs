@@ -13,10 +13,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Failure {
-            message: message.into(),
-            status: 1,
-        }
+        Failure { message: message.into(), status: 1 }
     }
 
     /// A system call that did not work: what was being done, the call, why.
@@ -26,10 +23,7 @@ impl Failure {
 
     /// With a prefix that callers of runc look for.
     pub(crate) fn prefixed(self, prefix: &str) -> Self {
-        Failure {
-            message: format!("{prefix}: {}", self.message),
-            ..self
-        }
+        Failure { message: format!("{prefix}: {}", self.message), ..self }
     }
 
     /// What kept a process from being started, in runc's words: callers tell it by them from a bad config.json.
@@ -57,11 +51,7 @@ pub(crate) fn why(error: &io::Error) -> String {
     let errno = Errno::from_raw(number);
     let text = errno.desc();
     let first = text.chars().next().map(|c| c.to_ascii_lowercase());
-    format!(
-        "{}{} ({errno:?})",
-        first.into_iter().collect::<String>(),
-        text.get(1..).unwrap_or("")
-    )
+    format!("{}{} ({errno:?})", first.into_iter().collect::<String>(), text.get(1..).unwrap_or(""))
 }
 
 #[cfg(test)]
@@ -71,13 +61,7 @@ mod tests {
     #[test]
     fn a_failure_says_what_was_done_which_call_and_why() {
         let failure = Failure::os("open log file \"/x\"", "open", Errno::ENOENT).prefixed("knarr");
-        assert_eq!(
-            failure.message,
-            "knarr: open log file \"/x\": open: no such file or directory (ENOENT)"
-        );
-        assert_eq!(
-            (failure.status, why(&io::Error::other("odd"))),
-            (1, "odd".to_owned())
-        );
+        assert_eq!(failure.message, "knarr: open log file \"/x\": open: no such file or directory (ENOENT)");
+        assert_eq!((failure.status, why(&io::Error::other("odd"))), (1, "odd".to_owned()));
     }
 }

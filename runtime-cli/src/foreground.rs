@@ -73,11 +73,7 @@ impl Signals {
     }
 
     fn next(&self) -> Option<i32> {
-        self.0
-            .read_signal()
-            .ok()
-            .flatten()
-            .and_then(|info| i32::try_from(info.ssi_signo).ok())
+        self.0.read_signal().ok().flatten().and_then(|info| i32::try_from(info.ssi_signo).ok())
     }
 }
 
@@ -101,13 +97,7 @@ impl Streams {
     pub(crate) fn open(terminal: bool) -> Result<(Self, Stdio), Failure> {
         if terminal {
             let host = HostTerminal::find()?;
-            return Ok((
-                Streams {
-                    copying: Copying::default(),
-                    host: Some(host),
-                },
-                Stdio::Terminal,
-            ));
+            return Ok((Streams { copying: Copying::default(), host: Some(host) }, Stdio::Terminal));
         }
         let (copying, stdio) = Copying::pipes()?;
         Ok((Streams { copying, host: None }, stdio))
@@ -149,11 +139,7 @@ pub(crate) fn run(
     streams.resize();
     loop {
         // Without a listener the signals are waited for twice, which changes nothing.
-        let fds = [
-            signals.0.as_fd(),
-            pidfd,
-            notify.map_or(signals.0.as_fd(), AsFd::as_fd),
-        ];
+        let fds = [signals.0.as_fd(), pidfd, notify.map_or(signals.0.as_fd(), AsFd::as_fd)];
         let ready = wait_for_events(&mut streams.copying, &fds, PollTimeout::NONE)?;
         if ready[0] {
             while let Some(number) = signals.next() {
@@ -175,12 +161,10 @@ pub(crate) fn run(
 }
 
 fn ready_passed_on(log: &Log, listening: &Listening<'_>) -> bool {
-    listening
-        .pass_on(nix::unistd::getpid().as_raw())
-        .unwrap_or_else(|failure| {
-            log.warning(&failure.message);
-            true
-        })
+    listening.pass_on(nix::unistd::getpid().as_raw()).unwrap_or_else(|failure| {
+        log.warning(&failure.message);
+        true
+    })
 }
 
 fn dispatch(log: &Log, subject: Subject<'_>, streams: &Streams, number: i32) {
@@ -254,9 +238,7 @@ fn wait_for_events<const N: usize>(
                 Err(e) => return Err(Failure::os("wait for the process", "poll", e)),
             }
         }
-        set.iter()
-            .map(|fd| fd.revents().unwrap_or(PollFlags::POLLNVAL))
-            .collect::<Vec<_>>()
+        set.iter().map(|fd| fd.revents().unwrap_or(PollFlags::POLLNVAL)).collect::<Vec<_>>()
     };
     copying.move_ready(&ready[N..]);
     Ok(std::array::from_fn(|i| !ready[i].is_empty()))

@@ -7,19 +7,8 @@ use std::fmt::Write;
 
 /// The help of one command.
 pub(crate) fn command(program: &str, command: &Command) -> String {
-    let Command {
-        name,
-        summary,
-        usage,
-        about,
-        flags,
-        ..
-    } = command;
-    let options = if flags.iter().any(|f| !f.hidden) {
-        " [command options]"
-    } else {
-        ""
-    };
+    let Command { name, summary, usage, about, flags, .. } = command;
+    let options = if flags.iter().any(|f| !f.hidden) { " [command options]" } else { "" };
     let mut text =
         format!("NAME:\n   {program} {name} - {summary}\n\nUSAGE:\n   {program} {name}{options} {usage}\n");
     if !about.is_empty() {
@@ -34,15 +23,8 @@ pub(crate) fn command(program: &str, command: &Command) -> String {
 /// The help of the program.
 pub(crate) fn program(program: &str, flags: &'static [Flag], root: &str) -> String {
     let width = ALL.iter().map(|c| c.name.len()).max().unwrap_or(0) + 2;
-    let mut commands: String = ALL
-        .iter()
-        .map(|c| format!("   {:width$}{}\n", c.name, c.summary))
-        .collect();
-    let _ = writeln!(
-        commands,
-        "   {:width$}Shows a list of commands or help for one command",
-        "help, h"
-    );
+    let mut commands: String = ALL.iter().map(|c| format!("   {:width$}{}\n", c.name, c.summary)).collect();
+    let _ = writeln!(commands, "   {:width$}Shows a list of commands or help for one command", "help, h");
     let flags = describe_flags(flags, true).replace("$root", root);
     format!(
         "NAME:\n   {program} - Open Container Initiative runtime\n\n\

@@ -46,11 +46,7 @@ impl Log {
             path => {
                 // Appended to and synchronous: several processes write to one file, and its reader looks after our end.
                 let mut options = OpenOptions::new();
-                options
-                    .append(true)
-                    .create(true)
-                    .mode(0o644)
-                    .custom_flags(nix::libc::O_SYNC);
+                options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_SYNC);
                 Some(
                     options
                         .open(path)
@@ -81,9 +77,7 @@ impl Log {
     }
 
     fn write(&self, level: Level, message: &str) {
-        let seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_secs());
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let line = line(self.json, level, message, seconds);
         // A log that can not be written to must not change what the command does.
         let _ = match self.file.as_ref() {
@@ -140,12 +134,7 @@ fn rfc3339(seconds: u64) -> String {
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
 #[cfg(test)]
@@ -169,16 +158,8 @@ mod tests {
     #[test]
     fn lines_have_the_keys_and_quotes_of_logrus() {
         for (json, message, text) in [
-            (
-                false,
-                "plain",
-                "time=\"1970-01-01T00:00:00Z\" level=error msg=plain\n",
-            ),
-            (
-                false,
-                "a b",
-                "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a b\"\n",
-            ),
+            (false, "plain", "time=\"1970-01-01T00:00:00Z\" level=error msg=plain\n"),
+            (false, "a b", "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a b\"\n"),
             (
                 false,
                 "say \"x\"\n\u{1}",
@@ -197,24 +178,16 @@ mod tests {
 
     #[test]
     fn an_unknown_format_is_refused_and_a_file_is_appended_to() {
-        assert_eq!(
-            Log::open("", "xml", false).unwrap_err().message,
-            "invalid log-format: xml"
-        );
+        assert_eq!(Log::open("", "xml", false).unwrap_err().message, "invalid log-format: xml");
         let path = std::env::temp_dir().join(format!("knarr-log-test-{}", std::process::id()));
         let path_text = path.to_str().unwrap();
         for _ in 0..2 {
             Log::open(path_text, "json", false).unwrap().warning("w");
-            Log::open(path_text, "json", false)
-                .unwrap()
-                .debug(|| unreachable!());
+            Log::open(path_text, "json", false).unwrap().debug(|| unreachable!());
         }
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(
-            text.starts_with("{\"level\":\"warning\",\"msg\":\"w\",\"time\":\""),
-            "{text}"
-        );
+        assert!(text.starts_with("{\"level\":\"warning\",\"msg\":\"w\",\"time\":\""), "{text}");
     }
 }

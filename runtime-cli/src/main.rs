@@ -29,21 +29,11 @@ const GLOBAL: &[Flag] = &[
     Flag::bool(&["debug"], "log what is done"),
     Flag::text(&["log"], "append log lines to this file instead of stderr"),
     Flag::text(&["log-format"], "'text' or 'json'").default("text"),
-    Flag::text(
-        &["root"],
-        "directory for the states of containers; best on a tmpfs",
-    )
-    .default("$root"),
+    Flag::text(&["root"], "directory for the states of containers; best on a tmpfs").default("$root"),
     Flag::text(&["criu"], "ignored").hidden(),
-    Flag::bool(
-        &["systemd-cgroup"],
-        "let systemd make the cgroup: cgroupsPath is then \"slice:prefix:name\"",
-    ),
-    Flag::text(
-        &["rootless"],
-        "tolerate that cgroups can not be written: 'true', 'false' or 'auto'",
-    )
-    .default("auto"),
+    Flag::bool(&["systemd-cgroup"], "let systemd make the cgroup: cgroupsPath is then \"slice:prefix:name\""),
+    Flag::text(&["rootless"], "tolerate that cgroups can not be written: 'true', 'false' or 'auto'")
+        .default("auto"),
     Flag::bool(&["version", "v"], "print the version").hidden(),
 ];
 
@@ -69,9 +59,8 @@ fn arguments() -> Result<Vec<String>, Failure> {
 
 /// Runs the command; `log` becomes the one that the flags ask for.
 fn run(arguments: &[String], log: &mut Log) -> Outcome {
-    let (called, rest) = arguments
-        .split_first()
-        .map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    let (called, rest) =
+        arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let program = version::program(called);
     let global = match args::parse(GLOBAL, rest, Order::First) {
         Ok(global) => global,
@@ -82,11 +71,8 @@ fn run(arguments: &[String], log: &mut Log) -> Outcome {
     };
     let rest = global.positional.split_first();
     let Some((name, rest)) = rest.filter(|_| !global.is("help") && !global.is("version")) else {
-        let text = if global.is("version") && !global.is("help") {
-            version::text(program)
-        } else {
-            help(program)
-        };
+        let text =
+            if global.is("version") && !global.is("help") { version::text(program) } else { help(program) };
         output::print(&text)?;
         return Ok(0);
     };

@@ -33,10 +33,7 @@ impl Notify {
     /// `None` without a manager that wants to be told.
     pub(crate) fn new(context: &Context<'_>, id: &ContainerId) -> Option<Self> {
         let manager = std::env::var("NOTIFY_SOCKET").ok().filter(|m| !m.is_empty())?;
-        Some(Notify {
-            folder: folder(context, id),
-            manager,
-        })
+        Some(Notify { folder: folder(context, id), manager })
     }
 
     /// The same for a container that `create` made: `None` also when it was not told of a manager then.
@@ -47,11 +44,7 @@ impl Notify {
     /// Makes the folder and lets the container see it.
     pub(crate) fn prepare(&self, bundle: &mut Bundle) -> Result<(), Failure> {
         let failure = |e| Failure::os(format_args!("make {:?}", self.folder), "mkdir", e);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&self.folder)
-            .map_err(failure)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.folder).map_err(failure)?;
         let mount = serde_json::json!({
             "destination": INSIDE, "source": self.folder, "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
         });
@@ -71,15 +64,10 @@ impl Notify {
             |call: &str, e: std::io::Error| Failure::os(format_args!("listen on {:?}", self.folder), call, e);
         let mut options = std::fs::OpenOptions::new();
         let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
-        let folder = options
-            .read(true)
-            .custom_flags(flags)
-            .open(&self.folder)
-            .map_err(|e| failure("open", e))?;
+        let folder =
+            options.read(true).custom_flags(flags).open(&self.folder).map_err(|e| failure("open", e))?;
         // By descriptor: the path may be longer than an address.
-        let path = Path::new("/proc/self/fd")
-            .join(folder.as_raw_fd().to_string())
-            .join(NAME);
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(NAME);
         let _ = std::fs::remove_file(&path);
         let socket = datagram_socket().map_err(|e| failure("socket", e.into()))?;
         let address = UnixAddr::new(&path).map_err(|e| failure("bind", e.into()))?;
@@ -102,11 +90,7 @@ pub(crate) fn forget(context: &Context<'_>, id: &ContainerId) {
 
 /// Beside the root, since in the root every folder is a container's.
 fn folder(context: &Context<'_>, id: &ContainerId) -> PathBuf {
-    let name = context
-        .root
-        .file_name()
-        .and_then(|n| n.to_str())
-        .unwrap_or("knarr");
+    let name = context.root.file_name().and_then(|n| n.to_str()).unwrap_or("knarr");
     context.root.with_file_name(format!("{name}-notify")).join(id)
 }
 
@@ -159,13 +143,7 @@ impl Listening<'_> {
         connect(socket.as_raw_fd(), &address.map_err(|e| failure("connect", e))?)
             .map_err(|e| failure("connect", e))?;
         let send = |text: &[u8], rights: &[ControlMessage<'_>]| {
-            sendmsg::<()>(
-                socket.as_raw_fd(),
-                &[IoSlice::new(text)],
-                rights,
-                MsgFlags::MSG_NOSIGNAL,
-                None,
-            )
+            sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(text)], rights, MsgFlags::MSG_NOSIGNAL, None)
         };
         send(&[ready, b"\n"].concat(), &[]).map_err(|e| failure("sendmsg", e))?;
         send(format!("MAINPID={main_pid}\n").as_bytes(), &[]).map_err(|e| failure("sendmsg", e))?;
@@ -193,9 +171,7 @@ fn datagram_socket() -> Result<OwnedFd, Errno> {
 
 /// The line of a message that says `READY=…`.
 fn ready_line(message: &[u8]) -> Option<&[u8]> {
-    message
-        .split(|b| *b == b'\n')
-        .find(|line| line.starts_with(b"READY="))
+    message.split(|b| *b == b'\n').find(|line| line.starts_with(b"READY="))
 }
 
 #[cfg(test)]
@@ -211,11 +187,7 @@ mod tests {
             ("STATUS=READY=1", None),
             ("", None),
         ] {
-            assert_eq!(
-                ready_line(message.as_bytes()),
-                line.map(str::as_bytes),
-                "{message:?}"
-            );
+            assert_eq!(ready_line(message.as_bytes()), line.map(str::as_bytes), "{message:?}");
         }
     }
 
@@ -224,10 +196,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("knarr-notify-test-{}", std::process::id()));
         std::fs::create_dir_all(folder.join("c")).unwrap();
         let manager = UnixDatagram::bind(folder.join("manager")).unwrap();
-        let notify = Notify {
-            folder: folder.join("c"),
-            manager: folder.join("manager").to_str().unwrap().to_owned(),
-        };
+        let notify =
+            Notify { folder: folder.join("c"), manager: folder.join("manager").to_str().unwrap().to_owned() };
         let listening = notify.listen().unwrap();
         let container = UnixDatagram::unbound().unwrap();
         container.connect(folder.join("c").join(NAME)).unwrap();

@@ -33,13 +33,8 @@ pub(crate) fn json(value: &impl Serialize, indent: &str) -> Result<String, Failu
 
 /// Rows in columns of at least 12 characters, three spaces between them; the last column is not padded.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count() + 3)
-            .max()
-            .unwrap_or(0)
-            .max(12)
-    };
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count() + 3).max().unwrap_or(0).max(12);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
     for row in rows {
@@ -80,9 +75,6 @@ mod tests {
         }
         let sample = Sample { z: vec![1], a: "x" };
         assert_eq!(json(&sample, "").unwrap(), r#"{"z":[1],"a":"x"}"#);
-        assert_eq!(
-            json(&sample, "  ").unwrap(),
-            "{\n  \"z\": [\n    1\n  ],\n  \"a\": \"x\"\n}"
-        );
+        assert_eq!(json(&sample, "  ").unwrap(), "{\n  \"z\": [\n    1\n  ],\n  \"a\": \"x\"\n}");
     }
 }

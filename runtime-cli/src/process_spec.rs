@@ -126,20 +126,10 @@ fn with_capabilities<'a>(
     }
     let union =
         |set: &Option<HashSet<Capability>>| Some(set.iter().flatten().chain(&added).copied().collect());
-    let (bounding, effective, permitted) = (
-        union(sets.bounding()),
-        union(sets.effective()),
-        union(sets.permitted()),
-    );
-    let ambient = if sets.inheritable().is_some() {
-        union(sets.ambient())
-    } else {
-        sets.ambient().clone()
-    };
-    sets.set_bounding(bounding)
-        .set_effective(effective)
-        .set_permitted(permitted)
-        .set_ambient(ambient);
+    let (bounding, effective, permitted) =
+        (union(sets.bounding()), union(sets.effective()), union(sets.permitted()));
+    let ambient = if sets.inheritable().is_some() { union(sets.ambient()) } else { sets.ambient().clone() };
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted).set_ambient(ambient);
     sets
 }
 
@@ -149,9 +139,7 @@ fn capability(name: &str) -> Option<Capability> {
 
 /// `uid` or `uid:gid`, decimal digits only (CVE-2026-30892: a lax parser gave another user's rights).
 fn user(text: &str) -> Result<(u32, Option<u32>), String> {
-    let (uid, gid) = text
-        .split_once(':')
-        .map_or((text, None), |(uid, gid)| (uid, Some(gid)));
+    let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     let parse = |what: &str, text: &str| {
         id(text).ok_or_else(|| format!("bad {what}: {text:?} is no number from 0 to 4294967294"))
     };
@@ -210,29 +198,14 @@ mod tests {
     fn a_process_json_needs_args_and_a_folder_only() {
         let (process, warnings) = from_json(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
         assert_eq!(
-            (
-                process.user().uid(),
-                process.user().gid(),
-                process.terminal(),
-                warnings.len()
-            ),
+            (process.user().uid(), process.user().gid(), process.terminal(), warnings.len()),
             (0, 0, None, 0)
         );
         let (process, warnings) = from_json(
             br#"{"user":null,"args":["ls"],"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}"#,
         )
         .unwrap();
-        assert_eq!(
-            process
-                .capabilities()
-                .as_ref()
-                .unwrap()
-                .bounding()
-                .as_ref()
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
         assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\""]);
         for bad in [
             "",
@@ -260,9 +233,7 @@ mod tests {
     fn changed(base: &str, args: &[&str]) -> Result<Process, String> {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let parsed = parse(FLAGS, &args, Order::First).unwrap();
-        for_exec(&from_json(base.as_bytes()).unwrap().0, &parsed)
-            .map(|(p, _)| p)
-            .map_err(|f| f.message)
+        for_exec(&from_json(base.as_bytes()).unwrap().0, &parsed).map(|(p, _)| p).map_err(|f| f.message)
     }
 
     #[test]
@@ -273,12 +244,7 @@ mod tests {
         let same = changed(base, &["id", "ls", "-l"]).unwrap();
         assert_eq!(same.args().as_ref().unwrap(), &["ls", "-l"]);
         assert_eq!(
-            (
-                same.terminal(),
-                same.user().uid(),
-                same.user().gid(),
-                same.no_new_privileges()
-            ),
+            (same.terminal(), same.user().uid(), same.user().gid(), same.no_new_privileges()),
             (Some(false), 5, 6, Some(true))
         );
         let args = [
@@ -299,12 +265,7 @@ mod tests {
         ];
         let process = changed(base, &args).unwrap();
         assert_eq!(
-            (
-                process.terminal(),
-                process.user().uid(),
-                process.user().gid(),
-                process.no_new_privileges()
-            ),
+            (process.terminal(), process.user().uid(), process.user().gid(), process.no_new_privileges()),
             (Some(true), 9, 6, Some(false))
         );
         assert_eq!(process.env().as_ref().unwrap(), &["A=1", "B=2"]);
@@ -314,10 +275,7 @@ mod tests {
             [sets.bounding(), sets.effective(), sets.permitted()].map(|s| s.as_ref().unwrap().len()),
             [2, 2, 2]
         );
-        assert_eq!(
-            (sets.inheritable(), sets.ambient().as_ref().unwrap().len()),
-            (&None, 0)
-        );
+        assert_eq!((sets.inheritable(), sets.ambient().as_ref().unwrap().len()), (&None, 0));
     }
 
     #[test]
@@ -326,18 +284,9 @@ mod tests {
         for (args, error) in [
             (["id"].as_slice(), "exec args cannot be empty"),
             (&["--cwd", "x", "id", "ls"], "Cwd must be an absolute path"),
-            (
-                &["--additional-gids", "-1", "id", "ls"],
-                "additional-gids must be a positive number -1",
-            ),
-            (
-                &["--user", ":5", "id", "ls"],
-                "bad uid: \"\" is no number from 0 to 4294967294",
-            ),
-            (
-                &["--user", "5:", "id", "ls"],
-                "bad gid: \"\" is no number from 0 to 4294967294",
-            ),
+            (&["--additional-gids", "-1", "id", "ls"], "additional-gids must be a positive number -1"),
+            (&["--user", ":5", "id", "ls"], "bad uid: \"\" is no number from 0 to 4294967294"),
+            (&["--user", "5:", "id", "ls"], "bad gid: \"\" is no number from 0 to 4294967294"),
         ] {
             assert_eq!(changed(base, args).unwrap_err(), error, "{args:?}");
         }

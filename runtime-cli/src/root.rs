@@ -15,9 +15,7 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     match global.text("rootless").to_ascii_lowercase().as_str() {
         "" | "auto" | "true" | "false" | "1" | "0" | "t" | "f" => {}
         other => {
-            return Err(Failure::new(format!(
-                "--rootless {other:?}: it is neither true, false nor auto"
-            )));
+            return Err(Failure::new(format!("--rootless {other:?}: it is neither true, false nor auto")));
         }
     }
     if global.is_set("root") {
@@ -64,9 +62,7 @@ fn absolute(path: &str) -> Result<PathBuf, Failure> {
 
 /// $XDG_RUNTIME_DIR, for callers who are not the host's root.
 fn user_runtime_dir() -> Option<String> {
-    let dir = std::env::var("XDG_RUNTIME_DIR")
-        .ok()
-        .filter(|dir| !dir.is_empty())?;
+    let dir = std::env::var("XDG_RUNTIME_DIR").ok().filter(|dir| !dir.is_empty())?;
     if !nix::unistd::geteuid().is_root() {
         return Some(dir);
     }

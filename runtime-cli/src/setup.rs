@@ -61,42 +61,20 @@ impl Setup {
         options.preserve_fds = preserved_fds(parsed, listen)?;
         if listen > 0 {
             // The container's first process is told that the sockets are its own.
-            add_env(
-                &mut bundle,
-                [format!("LISTEN_FDS={listen}"), "LISTEN_PID=1".to_owned()],
-            );
+            add_env(&mut bundle, [format!("LISTEN_FDS={listen}"), "LISTEN_PID=1".to_owned()]);
         }
         let notify = Notify::new(context, &id);
-        Ok(Setup {
-            id,
-            bundle,
-            options,
-            receivers: Receivers::default(),
-            notify,
-        })
+        Ok(Setup { id, bundle, options, receivers: Receivers::default(), notify })
     }
 
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
     pub(crate) fn create(self, context: &Context<'_>) -> Result<(Container, Option<Notify>), Failure> {
-        let Setup {
-            id,
-            mut bundle,
-            options,
-            receivers,
-            notify,
-        } = self;
-        context
-            .log
-            .debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
+        let Setup { id, mut bundle, options, receivers, notify } = self;
+        context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
         let runtime = context.runtime()?;
-        let prepared = notify
-            .as_ref()
-            .map_or(Ok(()), |notify| notify.prepare(&mut bundle));
-        let made = prepared.and_then(|()| {
-            runtime
-                .create(&id, &bundle, options)
-                .map_err(|e| Failure::starting(&e))
-        });
+        let prepared = notify.as_ref().map_or(Ok(()), |notify| notify.prepare(&mut bundle));
+        let made =
+            prepared.and_then(|()| runtime.create(&id, &bundle, options).map_err(|e| Failure::starting(&e)));
         let mut container = made.inspect_err(|_| notify::forget(context, &id))?;
         for warning in container.warnings() {
             context.log.warning(warning);
@@ -128,12 +106,7 @@ fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Fail
 }
 
 fn wants_terminal(bundle: &Bundle) -> bool {
-    bundle
-        .spec()
-        .process()
-        .as_ref()
-        .and_then(libcontainer::spec::Process::terminal)
-        .unwrap_or(false)
+    bundle.spec().process().as_ref().and_then(libcontainer::spec::Process::terminal).unwrap_or(false)
 }
 
 /// Who is told of a new process.
@@ -167,9 +140,9 @@ impl Receivers {
         }
         let connect = |name: &str| match parsed.text(name) {
             "" => Ok(None),
-            path => FdReceiver::connect(Path::new(path))
-                .map(Some)
-                .map_err(|e| e.prefixed(&format!("--{name}"))),
+            path => {
+                FdReceiver::connect(Path::new(path)).map(Some).map_err(|e| e.prefixed(&format!("--{name}")))
+            }
         };
         let pid_file = parsed.text("pid-file");
         Ok(Receivers {
@@ -187,15 +160,11 @@ impl Receivers {
     }
 
     pub(crate) fn send_pidfd(&self, pidfd: BorrowedFd<'_>) -> Result<(), Failure> {
-        self.pidfd
-            .as_ref()
-            .map_or(Ok(()), |receiver| receiver.send("pidfd", pidfd))
+        self.pidfd.as_ref().map_or(Ok(()), |receiver| receiver.send("pidfd", pidfd))
     }
 
     pub(crate) fn write_pid(&self, pid: i32) -> Result<(), Failure> {
-        self.pid_file
-            .as_ref()
-            .map_or(Ok(()), |path| write_pid_file(Path::new(path), pid))
+        self.pid_file.as_ref().map_or(Ok(()), |path| write_pid_file(Path::new(path), pid))
     }
 }
 
@@ -208,12 +177,8 @@ fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     };
     let draft = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o644)
-        .open(&draft)
-        .map_err(|e| context("open", e))?;
+    let mut file =
+        options.write(true).create_new(true).mode(0o644).open(&draft).map_err(|e| context("open", e))?;
     let result = file
         .write_all(pid.to_string().as_bytes())
         .map_err(|e| context("write", e))
@@ -248,10 +213,7 @@ pub(crate) fn add_env<const N: usize>(bundle: &mut Bundle, variables: [String; N
 /// How many descriptors from 3 on the process gets; each must have come from the caller.
 pub(crate) fn preserved_fds(parsed: &Parsed, listen: u32) -> Result<u32, Failure> {
     let wanted = parsed.integer("preserve-fds");
-    let count = u32::try_from(wanted)
-        .ok()
-        .and_then(|n| n.checked_add(listen))
-        .filter(|n| *n <= 1 << 20);
+    let count = u32::try_from(wanted).ok().and_then(|n| n.checked_add(listen)).filter(|n| *n <= 1 << 20);
     let Some(count) = count else {
         return Err(Failure::new(format!("--preserve-fds {wanted}: out of range")));
     };

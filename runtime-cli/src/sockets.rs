@@ -26,10 +26,7 @@ impl FdReceiver {
                     "connect to {path:?}: the file name is longer than 80 bytes"
                 )));
             };
-            let parent = path
-                .parent()
-                .filter(|p| !p.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut options = std::fs::OpenOptions::new();
             let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
             let folder = options
@@ -37,9 +34,7 @@ impl FdReceiver {
                 .custom_flags(flags)
                 .open(parent)
                 .map_err(|e| failure("open its folder", e))?;
-            let short = Path::new("/proc/self/fd")
-                .join(folder.as_raw_fd().to_string())
-                .join(name);
+            let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
             UnixStream::connect(short).map_err(|e| failure("connect", e))?
         };
         Ok(FdReceiver(stream, path.to_owned()))
@@ -51,14 +46,8 @@ impl FdReceiver {
         let fds = [fd.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];
         // MSG_NOSIGNAL: a receiver that has gone away is an error, not our end.
-        sendmsg::<()>(
-            self.0.as_raw_fd(),
-            &payload,
-            &rights,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .map_err(|e| Failure::os(format_args!("send {name} to {:?}", self.1), "sendmsg", e))?;
+        sendmsg::<()>(self.0.as_raw_fd(), &payload, &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map_err(|e| Failure::os(format_args!("send {name} to {:?}", self.1), "sendmsg", e))?;
         Ok(())
     }
 }

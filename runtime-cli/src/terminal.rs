@@ -30,12 +30,9 @@ impl HostTerminal {
         };
         let fd = match found {
             Some(fd) => fd.try_clone_to_owned().map_err(failure)?,
-            None => std::fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open("/dev/tty")
-                .map_err(failure)?
-                .into(),
+            None => {
+                std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").map_err(failure)?.into()
+            }
         };
         Ok(HostTerminal { fd, saved: None })
     }

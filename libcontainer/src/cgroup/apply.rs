@@ -37,9 +37,7 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
 }
 
 fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
-    let Write {
-        file, value, rule, ..
-    } = limit;
+    let Write { file, value, rule, .. } = limit;
     if *rule == Rule::KeepQuota {
         let now = at.read(file)?;
         let quota = now.split_whitespace().next().unwrap_or("max");
@@ -69,12 +67,7 @@ fn read_back(at: Option<&Dir>, limit: &Write) -> Result<()> {
 }
 
 fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
-    let Write {
-        controller,
-        file,
-        value,
-        ..
-    } = limit;
+    let Write { controller, file, value, .. } = limit;
     let controllers = at.read("cgroup.controllers");
     let missing = matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::EPERM)
         && controller != "cgroup"
@@ -91,10 +84,8 @@ fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
     let error = os("write", errno).wrap(format!("set {file} of cgroup {:?} to {value:?}", at.path()));
     match (&**file, errno) {
         ("memory.limit_in_bytes", Errno::EBUSY) => {
-            let number = |name: &str| {
-                at.read(name)
-                    .map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
-            };
+            let number =
+                |name: &str| at.read(name).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned());
             error.hint(format!(
                 "unable to set memory limit to {value} (current usage: {}, peak usage: {})",
                 number("memory.usage_in_bytes"),
@@ -116,9 +107,7 @@ pub(super) fn check(limits: &Limits, at: &Dir) -> Result<()> {
     };
     for (what, limit) in [("memory+swap", check.memory_and_swap), ("memory", check.memory)] {
         if let Some(limit) = limit.filter(|limit| *limit <= usage) {
-            return Err(Error::invalid(format!(
-                "rejecting {what} limit {limit} <= usage {usage}"
-            )));
+            return Err(Error::invalid(format!("rejecting {what} limit {limit} <= usage {usage}")));
         }
     }
     Ok(())

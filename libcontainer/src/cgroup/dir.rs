@@ -27,10 +27,8 @@ pub(super) struct Dir {
 
 type SysResult<T> = std::result::Result<T, Errno>;
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY
-    .union(OFlag::O_DIRECTORY)
-    .union(OFlag::O_CLOEXEC)
-    .union(OFlag::O_NOFOLLOW);
+const DIRECTORY: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
 
 impl Dir {
     /// The root of a mounted hierarchy.
@@ -40,10 +38,7 @@ impl Dir {
         let fd = nix::fcntl::open(path, flags, Mode::empty())
             .context("open")
             .with_context(|| format!("cgroup {path:?}"))?;
-        Ok(Dir {
-            fd,
-            path: path.to_owned(),
-        })
+        Ok(Dir { fd, path: path.to_owned() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -74,10 +69,7 @@ impl Dir {
             current = Some(next);
         }
         match current {
-            Some(fd) => Ok(Dir {
-                fd,
-                path: self.path.join(path.strip_prefix("/").unwrap_or(path)),
-            }),
+            Some(fd) => Ok(Dir { fd, path: self.path.join(path.strip_prefix("/").unwrap_or(path)) }),
             None => self.child(c"."),
         }
     }
@@ -85,22 +77,12 @@ impl Dir {
     fn child(&self, name: &CStr) -> SysResult<Dir> {
         let fd = openat(&self.fd, name, DIRECTORY, Mode::empty())?;
         let name = OsStr::new(name.to_str().unwrap_or("?"));
-        Ok(Dir {
-            fd,
-            path: if name == "." {
-                self.path.clone()
-            } else {
-                self.path.join(name)
-            },
-        })
+        Ok(Dir { fd, path: if name == "." { self.path.clone() } else { self.path.join(name) } })
     }
 
     fn parent(&self) -> SysResult<Dir> {
         let fd = openat(&self.fd, "..", DIRECTORY, Mode::empty())?;
-        Ok(Dir {
-            fd,
-            path: self.path.parent().unwrap_or(Path::new("/")).to_owned(),
-        })
+        Ok(Dir { fd, path: self.path.parent().unwrap_or(Path::new("/")).to_owned() })
     }
 
     pub(super) fn mkdir(&self, path: &Path) -> SysResult<()> {
@@ -112,13 +94,7 @@ impl Dir {
     }
 
     fn file(&self, name: &str, flags: OFlag) -> SysResult<File> {
-        openat(
-            &self.fd,
-            name,
-            flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW,
-            Mode::empty(),
-        )
-        .map(File::from)
+        openat(&self.fd, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
     /// Writes `value` in one go, as the kernel wants it.
@@ -135,9 +111,7 @@ impl Dir {
 
     pub(super) fn read(&self, name: &str) -> SysResult<String> {
         let mut text = String::with_capacity(256);
-        self.file(name, OFlag::O_RDONLY)?
-            .read_to_string(&mut text)
-            .map_err(|e| errno(&e))?;
+        self.file(name, OFlag::O_RDONLY)?.read_to_string(&mut text).map_err(|e| errno(&e))?;
         Ok(text)
     }
 
@@ -163,11 +137,7 @@ impl Dir {
             Err(Errno::EOPNOTSUPP) => self.read("cgroup.threads")?,
             result => result?,
         };
-        Ok(text
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .filter(|pid| *pid > 0)
-            .collect())
+        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
     /// The names of the cgroups below. The link count tells without a listing that there are none.
@@ -254,9 +224,7 @@ impl Dir {
 }
 
 fn value_of(text: &str, key: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 

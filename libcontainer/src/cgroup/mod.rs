@@ -79,7 +79,9 @@ impl Cgroup {
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
             CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
-            CgroupHost::V1 { hierarchies, unified } => Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref())),
+            CgroupHost::V1 { hierarchies, unified } => {
+                Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref()))
+            }
             CgroupHost::None => Cgroup::None,
         })
     }
@@ -95,10 +97,7 @@ impl Cgroup {
     /// The same for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => folder
-                .below(sub.path_v2()?)?
-                .open()
-                .map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().map(|dir| Some(dir.into_fd())),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -107,9 +106,7 @@ impl Cgroup {
     /// takes no process in its own (EBUSY).
     pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?
-                .open()
-                .map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -168,9 +165,9 @@ impl Cgroup {
         let done = match self {
             Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
             Cgroup::V1(members) => v1::kill(members, number),
-            Cgroup::None => Err(Error::unsupported(
-                "the container has no cgroup: its processes can not be told apart",
-            )),
+            Cgroup::None => {
+                Err(Error::unsupported("the container has no cgroup: its processes can not be told apart"))
+            }
         };
         gone_as(done, ()).context("signal all processes")
     }
@@ -210,10 +207,9 @@ impl Cgroup {
     /// Whether the kernel has killed a process of it for its memory limit.
     pub(crate) fn oom_killed(&self) -> bool {
         let count = match self {
-            Cgroup::V2(folder) => folder
-                .open()
-                .ok()
-                .and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?),
+            Cgroup::V2(folder) => {
+                folder.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
+            }
             Cgroup::V1(members) => v1::oom_kills(members),
             Cgroup::None => None,
         };
@@ -236,9 +232,7 @@ fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
 impl Folder {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
-        root.below(&self.path)
-            .context("open")
-            .with_context(|| format!("cgroup {:?}", self.full()))
+        root.below(&self.path).context("open").with_context(|| format!("cgroup {:?}", self.full()))
     }
 
     /// Its path on the host.
@@ -261,15 +255,8 @@ impl Folder {
                 return Err(Error::invalid(format!("bad sub cgroup path: {}", sub.display())));
             }
         }
-        let path = if clean.as_os_str().is_empty() {
-            self.path.clone()
-        } else {
-            self.path.join(clean)
-        };
-        Ok(Folder {
-            mount: self.mount.clone(),
-            path,
-        })
+        let path = if clean.as_os_str().is_empty() { self.path.clone() } else { self.path.join(clean) };
+        Ok(Folder { mount: self.mount.clone(), path })
     }
 
     fn remove(&self) -> Result<()> {
@@ -287,12 +274,8 @@ impl Folder {
             Err(Errno::ENOENT) => return Ok(()),
             other => other.context("open").with_context(what)?,
         };
-        dir.walk(&mut |_| Ok(()), &mut remove_child)
-            .context("rmdir")
-            .with_context(what)?;
-        remove_when_empty(&root, &self.path, &dir)
-            .context("rmdir")
-            .with_context(what)
+        dir.walk(&mut |_| Ok(()), &mut remove_child).context("rmdir").with_context(what)?;
+        remove_when_empty(&root, &self.path, &dir).context("rmdir").with_context(what)
     }
 }
 
@@ -340,9 +323,8 @@ fn join(dir: &Dir, pid: i32) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
         result = dir.write("cgroup.procs", &text);
     }
-    let result = result
-        .context("write")
-        .with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
+    let result =
+        result.context("write").with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
     result.map_err(|e| match e.errno() {
         Some(libc::EBUSY) => {
             e.hint("a v2 cgroup that hands controllers to cgroups below it takes no processes")
@@ -415,9 +397,7 @@ impl SubPaths {
         match self.0.as_slice() {
             [] => Ok(Path::new("")),
             [(None, path)] => Ok(path),
-            _ => Err(Error::invalid(
-                "--cgroup: cgroup v2 takes one path, without controllers",
-            )),
+            _ => Err(Error::invalid("--cgroup: cgroup v2 takes one path, without controllers")),
         }
     }
 }

@@ -17,20 +17,14 @@ impl CgroupHost {
         if is_v2(MOUNT) {
             return Ok(CgroupHost::V2 { mount: MOUNT.into() });
         }
-        let read = |file: &str| {
-            std::fs::read_to_string(file)
-                .context("read")
-                .with_context(|| format!("{file:?}"))
-        };
+        let read =
+            |file: &str| std::fs::read_to_string(file).context("read").with_context(|| format!("{file:?}"));
         let own = read("/proc/self/cgroup")?;
         let hierarchies = v1(&read("/proc/self/mountinfo")?, &own);
         if hierarchies.is_empty() {
             return Ok(CgroupHost::None);
         }
-        Ok(CgroupHost::V1 {
-            hierarchies,
-            unified: is_v2(UNIFIED).then(|| UNIFIED.into()),
-        })
+        Ok(CgroupHost::V1 { hierarchies, unified: is_v2(UNIFIED).then(|| UNIFIED.into()) })
     }
 }
 
@@ -61,11 +55,7 @@ fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
             continue;
         }
         let own = below(&path, &unescape(root));
-        found.push(V1Hierarchy {
-            controllers,
-            mount: unescape(at),
-            own,
-        });
+        found.push(V1Hierarchy { controllers, mount: unescape(at), own });
     }
     found
 }
@@ -74,9 +64,7 @@ fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
 fn membership(line: &str, options: &[&str]) -> Option<(Vec<String>, PathBuf)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let controllers: Vec<String> = parts.next()?.split(',').map(str::to_owned).collect();
-    let here = controllers
-        .iter()
-        .all(|c| !c.is_empty() && options.contains(&c.as_str()));
+    let here = controllers.iter().all(|c| !c.is_empty() && options.contains(&c.as_str()));
     here.then_some((controllers, PathBuf::from(parts.next()?)))
 }
 
@@ -84,10 +72,7 @@ fn membership(line: &str, options: &[&str]) -> Option<(Vec<String>, PathBuf)> {
 /// container's cgroup.
 fn below(path: &Path, root: &Path) -> PathBuf {
     let inside = path.strip_prefix(root).unwrap_or(Path::new(""));
-    inside
-        .components()
-        .filter(|c| matches!(c, Component::Normal(_)))
-        .collect()
+    inside.components().filter(|c| matches!(c, Component::Normal(_))).collect()
 }
 
 /// mountinfo writes blanks and backslashes in octal.
@@ -96,10 +81,7 @@ fn unescape(text: &str) -> PathBuf {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|d| std::str::from_utf8(d).ok());
+        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|d| std::str::from_utf8(d).ok());
         match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -132,31 +114,19 @@ mod tests {
         let own = "4:memory:/docker/c1/x\n3:cpu,cpuacct:/\n2:pids:/\n1:name=systemd:/user\n0::/\n";
         let found: Vec<_> = v1(MOUNTS, own)
             .into_iter()
-            .map(|h| {
-                (
-                    h.controllers.join(","),
-                    h.mount.display().to_string(),
-                    h.own.display().to_string(),
-                )
-            })
+            .map(|h| (h.controllers.join(","), h.mount.display().to_string(), h.own.display().to_string()))
             .collect();
         let expected = [
             ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct", ""),
             ("memory", "/sys/fs/cgroup/memory", "x"),
             ("name=systemd", "/sys/fs/cgroup/my systemd", "user"),
         ];
-        assert_eq!(
-            found,
-            expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
-        );
+        assert_eq!(found, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
     }
 
     #[test]
     fn a_caller_outside_of_the_mount_is_taken_to_its_root() {
-        assert_eq!(
-            below(Path::new("/../../other"), Path::new("/")),
-            Path::new("other")
-        );
+        assert_eq!(below(Path::new("/../../other"), Path::new("/")), Path::new("other"));
         assert_eq!(below(Path::new("/a/b"), Path::new("/c")), Path::new(""));
     }
 }

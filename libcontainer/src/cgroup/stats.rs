@@ -63,29 +63,16 @@ pub(super) fn v2(dir: &Dir) -> Stats {
     stats.oom_kills = get(&events, "oom_kill");
     stats.memory = usage(dir, ["memory.current", "memory.peak", "memory.max"]);
     stats.memory.failures = get(&events, "max");
-    stats.swap = usage(
-        dir,
-        ["memory.swap.current", "memory.swap.peak", "memory.swap.max"],
-    );
-    stats.pids = number(dir, "pids.current").unwrap_or_else(|| {
-        dir.own_processes()
-            .map_or(0, |list| u64::try_from(list.len()).unwrap_or(0))
-    });
+    stats.swap = usage(dir, ["memory.swap.current", "memory.swap.peak", "memory.swap.max"]);
+    stats.pids = number(dir, "pids.current")
+        .unwrap_or_else(|| dir.own_processes().map_or(0, |list| u64::try_from(list.len()).unwrap_or(0)));
     stats.pids_limit = number(dir, "pids.max");
     stats.io = io_v2(&text(dir, "io.stat"));
     for size in page_sizes() {
         let file = |end: &str| format!("hugetlb.{size}.{end}");
         if let Some(used) = number(dir, &file("current")) {
             let failures = get(&keys(&text(dir, &file("events"))), "max");
-            stats.hugetlb.insert(
-                size,
-                Usage {
-                    usage: used,
-                    peak: 0,
-                    limit: None,
-                    failures,
-                },
-            );
+            stats.hugetlb.insert(size, Usage { usage: used, peak: 0, limit: None, failures });
         }
     }
     stats
@@ -94,9 +81,7 @@ pub(super) fn v2(dir: &Dir) -> Stats {
 pub(super) fn v1(dirs: &[(&Member, Dir)]) -> Stats {
     let mut stats = Stats::default();
     let find = |controller: &str| {
-        dirs.iter()
-            .find(|(m, _)| m.controllers.iter().any(|c| c == controller))
-            .map(|(_, dir)| dir)
+        dirs.iter().find(|(m, _)| m.controllers.iter().any(|c| c == controller)).map(|(_, dir)| dir)
     };
     if let Some(dir) = find("cpuacct") {
         stats.cpu = number(dir, "cpuacct.usage").unwrap_or(0);
@@ -119,10 +104,7 @@ pub(super) fn v1(dirs: &[(&Member, Dir)]) -> Stats {
         let [current, peak, limit] = files("memsw.");
         stats.swap = usage(dir, [&current, &peak, &limit]);
         stats.memory_stat = keys(&text(dir, "memory.stat"));
-        stats.oom_kills = keys(&text(dir, "memory.oom_control"))
-            .get("oom_kill")
-            .copied()
-            .unwrap_or(0);
+        stats.oom_kills = keys(&text(dir, "memory.oom_control")).get("oom_kill").copied().unwrap_or(0);
     }
     if let Some(dir) = find("pids") {
         stats.pids = number(dir, "pids.current").unwrap_or(0);
@@ -185,20 +167,12 @@ fn io_v2(text: &str) -> Vec<IoEntry> {
         let Some((major, minor)) = words.next().and_then(device) else {
             continue;
         };
-        let values: BTreeMap<&str, u64> = words
-            .filter_map(|w| w.split_once('='))
-            .filter_map(|(k, v)| Some((k, v.parse().ok()?)))
-            .collect();
+        let values: BTreeMap<&str, u64> =
+            words.filter_map(|w| w.split_once('=')).filter_map(|(k, v)| Some((k, v.parse().ok()?))).collect();
         for (letter, op) in [("r", "Read"), ("w", "Write"), ("d", "Discard")] {
             let get = |what: &str| values.get(format!("{letter}{what}").as_str()).copied();
             if let (Some(bytes), Some(operations)) = (get("bytes"), get("ios")) {
-                entries.push(IoEntry {
-                    major,
-                    minor,
-                    op: op.to_owned(),
-                    bytes,
-                    operations,
-                });
+                entries.push(IoEntry { major, minor, op: op.to_owned(), bytes, operations });
             }
         }
     }
@@ -223,13 +197,7 @@ fn io_v1(bytes: &str, operations: &str) -> Vec<IoEntry> {
     let entry = |line| {
         let (major, minor, op, bytes) = parse(line)?;
         let operations = count(major, minor, &op);
-        Some(IoEntry {
-            major,
-            minor,
-            op,
-            bytes,
-            operations,
-        })
+        Some(IoEntry { major, minor, op, bytes, operations })
     };
     bytes.lines().filter_map(entry).collect()
 }
@@ -244,19 +212,14 @@ fn page_sizes() -> Vec<String> {
     let Ok(list) = std::fs::read_dir("/sys/kernel/mm/hugepages") else {
         return Vec::new();
     };
-    let mut sizes: Vec<String> = list
-        .filter_map(|entry| page_size(entry.ok()?.file_name().to_str()?))
-        .collect();
+    let mut sizes: Vec<String> =
+        list.filter_map(|entry| page_size(entry.ok()?.file_name().to_str()?)).collect();
     sizes.sort();
     sizes
 }
 
 fn page_size(folder: &str) -> Option<String> {
-    let kilobytes: u64 = folder
-        .strip_prefix("hugepages-")?
-        .strip_suffix("kB")?
-        .parse()
-        .ok()?;
+    let kilobytes: u64 = folder.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
     Some(match kilobytes {
         k if k >= 1 << 20 => format!("{}GB", k >> 20),
         k if k >= 1 << 10 => format!("{}MB", k >> 10),

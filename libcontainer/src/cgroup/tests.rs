@@ -29,10 +29,7 @@ impl Scratch {
             println!("skipped: no cgroups are mounted");
             return None;
         }
-        Some(Scratch {
-            host,
-            path: PathBuf::from(format!("knarr-test-{}-{name}", std::process::id())),
-        })
+        Some(Scratch { host, path: PathBuf::from(format!("knarr-test-{}-{name}", std::process::id())) })
     }
 
     fn plan(&self, resources: &str) -> CgroupPlan {
@@ -87,18 +84,11 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         for folder in self.folders() {
             let mount = folder.parent().map(Path::to_owned).unwrap_or_default();
-            let left = Folder {
-                mount: mount.clone(),
-                path: self.path.clone(),
-            }
-            .open()
-            .and_then(|dir| processes(&dir));
+            let left = Folder { mount: mount.clone(), path: self.path.clone() }
+                .open()
+                .and_then(|dir| processes(&dir));
             let _ = signal_each(&left.unwrap_or_default(), libc::SIGKILL);
-            let _ = Folder {
-                mount,
-                path: self.path.clone(),
-            }
-            .remove();
+            let _ = Folder { mount, path: self.path.clone() }.remove();
         }
     }
 }
@@ -110,10 +100,7 @@ impl Waiting {
     fn new(script: &str) -> Waiting {
         let script = format!("read go; {script}");
         let mut command = Command::new("sh");
-        command
-            .args(["-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
         Waiting(command.spawn().expect("sh"))
     }
 
@@ -129,12 +116,7 @@ impl Waiting {
     }
 
     fn go(&mut self) {
-        self.0
-            .stdin
-            .take()
-            .expect("stdin")
-            .write_all(b"go\n")
-            .expect("write");
+        self.0.stdin.take().expect("stdin").write_all(b"go\n").expect("write");
     }
 
     fn output(mut self) -> String {
@@ -158,11 +140,7 @@ fn a_cgroup_is_made_joined_frozen_killed_and_removed() {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    assert!(
-        scratch.folders().iter().all(|f| f.is_dir()),
-        "{:?}",
-        scratch.folders()
-    );
+    assert!(scratch.folders().iter().all(|f| f.is_dir()), "{:?}", scratch.folders());
     let stored: Cgroup = serde_json::from_str(&serde_json::to_string(&cgroup).expect("json")).expect("json");
     assert_eq!(stored, cgroup);
 
@@ -171,10 +149,7 @@ fn a_cgroup_is_made_joined_frozen_killed_and_removed() {
         std::thread::sleep(Duration::from_millis(5));
     }
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.pid())).expect("proc");
-    let here = text
-        .lines()
-        .filter(|l| l.ends_with(&format!("/{}", scratch.path.display())))
-        .count();
+    let here = text.lines().filter(|l| l.ends_with(&format!("/{}", scratch.path.display()))).count();
     assert!(here >= scratch.folders().len(), "{text}");
 
     assert!(!cgroup.is_frozen().expect("state"));
@@ -198,15 +173,11 @@ fn a_signal_reaches_all_processes_and_leaves_them_thawed() {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    let process = Waiting::in_cgroup(
-        "trap 'echo got; exit' 34; echo ready; while :; do sleep 0.05; done",
-        &cgroup,
-    );
+    let process =
+        Waiting::in_cgroup("trap 'echo got; exit' 34; echo ready; while :; do sleep 0.05; done", &cgroup);
     std::thread::sleep(Duration::from_millis(200));
     // A real-time signal: those have no names in most libraries.
-    cgroup
-        .kill(Signal::from_number(34).expect("signal"))
-        .expect("kill");
+    cgroup.kill(Signal::from_number(34).expect("signal")).expect("kill");
     assert!(!cgroup.is_frozen().expect("state"));
     assert_eq!(process.output(), "ready\ngot\n");
 }
@@ -219,10 +190,7 @@ fn a_frozen_cgroup_is_refused() {
     let cgroup = scratch.create("{}").expect("create");
     cgroup.freeze().expect("freeze");
     let refused = scratch.create("{}").expect_err("frozen").to_string();
-    assert!(
-        refused.contains("container's cgroup unexpectedly frozen"),
-        "{refused}"
-    );
+    assert!(refused.contains("container's cgroup unexpectedly frozen"), "{refused}");
     cgroup.thaw().expect("thaw");
     scratch.create("{}").expect("an empty one is taken");
 }
@@ -281,38 +249,10 @@ fn limits_are_set_and_changed() {
     let v2 = matches!(scratch.host, CgroupHost::V2 { .. });
     // controller, resources, file, value, file on v1, value on v1
     let cases = [
-        (
-            "pids",
-            r#"{"pids": {"limit": 20}}"#,
-            "pids.max",
-            "20",
-            "pids.max",
-            "20",
-        ),
-        (
-            "pids",
-            r#"{"pids": {"limit": 0}}"#,
-            "pids.max",
-            "1",
-            "pids.max",
-            "1",
-        ),
-        (
-            "pids",
-            r#"{"pids": {"limit": -1}}"#,
-            "pids.max",
-            "max",
-            "pids.max",
-            "max",
-        ),
-        (
-            "cpu",
-            r#"{"cpu": {"shares": 1024}}"#,
-            "cpu.weight",
-            "100",
-            "cpu.shares",
-            "1024",
-        ),
+        ("pids", r#"{"pids": {"limit": 20}}"#, "pids.max", "20", "pids.max", "20"),
+        ("pids", r#"{"pids": {"limit": 0}}"#, "pids.max", "1", "pids.max", "1"),
+        ("pids", r#"{"pids": {"limit": -1}}"#, "pids.max", "max", "pids.max", "max"),
+        ("cpu", r#"{"cpu": {"shares": 1024}}"#, "cpu.weight", "100", "cpu.shares", "1024"),
         (
             "cpu",
             r#"{"cpu": {"quota": 50000, "period": 100000}}"#,
@@ -321,22 +261,8 @@ fn limits_are_set_and_changed() {
             "cpu.cfs_quota_us",
             "50000",
         ),
-        (
-            "cpu",
-            r#"{"cpu": {"period": 200000}}"#,
-            "cpu.max",
-            "50000 200000",
-            "cpu.cfs_period_us",
-            "200000",
-        ),
-        (
-            "cpu",
-            r#"{"cpu": {"quota": -1}}"#,
-            "cpu.max",
-            "max 200000",
-            "cpu.cfs_quota_us",
-            "-1",
-        ),
+        ("cpu", r#"{"cpu": {"period": 200000}}"#, "cpu.max", "50000 200000", "cpu.cfs_period_us", "200000"),
+        ("cpu", r#"{"cpu": {"quota": -1}}"#, "cpu.max", "max 200000", "cpu.cfs_quota_us", "-1"),
         (
             "memory",
             r#"{"memory": {"limit": 33554432}}"#,
@@ -353,14 +279,7 @@ fn limits_are_set_and_changed() {
             "memory.soft_limit_in_bytes",
             "1048576",
         ),
-        (
-            "cpuset",
-            r#"{"cpu": {"cpus": "0"}}"#,
-            "cpuset.cpus",
-            "0",
-            "cpuset.cpus",
-            "0",
-        ),
+        ("cpuset", r#"{"cpu": {"cpus": "0"}}"#, "cpuset.cpus", "0", "cpuset.cpus", "0"),
     ];
     let cgroup = scratch.create("{}").expect("create");
     for (controller, resources, file2, value2, file1, value1) in cases {
@@ -368,9 +287,7 @@ fn limits_are_set_and_changed() {
             println!("skipped: no controller {controller}: {resources}");
             continue;
         }
-        cgroup
-            .apply(&scratch.plan(resources).limits)
-            .unwrap_or_else(|e| panic!("{resources}: {e}"));
+        cgroup.apply(&scratch.plan(resources).limits).unwrap_or_else(|e| panic!("{resources}: {e}"));
         let (file, value) = if v2 { (file2, value2) } else { (file1, value1) };
         let path = scratch.folder(controller).expect("folder").join(file);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
@@ -387,9 +304,7 @@ fn limits_take_hold_in_a_new_cgroup_and_a_process_can_join_it() {
         println!("skipped: no controllers pids and cpuset");
         return;
     }
-    let cgroup = scratch
-        .create(r#"{"pids": {"limit": 3}, "cpu": {"cpus": "0"}}"#)
-        .expect("create");
+    let cgroup = scratch.create(r#"{"pids": {"limit": 3}, "cpu": {"cpus": "0"}}"#).expect("create");
     let process = Waiting::in_cgroup("grep Cpus_allowed_list /proc/self/status", &cgroup);
     assert_eq!(process.output(), "Cpus_allowed_list:\t0\n");
 }
@@ -436,14 +351,8 @@ fn only_allowed_devices_can_be_opened() {
         return;
     };
     // Whatever of these can be opened here; none is among the default devices.
-    let nodes = [
-        ("/dev/kmsg", 1, 11),
-        ("/dev/fuse", 10, 229),
-        ("/dev/loop-control", 10, 237),
-    ];
-    let Some((node, major, minor)) = nodes
-        .into_iter()
-        .find(|(path, ..)| std::fs::File::open(path).is_ok())
+    let nodes = [("/dev/kmsg", 1, 11), ("/dev/fuse", 10, 229), ("/dev/loop-control", 10, 237)];
+    let Some((node, major, minor)) = nodes.into_iter().find(|(path, ..)| std::fs::File::open(path).is_ok())
     else {
         println!("skipped: no device to try");
         return;
@@ -453,10 +362,7 @@ fn only_allowed_devices_can_be_opened() {
     let outcome = |plan: &CgroupPlan| {
         let cgroup = Cgroup::create(plan, &scratch.host).expect("create");
         let text = Waiting::in_cgroup(&script, &cgroup).output();
-        text.lines()
-            .filter(|l| ["open", "null"].contains(l))
-            .collect::<Vec<_>>()
-            .join(" ")
+        text.lines().filter(|l| ["open", "null"].contains(l)).collect::<Vec<_>>().join(" ")
     };
     let free = outcome(&plan);
     plan.devices = Some(devfilter::policy(&[], &[]).expect("policy"));
@@ -482,21 +388,12 @@ fn only_allowed_devices_can_be_opened() {
 
 #[test]
 fn paths_below_stay_below() {
-    let folder = Folder {
-        mount: "/sys/fs/cgroup".into(),
-        path: "c1".into(),
-    };
+    let folder = Folder { mount: "/sys/fs/cgroup".into(), path: "c1".into() };
     for bad in ["..", "../c2", "a/../../c2", "/../c2"] {
         let error = folder.below(Path::new(bad)).expect_err(bad).to_string();
         assert!(error.contains("bad sub cgroup path"), "{error}");
     }
-    for (good, path) in [
-        ("", "c1"),
-        ("/", "c1"),
-        ("a", "c1/a"),
-        ("/a/b", "c1/a/b"),
-        ("a/../b", "c1/b"),
-    ] {
+    for (good, path) in [("", "c1"), ("/", "c1"), ("a", "c1/a"), ("/a/b", "c1/a/b"), ("a/../b", "c1/b")] {
         assert_eq!(folder.below(Path::new(good)).expect(good).path, Path::new(path));
     }
 }
@@ -518,18 +415,12 @@ fn exec_goes_to_the_named_cgroup_below() {
     }
     let process = Waiting::new("sleep 100");
     cgroup
-        .attach_sub(
-            process.pid(),
-            &SubPaths::parse(&["/below".to_owned()]).expect("parse"),
-        )
+        .attach_sub(process.pid(), &SubPaths::parse(&["/below".to_owned()]).expect("parse"))
         .expect("attach");
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).expect("proc");
     assert!(text.lines().any(|l| l.ends_with("/below")), "{text}");
     assert_eq!(cgroup.processes().expect("processes"), [process.pid()]);
-    let missing = cgroup.attach_sub(
-        process.pid(),
-        &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"),
-    );
+    let missing = cgroup.attach_sub(process.pid(), &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"));
     assert_eq!(missing.expect_err("missing").kind(), ErrorKind::NotFound);
 }
 
@@ -538,17 +429,10 @@ fn stats_count_what_runs() {
     let Some(scratch) = Scratch::new("stats") else {
         return;
     };
-    let cgroup = scratch
-        .create(if scratch.has("pids") {
-            r#"{"pids": {"limit": 7}}"#
-        } else {
-            "{}"
-        })
-        .expect("create");
-    let _process = Waiting::in_cgroup(
-        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 100",
-        &cgroup,
-    );
+    let cgroup =
+        scratch.create(if scratch.has("pids") { r#"{"pids": {"limit": 7}}"# } else { "{}" }).expect("create");
+    let _process =
+        Waiting::in_cgroup("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exec sleep 100", &cgroup);
     std::thread::sleep(Duration::from_millis(300));
     let stats = cgroup.stats().expect("stats");
     assert!(stats.cpu > 0, "{stats:?}");
@@ -557,10 +441,7 @@ fn stats_count_what_runs() {
         assert_eq!(stats.pids_limit, Some(7));
     }
     if scratch.has("memory") && matches!(scratch.host, CgroupHost::V1 { .. }) {
-        assert!(
-            stats.memory.usage > 0 && stats.memory.limit.is_none(),
-            "{stats:?}"
-        );
+        assert!(stats.memory.usage > 0 && stats.memory.limit.is_none(), "{stats:?}");
     }
 }
 
@@ -573,9 +454,7 @@ fn the_memory_limit_is_known_to_have_killed() {
         println!("skipped: no controller memory");
         return;
     }
-    let cgroup = scratch
-        .create(r#"{"memory": {"limit": 8388608}}"#)
-        .expect("create");
+    let cgroup = scratch.create(r#"{"memory": {"limit": 8388608}}"#).expect("create");
     assert!(!cgroup.oom_killed());
     // tail keeps an endless line in memory.
     Waiting::in_cgroup("tail /dev/zero", &cgroup).output();

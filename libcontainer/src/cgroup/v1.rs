@@ -24,19 +24,13 @@ pub(super) fn create(
         .map(|member| Dir::mount(&member.folder.mount).map(|root| (member, root)))
         .collect::<Result<_>>()?;
     if plan.devices.is_some() && !mounts.iter().any(|(m, _)| m.has("devices")) {
-        return Err(Error::unsupported(
-            "no devices cgroup is mounted, so devices can not be restricted",
-        ));
+        return Err(Error::unsupported("no devices cgroup is mounted, so devices can not be restricted"));
     }
     let mut made: Vec<Made<'_>> = Vec::with_capacity(mounts.len());
     let mut dirs: Vec<(&Member, Dir)> = Vec::with_capacity(mounts.len());
     let mut skipped = false;
     for (member, root) in &mounts {
-        let mut step = Made {
-            root,
-            paths: Vec::new(),
-            keep: false,
-        };
+        let mut step = Made { root, paths: Vec::new(), keep: false };
         let result = make_member(&mut step, member);
         made.push(step);
         match result {
@@ -61,9 +55,7 @@ pub(super) fn create(
         return Ok(Cgroup::None);
     }
     made.iter_mut().for_each(|m| m.keep = true);
-    Ok(Cgroup::V1(
-        dirs.into_iter().map(|(member, _)| member.clone()).collect(),
-    ))
+    Ok(Cgroup::V1(dirs.into_iter().map(|(member, _)| member.clone()).collect()))
 }
 
 /// The plan is that of a caller who may lack permission for some hierarchies: it restricts no devices.
@@ -79,19 +71,13 @@ pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: O
             Place::Own(path) => own.strip_prefix("/").unwrap_or(own).join(path),
         },
     };
-    let wanted = |h: &&V1Hierarchy| {
-        h.controllers
-            .iter()
-            .any(|c| c == "name=systemd" || !c.starts_with("name="))
-    };
-    let v1 = hierarchies.iter().filter(wanted).map(|h| Member {
-        controllers: h.controllers.clone(),
-        folder: folder(&h.mount, &h.own),
-    });
-    let v2 = unified.map(|mount| Member {
-        controllers: Vec::new(),
-        folder: folder(mount, Path::new("")),
-    });
+    let wanted =
+        |h: &&V1Hierarchy| h.controllers.iter().any(|c| c == "name=systemd" || !c.starts_with("name="));
+    let v1 = hierarchies
+        .iter()
+        .filter(wanted)
+        .map(|h| Member { controllers: h.controllers.clone(), folder: folder(&h.mount, &h.own) });
+    let v2 = unified.map(|mount| Member { controllers: Vec::new(), folder: folder(mount, Path::new("")) });
     v1.chain(v2).collect()
 }
 
@@ -101,16 +87,12 @@ impl Member {
     }
 
     fn is_optional(&self) -> bool {
-        self.controllers
-            .iter()
-            .all(|c| c.starts_with("name=") || c == "misc")
+        self.controllers.iter().all(|c| c.starts_with("name=") || c == "misc")
     }
 }
 
 fn find<'a>(dirs: &'a [(&Member, Dir)], controller: &str) -> Option<&'a Dir> {
-    dirs.iter()
-        .find(|(member, _)| member.has(controller))
-        .map(|(_, dir)| dir)
+    dirs.iter().find(|(member, _)| member.has(controller)).map(|(_, dir)| dir)
 }
 
 fn make_member(made: &mut Made<'_>, member: &Member) -> Result<Dir> {
@@ -136,22 +118,14 @@ fn inherit_cpuset(root: &Dir, path: &Path) -> Result<()> {
     let mut levels: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
     levels.reverse();
     // The mount may be a container's view, whose root has values too.
-    let open = |path: &Path| {
-        root.below(path)
-            .context("open")
-            .with_context(|| format!("cpuset {path:?}"))
-    };
+    let open = |path: &Path| root.below(path).context("open").with_context(|| format!("cpuset {path:?}"));
     let mut above = open(Path::new(""))?;
     for level in levels {
         let dir = open(level)?;
         for name in ["cpus", "mems"] {
             // Android mounts the hierarchy with `noprefix`.
             let file = format!("cpuset.{name}");
-            let file = if dir.read(&file) == Err(Errno::ENOENT) {
-                name
-            } else {
-                &file
-            };
+            let file = if dir.read(&file) == Err(Errno::ENOENT) { name } else { &file };
             let copy = || {
                 if dir.read(file)?.trim().is_empty() {
                     dir.write(file, above.read(file)?.trim())?;
@@ -179,10 +153,7 @@ fn restrict(dirs: &[(&Member, Dir)], policy: &Policy) -> Result<()> {
 }
 
 pub(super) fn open_all(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
-    members
-        .iter()
-        .map(|member| Ok((member, member.folder.open()?)))
-        .collect()
+    members.iter().map(|member| Ok((member, member.folder.open()?))).collect()
 }
 
 /// The hierarchy that is asked for a controller, else for anything.
@@ -194,13 +165,8 @@ fn open_for(members: &[Member], controller: &str) -> Result<Dir> {
 
 pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()> {
     for (controller, _) in &sub.0 {
-        if let Some(name) = controller
-            .as_ref()
-            .filter(|name| !members.iter().any(|m| m.has(name)))
-        {
-            return Err(Error::invalid(format!(
-                "unknown controller {name} in SubCgroupPaths"
-            )));
+        if let Some(name) = controller.as_ref().filter(|name| !members.iter().any(|m| m.has(name))) {
+            return Err(Error::invalid(format!("unknown controller {name} in SubCgroupPaths")));
         }
     }
     for member in members {
@@ -226,9 +192,7 @@ pub(super) fn apply(members: &[Member], limits: &Limits) -> Result<()> {
 fn freezer(members: &[Member]) -> Result<Dir> {
     match members.iter().find(|m| m.has("freezer")) {
         Some(member) => member.folder.open(),
-        None => Err(Error::unsupported(
-            "cannot toggle freezer: no freezer cgroup is mounted",
-        )),
+        None => Err(Error::unsupported("cannot toggle freezer: no freezer cgroup is mounted")),
     }
 }
 
@@ -241,27 +205,16 @@ pub(super) fn freeze(members: &[Member]) -> Result<()> {
             let _ = dir.write("freezer.state", "THAWED");
             std::thread::sleep(Duration::from_millis(10));
         }
-        dir.write("freezer.state", "FROZEN")
-            .context("write")
-            .with_context(what)?;
+        dir.write("freezer.state", "FROZEN").context("write").with_context(what)?;
         if round % 25 == 24 {
             std::thread::sleep(Duration::from_micros(10));
         }
-        if dir
-            .read("freezer.state")
-            .context("read")
-            .with_context(what)?
-            .trim()
-            == "FROZEN"
-        {
+        if dir.read("freezer.state").context("read").with_context(what)?.trim() == "FROZEN" {
             return Ok(());
         }
     }
     let _ = dir.write("freezer.state", "THAWED");
-    Err(Error::new(
-        ErrorKind::Busy,
-        format!("{}: unable to freeze", what()),
-    ))
+    Err(Error::new(ErrorKind::Busy, format!("{}: unable to freeze", what())))
 }
 
 pub(super) fn thaw(members: &[Member]) -> Result<()> {
@@ -289,9 +242,7 @@ fn is_frozen_dir(dir: &Dir) -> Result<bool> {
         match state.trim() {
             "THAWED" => return Ok(false),
             "FROZEN" => {
-                return Ok(dir
-                    .read("freezer.self_freezing")
-                    .map_or(true, |text| text.trim() == "1"));
+                return Ok(dir.read("freezer.self_freezing").map_or(true, |text| text.trim() == "1"));
             }
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
@@ -316,10 +267,5 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
     let member = members.iter().find(|m| m.has("memory"))?;
-    member
-        .folder
-        .open()
-        .ok()?
-        .read_key("memory.oom_control", "oom_kill")
-        .ok()?
+    member.folder.open().ok()?.read_key("memory.oom_control", "oom_kill").ok()?
 }

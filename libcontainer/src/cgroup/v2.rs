@@ -17,11 +17,7 @@ use std::path::{Path, PathBuf};
 pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     let root = Dir::mount(mount)?;
     let path = path(plan)?;
-    let mut made = Made {
-        root: &root,
-        paths: Vec::new(),
-        keep: false,
-    };
+    let mut made = Made { root: &root, paths: Vec::new(), keep: false };
     let dir = make(&mut made, &path).map_err(|e| explain(e, plan))?;
     let fresh = made.paths.last() == Some(&path);
     if !fresh {
@@ -37,10 +33,7 @@ pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     }
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
-    Ok(Cgroup::V2(Folder {
-        mount: mount.to_owned(),
-        path,
-    }))
+    Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
 }
 
 /// Where the plan's cgroup is, relative to the mount.
@@ -48,10 +41,9 @@ pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
     match &plan.place {
         Place::Root(path) => Ok(path.clone()),
         // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
-        Place::Own(path) => Ok(own(std::process::id().cast_signed())?
-            .parent()
-            .unwrap_or(Path::new(""))
-            .join(path)),
+        Place::Own(path) => {
+            Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path))
+        }
     }
 }
 
@@ -92,17 +84,13 @@ pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
         }
         Err(e) => return Err(failed(e)),
     }
-    root.below(path)
-        .context("open")
-        .with_context(|| format!("cgroup {:?}", root.path().join(path)))
+    root.below(path).context("open").with_context(|| format!("cgroup {:?}", root.path().join(path)))
 }
 
 /// Whether a cgroup is out of reach, rather than refused for what was asked.
 pub(super) fn lacks_permission(e: &Error) -> bool {
-    matches!(
-        e.errno(),
-        Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT)
-    ) || e.kind() == ErrorKind::NotFound
+    matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT))
+        || e.kind() == ErrorKind::NotFound
 }
 
 fn explain(e: Error, plan: &CgroupPlan) -> Error {
@@ -123,41 +111,32 @@ fn refuse_used(dir: &Dir) -> Result<()> {
 }
 
 pub(super) fn used(dir: &Dir, found: usize) -> Error {
-    let text = format!(
-        "container's cgroup is not empty: {found} process(es) found in {:?}",
-        dir.path()
-    );
+    let text = format!("container's cgroup is not empty: {found} process(es) found in {:?}", dir.path());
     Error::new(ErrorKind::Busy, text)
 }
 
 pub(super) fn frozen(dir: &Dir) -> Error {
-    Error::new(
-        ErrorKind::Busy,
-        format!("container's cgroup unexpectedly frozen: {:?}", dir.path()),
-    )
+    Error::new(ErrorKind::Busy, format!("container's cgroup unexpectedly frozen: {:?}", dir.path()))
 }
 
 /// The cgroup of a process in the v2 tree, below the root of our cgroup namespace.
 fn own(pid: i32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&file)
-        .context("read")
-        .with_context(|| format!("{file:?}"))?;
+    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path =
         path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;
     // Outside of our namespace's root the kernel begins with `..`.
-    Ok(Path::new(path)
-        .components()
-        .filter(|c| matches!(c, std::path::Component::Normal(_)))
-        .collect())
+    Ok(Path::new(path).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
 }
 
 pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
     let file = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
     let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
-    let pid = pid.ok_or_else(|| Error::new(ErrorKind::NotFound, "the process whose cgroup is asked for has ended"))?;
+    let pid =
+        text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
+    let pid = pid
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, "the process whose cgroup is asked for has ended"))?;
     Ok(Folder { mount: mount.to_owned(), path: own(pid)? })
 }
 
@@ -246,21 +225,12 @@ pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
 
 pub(super) fn freeze(dir: &Dir) -> Result<()> {
     let what = || format!("cgroup {:?}", dir.path());
-    dir.write("cgroup.freeze", "1")
-        .context("write cgroup.freeze")
-        .with_context(what)?;
-    if dir
-        .wait_event("frozen", 1, PATIENCE)
-        .context("wait")
-        .with_context(what)?
-    {
+    dir.write("cgroup.freeze", "1").context("write cgroup.freeze").with_context(what)?;
+    if dir.wait_event("frozen", 1, PATIENCE).context("wait").with_context(what)? {
         return Ok(());
     }
     let _ = dir.write("cgroup.freeze", "0");
-    Err(Error::new(
-        ErrorKind::Busy,
-        format!("cgroup {:?}: not frozen after {PATIENCE:?}", dir.path()),
-    ))
+    Err(Error::new(ErrorKind::Busy, format!("cgroup {:?}: not frozen after {PATIENCE:?}", dir.path())))
 }
 
 pub(super) fn thaw(dir: &Dir) -> Result<()> {

@@ -104,7 +104,8 @@ impl Frame {
             Frame::Listener(fd) => (4, 0, 0, 0, fd),
             Frame::Failed { step, call, errno, arg } => (5, call as u16, step, errno, arg),
         };
-        let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) = (kind.to_ne_bytes(), call.to_ne_bytes(), step.to_ne_bytes());
+        let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) =
+            (kind.to_ne_bytes(), call.to_ne_bytes(), step.to_ne_bytes());
         let ([e0, e1, e2, e3], [a0, a1, a2, a3]) = (errno.to_ne_bytes(), arg.to_ne_bytes());
         [k0, k1, c0, c1, s0, s1, s2, s3, e0, e1, e2, e3, a0, a1, a2, a3]
     }

@@ -33,7 +33,9 @@ pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place
     for (i, hook) in hooks.unwrap_or_default().iter().enumerate() {
         let result = match place {
             Place::Host => on_host(hook, state),
-            Place::Container { process, namespaces, cgroup } => in_container(hook, state, *process, *namespaces, cgroup),
+            Place::Container { process, namespaces, cgroup } => {
+                in_container(hook, state, *process, *namespaces, cgroup)
+            }
         };
         result.with_context(|| format!("error running {kind} hook #{i}"))?;
     }
@@ -55,11 +57,15 @@ fn on_host(hook: &Hook, state: &str) -> Result<()> {
     }
     let (reader, writer) = pipe()?;
     let (out, out_writer) = pipe()?;
-    command.stdin(Pipe::from(reader)).stdout(Pipe::from(out_writer.try_clone().context("dup")?)).stderr(Pipe::from(out_writer));
+    command
+        .stdin(Pipe::from(reader))
+        .stdout(Pipe::from(out_writer.try_clone().context("dup")?))
+        .stderr(Pipe::from(out_writer));
     let mut child = command.spawn().with_context(|| format!("execute {:?}", hook.path()))?;
     drop(command);
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or(0)).context("pidfd_open");
-    let ended = process.and_then(|process| converse(process.as_fd(), File::from(writer), File::from(out), state, hook));
+    let ended = process
+        .and_then(|process| converse(process.as_fd(), File::from(writer), File::from(out), state, hook));
     if ended.is_err() {
         let _ = child.kill();
     }
@@ -67,7 +73,13 @@ fn on_host(hook: &Hook, state: &str) -> Result<()> {
     ended
 }
 
-fn in_container(hook: &Hook, state: &str, process: BorrowedFd<'_>, namespaces: u64, cgroup: &Cgroup) -> Result<()> {
+fn in_container(
+    hook: &Hook,
+    state: &str,
+    process: BorrowedFd<'_>,
+    namespaces: u64,
+    cgroup: &Cgroup,
+) -> Result<()> {
     let strings = |field: &str, list: &[String]| -> Result<Vec<CString>> {
         list.iter().map(|s| c_string(field, s.as_bytes())).collect()
     };
@@ -79,7 +91,8 @@ fn in_container(hook: &Hook, state: &str, process: BorrowedFd<'_>, namespaces: u
     let envp = strings("hooks.env", hook.env().as_deref().unwrap_or_default())?;
     let (reader, writer) = pipe()?;
     let (out, out_writer) = pipe()?;
-    let stdio = Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
+    let stdio =
+        Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
     let job = Job {
         plan: plan::hook(path, argv, envp, namespaces),
         stdio,
@@ -99,7 +112,13 @@ fn in_container(hook: &Hook, state: &str, process: BorrowedFd<'_>, namespaces: u
 }
 
 /// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
-fn converse(process: BorrowedFd<'_>, mut stdin: File, mut output: File, state: &str, hook: &Hook) -> Result<()> {
+fn converse(
+    process: BorrowedFd<'_>,
+    mut stdin: File,
+    mut output: File,
+    state: &str,
+    hook: &Hook,
+) -> Result<()> {
     // A hook need not read its stdin, and need not leave room in the pipe either.
     crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
@@ -113,7 +132,10 @@ fn converse(process: BorrowedFd<'_>, mut stdin: File, mut output: File, state: &
             Some(limit) => match limit.checked_sub(begin.elapsed()) {
                 Some(left) => i32::try_from(left.as_millis().min(100)).unwrap_or(100).max(1),
                 None => {
-                    return Err(Error::new(ErrorKind::Os, format!("hook ran past specified timeout of {:.1}s", limit.as_secs_f64())));
+                    return Err(Error::new(
+                        ErrorKind::Os,
+                        format!("hook ran past specified timeout of {:.1}s", limit.as_secs_f64()),
+                    ));
                 }
             },
             None => 100,

@@ -52,15 +52,22 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
         return Ok(());
     }
     let why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-    Err(Error::new(ErrorKind::Permission, format!("{program}: {why}")).hint("see /etc/subuid and /etc/subgid"))
+    Err(Error::new(ErrorKind::Permission, format!("{program}: {why}"))
+        .hint("see /etc/subuid and /etc/subgid"))
 }
 
 /// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12).
-pub(super) fn open_tree(path: &Path, recursive: bool, map: Option<BorrowedFd<'_>>, map_recursive: bool) -> Result<OwnedFd> {
+pub(super) fn open_tree(
+    path: &Path,
+    recursive: bool,
+    map: Option<BorrowedFd<'_>>,
+    map_recursive: bool,
+) -> Result<OwnedFd> {
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::invalid(format!("mount source {path:?} contains a NUL byte")))?;
     let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
-    let tree = mount::open_tree(fs::CWD, &name, flags).with_context(|| format!("open mount source {path:?}: open_tree"))?;
+    let tree = mount::open_tree(fs::CWD, &name, flags)
+        .with_context(|| format!("open mount source {path:?}: open_tree"))?;
     if let Some(namespace) = map {
         let attr = SetAttr {
             set: mount::MOUNT_ATTR_IDMAP,
@@ -73,14 +80,16 @@ pub(super) fn open_tree(path: &Path, recursive: bool, map: Option<BorrowedFd<'_>
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
-    mount::mount_setattr(tree.as_fd(), recursive, &slave).with_context(|| format!("make {path:?} a slave: mount_setattr"))?;
+    mount::mount_setattr(tree.as_fd(), recursive, &slave)
+        .with_context(|| format!("make {path:?} a slave: mount_setattr"))?;
     Ok(tree)
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
-    let (pid, process) = clone::spawn(libc::CLONE_NEWUSER as u64, None, clone::pause).context("clone3 for an id-mapped mount")?;
+    let (pid, process) = clone::spawn(libc::CLONE_NEWUSER as u64, None, clone::pause)
+        .context("clone3 for an id-mapped mount")?;
     drop(blocked);
     let made = write(pid, maps).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");

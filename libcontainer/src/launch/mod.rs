@@ -96,9 +96,12 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
 fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
     for open in &plan.opens {
         let (slot, fd) = match open {
-            Open::Namespace { slot, path, flag, foreign } => (*slot, settings::open_namespace(path, *flag, *foreign)?),
+            Open::Namespace { slot, path, flag, foreign } => {
+                (*slot, settings::open_namespace(path, *flag, *foreign)?)
+            }
             Open::TargetRoot => {
-                let target = target.ok_or_else(|| Error::new(ErrorKind::Os, "no process to take the root of"))?;
+                let target =
+                    target.ok_or_else(|| Error::new(ErrorKind::Os, "no process to take the root of"))?;
                 (Slot::ROOT, settings::open_root_of(target)?)
             }
             Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
@@ -173,7 +176,10 @@ impl Launched {
     }
 
     pub(crate) fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
+        self.pidfd
+            .as_ref()
+            .map(|fd| fd.as_fd())
+            .ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
     }
 
     /// Serves the child up to its last gate.
@@ -260,7 +266,9 @@ impl Launched {
                 self.terminal = fd;
                 self.next()
             }
-            Some(Frame::Failed { step, call, errno, arg }) => Err(explain(&self.plan, step, call, errno, arg)),
+            Some(Frame::Failed { step, call, errno, arg }) => {
+                Err(explain(&self.plan, step, call, errno, arg))
+            }
             None => Err(Error::new(ErrorKind::Os, "the child sent a frame that is none")),
         }
     }
@@ -269,7 +277,9 @@ impl Launched {
     fn ended(&mut self) -> Result<Event> {
         let process = self.process()?;
         let gated = self.plan.child.iter().any(|s| matches!(s, Step::Wait(Gate::Start)));
-        if !gated && !matches!(pidfd::wait(process, libc::WNOHANG | libc::WNOWAIT), Ok(Some((libc::CLD_KILLED, _)))) {
+        if !gated
+            && !matches!(pidfd::wait(process, libc::WNOHANG | libc::WNOWAIT), Ok(Some((libc::CLD_KILLED, _))))
+        {
             return Ok(Event::Executed);
         }
         let status = wait(process)?;
@@ -300,7 +310,11 @@ enum Event {
 
 /// Reads what the child of another process says after its last gate: nothing more when the exec has worked. The plan is gone by
 /// then; what can still fail is the filter and the exec.
-pub(crate) fn follow_start(sync: BorrowedFd<'_>, program: &str, mut listener: impl FnMut(i32) -> Result<()>) -> Result<()> {
+pub(crate) fn follow_start(
+    sync: BorrowedFd<'_>,
+    program: &str,
+    mut listener: impl FnMut(i32) -> Result<()>,
+) -> Result<()> {
     loop {
         let mut buffer = [0u8; Frame::SIZE];
         let (n, _) = match sock::receive(sync, &mut buffer) {
@@ -348,7 +362,11 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
         (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
         (Step::Exec, Call::Exec) => exec_error(&name, errno),
         _ => {
-            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(step, call.name(), arg));
+            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(
+                step,
+                call.name(),
+                arg,
+            ));
             let error = error.wrap(format!("step {}", number + 1));
             match crate::plan::describe::hint(step, errno) {
                 Some(hint) => error.hint(hint),

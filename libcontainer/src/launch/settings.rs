@@ -13,7 +13,8 @@ pub(super) fn before_join(settings: &ParentSettings, pid: i32) -> Result<()> {
     if settings.affinity_initial.is_empty() {
         return Ok(());
     }
-    process::set_affinity(pid, &mask(&settings.affinity_initial)).context("sched_setaffinity: process.execCPUAffinity.initial")
+    process::set_affinity(pid, &mask(&settings.affinity_initial))
+        .context("sched_setaffinity: process.execCPUAffinity.initial")
 }
 
 /// At the last gate.
@@ -36,7 +37,9 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
     }
     for (resource, soft, hard) in &settings.rlimits {
         process::prlimit(pid, *resource, *soft, *hard)
-            .with_context(|| format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}"))
+            .with_context(|| {
+                format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}")
+            })
             .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
     }
     Ok(())
@@ -62,15 +65,20 @@ pub(super) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<Ow
     // O_NONBLOCK: a FIFO in its place must not hang us.
     let fd = fs::openat_following(fs::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK)
         .with_context(|| format!("linux.namespaces: open {path:?}"))?;
-    let magic = fs::fstatfs(fd.as_fd()).with_context(|| format!("linux.namespaces: fstatfs {path:?}"))?.f_type;
+    let magic =
+        fs::fstatfs(fd.as_fd()).with_context(|| format!("linux.namespaces: fstatfs {path:?}"))?.f_type;
     if magic != NSFS_MAGIC {
         return Err(Error::invalid(format!("linux.namespaces: {path:?} is not a namespace file")));
     }
-    if process::namespace_kind(fd.as_fd()).with_context(|| format!("ioctl(NS_GET_NSTYPE) of {path:?}"))? != flag {
+    if process::namespace_kind(fd.as_fd()).with_context(|| format!("ioctl(NS_GET_NSTYPE) of {path:?}"))?
+        != flag
+    {
         return Err(Error::invalid(format!("linux.namespaces: {path:?} is a namespace of another kind")));
     }
     if foreign && is_own(&fd, flag)? {
-        return Err(Error::invalid(format!("linux.sysctl: {path:?} is the host's own namespace, whose sysctls must not change")));
+        return Err(Error::invalid(format!(
+            "linux.namespaces: {path:?} is the host's own namespace, whose hostname and sysctls must not change"
+        )));
     }
     Ok(fd)
 }
@@ -84,7 +92,8 @@ fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
         libc::CLONE_NEWUSER => "user",
         _ => return Ok(false),
     };
-    let own = std::fs::metadata(format!("/proc/self/ns/{name}")).with_context(|| format!("stat /proc/self/ns/{name}"))?;
+    let own = std::fs::metadata(format!("/proc/self/ns/{name}"))
+        .with_context(|| format!("stat /proc/self/ns/{name}"))?;
     let stat = fs::fstat(ns.as_fd()).context("fstat of a namespace")?;
     Ok((own.dev(), own.ino()) == (stat.st_dev, stat.st_ino))
 }

@@ -23,10 +23,7 @@ pub(crate) fn sets(caps: &LinuxCapabilities, available: u64, warnings: &mut Vec<
         ambient: mask(caps.ambient())?,
     };
     if missing != 0 {
-        warnings.push(format!(
-            "ignoring unknown or unavailable capabilities: {}",
-            names_of(missing)
-        ));
+        warnings.push(format!("ignoring unknown or unavailable capabilities: {}", names_of(missing)));
     }
     refuse("effective", sets.effective & !sets.permitted, "permitted")?;
     refuse("inheritable", sets.inheritable & !sets.bounding, "bounding")?;
@@ -52,10 +49,7 @@ fn refuse(set: &str, excess: u64, of: &str) -> Result<()> {
 }
 
 fn mask_of(names: &Option<Capabilities>) -> Result<u64> {
-    names
-        .iter()
-        .flatten()
-        .try_fold(0, |mask, cap| Ok(mask | 1 << number(*cap)?))
+    names.iter().flatten().try_fold(0, |mask, cap| Ok(mask | 1 << number(*cap)?))
 }
 
 fn number(cap: Capability) -> Result<u8> {
@@ -97,18 +91,9 @@ mod tests {
         let sets = sets(&caps(&json), u64::MAX, &mut warnings).unwrap();
         assert_eq!(
             sets,
-            CapSets {
-                bounding: 0x21,
-                effective: 0x21,
-                permitted: 0x21,
-                inheritable: 0,
-                ambient: 0
-            }
+            CapSets { bounding: 0x21, effective: 0x21, permitted: 0x21, inheritable: 0, ambient: 0 }
         );
-        assert_eq!(
-            super::sets(&caps("{}"), u64::MAX, &mut warnings).unwrap(),
-            CapSets::default()
-        );
+        assert_eq!(super::sets(&caps("{}"), u64::MAX, &mut warnings).unwrap(), CapSets::default());
         assert!(warnings.is_empty());
     }
 
@@ -127,10 +112,7 @@ mod tests {
         let mut warnings = Vec::new();
         let sets = sets(&caps(&json), !(1 << 24), &mut warnings).unwrap();
         assert_eq!((sets.bounding, sets.effective, sets.permitted), (1, 1, 1));
-        assert_eq!(
-            warnings,
-            ["ignoring unknown or unavailable capabilities: CAP_SYS_RESOURCE"]
-        );
+        assert_eq!(warnings, ["ignoring unknown or unavailable capabilities: CAP_SYS_RESOURCE"]);
     }
 
     #[test]
@@ -138,29 +120,19 @@ mod tests {
         let mut warnings = Vec::new();
         let json = r#"{"bounding":["CAP_CHOWN"],"permitted":["CAP_CHOWN"],"ambient":["CAP_CHOWN"]}"#;
         assert_eq!(sets(&caps(json), u64::MAX, &mut warnings).unwrap().ambient, 0);
-        assert!(
-            warnings[0].starts_with("can't raise ambient capability CAP_CHOWN"),
-            "{warnings:?}"
-        );
+        assert!(warnings[0].starts_with("can't raise ambient capability CAP_CHOWN"), "{warnings:?}");
     }
 
     #[test]
     fn what_the_kernel_would_refuse_is_refused_by_name() {
         let e = sets(&caps(r#"{"effective":["CAP_KILL"]}"#), u64::MAX, &mut Vec::new()).unwrap_err();
         assert!(
-            e.to_string()
-                .starts_with("process.capabilities.effective: CAP_KILL not in permitted"),
+            e.to_string().starts_with("process.capabilities.effective: CAP_KILL not in permitted"),
             "{e}"
         );
-        let e = sets(
-            &caps(r#"{"inheritable":["CAP_KILL"]}"#),
-            u64::MAX,
-            &mut Vec::new(),
-        )
-        .unwrap_err();
+        let e = sets(&caps(r#"{"inheritable":["CAP_KILL"]}"#), u64::MAX, &mut Vec::new()).unwrap_err();
         assert!(
-            e.to_string()
-                .starts_with("process.capabilities.inheritable: CAP_KILL not in bounding"),
+            e.to_string().starts_with("process.capabilities.inheritable: CAP_KILL not in bounding"),
             "{e}"
         );
     }

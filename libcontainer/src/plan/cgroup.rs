@@ -40,14 +40,10 @@ pub(crate) fn plan(
     warnings: &mut Vec<String>,
 ) -> Result<CgroupPlan> {
     if inputs.options.systemd_cgroup {
-        return Err(Error::unsupported(
-            "--systemd-cgroup: the systemd cgroup driver is not supported yet",
-        ));
+        return Err(Error::unsupported("--systemd-cgroup: the systemd cgroup driver is not supported yet"));
     }
     let linux = inputs.spec.linux().as_ref();
-    let path = linux
-        .and_then(|l| l.cgroups_path().as_deref())
-        .filter(|p| !p.as_os_str().is_empty());
+    let path = linux.and_then(|l| l.cgroups_path().as_deref()).filter(|p| !p.as_os_str().is_empty());
     let place = place(path, inputs.id)?;
     let none = LinuxResources::default();
     let resources = linux.and_then(|l| l.resources().as_ref()).unwrap_or(&none);
@@ -91,9 +87,7 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
         }
     }
     if clean.as_os_str().is_empty() {
-        return Err(Error::invalid(format!(
-            "linux.cgroupsPath: {path:?} is the root of the hierarchy"
-        )));
+        return Err(Error::invalid(format!("linux.cgroupsPath: {path:?} is the root of the hierarchy")));
     }
     let text = path.to_string_lossy();
     if !text.contains('/') && text.matches(':').count() == 2 {
@@ -102,15 +96,9 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
         )));
     }
     if clean.as_os_str().len() > 3000 || clean.as_os_str().to_string_lossy().contains(['\0', '\n']) {
-        return Err(Error::invalid(
-            "linux.cgroupsPath: too long, or with a NUL or newline in it",
-        ));
+        return Err(Error::invalid("linux.cgroupsPath: too long, or with a NUL or newline in it"));
     }
-    Ok(if path.is_absolute() {
-        Place::Root(clean)
-    } else {
-        Place::Own(clean)
-    })
+    Ok(if path.is_absolute() { Place::Root(clean) } else { Place::Own(clean) })
 }
 
 /// The cgroup belongs to the container when it has a cgroup namespace and a user namespace of its own and sees its cgroup
@@ -130,33 +118,15 @@ fn owner(spec: &Spec, namespaces: NamespaceFacts, host: &Host) -> Option<u32> {
             .iter()
             .flatten()
             .fold(false, |ro, o| if o == "ro" { true } else { ro && o != "rw" });
-        mount
-            .destination()
-            .components()
-            .eq(Path::new("/sys/fs/cgroup").components())
+        mount.destination().components().eq(Path::new("/sys/fs/cgroup").components())
             && (mount.typ().as_deref().is_some_and(cgroup)
-                || mount
-                    .source()
-                    .as_deref()
-                    .and_then(Path::to_str)
-                    .is_some_and(cgroup))
+                || mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
             && !ro
     });
     let uid = spec.process().as_ref().map_or(0, |p| p.user().uid());
-    let maps = spec
-        .linux()
-        .as_ref()?
-        .uid_mappings()
-        .as_deref()
-        .unwrap_or_default();
-    let map = maps
-        .iter()
-        .find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
-    if writable {
-        map.host_id().checked_add(uid - map.container_id())
-    } else {
-        None
-    }
+    let maps = spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
+    let map = maps.iter().find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
+    if writable { map.host_id().checked_add(uid - map.container_id()) } else { None }
 }
 
 /// The resources after an update, as runc understands one: a limit that is not mentioned stays, except that those of cpusets, pids,
@@ -184,11 +154,7 @@ fn merge_memory(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::
     memory
         .set_limit(new.limit().or(old.limit()))
         .set_reservation(new.reservation().or(old.reservation()))
-        .set_swap(if lifted {
-            Some(0)
-        } else {
-            new.swap().or(old.swap())
-        })
+        .set_swap(if lifted { Some(0) } else { new.swap().or(old.swap()) })
         .set_check_before_update(new.check_before_update());
     Some(memory)
 }
@@ -213,11 +179,7 @@ fn merge_cpu(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::run
         cpu.set_quota(quota);
     }
     // An idle cgroup has no weight to write.
-    let shares = if new.idle().is_some() {
-        new.shares().or(Some(0))
-    } else {
-        new.shares().or(old.shares())
-    };
+    let shares = if new.idle().is_some() { new.shares().or(Some(0)) } else { new.shares().or(old.shares()) };
     cpu.set_shares(shares)
         .set_burst(new.burst())
         .set_idle(new.idle())
@@ -249,10 +211,7 @@ fn merge_io(old: Option<&LinuxBlockIo>, new: Option<&LinuxBlockIo>) -> Option<Li
     io.set_weight(new.weight().or(old.weight()))
         .set_leaf_weight(new.leaf_weight().or(old.leaf_weight()))
         .set_weight_device(Some(weights))
-        .set_throttle_read_bps_device(rates(
-            old.throttle_read_bps_device(),
-            new.throttle_read_bps_device(),
-        ))
+        .set_throttle_read_bps_device(rates(old.throttle_read_bps_device(), new.throttle_read_bps_device()))
         .set_throttle_write_bps_device(rates(
             old.throttle_write_bps_device(),
             new.throttle_write_bps_device(),

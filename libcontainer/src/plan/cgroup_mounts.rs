@@ -6,8 +6,8 @@
 //! where that can be avoided).
 
 use super::c_string;
-use super::mounts::{Entry, Setting, mount_label, target};
 use super::cgroup::Place;
+use super::mounts::{Entry, Setting, mount_label, target};
 use super::options;
 use super::step::{FsOption, NewFs, Source, Step, Target, TargetKind};
 use crate::error::{Error, Result};
@@ -32,17 +32,10 @@ pub(super) fn append(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()>
 
 fn v2(setting: &mut Setting<'_>, entry: &Entry<'_>, mount: &Path) -> Result<()> {
     let fs = entry.options.for_fs(false, None)?;
-    let source = entry
-        .mount
-        .source()
-        .as_deref()
-        .map_or(OsStr::new("cgroup"), Path::as_os_str);
+    let source = entry.mount.source().as_deref().map_or(OsStr::new("cgroup"), Path::as_os_str);
     // In a user namespace cgroup2 can be mounted only together with a cgroup namespace of its own.
-    let bound = if setting.ns.own(NEWCGROUP) {
-        of(setting.cgroup, mount, Path::new("/"))
-    } else {
-        mount.to_owned()
-    };
+    let bound =
+        if setting.ns.own(NEWCGROUP) { of(setting.cgroup, mount, Path::new("/")) } else { mount.to_owned() };
     let step = Step::Mount(NewFs {
         fstype: c"cgroup2".to_owned(),
         source: c_string(&format!("{}.source", entry.field), source.as_bytes())?,
@@ -69,10 +62,7 @@ fn v1(setting: &mut Setting<'_>, entry: &Entry<'_>, hierarchies: &[V1Hierarchy])
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
         };
-        let target = Target {
-            path: path_of(entry, &entry.destination.join(name))?,
-            ..target.clone()
-        };
+        let target = Target { path: path_of(entry, &entry.destination.join(name))?, ..target.clone() };
         let rootless = setting.inputs.host.is_rootless();
         // Without root the container stays where its caller is.
         let own = if rootless {
@@ -85,12 +75,7 @@ fn v1(setting: &mut Setting<'_>, entry: &Entry<'_>, hierarchies: &[V1Hierarchy])
             mounted(entry, hierarchy, own, target)?
         } else {
             let attr = entry.options.changed_attr();
-            Step::Bind {
-                source: Source::Path(own),
-                recursive: true,
-                attr,
-                target,
-            }
+            Step::Bind { source: Source::Path(own), recursive: true, attr, target }
         };
         setting.draft.push(step);
     }
@@ -130,14 +115,8 @@ fn mounted(entry: &Entry<'_>, hierarchy: &V1Hierarchy, own: CString, target: Tar
             None => FsOption::Flag(c_string("controller", controller.as_str())?),
         });
     }
-    let named = hierarchy
-        .controllers
-        .iter()
-        .find_map(|controller| controller.strip_prefix("name="));
-    let mut attr = super::step::MountAttr {
-        set: options::HARDENED,
-        ..entry.options.new_attr()
-    };
+    let named = hierarchy.controllers.iter().find_map(|controller| controller.strip_prefix("name="));
+    let mut attr = super::step::MountAttr { set: options::HARDENED, ..entry.options.new_attr() };
     if entry.options.read_only() {
         attr.set |= options::READ_ONLY;
     }
@@ -172,9 +151,7 @@ fn links(
     if merged.is_empty() {
         return Ok(());
     }
-    setting.draft.push(Step::OpenDir {
-        path: target.path.clone(),
-    });
+    setting.draft.push(Step::OpenDir { path: target.path.clone() });
     for name in merged {
         for controller in name.split(',').filter(|controller| !controller.is_empty()) {
             setting.draft.push(Step::Link {

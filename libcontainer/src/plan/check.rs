@@ -30,23 +30,15 @@ pub(crate) fn create(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
         self::hooks(hooks)?;
     }
     if inputs.host.euid != 0 && !ns.facts.own(USER) {
-        return Err(Error::invalid(
-            "linux.namespaces: rootless container requires user namespaces",
-        ));
+        return Err(Error::invalid("linux.namespaces: rootless container requires user namespaces"));
     }
     Ok(())
 }
 
 /// What holds for every process, also for those of `exec`.
 pub(crate) fn process(process: &Process) -> Result<()> {
-    if process
-        .command_line()
-        .as_ref()
-        .is_some_and(|line| !line.is_empty())
-    {
-        return Err(Error::unsupported(
-            "process.commandLine: is for Windows only; use process.args",
-        ));
+    if process.command_line().as_ref().is_some_and(|line| !line.is_empty()) {
+        return Err(Error::unsupported("process.commandLine: is for Windows only; use process.args"));
     }
     Ok(())
 }
@@ -56,9 +48,7 @@ fn version(version: &str) -> Result<()> {
     if major == "1" && rest.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
-    Err(Error::unsupported(format!(
-        "ociVersion: {version:?} is not supported; 1.x is"
-    )))
+    Err(Error::unsupported(format!("ociVersion: {version:?} is not supported; 1.x is")))
 }
 
 #[allow(deprecated)]
@@ -72,9 +62,7 @@ fn other_platforms(spec: &Spec) -> Result<()> {
         ("gid_mappings", spec.gid_mappings().is_some()),
     ] {
         if present {
-            return Err(Error::unsupported(format!(
-                "{field}: not supported by this runtime"
-            )));
+            return Err(Error::unsupported(format!("{field}: not supported by this runtime")));
         }
     }
     Ok(())
@@ -122,16 +110,8 @@ fn needs_mount_namespace(spec: &Spec, ns: &Namespaces) -> Result<()> {
     let filled = |list: Option<&Vec<String>>| list.is_some_and(|l| !l.is_empty());
     let linux = spec.linux().as_ref();
     for (field, present, what) in [
-        (
-            "mounts",
-            spec.mounts().as_ref().is_some_and(|m| !m.is_empty()),
-            "mount anything",
-        ),
-        (
-            "linux.maskedPaths",
-            filled(linux.and_then(|l| l.masked_paths().as_ref())),
-            "restrict sys entries",
-        ),
+        ("mounts", spec.mounts().as_ref().is_some_and(|m| !m.is_empty()), "mount anything"),
+        ("linux.maskedPaths", filled(linux.and_then(|l| l.masked_paths().as_ref())), "restrict sys entries"),
         (
             "linux.readonlyPaths",
             filled(linux.and_then(|l| l.readonly_paths().as_ref())),
@@ -144,9 +124,7 @@ fn needs_mount_namespace(spec: &Spec, ns: &Namespaces) -> Result<()> {
         ),
     ] {
         if present {
-            return Err(Error::invalid(format!(
-                "{field}: unable to {what} without a private MNT namespace"
-            )));
+            return Err(Error::invalid(format!("{field}: unable to {what} without a private MNT namespace")));
         }
     }
     Ok(())
@@ -162,11 +140,7 @@ fn labels(inputs: &Inputs, process: &Process) -> Result<()> {
     if given(process.selinux_label().as_ref()) && !inputs.host.selinux {
         return Err(Error::unsupported(format!("process.selinuxLabel: {selinux}")));
     }
-    let mount_label = inputs
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|l| l.mount_label().as_ref());
+    let mount_label = inputs.spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
     if given(mount_label) && !inputs.host.selinux {
         return Err(Error::unsupported(format!("linux.mountLabel: {selinux}")));
     }
@@ -207,26 +181,15 @@ fn linux(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<()> {
     if linux.intel_rdt().is_some() {
         return Err(Error::unsupported("linux.intelRdt: not supported yet"));
     }
-    if linux
-        .personality()
-        .as_ref()
-        .and_then(|p| p.flags().as_ref())
-        .is_some_and(|flags| !flags.is_empty())
-    {
-        return Err(Error::unsupported(
-            "linux.personality.flags: the specification defines no flag",
-        ));
+    if linux.personality().as_ref().and_then(|p| p.flags().as_ref()).is_some_and(|flags| !flags.is_empty()) {
+        return Err(Error::unsupported("linux.personality.flags: the specification defines no flag"));
     }
     if inputs.host.kernel < (5, 6) && ns.facts.own(TIME) {
         return Err(Error::unsupported(
             "linux.namespaces: time namespaces aren't enabled in the kernel (Linux 5.6)",
         ));
     }
-    if linux
-        .net_devices()
-        .as_ref()
-        .is_some_and(|devices| !devices.is_empty())
-    {
+    if linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty()) {
         return Err(Error::unsupported("linux.netDevices: not supported yet"));
     }
     Ok(())
@@ -241,9 +204,7 @@ pub(crate) fn sysctls(linux: &Linux, ns: &Namespaces) -> Result<Vec<(CString, CS
         sysctl(&dotted, ns)?;
         let file: String = dotted.chars().map(swap).collect();
         if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(Error::invalid(format!(
-                "linux.sysctl: {name:?} is no name of a sysctl"
-            )));
+            return Err(Error::invalid(format!("linux.sysctl: {name:?} is no name of a sysctl")));
         }
         let field = format!("linux.sysctl[{name:?}]");
         list.push((c_string(&field, file)?, c_string(&field, value.as_str())?));
@@ -281,18 +242,10 @@ fn sysctl(name: &str, ns: &Namespaces) -> Result<()> {
     ];
     let refuse = |why: &str| Err(Error::invalid(format!("linux.sysctl: sysctl {name:?} {why}")));
     if OF_IPC.contains(&name) || name.starts_with("fs.mqueue.") {
-        return if ns.facts.own(IPC) {
-            Ok(())
-        } else {
-            refuse("is not allowed in the hosts ipc namespace")
-        };
+        return if ns.facts.own(IPC) { Ok(()) } else { refuse("is not allowed in the hosts ipc namespace") };
     }
     if name.starts_with("net.") {
-        return if ns.facts.own(NET) {
-            Ok(())
-        } else {
-            refuse("not allowed in host network namespace")
-        };
+        return if ns.facts.own(NET) { Ok(()) } else { refuse("not allowed in host network namespace") };
     }
     match name {
         "kernel.domainname" if ns.facts.own(UTS) => Ok(()),
@@ -345,15 +298,10 @@ fn hooks(hooks: &Hooks) -> Result<()> {
 
 fn hook(field: &str, hook: &Hook) -> Result<()> {
     if !Path::is_absolute(hook.path()) {
-        return Err(Error::invalid(format!(
-            "{field}.path: {:?} is not absolute",
-            hook.path()
-        )));
+        return Err(Error::invalid(format!("{field}.path: {:?} is not absolute", hook.path())));
     }
     if let Some(timeout) = hook.timeout().filter(|t| *t <= 0) {
-        return Err(Error::invalid(format!(
-            "{field}.timeout: {timeout} is not more than 0 seconds"
-        )));
+        return Err(Error::invalid(format!("{field}.timeout: {timeout} is not more than 0 seconds")));
     }
     use std::os::unix::ffi::OsStrExt;
     c_string(&format!("{field}.path"), hook.path().as_os_str().as_bytes())?;

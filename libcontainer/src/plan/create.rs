@@ -36,14 +36,7 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let ns = namespaces::read(linux.namespaces().as_deref().unwrap_or_default())?;
     check::create(inputs, &ns)?;
     let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
-    let container = Container {
-        inputs,
-        linux,
-        process,
-        ns,
-        maps,
-        sysctls,
-    };
+    let container = Container { inputs, linux, process, ns, maps, sysctls };
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
@@ -56,12 +49,7 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     container.system(&finish, &mut draft)?;
     container.pivot(&mut draft)?;
     let gate = Some(Gate::Start);
-    let (exec, parent) = finish.append(
-        filter.map(Step::from),
-        gate,
-        inputs.options.preserve_fds,
-        &mut draft,
-    );
+    let (exec, parent) = finish.append(filter.map(Step::from), gate, inputs.options.preserve_fds, &mut draft);
 
     Ok(Plan {
         clone_flags,
@@ -122,27 +110,20 @@ impl Container<'_> {
     /// The namespaces that something is written to which would change the host if they were the caller's.
     fn changed(&self) -> u64 {
         let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
-        let uts = if named(self.inputs.spec.hostname()) || named(self.inputs.spec.domainname()) {
-            UTS
-        } else {
-            0
-        };
-        self.sysctls
-            .iter()
-            .fold(uts, |flags, (file, _)| match file.to_bytes() {
-                b"kernel/domainname" => flags | UTS,
-                file if file.starts_with(b"net/") => flags | NET,
-                file if file.starts_with(b"user/") => flags | USER,
-                _ => flags | IPC,
-            })
+        let uts =
+            if named(self.inputs.spec.hostname()) || named(self.inputs.spec.domainname()) { UTS } else { 0 };
+        self.sysctls.iter().fold(uts, |flags, (file, _)| match file.to_bytes() {
+            b"kernel/domainname" => flags | UTS,
+            file if file.starts_with(b"net/") => flags | NET,
+            file if file.starts_with(b"user/") => flags | USER,
+            _ => flags | IPC,
+        })
     }
 
     /// Into the namespaces and the cgroup. Returns the flags for the parent's clone3.
     fn enter(&self, draft: &mut Draft) -> Result<u64> {
         let rootless = self.inputs.host.is_rootless();
-        draft
-            .child
-            .extend(process::oom_score_adj(self.process, rootless)?);
+        draft.child.extend(process::oom_score_adj(self.process, rootless)?);
         // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps first, and an
         // unprivileged child its clocks; until then it is in a user namespace of its own, out of reach of the container.
         let dumpable_first = self.inputs.host.euid != 0 && self.makes(USER);
@@ -155,9 +136,7 @@ impl Container<'_> {
         }
         // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
         if self.makes(TIME) {
-            draft.push(Step::TimeNamespace {
-                offsets: check::time_offsets(self.linux)?,
-            });
+            draft.push(Step::TimeNamespace { offsets: check::time_offsets(self.linux)? });
         }
         if dumpable_first {
             draft.push(Step::Undumpable);
@@ -173,10 +152,7 @@ impl Container<'_> {
         }
         draft.push(Step::NewSession);
         if !self.inputs.options.no_new_keyring {
-            draft.push(process::keyring(
-                self.inputs.id,
-                process::keyring_permissions(self.own(USER)),
-            )?);
+            draft.push(process::keyring(self.inputs.id, process::keyring_permissions(self.own(USER)))?);
         }
         if self.makes(NET) {
             draft.push(Step::LoopbackUp);
@@ -191,25 +167,18 @@ impl Container<'_> {
             mounts::append(self.inputs, facts, &cgroup.place, draft)?;
         } else {
             let path = mounts::root_path(self.inputs)?;
-            draft.push(Step::OpenRoot {
-                path: c_string("root.path", path.as_os_str().as_bytes())?,
-            });
+            draft.push(Step::OpenRoot { path: c_string("root.path", path.as_os_str().as_bytes())? });
         }
         if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
             devices::append(self.inputs, facts, draft)?;
         } else {
-            draft
-                .warnings
-                .push("linux.namespaces: no devices are made without a mount namespace".into());
+            draft.warnings.push("linux.namespaces: no devices are made without a mount namespace".into());
         }
         if self.terminal() {
             draft.push(finish.console(self.own(MOUNT)));
         }
         if finish.cwd().as_c_str() != c"/" {
-            draft.push(Step::Directory {
-                path: finish.cwd().clone(),
-                mode: 0o755,
-            });
+            draft.push(Step::Directory { path: finish.cwd().clone(), mode: 0o755 });
         }
         Ok(())
     }
@@ -233,9 +202,7 @@ impl Container<'_> {
             draft.push(Step::Domainname(c_string("domainname", name.as_str())?));
         }
         let sysctls = self.sysctls.iter().cloned();
-        draft
-            .child
-            .extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
+        draft.child.extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
         paths::append_read_only(self.inputs, self.ns.facts, draft)?;
         paths::append_masks(self.inputs, self.ns.facts, draft)
     }
@@ -255,14 +222,7 @@ impl Container<'_> {
             {
                 draft.push(Step::RootPropagation { flags });
             }
-            if self
-                .inputs
-                .spec
-                .root()
-                .as_ref()
-                .and_then(|r| r.readonly())
-                .unwrap_or(false)
-            {
+            if self.inputs.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {
                 draft.push(Step::RootReadOnly);
             }
         }
@@ -276,11 +236,7 @@ impl Container<'_> {
 /// `linux` when config.json has none.
 fn nothing() -> Linux {
     let mut linux = LinuxBuilder::default().build().unwrap_or_default();
-    linux
-        .set_namespaces(None)
-        .set_masked_paths(None)
-        .set_readonly_paths(None)
-        .set_resources(None);
+    linux.set_namespaces(None).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
     linux
 }
 
@@ -288,10 +244,5 @@ fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps
     if ns.facts.new & USER == 0 {
         return Ok(None);
     }
-    ids::maps(
-        inputs.host,
-        linux.uid_mappings().as_ref(),
-        linux.gid_mappings().as_ref(),
-    )
-    .map(Some)
+    ids::maps(inputs.host, linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref()).map(Some)
 }

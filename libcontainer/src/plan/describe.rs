@@ -36,9 +36,7 @@ impl fmt::Display for Plan {
         for (i, step) in (1..).zip(&self.child) {
             writeln!(f, "{i:>4}  {}", step.describe())?;
         }
-        self.warnings
-            .iter()
-            .try_for_each(|warning| writeln!(f, "   !  {warning}"))
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
     }
 }
 
@@ -56,17 +54,11 @@ fn open(open: &Open) -> String {
         ),
         Open::UserNamespace { maps, .. } => {
             let range = |kind: &str, maps: &[super::IdMap]| {
-                let list: Vec<_> = maps
-                    .iter()
-                    .map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count))
-                    .collect();
+                let list: Vec<_> =
+                    maps.iter().map(|m| format!("{}:{}:{}", m.inside, m.outside, m.count)).collect();
                 format!("{kind} {}", list.join(","))
             };
-            format!(
-                "make id map: {}, {}",
-                range("uids", &maps.uids),
-                range("gids", &maps.gids)
-            )
+            format!("make id map: {}, {}", range("uids", &maps.uids), range("gids", &maps.gids))
         }
     }
 }
@@ -82,27 +74,16 @@ fn namespaces(flags: u64) -> String {
 
 /// One line of the plan.
 pub(crate) fn step(step: &Step) -> String {
-    about_mounts(step)
-        .or_else(|| about_namespaces(step))
-        .unwrap_or_else(|| about_process(step))
+    about_mounts(step).or_else(|| about_namespaces(step)).unwrap_or_else(|| about_process(step))
 }
 
 fn about_mounts(step: &Step) -> Option<String> {
     Some(match step {
         Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
-        Step::Root {
-            path,
-            propagation: flags,
-            ..
-        } => {
+        Step::Root { path, propagation: flags, .. } => {
             format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
         }
-        Step::Bind {
-            source,
-            recursive,
-            attr,
-            target,
-        } => format!(
+        Step::Bind { source, recursive, attr, target } => format!(
             "bind {} on {}{}{}",
             of_source(source),
             quoted(&target.path),
@@ -111,46 +92,21 @@ fn about_mounts(step: &Step) -> Option<String> {
         ),
         Step::Mount(fs) => mount(fs),
         Step::Remount { target, attr } => {
-            format!(
-                "remount {}{}",
-                quoted(&target.path),
-                parenthesised(&attributes(attr))
-            )
+            format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
         }
         Step::OpenDir { path } => format!("open directory {}", quoted(path)),
-        Step::Node {
-            mode,
-            major,
-            minor,
-            uid,
-            gid,
-            shown,
-            ..
-        } => {
+        Step::Node { mode, major, minor, uid, gid, shown, .. } => {
             let kind = match mode & libc::S_IFMT {
                 libc::S_IFBLK => 'b',
                 libc::S_IFIFO => 'p',
                 _ => 'c',
             };
-            let owner = if (*uid, *gid) == (0, 0) {
-                String::new()
-            } else {
-                format!(" {uid}:{gid}")
-            };
-            format!(
-                "make node {} {kind} {major}:{minor} {:04o}{owner}",
-                quoted(shown),
-                mode & 0o7777
-            )
+            let owner = if (*uid, *gid) == (0, 0) { String::new() } else { format!(" {uid}:{gid}") };
+            format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(shown), mode & 0o7777)
         }
-        Step::Link {
-            to, shown, replace, ..
-        } => format!(
-            "link {} -> {}{}",
-            quoted(shown),
-            quoted(to),
-            if *replace { " (replacing)" } else { "" }
-        ),
+        Step::Link { to, shown, replace, .. } => {
+            format!("link {} -> {}{}", quoted(shown), quoted(to), if *replace { " (replacing)" } else { "" })
+        }
         Step::Directory { path, mode } => format!("make directory {} {mode:04o}", quoted(path)),
         Step::OpenNull => "open the host's /dev/null".to_owned(),
         Step::PrivateProc => "mount a private proc".to_owned(),
@@ -176,10 +132,7 @@ fn about_namespaces(step: &Step) -> Option<String> {
         Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
         Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
         Step::TimeNamespace { offsets } => {
-            format!(
-                "new time namespace: {}",
-                text(offsets).trim_end().replace('\n', ", ")
-            )
+            format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
         }
         Step::Fork { flags } => match namespaces(*flags) {
             none if none.is_empty() => "go on in a child".to_owned(),
@@ -198,7 +151,9 @@ fn about_process(step: &Step) -> String {
         Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
         Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
         Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
-        Step::MemoryPolicy { mode, nodes } => format!("set memory policy {mode:#x} for nodes {}", bits(nodes)),
+        Step::MemoryPolicy { mode, nodes } => {
+            format!("set memory policy {mode:#x} for nodes {}", bits(nodes))
+        }
         Step::Undumpable => "make the process undumpable".to_owned(),
         Step::NewSession => "start a session".to_owned(),
         Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
@@ -264,17 +219,8 @@ fn mount(fs: &NewFs) -> String {
     if fs.copy_up {
         words.push("tmpcopyup".to_owned());
     }
-    let or = fs
-        .or_bind
-        .as_deref()
-        .map(|path| format!(", or bind {}", quoted(path)))
-        .unwrap_or_default();
-    format!(
-        "mount {} on {}{}{or}",
-        text(&fs.fstype),
-        quoted(&fs.target.path),
-        parenthesised(&words)
-    )
+    let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();
+    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&words))
 }
 
 fn of_source(source: &Source) -> String {
@@ -310,16 +256,8 @@ fn attributes(attr: &MountAttr) -> Vec<String> {
     let asked = attr.clear & !attr.implied & LOCKABLE;
     let mut words: Vec<String> = attribute_names(attr.set).into_iter().map(str::to_owned).collect();
     words.extend(cleared_names(asked).into_iter().map(str::to_owned));
-    words.extend(
-        attribute_names(attr.rec_set)
-            .into_iter()
-            .map(|name| format!("r{name}")),
-    );
-    words.extend(
-        cleared_names(attr.rec_clear)
-            .into_iter()
-            .map(|name| format!("r{name}")),
-    );
+    words.extend(attribute_names(attr.rec_set).into_iter().map(|name| format!("r{name}")));
+    words.extend(cleared_names(attr.rec_clear).into_iter().map(|name| format!("r{name}")));
     for change in attr.propagation.iter().filter(|change| change.flag != 0) {
         let recursive = if change.recursive { libc::MS_REC } else { 0 };
         words.push(propagation(change.flag | recursive).into_owned());
@@ -335,37 +273,27 @@ fn propagation(flags: u64) -> Cow<'static, str> {
         libc::MS_UNBINDABLE => "unbindable",
         _ => "unchanged",
     };
-    if flags & libc::MS_REC == 0 {
-        name.into()
-    } else {
-        format!("r{name}").into()
-    }
+    if flags & libc::MS_REC == 0 { name.into() } else { format!("r{name}").into() }
 }
 
 fn parenthesised(words: &[String]) -> String {
-    if words.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", words.join(","))
-    }
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
 }
 
 /// Plain where it is plain, in quotes where a person could misread it.
 fn quoted(value: &CStr) -> String {
     let value = text(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        value.into_owned()
-    } else {
-        format!("{value:?}")
-    }
+    if !value.is_empty() && value.chars().all(plain) { value.into_owned() } else { format!("{value:?}") }
 }
 
 /// What a failed step was doing. `arg` is the detail in the child's frame. Callers of runc match the text about capabilities.
 pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
     match step {
         Step::Capabilities(_) if call == "prctl(PR_CAP_AMBIENT)" => {
-            let name = u32::try_from(arg).map(|n| super::caps::names_of(1u64.checked_shl(n).unwrap_or(0))).unwrap_or_default();
+            let name = u32::try_from(arg)
+                .map(|n| super::caps::names_of(1u64.checked_shl(n).unwrap_or(0)))
+                .unwrap_or_default();
             format!("can't raise ambient capability {name}")
         }
         _ => step.describe(),
@@ -395,20 +323,10 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::Bind { attr, .. }, libc::EPERM) if attr.clear != 0 => Some(
             "a user namespace can not clear flags that the host's mount has; leave out the option, or change the host's mount",
         ),
-        (
-            Step::Bind {
-                source: Source::InsideMapped { .. },
-                ..
-            },
-            libc::EINVAL,
-        ) => Some("this file system does not support id-mapped mounts"),
-        (
-            Step::Bind {
-                source: Source::Path(_) | Source::PathOrTree { .. },
-                ..
-            },
-            libc::EINVAL,
-        ) => Some(
+        (Step::Bind { source: Source::InsideMapped { .. }, .. }, libc::EINVAL) => {
+            Some("this file system does not support id-mapped mounts")
+        }
+        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => Some(
             "the source is unbindable, or has mounts below it that only rbind may take along in a user namespace",
         ),
         (Step::Bind { .. }, libc::ENOENT) => Some("the source does not exist on the host"),

@@ -49,11 +49,7 @@ const fn device(
     minor: Option<u32>,
     access: u8,
 ) -> AlwaysAllowed {
-    AlwaysAllowed {
-        path,
-        target: Match { major, minor, kind },
-        access,
-    }
+    AlwaysAllowed { path, target: Match { major, minor, kind }, access }
 }
 
 /// Making any node, and using these.
@@ -80,10 +76,7 @@ pub(crate) fn policy(rules: &[LinuxDeviceCgroup], devices: &[LinuxDevice]) -> Re
         let access = access(rule.access().as_deref().unwrap_or_default(), || field("access"))?;
         let kind = match rule.typ().unwrap_or(LinuxDeviceType::A) {
             LinuxDeviceType::A => {
-                policy = Policy {
-                    default_allow: rule.allow(),
-                    ..Policy::default()
-                };
+                policy = Policy { default_allow: rule.allow(), ..Policy::default() };
                 continue;
             }
             LinuxDeviceType::B => Kind::Block,
@@ -122,18 +115,11 @@ fn access(text: &str, field: impl Fn() -> String) -> Result<u8> {
             'w' => WRITE,
             'm' => MKNOD,
             _ => {
-                return Err(Error::invalid(format!(
-                    "{}: {text:?}: unknown access {c:?}",
-                    field()
-                )));
+                return Err(Error::invalid(format!("{}: {text:?}: unknown access {c:?}", field())));
             }
         };
     }
-    if bits == 0 {
-        Err(Error::invalid(format!("{}: cannot be empty", field())))
-    } else {
-        Ok(bits)
-    }
+    if bits == 0 { Err(Error::invalid(format!("{}: cannot be empty", field()))) } else { Ok(bits) }
 }
 
 fn number(value: Option<i64>, field: impl Fn() -> String) -> Result<Option<u32>> {
@@ -147,11 +133,7 @@ fn number(value: Option<i64>, field: impl Fn() -> String) -> Result<Option<u32>>
 
 impl Policy {
     fn apply(&mut self, allow: bool, target: Match, access: u8) -> Result<()> {
-        if allow == self.default_allow {
-            self.withdraw(target, access)
-        } else {
-            self.except(target, access)
-        }
+        if allow == self.default_allow { self.withdraw(target, access) } else { self.except(target, access) }
     }
 
     fn except(&mut self, target: Match, access: u8) -> Result<()> {
@@ -197,11 +179,7 @@ impl Policy {
             ("devices.deny", "devices.allow")
         };
         let mut lines = vec![(first, "a".to_owned())];
-        lines.extend(
-            self.exceptions
-                .iter()
-                .map(|(target, access)| (then, line(target, *access))),
-        );
+        lines.extend(self.exceptions.iter().map(|(target, access)| (then, line(target, *access))));
         lines
     }
 }

@@ -62,9 +62,7 @@ pub(crate) fn append(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft)
 
 fn nodes(inputs: &Inputs<'_>) -> Result<Vec<Node>> {
     let linux = inputs.spec.linux().as_ref();
-    let wanted = linux
-        .and_then(|linux| linux.devices().as_deref())
-        .unwrap_or_default();
+    let wanted = linux.and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let mut given = Vec::new();
     for (i, device) in wanted.iter().enumerate() {
         given.extend(node(device, &format!("linux.devices[{i}]"))?);
@@ -104,10 +102,7 @@ fn node(device: &LinuxDevice, field: &str) -> Result<Option<Node>> {
     }
     let path = clean(&Path::new("/").join(device.path()));
     if path == Path::new("/") {
-        return Err(Error::invalid(format!(
-            "{field}.path: {:?} is the root itself",
-            device.path()
-        )));
+        return Err(Error::invalid(format!("{field}.path: {:?} is the root itself", device.path())));
     }
     let (major, minor) = match kind {
         libc::S_IFIFO => (0, 0),
@@ -151,15 +146,10 @@ fn bound(node: &Node) -> Result<Step> {
 
 fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Result<()> {
     let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
-        return Err(Error::invalid(format!(
-            "linux.devices: {:?} names no node",
-            node.path
-        )));
+        return Err(Error::invalid(format!("linux.devices: {:?} names no node", node.path)));
     };
     if open.as_deref() != Some(parent) {
-        draft.push(Step::OpenDir {
-            path: c_string("linux.devices", parent.as_os_str().as_bytes())?,
-        });
+        draft.push(Step::OpenDir { path: c_string("linux.devices", parent.as_os_str().as_bytes())? });
         *open = Some(parent.to_owned());
     }
     draft.push(Step::Node {
@@ -176,9 +166,7 @@ fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Re
 
 fn append_links(inputs: &Inputs<'_>, open: Option<&Path>, draft: &mut Draft) -> Result<()> {
     if open != Some(Path::new("/dev")) {
-        draft.push(Step::OpenDir {
-            path: c"/dev".to_owned(),
-        });
+        draft.push(Step::OpenDir { path: c"/dev".to_owned() });
     }
     // Whatever ptmx the image has would open a terminal of another devpts.
     let mut link = |name: &str, to: &str, replace: bool| -> Result<()> {

@@ -23,16 +23,11 @@ const ANY_BIT: u8 = 0x46;
 /// # Errors
 /// `InvalidSpec` when there are more rules than jumps reach over.
 pub(crate) fn program(policy: &Policy) -> Result<Vec<u64>> {
-    let mut code = Code {
-        default_allow: policy.default_allow,
-        ..Code::default()
-    };
+    let mut code = Code { default_allow: policy.default_allow, ..Code::default() };
     let (exception, end) = (code.label(), code.label());
     // struct bpf_cgroup_dev_ctx: u32 access << 16 | kind, u32 major, u32 minor.
-    code.words
-        .extend([load(ACCESS, 0), load(MAJOR, 4), load(MINOR, 8)]);
-    code.words
-        .extend([copy(KIND, ACCESS), and(KIND, 0xffff), shift_right(ACCESS, 16)]);
+    code.words.extend([load(ACCESS, 0), load(MAJOR, 4), load(MINOR, 8)]);
+    code.words.extend([copy(KIND, ACCESS), and(KIND, 0xffff), shift_right(ACCESS, 16)]);
     for kind in [Kind::Char, Kind::Block] {
         let of_kind = policy.exceptions.iter().filter(|(target, _)| target.kind == kind);
         let rules: Vec<Rule> = of_kind.map(|(target, access)| (*target, *access)).collect();
@@ -48,8 +43,7 @@ pub(crate) fn program(policy: &Policy) -> Result<Vec<u64>> {
     // The verifier refuses instructions that no path leads to.
     if !policy.exceptions.is_empty() {
         code.place(exception)?;
-        code.words
-            .extend([set(0, i32::from(!policy.default_allow)), EXIT]);
+        code.words.extend([set(0, i32::from(!policy.default_allow)), EXIT]);
     }
     Ok(code.words)
 }
@@ -91,8 +85,7 @@ impl Code {
 
     fn jump(&mut self, code: u8, register: u8, value: u32, to: Label) {
         self.jumps.push((self.words.len(), to));
-        self.words
-            .push(instruction(code, register, 0, 0, value.cast_signed()));
+        self.words.push(instruction(code, register, 0, 0, value.cast_signed()));
     }
 
     /// All rules for one kind. In the order of a policy those for any major number are first.
@@ -154,19 +147,11 @@ fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
     let [o0, o1] = offset.to_ne_bytes();
     let [i0, i1, i2, i3] = immediate.to_ne_bytes();
     // The two registers share a byte as bit fields, whose order follows that of the machine's bytes.
-    let registers = if cfg!(target_endian = "little") {
-        src << 4 | dst
-    } else {
-        dst << 4 | src
-    };
+    let registers = if cfg!(target_endian = "little") { src << 4 | dst } else { dst << 4 | src };
     u64::from_ne_bytes([code, registers, o0, o1, i0, i1, i2, i3])
 }
 
-const EXIT: u64 = if cfg!(target_endian = "little") {
-    0x95
-} else {
-    0x95 << 56
-};
+const EXIT: u64 = if cfg!(target_endian = "little") { 0x95 } else { 0x95 << 56 };
 
 /// Loads a u32 of the context (register 1).
 fn load(register: u8, offset: i16) -> u64 {

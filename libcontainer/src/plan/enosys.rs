@@ -40,11 +40,7 @@ pub(crate) fn stub(profile: &LinuxSeccomp, archs: &[ScmpArch]) -> Vec<u64> {
     for arch in archs.iter().copied().chain([ScmpArch::native()]) {
         if let (Some(audit), Some(number)) = (audit_arch(arch), newest_named(profile, arch)) {
             let entry = newest.entry(audit).or_default();
-            let slot = if arch == ScmpArch::X32 {
-                &mut entry.x32
-            } else {
-                &mut entry.number
-            };
+            let slot = if arch == ScmpArch::X32 { &mut entry.x32 } else { &mut entry.number };
             *slot = Some(number);
             entry.multiplexed |= matches!(arch, ScmpArch::S390 | ScmpArch::S390X);
         }
@@ -64,13 +60,8 @@ struct Newest {
 fn newest_named(profile: &LinuxSeccomp, arch: ScmpArch) -> Option<u32> {
     let names = profile.syscalls().iter().flatten().flat_map(|call| call.names());
     // Calls that the architecture lacks have negative numbers.
-    let numbers = names.filter_map(|name| {
-        ScmpSyscall::from_name_by_arch(name, arch)
-            .ok()?
-            .as_raw_syscall()
-            .try_into()
-            .ok()
-    });
+    let numbers = names
+        .filter_map(|name| ScmpSyscall::from_name_by_arch(name, arch).ok()?.as_raw_syscall().try_into().ok());
     numbers.max().filter(|n: &u32| *n > 0)
 }
 
@@ -93,10 +84,8 @@ const TO_FILTER: Instruction = instruction(JUMP, 0, 0, 0);
 
 /// One section for each architecture; each ends with a jump to the filter.
 fn assemble(newest: &BTreeMap<u32, Newest>) -> Vec<u64> {
-    let mut program: Vec<Instruction> = newest
-        .iter()
-        .flat_map(|(audit, newest)| section(*audit, *newest))
-        .collect();
+    let mut program: Vec<Instruction> =
+        newest.iter().flat_map(|(audit, newest)| section(*audit, *newest)).collect();
     if program.is_empty() {
         return Vec::new();
     }
@@ -116,10 +105,7 @@ fn section(audit: u32, newest: Newest) -> Vec<Instruction> {
     let above = |number: u32| [instruction(JUMP_GREATER, 0, 1, number), answer];
     let mut plain: Vec<Instruction> = newest.number.into_iter().flat_map(above).collect();
     plain.push(TO_FILTER);
-    let mut section = vec![
-        instruction(JUMP_EQUAL, 0, 0, audit),
-        instruction(LOAD, 0, 0, NUMBER),
-    ];
+    let mut section = vec![instruction(JUMP_EQUAL, 0, 0, audit), instruction(LOAD, 0, 0, NUMBER)];
     if newest.multiplexed {
         section.extend([instruction(JUMP_EQUAL, 0, 1, 0), answer]);
     }

@@ -48,15 +48,11 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         entry => entry,
     };
 
-    draft
-        .child
-        .extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
+    draft.child.extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
     // Before the container's processes can see this one (CVE-2016-9962).
     draft.push(Step::Undumpable);
     if container.namespaces != 0 {
-        draft.push(Step::JoinTarget {
-            flags: container.namespaces,
-        });
+        draft.push(Step::JoinTarget { flags: container.namespaces });
     }
     if own(PID) {
         draft.push(Step::Fork { flags: 0 });
@@ -70,9 +66,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     }
     let terminal = process.terminal().unwrap_or(false);
     if own(MOUNT) && terminal {
-        draft.push(Step::OpenRoot {
-            path: c"/".to_owned(),
-        });
+        draft.push(Step::OpenRoot { path: c"/".to_owned() });
     }
     if own(USER) {
         draft.push(Step::BecomeRoot { drop_groups: false });
@@ -88,12 +82,8 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         draft.push(Step::PrivateProc);
     }
     let gate = finish.settings.any_late().then_some(Gate::Settings);
-    let (exec, mut parent) = finish.append(
-        inputs.seccomp.map(Step::from),
-        gate,
-        inputs.preserve_fds,
-        &mut draft,
-    );
+    let (exec, mut parent) =
+        finish.append(inputs.seccomp.map(Step::from), gate, inputs.preserve_fds, &mut draft);
     parent.affinity_initial = affinity_initial;
     Ok(Plan {
         clone_flags: 0,

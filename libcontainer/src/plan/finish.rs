@@ -48,27 +48,17 @@ impl Finish {
         check::process(process)?;
         check::apparmor(around.host, process)?;
         let known = u64::MAX >> (63 - u32::from(around.host.last_cap.min(63)));
-        let available = if around.own_user {
-            known
-        } else {
-            known & around.host.bounding
-        };
+        let available = if around.own_user { known } else { known & around.host.bounding };
         let caps = process.capabilities().as_ref();
         let mut settings = process::settings(process)?;
-        let own = if around.own_user {
-            Vec::new()
-        } else {
-            std::mem::take(&mut settings.rlimits)
-        };
+        let own = if around.own_user { Vec::new() } else { std::mem::take(&mut settings.rlimits) };
         let limit = |(resource, soft, hard)| Step::Rlimit { resource, soft, hard };
         Ok(Finish {
             exec: process::exec(process)?,
             settings,
             limits: own.into_iter().map(limit).collect(),
             labels: labels(process, around.host)?,
-            caps: caps
-                .map(|sets| caps::sets(sets, available, warnings))
-                .transpose()?,
+            caps: caps.map(|sets| caps::sets(sets, available, warnings)).transpose()?,
             ids: process::user(process, around.maps, setgroups(&around), warnings)?,
             umask: process::umask(process)?,
             cwd: process::cwd(process)?,
@@ -86,11 +76,7 @@ impl Finish {
 
     /// The step that makes the terminal.
     pub(crate) fn console(&self, mount: bool) -> Step {
-        Step::Console {
-            mount,
-            size: self.size,
-            uid: self.ids.uid,
-        }
+        Step::Console { mount, size: self.size, uid: self.ids.uid }
     }
 
     pub(crate) fn has_labels(&self) -> bool {
@@ -107,9 +93,7 @@ impl Finish {
     ) -> (Exec, ParentSettings) {
         draft.child.extend(self.affinity);
         draft.child.extend(self.memory_policy);
-        draft
-            .child
-            .extend(self.personality.map(|domain| Step::Personality { domain }));
+        draft.child.extend(self.personality.map(|domain| Step::Personality { domain }));
         draft.child.extend(self.labels);
         // All descriptors of the launch are open by now; the process may not use one, not even as a path (CVE-2024-21626).
         draft.push(Step::CloseFrom(3u32.saturating_add(preserve_fds)));
@@ -119,21 +103,13 @@ impl Finish {
         draft.push(Step::Umask(self.umask));
         // A directory that only root may enter is entered as root; one that only the user may enter, as the user.
         let root = self.ids.uid == 0;
-        draft.push(if root {
-            Step::Cwd(self.cwd.clone())
-        } else {
-            Step::TryCwd(self.cwd.clone())
-        });
+        draft.push(if root { Step::Cwd(self.cwd.clone()) } else { Step::TryCwd(self.cwd.clone()) });
         draft.child.extend(self.limits);
         if self.no_new_privileges {
             draft.push(Step::NoNewPrivileges);
         }
         // seccomp(2) wants CAP_SYS_ADMIN unless no_new_privs is set: then it has to be while the process still has it.
-        let (early, late) = if self.no_new_privileges {
-            (None, seccomp)
-        } else {
-            (seccomp, None)
-        };
+        let (early, late) = if self.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
         draft.child.extend(early);
         draft.push(Step::Ids(self.ids));
         draft.child.extend(self.caps.map(Step::Capabilities));
@@ -172,17 +148,8 @@ fn personality(spec: &LinuxPersonality) -> u64 {
 /// Security labels for the exec. AppArmor has a directory of its own since Linux 5.8, for stacked modules.
 fn labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    let files = |names: &[&str]| {
-        names
-            .iter()
-            .map(|n| c_string("label", *n))
-            .collect::<Result<Vec<_>>>()
-    };
-    if let Some(profile) = process
-        .apparmor_profile()
-        .as_ref()
-        .filter(|p| !p.is_empty() && host.apparmor)
-    {
+    let files = |names: &[&str]| names.iter().map(|n| c_string("label", *n)).collect::<Result<Vec<_>>>();
+    if let Some(profile) = process.apparmor_profile().as_ref().filter(|p| !p.is_empty() && host.apparmor) {
         let value = c_string("process.apparmorProfile", format!("exec {profile}"))?;
         steps.push(Step::Label {
             what: "AppArmor profile",
@@ -192,11 +159,7 @@ fn labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
     }
     if let Some(label) = process.selinux_label().as_ref().filter(|l| !l.is_empty()) {
         let value = c_string("process.selinuxLabel", label.as_str())?;
-        steps.push(Step::Label {
-            what: "SELinux label",
-            files: files(&["self/attr/exec"])?,
-            value,
-        });
+        steps.push(Step::Label { what: "SELinux label", files: files(&["self/attr/exec"])?, value });
     }
     Ok(steps)
 }
@@ -222,28 +185,16 @@ mod tests {
         };
         let mut draft = Draft::new();
         let process: Process = serde_json::from_str(process).unwrap();
-        let filter = Step::Seccomp {
-            bpf: vec![0],
-            flags: 0,
-            listener,
-        };
+        let filter = Step::Seccomp { bpf: vec![0], flags: 0, listener };
         let finish = Finish::new(&process, around, &mut draft.warnings).unwrap();
         finish.append(Some(filter), Some(Gate::Start), 0, &mut draft);
-        let name = |step: &Step| {
-            format!("{step:?}")
-                .split(['(', ' ', '{'])
-                .next()
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let name =
+            |step: &Step| format!("{step:?}").split(['(', ' ', '{']).next().unwrap_or_default().to_owned();
         draft.child.iter().map(name).collect()
     }
 
     fn at(steps: &[String], name: &str) -> usize {
-        steps
-            .iter()
-            .position(|s| s == name)
-            .unwrap_or_else(|| panic!("no {name} in {steps:?}"))
+        steps.iter().position(|s| s == name).unwrap_or_else(|| panic!("no {name} in {steps:?}"))
     }
 
     const USER: &str =

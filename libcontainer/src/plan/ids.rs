@@ -22,12 +22,7 @@ pub(crate) fn maps(
     let own = |map: &[IdMap], id: u32| matches!(map, [one] if one.outside == id && one.count == 1);
     let unprivileged = host.euid != 0;
     let with_helpers = unprivileged && !(own(&uids, host.euid) && own(&gids, host.egid));
-    Ok(IdMaps {
-        uids,
-        gids,
-        deny_setgroups: unprivileged && !with_helpers,
-        with_helpers,
-    })
+    Ok(IdMaps { uids, gids, deny_setgroups: unprivileged && !with_helpers, with_helpers })
 }
 
 /// The ranges of one map; `field` names it.
@@ -65,11 +60,8 @@ pub(crate) fn checked(field: &str, list: &[LinuxIdMapping]) -> Result<Vec<IdMap>
     }
     let mut ranges: Vec<IdMap> = Vec::with_capacity(list.len());
     for (i, mapping) in list.iter().enumerate() {
-        let range = IdMap {
-            inside: mapping.container_id(),
-            outside: mapping.host_id(),
-            count: mapping.size(),
-        };
+        let range =
+            IdMap { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() };
         if range.count == 0 {
             return Err(Error::invalid(format!("{field}[{i}].size: is 0")));
         }
@@ -96,10 +88,7 @@ fn overlaps(a: IdMap, b: IdMap) -> bool {
 
 /// The id outside that stands for `id` inside.
 pub(crate) fn inside(ranges: &[IdMap], id: u32) -> Option<u32> {
-    ranges
-        .iter()
-        .find(|r| id >= r.inside && id - r.inside < r.count)
-        .map(|r| r.outside + (id - r.inside))
+    ranges.iter().find(|r| id >= r.inside && id - r.inside < r.count).map(|r| r.outside + (id - r.inside))
 }
 
 #[cfg(test)]
@@ -161,10 +150,6 @@ mod tests {
         let e = maps(&host(0), Some(&good), None).unwrap_err();
         assert!(e.to_string().starts_with("linux.gidMappings: "), "{e}");
         let e = maps(&host(7), None, None).unwrap_err();
-        assert!(
-            e.to_string()
-                .contains("rootless containers requires at least one UID mapping"),
-            "{e}"
-        );
+        assert!(e.to_string().contains("rootless containers requires at least one UID mapping"), "{e}");
     }
 }

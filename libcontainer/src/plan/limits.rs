@@ -67,8 +67,7 @@ impl Limits {
 
     fn ignored(&mut self, present: bool, field: &str, why: &str) {
         if present {
-            self.warnings
-                .push(format!("linux.resources.{field} is ignored: {why}"));
+            self.warnings.push(format!("linux.resources.{field} is ignored: {why}"));
         }
     }
 
@@ -221,9 +220,8 @@ fn unified(limits: &mut Limits, resources: &LinuxResources) -> Result<()> {
                 "unified resource {file:?} must be a file name (no slashes)"
             )));
         }
-        let Some((controller, parameter)) = file
-            .split_once('.')
-            .filter(|(c, p)| !c.is_empty() && !p.is_empty())
+        let Some((controller, parameter)) =
+            file.split_once('.').filter(|(c, p)| !c.is_empty() && !p.is_empty())
         else {
             return Err(Error::invalid(format!(
                 "unified resource {file:?} must be in the form CONTROLLER.PARAMETER"
@@ -231,9 +229,7 @@ fn unified(limits: &mut Limits, resources: &LinuxResources) -> Result<()> {
         };
         // These would move or end processes instead of limiting them.
         if controller == "cgroup" && matches!(parameter, "procs" | "threads" | "kill" | "freeze" | "type") {
-            return Err(Error::invalid(format!(
-                "unified resource {file:?} is not a limit"
-            )));
+            return Err(Error::invalid(format!("unified resource {file:?} is not a limit")));
         }
         // Files with a line for each device take one line in each write.
         for line in value.lines().filter(|line| !line.is_empty()) {
@@ -260,11 +256,7 @@ fn bytes(field: &str, value: Option<i64>) -> Result<Option<i64>> {
 }
 
 fn max_or(value: i64) -> String {
-    if value < 0 {
-        "max".to_owned()
-    } else {
-        value.to_string()
-    }
+    if value < 0 { "max".to_owned() } else { value.to_string() }
 }
 
 fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
@@ -274,10 +266,7 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
     let swap = swap_v2(swap_asked, limit)?;
     if memory.check_before_update().unwrap_or(false) && (limit.is_some() || swap_asked.is_some()) {
         let positive = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
-        limits.check = Some(MemoryCheck {
-            memory: positive(limit),
-            memory_and_swap: positive(swap_asked),
-        });
+        limits.check = Some(MemoryCheck { memory: positive(limit), memory_and_swap: positive(swap_asked) });
     }
     if let Some(swap) = swap {
         // Without swap accounting "no limit" and "no swap" are what there is anyway.
@@ -316,12 +305,12 @@ pub(crate) fn swap_v2(swap: Option<i64>, limit: Option<i64>) -> Result<Option<i6
         (None, Some(-1)) | (Some(-1), _) => Ok(Some(-1)),
         (None, _) => Ok(None),
         (Some(swap), Some(-1)) => Ok(Some(swap)),
-        (Some(_), None) => Err(Error::invalid(
-            "linux.resources.memory.swap: unable to set swap limit without memory limit",
-        )),
-        (Some(swap), Some(limit)) if swap < limit => Err(Error::invalid(
-            "linux.resources.memory.swap: memory+swap limit should be >= memory limit",
-        )),
+        (Some(_), None) => {
+            Err(Error::invalid("linux.resources.memory.swap: unable to set swap limit without memory limit"))
+        }
+        (Some(swap), Some(limit)) if swap < limit => {
+            Err(Error::invalid("linux.resources.memory.swap: memory+swap limit should be >= memory limit"))
+        }
         (Some(swap), Some(limit)) => Ok(Some(swap - limit)),
     }
 }
@@ -371,12 +360,7 @@ fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
     let (quota, period) = (set(cpu.quota()), set(cpu.period()));
     if let Some(burst) = cpu.burst() {
         // The kernel wants burst <= quota at every moment.
-        limits.push(
-            "cpu",
-            "cpu.max.burst",
-            burst,
-            if quota.is_some() { Rule::Retry } else { Rule::Must },
-        );
+        limits.push("cpu", "cpu.max.burst", burst, if quota.is_some() { Rule::Retry } else { Rule::Must });
     }
     match (quota, period) {
         (None, None) => {}
@@ -386,11 +370,7 @@ fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
         (None, Some(period)) => limits.push("cpu", "cpu.max", period, Rule::KeepQuota),
     }
     let realtime = set(cpu.realtime_runtime()).is_some() || set(cpu.realtime_period()).is_some();
-    limits.ignored(
-        realtime,
-        "cpu.realtimeRuntime and realtimePeriod",
-        "cgroup v2 has no such setting",
-    );
+    limits.ignored(realtime, "cpu.realtimeRuntime and realtimePeriod", "cgroup v2 has no such setting");
 }
 
 /// v1's shares (2 to 262144, default 1024) as v2's weight (1 to 10000, default 100): the curve through the three pairs, which runc
@@ -402,11 +382,7 @@ pub(crate) fn weight_of_shares(shares: u64) -> u64 {
             #[allow(clippy::cast_precision_loss, reason = "below 2^18")]
             let l = (shares as f64).log2();
             let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "between 1 and 10000"
-            )]
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 10000")]
             let weight = 10f64.powf(exponent).ceil() as u64;
             weight
         }
@@ -454,9 +430,9 @@ fn io_weight(weight: u16) -> u64 {
 fn device(field: &str, i: usize, major: i64, minor: i64) -> Result<String> {
     match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Ok(format!("{major}:{minor}")),
-        _ => Err(Error::invalid(format!(
-            "linux.resources.blockIO.{field}[{i}]: {major}:{minor} is no device"
-        ))),
+        _ => {
+            Err(Error::invalid(format!("linux.resources.blockIO.{field}[{i}]: {major}:{minor} is no device")))
+        }
     }
 }
 
@@ -473,11 +449,7 @@ fn io_v2(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
         }
     }
     let leaves = io.leaf_weight().is_some()
-        || io
-            .weight_device()
-            .iter()
-            .flatten()
-            .any(|d| set(d.leaf_weight()).is_some());
+        || io.weight_device().iter().flatten().any(|d| set(d.leaf_weight()).is_some());
     limits.ignored(leaves, "blockIO.leafWeight", "cgroup v2 has no such setting");
     for (field, key, list) in throttles(io) {
         for (i, entry) in list.iter().flatten().enumerate() {
@@ -495,23 +467,14 @@ fn throttles(io: &LinuxBlockIo) -> [Throttle<'_>; 4] {
         ("throttleReadBpsDevice", "rbps", io.throttle_read_bps_device()),
         ("throttleWriteBpsDevice", "wbps", io.throttle_write_bps_device()),
         ("throttleReadIOPSDevice", "riops", io.throttle_read_iops_device()),
-        (
-            "throttleWriteIOPSDevice",
-            "wiops",
-            io.throttle_write_iops_device(),
-        ),
+        ("throttleWriteIOPSDevice", "wiops", io.throttle_write_iops_device()),
     ]
 }
 
 fn io_v1(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
     // CFQ's files went with Linux 5.0, BFQ's have its name in them.
     if let Some(weight) = set(io.weight()) {
-        limits.push(
-            "blkio",
-            "blkio.weight",
-            weight,
-            Rule::Or("blkio.bfq.weight".into(), weight.to_string()),
-        );
+        limits.push("blkio", "blkio.weight", weight, Rule::Or("blkio.bfq.weight".into(), weight.to_string()));
     }
     if let Some(weight) = set(io.leaf_weight()) {
         limits.must("blkio", "blkio.leaf_weight", weight);
@@ -538,11 +501,7 @@ fn io_v1(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
             limits.must(
                 "blkio",
                 file,
-                format!(
-                    "{} {}",
-                    device(field, i, entry.major(), entry.minor())?,
-                    entry.rate()
-                ),
+                format!("{} {}", device(field, i, entry.major(), entry.minor())?, entry.rate()),
             );
         }
     }

@@ -10,8 +10,8 @@ pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod describe;
 pub(crate) mod devfilter;
-pub(crate) mod devprogram;
 pub(crate) mod devices;
+pub(crate) mod devprogram;
 #[cfg(feature = "seccomp")]
 pub(crate) mod enosys;
 pub(crate) mod exec;

@@ -31,9 +31,8 @@ const PROC_FILES: &[&str] = &[
 ];
 
 /// File systems whose superblock belongs to the kernel: `ro` is an attribute of the mount only.
-const KERNEL_FS: &[&str] = &[
-    "proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs", "ramfs", "devtmpfs",
-];
+const KERNEL_FS: &[&str] =
+    &["proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "tmpfs", "ramfs", "devtmpfs"];
 
 /// File systems that take no `context` option.
 const NO_CONTEXT: &[&str] = &["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
@@ -81,16 +80,13 @@ pub(crate) fn append(
 ) -> Result<()> {
     let root = root_path(inputs)?;
     let host_propagation = root_propagation(inputs)?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
-    draft.push(Step::HostPropagation {
-        flags: host_propagation,
-    });
+    draft.push(Step::HostPropagation { flags: host_propagation });
     draft.push(Step::Root {
         path: c_string("root.path", root.as_os_str().as_bytes())?,
         source: None,
         propagation: libc::MS_PRIVATE,
     });
-    let mut setting =
-        Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
+    let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
     for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
         let entry = entry(i, mount, &setting.root)?;
         if !mount.destination().is_absolute() {
@@ -130,11 +126,7 @@ pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
     let Some(linux) = inputs.spec.linux() else {
         return Ok(None);
     };
-    let Some(name) = linux
-        .rootfs_propagation()
-        .as_deref()
-        .filter(|name| !name.is_empty())
-    else {
+    let Some(name) = linux.rootfs_propagation().as_deref().filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
     let flags = options::propagation(name)
@@ -156,14 +148,8 @@ pub(super) fn read_only_later(inputs: &Inputs<'_>) -> Result<Vec<Step>> {
         let entry = entry(i, mount, &root)?;
         let Kind::Fs(fstype) = entry.kind else { continue };
         if entry.options.read_only() && is_late(fstype, &entry.destination) {
-            let attr = MountAttr {
-                set: options::READ_ONLY,
-                ..MountAttr::default()
-            };
-            steps.push(Step::Remount {
-                target: target(&entry, TargetKind::Directory)?,
-                attr,
-            });
+            let attr = MountAttr { set: options::READ_ONLY, ..MountAttr::default() };
+            steps.push(Step::Remount { target: target(&entry, TargetKind::Directory)?, attr });
         }
     }
     Ok(steps)
@@ -199,18 +185,10 @@ fn entry<'a>(index: usize, mount: &'a Mount, root: &Path) -> Result<Entry<'a>> {
         destination = Path::new("/").join(inside);
     }
     if destination == Path::new("/") {
-        return Err(Error::invalid(format!(
-            "{field}.destination: {given:?} is the root itself"
-        )));
+        return Err(Error::invalid(format!("{field}.destination: {given:?} is the root itself")));
     }
     let kind = kind(&field, mount.typ().as_deref().unwrap_or_default(), &options)?;
-    let entry = Entry {
-        field,
-        mount,
-        options,
-        destination,
-        kind,
-    };
+    let entry = Entry { field, mount, options, destination, kind };
     check(&entry)?;
     Ok(entry)
 }
@@ -232,22 +210,13 @@ fn kind<'a>(field: &str, typ: &'a str, options: &MountOptions) -> Result<Kind<'a
 }
 
 fn check(entry: &Entry<'_>) -> Result<()> {
-    let Entry {
-        field,
-        mount,
-        options,
-        ..
-    } = entry;
+    let Entry { field, mount, options, .. } = entry;
     let mapped = options.idmap.is_some() || mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
     if mapped && entry.kind != Kind::Bind {
-        return Err(Error::invalid(format!(
-            "{field}: id-mapped mounts are only supported for bind-mounts"
-        )));
+        return Err(Error::invalid(format!("{field}: id-mapped mounts are only supported for bind-mounts")));
     }
     if options.copy_up && entry.kind != Kind::Fs("tmpfs") {
-        return Err(Error::invalid(format!(
-            "{field}.options: tmpcopyup is for type tmpfs only"
-        )));
+        return Err(Error::invalid(format!("{field}.options: tmpcopyup is for type tmpfs only")));
     }
     match (entry.kind, options.data.first()) {
         (Kind::Bind, Some(option)) => Err(Error::invalid(format!(
@@ -281,10 +250,7 @@ pub(super) fn target(entry: &Entry<'_>, kind: TargetKind) -> Result<Target> {
         _ => "",
     };
     Ok(Target {
-        path: c_string(
-            &format!("{}.destination", entry.field),
-            entry.destination.as_os_str().as_bytes(),
-        )?,
+        path: c_string(&format!("{}.destination", entry.field), entry.destination.as_os_str().as_bytes())?,
         kind,
         no_symlinks: matches!(fstype, "proc" | "sysfs"),
         proc: proc_guard(entry, fstype)?,
@@ -324,28 +290,21 @@ fn remount(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
         )));
     }
     let target = target(entry, TargetKind::Directory)?;
-    setting.draft.push(Step::Remount {
-        target,
-        attr: entry.options.changed_attr(),
-    });
+    setting.draft.push(Step::Remount { target, attr: entry.options.changed_attr() });
     Ok(())
 }
 
 fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     let field = format!("{}.source", entry.field);
-    let given = entry
-        .mount
-        .source()
-        .as_deref()
-        .filter(|source| !source.as_os_str().is_empty());
+    let given = entry.mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
     let given = given.ok_or_else(|| Error::invalid(format!("{field}: is required for a bind mount")))?;
     let path = setting.inputs.bundle.join(given);
     let target = target(entry, TargetKind::LikeSource)?;
     for name in entry.options.superblock_names() {
-        setting.draft.warnings.push(format!(
-            "{}.options: {name:?} has no effect on a bind mount",
-            entry.field
-        ));
+        setting
+            .draft
+            .warnings
+            .push(format!("{}.options: {name:?} has no effect on a bind mount", entry.field));
     }
     let id_map = id_map(setting, entry)?;
     let (source, from_parent) = source(setting, entry, &path, id_map)?;
@@ -353,12 +312,7 @@ fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     if let Some(base) = from_parent.then(|| base_propagation(setting)).flatten() {
         attr.propagation = [base, attr.propagation[0], attr.propagation[1]];
     }
-    setting.draft.push(Step::Bind {
-        source,
-        recursive: entry.options.recursive,
-        attr,
-        target,
-    });
+    setting.draft.push(Step::Bind { source, recursive: entry.options.recursive, attr, target });
     Ok(())
 }
 
@@ -376,14 +330,7 @@ fn source(
     {
         let path = c_string(&field, Path::new("/").join(inside).as_os_str().as_bytes())?;
         return Ok(match id_map {
-            Some((userns, recursive)) => (
-                Source::InsideMapped {
-                    path,
-                    userns,
-                    recursive,
-                },
-                false,
-            ),
+            Some((userns, recursive)) => (Source::InsideMapped { path, userns, recursive }, false),
             None => (Source::Inside(path), false),
         });
     }
@@ -402,13 +349,7 @@ fn source(
     });
     Ok(match id_map {
         Some(_) => (Source::Tree(slot), true),
-        None => (
-            Source::PathOrTree {
-                path: c_path,
-                tree: slot,
-            },
-            true,
-        ),
+        None => (Source::PathOrTree { path: c_path, tree: slot }, true),
     })
 }
 
@@ -474,10 +415,7 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
         return Ok(Some((*slot, recursive)));
     }
     let slot = setting.draft.slot();
-    setting.draft.opens.push(Open::UserNamespace {
-        slot,
-        maps: maps.clone(),
-    });
+    setting.draft.opens.push(Open::UserNamespace { slot, maps: maps.clone() });
     setting.id_maps.push((maps, slot));
     Ok(Some((slot, recursive)))
 }
@@ -486,10 +424,7 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
 fn ranges(given: Option<&Vec<LinuxIdMapping>>, field: &str) -> Result<Vec<IdMap>> {
     let given = given.map(Vec::as_slice).unwrap_or_default();
     if given.len() > 340 {
-        return Err(Error::invalid(format!(
-            "{field}: {} ranges; the kernel takes at most 340",
-            given.len()
-        )));
+        return Err(Error::invalid(format!("{field}: {} ranges; the kernel takes at most 340", given.len())));
     }
     let mut result = Vec::with_capacity(given.len());
     for (i, range) in given.iter().enumerate() {
@@ -499,11 +434,7 @@ fn ranges(given: Option<&Vec<LinuxIdMapping>>, field: &str) -> Result<Vec<IdMap>
                 "{field}[{i}]: {count} ids from {inside} and {outside} on are no valid range"
             )));
         }
-        result.push(IdMap {
-            inside,
-            outside,
-            count,
-        });
+        result.push(IdMap { inside, outside, count });
     }
     Ok(result)
 }
@@ -514,25 +445,16 @@ fn file_system(setting: &mut Setting<'_>, entry: &Entry<'_>, fstype: &str) -> Re
     let context = label.filter(|_| !NO_CONTEXT.contains(&fstype));
     let kernel_fs = KERNEL_FS.contains(&fstype);
     let late = entry.options.read_only() && is_late(fstype, &entry.destination);
-    let fs = entry
-        .options
-        .for_fs(!kernel_fs && !late, context)
-        .with_context(|| format!("{field}.options"))?;
+    let fs =
+        entry.options.for_fs(!kernel_fs && !late, context).with_context(|| format!("{field}.options"))?;
     let mut attr = entry.options.new_attr();
     if late {
         attr.set &= !options::READ_ONLY;
     }
-    let source = entry
-        .mount
-        .source()
-        .as_deref()
-        .map(|source| source.as_os_str().as_bytes());
+    let source = entry.mount.source().as_deref().map(|source| source.as_os_str().as_bytes());
     setting.draft.push(Step::Mount(NewFs {
         fstype: c_string(&format!("{field}.type"), fstype)?,
-        source: c_string(
-            &format!("{field}.source"),
-            source.filter(|s| !s.is_empty()).unwrap_or(b"none"),
-        )?,
+        source: c_string(&format!("{field}.source"), source.filter(|s| !s.is_empty()).unwrap_or(b"none"))?,
         options: fs.options,
         data: fs.data,
         flags: fs.flags,
@@ -541,10 +463,7 @@ fn file_system(setting: &mut Setting<'_>, entry: &Entry<'_>, fstype: &str) -> Re
         target: target(entry, TargetKind::Directory)?,
         copy_up: entry.options.copy_up,
         inherit_mode: fstype == "tmpfs" && !entry.options.has_data("mode"),
-        label: label
-            .filter(|_| fstype == "mqueue")
-            .map(|l| c_string("linux.mountLabel", l))
-            .transpose()?,
+        label: label.filter(|_| fstype == "mqueue").map(|l| c_string("linux.mountLabel", l)).transpose()?,
         or_bind: or_bind(setting, fstype),
     }));
     Ok(())
@@ -559,9 +478,7 @@ fn or_bind(setting: &Setting<'_>, fstype: &str) -> Option<CString> {
 /// `linux.mountLabel`, where there is SELinux to understand it.
 pub(super) fn mount_label<'a>(setting: &Setting<'a>) -> Result<Option<&'a str>> {
     let linux = setting.inputs.spec.linux().as_ref();
-    let label = linux
-        .and_then(|linux| linux.mount_label().as_deref())
-        .filter(|label| !label.is_empty());
+    let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());
     if label.is_some() && !setting.inputs.host.selinux {
         return Err(Error::unsupported("linux.mountLabel: this host has no SELinux"));
     }

@@ -72,9 +72,7 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
         match namespace.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
             None => namespaces.facts.new |= flag,
             Some(path) if !path.is_absolute() => {
-                return Err(Error::invalid(format!(
-                    "linux.namespaces[{i}].path: {path:?} is not absolute"
-                )));
+                return Err(Error::invalid(format!("linux.namespaces[{i}].path: {path:?} is not absolute")));
             }
             Some(path) => {
                 namespaces.facts.joined |= flag;
@@ -82,9 +80,7 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
             }
         }
     }
-    namespaces
-        .paths
-        .sort_by_key(|(flag, _)| KINDS.iter().position(|(f, _)| f == flag));
+    namespaces.paths.sort_by_key(|(flag, _)| KINDS.iter().position(|(f, _)| f == flag));
     Ok(namespaces)
 }
 
@@ -98,38 +94,21 @@ pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -
         .map(|(flag, path)| {
             let slot = draft.slot();
             let foreign = changed & flag != 0;
-            draft.opens.push(Open::Namespace {
-                slot,
-                path: path.clone(),
-                flag: *flag,
-                foreign,
-            });
+            draft.opens.push(Open::Namespace { slot, path: path.clone(), flag: *flag, foreign });
             (*flag, slot)
         })
         .collect();
     let of = |flags: u64| slots.iter().filter(move |(flag, _)| flags & flag != 0);
     if route.join_user {
         for (flag, ns) in of(route.joins) {
-            draft.push(Step::TryJoin {
-                ns: *ns,
-                flag: *flag,
-                name: name_of(*flag),
-            });
+            draft.push(Step::TryJoin { ns: *ns, flag: *flag, name: name_of(*flag) });
         }
         for (flag, ns) in of(USER) {
-            draft.push(Step::Join {
-                ns: *ns,
-                flag: *flag,
-                name: name_of(*flag),
-            });
+            draft.push(Step::Join { ns: *ns, flag: *flag, name: name_of(*flag) });
         }
     }
     for (flag, ns) in of(route.joins) {
-        draft.push(Step::Join {
-            ns: *ns,
-            flag: *flag,
-            name: name_of(*flag),
-        });
+        draft.push(Step::Join { ns: *ns, flag: *flag, name: name_of(*flag) });
     }
     match route.make {
         Make::None => {}
@@ -145,11 +124,7 @@ fn route(facts: NamespaceFacts) -> Route {
     let new = facts.new & !(CGROUP | TIME);
     let joins = facts.joined & !USER;
     let join_user = facts.joined & USER != 0;
-    let late = if join_user || (joins != 0 && new & USER != 0) {
-        new
-    } else {
-        0
-    };
+    let late = if join_user || (joins != 0 && new & USER != 0) { new } else { 0 };
     let make = if (late | joins) & PID != 0 {
         Make::Fork(late)
     } else if late != 0 {
@@ -157,12 +132,7 @@ fn route(facts: NamespaceFacts) -> Route {
     } else {
         Make::None
     };
-    Route {
-        clone: new & !late,
-        joins,
-        join_user,
-        make,
-    }
+    Route { clone: new & !late, joins, join_user, make }
 }
 
 fn flag_of(kind: LinuxNamespaceType) -> u64 {
@@ -180,10 +150,7 @@ fn flag_of(kind: LinuxNamespaceType) -> u64 {
 
 /// The name of a kind of namespace, as in /proc/PID/ns.
 pub(crate) fn name_of(flag: u64) -> &'static str {
-    KINDS
-        .iter()
-        .find(|(f, _)| *f == flag)
-        .map_or("unknown", |(_, name)| name)
+    KINDS.iter().find(|(f, _)| *f == flag).map_or("unknown", |(_, name)| name)
 }
 
 #[cfg(test)]
@@ -211,14 +178,7 @@ mod tests {
             .filter(|(f, _)| facts.joined & f != 0)
             .map(|(f, n)| (*f, PathBuf::from(format!("/ns/{n}"))));
         let mut draft = Draft::new();
-        let clone = append(
-            &Namespaces {
-                facts,
-                paths: paths.collect(),
-            },
-            0,
-            &mut draft,
-        );
+        let clone = append(&Namespaces { facts, paths: paths.collect() }, 0, &mut draft);
         (clone, draft.child)
     }
 
@@ -312,16 +272,7 @@ mod tests {
         let ok =
             parse(r#"[{"type":"mount","path":"/m"},{"type":"user","path":"/u"},{"type":"uts","path":""}]"#)
                 .unwrap();
-        assert_eq!(
-            ok.facts,
-            NamespaceFacts {
-                new: UTS,
-                joined: MOUNT | USER
-            }
-        );
-        assert_eq!(
-            ok.paths,
-            [(USER, PathBuf::from("/u")), (MOUNT, PathBuf::from("/m"))]
-        );
+        assert_eq!(ok.facts, NamespaceFacts { new: UTS, joined: MOUNT | USER });
+        assert_eq!(ok.paths, [(USER, PathBuf::from("/u")), (MOUNT, PathBuf::from("/m"))]);
     }
 }

@@ -153,10 +153,7 @@ pub(crate) fn propagation(name: &str) -> Option<u64> {
 }
 
 fn lookup(name: &str) -> Option<Effect> {
-    TABLE
-        .binary_search_by(|(known, _)| (*known).cmp(name))
-        .ok()
-        .map(|i| TABLE[i].1)
+    TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|i| TABLE[i].1)
 }
 
 /// What the options of one mount ask for.
@@ -296,17 +293,11 @@ impl MountOptions {
         }
         let context = context.map(|label| format!("context=\"{label}\""));
         let mut classic = flags & CLASSIC_ONLY != 0;
-        for part in self
-            .data
-            .iter()
-            .chain(context.as_ref())
-            .flat_map(|option| split(option))
-        {
+        for part in self.data.iter().chain(context.as_ref()).flat_map(|option| split(option)) {
             let option = match part.split_once('=') {
-                Some((key, value)) => FsOption::Text(
-                    c_string("option", key)?,
-                    c_string("option", value.trim_matches('"'))?,
-                ),
+                Some((key, value)) => {
+                    FsOption::Text(c_string("option", key)?, c_string("option", value.trim_matches('"'))?)
+                }
                 None => FsOption::Flag(c_string("option", part)?),
             };
             classic |= matches!(&option, FsOption::Text(_, value) if value.count_bytes() > FSCONFIG_MAX);
@@ -314,18 +305,9 @@ impl MountOptions {
         }
         let mut data = self.data.join(",");
         if let Some(context) = context {
-            data = if data.is_empty() {
-                context
-            } else {
-                format!("{data},{context}")
-            };
+            data = if data.is_empty() { context } else { format!("{data},{context}") };
         }
-        Ok(FsOptions {
-            options,
-            data: c_string("options", data)?,
-            flags,
-            classic,
-        })
+        Ok(FsOptions { options, data: c_string("options", data)?, flags, classic })
     }
 
     /// One of the file system's own options is `name=…`.
@@ -350,11 +332,7 @@ impl MountOptions {
         } else {
             MOUNT_ATTR_RELATIME
         };
-        let directories = if flags & libc::MS_NODIRATIME != 0 {
-            MOUNT_ATTR_NODIRATIME
-        } else {
-            0
-        };
+        let directories = if flags & libc::MS_NODIRATIME != 0 { MOUNT_ATTR_NODIRATIME } else { 0 };
         (flags != 0).then_some(mode | directories)
     }
 
@@ -363,14 +341,7 @@ impl MountOptions {
         for (place, change) in propagation.iter_mut().zip(&self.propagation) {
             *place = *change;
         }
-        MountAttr {
-            set,
-            clear,
-            implied,
-            rec_set: self.tree_set,
-            rec_clear: self.tree_clear,
-            propagation,
-        }
+        MountAttr { set, clear, implied, rec_set: self.tree_set, rec_clear: self.tree_clear, propagation }
     }
 }
 
@@ -385,10 +356,7 @@ pub(crate) struct FsOptions {
 
 /// `MS_*` flags as a step takes them.
 pub(crate) fn change_of_propagation(flags: u64) -> Propagation {
-    Propagation {
-        flag: flags & !libc::MS_REC,
-        recursive: flags & libc::MS_REC != 0,
-    }
+    Propagation { flag: flags & !libc::MS_REC, recursive: flags & libc::MS_REC != 0 }
 }
 
 /// Names for the bits of attributes, for people.
@@ -403,11 +371,7 @@ pub(crate) fn attribute_names(bits: u64) -> Vec<&'static str> {
         (MOUNT_ATTR_NODIRATIME, "nodiratime"),
         (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
     ];
-    NAMES
-        .iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, name)| *name)
-        .collect()
+    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
 /// Names for the bits that are cleared, for people.
@@ -420,11 +384,7 @@ pub(crate) fn cleared_names(bits: u64) -> Vec<&'static str> {
         (MOUNT_ATTR_NODIRATIME, "diratime"),
         (MOUNT_ATTR_NOSYMFOLLOW, "symfollow"),
     ];
-    NAMES
-        .iter()
-        .filter(|(bit, _)| bits & bit != 0)
-        .map(|(_, name)| *name)
-        .collect()
+    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
 }
 
 /// The read-only attribute.
@@ -433,11 +393,7 @@ pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY;
 pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
 
 fn bits(flags: u64) -> u64 {
-    ATTRIBUTES
-        .iter()
-        .filter(|(flag, _)| flags & flag != 0)
-        .map(|(_, bit)| bit)
-        .sum()
+    ATTRIBUTES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, bit)| bit).sum()
 }
 
 /// Splits at commas, as the kernel does with mount(2)'s string: not at those in double quotes (SELinux contexts) and not at

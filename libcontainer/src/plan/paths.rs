@@ -15,9 +15,7 @@ pub(crate) fn append_read_only(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &
         draft.push(step);
     }
     let linux = inputs.spec.linux().as_ref();
-    let given = linux
-        .and_then(|linux| linux.readonly_paths().as_deref())
-        .unwrap_or_default();
+    let given = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     for path in paths(given, "linux.readonlyPaths", ns)? {
         draft.push(Step::ReadOnlyPath { path });
     }
@@ -27,9 +25,7 @@ pub(crate) fn append_read_only(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &
 /// Appends `linux.maskedPaths`.
 pub(crate) fn append_masks(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
     let linux = inputs.spec.linux().as_ref();
-    let given = linux
-        .and_then(|linux| linux.masked_paths().as_deref())
-        .unwrap_or_default();
+    let given = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
     for path in paths(given, "linux.maskedPaths", ns)? {
         draft.push(Step::Mask { path });
     }

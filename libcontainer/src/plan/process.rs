@@ -53,10 +53,7 @@ fn environment(env: &[String]) -> Result<Environment<'_>> {
     for (i, variable) in env.iter().enumerate().rev() {
         let field = || format!("process.env[{i}]");
         let Some((name, value)) = variable.split_once('=') else {
-            return Err(Error::invalid(format!(
-                "{}: invalid environment variable: missing '='",
-                field()
-            )));
+            return Err(Error::invalid(format!("{}: invalid environment variable: missing '='", field())));
         };
         if name.is_empty() {
             return Err(Error::invalid(format!(
@@ -77,11 +74,7 @@ fn environment(env: &[String]) -> Result<Environment<'_>> {
         strings.push(c);
     }
     strings.reverse();
-    Ok(Environment {
-        strings,
-        path,
-        home_missing,
-    })
+    Ok(Environment { strings, path, home_missing })
 }
 
 /// A name with a slash is a path; another is looked for in the directories of PATH. Relative directories are left out: what the
@@ -106,11 +99,7 @@ fn candidates(name: &str, path: &str) -> Result<Vec<CString>> {
 
 fn string(field: &str, value: &str) -> Result<CString> {
     if value.len() >= MAX_STRING {
-        let text = format!(
-            "{field}: has {} bytes; execve(2) accepts {}",
-            value.len(),
-            MAX_STRING - 1
-        );
+        let text = format!("{field}: has {} bytes; execve(2) accepts {}", value.len(), MAX_STRING - 1);
         return Err(Error::invalid(text));
     }
     c_string(field, value)
@@ -123,9 +112,7 @@ pub(crate) fn cwd(process: &Process) -> Result<CString> {
         return Err(Error::invalid("process.cwd: Cwd property must not be empty"));
     }
     if !cwd.is_absolute() {
-        return Err(Error::invalid(format!(
-            "process.cwd: Cwd must be an absolute path, not {cwd:?}"
-        )));
+        return Err(Error::invalid(format!("process.cwd: Cwd must be an absolute path, not {cwd:?}")));
     }
     c_string("process.cwd", cwd.as_os_str().as_bytes())
 }
@@ -160,37 +147,20 @@ pub(crate) fn user(
     mapped("process.user.uid", "setuid to unmapped uid", user.uid(), uids)?;
     mapped("process.user.gid", "setgid to unmapped gid", user.gid(), gids)?;
     if let Some(username) = user.username().as_ref().filter(|name| !name.is_empty()) {
-        warnings.push(format!(
-            "process.user.username: ignoring {username:?}: it is for Windows only"
-        ));
+        warnings.push(format!("process.user.username: ignoring {username:?}: it is for Windows only"));
     }
     if setgroups == Setgroups::Denied {
         if !groups.is_empty() {
             warnings
                 .push("process.user.additionalGids: ignored: setgroups is denied without newgidmap".into());
         }
-        return Ok(Ids {
-            uid: user.uid(),
-            gid: user.gid(),
-            groups: None,
-            groups_may_be_denied: true,
-        });
+        return Ok(Ids { uid: user.uid(), gid: user.gid(), groups: None, groups_may_be_denied: true });
     }
     for (i, group) in groups.iter().enumerate() {
-        mapped(
-            &format!("process.user.additionalGids[{i}]"),
-            "setgroups to unmapped gid",
-            *group,
-            gids,
-        )?;
+        mapped(&format!("process.user.additionalGids[{i}]"), "setgroups to unmapped gid", *group, gids)?;
     }
     let groups_may_be_denied = setgroups == Setgroups::Unknown;
-    Ok(Ids {
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: Some(groups.to_vec()),
-        groups_may_be_denied,
-    })
+    Ok(Ids { uid: user.uid(), gid: user.gid(), groups: Some(groups.to_vec()), groups_may_be_denied })
 }
 
 fn mapped(field: &str, what: &str, id: u32, ranges: Option<&[super::IdMap]>) -> Result<()> {
@@ -199,9 +169,9 @@ fn mapped(field: &str, what: &str, id: u32, ranges: Option<&[super::IdMap]>) -> 
         return Err(Error::invalid(format!("{field}: {id} is no id")));
     }
     match ranges {
-        Some(ranges) if ids::inside(ranges, id).is_none() => Err(Error::invalid(format!(
-            "{field}: cannot {what} {id} in user namespace"
-        ))),
+        Some(ranges) if ids::inside(ranges, id).is_none() => {
+            Err(Error::invalid(format!("{field}: cannot {what} {id} in user namespace")))
+        }
         _ => Ok(()),
     }
 }
@@ -211,9 +181,7 @@ pub(crate) fn umask(process: &Process) -> Result<u32> {
     match process.user().umask() {
         None => Ok(0o022),
         Some(mask) if mask <= 0o777 => Ok(mask),
-        Some(mask) => Err(Error::invalid(format!(
-            "process.user.umask: {mask:#o} has bits beyond 0777"
-        ))),
+        Some(mask) => Err(Error::invalid(format!("process.user.umask: {mask:#o} has bits beyond 0777"))),
     }
 }
 
@@ -223,12 +191,8 @@ pub(crate) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
         return Ok(None);
     };
     let number = |field: &str, value: u64| {
-        let text = || {
-            Error::invalid(format!(
-                "process.consoleSize.{field}: {value} is more than {}",
-                u16::MAX
-            ))
-        };
+        let text =
+            || Error::invalid(format!("process.consoleSize.{field}: {value} is more than {}", u16::MAX));
         u16::try_from(value).map_err(|_| text())
     };
     let (rows, columns) = (number("height", size.height())?, number("width", size.width())?);
@@ -239,16 +203,8 @@ pub(crate) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
 pub(crate) fn settings(process: &Process) -> Result<ParentSettings> {
     Ok(ParentSettings {
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
-        scheduler: process
-            .scheduler()
-            .as_ref()
-            .map(scheduling::scheduler)
-            .transpose()?,
-        io_priority: process
-            .io_priority()
-            .as_ref()
-            .map(scheduling::io_priority)
-            .transpose()?,
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose()?,
         ..ParentSettings::default()
     })
 }
@@ -259,14 +215,9 @@ pub(crate) fn oom_score_adj(process: &Process, tolerate: bool) -> Result<Option<
         return Ok(None);
     };
     if !(-1000..=1000).contains(&score) {
-        return Err(Error::invalid(format!(
-            "process.oomScoreAdj: {score} is not between -1000 and 1000"
-        )));
+        return Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")));
     }
-    Ok(Some(Step::OomScoreAdj {
-        value: c_string("process.oomScoreAdj", score.to_string())?,
-        tolerate,
-    }))
+    Ok(Some(Step::OomScoreAdj { value: c_string("process.oomScoreAdj", score.to_string())?, tolerate }))
 }
 
 /// linux/keyctl.h: what the processes of a container need to find their session keyring, as others in a user namespace of its own
@@ -277,10 +228,7 @@ pub(crate) fn keyring_permissions(own_user: bool) -> u32 {
 
 /// The session keyring of a container; `permit` is for its first process, which makes it.
 pub(crate) fn keyring(id: &str, permit: u32) -> Result<Step> {
-    Ok(Step::Keyring {
-        name: c_string("id", format!("_ses.{id}"))?,
-        permit,
-    })
+    Ok(Step::Keyring { name: c_string("id", format!("_ses.{id}"))?, permit })
 }
 
 fn rlimits(list: &[PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
@@ -288,17 +236,11 @@ fn rlimits(list: &[PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
     for (i, limit) in list.iter().enumerate() {
         let resource = resource(limit.typ());
         if limits.iter().any(|(other, _, _)| *other == resource) {
-            return Err(Error::invalid(format!(
-                "process.rlimits[{i}].type: {} is there twice",
-                limit.typ()
-            )));
+            return Err(Error::invalid(format!("process.rlimits[{i}].type: {} is there twice", limit.typ())));
         }
         if limit.soft() > limit.hard() {
-            let text = format!(
-                "process.rlimits[{i}].soft: {} is more than hard, {}",
-                limit.soft(),
-                limit.hard()
-            );
+            let text =
+                format!("process.rlimits[{i}].soft: {} is more than hard, {}", limit.soft(), limit.hard());
             return Err(Error::invalid(text));
         }
         limits.push((resource, limit.soft(), limit.hard()));

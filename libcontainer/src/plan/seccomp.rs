@@ -24,10 +24,11 @@ pub(crate) struct Filter {
 }
 
 #[cfg(not(feature = "seccomp"))]
-pub(crate) fn compile(_profile: &oci_spec::runtime::LinuxSeccomp, _kernel: (u32, u32)) -> crate::Result<Filter> {
-    Err(crate::Error::unsupported(
-        "linux.seccomp: this library was built without seccomp",
-    ))
+pub(crate) fn compile(
+    _profile: &oci_spec::runtime::LinuxSeccomp,
+    _kernel: (u32, u32),
+) -> crate::Result<Filter> {
+    Err(crate::Error::unsupported("linux.seccomp: this library was built without seccomp"))
 }
 
 /// The version of libseccomp, for those who keep its results.
@@ -64,26 +65,17 @@ mod with_library {
 
     /// Compiles a profile for a kernel of this version.
     pub(crate) fn compile(profile: &LinuxSeccomp, kernel: (u32, u32)) -> Result<Filter> {
-        let mut filter = Filter {
-            listener: listens(profile)?,
-            ..Filter::default()
-        };
+        let mut filter = Filter { listener: listens(profile)?, ..Filter::default() };
         filter.flags = flags(profile, kernel)?;
         if filter.listener {
             if kernel < (5, 0) {
-                return Err(Error::unsupported(
-                    "linux.seccomp: SCMP_ACT_NOTIFY needs Linux 5.0",
-                ));
+                return Err(Error::unsupported("linux.seccomp: SCMP_ACT_NOTIFY needs Linux 5.0"));
             }
             filter.flags |= flag::NEW_LISTENER;
         } else {
             // The flag without a listener is EINVAL.
             filter.flags &= !flag::WAIT_KILLABLE_RECV;
-            if profile
-                .listener_path()
-                .as_ref()
-                .is_some_and(|p| !p.as_os_str().is_empty())
-            {
+            if profile.listener_path().as_ref().is_some_and(|p| !p.as_os_str().is_empty()) {
                 filter
                     .warnings
                     .push("linux.seccomp.listenerPath is ignored: no rule has SCMP_ACT_NOTIFY".to_owned());
@@ -113,12 +105,7 @@ mod with_library {
             ));
         }
         let mut asked = false;
-        for call in profile
-            .syscalls()
-            .iter()
-            .flatten()
-            .filter(|call| call.action() == notify)
-        {
+        for call in profile.syscalls().iter().flatten().filter(|call| call.action() == notify) {
             if call.names().iter().any(|name| name == "write") {
                 return Err(Error::invalid(
                     "linux.seccomp.syscalls: SCMP_ACT_NOTIFY cannot be used for the write syscall",
@@ -126,12 +113,7 @@ mod with_library {
             }
             asked |= !call.names().is_empty();
         }
-        if asked
-            && profile
-                .listener_path()
-                .as_ref()
-                .is_none_or(|p| p.as_os_str().is_empty())
-        {
+        if asked && profile.listener_path().as_ref().is_none_or(|p| p.as_os_str().is_empty()) {
             return Err(Error::invalid(
                 "linux.seccomp.listenerPath: seccomp listenerPath is not set, but SCMP_ACT_NOTIFY needs it",
             ));
@@ -217,35 +199,25 @@ mod with_library {
         let what =
             |e: SeccompError| failed(&e, "seccomp_rule_add").wrap(format!("seccomp rule for syscall {name}"));
         let args = call.args().as_deref().unwrap_or_default();
-        let conditions = args
-            .iter()
-            .map(|arg| condition(arg, name))
-            .collect::<Result<Vec<_>>>()?;
+        let conditions = args.iter().map(|arg| condition(arg, name)).collect::<Result<Vec<_>>>()?;
         let indexes: BTreeSet<_> = args.iter().map(LinuxSeccompArg::index).collect();
         if indexes.len() == args.len() {
-            context
-                .add_rule_conditional(action, number, &conditions)
-                .map_err(what)?;
+            context.add_rule_conditional(action, number, &conditions).map_err(what)?;
             return Ok(1);
         }
         for one in &conditions {
-            context
-                .add_rule_conditional(action, number, &[*one])
-                .map_err(what)?;
+            context.add_rule_conditional(action, number, &[*one]).map_err(what)?;
         }
         Ok(conditions.len())
     }
 
     fn condition(arg: &LinuxSeccompArg, name: &str) -> Result<ScmpArgCompare> {
-        let index = u32::try_from(arg.index())
-            .ok()
-            .filter(|i| *i < 6)
-            .ok_or_else(|| {
-                Error::invalid(format!(
-                    "linux.seccomp.syscalls: {name}: argument index {} is not 0 to 5",
-                    arg.index()
-                ))
-            })?;
+        let index = u32::try_from(arg.index()).ok().filter(|i| *i < 6).ok_or_else(|| {
+            Error::invalid(format!(
+                "linux.seccomp.syscalls: {name}: argument index {} is not 0 to 5",
+                arg.index()
+            ))
+        })?;
         let (operator, datum) = match arg.op() {
             LinuxSeccompOperator::ScmpCmpNe => (ScmpCompareOp::NotEqual, arg.value()),
             LinuxSeccompOperator::ScmpCmpLt => (ScmpCompareOp::Less, arg.value()),
@@ -253,10 +225,9 @@ mod with_library {
             LinuxSeccompOperator::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
             LinuxSeccompOperator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
             LinuxSeccompOperator::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-            LinuxSeccompOperator::ScmpCmpMaskedEq => (
-                ScmpCompareOp::MaskedEqual(arg.value()),
-                arg.value_two().unwrap_or(0),
-            ),
+            LinuxSeccompOperator::ScmpCmpMaskedEq => {
+                (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0))
+            }
         };
         Ok(ScmpArgCompare::new(index, operator, datum))
     }
@@ -311,17 +282,14 @@ mod with_library {
         let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
         let memory = nix::sys::memfd::memfd_create(c"seccomp", flags)
             .map_err(|e| Error::os("memfd_create", e.into()))?;
-        context
-            .export_bpf(&memory)
-            .map_err(|e| failed(&e, "seccomp_export_bpf"))?;
+        context.export_bpf(&memory).map_err(|e| failed(&e, "seccomp_export_bpf"))?;
         let mut file = std::fs::File::from(memory);
         let mut bytes = Vec::new();
         file.rewind()
             .and_then(|()| file.read_to_end(&mut bytes))
             .context("read the compiled seccomp filter")?;
-        let words = bytes
-            .chunks_exact(8)
-            .filter_map(|chunk| Some(u64::from_ne_bytes(chunk.try_into().ok()?)));
+        let words =
+            bytes.chunks_exact(8).filter_map(|chunk| Some(u64::from_ne_bytes(chunk.try_into().ok()?)));
         Ok(words.collect())
     }
 
@@ -330,9 +298,7 @@ mod with_library {
             Some(errno) => std::io::Error::from_raw_os_error(errno.abs()),
             None => std::io::Error::other(error.to_string()),
         };
-        Error::os(call, source)
-            .wrap("linux.seccomp")
-            .with_kind(crate::error::ErrorKind::InvalidSpec)
+        Error::os(call, source).wrap("linux.seccomp").with_kind(crate::error::ErrorKind::InvalidSpec)
     }
 }
 

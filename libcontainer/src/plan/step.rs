@@ -191,96 +191,189 @@ pub(crate) struct Exec {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Write this to /proc/self/oom_score_adj of the host, before anything is joined or hidden; `tolerate`: EACCES and EPERM are no errors.
-    OomScoreAdj { value: CString, tolerate: bool },
+    OomScoreAdj {
+        value: CString,
+        tolerate: bool,
+    },
     /// Nobody may trace this process or open its files through /proc (CVE-2016-9962).
     Undumpable,
     /// Tell the parent, wait for its word.
     Wait(Gate),
     /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
-    BecomeRoot { drop_groups: bool },
+    BecomeRoot {
+        drop_groups: bool,
+    },
     /// setns(2) to one namespace; skipped when an earlier `TryJoin` of the same flag worked.
-    Join { ns: Slot, flag: u64, name: &'static str },
+    Join {
+        ns: Slot,
+        flag: u64,
+        name: &'static str,
+    },
     /// setns(2) with the rights that are lost by joining a user namespace; EPERM leaves it to the `Join` after that.
-    TryJoin { ns: Slot, flag: u64, name: &'static str },
+    TryJoin {
+        ns: Slot,
+        flag: u64,
+        name: &'static str,
+    },
     /// setns(2) to several namespaces of the process behind `Slot::TARGET`.
-    JoinTarget { flags: u64 },
+    JoinTarget {
+        flags: u64,
+    },
     /// unshare(2).
-    Unshare { flags: u64 },
+    Unshare {
+        flags: u64,
+    },
     /// A new time namespace with these lines for timens_offsets, entered at once.
-    TimeNamespace { offsets: CString },
+    TimeNamespace {
+        offsets: CString,
+    },
     /// Continue in a child of this process that has the same parent (clone3 with CLONE_PARENT and these CLONE_NEW* flags): a pid
     /// namespace that is joined, or made after a join, holds only the children of the process that did so.
-    Fork { flags: u64 },
+    Fork {
+        flags: u64,
+    },
     /// A session and process group of its own.
     NewSession,
     /// Join or make the session keyring of this name, and add these bits to its permissions (KEYCTL_SETPERM; 0 leaves them); a
     /// host without keyrings (ENOSYS) is tolerated.
-    Keyring { name: CString, permit: u32 },
+    Keyring {
+        name: CString,
+        permit: u32,
+    },
     /// Bring `lo` up.
     LoopbackUp,
     /// Change the propagation of the whole host tree in this mount namespace.
-    HostPropagation { flags: u64 },
+    HostPropagation {
+        flags: u64,
+    },
     /// Clone the tree at this path of the host, mount it over itself, and call it the root.
-    Root { path: CString, source: Option<Slot>, propagation: u64 },
+    Root {
+        path: CString,
+        source: Option<Slot>,
+        propagation: u64,
+    },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
     /// Remember the host's /dev/null for the masks.
     OpenNull,
     /// Attach a tree.
-    Bind { source: Source, recursive: bool, attr: MountAttr, target: Target },
+    Bind {
+        source: Source,
+        recursive: bool,
+        attr: MountAttr,
+        target: Target,
+    },
     /// Make and attach a file system.
     Mount(NewFs),
     /// Change an attached mount in place (`remount`).
-    Remount { target: Target, attr: MountAttr },
+    Remount {
+        target: Target,
+        attr: MountAttr,
+    },
     /// Open (and make) the directory that nodes and links go to.
-    OpenDir { path: CString },
+    OpenDir {
+        path: CString,
+    },
     /// A device node in `Slot::DIR`; `mode` has the type bits. Kept when it is there; on EPERM the host's `shown` is bound instead.
-    Node { name: CString, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, shown: CString },
+    Node {
+        name: CString,
+        mode: u32,
+        major: u32,
+        minor: u32,
+        uid: u32,
+        gid: u32,
+        shown: CString,
+    },
     /// A symbolic link in `Slot::DIR`. What is there is kept, or removed first with `replace`.
-    Link { name: CString, to: CString, shown: CString, replace: bool },
+    Link {
+        name: CString,
+        to: CString,
+        shown: CString,
+        replace: bool,
+    },
     /// Make a directory with its parents.
-    Directory { path: CString, mode: u32 },
+    Directory {
+        path: CString,
+        mode: u32,
+    },
     /// A terminal from the container's own devpts, its slave bound to /dev/console when `mount`, its master sent to the parent; `size`
     /// is (rows, columns), `uid` the new owner of the slave.
-    Console { mount: bool, size: Option<(u16, u16)>, uid: u32 },
+    Console {
+        mount: bool,
+        size: Option<(u16, u16)>,
+        uid: u32,
+    },
     /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
     Stdio,
     /// Write a sysctl through the private procfs; `file` is relative to /proc/sys.
-    Sysctl { file: CString, value: CString },
+    Sysctl {
+        file: CString,
+        value: CString,
+    },
     /// Make a path read-only where it stands; a missing path is skipped.
-    ReadOnlyPath { path: CString },
+    ReadOnlyPath {
+        path: CString,
+    },
     /// Hide a path: a file behind /dev/null, a directory behind an empty one; a missing path is skipped.
-    Mask { path: CString },
+    Mask {
+        path: CString,
+    },
     /// The root becomes `/`, the host's tree is gone.
     PivotRoot,
     /// Without pivot_root: move the root over `/` and chroot (`--no-pivot`).
     MoveRoot,
     /// Open the directory at this path of the host as `Slot::ROOT`, without a mount of its own (no mount namespace).
-    OpenRoot { path: CString },
+    OpenRoot {
+        path: CString,
+    },
     /// chroot(2) to the root (no mount namespace).
     Chroot,
     /// The propagation of the finished `/`.
-    RootPropagation { flags: u64 },
+    RootPropagation {
+        flags: u64,
+    },
     /// The root mount becomes read-only.
     RootReadOnly,
     Hostname(CString),
     Domainname(CString),
     /// Write a security label that takes effect at the exec, through the private procfs; the files, relative to its root, are tried
     /// in order as long as they are missing.
-    Label { what: &'static str, files: Vec<CString>, value: CString },
+    Label {
+        what: &'static str,
+        files: Vec<CString>,
+        value: CString,
+    },
     /// Run on these CPUs (a bit each, sched_setaffinity(2)), as far as the cgroup allows. When not `required`, no error counts.
-    Affinity { mask: Vec<u64>, required: bool },
+    Affinity {
+        mask: Vec<u64>,
+        required: bool,
+    },
     /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
-    MemoryPolicy { mode: u32, nodes: Vec<u64> },
+    MemoryPolicy {
+        mode: u32,
+        nodes: Vec<u64>,
+    },
     /// A limit of the process itself (prlimit(2)), while it still has the caller's rights.
-    Rlimit { resource: u32, soft: u64, hard: u64 },
+    Rlimit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
     /// The personality(2) of the process.
-    Personality { domain: u64 },
+    Personality {
+        domain: u64,
+    },
     NoNewPrivileges,
     /// Install a compiled filter; `bpf` is an array of struct sock_filter.
-    Seccomp { bpf: Vec<u64>, flags: u64, listener: bool },
+    Seccomp {
+        bpf: Vec<u64>,
+        flags: u64,
+        listener: bool,
+    },
     /// Capabilities before the change of user: bounding set, and keep the others across it.
-    DropBounding { keep: u64 },
+    DropBounding {
+        keep: u64,
+    },
     Ids(Ids),
     /// Capabilities after the change of user.
     Capabilities(CapSets),

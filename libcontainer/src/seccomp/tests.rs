@@ -23,10 +23,8 @@ impl Folder {
     }
 
     fn only_file(&self) -> PathBuf {
-        let files: Vec<_> = std::fs::read_dir(&self.0)
-            .expect("folder")
-            .map(|f| f.expect("file").path())
-            .collect();
+        let files: Vec<_> =
+            std::fs::read_dir(&self.0).expect("folder").map(|f| f.expect("file").path()).collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files.into_iter().next().expect("file")
     }
@@ -44,20 +42,11 @@ fn a_filter_comes_back_with_its_warnings() {
     let profile = profile("no_such_call");
     let compiled = compile(&profile, KERNEL).expect("compile");
     assert!(!compiled.warnings.is_empty());
-    assert_eq!(
-        filter(&profile, KERNEL, Some(&folder.0)).expect("first"),
-        compiled
-    );
+    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("first"), compiled);
     let about = std::fs::metadata(folder.only_file()).expect("file");
     assert_eq!(about.permissions().mode() & 0o777, 0o600);
-    assert_eq!(
-        load(&folder.only_file(), &key(&profile, KERNEL).expect("key")),
-        Some(compiled.clone())
-    );
-    assert_eq!(
-        filter(&profile, KERNEL, Some(&folder.0)).expect("second"),
-        compiled
-    );
+    assert_eq!(load(&folder.only_file(), &key(&profile, KERNEL).expect("key")), Some(compiled.clone()));
+    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("second"), compiled);
 }
 
 #[test]
@@ -87,11 +76,7 @@ fn a_broken_or_foreign_file_is_passed_over() {
     }
     std::fs::write(&path, &data[..data.len() / 2]).expect("write");
     assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("mended"), good);
-    assert_eq!(
-        std::fs::read(&path).expect("read"),
-        data,
-        "a broken file is replaced"
-    );
+    assert_eq!(std::fs::read(&path).expect("read"), data, "a broken file is replaced");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).expect("chmod");
     assert!(load(&path, &key).is_none(), "anyone may write it");
     std::fs::remove_file(&path).expect("remove");
@@ -105,17 +90,11 @@ fn a_folder_that_can_not_be_used_is_no_error() {
     let profile = profile("write");
     let compiled = compile(&profile, KERNEL).expect("compile");
     for path in ["/proc/nosuch", "/dev/null"] {
-        assert_eq!(
-            filter(&profile, KERNEL, Some(Path::new(path))).expect(path),
-            compiled
-        );
+        assert_eq!(filter(&profile, KERNEL, Some(Path::new(path))).expect(path), compiled);
     }
     std::fs::create_dir(&folder.0).expect("mkdir");
     std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o777)).expect("chmod");
-    assert_eq!(
-        filter(&profile, KERNEL, Some(&folder.0)).expect("open folder"),
-        compiled
-    );
+    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("open folder"), compiled);
     assert_eq!(
         std::fs::read_dir(&folder.0).expect("folder").count(),
         0,

@@ -43,7 +43,9 @@ fn read(pid: i32) -> Result<Option<Stat>> {
     };
     match parse(&text) {
         Some(stat) => Ok(Some(stat)),
-        None => Err(Error::new(ErrorKind::Os, format!("read {path:?}: not as proc_pid_stat(5) describes it"))),
+        None => {
+            Err(Error::new(ErrorKind::Os, format!("read {path:?}: not as proc_pid_stat(5) describes it")))
+        }
     }
 }
 

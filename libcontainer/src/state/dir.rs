@@ -24,14 +24,18 @@ pub(crate) struct StateDir {
 impl StateDir {
     /// Makes the directory, which reserves the id.
     pub(crate) fn reserve(root: &Path, id: &ContainerId) -> Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(root).with_context(|| format!("mkdir {root:?}"))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .with_context(|| format!("mkdir {root:?}"))?;
         let path = root.join(id);
-        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(|e| {
-            match e.kind() {
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(
+            |e| match e.kind() {
                 ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
                 _ => e,
-            }
-        })?;
+            },
+        )?;
         StateDir::open_at(path)
     }
 
@@ -87,7 +91,8 @@ impl StateDir {
         let record: Record = serde_json::from_slice(&text)
             .map_err(|e| Error::new(ErrorKind::Os, format!("read {path:?}: {e}")))?;
         if record.version != RECORD_VERSION {
-            let message = format!("read {path:?}: format {} was written by another version of knarr", record.version);
+            let message =
+                format!("read {path:?}: format {} was written by another version of knarr", record.version);
             return Err(Error::unsupported(message));
         }
         Ok(record)
@@ -128,7 +133,8 @@ impl StateDir {
     }
 
     pub(crate) fn listen(&self) -> Result<OwnedFd> {
-        let listener = UnixListener::bind(self.start_path()).with_context(|| format!("bind {:?}", self.path.join(START)))?;
+        let listener = UnixListener::bind(self.start_path())
+            .with_context(|| format!("bind {:?}", self.path.join(START)))?;
         Ok(listener.into())
     }
 
@@ -148,7 +154,9 @@ impl StateDir {
     /// Removes the directory and what is in it; gone already is done.
     pub(crate) fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("remove {:?}", self.path)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("remove {:?}", self.path))
+            }
             _ => Ok(()),
         }
     }

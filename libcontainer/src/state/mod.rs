@@ -146,7 +146,9 @@ pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
         (O::Start, S::Stopped) => "cannot start a container that has stopped".into(),
         (O::Start, _) => "cannot start an already running container".into(),
         (O::Exec { .. }, S::Stopped) => "cannot exec in a stopped container".into(),
-        (O::Exec { .. }, S::Paused) => "cannot exec in a paused container (use --ignore-paused to override)".into(),
+        (O::Exec { .. }, S::Paused) => {
+            "cannot exec in a paused container (use --ignore-paused to override)".into()
+        }
         (O::Exec { .. }, _) => "cannot exec in a container that is still being created".into(),
         (O::Kill | O::Pause | O::Update, S::Stopped) => "container not running".into(),
         (O::Resume, _) => "container not paused".into(),
@@ -211,7 +213,11 @@ mod tests {
         ];
         for (operation, statuses) in table {
             for status in [N, C, R, P, S] {
-                assert_eq!(allowed(operation, status).is_ok(), statuses.contains(&status), "{operation:?} when {status:?}");
+                assert_eq!(
+                    allowed(operation, status).is_ok(),
+                    statuses.contains(&status),
+                    "{operation:?} when {status:?}"
+                );
             }
         }
         assert_eq!(allowed(Operation::Kill, S).unwrap_err().to_string(), "container not running");

@@ -19,6 +19,9 @@ mod tests {
     #[test]
     fn a_uid_is_looked_up_by_number() {
         let text = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/:/bin/false\nbroken\n";
-        assert_eq!((super::find(text, 33), super::find(text, 0), super::find(text, 7)), (Some("web"), Some("root"), None));
+        assert_eq!(
+            (super::find(text, 33), super::find(text, 0), super::find(text, 7)),
+            (Some("web"), Some("root"), None)
+        );
     }
 }

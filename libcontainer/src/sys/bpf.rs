@@ -140,9 +140,6 @@ pub(crate) fn device_programs(cgroup: BorrowedFd<'_>) -> SysResult<Vec<OwnedFd>>
 }
 
 fn program_by_id(id: u32) -> SysResult<OwnedFd> {
-    let mut attr = IdAttr {
-        id,
-        ..IdAttr::default()
-    };
+    let mut attr = IdAttr { id, ..IdAttr::default() };
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
 }

@@ -60,7 +60,11 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not
 /// come back (if it does, the process ends with status 1). It borrows its surroundings: they are copies in the new process.
-pub(crate) fn spawn(flags: u64, cgroup: Option<BorrowedFd<'_>>, child: impl FnOnce()) -> SysResult<(i32, OwnedFd)> {
+pub(crate) fn spawn(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(),
+) -> SysResult<(i32, OwnedFd)> {
     // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
     // (the tripwire allocator of the tests checks it), and `pause` below.
     match unsafe { clone3(flags, cgroup) }? {

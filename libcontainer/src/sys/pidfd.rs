@@ -12,7 +12,10 @@ pub(crate) fn open(pid: i32) -> SysResult<OwnedFd> {
 /// pidfd_send_signal(2), kernel 5.1.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> SysResult<()> {
     // SAFETY: a null siginfo means the one kill(2) would send.
-    ret(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+    ret(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
 }
 
 /// pidfd_getfd(2), kernel 5.6: a copy of another process's descriptor.

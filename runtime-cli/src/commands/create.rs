@@ -13,10 +13,7 @@ pub(super) const COMMAND: Command = Command {
     flags: &[
         super::BUNDLE,
         super::CONSOLE_SOCKET,
-        Flag::text(
-            &["pidfd-socket"],
-            "AF_UNIX socket that gets a pidfd of the container's first process",
-        ),
+        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the container's first process"),
         super::PID_FILE,
         super::NO_PIVOT,
         super::NO_NEW_KEYRING,

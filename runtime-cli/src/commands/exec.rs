@@ -15,18 +15,12 @@ pub(super) const COMMAND: Command = Command {
     about: "What the flags do not say is as in the container's own process: environment, folder, user, capabilities.",
     flags: &[
         super::CONSOLE_SOCKET,
-        Flag::text(
-            &["pidfd-socket"],
-            "AF_UNIX socket that gets a pidfd of the process",
-        ),
+        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the process"),
         Flag::text(&["cwd"], "working directory in the container"),
         Flag::texts(&["env", "e"], "NAME=value, may be given many times"),
         Flag::bool(&["tty", "t"], "give the process a terminal"),
         Flag::text(&["user", "u"], "numeric <uid>[:<gid>]"),
-        Flag::integers(
-            &["additional-gids", "g"],
-            "a further group, may be given many times",
-        ),
+        Flag::integers(&["additional-gids", "g"], "a further group, may be given many times"),
         Flag::text(
             &["process", "p"],
             "file with the description of the process, as \"process\" in config.json",
@@ -35,20 +29,11 @@ pub(super) const COMMAND: Command = Command {
         super::PID_FILE,
         Flag::text(&["process-label"], "SELinux label of the process"),
         Flag::text(&["apparmor"], "AppArmor profile of the process"),
-        Flag::bool(
-            &["no-new-privs"],
-            "no gain of privileges by exec of a set-user-id program",
-        ),
+        Flag::bool(&["no-new-privs"], "no gain of privileges by exec of a set-user-id program"),
         Flag::texts(&["cap", "c"], "a further capability, may be given many times"),
         super::PRESERVE_FDS,
-        Flag::texts(
-            &["cgroup"],
-            "run in this existing cgroup below the container's, [<controller>:]<path>",
-        ),
-        Flag::bool(
-            &["ignore-paused"],
-            "allow a paused container: the process waits for resume",
-        ),
+        Flag::texts(&["cgroup"], "run in this existing cgroup below the container's, [<controller>:]<path>"),
+        Flag::bool(&["ignore-paused"], "allow a paused container: the process waits for resume"),
     ],
     order: Order::First,
     arguments: (1, None),
@@ -56,10 +41,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    exec(context, parsed).map_err(|failure| Failure {
-        status: 255,
-        ..failure.prefixed("exec failed")
-    })
+    exec(context, parsed).map_err(|failure| Failure { status: 255, ..failure.prefixed("exec failed") })
 }
 
 fn exec(context: &Context, parsed: &Parsed) -> Outcome {
@@ -68,9 +50,7 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     match container.state()?.status {
         Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
         Status::Paused if !ignore_paused => {
-            return Err(Failure::new(
-                "cannot exec in a paused container (use --ignore-paused to override)",
-            ));
+            return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
         }
         _ => {}
     }
@@ -86,16 +66,10 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
         options.preserve_fds = preserved_fds(parsed, 0)?;
         options.ignore_paused = ignore_paused;
         options.cgroup = parsed.all("cgroup").map(str::to_owned).collect();
-        container
-            .exec(&process, options)
-            .map_err(|e| Failure::starting(&e))
+        container.exec(&process, options).map_err(|e| Failure::starting(&e))
     };
     if detach {
-        let mut process = start(if terminal {
-            Stdio::Terminal
-        } else {
-            Stdio::inherit()
-        })?;
+        let mut process = start(if terminal { Stdio::Terminal } else { Stdio::inherit() })?;
         receivers
             .send_console(process.take_terminal())
             .and_then(|()| announce(&receivers, &process))
@@ -107,10 +81,7 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let (mut streams, stdio) = Streams::open(terminal)?;
     let mut process = start(stdio)?;
     let master = process.take_terminal();
-    streams
-        .attach(master)
-        .and_then(|()| announce(&receivers, &process))
-        .map_err(|e| ended(&process, e))?;
+    streams.attach(master).and_then(|()| announce(&receivers, &process)).map_err(|e| ended(&process, e))?;
     foreground::run(context.log, Subject::Process(&process), streams, &signals, None)
 }
 

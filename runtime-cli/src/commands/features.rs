@@ -88,25 +88,12 @@ fn features() -> Features {
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
-        hooks: &[
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "startContainer",
-            "poststart",
-            "poststop",
-        ],
+        hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         mount_options: mount_options(),
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: CAPABILITIES,
-            cgroup: Cgroup {
-                v1: true,
-                v2: true,
-                systemd: false,
-                systemd_user: false,
-                rdma: true,
-            },
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: SECCOMP_ACTIONS,
@@ -118,9 +105,7 @@ fn features() -> Features {
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
             intel_rdt: Enabled { enabled: false },
-            mount_extensions: MountExtensions {
-                idmap: Enabled { enabled: true },
-            },
+            mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
         },
         annotations,
         potentially_unsafe_config_annotations: &[],
@@ -286,8 +271,5 @@ const SECCOMP_ARCHITECTURES: &[&str] = &[
     "SCMP_ARCH_X86_64",
 ];
 
-const SECCOMP_FLAGS: &[&str] = &[
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_LOG",
-];
+const SECCOMP_FLAGS: &[&str] =
+    &["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_LOG"];

@@ -14,30 +14,17 @@ pub(super) const CHECKPOINT: Command = Command {
         Flag::text(&["parent-path"], "folder of an earlier pre-dump"),
         Flag::bool(&["leave-running"], "let the container go on"),
         Flag::bool(&["tcp-established"], "allow open TCP connections"),
-        Flag::bool(
-            &["tcp-skip-in-flight"],
-            "skip TCP connections that are being made",
-        ),
+        Flag::bool(&["tcp-skip-in-flight"], "skip TCP connections that are being made"),
         Flag::bool(&["link-remap"], "allow open files that were removed"),
         Flag::bool(&["ext-unix-sk"], "allow unix sockets to the outside"),
-        Flag::bool(
-            &["shell-job"],
-            "allow a container that has a terminal of the host",
-        ),
+        Flag::bool(&["shell-job"], "allow a container that has a terminal of the host"),
         Flag::bool(&["lazy-pages"], "serve memory pages on demand"),
-        Flag::integer(
-            &["status-fd"],
-            "a byte is written here when lazy pages can be served",
-        )
-        .default("-1"),
+        Flag::integer(&["status-fd"], "a byte is written here when lazy pages can be served").default("-1"),
         Flag::text(&["page-server"], "address and port of a page server"),
         Flag::bool(&["file-locks"], "keep file locks"),
         Flag::bool(&["pre-dump"], "dump memory only, and let the container go on"),
         Flag::text(&["manage-cgroups-mode"], "soft, full, strict or ignore"),
-        Flag::texts(
-            &["empty-ns"],
-            "make this namespace, but do not restore its contents",
-        ),
+        Flag::texts(&["empty-ns"], "make this namespace, but do not restore its contents"),
         Flag::bool(&["auto-dedup"], "remove memory pages that are held twice"),
     ],
     order: Order::Anywhere,
@@ -56,24 +43,15 @@ pub(super) const RESTORE: Command = Command {
         Flag::text(&["work-path"], "folder for CRIU's work files and logs"),
         Flag::bool(&["tcp-established"], "allow open TCP connections"),
         Flag::bool(&["ext-unix-sk"], "allow unix sockets to the outside"),
-        Flag::bool(
-            &["shell-job"],
-            "allow a container that has a terminal of the host",
-        ),
+        Flag::bool(&["shell-job"], "allow a container that has a terminal of the host"),
         Flag::bool(&["file-locks"], "keep file locks"),
         Flag::text(&["manage-cgroups-mode"], "soft, full, strict or ignore"),
         super::BUNDLE,
         super::DETACH,
         super::PID_FILE,
-        Flag::bool(
-            &["no-subreaper"],
-            "do not adopt and reap the orphans of the container's processes",
-        ),
+        Flag::bool(&["no-subreaper"], "do not adopt and reap the orphans of the container's processes"),
         super::NO_PIVOT,
-        Flag::texts(
-            &["empty-ns"],
-            "make this namespace, but do not restore its contents",
-        ),
+        Flag::texts(&["empty-ns"], "make this namespace, but do not restore its contents"),
         Flag::bool(&["auto-dedup"], "remove memory pages that are held twice"),
         Flag::bool(&["lazy-pages"], "fetch memory pages on demand"),
         Flag::text(&["lsm-profile"], "TYPE:NAME of the security profile to use"),
@@ -99,8 +77,5 @@ pub(super) const EVENTS: Command = Command {
 };
 
 fn refuse(context: &Context, _: &Parsed, name: &str) -> Outcome {
-    Err(Failure::new(format!(
-        "{name} is not supported by this version of {}",
-        context.program
-    )))
+    Err(Failure::new(format!("{name} is not supported by this version of {}", context.program)))
 }

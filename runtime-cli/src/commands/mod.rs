@@ -79,27 +79,19 @@ const BUNDLE: Flag = Flag::text(
     &["bundle", "b"],
     "the bundle's directory, with config.json in it; by default the current one",
 );
-const CONSOLE_SOCKET: Flag = Flag::text(
-    &["console-socket"],
-    "AF_UNIX socket that gets the master of the process's terminal",
-);
+const CONSOLE_SOCKET: Flag =
+    Flag::text(&["console-socket"], "AF_UNIX socket that gets the master of the process's terminal");
 const PID_FILE: Flag = Flag::text(&["pid-file"], "write the process's pid to this file");
-const DETACH: Flag = Flag::bool(
-    &["detach", "d"],
-    "come back at once instead of waiting for the process's end",
-);
+const DETACH: Flag =
+    Flag::bool(&["detach", "d"], "come back at once instead of waiting for the process's end");
 const NO_PIVOT: Flag = Flag::bool(
     &["no-pivot"],
     "change the root by MS_MOVE and chroot instead of pivot_root, for roots on a ramdisk; less safe",
 );
-const NO_NEW_KEYRING: Flag = Flag::bool(
-    &["no-new-keyring"],
-    "let the container have the caller's session keyring",
-);
-const PRESERVE_FDS: Flag = Flag::integer(
-    &["preserve-fds"],
-    "hand on this many descriptors after stdio and $LISTEN_FDS",
-);
+const NO_NEW_KEYRING: Flag =
+    Flag::bool(&["no-new-keyring"], "let the container have the caller's session keyring");
+const PRESERVE_FDS: Flag =
+    Flag::integer(&["preserve-fds"], "hand on this many descriptors after stdio and $LISTEN_FDS");
 const FORMAT: Flag = Flag::text(&["format", "f"], "table or json").default("table");
 
 /// The exit status, or why there was none.
@@ -130,10 +122,7 @@ mod tests {
         for line in RUNC.lines().filter(|l| !l.starts_with('#')) {
             let mut words = line.split_whitespace();
             let name = words.next().unwrap();
-            let command = ALL
-                .iter()
-                .find(|c| c.name == name)
-                .unwrap_or_else(|| panic!("no command {name}"));
+            let command = ALL.iter().find(|c| c.name == name).unwrap_or_else(|| panic!("no command {name}"));
             commands += 1;
             let mut ours: Vec<String> = command.flags.iter().map(described).collect();
             let mut theirs: Vec<String> = words.map(str::to_owned).collect();
@@ -147,15 +136,7 @@ mod tests {
 
     /// `name,n=` for a flag with a value, `name,n` without, `*` in front when hidden.
     fn described(flag: &Flag) -> String {
-        let value = if flag.kind == crate::args::Kind::Bool {
-            ""
-        } else {
-            "="
-        };
-        format!(
-            "{}{}{value}",
-            if flag.hidden { "*" } else { "" },
-            flag.names.join(",")
-        )
+        let value = if flag.kind == crate::args::Kind::Bool { "" } else { "=" };
+        format!("{}{}{value}", if flag.hidden { "*" } else { "" }, flag.names.join(","))
     }
 }

@@ -11,12 +11,7 @@ pub(super) const COMMAND: Command = Command {
     usage: "[container-id]",
     about: "Reads the bundle and prints what `create` would do with it on this host, step by step. Nothing is done, and no\n\
             privilege is needed. Without an id the plan is for a container called \"plan\".",
-    flags: &[
-        super::BUNDLE,
-        super::NO_PIVOT,
-        super::NO_NEW_KEYRING,
-        super::PRESERVE_FDS,
-    ],
+    flags: &[super::BUNDLE, super::NO_PIVOT, super::NO_NEW_KEYRING, super::PRESERVE_FDS],
     order: Order::Anywhere,
     arguments: (0, Some(1)),
     run,
@@ -31,17 +26,9 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         "" => ".",
         path => path,
     })?;
-    let terminal = bundle
-        .spec()
-        .process()
-        .as_ref()
-        .and_then(libcontainer::spec::Process::terminal)
-        .unwrap_or(false);
-    let mut options = CreateOptions::new(if terminal {
-        Stdio::Terminal
-    } else {
-        Stdio::inherit()
-    });
+    let terminal =
+        bundle.spec().process().as_ref().and_then(libcontainer::spec::Process::terminal).unwrap_or(false);
+    let mut options = CreateOptions::new(if terminal { Stdio::Terminal } else { Stdio::inherit() });
     options.no_pivot = parsed.is("no-pivot");
     options.no_new_keyring = parsed.is("no-new-keyring");
     options.systemd_cgroup = context.systemd_cgroup;

@@ -36,10 +36,7 @@ fn host_ps(arguments: &[String]) -> Result<String, Failure> {
         .output()
         .map_err(|e| Failure::os("list the host's processes", "exec ps", e))?;
     if !output.status.success() {
-        let (out, err) = (
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         return Err(Failure::new(format!("ps: {}: {out}{err}", output.status)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -56,9 +53,7 @@ fn select(table: &str, pids: &[i32]) -> Result<String, String> {
     let mut text = format!("{heading}\n");
     for line in lines.filter(|line| !line.is_empty()) {
         let word = line.split_whitespace().nth(column).unwrap_or("");
-        let pid: i32 = word
-            .parse()
-            .map_err(|_| format!("unable to parse pid: {word:?} in ps output"))?;
+        let pid: i32 = word.parse().map_err(|_| format!("unable to parse pid: {word:?} in ps output"))?;
         if pids.contains(&pid) {
             text.push_str(line);
             text.push('\n');
@@ -74,18 +69,9 @@ mod tests {
     #[test]
     fn the_lines_of_a_table_are_chosen_by_its_pid_column() {
         let table = "UID   PID  PPID CMD\nroot    1     0 init 7\nroot    7     1 sleep\n\n";
-        assert_eq!(
-            select(table, &[7]).unwrap(),
-            "UID   PID  PPID CMD\nroot    7     1 sleep\n"
-        );
+        assert_eq!(select(table, &[7]).unwrap(), "UID   PID  PPID CMD\nroot    7     1 sleep\n");
         assert_eq!(select(table, &[]).unwrap(), "UID   PID  PPID CMD\n");
-        assert_eq!(
-            select("UID CMD\n", &[7]).unwrap_err(),
-            "couldn't find PID field in ps output"
-        );
-        assert_eq!(
-            select("PID\nx\n", &[7]).unwrap_err(),
-            "unable to parse pid: \"x\" in ps output"
-        );
+        assert_eq!(select("UID CMD\n", &[7]).unwrap_err(), "couldn't find PID field in ps output");
+        assert_eq!(select("PID\nx\n", &[7]).unwrap_err(), "unable to parse pid: \"x\" in ps output");
     }
 }

@@ -16,20 +16,11 @@ pub(super) const COMMAND: Command = Command {
     flags: &[
         super::BUNDLE,
         super::CONSOLE_SOCKET,
-        Flag::text(
-            &["pidfd-socket"],
-            "AF_UNIX socket that gets a pidfd of the container's first process",
-        ),
+        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the container's first process"),
         super::DETACH,
-        Flag::bool(
-            &["keep"],
-            "do not delete the container after its process has ended",
-        ),
+        Flag::bool(&["keep"], "do not delete the container after its process has ended"),
         super::PID_FILE,
-        Flag::bool(
-            &["no-subreaper"],
-            "do not adopt and reap the orphans of the container's processes",
-        ),
+        Flag::bool(&["no-subreaper"], "do not adopt and reap the orphans of the container's processes"),
         super::NO_PIVOT,
         super::NO_NEW_KEYRING,
         super::PRESERVE_FDS,
@@ -40,11 +31,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    let result = if parsed.is("detach") {
-        detached(context, parsed)
-    } else {
-        in_foreground(context, parsed)
-    };
+    let result = if parsed.is("detach") { detached(context, parsed) } else { in_foreground(context, parsed) };
     result.map_err(|e| e.prefixed(&format!("{} run failed", context.program)))
 }
 
@@ -71,10 +58,8 @@ fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let (setup, mut streams) = Setup::foreground(context, parsed)?;
     let (mut container, notify) = setup.create(context)?;
     let master = container.take_terminal();
-    let status = streams
-        .attach(master)
-        .and_then(|()| start(&container, notify.as_ref()))
-        .and_then(|listening| {
+    let status =
+        streams.attach(master).and_then(|()| start(&container, notify.as_ref())).and_then(|listening| {
             let subject = Subject::Container(&container);
             foreground::run(context.log, subject, streams, &signals, listening.as_ref())
         });

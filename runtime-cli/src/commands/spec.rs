@@ -14,14 +14,8 @@ pub(super) const COMMAND: Command = Command {
     usage: "",
     about: "Writes a config.json to start from: sh with a terminal, in a root file system at rootfs. Edit it as you need.",
     flags: &[
-        Flag::text(
-            &["bundle", "b"],
-            "where to write it; by default the current directory",
-        ),
-        Flag::bool(
-            &["rootless"],
-            "for a caller without privileges: with a user namespace",
-        ),
+        Flag::text(&["bundle", "b"], "where to write it; by default the current directory"),
+        Flag::bool(&["rootless"], "for a caller without privileges: with a user namespace"),
     ],
     order: Order::Anywhere,
     arguments: (0, Some(0)),
@@ -32,11 +26,8 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let path = Path::new(parsed.text("bundle")).join("config.json");
     // Never over an existing file, however it got there.
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .map_err(|e| match e.kind() {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Failure::new("File config.json exists. Remove it first"),
             _ => Failure::os(format_args!("write {path:?}"), "open", e),
         })?;
@@ -51,15 +42,10 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
 /// The text of config.json; `rootless` is the caller's user and group.
 fn config(rootless: Option<(u32, u32)>) -> String {
     let skipped = if rootless.is_some() { '-' } else { '+' };
-    let lines = CONFIG
-        .lines()
-        .filter(|line| !line.starts_with(skipped))
-        .map(|line| &line[1..]);
+    let lines = CONFIG.lines().filter(|line| !line.starts_with(skipped)).map(|line| &line[1..]);
     let text = lines.collect::<Vec<_>>().join("\n");
     match rootless {
-        Some((uid, gid)) => text
-            .replace("$uid", &uid.to_string())
-            .replace("$gid", &gid.to_string()),
+        Some((uid, gid)) => text.replace("$uid", &uid.to_string()).replace("$gid", &gid.to_string()),
         None => text,
     }
 }
@@ -83,11 +69,7 @@ mod tests {
         assert!(linux.resources().is_none());
         let user = |spec: &Spec| {
             let linux = spec.linux().as_ref().unwrap();
-            linux
-                .namespaces()
-                .iter()
-                .flatten()
-                .any(|n| n.typ() == LinuxNamespaceType::User)
+            linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User)
         };
         assert!(user(&rootless) && !user(&root));
         assert!(config(None).ends_with('}') && !config(None).contains('$'));

@@ -20,35 +20,20 @@ pub(super) const COMMAND: Command = Command {
             "file with \"linux.resources\" of config.json, or - for stdin; other flags are ignored then",
         ),
         Flag::integer(&["blkio-weight"], "share of block I/O, 10 to 1000"),
-        Flag::text(
-            &["cpu-period"],
-            "CFS period in microseconds, 0 for the system's default",
-        ),
+        Flag::text(&["cpu-period"], "CFS period in microseconds, 0 for the system's default"),
         Flag::text(&["cpu-quota"], "CPU time in each period, in microseconds"),
         Flag::text(&["cpu-burst"], "CPU time that may be saved up, in microseconds"),
         Flag::text(&["cpu-share"], "share of CPU time beside other containers"),
-        Flag::text(
-            &["cpu-rt-period"],
-            "realtime period in microseconds, 0 for the system's default",
-        ),
-        Flag::text(
-            &["cpu-rt-runtime"],
-            "realtime CPU time in each period, in microseconds",
-        ),
+        Flag::text(&["cpu-rt-period"], "realtime period in microseconds, 0 for the system's default"),
+        Flag::text(&["cpu-rt-runtime"], "realtime CPU time in each period, in microseconds"),
         Flag::text(&["cpuset-cpus"], "CPUs to use, as 0-2,5"),
         Flag::text(&["cpuset-mems"], "memory nodes to use"),
         Flag::text(&["kernel-memory"], "ignored").hidden(),
         Flag::text(&["kernel-memory-tcp"], "ignored").hidden(),
         Flag::text(&["memory"], "memory limit"),
-        Flag::text(
-            &["cpu-idle"],
-            "1 to run only when no other container wants the CPU (SCHED_IDLE), else 0",
-        ),
+        Flag::text(&["cpu-idle"], "1 to run only when no other container wants the CPU (SCHED_IDLE), else 0"),
         Flag::text(&["memory-reservation"], "soft memory limit"),
-        Flag::text(
-            &["memory-swap"],
-            "limit of memory and swap together, -1 for unlimited swap",
-        ),
+        Flag::text(&["memory-swap"], "limit of memory and swap together, -1 for unlimited swap"),
         Flag::integer(&["pids-limit"], "most processes, -1 for unlimited"),
         Flag::text(&["l3-cache-schema"], "Intel RDT L3 cache schema"),
         Flag::text(&["mem-bw-schema"], "Intel RDT memory bandwidth schema"),
@@ -73,9 +58,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         path => read(path)?,
     };
     if !parsed.text("kernel-memory").is_empty() || !parsed.text("kernel-memory-tcp").is_empty() {
-        context
-            .log
-            .warning("Kernel memory settings are ignored and will be removed");
+        context.log.warning("Kernel memory settings are ignored and will be removed");
     }
     container.update(&resources)?;
     Ok(0)
@@ -87,10 +70,7 @@ fn read(path: &str) -> Result<LinuxResources, Failure> {
     };
     let mut text = Vec::new();
     let read = match path {
-        "-" => std::io::stdin()
-            .lock()
-            .take(MAX_RESOURCES + 1)
-            .read_to_end(&mut text),
+        "-" => std::io::stdin().lock().take(MAX_RESOURCES + 1).read_to_end(&mut text),
         path => {
             std::fs::File::open(path).and_then(|file| file.take(MAX_RESOURCES + 1).read_to_end(&mut text))
         }
@@ -109,17 +89,13 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
         let Some(text) = text(flag) else {
             return Ok(Value::Null);
         };
-        Ok(Value::from(
-            text.parse::<i64>().map_err(|e| invalid(flag, &e.to_string()))?,
-        ))
+        Ok(Value::from(text.parse::<i64>().map_err(|e| invalid(flag, &e.to_string()))?))
     };
     let positive = |flag: &str| -> Result<Value, Failure> {
         let Some(text) = text(flag) else {
             return Ok(Value::Null);
         };
-        Ok(Value::from(
-            text.parse::<u64>().map_err(|e| invalid(flag, &e.to_string()))?,
-        ))
+        Ok(Value::from(text.parse::<u64>().map_err(|e| invalid(flag, &e.to_string()))?))
     };
     let memory = |flag: &str| -> Result<Value, Failure> {
         let Some(text) = text(flag) else {
@@ -127,11 +103,7 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
         };
         Ok(Value::from(bytes(&text).map_err(|e| invalid(flag, &e))?))
     };
-    let number = |flag: &str| {
-        Some(parsed.integer(flag))
-            .filter(|n| *n != 0)
-            .map_or(Value::Null, Value::from)
-    };
+    let number = |flag: &str| Some(parsed.integer(flag)).filter(|n| *n != 0).map_or(Value::Null, Value::from);
     let word = |flag: &str| text(flag).map_or(Value::Null, Value::from);
     let resources = object([
         (
@@ -159,26 +131,15 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
         ("blockIO", object([("weight", number("blkio-weight"))])),
         ("pids", object([("limit", number("pids-limit"))])),
     ]);
-    let resources = if resources.is_null() {
-        Value::Object(Map::new())
-    } else {
-        resources
-    };
+    let resources = if resources.is_null() { Value::Object(Map::new()) } else { resources };
     serde_json::from_value(resources).map_err(|e| Failure::new(format!("invalid limits: {e}")))
 }
 
 /// An object of the members that have a value; null when none has.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
-    let members: Map<String, Value> = members
-        .into_iter()
-        .filter(|(_, v)| !v.is_null())
-        .map(|(k, v)| (k.to_owned(), v))
-        .collect();
-    if members.is_empty() {
-        Value::Null
-    } else {
-        Value::Object(members)
-    }
+    let members: Map<String, Value> =
+        members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.to_owned(), v)).collect();
+    if members.is_empty() { Value::Null } else { Value::Object(members) }
 }
 
 /// `-1`, or a size as `512m`, `1.5 GiB`, `100kB`: suffixes are powers of 1024, in any case.
@@ -187,9 +148,7 @@ fn bytes(text: &str) -> Result<i64, String> {
         return Ok(-1);
     }
     let bad = || format!("invalid size: '{text}'");
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let suffix = suffix.strip_prefix(' ').unwrap_or(suffix).to_ascii_lowercase();
     let power = match suffix.as_str() {
@@ -207,21 +166,10 @@ fn bytes(text: &str) -> Result<i64, String> {
         return Err(bad());
     }
     let unit = 1_i128 << (10 * power);
-    let whole: i128 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().map_err(|_| bad())?
-    };
+    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| bad())? };
     let scale = 10_i128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
-    let part: i128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().map_err(|_| bad())?
-    };
-    let total = whole
-        .checked_mul(unit)
-        .and_then(|w| w.checked_add(part * unit / scale))
-        .ok_or_else(bad)?;
+    let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| bad())? };
+    let total = whole.checked_mul(unit).and_then(|w| w.checked_add(part * unit / scale)).ok_or_else(bad)?;
     i64::try_from(total).map_err(|_| bad())
 }
 
@@ -284,25 +232,12 @@ mod tests {
         for (args, json) in [
             (&["x"][..], "{}"),
             (&["x", "--pids-limit", "-1"], r#"{"pids":{"limit":-1}}"#),
-            (
-                &["x", "--memory", "64m", "--memory-swap=-1"],
-                r#"{"memory":{"limit":67108864,"swap":-1}}"#,
-            ),
-            (
-                &["--cpu-quota", "-1", "--cpu-share", "5", "x"],
-                r#"{"cpu":{"quota":-1,"shares":5}}"#,
-            ),
-            (
-                &["--cpuset-cpus", "0-1", "--cpu-idle", "1", "x"],
-                r#"{"cpu":{"cpus":"0-1","idle":1}}"#,
-            ),
+            (&["x", "--memory", "64m", "--memory-swap=-1"], r#"{"memory":{"limit":67108864,"swap":-1}}"#),
+            (&["--cpu-quota", "-1", "--cpu-share", "5", "x"], r#"{"cpu":{"quota":-1,"shares":5}}"#),
+            (&["--cpuset-cpus", "0-1", "--cpu-idle", "1", "x"], r#"{"cpu":{"cpus":"0-1","idle":1}}"#),
             (&["--blkio-weight", "500", "x"], r#"{"blockIO":{"weight":500}}"#),
         ] {
-            assert_eq!(
-                resources(args).unwrap(),
-                serde_json::from_str::<Value>(json).unwrap(),
-                "{args:?}"
-            );
+            assert_eq!(resources(args).unwrap(), serde_json::from_str::<Value>(json).unwrap(), "{args:?}");
         }
         for bad in [
             ["--memory", "1x"],

@@ -67,8 +67,11 @@ pub(super) fn capabilities(sets: &CapSets) -> Done {
     process::ambient_clear().on(Call::Ambient)?;
     for capability in 0..64u32 {
         if sets.ambient & (1 << capability) != 0 {
-            process::ambient_raise(capability)
-                .map_err(|errno| Failed { call: Call::Ambient, errno, arg: capability.cast_signed() })?;
+            process::ambient_raise(capability).map_err(|errno| Failed {
+                call: Call::Ambient,
+                errno,
+                arg: capability.cast_signed(),
+            })?;
         }
     }
     Ok(())
@@ -105,7 +108,8 @@ impl Child<'_> {
     /// Groups, gid, uid; before that, while the file can still be read, the home of the new user.
     pub(super) fn ids(&mut self, ids: &Ids) -> Done {
         if let Some(uid) = self.exec.home_of {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            let root =
+                fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
             let variable = self.home.look_up(root.as_fd(), uid);
             let spare = self.exec.envp.strings().len();
             if let Some(place) = self.exec.envp.pointers_mut().get_mut(spare) {

@@ -3,7 +3,13 @@
 //! Between clone3 and execve it makes system calls and nothing else: no heap, no locks, no logs, no panics, no exit handlers. It
 //! knows steps, not the specification. What goes wrong it reports as one frame, and leaves by `_exit`.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 mod home;
 mod identity;
@@ -96,7 +102,18 @@ impl<'a> Child<'a> {
         stdio: &'a [Option<OwnedFd>; 3],
         fault: Option<Fault>,
     ) -> Self {
-        Child { steps, exec, fds, stdio, home: home::Home::new(), program: None, host_shared: false, joined: 0, in_cwd: false, fault }
+        Child {
+            steps,
+            exec,
+            fds,
+            stdio,
+            home: home::Home::new(),
+            program: None,
+            host_shared: false,
+            joined: 0,
+            in_cwd: false,
+            fault,
+        }
     }
 
     /// What every child needs first: default signals, its own streams, and a umask that does not disturb the modes in the plan.
@@ -129,7 +146,11 @@ impl<'a> Child<'a> {
     }
 
     pub(crate) fn fd(&self, slot: Slot) -> Done<BorrowedFd<'_>> {
-        self.fds.get(slot).ok_or(Failed { call: Call::Slot, errno: Errno(libc::EBADF), arg: i32::from(slot.0) })
+        self.fds.get(slot).ok_or(Failed {
+            call: Call::Slot,
+            errno: Errno(libc::EBADF),
+            arg: i32::from(slot.0),
+        })
     }
 
     fn step(&mut self, step: &Step) -> Done {
@@ -179,8 +200,12 @@ impl<'a> Child<'a> {
                 Err(_) if !*required => Ok(()),
                 other => other.on(Call::Affinity),
             },
-            Step::MemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes).on(Call::Mempolicy),
-            Step::Rlimit { resource, soft, hard } => process::prlimit(0, *resource, *soft, *hard).on(Call::Prlimit),
+            Step::MemoryPolicy { mode, nodes } => {
+                process::set_memory_policy(*mode, nodes).on(Call::Mempolicy)
+            }
+            Step::Rlimit { resource, soft, hard } => {
+                process::prlimit(0, *resource, *soft, *hard).on(Call::Prlimit)
+            }
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
             Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
@@ -255,11 +280,13 @@ impl<'a> Child<'a> {
     fn time_namespace(&mut self, offsets: &std::ffi::CStr) -> Done {
         let flag = libc::CLONE_NEWTIME as u64;
         process::unshare(flag).on(Call::Unshare)?;
-        let file = fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
+        let file =
+            fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
         if !offsets.is_empty() {
             fs::write(file.as_fd(), offsets.to_bytes()).on(Call::Write)?;
         }
-        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY).on(Call::Open)?;
+        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY)
+            .on(Call::Open)?;
         process::setns(ns.as_fd(), flag).on(Call::Setns)
     }
 

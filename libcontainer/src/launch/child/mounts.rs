@@ -3,7 +3,9 @@
 use super::{Child, Done, On, failed};
 use crate::launch::copy_up;
 use crate::launch::frame::Call;
-use crate::plan::step::{FsOption, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Target, TargetKind};
+use crate::plan::step::{
+    FsOption, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Target, TargetKind,
+};
 use crate::rootfs::resolve::{self, Make};
 use crate::sys::mount::SetAttr;
 use crate::sys::{Errno, SysResult, fs, mount};
@@ -27,10 +29,14 @@ impl Child<'_> {
         }
         let tree = match source {
             Some(slot) => self.fds.take(slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
-            None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?,
+            None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE)
+                .on(Call::OpenTree)?,
         };
         if propagation != 0 {
-            set_propagation(tree.as_fd(), Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 })?;
+            set_propagation(
+                tree.as_fd(),
+                Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 },
+            )?;
         }
         mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)?;
         self.fds.set(Slot::ROOT, tree);
@@ -55,7 +61,8 @@ impl Child<'_> {
     /// The host's /dev/null, or nothing at all: a device node that only claims to be it would be bound over every mask
     /// (CVE-2025-31133).
     pub(super) fn open_null(&mut self) -> Done {
-        let null = fs::openat_following(fs::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
+        let null =
+            fs::openat_following(fs::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
         let stat = fs::fstat(null.as_fd()).on(Call::Fstat)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != fs::device(1, 3) {
             return failed(Call::Verify, libc::ENODEV);
@@ -92,7 +99,13 @@ impl Child<'_> {
         resolve::create(root, &target.path, make).on(Call::Create)
     }
 
-    pub(super) fn bind(&mut self, source: &Source, recursive: bool, attr: &MountAttr, target: &Target) -> Done {
+    pub(super) fn bind(
+        &mut self,
+        source: &Source,
+        recursive: bool,
+        attr: &MountAttr,
+        target: &Target,
+    ) -> Done {
         let tree = self.source(source, recursive)?;
         if target.proc == ProcGuard::SourceIsProcfs && !on_procfs(tree.as_fd())? {
             return failed(Call::Verify, libc::EPERM);
@@ -136,7 +149,9 @@ impl Child<'_> {
             Ok(tree) => tree,
             Err(e) => match (&new.or_bind, e.errno.0) {
                 (Some(path), libc::EPERM | libc::EBUSY) => bind_instead(path, &new.attr)?,
-                (_, libc::ENOSYS) if e.call == Call::Fsopen => return self.mount_by_name(new, mode, target.as_fd()),
+                (_, libc::ENOSYS) if e.call == Call::Fsopen => {
+                    return self.mount_by_name(new, mode, target.as_fd());
+                }
                 _ => return Err(e),
             },
         };
@@ -160,7 +175,8 @@ impl Child<'_> {
         }
         data.append(new.data.to_bytes()).on(Call::Mount)?;
         let (name, data) = (name.as_cstr().on(Call::Mount)?, data.as_cstr().on(Call::Mount)?);
-        mount::mount(&new.source, name, &new.fstype, mount_flags(new.attr.set) | new.flags, data).on(Call::Mount)?;
+        mount::mount(&new.source, name, &new.fstype, mount_flags(new.attr.set) | new.flags, data)
+            .on(Call::Mount)?;
         let mounted = resolve::open(self.fd(Slot::ROOT)?, &new.target.path, libc::O_PATH).on(Call::Open)?;
         if new.copy_up {
             copy_up::copy(target, mounted.as_fd())?;
@@ -173,7 +189,8 @@ impl Child<'_> {
     fn finish(&self, new: &NewFs, mounted: BorrowedFd<'_>) -> Done {
         if let Some(label) = &new.label {
             let name = fd_path(mounted).on(Call::Mount)?;
-            fs::setxattr(name.as_cstr().on(Call::Mount)?, c"security.selinux", label.to_bytes()).on(Call::Write)?;
+            fs::setxattr(name.as_cstr().on(Call::Mount)?, c"security.selinux", label.to_bytes())
+                .on(Call::Write)?;
         }
         propagate(mounted, &new.attr)
     }
@@ -199,13 +216,21 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn node(&mut self, name: &CStr, mode: u32, (major, minor): (u32, u32), (uid, gid): (u32, u32), shown: &CStr) -> Done {
+    pub(super) fn node(
+        &mut self,
+        name: &CStr,
+        mode: u32,
+        (major, minor): (u32, u32),
+        (uid, gid): (u32, u32),
+        shown: &CStr,
+    ) -> Done {
         let dir = self.fd(Slot::DIR)?;
         let device = fs::device(major, minor);
         match fs::mknodat(dir, name, mode, device) {
             Ok(()) => {}
             Err(Errno(libc::EEXIST)) => {
-                let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
+                let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH)
+                    .on(Call::Open)?;
                 let stat = fs::fstat(there.as_fd()).on(Call::Fstat)?;
                 let same = stat.st_mode & libc::S_IFMT == mode & libc::S_IFMT && stat.st_rdev == device;
                 return if same { Ok(()) } else { failed(Call::Verify, libc::EEXIST) };
@@ -227,7 +252,8 @@ impl Child<'_> {
             return failed(Call::Verify, libc::ENODEV);
         }
         fs::mknodat(dir, name, libc::S_IFREG, 0).on(Call::Create)?;
-        let place = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
+        let place =
+            fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
         self.attach_file(node.as_fd(), place.as_fd())
     }
 
@@ -257,7 +283,8 @@ impl Child<'_> {
     /// procfs is a mount of our own that nothing can be mounted over, and no symlink is followed (CVE-2025-52881).
     pub(super) fn sysctl(&mut self, file: &CStr, value: &CStr) -> Done {
         let strict = fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV | fs::RESOLVE_NO_SYMLINKS;
-        let sys = fs::openat2(self.fd(Slot::PROC)?, c"sys", libc::O_PATH | libc::O_DIRECTORY, strict).on(Call::Open)?;
+        let sys = fs::openat2(self.fd(Slot::PROC)?, c"sys", libc::O_PATH | libc::O_DIRECTORY, strict)
+            .on(Call::Open)?;
         let file = fs::openat2(sys.as_fd(), file, libc::O_WRONLY, strict).on(Call::Open)?;
         fs::write(file.as_fd(), value.to_bytes()).on(Call::Write).map(drop)
     }
@@ -318,7 +345,9 @@ impl Child<'_> {
             match mount::umount_detach(path) {
                 Ok(()) | Err(Errno(libc::EINVAL | libc::ENOENT)) => {}
                 // In a user namespace they are locked: an empty directory over them hides them as well.
-                Err(Errno(libc::EPERM)) => mount::mount(c"tmpfs", path, c"tmpfs", libc::MS_RDONLY, c"").on(Call::Mount)?,
+                Err(Errno(libc::EPERM)) => {
+                    mount::mount(c"tmpfs", path, c"tmpfs", libc::MS_RDONLY, c"").on(Call::Mount)?
+                }
                 Err(e) => return Err(e).on(Call::Umount),
             }
         }
@@ -349,7 +378,8 @@ fn make_fs(new: &NewFs, mode: Option<u32>) -> Done<OwnedFd> {
     }
     if let Some(mode) = mode {
         let digits = octal(mode);
-        let digits = CStr::from_bytes_until_nul(&digits).map_err(|_| Errno(libc::EINVAL)).on(Call::Fsconfig)?;
+        let digits =
+            CStr::from_bytes_until_nul(&digits).map_err(|_| Errno(libc::EINVAL)).on(Call::Fsconfig)?;
         fs_option(context.as_fd(), c"mode", digits)?;
     }
     for option in &new.options {
@@ -368,7 +398,8 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
 
 /// Without the privilege for a file system of its own the container sees the host's, no more open than it asked for.
 fn bind_instead(path: &CStr, attr: &MountAttr) -> Done<OwnedFd> {
-    let tree = mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
+    let tree =
+        mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
     let change = SetAttr { set: attr.set & !mount::MOUNT_ATTR_ATIME, ..SetAttr::default() };
     if change.set != 0 {
         mount::mount_setattr(tree.as_fd(), true, &change).on(Call::MountSetattr)?;
@@ -418,7 +449,8 @@ fn mount_flags(attributes: u64) -> u64 {
         (mount::MOUNT_ATTR_NOSYMFOLLOW, 256),
         (mount::MOUNT_ATTR_NOATIME, libc::MS_NOATIME),
     ];
-    let mut flags = TABLE.iter().filter(|(attr, _)| attributes & attr != 0).fold(0, |all, (_, flag)| all | flag);
+    let mut flags =
+        TABLE.iter().filter(|(attr, _)| attributes & attr != 0).fold(0, |all, (_, flag)| all | flag);
     if attributes & mount::MOUNT_ATTR_STRICTATIME != 0 {
         flags |= libc::MS_STRICTATIME;
     }
@@ -462,9 +494,14 @@ fn make_containing_mount_private(place: BorrowedFd<'_>) -> Done {
     let mut here: Option<OwnedFd> = None;
     for _ in 0..4096 {
         let current = here.as_ref().map_or(place, |fd| fd.as_fd());
-        let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        let (a, b) = (fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?, fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?);
-        let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+        let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
+            .on(Call::Open)?;
+        let (a, b) = (
+            fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+            fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+        );
+        let at_top =
+            (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
         if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
             return set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
         }

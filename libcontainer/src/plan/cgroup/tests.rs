@@ -20,22 +20,14 @@ fn host(cgroup: CgroupHost, euid: u32) -> Host {
 }
 
 fn v2() -> CgroupHost {
-    CgroupHost::V2 {
-        mount: "/sys/fs/cgroup".into(),
-    }
+    CgroupHost::V2 { mount: "/sys/fs/cgroup".into() }
 }
 
 fn planned(json: &str, host: &Host, new: u64) -> Result<CgroupPlan> {
     let spec: Spec = serde_json::from_str(json).expect(json);
     let options = PlanOptions::default();
-    let inputs = Inputs {
-        id: "c1",
-        spec: &spec,
-        host,
-        bundle: Path::new("/b"),
-        options: &options,
-        filter: None,
-    };
+    let inputs =
+        Inputs { id: "c1", spec: &spec, host, bundle: Path::new("/b"), options: &options, filter: None };
     plan(&inputs, NamespaceFacts { new, joined: 0 }, &mut Vec::new())
 }
 
@@ -52,11 +44,7 @@ fn paths_are_placed_as_runc_places_them() {
     ] {
         let path = path.map_or(String::new(), |p| format!(r#""cgroupsPath": "{p}""#));
         let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{{path}}}}}"#);
-        assert_eq!(
-            planned(&json, &host(v2(), 0), 0).expect(&json).place,
-            expected,
-            "{json}"
-        );
+        assert_eq!(planned(&json, &host(v2(), 0), 0).expect(&json).place, expected, "{json}");
     }
 }
 
@@ -65,10 +53,7 @@ fn places_that_can_not_be_are_refused() {
     for (path, text) in [
         ("/", "is the root of the hierarchy"),
         ("/a/..", "is the root of the hierarchy"),
-        (
-            "system.slice:knarr:c1",
-            "systemd cgroup driver, which is not supported yet",
-        ),
+        ("system.slice:knarr:c1", "systemd cgroup driver, which is not supported yet"),
     ] {
         let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{"cgroupsPath": "{path}"}}}}"#);
         let error = planned(&json, &host(v2(), 0), 0).expect_err(path).to_string();
@@ -87,11 +72,7 @@ fn only_a_rootless_caller_who_asks_for_nothing_may_go_without() {
     for (euid, linux, may_lack, devices) in cases {
         let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{{linux}}}}}"#);
         let plan = planned(&json, &host(v2(), euid), 0).expect(&json);
-        assert_eq!(
-            (plan.may_lack, plan.devices.is_some()),
-            (may_lack, devices),
-            "{euid} {linux}"
-        );
+        assert_eq!((plan.may_lack, plan.devices.is_some()), (may_lack, devices), "{euid} {linux}");
     }
 }
 
@@ -105,10 +86,7 @@ fn a_cgroup_is_handed_over_only_with_both_namespaces_and_a_writable_view() {
                 "linux": {{"uidMappings": [{{"containerID": 0, "hostID": 100000, "size": 65536}}]}}}}"#
         )
     };
-    let v1 = CgroupHost::V1 {
-        hierarchies: Vec::new(),
-        unified: None,
-    };
+    let v1 = CgroupHost::V1 { hierarchies: Vec::new(), unified: None };
     for (host, new, options, kind, owner) in [
         (host(v2(), 0), both, r#""nosuid""#, "cgroup", Some(100_005)),
         (host(v2(), 0), both, "", "cgroup2", Some(100_005)),

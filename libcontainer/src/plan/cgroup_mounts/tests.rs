@@ -2,20 +2,16 @@
 
 use crate::host::{CgroupHost, Host};
 use crate::plan::NamespaceFacts;
-use crate::plan::mounts::{self, tests::*};
 use crate::plan::cgroup::Place;
+use crate::plan::mounts::{self, tests::*};
 
 const CGROUP: &str = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid","noexec","nodev","relatime","ro"]}"#;
-const SHARED: NamespaceFacts = NamespaceFacts {
-    new: NEWNS,
-    joined: 0,
-};
+const SHARED: NamespaceFacts = NamespaceFacts { new: NEWNS, joined: 0 };
 
 fn lines(host: &Host, ns: NamespaceFacts) -> Vec<String> {
     let spec = spec(CGROUP, "");
-    let draft = draft_of(&spec, host, |inputs, draft| {
-        mounts::append(inputs, ns, &Place::Root("c/c1".into()), draft)
-    });
+    let draft =
+        draft_of(&spec, host, |inputs, draft| mounts::append(inputs, ns, &Place::Root("c/c1".into()), draft));
     words(&draft.unwrap()).split_off(2)
 }
 
@@ -58,19 +54,13 @@ fn v1_without_a_cgroup_namespace_binds_the_containers_own_cgroup() {
 
 #[test]
 fn v1_without_root_shows_the_callers_cgroup() {
-    let host = Host {
-        euid: 1000,
-        ..hybrid()
-    };
+    let host = Host { euid: 1000, ..hybrid() };
     assert!(lines(&host, SHARED)[2].starts_with("bind /sys/fs/cgroup/memory/own on "));
 }
 
 #[test]
 fn a_host_without_cgroups_can_show_none() {
-    let host = Host {
-        cgroup: CgroupHost::None,
-        ..host()
-    };
+    let host = Host { cgroup: CgroupHost::None, ..host() };
     let spec = spec(CGROUP, "");
     let draft = draft_of(&spec, &host, |inputs, draft| {
         mounts::append(inputs, PLAIN, &Place::Root("c".into()), draft)

@@ -6,71 +6,28 @@ use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
 
 #[test]
 fn each_step_has_words() {
-    let group = Ids {
-        uid: 1,
-        gid: 2,
-        groups: Some(vec![3, 4]),
-        groups_may_be_denied: false,
-    };
+    let group = Ids { uid: 1, gid: 2, groups: Some(vec![3, 4]), groups_may_be_denied: false };
     for (step, line) in [
         (Step::Wait(Gate::Hooks), "wait for the parent: hooks"),
         (Step::Wait(Gate::Start), "wait for the parent: start"),
+        (Step::Join { ns: Slot(12), flag: 0, name: "pid" }, "join pid namespace"),
+        (Step::Unshare { flags: libc::CLONE_NEWUTS as u64 }, "unshare uts"),
         (
-            Step::Join {
-                ns: Slot(12),
-                flag: 0,
-                name: "pid",
-            },
-            "join pid namespace",
-        ),
-        (
-            Step::Unshare {
-                flags: libc::CLONE_NEWUTS as u64,
-            },
-            "unshare uts",
-        ),
-        (
-            Step::TimeNamespace {
-                offsets: c"monotonic 1 0\nboottime 2 0\n".into(),
-            },
+            Step::TimeNamespace { offsets: c"monotonic 1 0\nboottime 2 0\n".into() },
             "new time namespace: monotonic 1 0, boottime 2 0",
         ),
-        (
-            Step::Fork {
-                flags: libc::CLONE_NEWPID as u64,
-            },
-            "go on in a child with new namespaces: pid",
-        ),
+        (Step::Fork { flags: libc::CLONE_NEWPID as u64 }, "go on in a child with new namespaces: pid"),
         (Step::Fork { flags: 0 }, "go on in a child"),
-        (
-            Step::Sysctl {
-                file: c"net/x".into(),
-                value: c"1 2".into(),
-            },
-            "write sysctl net/x = \"1 2\"",
-        ),
-        (
-            Step::Mask {
-                path: c"/proc/kcore".into(),
-            },
-            "mask /proc/kcore",
-        ),
+        (Step::Sysctl { file: c"net/x".into(), value: c"1 2".into() }, "write sysctl net/x = \"1 2\""),
+        (Step::Mask { path: c"/proc/kcore".into() }, "mask /proc/kcore"),
         (Step::Ids(group), "become user 1:2 with groups [3, 4]"),
         (Step::Umask(0o22), "set umask 0022"),
         (Step::Cwd(c"".into()), "change directory to \"\""),
         (
-            Step::Capabilities(CapSets {
-                effective: 0x21,
-                ..CapSets::default()
-            }),
+            Step::Capabilities(CapSets { effective: 0x21, ..CapSets::default() }),
             "set capabilities effective 0x21 permitted 0x0 inheritable 0x0 ambient 0x0",
         ),
-        (
-            Step::RootPropagation {
-                flags: libc::MS_SHARED,
-            },
-            "make / shared",
-        ),
+        (Step::RootPropagation { flags: libc::MS_SHARED }, "make / shared"),
         (Step::Exec, "exec"),
     ] {
         assert_eq!(step.describe(), line);
@@ -79,14 +36,7 @@ fn each_step_has_words() {
 
 #[test]
 fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
-    let maps = IdMaps {
-        uids: vec![IdMap {
-            inside: 0,
-            outside: 9,
-            count: 1,
-        }],
-        ..IdMaps::default()
-    };
+    let maps = IdMaps { uids: vec![IdMap { inside: 0, outside: 9, count: 1 }], ..IdMaps::default() };
     let plan = Plan {
         clone_into_cgroup: true,
         cgroup: None,
@@ -120,12 +70,8 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
 
 #[test]
 fn a_refused_mount_comes_with_what_may_help() {
-    let target = |no_symlinks, proc| Target {
-        path: c"/t".into(),
-        kind: TargetKind::Directory,
-        no_symlinks,
-        proc,
-    };
+    let target =
+        |no_symlinks, proc| Target { path: c"/t".into(), kind: TargetKind::Directory, no_symlinks, proc };
     let fs = |fstype: &CStr, no_symlinks| {
         Step::Mount(NewFs {
             fstype: fstype.into(),
@@ -145,24 +91,13 @@ fn a_refused_mount_comes_with_what_may_help() {
     let bind = |source, clear| Step::Bind {
         source,
         recursive: false,
-        attr: MountAttr {
-            clear,
-            ..MountAttr::default()
-        },
+        attr: MountAttr { clear, ..MountAttr::default() },
         target: target(false, ProcGuard::NotOnProcfs),
     };
     let path = || Source::Path(c"/x".into());
-    let mapped = Source::InsideMapped {
-        path: c"/x".into(),
-        userns: Slot(12),
-        recursive: false,
-    };
+    let mapped = Source::InsideMapped { path: c"/x".into(), userns: Slot(12), recursive: false };
     for (step, errno, part) in [
-        (
-            fs(c"proc", true),
-            libc::ELOOP,
-            Some("must be mounted on ordinary directory"),
-        ),
+        (fs(c"proc", true), libc::ELOOP, Some("must be mounted on ordinary directory")),
         (fs(c"proc", true), libc::EPERM, Some("pid namespace")),
         (fs(c"sysfs", true), libc::EPERM, Some("network namespace")),
         (fs(c"ext4", false), libc::EPERM, Some("user namespace may not")),

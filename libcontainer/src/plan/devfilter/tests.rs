@@ -1,11 +1,7 @@
 //! The eBPF program is run here by a small machine, and compared with what cgroup v1's controller does with the lines for it
 //! (security/device_cgroup.c), for rules at random.
 
-#![allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a machine of 32 bits"
-)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a machine of 32 bits")]
 
 use super::*;
 use crate::plan::devprogram::program;
@@ -57,10 +53,7 @@ impl Controller {
     fn write(&mut self, file: &str, line: &str) {
         let allow = file == "devices.allow";
         if line == "a" {
-            *self = Controller {
-                default_allow: allow,
-                exceptions: Vec::new(),
-            };
+            *self = Controller { default_allow: allow, exceptions: Vec::new() };
             return;
         }
         assert_ne!(
@@ -70,18 +63,10 @@ impl Controller {
         let mut words = line.split([' ', ':']);
         let mut word = || words.next().expect("word");
         let kind = word().chars().next().expect("kind");
-        let mut number = || {
-            Some(word())
-                .filter(|w| *w != "*")
-                .map(|w| w.parse().expect("number"))
-        };
+        let mut number = || Some(word()).filter(|w| *w != "*").map(|w| w.parse().expect("number"));
         let (major, minor) = (number(), number());
         let access = word().chars().fold(0, |bits, c| {
-            bits | [('r', READ), ('w', WRITE), ('m', MKNOD)]
-                .iter()
-                .find(|x| x.0 == c)
-                .expect("access")
-                .1
+            bits | [('r', READ), ('w', WRITE), ('m', MKNOD)].iter().find(|x| x.0 == c).expect("access").1
         });
         self.exceptions.push((kind, major, minor, access));
     }
@@ -104,32 +89,17 @@ impl Controller {
 fn the_default_devices_and_no_others_are_allowed_without_rules() {
     let program = program(&policy(&[], &[]).expect("policy")).expect("program");
     let check = |kind, major, minor, access| allowed(&program, kind, major, minor, access);
-    for (major, minor) in [
-        (1, 3),
-        (1, 5),
-        (1, 7),
-        (1, 8),
-        (1, 9),
-        (5, 0),
-        (5, 2),
-        (136, 0),
-        (136, 77),
-        (10, 200),
-    ] {
+    for (major, minor) in
+        [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, 0), (136, 77), (10, 200)]
+    {
         assert!(check(Kind::Char, major, minor, ALL), "{major}:{minor}");
     }
-    for (kind, major, minor) in [
-        (Kind::Char, 1, 1),
-        (Kind::Char, 1, 11),
-        (Kind::Block, 8, 0),
-        (Kind::Block, 1, 3),
-    ] {
+    for (kind, major, minor) in
+        [(Kind::Char, 1, 1), (Kind::Char, 1, 11), (Kind::Block, 8, 0), (Kind::Block, 1, 3)]
+    {
         assert!(check(kind, major, minor, MKNOD), "{major}:{minor}");
         for access in [READ, WRITE, READ | WRITE, READ | MKNOD] {
-            assert!(
-                !check(kind, major, minor, access),
-                "{kind:?} {major}:{minor} {access}"
-            );
+            assert!(!check(kind, major, minor, access), "{kind:?} {major}:{minor} {access}");
         }
     }
 }
@@ -153,10 +123,7 @@ fn rules_are_taken_in_order() {
     let lines = policy.v1_lines();
     assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
     for line in ["b 8:0 rw", "c 10:* r", "c 4:1 r", "c *:* m", "c 136:* rwm"] {
-        assert!(
-            lines.contains(&("devices.allow", line.to_owned())),
-            "{line}: {lines:?}"
-        );
+        assert!(lines.contains(&("devices.allow", line.to_owned())), "{line}: {lines:?}");
     }
 }
 
@@ -176,11 +143,7 @@ fn a_denied_part_of_an_access_denies_the_whole() {
 
 #[test]
 fn everything_allowed_needs_no_program() {
-    assert!(
-        policy(&rules(r#"[{"allow": true, "access": "rwm"}]"#), &[])
-            .expect("policy")
-            .allows_all()
-    );
+    assert!(policy(&rules(r#"[{"allow": true, "access": "rwm"}]"#), &[]).expect("policy").allows_all());
 }
 
 #[test]
@@ -199,22 +162,10 @@ fn rules_that_make_no_sense_are_refused_by_name() {
             r#"[{"allow": true, "type": "c", "access": ""}]"#,
             "linux.resources.devices[0].access: cannot be empty",
         ),
-        (
-            r#"[{"allow": true, "type": "c"}]"#,
-            "linux.resources.devices[0].access",
-        ),
-        (
-            r#"[{"allow": true, "type": "c", "access": "rwx"}]"#,
-            "unknown access 'x'",
-        ),
-        (
-            r#"[{"allow": true, "type": "p", "access": "r"}]"#,
-            "linux.resources.devices[0].type",
-        ),
-        (
-            r#"[{"allow": true, "type": "c", "major": -2, "access": "r"}]"#,
-            "linux.resources.devices[0].major",
-        ),
+        (r#"[{"allow": true, "type": "c"}]"#, "linux.resources.devices[0].access"),
+        (r#"[{"allow": true, "type": "c", "access": "rwx"}]"#, "unknown access 'x'"),
+        (r#"[{"allow": true, "type": "p", "access": "r"}]"#, "linux.resources.devices[0].type"),
+        (r#"[{"allow": true, "type": "c", "major": -2, "access": "r"}]"#, "linux.resources.devices[0].major"),
         (
             r#"[{"allow": true, "type": "c", "minor": 4294967296, "access": "r"}]"#,
             "linux.resources.devices[0].minor",
@@ -251,28 +202,15 @@ fn the_program_and_the_v1_controller_always_agree() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (mut accepted, mut permitted) = (0, 0);
     for _ in 0..5000 {
-        let mut list = Policy {
-            default_allow: random.below(2) == 0,
-            ..Policy::default()
-        };
+        let mut list = Policy { default_allow: random.below(2) == 0, ..Policy::default() };
         for _ in 0..random.below(8) {
-            let kind = if random.below(2) == 0 {
-                Kind::Char
-            } else {
-                Kind::Block
-            };
-            let target = Match {
-                major: random.number(),
-                minor: random.number(),
-                kind,
-            };
+            let kind = if random.below(2) == 0 { Kind::Char } else { Kind::Block };
+            let target = Match { major: random.number(), minor: random.number(), kind };
             let access = 1 + random.below(7) as u8;
             accepted += u32::from(list.apply(random.below(3) > 0, target, access).is_ok());
         }
         let mut controller = Controller::default();
-        list.v1_lines()
-            .iter()
-            .for_each(|(file, line)| controller.write(file, line));
+        list.v1_lines().iter().for_each(|(file, line)| controller.write(file, line));
         let program = program(&list).expect("program");
         for kind in [Kind::Char, Kind::Block] {
             for (major, minor) in [(0, 0), (0, 1), (1, 0), (5, 1), (7, 7), (u32::MAX, 5)] {

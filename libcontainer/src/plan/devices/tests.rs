@@ -88,41 +88,21 @@ fn a_bound_dev_is_left_alone() {
 
 #[test]
 fn without_kcore_there_is_no_link_to_it() {
-    let host = Host {
-        kcore: false,
-        ..host()
-    };
-    assert!(
-        !lines("", "", &host, PLAIN)
-            .unwrap()
-            .iter()
-            .any(|line| line.contains("core"))
-    );
+    let host = Host { kcore: false, ..host() };
+    assert!(!lines("", "", &host, PLAIN).unwrap().iter().any(|line| line.contains("core")));
 }
 
 #[test]
 fn bad_devices_are_refused_by_the_name_of_the_field() {
     for (device, message) in [
-        (
-            r#"{"path":"/dev/a","type":"a","major":1,"minor":1}"#,
-            r#"linux.devices[0].type: "a""#,
-        ),
+        (r#"{"path":"/dev/a","type":"a","major":1,"minor":1}"#, r#"linux.devices[0].type: "a""#),
         (
             r#"{"path":"/dev/a","type":"c","major":-1,"minor":1}"#,
             "linux.devices[0].major: -1 is not in 0 to 4095",
         ),
-        (
-            r#"{"path":"/dev/a","type":"c","major":1,"minor":1048576}"#,
-            "linux.devices[0].minor: 1048576",
-        ),
-        (
-            r#"{"path":"/dev/..","type":"c","major":1,"minor":1}"#,
-            "linux.devices[0].path: ",
-        ),
-        (
-            r#"{"path":"/dev/a\u0000","type":"c","major":1,"minor":1}"#,
-            "linux.devices: contains a NUL byte",
-        ),
+        (r#"{"path":"/dev/a","type":"c","major":1,"minor":1048576}"#, "linux.devices[0].minor: 1048576"),
+        (r#"{"path":"/dev/..","type":"c","major":1,"minor":1}"#, "linux.devices[0].path: "),
+        (r#"{"path":"/dev/a\u0000","type":"c","major":1,"minor":1}"#, "linux.devices: contains a NUL byte"),
     ] {
         let error = lines("", device, &host(), PLAIN).unwrap_err();
         assert!(error.starts_with(message), "{error}");

@@ -3,11 +3,7 @@
 use super::*;
 
 fn lines(limits: &Limits) -> Vec<String> {
-    limits
-        .writes
-        .iter()
-        .map(|w| format!("{}={}", w.file, w.value))
-        .collect()
+    limits.writes.iter().map(|w| format!("{}={}", w.file, w.value)).collect()
 }
 
 fn resources(json: &str) -> LinuxResources {
@@ -48,52 +44,24 @@ fn resources_become_writes() {
             &["memory.limit_in_bytes=4096", "memory.memsw.limit_in_bytes=-1"],
         ),
         (r#"{"memory": {"limit": 0, "swap": 0}}"#, &[], &[]),
-        (
-            r#"{"memory": {"swappiness": 10}}"#,
-            &[],
-            &["memory.swappiness=10"],
-        ),
-        (
-            r#"{"memory": {"disableOOMKiller": true}}"#,
-            &[],
-            &["memory.oom_control=1"],
-        ),
-        (
-            r#"{"cpu": {"shares": 1024}}"#,
-            &["cpu.weight=100"],
-            &["cpu.shares=1024"],
-        ),
+        (r#"{"memory": {"swappiness": 10}}"#, &[], &["memory.swappiness=10"]),
+        (r#"{"memory": {"disableOOMKiller": true}}"#, &[], &["memory.oom_control=1"]),
+        (r#"{"cpu": {"shares": 1024}}"#, &["cpu.weight=100"], &["cpu.shares=1024"]),
         (r#"{"cpu": {"shares": 0}}"#, &[], &[]),
         (
             r#"{"cpu": {"quota": 5000, "period": 10000}}"#,
             &["cpu.max=5000 10000"],
             &["cpu.cfs_period_us=10000", "cpu.cfs_quota_us=5000"],
         ),
-        (
-            r#"{"cpu": {"quota": 5000}}"#,
-            &["cpu.max=5000"],
-            &["cpu.cfs_quota_us=5000"],
-        ),
+        (r#"{"cpu": {"quota": 5000}}"#, &["cpu.max=5000"], &["cpu.cfs_quota_us=5000"]),
         (
             r#"{"cpu": {"quota": -1, "period": 10000}}"#,
             &["cpu.max=max 10000"],
             &["cpu.cfs_period_us=10000", "cpu.cfs_quota_us=-1"],
         ),
-        (
-            r#"{"cpu": {"period": 10000}}"#,
-            &["cpu.max=10000"],
-            &["cpu.cfs_period_us=10000"],
-        ),
-        (
-            r#"{"cpu": {"burst": 100}}"#,
-            &["cpu.max.burst=100"],
-            &["cpu.cfs_burst_us=100"],
-        ),
-        (
-            r#"{"cpu": {"idle": 1, "shares": 0}}"#,
-            &["cpu.idle=1"],
-            &["cpu.idle=1"],
-        ),
+        (r#"{"cpu": {"period": 10000}}"#, &["cpu.max=10000"], &["cpu.cfs_period_us=10000"]),
+        (r#"{"cpu": {"burst": 100}}"#, &["cpu.max.burst=100"], &["cpu.cfs_burst_us=100"]),
+        (r#"{"cpu": {"idle": 1, "shares": 0}}"#, &["cpu.idle=1"], &["cpu.idle=1"]),
         (
             r#"{"cpu": {"realtimeRuntime": 9, "realtimePeriod": 99}}"#,
             &[],
@@ -114,12 +82,7 @@ fn resources_become_writes() {
                             "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 2}],
                             "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 3}],
                             "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 4}]}}"#,
-            &[
-                "io.max=8:0 rbps=1",
-                "io.max=8:0 wbps=2",
-                "io.max=8:0 riops=3",
-                "io.max=8:0 wiops=4",
-            ],
+            &["io.max=8:0 rbps=1", "io.max=8:0 wbps=2", "io.max=8:0 riops=3", "io.max=8:0 wiops=4"],
             &[
                 "blkio.throttle.read_bps_device=8:0 1",
                 "blkio.throttle.write_bps_device=8:0 2",
@@ -130,10 +93,7 @@ fn resources_become_writes() {
         (
             r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 9}]}"#,
             &["hugetlb.2MB.max=9", "hugetlb.2MB.rsvd.max=9"],
-            &[
-                "hugetlb.2MB.limit_in_bytes=9",
-                "hugetlb.2MB.rsvd.limit_in_bytes=9",
-            ],
+            &["hugetlb.2MB.limit_in_bytes=9", "hugetlb.2MB.rsvd.limit_in_bytes=9"],
         ),
         (
             r#"{"rdma": {"mlx5_1": {"hcaHandles": 2, "hcaObjects": 3}}}"#,
@@ -158,13 +118,8 @@ fn unified_files_are_written_as_they_are_line_by_line_and_last() {
         r#"{"unified": {"memory.high": "max", "io.max": "8:0 rbps=1\n8:16 rbps=2\n", "hugetlb.2MB.max": "0"}, "pids": {"limit": 3}}"#,
     ))
     .expect("limits");
-    let expected = [
-        "pids.max=3",
-        "hugetlb.2MB.max=0",
-        "io.max=8:0 rbps=1",
-        "io.max=8:16 rbps=2",
-        "memory.high=max",
-    ];
+    let expected =
+        ["pids.max=3", "hugetlb.2MB.max=0", "io.max=8:0 rbps=1", "io.max=8:16 rbps=2", "memory.high=max"];
     assert_eq!(lines(&limits), expected);
     assert_eq!(limits.controllers(), ["pids", "hugetlb", "io", "memory"]);
 }
@@ -197,32 +152,14 @@ fn shares_become_weights_on_the_curve_through_least_default_and_most() {
 #[test]
 fn what_can_not_be_is_refused_by_name() {
     for (json, text) in [
-        (
-            r#"{"memory": {"limit": -2}}"#,
-            "linux.resources.memory.limit: -2 is negative",
-        ),
-        (
-            r#"{"memory": {"swap": 5}}"#,
-            "unable to set swap limit without memory limit",
-        ),
-        (
-            r#"{"memory": {"limit": 5, "swap": 4}}"#,
-            "memory+swap limit should be >= memory limit",
-        ),
-        (
-            r#"{"unified": {"a/../b": "1"}}"#,
-            "must be a file name (no slashes)",
-        ),
-        (
-            r#"{"unified": {"plain": "1"}}"#,
-            "must be in the form CONTROLLER.PARAMETER",
-        ),
+        (r#"{"memory": {"limit": -2}}"#, "linux.resources.memory.limit: -2 is negative"),
+        (r#"{"memory": {"swap": 5}}"#, "unable to set swap limit without memory limit"),
+        (r#"{"memory": {"limit": 5, "swap": 4}}"#, "memory+swap limit should be >= memory limit"),
+        (r#"{"unified": {"a/../b": "1"}}"#, "must be a file name (no slashes)"),
+        (r#"{"unified": {"plain": "1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
         (r#"{"unified": {"cgroup.procs": "1"}}"#, "is not a limit"),
         (r#"{"unified": {"cgroup.freeze": "1"}}"#, "is not a limit"),
-        (
-            r#"{"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}"#,
-            "is no page size",
-        ),
+        (r#"{"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}"#, "is no page size"),
         (
             r#"{"blockIO": {"throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}}"#,
             "throttleReadBpsDevice[0]",
@@ -232,14 +169,8 @@ fn what_can_not_be_is_refused_by_name() {
         assert!(error.contains(text), "{error}");
     }
     for (json, text) in [
-        (
-            r#"{"unified": {"memory.max": "1"}}"#,
-            "cannot use unified on cgroup v1",
-        ),
-        (
-            r#"{"memory": {"swappiness": 101}}"#,
-            "invalid memory swappiness value: 101 (valid range is 0-100)",
-        ),
+        (r#"{"unified": {"memory.max": "1"}}"#, "cannot use unified on cgroup v1"),
+        (r#"{"memory": {"swappiness": 101}}"#, "invalid memory swappiness value: 101 (valid range is 0-100)"),
     ] {
         let error = v1(&resources(json)).expect_err(text).to_string();
         assert!(error.contains(text), "{error}");
@@ -250,20 +181,14 @@ fn what_can_not_be_is_refused_by_name() {
 fn what_v2_lacks_is_told() {
     for (json, field) in [
         (r#"{"memory": {"swappiness": 10}}"#, "memory.swappiness"),
-        (
-            r#"{"memory": {"disableOOMKiller": true}}"#,
-            "memory.disableOOMKiller",
-        ),
+        (r#"{"memory": {"disableOOMKiller": true}}"#, "memory.disableOOMKiller"),
         (r#"{"memory": {"kernel": 10}}"#, "memory.kernel"),
         (r#"{"cpu": {"realtimeRuntime": 10}}"#, "cpu.realtimeRuntime"),
         (r#"{"network": {"classID": 10}}"#, "network"),
         (r#"{"blockIO": {"leafWeight": 10}}"#, "blockIO.leafWeight"),
     ] {
         let limits = v2(&resources(json)).expect(json);
-        assert!(
-            limits.writes.is_empty() && limits.warnings.len() == 1,
-            "{json}: {limits:?}"
-        );
+        assert!(limits.writes.is_empty() && limits.warnings.len() == 1, "{json}: {limits:?}");
         assert!(limits.warnings[0].contains(field), "{json}: {limits:?}");
     }
     // Docker writes this one for every container.
@@ -277,20 +202,8 @@ fn what_v2_lacks_is_told() {
 fn a_check_before_an_update_knows_the_new_limits() {
     let check = |json: &str| v2(&resources(json)).expect(json).check;
     assert_eq!(check(r#"{"memory": {"limit": 10, "swap": 20}}"#), None);
-    let both = Some(MemoryCheck {
-        memory: Some(10),
-        memory_and_swap: Some(20),
-    });
-    assert_eq!(
-        check(r#"{"memory": {"limit": 10, "swap": 20, "checkBeforeUpdate": true}}"#),
-        both
-    );
-    let none = Some(MemoryCheck {
-        memory: None,
-        memory_and_swap: None,
-    });
-    assert_eq!(
-        check(r#"{"memory": {"limit": -1, "checkBeforeUpdate": true}}"#),
-        none
-    );
+    let both = Some(MemoryCheck { memory: Some(10), memory_and_swap: Some(20) });
+    assert_eq!(check(r#"{"memory": {"limit": 10, "swap": 20, "checkBeforeUpdate": true}}"#), both);
+    let none = Some(MemoryCheck { memory: None, memory_and_swap: None });
+    assert_eq!(check(r#"{"memory": {"limit": -1, "checkBeforeUpdate": true}}"#), none);
 }

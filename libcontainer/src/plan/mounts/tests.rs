@@ -6,14 +6,9 @@ use crate::plan::PlanOptions;
 use oci_spec::runtime::Spec;
 
 pub(crate) const NEWNS: u64 = libc::CLONE_NEWNS as u64;
-pub(crate) const PLAIN: NamespaceFacts = NamespaceFacts {
-    new: NEWNS | libc::CLONE_NEWCGROUP as u64,
-    joined: 0,
-};
-pub(crate) const USER: NamespaceFacts = NamespaceFacts {
-    new: PLAIN.new | NEWUSER,
-    joined: 0,
-};
+pub(crate) const PLAIN: NamespaceFacts =
+    NamespaceFacts { new: NEWNS | libc::CLONE_NEWCGROUP as u64, joined: 0 };
+pub(crate) const USER: NamespaceFacts = NamespaceFacts { new: PLAIN.new | NEWUSER, joined: 0 };
 
 pub(crate) fn host() -> Host {
     Host {
@@ -21,9 +16,7 @@ pub(crate) fn host() -> Host {
         euid: 0,
         egid: 0,
         in_user_namespace: false,
-        cgroup: CgroupHost::V2 {
-            mount: "/sys/fs/cgroup".into(),
-        },
+        cgroup: CgroupHost::V2 { mount: "/sys/fs/cgroup".into() },
         apparmor: false,
         selinux: false,
         last_cap: 40,
@@ -33,12 +26,7 @@ pub(crate) fn host() -> Host {
 }
 
 pub(crate) fn rootless() -> Host {
-    Host {
-        euid: 1000,
-        egid: 1000,
-        in_user_namespace: true,
-        ..host()
-    }
+    Host { euid: 1000, egid: 1000, in_user_namespace: true, ..host() }
 }
 
 pub(crate) fn hybrid() -> Host {
@@ -52,13 +40,7 @@ pub(crate) fn hybrid() -> Host {
         hierarchy("memory", &["memory"]),
         hierarchy("systemd", &["name=systemd"]),
     ];
-    Host {
-        cgroup: CgroupHost::V1 {
-            hierarchies,
-            unified: Some("/sys/fs/cgroup/unified".into()),
-        },
-        ..host()
-    }
+    Host { cgroup: CgroupHost::V1 { hierarchies, unified: Some("/sys/fs/cgroup/unified".into()) }, ..host() }
 }
 
 /// A specification with this root, these mounts and this `linux`, in JSON.
@@ -75,14 +57,7 @@ pub(crate) fn draft_of(
     append: impl FnOnce(&Inputs<'_>, &mut Draft) -> Result<()>,
 ) -> std::result::Result<Draft, String> {
     let options = PlanOptions::default();
-    let inputs = Inputs {
-        id: "c1",
-        spec,
-        host,
-        bundle: Path::new("/b"),
-        options: &options,
-        filter: None,
-    };
+    let inputs = Inputs { id: "c1", spec, host, bundle: Path::new("/b"), options: &options, filter: None };
     let mut draft = Draft::new();
     append(&inputs, &mut draft).map_err(|e| e.to_string())?;
     Ok(draft)
@@ -152,76 +127,36 @@ fn the_mounts_of_runc_spec_become_these_steps() {
 #[test]
 fn binds_come_from_the_bundle_the_host_or_the_root() {
     for (mount, line) in [
-        (
-            r#"{"destination":"/a","source":"x","options":["bind"]}"#,
-            "bind /b/x on /a",
-        ),
-        (
-            r#"{"destination":"/a","source":"/x","type":"bind"}"#,
-            "bind /x on /a",
-        ),
+        (r#"{"destination":"/a","source":"x","options":["bind"]}"#, "bind /b/x on /a"),
+        (r#"{"destination":"/a","source":"/x","type":"bind"}"#, "bind /x on /a"),
         (
             r#"{"destination":"/a","source":"/x","options":["rbind","ro","rprivate"]}"#,
             "bind /x on /a (rbind,ro,rprivate)",
         ),
-        (
-            r#"{"destination":"/a","source":"/x","options":["bind","rw"]}"#,
-            "bind /x on /a (rw)",
-        ),
+        (r#"{"destination":"/a","source":"/x","options":["bind","rw"]}"#, "bind /x on /a (rw)"),
         (
             r#"{"destination":"/a","source":"/x","options":["rbind","rro","rslave","rshared"]}"#,
             "bind /x on /a (rbind,rro,rslave,rshared)",
         ),
-        (
-            r#"{"destination":"/a","source":"rootfs/x/../y","options":["bind"]}"#,
-            "bind /y of the root on /a",
-        ),
+        (r#"{"destination":"/a","source":"rootfs/x/../y","options":["bind"]}"#, "bind /y of the root on /a"),
         // the root's own path on the host is no place inside it
-        (
-            r#"{"destination":"/b/rootfs/a","source":"/x","options":["bind"]}"#,
-            "bind /x on /a",
-        ),
-        (
-            r#"{"destination":"a/../c//d/.","source":"/x","options":["bind"]}"#,
-            "bind /x on /c/d",
-        ),
+        (r#"{"destination":"/b/rootfs/a","source":"/x","options":["bind"]}"#, "bind /x on /a"),
+        (r#"{"destination":"a/../c//d/.","source":"/x","options":["bind"]}"#, "bind /x on /c/d"),
         (
             r#"{"destination":"/proc","source":"/proc","options":["rbind"]}"#,
             "bind /proc on /proc (rbind), if it is a procfs",
         ),
-        (
-            r#"{"destination":"/proc/uptime","source":"/x","options":["bind"]}"#,
-            "bind /x on /proc/uptime",
-        ),
-        (
-            r#"{"destination":"/a b","source":"/x","options":["bind"]}"#,
-            r#"bind /x on "/a b""#,
-        ),
+        (r#"{"destination":"/proc/uptime","source":"/x","options":["bind"]}"#, "bind /x on /proc/uptime"),
+        (r#"{"destination":"/a b","source":"/x","options":["bind"]}"#, r#"bind /x on "/a b""#),
     ] {
         assert_eq!(one(mount), line, "{mount}");
     }
-    let relative = planned(
-        r#"{"destination":"a","source":"/x","options":["bind"]}"#,
-        "",
-        &host(),
-        PLAIN,
-    )
-    .unwrap();
-    assert_eq!(
-        relative.warnings,
-        [r#"mounts[0].destination: "a" is relative, taken as "/a""#]
-    );
-    let sync = planned(
-        r#"{"destination":"/a","source":"/x","options":["bind","sync"]}"#,
-        "",
-        &host(),
-        PLAIN,
-    )
-    .unwrap();
-    assert_eq!(
-        sync.warnings,
-        [r#"mounts[0].options: "sync" has no effect on a bind mount"#]
-    );
+    let relative =
+        planned(r#"{"destination":"a","source":"/x","options":["bind"]}"#, "", &host(), PLAIN).unwrap();
+    assert_eq!(relative.warnings, [r#"mounts[0].destination: "a" is relative, taken as "/a""#]);
+    let sync = planned(r#"{"destination":"/a","source":"/x","options":["bind","sync"]}"#, "", &host(), PLAIN)
+        .unwrap();
+    assert_eq!(sync.warnings, [r#"mounts[0].options: "sync" has no effect on a bind mount"#]);
 }
 
 #[test]
@@ -231,10 +166,7 @@ fn other_file_systems_are_mounted_as_they_are_named() {
             r#"{"destination":"/o","type":"overlay","source":"overlay","options":["ro","lowerdir=/l1:/l2"]}"#,
             "mount overlay on /o (ro,ro,lowerdir=/l1:/l2)",
         ),
-        (
-            r#"{"destination":"/t","type":"tmpfs","options":["tmpcopyup"]}"#,
-            "mount tmpfs on /t (tmpcopyup)",
-        ),
+        (r#"{"destination":"/t","type":"tmpfs","options":["tmpcopyup"]}"#, "mount tmpfs on /t (tmpcopyup)"),
         (
             r#"{"destination":"/e","type":"ext4","source":"/dev/x","options":["iversion"]}"#,
             "mount ext4 on /e (by mount(2))",
@@ -244,10 +176,7 @@ fn other_file_systems_are_mounted_as_they_are_named() {
             "mount ext4 on /e (sync)",
         ),
         (r#"{"destination":"/c","type":"cgroup2"}"#, "mount cgroup2 on /c"),
-        (
-            r#"{"destination":"/a","type":"none","options":["remount","ro"]}"#,
-            "remount /a (ro)",
-        ),
+        (r#"{"destination":"/a","type":"none","options":["remount","ro"]}"#, "remount /a (ro)"),
         (r#"{"destination":"/p","type":"proc"}"#, "mount proc on /p"),
     ] {
         assert_eq!(one(mount), line, "{mount}");
@@ -256,16 +185,11 @@ fn other_file_systems_are_mounted_as_they_are_named() {
 
 #[test]
 fn a_tmpfs_without_a_mode_takes_that_of_its_mount_point() {
-    for (options, inherits) in [
-        ("[]", true),
-        (r#"["mode=755"]"#, false),
-        (r#"["size=1k,mode=0700"]"#, false),
-    ] {
+    for (options, inherits) in [("[]", true), (r#"["mode=755"]"#, false), (r#"["size=1k,mode=0700"]"#, false)]
+    {
         let mount = format!(r#"{{"destination":"/t","type":"tmpfs","options":{options}}}"#);
         let draft = planned(&mount, "", &host(), PLAIN).unwrap();
-        let Some(Step::Mount(fs)) = draft.child.last() else {
-            panic!("{draft:?}")
-        };
+        let Some(Step::Mount(fs)) = draft.child.last() else { panic!("{draft:?}") };
         assert_eq!(fs.inherit_mode, inherits, "{options}");
     }
 }
@@ -278,11 +202,7 @@ fn what_must_stay_writable_for_a_while_becomes_read_only_later() {
         {"destination":"/sys","type":"sysfs","options":["ro"]}"#;
     assert_eq!(
         lines(mounts, &host(), PLAIN),
-        [
-            "mount tmpfs on /t (nosuid)",
-            "mount devtmpfs on /dev",
-            "mount sysfs on /sys (ro)"
-        ]
+        ["mount tmpfs on /t (nosuid)", "mount devtmpfs on /dev", "mount sysfs on /sys (ro)"]
     );
     let spec = spec(mounts, "");
     let later = draft_of(&spec, &host(), |inputs, draft| {
@@ -296,10 +216,7 @@ fn what_must_stay_writable_for_a_while_becomes_read_only_later() {
 fn in_a_user_namespace_the_parent_holds_a_tree_of_each_source_ready() {
     let mount = r#"{"destination":"/a","source":"/x","options":["rbind","shared"]}"#;
     let draft = planned(mount, "", &host(), USER).unwrap();
-    assert_eq!(
-        words(&draft)[2],
-        "bind /x (or the parent's tree 12) on /a (rbind,rslave,shared)"
-    );
+    assert_eq!(words(&draft)[2], "bind /x (or the parent's tree 12) on /a (rbind,rslave,shared)");
     assert_eq!(
         draft.opens,
         [Open::Tree {
@@ -324,18 +241,8 @@ fn id_mapped_mounts_share_a_user_namespace_when_their_maps_are_equal() {
            {{"destination":"/b","source":"rootfs/x","options":["rbind","ridmap"],{map}}}"#
     );
     let draft = planned(&mounts, "", &host(), PLAIN).unwrap();
-    let range = |outside| {
-        vec![IdMap {
-            inside: 0,
-            outside,
-            count: 10,
-        }]
-    };
-    let maps = IdMaps {
-        uids: range(1000),
-        gids: range(2000),
-        ..IdMaps::default()
-    };
+    let range = |outside| vec![IdMap { inside: 0, outside, count: 10 }];
+    let maps = IdMaps { uids: range(1000), gids: range(2000), ..IdMaps::default() };
     assert_eq!(
         draft.opens,
         [
@@ -356,13 +263,7 @@ fn id_mapped_mounts_share_a_user_namespace_when_their_maps_are_equal() {
             "bind /x of the root on /b (rbind,idmap)".to_owned(),
         ]
     );
-    let Step::Bind {
-        source: Source::InsideMapped {
-            userns, recursive, ..
-        },
-        ..
-    } = &draft.child[3]
-    else {
+    let Step::Bind { source: Source::InsideMapped { userns, recursive, .. }, .. } = &draft.child[3] else {
         panic!("{draft:?}")
     };
     assert_eq!((*userns, *recursive), (Slot(12), true));
@@ -373,25 +274,15 @@ fn an_id_mapped_mount_without_maps_takes_those_of_the_container() {
     let mount = r#"{"destination":"/a","source":"/x","options":["bind","idmap"]}"#;
     let maps = r#""uidMappings":[{"containerID":0,"hostID":5,"size":1}],"gidMappings":[{"containerID":0,"hostID":6,"size":1}]"#;
     let draft = planned(mount, maps, &host(), USER).unwrap();
-    let Open::UserNamespace { maps, .. } = &draft.opens[0] else {
-        panic!("{draft:?}")
-    };
+    let Open::UserNamespace { maps, .. } = &draft.opens[0] else { panic!("{draft:?}") };
     assert_eq!((maps.uids[0].outside, maps.gids[0].outside), (5, 6));
 
-    let joined = NamespaceFacts {
-        new: PLAIN.new,
-        joined: NEWUSER,
-    };
+    let joined = NamespaceFacts { new: PLAIN.new, joined: NEWUSER };
     let linux = r#""namespaces":[{"type":"user","path":"/proc/7/ns/user"}]"#;
     let draft = planned(mount, linux, &host(), joined).unwrap();
     assert_eq!(
         draft.opens[0],
-        Open::Namespace {
-            slot: Slot(12),
-            path: "/proc/7/ns/user".into(),
-            flag: NEWUSER,
-            foreign: false,
-        }
+        Open::Namespace { slot: Slot(12), path: "/proc/7/ns/user".into(), flag: NEWUSER, foreign: false }
     );
 }
 
@@ -408,10 +299,9 @@ fn rootfs_propagation_applies_to_the_hosts_tree() {
     }
     // A shared tree of the parent stays what it is, unless the container is in another user namespace.
     let mapped = r#"{"destination":"/a","source":"/x","options":["bind"],"uidMappings":[{"containerID":0,"hostID":1,"size":1}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#;
-    for (ns, line) in [
-        (PLAIN, "bind the parent's tree 13 on /a"),
-        (USER, "bind the parent's tree 13 on /a (rslave)"),
-    ] {
+    for (ns, line) in
+        [(PLAIN, "bind the parent's tree 13 on /a"), (USER, "bind the parent's tree 13 on /a (rslave)")]
+    {
         let draft = planned(mapped, r#""rootfsPropagation":"rshared""#, &host(), ns).unwrap();
         assert_eq!(words(&draft)[2], line);
     }
@@ -422,10 +312,7 @@ fn rootfs_propagation_applies_to_the_hosts_tree() {
 #[test]
 fn sysfs_without_a_network_namespace_may_be_the_hosts() {
     let sysfs = r#"{"destination":"/sys","type":"sysfs","source":"sysfs","options":["ro"]}"#;
-    let with_network = NamespaceFacts {
-        new: USER.new | NEWNET,
-        joined: 0,
-    };
+    let with_network = NamespaceFacts { new: USER.new | NEWNET, joined: 0 };
     for (host, ns, line) in [
         (host(), PLAIN, "mount sysfs on /sys (ro)"),
         (host(), USER, "mount sysfs on /sys (ro), or bind /sys"),
@@ -440,28 +327,15 @@ fn sysfs_without_a_network_namespace_may_be_the_hosts() {
 fn an_selinux_label_goes_to_every_file_system_that_takes_one() {
     let mounts = r#"{"destination":"/t","type":"tmpfs"},{"destination":"/proc","type":"proc"},{"destination":"/q","type":"mqueue"}"#;
     let label = r#""mountLabel":"u:r:t:s0:c1,c2""#;
-    let selinux = Host {
-        selinux: true,
-        ..host()
-    };
+    let selinux = Host { selinux: true, ..host() };
     let draft = planned(mounts, label, &selinux, PLAIN).unwrap();
     assert_eq!(
         words(&draft)[2..],
-        [
-            "mount tmpfs on /t (context=u:r:t:s0:c1,c2)",
-            "mount proc on /proc",
-            "mount mqueue on /q"
-        ]
+        ["mount tmpfs on /t (context=u:r:t:s0:c1,c2)", "mount proc on /proc", "mount mqueue on /q"]
     );
-    let Some(Step::Mount(mqueue)) = draft.child.last() else {
-        panic!("{draft:?}")
-    };
+    let Some(Step::Mount(mqueue)) = draft.child.last() else { panic!("{draft:?}") };
     assert_eq!(mqueue.label.as_deref(), Some(c"u:r:t:s0:c1,c2"));
-    assert!(
-        planned(mounts, label, &host(), PLAIN)
-            .unwrap_err()
-            .starts_with("linux.mountLabel: ")
-    );
+    assert!(planned(mounts, label, &host(), PLAIN).unwrap_err().starts_with("linux.mountLabel: "));
 }
 
 #[test]
@@ -469,19 +343,13 @@ fn bad_mounts_are_refused_by_the_name_of_the_field() {
     let mapping = r#""uidMappings":[{"containerID":0,"hostID":1,"size":1}]"#;
     let empty = r#""uidMappings":[{"containerID":0,"hostID":1,"size":0}],"gidMappings":[]"#;
     for (mount, message) in [
-        (
-            r#"{"destination":"","type":"tmpfs"}"#.to_owned(),
-            "mounts[0].destination: is empty",
-        ),
+        (r#"{"destination":"","type":"tmpfs"}"#.to_owned(), "mounts[0].destination: is empty"),
         (
             r#"{"destination":"/x/..","type":"tmpfs"}"#.to_owned(),
             r#"mounts[0].destination: "/x/.." is the root itself"#,
         ),
         (r#"{"destination":"/a"}"#.to_owned(), "mounts[0].type: "),
-        (
-            r#"{"destination":"/a","type":"none","options":["ro"]}"#.to_owned(),
-            "mounts[0].type: ",
-        ),
+        (r#"{"destination":"/a","type":"none","options":["ro"]}"#.to_owned(), "mounts[0].type: "),
         (
             r#"{"destination":"/a","options":["bind"]}"#.to_owned(),
             "mounts[0].source: is required for a bind mount",

@@ -53,11 +53,7 @@ fn a_bind_keeps_the_flags_of_its_source_until_one_is_named() {
         ("bind strictatime", 0x20, all | 0xf0, 0xf),
     ] {
         let attr = options(text).changed_attr();
-        assert_eq!(
-            (attr.set, attr.clear, attr.implied),
-            (set, clear, implied),
-            "{text}"
-        );
+        assert_eq!((attr.set, attr.clear, attr.implied), (set, clear, implied), "{text}");
     }
 }
 
@@ -86,20 +82,8 @@ fn recursive_attributes_apply_to_the_tree() {
 #[test]
 fn propagation_changes_keep_their_order_and_two_are_enough() {
     let attr = options("bind rslave rshared").changed_attr();
-    assert_eq!(
-        attr.propagation[0],
-        Propagation {
-            flag: libc::MS_SLAVE,
-            recursive: true
-        }
-    );
-    assert_eq!(
-        attr.propagation[1],
-        Propagation {
-            flag: libc::MS_SHARED,
-            recursive: true
-        }
-    );
+    assert_eq!(attr.propagation[0], Propagation { flag: libc::MS_SLAVE, recursive: true });
+    assert_eq!(attr.propagation[1], Propagation { flag: libc::MS_SHARED, recursive: true });
     assert_eq!(attr.propagation[2].flag, 0);
     assert_eq!(options("bind private private").propagation.len(), 1);
     assert!(parse(&["slave", "shared", "private"].map(String::from)).is_err());
@@ -124,53 +108,19 @@ fn shown(options: &FsOptions) -> String {
 #[test]
 fn other_options_go_to_the_file_system_and_superblock_flags_by_name() {
     for (text, words, data, flags, classic) in [
-        (
-            "nosuid mode=755 size=65536k",
-            "mode:755 size:65536k",
-            "mode=755,size=65536k",
-            0,
-            false,
-        ),
-        (
-            "newinstance ptmxmode=0666",
-            "newinstance ptmxmode:0666",
-            "newinstance,ptmxmode=0666",
-            0,
-            false,
-        ),
-        (
-            "mode=755,size=4k",
-            "mode:755 size:4k",
-            "mode=755,size=4k",
-            0,
-            false,
-        ),
-        (
-            "sync lazytime",
-            "sync lazytime",
-            "",
-            libc::MS_SYNCHRONOUS | libc::MS_LAZYTIME,
-            false,
-        ),
+        ("nosuid mode=755 size=65536k", "mode:755 size:65536k", "mode=755,size=65536k", 0, false),
+        ("newinstance ptmxmode=0666", "newinstance ptmxmode:0666", "newinstance,ptmxmode=0666", 0, false),
+        ("mode=755,size=4k", "mode:755 size:4k", "mode=755,size=4k", 0, false),
+        ("sync lazytime", "sync lazytime", "", libc::MS_SYNCHRONOUS | libc::MS_LAZYTIME, false),
         ("sync async", "", "", 0, false),
         ("iversion", "", "", libc::MS_I_VERSION, true),
         ("silent loud", "", "", 0, false),
         ("ro", "ro", "", libc::MS_RDONLY, false),
-        (
-            "lowerdir=/a\\,b:/c",
-            "lowerdir:/a\\,b:/c",
-            "lowerdir=/a\\,b:/c",
-            0,
-            false,
-        ),
+        ("lowerdir=/a\\,b:/c", "lowerdir:/a\\,b:/c", "lowerdir=/a\\,b:/c", 0, false),
     ] {
         let fs = options(text).for_fs(true, None).unwrap();
         assert_eq!(shown(&fs), words, "{text}");
-        assert_eq!(
-            (fs.data.to_str().unwrap(), fs.flags, fs.classic),
-            (data, flags, classic),
-            "{text}"
-        );
+        assert_eq!((fs.data.to_str().unwrap(), fs.flags, fs.classic), (data, flags, classic), "{text}");
     }
     assert_eq!(shown(&options("ro").for_fs(false, None).unwrap()), "");
     let long = format!("lowerdir={}", "/l".repeat(200));

@@ -31,15 +31,10 @@ fn without_a_mount_namespace_of_its_own_nothing_can_be_hidden() {
     let none = NamespaceFacts::default();
     for (error, field) in [
         (
-            draft_of(&spec, &host(), |inputs, draft| {
-                append_read_only(inputs, none, draft)
-            }),
+            draft_of(&spec, &host(), |inputs, draft| append_read_only(inputs, none, draft)),
             "linux.readonlyPaths",
         ),
-        (
-            draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, none, draft)),
-            "linux.maskedPaths",
-        ),
+        (draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, none, draft)), "linux.maskedPaths"),
     ] {
         let message = format!("{field}: unable to restrict sys entries without a private MNT namespace");
         assert_eq!(error.unwrap_err(), message);

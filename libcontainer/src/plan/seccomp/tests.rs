@@ -62,10 +62,7 @@ fn answer(filter: &Filter, arch: u32, number: u32, args: [u64; 6]) -> u32 {
 }
 
 fn number(name: &str) -> u32 {
-    libseccomp::ScmpSyscall::from_name(name)
-        .expect(name)
-        .as_raw_syscall()
-        .cast_unsigned()
+    libseccomp::ScmpSyscall::from_name(name).expect(name).as_raw_syscall().cast_unsigned()
 }
 
 #[test]
@@ -90,32 +87,17 @@ fn calls_get_the_answers_of_their_rules() {
     assert_eq!(call("mkdir", 0), errno(95));
     assert_eq!(call("reboot", 0), KILL);
     assert_eq!([call("socket", 2), call("socket", 40)], [ALLOW, errno(13)]);
-    assert_eq!(
-        [0, 8, 1].map(|n| call("personality", n)),
-        [ALLOW, ALLOW, errno(13)]
-    );
+    assert_eq!([0, 8, 1].map(|n| call("personality", n)), [ALLOW, ALLOW, errno(13)]);
     assert_eq!([0, 0x1000_0000].map(|n| call("clone", n)), [ALLOW, errno(13)]);
     assert_eq!(call("chroot", 0), errno(13));
     // statx is the newest that is named: what lies above did not exist for the author.
-    assert_eq!(
-        [call("statx", 0), call("clone3", 0)],
-        [ALLOW, errno(libc::ENOSYS)]
-    );
+    assert_eq!([call("statx", 0), call("clone3", 0)], [ALLOW, errno(libc::ENOSYS)]);
     assert_eq!(answer(&filter, X86_64, 9999, [0; 6]), errno(libc::ENOSYS));
     assert_eq!(answer(&filter, X86, 3, [0; 6]), ALLOW);
-    assert_eq!(
-        [383, 384].map(|n| answer(&filter, X86, n, [0; 6])),
-        [ALLOW, errno(libc::ENOSYS)]
-    );
+    assert_eq!([383, 384].map(|n| answer(&filter, X86, n, [0; 6])), [ALLOW, errno(libc::ENOSYS)]);
     let x32 = |n: u32| answer(&filter, X86_64, 0x4000_0000 | n, [0; 6]);
-    assert_eq!(
-        [x32(0), x32(number("chroot")), x32(9999)],
-        [ALLOW, errno(13), errno(libc::ENOSYS)]
-    );
-    assert_eq!(
-        filter.warnings,
-        ["unknown seccomp syscalls ignored: no_such_call"]
-    );
+    assert_eq!([x32(0), x32(number("chroot")), x32(9999)], [ALLOW, errno(13), errno(libc::ENOSYS)]);
+    assert_eq!(filter.warnings, ["unknown seccomp syscalls ignored: no_such_call"]);
     assert_eq!((filter.flags, filter.listener), (4, false));
 }
 
@@ -132,11 +114,8 @@ fn an_architecture_that_is_not_listed_is_killed() {
 
 #[test]
 fn permissive_and_enosys_defaults_need_no_stub() {
-    for default in [
-        r#""SCMP_ACT_ALLOW""#,
-        r#""SCMP_ACT_LOG""#,
-        r#""SCMP_ACT_ERRNO", "defaultErrnoRet": 38"#,
-    ] {
+    for default in [r#""SCMP_ACT_ALLOW""#, r#""SCMP_ACT_LOG""#, r#""SCMP_ACT_ERRNO", "defaultErrnoRet": 38"#]
+    {
         let filter = compiled(&format!(
             r#"{{"defaultAction": {default}, "syscalls": [{{"names": ["mkdirat"], "action": "SCMP_ACT_ERRNO"}}]}}"#
         ));
@@ -151,11 +130,7 @@ fn permissive_and_enosys_defaults_need_no_stub() {
             return;
         };
         assert_eq!(answer(&filter, native, 9999, [0; 6]), expected, "{default}");
-        assert_eq!(
-            answer(&filter, native, number("mkdirat"), [0; 6]),
-            errno(libc::EPERM),
-            "{default}"
-        );
+        assert_eq!(answer(&filter, native, number("mkdirat"), [0; 6]), errno(libc::EPERM), "{default}");
     }
 }
 
@@ -165,23 +140,14 @@ fn flags_become_bits() {
     assert_eq!(with(""), 4);
     assert_eq!(with(r#", "flags": []"#), 0);
     assert_eq!(with(r#", "flags": ["SECCOMP_FILTER_FLAG_TSYNC"]"#), 0);
-    assert_eq!(
-        with(r#", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#),
-        6
-    );
+    assert_eq!(with(r#", "flags": ["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]"#), 6);
     let old = compile(
         &profile(r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}"#),
         (4, 4),
     );
-    assert!(
-        old.expect_err("old kernel")
-            .to_string()
-            .contains("needs Linux 4.14")
-    );
+    assert!(old.expect_err("old kernel").to_string().contains("needs Linux 4.14"));
     assert_eq!(
-        compile(&profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#), (4, 4))
-            .expect("old kernel")
-            .flags,
+        compile(&profile(r#"{"defaultAction": "SCMP_ACT_ALLOW"}"#), (4, 4)).expect("old kernel").flags,
         0
     );
 }
@@ -207,10 +173,7 @@ fn a_listener_is_needed_and_used_for_notify_only() {
     assert!(!idle.listener && idle.warnings.iter().any(|w| w.contains("listenerPath")));
     for (json, text) in [
         (rules(r#""mkdirat""#, ""), "listenerPath"),
-        (
-            rules(r#""write""#, path),
-            "SCMP_ACT_NOTIFY cannot be used for the write syscall",
-        ),
+        (rules(r#""write""#, path), "SCMP_ACT_NOTIFY cannot be used for the write syscall"),
         (
             r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.to_owned(),
             "SCMP_ACT_NOTIFY cannot be used as default action",
@@ -233,10 +196,7 @@ fn nonsense_is_refused_by_name() {
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [""], "action": "SCMP_ACT_ERRNO"}]}"#,
             "empty string",
         ),
-        (
-            r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_M68K"]}"#,
-            "architectures",
-        ),
+        (r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_M68K"]}"#, "architectures"),
     ] {
         let error = compile(&profile(json), KERNEL).expect_err(text).to_string();
         assert!(error.contains(text), "{error}");
@@ -260,15 +220,8 @@ fn long_profiles_answer_as_short_ones_do() {
         let Ok(name) = libseccomp::ScmpSyscall::from(n).get_name() else {
             continue;
         };
-        let expected = if ["chroot", "mount", "reboot"].contains(&name.as_str()) {
-            errno(libc::EPERM)
-        } else {
-            ALLOW
-        };
-        assert_eq!(
-            answer(&filter, X86_64, n.cast_unsigned(), [0; 6]),
-            expected,
-            "{name}"
-        );
+        let expected =
+            if ["chroot", "mount", "reboot"].contains(&name.as_str()) { errno(libc::EPERM) } else { ALLOW };
+        assert_eq!(answer(&filter, X86_64, n.cast_unsigned(), [0; 6]), expected, "{name}");
     }
 }
