@@ -122,7 +122,7 @@ fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Fail
         receivers.send_pidfd(pidfd)?;
     }
     if receivers.pid_file.is_some() {
-        receivers.write_pid(container.state()?.pid)?;
+        receivers.write_pid(container.pid())?;
     }
     Ok(())
 }
