@@ -1,6 +1,6 @@
 //! `delete`: takes a container away.
 
-use super::{Command, Context, Outcome};
+use super::{Command, Context, Failure, Outcome};
 use crate::args::{Flag, Order, Parsed};
 use crate::notify;
 use libcontainer::{ContainerId, Delete, ErrorKind};
@@ -24,7 +24,9 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let force = parsed.is("force");
     let runtime = context.runtime()?;
     match runtime.load(&id) {
-        Ok(container) => container.delete(if force { Delete::Force } else { Delete::Stopped })?,
+        Ok(container) => container
+            .delete(if force { Delete::Force } else { Delete::Stopped })
+            .map_err(|e| Failure::from(e).prefixed(&format!("cannot delete container {id}")))?,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             // A `create` that died early leaves a folder that is no container yet.
             let remains = runtime.remove_remains(&id);
