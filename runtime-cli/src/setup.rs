@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::foreground::Streams;
 use crate::notify::{self, Notify};
 use crate::sockets::FdReceiver;
-use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Stdio};
+use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Runtime, Stdio};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -92,6 +92,7 @@ impl Setup {
         let prepared = notify
             .as_ref()
             .map_or(Ok(()), |notify| notify.prepare(&mut bundle));
+        log_plan(context, &runtime, &id, &bundle, &options);
         let made = prepared.and_then(|()| {
             runtime
                 .create(&id, &bundle, options)
@@ -110,6 +111,24 @@ impl Setup {
                 notify::forget(context, &id);
                 Err(failure)
             }
+        }
+    }
+}
+
+/// The steps that are about to be taken, for a person who looks for the one that goes wrong. An error is `create`'s to tell.
+fn log_plan(
+    context: &Context<'_>,
+    runtime: &Runtime,
+    id: &ContainerId,
+    bundle: &Bundle,
+    options: &CreateOptions,
+) {
+    if !context.log.is_debug() {
+        return;
+    }
+    if let Ok(plan) = runtime.plan(id, bundle, options) {
+        for step in plan.to_string().lines() {
+            context.log.debug(|| format!("step {}", step.trim_start()));
         }
     }
 }
