@@ -154,7 +154,13 @@ pub(crate) fn run(
             break;
         }
     }
-    let status = subject.wait()?;
+    let status = subject.wait().map_err(|error| match error.errno() {
+        // The kernel reaps the children of a process that ignores SIGCHLD, and an ignored signal stays so over an exec.
+        Some(nix::libc::ECHILD) => {
+            Failure::new(format!("{error} (call this command with SIGCHLD not ignored)"))
+        }
+        _ => error.into(),
+    })?;
     log.debug(|| format!("process exited: {status:?}"));
     drain(&mut streams, signals)?;
     Ok(u8::try_from(status.code()).unwrap_or(255))

@@ -61,6 +61,10 @@ impl Log {
         self.write(Level::Warning, message);
     }
 
+    pub(crate) fn is_debug(&self) -> bool {
+        self.debug
+    }
+
     /// `message` is made only when somebody wants to read it.
     pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::foreground::Streams;
 use crate::notify::{self, Notify};
 use crate::sockets::FdReceiver;
-use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Stdio};
+use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Runtime, Stdio};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -73,6 +73,7 @@ impl Setup {
         context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
         let runtime = context.runtime()?;
         let prepared = notify.as_ref().map_or(Ok(()), |notify| notify.prepare(&mut bundle));
+        log_plan(context, &runtime, &id, &bundle, &options);
         let made =
             prepared.and_then(|()| runtime.create(&id, &bundle, options).map_err(|e| Failure::starting(&e)));
         let mut container = made.inspect_err(|_| notify::forget(context, &id))?;
@@ -92,6 +93,24 @@ impl Setup {
     }
 }
 
+/// The steps that are about to be taken, for a person who looks for the one that goes wrong. An error is `create`'s to tell.
+fn log_plan(
+    context: &Context<'_>,
+    runtime: &Runtime,
+    id: &ContainerId,
+    bundle: &Bundle,
+    options: &CreateOptions,
+) {
+    if !context.log.is_debug() {
+        return;
+    }
+    if let Ok(plan) = runtime.plan(id, bundle, options) {
+        for step in plan.to_string().lines() {
+            context.log.debug(|| format!("step {}", step.trim_start()));
+        }
+    }
+}
+
 fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Failure> {
     if receivers.console.is_some() {
         receivers.send_console(container.take_terminal())?;
@@ -100,7 +119,7 @@ fn announce(receivers: &Receivers, container: &mut Container) -> Result<(), Fail
         receivers.send_pidfd(pidfd)?;
     }
     if receivers.pid_file.is_some() {
-        receivers.write_pid(container.state()?.pid)?;
+        receivers.write_pid(container.pid())?;
     }
     Ok(())
 }

@@ -185,6 +185,7 @@ impl Launched {
     /// Serves the child up to its last gate.
     fn lead(&mut self, forks: bool, attach: &dyn Fn(i32) -> Result<()>, watch: &mut dyn Watch) -> Result<()> {
         let mut forked = !forks;
+        let mut settled = false;
         let mut waiting = None;
         loop {
             match self.next()? {
@@ -210,6 +211,7 @@ impl Launched {
                 Some(Gate::Settings) => {
                     waiting = None;
                     settings::apply(&self.plan.parent, self.pid)?;
+                    settled = true;
                     self.go_on()?;
                 }
                 Some(Gate::Hooks) => {
@@ -217,6 +219,7 @@ impl Launched {
                     watch.hooks(self.pid, self.process()?)?;
                     self.go_on()?;
                 }
+                Some(Gate::Start) if settled => return Ok(()),
                 Some(Gate::Start) => return settings::apply(&self.plan.parent, self.pid),
                 None => {}
             }

@@ -60,8 +60,12 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     if entry == CgroupEntry::Parent {
         draft.push(Step::Wait(Gate::Mapped));
     }
-    if !own(MOUNT) {
+    let terminal = process.terminal().unwrap_or(false);
+    // The terminal comes from the devpts in the root.
+    if !own(MOUNT) || terminal {
         draft.opens.push(Open::TargetRoot);
+    }
+    if !own(MOUNT) {
         draft.push(Step::Chroot);
     }
     let terminal = process.terminal().unwrap_or(false);

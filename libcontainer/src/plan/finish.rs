@@ -111,6 +111,9 @@ impl Finish {
         // seccomp(2) wants CAP_SYS_ADMIN unless no_new_privs is set: then it has to be while the process still has it.
         let (early, late) = if self.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
         draft.child.extend(early);
+        // prlimit(2) on a process of another user needs CAP_SYS_RESOURCE, which the caller may lack: limits come before the user does.
+        let settled = !root && self.settings.any_late();
+        draft.child.extend(settled.then_some(Step::Wait(Gate::Settings)));
         draft.push(Step::Ids(self.ids));
         draft.child.extend(self.caps.map(Step::Capabilities));
         if !root {
@@ -121,7 +124,7 @@ impl Finish {
         let listens = matches!(late, Some(Step::Seccomp { listener: true, .. }));
         let (before, after) = if listens { (late, None) } else { (None, late) };
         draft.child.extend(before);
-        draft.child.extend(gate.map(Step::Wait));
+        draft.child.extend(gate.filter(|gate| !(settled && *gate == Gate::Settings)).map(Step::Wait));
         draft.child.extend(after);
         draft.push(Step::Exec);
         (self.exec, self.settings)

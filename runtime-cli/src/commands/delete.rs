@@ -1,6 +1,6 @@
 //! `delete`: takes a container away.
 
-use super::{Command, Context, Outcome};
+use super::{Command, Context, Failure, Outcome};
 use crate::args::{Flag, Order, Parsed};
 use crate::notify;
 use libcontainer::{ContainerId, Delete, ErrorKind};
@@ -19,14 +19,28 @@ pub(super) const COMMAND: Command = Command {
     run,
 };
 
-fn run(context: &Context, parsed: &Parsed) -> Outcome {
+fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let id = ContainerId::new(parsed.positional(0))?;
     let force = parsed.is("force");
-    let container = match context.runtime()?.load(&id) {
-        Err(error) if force && error.kind() == ErrorKind::NotFound => return Ok(0),
-        result => result?,
-    };
+    let runtime = context.runtime()?;
+    match runtime.load(&id) {
+        Ok(container) => container
+            .delete(if force { Delete::Force } else { Delete::Stopped })
+            .map_err(|e| Failure::from(e).prefixed(&format!("cannot delete container {id}")))?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // A `create` that died early leaves a folder that is no container yet.
+            let remains = runtime.remove_remains(&id);
+            match remains {
+                Err(busy) if busy.kind() == ErrorKind::Busy => return Err(busy.into()),
+                _ if force => {}
+                _ => {
+                    notify::forget(context, &id);
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(error) => return Err(error.into()),
+    }
     notify::forget(context, &id);
-    container.delete(if force { Delete::Force } else { Delete::Stopped })?;
     Ok(0)
 }

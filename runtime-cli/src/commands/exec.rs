@@ -5,7 +5,7 @@ use crate::args::{Flag, Order, Parsed};
 use crate::foreground::{self, Signals, Streams, Subject};
 use crate::process_spec;
 use crate::setup::{Receivers, preserved_fds};
-use libcontainer::{ExecOptions, Process, Status, Stdio};
+use libcontainer::{ExecOptions, Process, Stdio};
 use std::os::fd::AsFd;
 
 pub(super) const COMMAND: Command = Command {
@@ -46,14 +46,6 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 
 fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let container = context.container(parsed)?;
-    let ignore_paused = parsed.is("ignore-paused");
-    match container.state()?.status {
-        Status::Stopped => return Err(Failure::new("cannot exec in a stopped container")),
-        Status::Paused if !ignore_paused => {
-            return Err(Failure::new("cannot exec in a paused container (use --ignore-paused to override)"));
-        }
-        _ => {}
-    }
     let (process, warnings) = process_spec::for_exec(container.process_spec(), parsed)?;
     for warning in warnings {
         context.log.warning(&warning);
@@ -64,7 +56,7 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let start = |stdio: Stdio| -> Result<Process, Failure> {
         let mut options = ExecOptions::new(stdio);
         options.preserve_fds = preserved_fds(parsed, 0)?;
-        options.ignore_paused = ignore_paused;
+        options.ignore_paused = parsed.is("ignore-paused");
         options.cgroup = parsed.all("cgroup").map(str::to_owned).collect();
         container.exec(&process, options).map_err(|e| Failure::starting(&e))
     };

@@ -34,6 +34,6 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     options.systemd_cgroup = context.systemd_cgroup;
     options.preserve_fds = u32::try_from(parsed.integer("preserve-fds")).unwrap_or(0);
     let plan = context.runtime()?.plan(&id, &bundle, &options)?;
-    output::print(&format!("{plan}\n"))?;
+    output::print(&format!("{}\n", plan.to_string().trim_end()))?;
     Ok(0)
 }

@@ -40,7 +40,7 @@ fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let (container, notify) = setup.create(context)?;
     let started =
         start(&container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
-            (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.state()?.pid),
+            (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.pid()),
             _ => Ok(()),
         });
     match started {

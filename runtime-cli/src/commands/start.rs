@@ -21,7 +21,7 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let listening = notify.as_ref().map(Notify::listen).transpose()?;
     container.start().map_err(|e| Failure::starting(&e))?;
     if let (Some(listening), Some(pidfd)) = (listening, container.pidfd()) {
-        listening.wait(pidfd, container.state()?.pid)?;
+        listening.wait(pidfd, container.pid())?;
     }
     Ok(0)
 }

@@ -65,9 +65,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 }
 
 fn read(path: &str) -> Result<LinuxResources, Failure> {
-    let failure = |call: &str, e: &dyn std::fmt::Display| {
-        Failure::new(format!("read resources from {path:?}: {call}: {e}"))
-    };
+    let doing = format!("read resources from {path:?}");
     let mut text = Vec::new();
     let read = match path {
         "-" => std::io::stdin().lock().take(MAX_RESOURCES + 1).read_to_end(&mut text),
@@ -75,11 +73,11 @@ fn read(path: &str) -> Result<LinuxResources, Failure> {
             std::fs::File::open(path).and_then(|file| file.take(MAX_RESOURCES + 1).read_to_end(&mut text))
         }
     };
-    read.map_err(|e| failure("read", &e))?;
+    read.map_err(|e| Failure::os(&doing, "read", e))?;
     if text.len() as u64 > MAX_RESOURCES {
-        return Err(failure("read", &"it is larger than 1 MiB"));
+        return Err(Failure::new(format!("{doing}: it is larger than 1 MiB")));
     }
-    serde_json::from_slice(&text).map_err(|e| failure("parse JSON", &e))
+    serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{doing}: parse JSON: {e}")))
 }
 
 fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
