@@ -9,10 +9,14 @@ use crate::outcome::{Stop, fail};
 /// The words after `name:` in the report's /proc/self/status.
 #[track_caller]
 pub fn status<'a>(report: &'a Value, name: &str) -> Result<&'a str, Stop> {
-    let found = report["status"].as_str().unwrap_or_default().lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key == name).then_some(value.trim())
-    });
+    let found = report["status"]
+        .as_str()
+        .unwrap_or_default()
+        .lines()
+        .find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key == name).then_some(value.trim())
+        });
     found.map_or_else(|| fail(format!("no {name} in the report's status")), Ok)
 }
 
@@ -50,7 +54,14 @@ impl Mount {
         let mut right = right.split(' ');
         let kind = right.next()?.to_owned();
         let fs_options = right.nth(1)?.split(',').map(str::to_owned).collect();
-        Some(Mount { point, root, options, propagation, kind, fs_options })
+        Some(Mount {
+            point,
+            root,
+            options,
+            propagation,
+            kind,
+            fs_options,
+        })
     }
 
     /// Whether the mount or its file system has this option.
@@ -63,6 +74,10 @@ impl Mount {
 #[track_caller]
 pub fn mount(report: &Value, point: &str) -> Result<Mount, Stop> {
     let text = report["mountinfo"].as_str().unwrap_or_default();
-    let found = text.lines().filter_map(Mount::parse).filter(|m| m.point == point).next_back();
+    let found = text
+        .lines()
+        .filter_map(Mount::parse)
+        .filter(|m| m.point == point)
+        .next_back();
     found.map_or_else(|| fail(format!("nothing is mounted on {point}:\n{text}")), Ok)
 }

@@ -47,7 +47,14 @@ impl Lab {
     /// A place in the new folder `dir`.
     pub fn new(runtime: Runtime, dir: PathBuf, token: String, programs: Programs) -> Result<Self, Stop> {
         fs::create_dir_all(&dir)?;
-        Ok(Lab { runtime, state: dir.join("state"), dir, token, programs, next: Rc::default() })
+        Ok(Lab {
+            runtime,
+            state: dir.join("state"),
+            dir,
+            token,
+            programs,
+            next: Rc::default(),
+        })
     }
 
     /// Whose runtime is under test.
@@ -64,7 +71,11 @@ impl Lab {
         let path = self.dir.join(format!("bundle{number}"));
         self.programs.build(&path.join("rootfs"))?;
         let config = Config::new(&format!("/{}/{test}-{number}", self.token));
-        Ok(Container { id, bundle: Bundle { path, config }, lab: self.clone() })
+        Ok(Container {
+            id,
+            bundle: Bundle { path, config },
+            lab: self.clone(),
+        })
     }
 
     /// Another root file system, ordinary, in a new folder of this name.
@@ -94,7 +105,9 @@ impl Lab {
     /// Runs a program of the host and waits for it.
     #[track_caller]
     pub fn host(&self, line: &[&str]) -> Result<Ended, Stop> {
-        let Some((program, args)) = line.split_first() else { return fail("an empty command line") };
+        let Some((program, args)) = line.split_first() else {
+            return fail("an empty command line");
+        };
         let mut command = process::command(program);
         command.args(args);
         process::start(command, &self.dir)?.wait()
@@ -157,7 +170,10 @@ impl Container {
     #[track_caller]
     pub fn create_with(&self, flags: &[&str]) -> Result<Ended, Stop> {
         self.bundle.write()?;
-        self.call("create", &[&["--bundle", self.bundle_arg().as_str()], flags].concat())
+        self.call(
+            "create",
+            &[&["--bundle", self.bundle_arg().as_str()], flags].concat(),
+        )
     }
 
     /// `create`.
@@ -189,7 +205,8 @@ impl Container {
     pub fn foreground(&self, flags: &[&str]) -> Result<Running, Stop> {
         self.bundle.write()?;
         let bundle = self.bundle_arg();
-        self.lab.start(&[&["run", "--bundle", &bundle], flags, &[&self.id]].concat())
+        self.lab
+            .start(&[&["run", "--bundle", &bundle], flags, &[&self.id]].concat())
     }
 
     /// Created, with success.
@@ -235,7 +252,8 @@ impl Container {
     /// `exec FLAGS… ID COMMAND…`, still running.
     #[track_caller]
     pub fn exec_start(&self, flags: &[&str], args: &[&str]) -> Result<Running, Stop> {
-        self.lab.start(&[&["exec"], flags, &[self.id.as_str()], args].concat())
+        self.lab
+            .start(&[&["exec"], flags, &[self.id.as_str()], args].concat())
     }
 
     /// A shell script by `exec`, with success; gives its output.
@@ -288,7 +306,9 @@ impl Container {
     /// Waits until `state` gives this status.
     #[track_caller]
     pub fn wait_for_status(&self, status: &str) -> Outcome {
-        wait_for(&format!("{} is {status}", self.id), || (self.status().ok()? == status).then_some(()))
+        wait_for(&format!("{} is {status}", self.id), || {
+            (self.status().ok()? == status).then_some(())
+        })
     }
 
     /// Kills the container and deletes it without force.

@@ -28,7 +28,9 @@ fn main() -> std::process::ExitCode {
         ["socket", family] => syscall(&[&libc::SYS_socket.to_string(), family, "1", "0"]),
         ["argv", rest @ ..] => json!(rest).to_string(),
         _ => {
-            println!("usage: inspector report | open r|w|mkdir PATH… | syscall NUMBER ARGS… | socket FAMILY | argv …");
+            println!(
+                "usage: inspector report | open r|w|mkdir PATH… | syscall NUMBER ARGS… | socket FAMILY | argv …"
+            );
             return std::process::ExitCode::from(2);
         }
     };
@@ -39,7 +41,16 @@ fn main() -> std::process::ExitCode {
 }
 
 fn report() -> Value {
-    let files = ["status", "mountinfo", "cgroup", "limits", "uid_map", "gid_map", "setgroups", "oom_score_adj"];
+    let files = [
+        "status",
+        "mountinfo",
+        "cgroup",
+        "limits",
+        "uid_map",
+        "gid_map",
+        "setgroups",
+        "oom_score_adj",
+    ];
     let mut report = json!({
         "pid": std::process::id(),
         "ppid": std::os::unix::process::parent_id(),
@@ -66,7 +77,9 @@ fn report() -> Value {
 /// Number, target and status flags of each descriptor, without the one that reads the folder.
 fn fds() -> Value {
     let mut found = BTreeMap::new();
-    let Ok(entries) = fs::read_dir("/proc/self/fd") else { return Value::Null };
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return Value::Null;
+    };
     let numbers: Vec<String> = entries.flatten().map(|e| lossy(e.file_name())).collect();
     for number in numbers {
         if let Ok(target) = fs::read_link(format!("/proc/self/fd/{number}")) {
@@ -89,10 +102,17 @@ fn namespaces() -> Value {
 /// Name, mode, device number and owner of everything in a folder.
 fn listing(dir: &Path) -> Value {
     let mut found = BTreeMap::new();
-    let Ok(entries) = fs::read_dir(dir) else { return Value::Null };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Value::Null;
+    };
     for path in entries.flatten().map(|e| e.path()) {
-        let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-        let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            continue;
+        };
+        let (major, minor) = (
+            nix::sys::stat::major(meta.rdev()),
+            nix::sys::stat::minor(meta.rdev()),
+        );
         let name = lossy(path.file_name().unwrap_or_default().to_owned());
         let target: Option<PathBuf> = fs::read_link(&path).ok();
         found.insert(
@@ -127,7 +147,10 @@ fn syscall(numbers: &[&str]) -> String {
 }
 
 fn errno(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |n| format!("{:?}", nix::errno::Errno::from_raw(n)))
+    error.raw_os_error().map_or_else(
+        || error.to_string(),
+        |n| format!("{:?}", nix::errno::Errno::from_raw(n)),
+    )
 }
 
 fn slurp(path: &Path) -> Value {
@@ -135,7 +158,11 @@ fn slurp(path: &Path) -> Value {
 }
 
 fn lines(paths: &[&str], act: impl Fn(&str) -> String) -> String {
-    paths.iter().map(|p| format!("{p} {}", act(p))).collect::<Vec<_>>().join("\n")
+    paths
+        .iter()
+        .map(|p| format!("{p} {}", act(p)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn lossy(text: OsString) -> String {
