@@ -3,6 +3,7 @@
 # it as root, print its output as it comes, exit with its status. 125: the VM itself went wrong.
 # SHARE        the folder that is /share in the VM, writable, and the command's current folder (default: this folder)
 # VM_TIMEOUT   seconds until the VM is switched off (default 1800)
+# VM_ACCEL     kvm where that works; the default is software, since a /dev/kvm that is there need not work
 # VM_MEM, VM_SMP, VM_APPEND   memory, processors, more kernel parameters
 . "$(dirname "$0")/settings.sh"
 need_root
@@ -35,9 +36,7 @@ start_virtiofsd() {
 }
 
 start_qemu() {
-  local accelerator=tcg,thread=multi
-  if [ -w /dev/kvm ]; then accelerator=kvm; fi
-  exec "$QEMU" -machine "$MACHINE" -accel "$accelerator" -cpu max -smp "${VM_SMP:-2}" -m "$MEM" \
+  exec "$QEMU" -machine "$MACHINE" -accel "${VM_ACCEL:-tcg,thread=multi}" -cpu max -smp "${VM_SMP:-2}" -m "$MEM" \
     -nographic -no-reboot -monitor none -nic none -serial "file:$dir/console" \
     -object "memory-backend-memfd,id=mem,size=$MEM,share=on" -numa node,memdev=mem \
     -kernel "$VM/vmlinuz" -initrd "$VM/initrd.img" -append "console=$CONSOLE quiet lab.id=$id \

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::config::Config;
-use crate::outcome::{Outcome, Stop, eq, fail};
+use crate::outcome::{Outcome, Stop, eq, fail, skip};
 use crate::process::{self, Ended, Running, wait_for};
 use crate::rootfs::Programs;
 use crate::runtime::{Kind, Runtime};
@@ -60,6 +60,15 @@ impl Lab {
     /// Whose runtime is under test.
     pub fn kind(&self) -> Kind {
         self.runtime.kind
+    }
+
+    /// Skips the test for one runtime, whose behaviour is legitimately (or knowingly) another.
+    pub fn except(&self, kind: Kind, why: &str) -> Outcome {
+        if self.kind() == kind {
+            skip(format!("{kind:?}: {why}"))
+        } else {
+            Ok(())
+        }
     }
 
     /// A new container with an ordinary bundle, not yet created.
