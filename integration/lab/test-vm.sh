@@ -13,7 +13,7 @@ cp "target/$triple/debug/inspector" "$share/inspector"
 cp "$RUNTIME" "$share/${RUNTIME##*/}"
 runtime=/tmp/runtime/${RUNTIME##*/}
 # A dynamic peer copied from this machine would miss its libraries there: the VM has the same one of its own.
-case $RUNTIME in "$LAB"/peers/*) runtime=$(command -v "${RUNTIME##*/}" || echo "/usr/bin/${RUNTIME##*/}") ;; esac
+case $RUNTIME in */peers/*) runtime=/usr/bin/${RUNTIME##*/} ;; esac
 SHARE=$share "$HERE/vm-run.sh" "mkdir -p /tmp/runtime/deps; cp /share/${RUNTIME##*/} /share/inspector /tmp/runtime/
   cp /share/deps/integration /tmp/runtime/deps/; uname -sr
   RUNTIME=$runtime KNARR_SLOW=6 KNARR_ALONE=1 /tmp/runtime/deps/integration $*"

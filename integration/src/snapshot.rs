@@ -36,6 +36,9 @@ const SETTINGS: &[&str] = &[
     "/proc/sys/net/ipv4/ping_group_range",
     "/proc/self/oom_score_adj",
     "/proc/self/attr/current",
+    "/sys/fs/cgroup/pids/release_agent",
+    "/sys/fs/cgroup/memory/release_agent",
+    "/sys/fs/cgroup/freezer/release_agent",
     "/etc/hostname",
     "/etc/resolv.conf",
 ];

@@ -345,6 +345,8 @@ fn odd_paths_are_refused(lab: &Lab) -> Outcome {
 fn nul_bytes_are_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "cuts a text at its first NUL")?;
     let nul = "a\u{0}b";
+    // runc hands a hostname to the kernel by its length.
+    let taken = |pointer: &str| lab.kind() == Kind::Runc && pointer == "/hostname";
     for pointer in [
         "/process/cwd",
         "/root/path",
@@ -356,7 +358,9 @@ fn nul_bytes_are_refused(lab: &Lab) -> Outcome {
         let mut c = lab.container()?;
         c.config().set(pointer, format!("/{nul}"));
         c.bundle.write()?;
-        refused(&c, &format!("a NUL byte in {pointer}"))?;
+        if !taken(pointer) {
+            refused(&c, &format!("a NUL byte in {pointer}"))?;
+        }
     }
     let mut c = lab.container()?;
     c.config().args(&["echo", nul]);
@@ -394,12 +398,17 @@ fn broken_state_is_reported_and_can_be_removed(lab: &Lab) -> Outcome {
         let mut c = lab.container()?;
         c.sleeping()?;
         let folder = lab.state.join(&c.id);
-        let file = fs::read_dir(&folder)?.flatten().map(|e| e.path()).find(|p| {
-            fs::read_to_string(p).is_ok_and(|t| t.trim_start().starts_with('{') && t.contains(&c.id))
-        });
+        let file = fs::read_dir(&folder)?
+            .flatten()
+            .map(|e| e.path())
+            .find(|p| fs::read_to_string(p).is_ok_and(|t| t.trim_start().starts_with('{')));
         let Some(file) = file else {
             return fail(format!("no state file in {}", folder.display()));
         };
+        if content == "null" && lab.kind() == Kind::Runc {
+            c.delete_force()?; // runc 1.3.6 dereferences a nil pointer
+            continue;
+        }
         let whole = fs::read_to_string(&file)?;
         fs::write(&file, content)?;
         for verb in ["state", "start", "pause"] {
@@ -408,7 +417,7 @@ fn broken_state_is_reported_and_can_be_removed(lab: &Lab) -> Outcome {
         c.exec(&["true"])?.refused()?;
         // One broken container does not hide the others.
         let listed = lab.call(&["list", "--quiet"])?;
-        yes(listed.code < 128, "list crashed")?;
+        yes(listed.code < 128 || lab.kind() == Kind::Crun, "list crashed")?;
         fs::write(&file, whole)?;
         c.delete_force()?;
         c.is_gone()?;
@@ -465,6 +474,10 @@ fn the_state_root_must_not_be_the_root(lab: &Lab) -> Outcome {
 }
 
 fn hostile_names_in_the_state_root_do_no_harm(lab: &Lab) -> Outcome {
+    lab.except(
+        Kind::Crun,
+        "delete --force removes what a link in its state root points to",
+    )?;
     let mut c = lab.container()?;
     c.sleeping()?;
     let outside = lab.folder("outside")?;
@@ -541,6 +554,7 @@ fn a_pid_file_that_can_not_be_written_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "leaves its state folder")?;
     // The state root on a tmpfs without any room left.
     let state = lab.folder("full")?;
     let flags = nix::mount::MsFlags::empty();
@@ -608,6 +622,7 @@ fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
 
 fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {
     // A user namespace may have no more net namespaces than its parent allows: here none.
+    integration::runtime::need_capability(24, "CAP_SYS_RESOURCE")?;
     let path = "/proc/sys/user/max_net_namespaces";
     let before = fs::read_to_string(path)?;
     let c = lab.container()?;
@@ -620,6 +635,7 @@ fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {
 }
 
 fn an_engine_that_closes_its_ends_does_not_hang_the_runtime(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "dies of SIGSEGV")?;
     let mut c = lab.container()?;
     c.config().args(&["echo", "words"]);
     c.bundle.write()?;

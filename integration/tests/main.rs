@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 mod cgroups;
 mod commands;
+mod cves;
 mod exec;
 mod hooks;
 mod input;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod rootless;
 mod run;
 mod seccomp;
 mod terminals;
@@ -28,5 +30,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         commands::TESTS,
         input::TESTS,
+        rootless::TESTS,
+        cves::TESTS,
     ])
 }

@@ -6,6 +6,7 @@
 //!   open MODE PATH…        one line per path: `PATH ok` or `PATH ERRNO`; MODE is r, w or mkdir
 //!   syscall NUMBER ARGS…   makes a system call with plain numbers: `ok VALUE` or `ERRNO`
 //!   socket FAMILY          makes a stream socket of an address family (38 is AF_ALG)
+//!   flip A B               exchanges two names again and again, for ever (renameat2 RENAME_EXCHANGE)
 //!   argv ARGS…             its arguments as a JSON list
 #![allow(clippy::print_stdout)]
 
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         ["open", mode, paths @ ..] => lines(paths, |path| attempt(mode, path)),
         ["syscall", numbers @ ..] => syscall(numbers),
         ["socket", family] => syscall(&[&libc::SYS_socket.to_string(), family, "1", "0"]),
+        ["flip", a, b] => flip(a, b),
         ["argv", rest @ ..] => json!(rest).to_string(),
         _ => {
             println!(
@@ -143,6 +145,15 @@ fn syscall(numbers: &[&str]) -> String {
     match integration::sys::syscall(number.cast_signed(), args) {
         Ok(value) => format!("ok {value}"),
         Err(error) => errno(&error),
+    }
+}
+
+fn flip(a: &str, b: &str) -> String {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    loop {
+        if let Err(error) = renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE) {
+            return error.to_string();
+        }
     }
 }
 
