@@ -32,10 +32,13 @@ export LIBSECCOMP_LINK_TYPE := static
 export LIBSECCOMP_LIB_PATH ?= $(dir $(shell gcc -print-file-name=libseccomp.a))
 
 # What `make test` runs: names of targets test-NAME. Rooms add theirs in a Makefile.inc of their own.
-SUITES := check unit host vm
+SUITES := check unit host faults vm
 -include spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
 
-.PHONY: build deps check fmt test test-check test-unit test-host test-vm lab lab-vm peers demo install clean integration
+SUITES += $(if $(wildcard integration/engines/Makefile.inc),engines)
+SUITES += $(if $(wildcard spec-tests/Makefile.inc),runc-bats-quick)
+
+.PHONY: build deps check fmt test test-check test-unit test-host test-faults test-vm lab lab-vm peers demo install clean integration
 
 deps:
 	@$(LAB)/deps.sh
@@ -65,6 +68,12 @@ $(RELEASE)/knarr: build
 
 test-host: integration $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build)
 	$(CARGO) test --target $(HOST) -p integration --test integration -- $(T)
+
+# The same topic against a knarr that can be told to fail at any step.
+test-faults: integration
+	$(CARGO) build --target $(HOST) -p runtime-cli --features libcontainer/fault --target-dir target/faults
+	RUNTIME=$(CURDIR)/target/faults/$(HOST)/debug/knarr $(CARGO) test --target $(HOST) -p integration \
+	  --test integration -- faults::
 
 test-vm: integration lab-vm $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build)
 	@$(LAB)/test-vm.sh $(HOST) $(T)

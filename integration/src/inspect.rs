@@ -74,10 +74,6 @@ impl Mount {
 #[track_caller]
 pub fn mount(report: &Value, point: &str) -> Result<Mount, Stop> {
     let text = report["mountinfo"].as_str().unwrap_or_default();
-    let found = text
-        .lines()
-        .filter_map(Mount::parse)
-        .filter(|m| m.point == point)
-        .next_back();
+    let found = text.lines().filter_map(Mount::parse).rfind(|m| m.point == point);
     found.map_or_else(|| fail(format!("nothing is mounted on {point}:\n{text}")), Ok)
 }

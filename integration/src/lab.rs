@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::config::Config;
-use crate::outcome::{Outcome, Stop, eq, fail, skip};
+use crate::outcome::{Outcome, Stop, eq, fail, hasnt, skip, yes};
 use crate::process::{self, Ended, Running, wait_for};
 use crate::rootfs::Programs;
-use crate::runtime::{Kind, Runtime};
+use crate::runtime::{Kind, Runtime, need_controller, v2};
 
 /// One test's place to work in. Cloning gives another handle to the same place.
 #[derive(Debug, Clone)]
@@ -138,6 +139,20 @@ impl Lab {
         c.config().args(&["inspector", "report"]);
         change(c.config());
         c.run()?.ok()?.json()
+    }
+
+    /// A running container with these members in `linux.resources`; skips if a controller is missing.
+    #[track_caller]
+    pub fn limited(&self, controllers: &[&str], resources: &Value) -> Result<Container, Stop> {
+        for controller in controllers {
+            need_controller(controller)?;
+        }
+        let mut c = self.container()?;
+        for (key, value) in resources.as_object().into_iter().flatten() {
+            c.config().set(&format!("/linux/resources/{key}"), value.clone());
+        }
+        c.sleeping()?;
+        Ok(c)
     }
 
     /// A file in the test's folder.
@@ -340,7 +355,32 @@ impl Container {
         eq(known, false, format!("{} is still known", self.id))
     }
 
-    /// The folders of the container's cgroup, one per tree: found through its init.
+    /// Runs to the end or to an orderly refusal, either of which is fine, and removes what may be left.
+    #[track_caller]
+    pub fn run_or_refuse(&self) -> Result<Ended, Stop> {
+        let ended = self.run()?;
+        if ended.code != 0 && ended.stdout.is_empty() {
+            yes(!ended.stderr.is_empty(), "a failure without a word")?;
+            hasnt(&ended.stderr, "panicked")?;
+        }
+        self.delete_force()?;
+        Ok(ended)
+    }
+
+    /// What a file of the container's cgroup says: `v1_name` (controller/file) or `v2_name`.
+    #[track_caller]
+    pub fn limit(&self, v1_name: &str, v2_name: &str) -> Result<String, Stop> {
+        let (controller, v1_file) = v1_name.split_once('/').unwrap_or(("", v1_name));
+        let path = self
+            .cgroup(controller)?
+            .join(if v2() { v2_name } else { v1_file });
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim_end().to_owned()),
+            Err(error) => fail(format!("{}: {error}", path.display())),
+        }
+    }
+
+    /// The folder of the container's cgroup for a controller (any, on v2), found through its init.
     pub fn cgroup(&self, controller: &str) -> Result<PathBuf, Stop> {
         cgroup_of(self.pid()?, controller)
     }
@@ -349,7 +389,7 @@ impl Container {
 /// The folder of a process's cgroup for a controller (any, on v2).
 pub fn cgroup_of(pid: i32, controller: &str) -> Result<PathBuf, Stop> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let v2 = crate::runtime::cgroups() == crate::runtime::Cgroups::V2;
+    let v2 = v2();
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
         let (names, path) = (parts.nth(1).unwrap_or(""), parts.next().unwrap_or("/"));
@@ -362,6 +402,31 @@ pub fn cgroup_of(pid: i32, controller: &str) -> Result<PathBuf, Stop> {
         }
     }
     fail(format!("process {pid} is in no {controller} cgroup:\n{text}"))
+}
+
+/// A tmpfs on a folder for as long as this lives.
+#[derive(Debug)]
+pub struct Tmpfs(pub PathBuf);
+
+impl Tmpfs {
+    /// Makes the folder if need be, and mounts.
+    pub fn on(path: PathBuf) -> Result<Self, Stop> {
+        fs::create_dir_all(&path)?;
+        mount(
+            Some("tmpfs"),
+            &path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
+        Ok(Tmpfs(path))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
 }
 
 /// A path as an argument.

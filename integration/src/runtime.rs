@@ -90,6 +90,11 @@ pub fn cgroups() -> Cgroups {
     }
 }
 
+/// Whether there is one cgroup tree for everything.
+pub fn v2() -> bool {
+    cgroups() == Cgroups::V2
+}
+
 /// Skips the test unless the controller can be used.
 pub fn need_controller(name: &str) -> Result<(), Stop> {
     let there = match cgroups() {

@@ -3,18 +3,23 @@ use std::process::ExitCode;
 
 mod cgroups;
 mod commands;
-mod cves;
+mod control;
+mod cves_paths;
+mod cves_process;
 mod exec;
+mod faults;
 mod hooks;
 mod input;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod root;
 mod rootless;
 mod run;
 mod seccomp;
 mod terminals;
+mod trouble;
 
 fn main() -> ExitCode {
     integration::runner::main(&[
@@ -25,12 +30,17 @@ fn main() -> ExitCode {
         hooks::TESTS,
         namespaces::TESTS,
         mounts::TESTS,
+        root::TESTS,
         process::TESTS,
         seccomp::TESTS,
         cgroups::TESTS,
+        control::TESTS,
         commands::TESTS,
         input::TESTS,
+        trouble::TESTS,
         rootless::TESTS,
-        cves::TESTS,
+        faults::TESTS,
+        cves_paths::TESTS,
+        cves_process::TESTS,
     ])
 }

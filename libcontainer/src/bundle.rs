@@ -26,7 +26,8 @@ impl Bundle {
     /// # Errors
     /// `NotFound` without config.json; `InvalidSpec` when it is no valid JSON, has a value of the wrong type or is larger than 16 MiB.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
+        let path =
+            std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
         let file = path.join("config.json");
         let text = read(&file)?;
         let (spec, warnings) = parse(&text).map_err(|e| e.wrap(format!("read {file:?}")))?;
@@ -35,7 +36,11 @@ impl Bundle {
 
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
-        Bundle { path: path.into(), spec, warnings: Vec::new() }
+        Bundle {
+            path: path.into(),
+            spec,
+            warnings: Vec::new(),
+        }
     }
 
     /// The specification.
@@ -72,10 +77,15 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::invalid(format!("{path:?} is not a regular file")));
     }
     if meta.len() > MAX_CONFIG {
-        return Err(Error::invalid(format!("{path:?} has {} bytes; at most {MAX_CONFIG} are accepted", meta.len())));
+        return Err(Error::invalid(format!(
+            "{path:?} has {} bytes; at most {MAX_CONFIG} are accepted",
+            meta.len()
+        )));
     }
     let mut text = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-    file.take(MAX_CONFIG).read_to_end(&mut text).with_context(|| format!("read {path:?}"))?;
+    file.take(MAX_CONFIG)
+        .read_to_end(&mut text)
+        .with_context(|| format!("read {path:?}"))?;
     Ok(text)
 }
 
@@ -84,7 +94,8 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     match serde_json::from_slice(text) {
         Ok(spec) => Ok((spec, Vec::new())),
         Err(first) => {
-            let mut value: serde_json::Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
+            let mut value: serde_json::Value =
+                serde_json::from_slice(text).map_err(|_| json_error(&first))?;
             let warnings = drop_unknown_capabilities(&mut value);
             if warnings.is_empty() {
                 return Err(json_error(&first));
@@ -101,13 +112,22 @@ fn json_error(e: &serde_json::Error) -> Error {
 
 fn drop_unknown_capabilities(spec: &mut serde_json::Value) -> Vec<String> {
     let mut warnings = Vec::new();
-    let Some(sets) = spec.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut()) else { return warnings };
+    let Some(sets) = spec
+        .pointer_mut("/process/capabilities")
+        .and_then(|v| v.as_object_mut())
+    else {
+        return warnings;
+    };
     for (set, names) in sets {
-        let Some(names) = names.as_array_mut() else { continue };
+        let Some(names) = names.as_array_mut() else {
+            continue;
+        };
         names.retain(|name| {
             let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
             if !known && name.is_string() {
-                warnings.push(format!("ignoring unknown capability {name} in process.capabilities.{set}"));
+                warnings.push(format!(
+                    "ignoring unknown capability {name} in process.capabilities.{set}"
+                ));
             }
             known || !name.is_string()
         });
@@ -124,7 +144,16 @@ mod tests {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}}"#;
         let (spec, warnings) = parse(text).unwrap();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        let bounding = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        let bounding = spec
+            .process()
+            .as_ref()
+            .unwrap()
+            .capabilities()
+            .as_ref()
+            .unwrap()
+            .bounding()
+            .clone()
+            .unwrap();
         assert_eq!(bounding.len(), 1);
         assert!(parse(br#"{"ociVersion":7}"#).is_err());
         assert!(parse(b"{").is_err());

@@ -36,7 +36,13 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// Defaults with these streams.
     pub fn new(stdio: Stdio) -> Self {
-        CreateOptions { stdio, no_pivot: false, no_new_keyring: false, preserve_fds: 0, systemd_cgroup: false }
+        CreateOptions {
+            stdio,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            systemd_cgroup: false,
+        }
     }
 
     pub(crate) fn plan_options(&self) -> PlanOptions {

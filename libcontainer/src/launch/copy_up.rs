@@ -16,7 +16,9 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Done {
 }
 
 fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &CStr, depth: u32) -> Done {
-    let Some(depth) = depth.checked_sub(1) else { return failed(Call::CopyUp, libc::ELOOP) };
+    let Some(depth) = depth.checked_sub(1) else {
+        return failed(Call::CopyUp, libc::ELOOP);
+    };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let source = fs::openat2(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let copy = fs::openat2(to, new_name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
@@ -28,7 +30,10 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
         }
         let mut rest = buffer.get(..n).unwrap_or_default();
         // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
-        while let Some(length) = rest.get(16..18).map(|l| usize::from(u16::from_ne_bytes([l[0], l[1]]))) {
+        while let Some(length) = rest
+            .get(16..18)
+            .map(|l| usize::from(u16::from_ne_bytes([l[0], l[1]])))
+        {
             let entry = rest.get(19..length).unwrap_or_default();
             rest = rest.get(length..).unwrap_or_default();
             if let Ok(name) = CStr::from_bytes_until_nul(entry)
@@ -45,7 +50,8 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
 }
 
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Done {
-    let source = fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let source =
+        fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let stat = fs::fstat(source.as_fd()).on(Call::CopyUp)?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
@@ -54,9 +60,18 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Don
         }
         libc::S_IFLNK => {
             let mut target = [0u8; PATH_MAX];
-            let length = fs::readlinkat(source.as_fd(), c"", target.get_mut(..PATH_MAX - 1).unwrap_or_default()).on(Call::CopyUp)?;
-            let text = target.get(..=length).and_then(|t| CStr::from_bytes_until_nul(t).ok());
-            let Some(text) = text else { return failed(Call::CopyUp, libc::ENAMETOOLONG) };
+            let length = fs::readlinkat(
+                source.as_fd(),
+                c"",
+                target.get_mut(..PATH_MAX - 1).unwrap_or_default(),
+            )
+            .on(Call::CopyUp)?;
+            let text = target
+                .get(..=length)
+                .and_then(|t| CStr::from_bytes_until_nul(t).ok());
+            let Some(text) = text else {
+                return failed(Call::CopyUp, libc::ENAMETOOLONG);
+            };
             fs::symlinkat(text, to, name).on(Call::CopyUp)?;
             fs::fchownat(to, name, stat.st_uid, stat.st_gid).on(Call::CopyUp)
         }

@@ -6,5 +6,9 @@ mod child;
 mod copy_up;
 mod fds;
 mod frame;
-pub(crate) fn wait(_pidfd: BorrowedFd<'_>) -> Result<ExitStatus> { todo!() }
-pub(crate) fn signal(_pidfd: BorrowedFd<'_>, _signal: Signal) -> Result<()> { todo!() }
+pub(crate) fn wait(_pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    todo!()
+}
+pub(crate) fn signal(_pidfd: BorrowedFd<'_>, _signal: Signal) -> Result<()> {
+    todo!()
+}

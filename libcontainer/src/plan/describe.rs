@@ -1,4 +1,6 @@
 //! The words of each step.
 use super::step::Step;
 /// One line of the plan.
-pub(crate) fn step(step: &Step) -> String { format!("{step:?}") }
+pub(crate) fn step(step: &Step) -> String {
+    format!("{step:?}")
+}

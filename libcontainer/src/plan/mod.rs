@@ -56,7 +56,13 @@ pub(crate) enum Open {
     /// A namespace file; verified to be one of `kind`.
     Namespace { slot: Slot, path: PathBuf, flag: u64 },
     /// A detached clone of the tree at `path`, id-mapped when `idmap` is set (recursively when `idmap_recursive`).
-    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<IdMaps>, idmap_recursive: bool },
+    Tree {
+        slot: Slot,
+        path: PathBuf,
+        recursive: bool,
+        idmap: Option<IdMaps>,
+        idmap_recursive: bool,
+    },
 }
 
 /// The id maps of a user namespace.
@@ -122,7 +128,10 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new() -> Self {
-        Draft { next_slot: Slot::FIRST_FREE, ..Draft::default() }
+        Draft {
+            next_slot: Slot::FIRST_FREE,
+            ..Draft::default()
+        }
     }
 
     pub(crate) fn push(&mut self, step: Step) {

@@ -161,55 +161,113 @@ pub(crate) enum Step {
     /// Tell the parent, wait for its word.
     Wait(Gate),
     /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
-    BecomeRoot { drop_groups: bool },
+    BecomeRoot {
+        drop_groups: bool,
+    },
     /// setns(2) to one namespace.
-    Join { ns: Slot, flag: u64, name: &'static str },
+    Join {
+        ns: Slot,
+        flag: u64,
+        name: &'static str,
+    },
     /// setns(2) to several namespaces of the process behind `Slot::TARGET`.
-    JoinTarget { flags: u64 },
+    JoinTarget {
+        flags: u64,
+    },
     /// unshare(2).
-    Unshare { flags: u64 },
+    Unshare {
+        flags: u64,
+    },
     /// A new time namespace with these lines for timens_offsets, entered at once.
-    TimeNamespace { offsets: CString },
+    TimeNamespace {
+        offsets: CString,
+    },
     /// Continue in a child of this process that has the same parent: needed for a joined pid namespace.
-    Fork { flags: u64 },
+    Fork {
+        flags: u64,
+    },
     /// A session and process group of its own.
     NewSession,
     /// A session keyring of its own; a host without keyrings is tolerated.
-    Keyring { name: CString },
+    Keyring {
+        name: CString,
+    },
     /// Bring `lo` up.
     LoopbackUp,
     /// Change the propagation of the whole host tree in this mount namespace.
-    HostPropagation { flags: u64 },
+    HostPropagation {
+        flags: u64,
+    },
     /// Clone the tree at this path of the host, mount it over itself, and call it the root.
-    Root { path: CString, source: Option<Slot>, propagation: u64 },
+    Root {
+        path: CString,
+        source: Option<Slot>,
+        propagation: u64,
+    },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
     /// Remember the host's /dev/null for the masks.
     OpenNull,
     /// Attach a tree.
-    Bind { source: Source, recursive: bool, attr: MountAttr, target: Target },
+    Bind {
+        source: Source,
+        recursive: bool,
+        attr: MountAttr,
+        target: Target,
+    },
     /// Make and attach a file system.
     Mount(NewFs),
     /// Change an attached mount in place (`remount`).
-    Remount { target: Target, attr: MountAttr },
+    Remount {
+        target: Target,
+        attr: MountAttr,
+    },
     /// Open (and make) the directory that nodes and links go to.
-    OpenDir { path: CString },
+    OpenDir {
+        path: CString,
+    },
     /// A device node in `Slot::DIR`; `mode` has the type bits.
-    Node { name: CString, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, shown: CString },
+    Node {
+        name: CString,
+        mode: u32,
+        major: u32,
+        minor: u32,
+        uid: u32,
+        gid: u32,
+        shown: CString,
+    },
     /// A symbolic link in `Slot::DIR`, kept when it is there.
-    Link { name: CString, to: CString, shown: CString },
+    Link {
+        name: CString,
+        to: CString,
+        shown: CString,
+    },
     /// Make a directory with its parents.
-    Directory { path: CString, mode: u32 },
+    Directory {
+        path: CString,
+        mode: u32,
+    },
     /// A terminal from the container's own devpts, its slave bound to /dev/console, its master sent to the parent.
-    Console { mount: bool, size: Option<(u16, u16)>, uid: u32 },
+    Console {
+        mount: bool,
+        size: Option<(u16, u16)>,
+        uid: u32,
+    },
     /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
     Stdio,
     /// Write a sysctl through the private procfs; `file` is relative to /proc/sys.
-    Sysctl { file: CString, value: CString },
+    Sysctl {
+        file: CString,
+        value: CString,
+    },
     /// Make a path read-only where it stands; a missing path is skipped.
-    ReadOnlyPath { path: CString },
+    ReadOnlyPath {
+        path: CString,
+    },
     /// Hide a path: a file behind /dev/null, a directory behind an empty one; a missing path is skipped.
-    Mask { path: CString },
+    Mask {
+        path: CString,
+    },
     /// The root becomes `/`, the host's tree is gone.
     PivotRoot,
     /// Without pivot_root: move the root over `/` and chroot (`--no-pivot`).
@@ -217,20 +275,34 @@ pub(crate) enum Step {
     /// chroot(2) to the root (no mount namespace).
     Chroot,
     /// The propagation of the finished `/`.
-    RootPropagation { flags: u64 },
+    RootPropagation {
+        flags: u64,
+    },
     /// The root mount becomes read-only.
     RootReadOnly,
     Hostname(CString),
     Domainname(CString),
     /// Write a security label that takes effect at the exec, through the private procfs; the files are tried in order.
-    Label { what: &'static str, files: Vec<CString>, value: CString },
+    Label {
+        what: &'static str,
+        files: Vec<CString>,
+        value: CString,
+    },
     /// The personality(2) of the process.
-    Personality { domain: u64 },
+    Personality {
+        domain: u64,
+    },
     NoNewPrivileges,
     /// Install a compiled filter; `bpf` is an array of struct sock_filter.
-    Seccomp { bpf: Vec<u64>, flags: u64, listener: bool },
+    Seccomp {
+        bpf: Vec<u64>,
+        flags: u64,
+        listener: bool,
+    },
     /// Capabilities before the change of user: bounding set, and keep the others across it.
-    DropBounding { keep: u64 },
+    DropBounding {
+        keep: u64,
+    },
     Ids(Ids),
     /// Capabilities after the change of user.
     Capabilities(CapSets),
@@ -310,6 +382,8 @@ impl Gate {
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Gate> {
-        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+        [Gate::Mapped, Gate::Hooks, Gate::Start]
+            .into_iter()
+            .find(|g| g.number() == number)
     }
 }

@@ -67,7 +67,9 @@ fn walk(root: BorrowedFd<'_>, text: &mut StackPath, make: Make) -> SysResult<Opt
             Err(Errno(libc::ENOENT)) => {
                 let name = text.component(start, end)?;
                 let made = match make {
-                    Make::File { mode } if last => fs::mknodat(parent.as_fd(), name.as_cstr()?, libc::S_IFREG | mode, 0),
+                    Make::File { mode } if last => {
+                        fs::mknodat(parent.as_fd(), name.as_cstr()?, libc::S_IFREG | mode, 0)
+                    }
                     Make::Directory { mode } if last => fs::mkdirat(parent.as_fd(), name.as_cstr()?, mode),
                     _ => fs::mkdirat(parent.as_fd(), name.as_cstr()?, 0o755),
                 };
@@ -87,7 +89,12 @@ fn walk(root: BorrowedFd<'_>, text: &mut StackPath, make: Make) -> SysResult<Opt
                     }
                     Err(e) => return Err(e),
                 }
-                parent = fs::openat2(parent.as_fd(), name.as_cstr()?, libc::O_PATH | libc::O_NOFOLLOW, RESOLVE_NO_SYMLINKS)?;
+                parent = fs::openat2(
+                    parent.as_fd(),
+                    name.as_cstr()?,
+                    libc::O_PATH | libc::O_NOFOLLOW,
+                    RESOLVE_NO_SYMLINKS,
+                )?;
             }
             Err(e) => return Err(e),
         }
@@ -103,14 +110,24 @@ pub(crate) struct StackPath {
 
 impl StackPath {
     pub(crate) fn new(text: &[u8]) -> SysResult<Self> {
-        let mut path = StackPath { bytes: [0; PATH_MAX], length: 0 };
+        let mut path = StackPath {
+            bytes: [0; PATH_MAX],
+            length: 0,
+        };
         path.append(text)?;
         Ok(path)
     }
 
     pub(crate) fn append(&mut self, text: &[u8]) -> SysResult<()> {
-        let end = self.length.checked_add(text.len()).filter(|e| *e < PATH_MAX).ok_or(Errno(libc::ENAMETOOLONG))?;
-        self.bytes.get_mut(self.length..end).ok_or(Errno(libc::ENAMETOOLONG))?.copy_from_slice(text);
+        let end = self
+            .length
+            .checked_add(text.len())
+            .filter(|e| *e < PATH_MAX)
+            .ok_or(Errno(libc::ENAMETOOLONG))?;
+        self.bytes
+            .get_mut(self.length..end)
+            .ok_or(Errno(libc::ENAMETOOLONG))?
+            .copy_from_slice(text);
         self.length = end;
         if let Some(terminator) = self.bytes.get_mut(end) {
             *terminator = 0;
@@ -136,7 +153,11 @@ impl StackPath {
     }
 
     fn rest_is_empty(&self, from: usize) -> bool {
-        self.text().get(from..).unwrap_or_default().iter().all(|b| *b == b'/')
+        self.text()
+            .get(from..)
+            .unwrap_or_default()
+            .iter()
+            .all(|b| *b == b'/')
     }
 
     fn prefix(&self, end: usize) -> SysResult<StackPath> {
@@ -180,7 +201,12 @@ mod tests {
         symlink("loop", root.join("loop")).unwrap();
         let fd = root_at(&root);
         let dir = Make::Directory { mode: 0o755 };
-        for (path, made) in [(c"/a/b/c", "a/b/c"), (c"/abs/x", "outside/x"), (c"/up/y", "up-is"), (c"//z//", "z")] {
+        for (path, made) in [
+            (c"/a/b/c", "a/b/c"),
+            (c"/abs/x", "outside/x"),
+            (c"/up/y", "up-is"),
+            (c"//z//", "z"),
+        ] {
             create(fd.as_fd(), path, dir).unwrap();
             if made != "up-is" {
                 assert!(root.join(made).is_dir(), "{path:?}");
@@ -189,8 +215,14 @@ mod tests {
         create(fd.as_fd(), c"/abs/f", Make::File { mode: 0o644 }).unwrap();
         assert!(root.join("outside/f").is_file());
         assert!(!base.join("up").exists() && !Path::new("/outside").exists());
-        assert_eq!(create(fd.as_fd(), c"/loop/x", dir).err(), Some(Errno(libc::ELOOP)));
-        assert_eq!(open_without_symlinks(fd.as_fd(), c"/abs", libc::O_PATH).err(), Some(Errno(libc::ELOOP)));
+        assert_eq!(
+            create(fd.as_fd(), c"/loop/x", dir).err(),
+            Some(Errno(libc::ELOOP))
+        );
+        assert_eq!(
+            open_without_symlinks(fd.as_fd(), c"/abs", libc::O_PATH).err(),
+            Some(Errno(libc::ELOOP))
+        );
         std::fs::remove_dir_all(&base).unwrap();
     }
 }

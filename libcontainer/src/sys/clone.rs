@@ -55,7 +55,10 @@ pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysRe
     if pid == 0 {
         return Ok(Cloned::Child);
     }
-    Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
+    Ok(Cloned::Parent {
+        pid: i32::try_from(pid).unwrap_or(-1),
+        pidfd: owned(pidfd.into()),
+    })
 }
 
 /// For a process that is itself the child of a `clone3`: continues in a sibling with the namespaces of `flags`. The sibling gets

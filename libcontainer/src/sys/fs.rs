@@ -19,7 +19,13 @@ pub(crate) fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64
 }
 
 /// openat2(2) that may create a file with `mode`.
-pub(crate) fn openat2_create(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> SysResult<OwnedFd> {
+pub(crate) fn openat2_create(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> SysResult<OwnedFd> {
     // SAFETY: an all-zero open_how is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
@@ -29,7 +35,13 @@ pub(crate) fn openat2_create(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode:
     for _ in 0..128 {
         // SAFETY: `path` is NUL-terminated and `how` valid for the size passed; both outlive the call.
         let fd = ret(unsafe {
-            libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            )
         });
         match fd {
             Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => continue,
@@ -61,7 +73,16 @@ pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
 pub(crate) fn statx(fd: BorrowedFd<'_>, mask: u32) -> SysResult<libc::statx> {
     let mut stat = std::mem::MaybeUninit::uninit();
     // SAFETY: the path is an empty C string, `stat` has room for the structure.
-    ret(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) }.into())?;
+    ret(unsafe {
+        libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            mask,
+            stat.as_mut_ptr(),
+        )
+    }
+    .into())?;
     // SAFETY: statx succeeded, so it has written the structure.
     Ok(unsafe { stat.assume_init() })
 }
@@ -98,7 +119,14 @@ pub(crate) fn symlinkat(to: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> SysResul
 /// Reads the link `name` in `dir` (or `dir` itself when `name` is empty) into `buffer`; returns its length.
 pub(crate) fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let n = unsafe {
+        libc::readlinkat(
+            dir.as_raw_fd(),
+            name.as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
     ret(n as libc::c_long).map(|n| n as usize)
 }
 
@@ -122,7 +150,9 @@ pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     loop {
         // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-        match ret(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long) {
+        match ret(
+            unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long,
+        ) {
             Err(e) if e.0 == libc::EINTR => {}
             other => return other.map(|n| n as usize),
         }
@@ -149,7 +179,14 @@ pub(crate) fn sendfile(to: BorrowedFd<'_>, from: BorrowedFd<'_>, count: usize) -
 /// getdents64(2): fills `buffer` with directory entries; returns the bytes used, 0 at the end.
 pub(crate) fn getdents(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            fd.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
+    };
     ret(n).map(|n| n as usize)
 }
 
@@ -180,7 +217,16 @@ pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
 pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
     // faccessat2 (kernel 5.8) for AT_EACCESS; glibc's faccessat emulates it otherwise.
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    ret(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+    ret(unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::X_OK,
+            libc::AT_EACCESS,
+        )
+    })
+    .map(drop)
 }
 
 pub(crate) fn stat_path(path: &CStr) -> SysResult<libc::stat> {
@@ -227,5 +273,13 @@ pub(crate) fn umask(mask: u32) -> u32 {
 /// Sets O_NONBLOCK or clears it.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into()).map(drop)
+    ret(unsafe {
+        libc::fcntl(
+            fd.as_raw_fd(),
+            libc::F_SETFL,
+            if on { libc::O_NONBLOCK } else { 0 },
+        )
+    }
+    .into())
+    .map(drop)
 }

@@ -12,7 +12,16 @@ pub(crate) fn open(pid: i32) -> SysResult<OwnedFd> {
 /// pidfd_send_signal(2), kernel 5.1.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> SysResult<()> {
     // SAFETY: a null siginfo means the one kill(2) would send.
-    ret(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+    ret(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            std::ptr::null::<u8>(),
+            0,
+        )
+    })
+    .map(drop)
 }
 
 /// pidfd_getfd(2), kernel 5.6: a copy of another process's descriptor.
@@ -40,7 +49,11 @@ pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32
 
 /// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: for ever). False on timeout.
 pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
     loop {
         // SAFETY: one pollfd is passed, and it outlives the call.
         match ret(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into()) {

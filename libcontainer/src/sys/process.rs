@@ -48,13 +48,15 @@ pub(crate) fn keep_capabilities(on: bool) -> SysResult<()> {
 
 pub(crate) fn drop_bounding(capability: u32) -> SysResult<()> {
     // SAFETY: PR_CAPBSET_DROP takes a number.
-    ret(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }.into())
+        .map(drop)
 }
 
 /// Whether `capability` is in the bounding set; EINVAL when the kernel does not know it.
 pub(crate) fn in_bounding(capability: u32) -> SysResult<bool> {
     // SAFETY: PR_CAPBSET_READ takes a number.
-    ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(|v| v == 1)
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into())
+        .map(|v| v == 1)
 }
 
 #[repr(C)]
@@ -79,11 +81,22 @@ fn halves(mask: u64) -> [u32; 2] {
 }
 
 pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> SysResult<()> {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let header = CapHeader {
+        version: CAP_VERSION_3,
+        pid: 0,
+    };
     let ([e0, e1], [p0, p1], [i0, i1]) = (halves(effective), halves(permitted), halves(inheritable));
     let data = [
-        CapData { effective: e0, permitted: p0, inheritable: i0 },
-        CapData { effective: e1, permitted: p1, inheritable: i1 },
+        CapData {
+            effective: e0,
+            permitted: p0,
+            inheritable: i0,
+        },
+        CapData {
+            effective: e1,
+            permitted: p1,
+            inheritable: i1,
+        },
     ];
     // SAFETY: version 3 reads one header and two data structures, which outlive the call.
     ret(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
@@ -91,24 +104,32 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> SysRes
 
 /// The effective and the permitted set of this process.
 pub(crate) fn capget() -> SysResult<(u64, u64)> {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let header = CapHeader {
+        version: CAP_VERSION_3,
+        pid: 0,
+    };
     let mut data = [CapData::default(); 2];
     // SAFETY: version 3 reads one header and writes two data structures, which outlive the call.
     ret(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
     let [low, high] = data;
     let join = |l: u32, h: u32| u64::from(l) | u64::from(h) << 32;
-    Ok((join(low.effective, high.effective), join(low.permitted, high.permitted)))
+    Ok((
+        join(low.effective, high.effective),
+        join(low.permitted, high.permitted),
+    ))
 }
 
 pub(crate) fn ambient_clear() -> SysResult<()> {
     // SAFETY: PR_CAP_AMBIENT takes numbers.
-    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())
+        .map(drop)
 }
 
 pub(crate) fn ambient_raise(capability: u32) -> SysResult<()> {
     let capability = libc::c_ulong::from(capability);
     // SAFETY: PR_CAP_AMBIENT takes numbers.
-    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into())
+        .map(drop)
 }
 
 pub(crate) fn no_new_privileges() -> SysResult<()> {
@@ -120,9 +141,19 @@ pub(crate) fn no_new_privileges() -> SysResult<()> {
 pub(crate) fn seccomp(bpf: &[u64], flags: u64) -> SysResult<Option<OwnedFd>> {
     const NEW_LISTENER: u64 = 1 << 3;
     let len = u16::try_from(bpf.len()).map_err(|_| super::Errno(libc::E2BIG))?;
-    let program = libc::sock_fprog { len, filter: bpf.as_ptr().cast_mut().cast() };
+    let program = libc::sock_fprog {
+        len,
+        filter: bpf.as_ptr().cast_mut().cast(),
+    };
     // SAFETY: a sock_filter has 8 bytes, so `filter` holds `len` of them; the kernel only reads, and both outlive the call.
-    let result = ret(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })?;
+    let result = ret(unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        )
+    })?;
     Ok((flags & NEW_LISTENER != 0).then(|| owned(result)))
 }
 
@@ -163,7 +194,10 @@ pub(crate) fn keyring_permissions(serial: i64, mask: u32) -> SysResult<()> {
 /// Brings the interface `lo` of this network namespace up.
 pub(crate) fn loopback_up() -> SysResult<()> {
     // SAFETY: no pointers.
-    let socket = owned(ret(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?);
+    let socket = owned(ret(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    }
+    .into())?);
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if let [l, o, ..] = &mut request.ifr_name {
@@ -172,7 +206,15 @@ pub(crate) fn loopback_up() -> SysResult<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
-    ret(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }.into()).map(drop)
+    ret(unsafe {
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as libc::Ioctl,
+            &raw const request,
+        )
+    }
+    .into())
+    .map(drop)
 }
 
 /// Makes `terminal` the controlling terminal of this session leader.
@@ -185,7 +227,14 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> SysResult<()
 pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     let unlock: i32 = 0;
     // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
-    ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as libc::Ioctl, &raw const unlock) }.into())?;
+    ret(unsafe {
+        libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCSPTLCK as libc::Ioctl,
+            &raw const unlock,
+        )
+    }
+    .into())?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes open flags as a number.
     ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as libc::Ioctl, flags) }.into()).map(owned)
@@ -193,9 +242,22 @@ pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
 
 /// The window size of a terminal, in characters.
 pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> SysResult<()> {
-    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCSWINSZ reads a winsize, which outlives the call.
-    ret(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as libc::Ioctl, &raw const size) }.into()).map(drop)
+    ret(unsafe {
+        libc::ioctl(
+            terminal.as_raw_fd(),
+            libc::TIOCSWINSZ as libc::Ioctl,
+            &raw const size,
+        )
+    }
+    .into())
+    .map(drop)
 }
 
 /// Clears ONLCR: what a program writes reaches the master unchanged.
@@ -211,7 +273,11 @@ pub(crate) fn clear_onlcr(terminal: BorrowedFd<'_>) -> SysResult<()> {
 }
 
 /// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
-pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> super::Errno {
+pub(crate) fn execve(
+    path: &CStr,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> super::Errno {
     let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
     if !terminated(argv) || !terminated(envp) {
         return super::Errno(libc::EFAULT);
@@ -224,15 +290,28 @@ pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const l
 
 /// prlimit(2) of another process.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: `limit` outlives the call; the old limit is not asked for.
-    ret(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null::<u8>()) }).map(drop)
+    ret(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            &raw const limit,
+            std::ptr::null::<u8>(),
+        )
+    })
+    .map(drop)
 }
 
 /// sched_setaffinity(2) of another process; `mask` in words of 64 CPUs.
 pub(crate) fn set_affinity(pid: i32, mask: &[u64]) -> SysResult<()> {
     // SAFETY: `mask` is valid for the length passed.
-    ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) }).map(drop)
+    ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) })
+        .map(drop)
 }
 
 /// struct sched_attr of linux/sched/types.h, version 0.

@@ -17,7 +17,16 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     loop {
         let none = std::ptr::null_mut();
         // SAFETY: the peer's address is not asked for.
-        match ret(unsafe { libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC) }.into()) {
+        match ret(unsafe {
+            libc::accept4(
+                listener.as_raw_fd(),
+                none,
+                std::ptr::null_mut(),
+                libc::SOCK_CLOEXEC,
+            )
+        }
+        .into())
+        {
             Err(e) if e.0 == libc::EINTR || e.0 == libc::ECONNABORTED => {}
             other => return other.map(owned),
         }
@@ -30,7 +39,10 @@ struct Control([u8; 64]);
 
 /// Sends `data` with one descriptor.
 pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -> SysResult<()> {
-    let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut iov = libc::iovec {
+        iov_base: data.as_ptr().cast_mut().cast(),
+        iov_len: data.len(),
+    };
     let mut control = Control([0; 64]);
     // SAFETY: an all-zero msghdr is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -52,12 +64,16 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -
     // SAFETY: `control` has room for the header and one i32 behind it.
     unsafe { place.cast::<i32>().write_unaligned(fd.as_raw_fd()) };
     // SAFETY: `message` and all that it points to outlive the call.
-    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long).map(drop)
+    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long)
+        .map(drop)
 }
 
 /// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is gone.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(usize, Option<OwnedFd>)> {
-    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut iov = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     let mut control = Control([0; 64]);
     // SAFETY: an all-zero msghdr is valid.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -67,7 +83,10 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     message.msg_controllen = control.0.len() as _;
     let n = loop {
         // SAFETY: `message` and all that it points to outlive the call.
-        match ret(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } as libc::c_long) {
+        match ret(
+            unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
+                as libc::c_long,
+        ) {
             Err(e) if e.0 == libc::EINTR => {}
             other => break other? as usize,
         }
@@ -75,7 +94,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     // SAFETY: recvmsg has set msg_controllen to what it wrote to `control`.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     // SAFETY: null, or a header inside `control`.
-    let Some(header) = (unsafe { header.as_ref() }) else { return Ok((n, None)) };
+    let Some(header) = (unsafe { header.as_ref() }) else {
+        return Ok((n, None));
+    };
     if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
         return Ok((n, None));
     }

@@ -28,7 +28,9 @@ pub(super) fn keyring(name: &CStr) -> Done {
     let length = process::keyring_describe(serial, &mut text).on(Call::Keyring)?;
     // `type;uid;gid;perm;description`, perm in hexadecimal.
     let mut fields = text.get(..length).unwrap_or_default().split(|b| *b == b';');
-    let mask = fields.nth(3).and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
+    let mask = fields
+        .nth(3)
+        .and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
     match mask {
         Some(mask) => process::keyring_permissions(serial, mask | SEARCH_BY_OWNER).on(Call::Keyring),
         None => Ok(()),
@@ -55,8 +57,11 @@ pub(super) fn capabilities(sets: &CapSets) -> Done {
     process::ambient_clear().on(Call::Ambient)?;
     for capability in 0..64u32 {
         if sets.ambient & (1 << capability) != 0 {
-            process::ambient_raise(capability)
-                .map_err(|errno| Failed { call: Call::Ambient, errno, arg: capability.cast_signed() })?;
+            process::ambient_raise(capability).map_err(|errno| Failed {
+                call: Call::Ambient,
+                errno,
+                arg: capability.cast_signed(),
+            })?;
         }
     }
     Ok(())
@@ -77,7 +82,8 @@ impl Child<'_> {
     /// Groups, gid, uid; before that, what only the old user may do: look up the home, hand over the streams.
     pub(super) fn ids(&mut self, ids: &Ids) -> Done {
         if let Some(uid) = self.exec.home_of {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            let root =
+                fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
             let variable = self.home.look_up(root.as_fd(), uid);
             let spare = self.exec.envp.strings().len();
             if let Some(place) = self.exec.envp.pointers_mut().get_mut(spare) {
@@ -112,7 +118,12 @@ impl Child<'_> {
         let mut last = Errno(libc::ENOENT);
         for file in files {
             // "self" and "thread-self" are plain symlinks of procfs; nothing may be mounted on the way.
-            match fs::openat2(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
+            match fs::openat2(
+                proc,
+                file,
+                libc::O_WRONLY,
+                fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV,
+            ) {
                 Ok(fd) => return fs::write(fd.as_fd(), value.to_bytes()).on(Call::Write).map(drop),
                 Err(e) => last = e,
             }

@@ -3,7 +3,13 @@
 //! Between clone3 and execve it makes system calls and nothing else: no heap, no locks, no logs, no panics, no exit handlers. It
 //! knows steps, not the specification. What goes wrong it reports as one frame, and leaves by `_exit`.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 mod home;
 mod identity;
@@ -65,7 +71,11 @@ impl<T> On<T> for SysResult<T> {
 }
 
 pub(crate) fn failed<T>(call: Call, errno: i32) -> Done<T> {
-    Err(Failed { call, errno: Errno(errno), arg: 0 })
+    Err(Failed {
+        call,
+        errno: Errno(errno),
+        arg: 0,
+    })
 }
 
 /// Runs the child. Never comes back.
@@ -81,7 +91,14 @@ pub(crate) fn run(mut child: Child<'_>) -> ! {
         number = number.wrapping_add(1);
     }
     // A plan ends in Exec; one that does not is a bug of the plan.
-    child.report(number, Failed { call: Call::Exec, errno: Errno(libc::EINVAL), arg: 0 })
+    child.report(
+        number,
+        Failed {
+            call: Call::Exec,
+            errno: Errno(libc::EINVAL),
+            arg: 0,
+        },
+    )
 }
 
 impl Child<'_> {
@@ -99,7 +116,12 @@ impl Child<'_> {
 
     /// Tells the parent what failed, and ends.
     fn report(&mut self, step: u32, failed: Failed) -> ! {
-        let frame = Frame::Failed { step, call: failed.call, errno: failed.errno.0, arg: failed.arg };
+        let frame = Frame::Failed {
+            step,
+            call: failed.call,
+            errno: failed.errno.0,
+            arg: failed.arg,
+        };
         if let Ok(sync) = self.fd(Slot::SYNC) {
             let _ = fs::write(sync, &frame.encode());
         }
@@ -115,7 +137,11 @@ impl Child<'_> {
     }
 
     pub(crate) fn fd(&self, slot: Slot) -> Done<BorrowedFd<'_>> {
-        self.fds.get(slot).ok_or(Failed { call: Call::Slot, errno: Errno(libc::EBADF), arg: i32::from(slot.0) })
+        self.fds.get(slot).ok_or(Failed {
+            call: Call::Slot,
+            errno: Errno(libc::EBADF),
+            arg: i32::from(slot.0),
+        })
     }
 
     fn step(&mut self, step: &Step) -> Done {
@@ -132,14 +158,31 @@ impl Child<'_> {
             Step::Keyring { name } => identity::keyring(name),
             Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
             Step::HostPropagation { flags } => self.host_propagation(*flags),
-            Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
+            Step::Root {
+                path,
+                source,
+                propagation,
+            } => self.root(path, *source, *propagation),
             Step::PrivateProc => self.private_proc(),
             Step::OpenNull => self.open_null(),
-            Step::Bind { source, recursive, attr, target } => self.bind(source, *recursive, attr, target),
+            Step::Bind {
+                source,
+                recursive,
+                attr,
+                target,
+            } => self.bind(source, *recursive, attr, target),
             Step::Mount(new) => self.mount(new),
             Step::Remount { target, attr } => self.remount(target, attr),
             Step::OpenDir { path } => self.open_dir(path),
-            Step::Node { name, mode, major, minor, uid, gid, .. } => self.node(name, *mode, (*major, *minor), (*uid, *gid)),
+            Step::Node {
+                name,
+                mode,
+                major,
+                minor,
+                uid,
+                gid,
+                ..
+            } => self.node(name, *mode, (*major, *minor), (*uid, *gid)),
             Step::Link { name, to, .. } => self.link(name, to),
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
@@ -212,7 +255,8 @@ impl Child<'_> {
     fn join_target(&mut self, flags: u64) -> Done {
         process::setns(self.fd(Slot::TARGET)?, flags).on(Call::Setns)?;
         if flags & libc::CLONE_NEWNS as u64 != 0 {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            let root =
+                fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
             self.fds.set(Slot::ROOT, root);
         }
         Ok(())
@@ -222,11 +266,13 @@ impl Child<'_> {
     fn time_namespace(&mut self, offsets: &std::ffi::CStr) -> Done {
         let flag = libc::CLONE_NEWTIME as u64;
         process::unshare(flag).on(Call::Unshare)?;
-        let file = fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
+        let file =
+            fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
         if !offsets.is_empty() {
             fs::write(file.as_fd(), offsets.to_bytes()).on(Call::Write)?;
         }
-        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY).on(Call::Open)?;
+        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY)
+            .on(Call::Open)?;
         process::setns(ns.as_fd(), flag).on(Call::Setns)
     }
 
@@ -266,8 +312,15 @@ impl Child<'_> {
 
     fn execute(&mut self) -> Done {
         let index = self.program.unwrap_or(0);
-        let Some(path) = self.exec.candidates.get(index) else { return failed(Call::Exec, libc::ENOENT) };
-        Err(process::execve(path, self.exec.argv.pointers(), self.exec.envp.pointers())).on(Call::Exec)
+        let Some(path) = self.exec.candidates.get(index) else {
+            return failed(Call::Exec, libc::ENOENT);
+        };
+        Err(process::execve(
+            path,
+            self.exec.argv.pointers(),
+            self.exec.envp.pointers(),
+        ))
+        .on(Call::Exec)
     }
 }
 

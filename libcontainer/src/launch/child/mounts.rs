@@ -22,14 +22,21 @@ impl Child<'_> {
     pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
         let tree = match source {
             Some(slot) => self.fds.take(slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
-            None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?,
+            None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE)
+                .on(Call::OpenTree)?,
         };
         let place = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
         if self.host_shared {
             make_containing_mount_private(place.as_fd())?;
         }
         if propagation != 0 {
-            set_propagation(tree.as_fd(), Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 })?;
+            set_propagation(
+                tree.as_fd(),
+                Propagation {
+                    flag: propagation & !libc::MS_REC,
+                    recursive: propagation & libc::MS_REC != 0,
+                },
+            )?;
         }
         mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)?;
         self.fds.set(Slot::ROOT, tree);
@@ -48,7 +55,8 @@ impl Child<'_> {
     /// The host's /dev/null, or nothing at all: a device node that only claims to be it would be bound over every mask
     /// (CVE-2025-31133).
     pub(super) fn open_null(&mut self) -> Done {
-        let null = fs::openat_following(fs::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
+        let null =
+            fs::openat_following(fs::CWD, c"/dev/null", libc::O_PATH | libc::O_NOFOLLOW).on(Call::Open)?;
         let stat = fs::fstat(null.as_fd()).on(Call::Fstat)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != fs::device(1, 3) {
             return failed(Call::Verify, libc::ENODEV);
@@ -77,7 +85,13 @@ impl Child<'_> {
         resolve::create(root, &target.path, make).on(Call::Create)
     }
 
-    pub(super) fn bind(&mut self, source: &Source, recursive: bool, attr: &MountAttr, target: &Target) -> Done {
+    pub(super) fn bind(
+        &mut self,
+        source: &Source,
+        recursive: bool,
+        attr: &MountAttr,
+        target: &Target,
+    ) -> Done {
         let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
         let tree = match source {
             Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree)?,
@@ -128,16 +142,27 @@ impl Child<'_> {
         Ok(())
     }
 
-    pub(super) fn node(&mut self, name: &CStr, mode: u32, (major, minor): (u32, u32), (uid, gid): (u32, u32)) -> Done {
+    pub(super) fn node(
+        &mut self,
+        name: &CStr,
+        mode: u32,
+        (major, minor): (u32, u32),
+        (uid, gid): (u32, u32),
+    ) -> Done {
         let dir = self.fd(Slot::DIR)?;
         let device = fs::device(major, minor);
         match fs::mknodat(dir, name, mode, device) {
             Ok(()) => {}
             Err(Errno(libc::EEXIST)) => {
-                let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
+                let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH)
+                    .on(Call::Open)?;
                 let stat = fs::fstat(there.as_fd()).on(Call::Fstat)?;
                 let same = stat.st_mode & libc::S_IFMT == mode & libc::S_IFMT && stat.st_rdev == device;
-                return if same { Ok(()) } else { failed(Call::Verify, libc::EEXIST) };
+                return if same {
+                    Ok(())
+                } else {
+                    failed(Call::Verify, libc::EEXIST)
+                };
             }
             Err(e) => return Err(e).on(Call::Mknod),
         }
@@ -155,28 +180,45 @@ impl Child<'_> {
     }
 
     pub(super) fn directory(&mut self, path: &CStr, mode: u32) -> Done {
-        resolve::create(self.fd(Slot::ROOT)?, path, Make::Directory { mode }).on(Call::Create).map(drop)
+        resolve::create(self.fd(Slot::ROOT)?, path, Make::Directory { mode })
+            .on(Call::Create)
+            .map(drop)
     }
 
     /// procfs is a mount of our own that nothing can be mounted over, and no symlink is followed (CVE-2025-52881).
     pub(super) fn sysctl(&mut self, file: &CStr, value: &CStr) -> Done {
         let strict = fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV | fs::RESOLVE_NO_SYMLINKS;
-        let sys = fs::openat2(self.fd(Slot::PROC)?, c"sys", libc::O_PATH | libc::O_DIRECTORY, strict).on(Call::Open)?;
+        let sys = fs::openat2(
+            self.fd(Slot::PROC)?,
+            c"sys",
+            libc::O_PATH | libc::O_DIRECTORY,
+            strict,
+        )
+        .on(Call::Open)?;
         let file = fs::openat2(sys.as_fd(), file, libc::O_WRONLY, strict).on(Call::Open)?;
-        fs::write(file.as_fd(), value.to_bytes()).on(Call::Write).map(drop)
+        fs::write(file.as_fd(), value.to_bytes())
+            .on(Call::Write)
+            .map(drop)
     }
 
     pub(super) fn read_only_path(&mut self, path: &CStr) -> Done {
-        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let Some(place) = self.existing(path)? else {
+            return Ok(());
+        };
         let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
         let tree = mount::open_tree(place.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
-        let attr = MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
+        let attr = MountAttr {
+            set: mount::MOUNT_ATTR_RDONLY,
+            ..MountAttr::default()
+        };
         set_attributes(tree.as_fd(), &attr)?;
         mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)
     }
 
     pub(super) fn mask(&mut self, path: &CStr) -> Done {
-        let Some(place) = self.existing(path)? else { return Ok(()) };
+        let Some(place) = self.existing(path)? else {
+            return Ok(());
+        };
         let stat = fs::fstat(place.as_fd()).on(Call::Fstat)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
             return self.attach_file(self.fd(Slot::NULL)?, place.as_fd());
@@ -222,7 +264,9 @@ impl Child<'_> {
             match mount::umount_detach(path) {
                 Ok(()) | Err(Errno(libc::EINVAL | libc::ENOENT)) => {}
                 // In a user namespace they are locked: an empty directory over them hides them as well.
-                Err(Errno(libc::EPERM)) => mount::mount(c"tmpfs", path, c"tmpfs", libc::MS_RDONLY, c"").on(Call::Mount)?,
+                Err(Errno(libc::EPERM)) => {
+                    mount::mount(c"tmpfs", path, c"tmpfs", libc::MS_RDONLY, c"").on(Call::Mount)?
+                }
                 Err(e) => return Err(e).on(Call::Umount),
             }
         }
@@ -241,7 +285,13 @@ impl Child<'_> {
 
     pub(super) fn root_read_only(&mut self) -> Done {
         let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        set_attributes(root.as_fd(), &MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..MountAttr::default() })
+        set_attributes(
+            root.as_fd(),
+            &MountAttr {
+                set: mount::MOUNT_ATTR_RDONLY,
+                ..MountAttr::default()
+            },
+        )
     }
 }
 
@@ -268,7 +318,14 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
 /// mount(2), for kernels and outer filters without the new calls. The target is named by its descriptor, so no path is walked.
 fn mount_by_name(new: &NewFs, target: BorrowedFd<'_>) -> Done {
     let name = fd_path(target).on(Call::Mount)?;
-    mount::mount(&new.source, name.as_cstr().on(Call::Mount)?, &new.fstype, mount_flags(new.attr.set), &new.data).on(Call::Mount)
+    mount::mount(
+        &new.source,
+        name.as_cstr().on(Call::Mount)?,
+        &new.fstype,
+        mount_flags(new.attr.set),
+        &new.data,
+    )
+    .on(Call::Mount)
 }
 
 /// `/proc/self/fd/N`: the host's own procfs, before the pivot.
@@ -302,7 +359,10 @@ fn mount_flags(attributes: u64) -> u64 {
         (mount::MOUNT_ATTR_NOSYMFOLLOW, 256),
         (mount::MOUNT_ATTR_NOATIME, libc::MS_NOATIME),
     ];
-    let mut flags = TABLE.iter().filter(|(attr, _)| attributes & attr != 0).fold(0, |all, (_, flag)| all | flag);
+    let mut flags = TABLE
+        .iter()
+        .filter(|(attr, _)| attributes & attr != 0)
+        .fold(0, |all, (_, flag)| all | flag);
     if attributes & mount::MOUNT_ATTR_STRICTATIME != 0 {
         flags |= libc::MS_STRICTATIME;
     }
@@ -310,13 +370,28 @@ fn mount_flags(attributes: u64) -> u64 {
 }
 
 fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    for (recursive, set, clear) in [(false, attr.set, attr.clear), (true, attr.rec_set, attr.rec_clear)] {
+    for (recursive, set, clear) in [
+        (false, attr.set, attr.clear),
+        (true, attr.rec_set, attr.rec_clear),
+    ] {
         if set | clear != 0 {
-            let change = SetAttr { set, clear, ..SetAttr::default() };
+            let change = SetAttr {
+                set,
+                clear,
+                ..SetAttr::default()
+            };
             match mount::mount_setattr(tree, recursive, &change) {
                 // Flags that the user namespace may not clear stay: less is given than asked, never more.
                 Err(Errno(libc::EPERM)) if clear != 0 => {
-                    mount::mount_setattr(tree, recursive, &SetAttr { set, ..SetAttr::default() }).on(Call::MountSetattr)?;
+                    mount::mount_setattr(
+                        tree,
+                        recursive,
+                        &SetAttr {
+                            set,
+                            ..SetAttr::default()
+                        },
+                    )
+                    .on(Call::MountSetattr)?;
                 }
                 other => other.on(Call::MountSetattr)?,
             }
@@ -326,11 +401,17 @@ fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
 }
 
 fn propagate(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    attr.propagation.iter().filter(|p| p.flag != 0).try_for_each(|p| set_propagation(tree, *p))
+    attr.propagation
+        .iter()
+        .filter(|p| p.flag != 0)
+        .try_for_each(|p| set_propagation(tree, *p))
 }
 
 fn set_propagation(tree: BorrowedFd<'_>, change: Propagation) -> Done {
-    let attr = SetAttr { propagation: change.flag, ..SetAttr::default() };
+    let attr = SetAttr {
+        propagation: change.flag,
+        ..SetAttr::default()
+    };
     mount::mount_setattr(tree, change.recursive, &attr).on(Call::MountSetattr)
 }
 
@@ -340,11 +421,22 @@ fn make_containing_mount_private(place: BorrowedFd<'_>) -> Done {
     let mut here: Option<OwnedFd> = None;
     for _ in 0..4096 {
         let current = here.as_ref().map_or(place, |fd| fd.as_fd());
-        let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        let (a, b) = (fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?, fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?);
-        let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+        let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
+            .on(Call::Open)?;
+        let (a, b) = (
+            fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+            fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+        );
+        let at_top =
+            (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
         if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
-            return set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
+            return set_propagation(
+                current,
+                Propagation {
+                    flag: libc::MS_PRIVATE,
+                    recursive: false,
+                },
+            );
         }
         here = Some(up);
     }
