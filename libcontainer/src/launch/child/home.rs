@@ -28,9 +28,14 @@ impl Home {
             let mut buffer = [0u8; 4096];
             let mut total: usize = 0;
             while total < LIMIT {
-                let Ok(n @ 1..) = fs::read(file.as_fd(), &mut buffer) else { break };
+                let Ok(n @ 1..) = fs::read(file.as_fd(), &mut buffer) else {
+                    break;
+                };
                 total = total.saturating_add(n);
-                if buffer.get(..n).is_some_and(|bytes| bytes.iter().any(|b| scan.feed(*b))) {
+                if buffer
+                    .get(..n)
+                    .is_some_and(|bytes| bytes.iter().any(|b| scan.feed(*b)))
+                {
                     break;
                 }
             }
@@ -61,7 +66,15 @@ struct Scan {
 
 impl Scan {
     fn new(uid: u32) -> Self {
-        Scan { uid, field: 0, number: None, matched: false, home: [0; 1000], length: 0, done: false }
+        Scan {
+            uid,
+            field: 0,
+            number: None,
+            matched: false,
+            home: [0; 1000],
+            length: 0,
+            done: false,
+        }
     }
 
     /// True once the answer is complete.
@@ -89,7 +102,11 @@ impl Scan {
     fn character(&mut self, byte: u8) {
         match self.field {
             2 => {
-                let digit = if byte.is_ascii_digit() { u64::from(byte.wrapping_sub(b'0')) } else { u64::MAX };
+                let digit = if byte.is_ascii_digit() {
+                    u64::from(byte.wrapping_sub(b'0'))
+                } else {
+                    u64::MAX
+                };
                 self.number = Some(self.number.unwrap_or(0).saturating_mul(10).saturating_add(digit));
             }
             5 => match self.home.get_mut(self.length) {
@@ -105,7 +122,11 @@ impl Scan {
     }
 
     fn found(&self) -> Option<&[u8]> {
-        if self.done { self.home.get(..self.length) } else { None }
+        if self.done {
+            self.home.get(..self.length)
+        } else {
+            None
+        }
     }
 }
 
