@@ -5,7 +5,7 @@
 set -u
 RUNTIME=$1 SUITE=$2 OUT=$3; shift 3
 export RUNC=$RUNTIME SUITE_IMAGES=$SUITE/images
-mkdir -p "$OUT" /tmp/suite; cp -a "$SUITE/src/tests" /tmp/suite/
+mkdir -p "$OUT" /tmp/suite; cp -a "$SUITE"/src/{tests,go.mod} /tmp/suite/
 
 # A test that hangs is ended from its leaves, so that its own teardown still runs and the next test begins.
 # (BATS_TEST_TIMEOUT is no help: its watchdogs race with short tests, which are then lost.)

@@ -14,7 +14,7 @@ VM_RUN=${VM_RUN:-$HERE/../../integration/lab/vm-run.sh}
 "$HERE/prepare.sh"
 OUT=$LAB/runc-suite/runs/$(basename "$RUNTIME")-$MACHINE
 rm -rf "$OUT"; mkdir -p "$OUT"/{bin,suite/src}
-cp -al "$LAB/runc-suite/src/tests" "$OUT/suite/src/"; cp -al "$LAB/runc-suite/images" "$OUT/suite/"; cp "$HERE/inside.sh" "$OUT/"
+cp -al "$LAB"/runc-suite/src/{tests,go.mod} "$OUT/suite/src/"; cp -al "$LAB/runc-suite/images" "$OUT/suite/"; cp "$HERE/inside.sh" "$OUT/"
 case $RUNTIME in
   tree:*) binary=${RUNTIME#tree:} ;;
   *) cp "$RUNTIME" "$OUT/bin/"; binary=/share/bin/$(basename "$RUNTIME") ;;
