@@ -31,8 +31,15 @@ volumes:
   kept:
 """
 FRONT = f"""FROM {IMAGE}
-RUN mkdir -p /srv/www/cgi-bin && printf '#!/bin/sh\\necho; wget -qO- http://back/; date +%%s >> /kept/visits; wc -l < /kept/visits\\n' > /srv/www/cgi-bin/ask && chmod +x /srv/www/cgi-bin/ask
+COPY ask /srv/www/cgi-bin/ask
+RUN chmod +x /srv/www/cgi-bin/ask
 CMD ["httpd", "-f", "-p", "80", "-h", "/srv/www"]
+"""
+ASK = """#!/bin/sh
+echo
+wget -qO- http://back/
+date +%s >> /kept/visits
+wc -l < /kept/visits
 """
 
 
@@ -48,7 +55,7 @@ def ask():
 @step("up builds and starts both services, and the front asks the back by its name")
 def _():
     os.makedirs(f"{FOLDER}/front", exist_ok=True)
-    for name, text in {"compose.yaml": FILE, "front/Dockerfile": FRONT}.items():
+    for name, text in {"compose.yaml": FILE, "front/Dockerfile": FRONT, "front/ask": ASK}.items():
         with open(f"{FOLDER}/{name}", "w") as file:
             file.write(text)
     compose("up", "-d")

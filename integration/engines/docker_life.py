@@ -18,7 +18,8 @@ def _():
 
 @step("a container shares the kernel and has its own processes, hostname, mounts and network")
 def _():
-    out = run("-h", "demo", "uname -r; hostname; /bin/ps -e -o pid= -o comm= | tr '\\n' ';'; echo; ls -1 /sys/class/net; readlink /proc/self/ns/mnt").split("\n")
+    out = run("-h", "demo", "uname -r; hostname; /bin/ps -e -o pid= -o comm= | tr '\\n' ';'; echo; "
+              "ls -1 /sys/class/net; readlink /proc/self/ns/mnt").split("\n")
     equal(out[0], os.uname().release)
     equal(out[1], "demo")
     matches(out[2], r"^\s*1 sh;\s*\d+ ps;\s*\d+ \w+;$")

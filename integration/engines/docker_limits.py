@@ -148,7 +148,8 @@ def _():
 
 @step("--read-only with --tmpfs and its options")
 def _():
-    out = run("--read-only", "--tmpfs", "/scratch:size=1m,mode=1770,noexec", "touch /x; echo a > /scratch/f && stat -c %a /scratch; grep ' /scratch ' /proc/mounts", both=True)
+    out = run("--read-only", "--tmpfs", "/scratch:size=1m,mode=1770,noexec",
+              "touch /x; echo a > /scratch/f && stat -c %a /scratch; grep ' /scratch ' /proc/mounts", both=True)
     contains(out, "Read-only file system", "1770", "size=1024k", "noexec")
     run("--read-only", "echo x > /dev/shm/y")
     contains(run("--read-only", "echo y > /etc/hostname", rc=1, both=True), "Read-only file system")
@@ -167,14 +168,17 @@ def _():
 
 @step("the devices and links of every container")
 def _():
-    out = run("ls -l /dev; echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; : > /dev/full && echo y 2>/dev/null > /dev/full || echo full")
-    contains(out, "fd -> /proc/self/fd", "stdin -> /proc/self/fd/0", "ptmx -> pts/ptmx", "null", "zero", "full", "random", "tty", "mqueue", "shm")
+    out = run("ls -l /dev; echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; "
+              "echo y 2>/dev/null > /dev/full || echo full")
+    contains(out, "fd -> /proc/self/fd", "stdin -> /proc/self/fd/0", "ptmx -> pts/ptmx")
+    contains(out, *[f" {name}\n" for name in ("null", "zero", "full", "random", "tty", "mqueue", "shm")])
     contains(out, "4\n4\nfull")
 
 
 @step("--privileged sees the host's devices and writes its cgroups")
 def _():
-    out = run("--privileged", "ls /dev | wc -l; mkdir /sys/fs/cgroup/" + ("x" if CGROUP2 else "pids/x") + " && echo made; unshare --mount mount -t tmpfs t /mnt 2>&1 || mkdir /mnt && unshare --mount mount -t tmpfs t /mnt && echo mounted")
+    out = run("--privileged", f"ls /dev | wc -l; mkdir /sys/fs/cgroup/{'x' if CGROUP2 else 'pids/x'} && echo made; "
+              "mkdir /mnt && unshare --mount mount -t tmpfs t /mnt && echo mounted")
     contains(out, "made", "mounted")
     assert int(out.split()[0]) > 20, out
 
@@ -182,7 +186,8 @@ def _():
 @step("--sysctl, --shm-size and --ulimit do not leak to the host")
 def _():
     before = sh("sysctl", "-n", "net.ipv4.ip_unprivileged_port_start")
-    equal(run("--sysctl", "net.ipv4.ip_unprivileged_port_start=77", "--sysctl", "kernel.msgmax=9000", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax"), "77\n9000\n")
+    equal(run("--sysctl", "net.ipv4.ip_unprivileged_port_start=77", "--sysctl", "kernel.msgmax=9000",
+              "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/msgmax"), "77\n9000\n")
     equal(sh("sysctl", "-n", "net.ipv4.ip_unprivileged_port_start"), before)
     contains(run("--shm-size", "8m", "df -k /dev/shm"), "8192")
 

@@ -111,7 +111,8 @@ def _():
 
 @step("--hostname, --add-host, --dns and --mac-address")
 def _():
-    out = run("-h", "demo", "--add-host", "there:10.1.2.3", "--dns", "10.9.9.9", "--mac-address", "02:42:ac:11:00:99", "hostname; cat /etc/hosts /etc/resolv.conf /sys/class/net/eth0/address")
+    out = run("-h", "demo", "--add-host", "there:10.1.2.3", "--dns", "10.9.9.9", "--mac-address", "02:42:ac:11:00:99",
+              "hostname; cat /etc/hosts /etc/resolv.conf /sys/class/net/eth0/address")
     contains(out, "demo\n", "10.1.2.3\tthere", "nameserver 10.9.9.9", "02:42:ac:11:00:99")
 
 

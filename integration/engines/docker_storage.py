@@ -157,7 +157,8 @@ def _():
 def _():
     if not os.path.exists("/usr/libexec/docker/cli-plugins/docker-buildx"):
         raise Skip("no docker-buildx in the tree")
-    text = DOCKERFILE.replace("RUN echo", "RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s cp /run/secrets/s /secret; echo")
+    mounts = "--mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s"
+    text = DOCKERFILE.replace("RUN echo", f"RUN {mounts} cp /run/secrets/s /secret; echo")
     image.build_context("/tmp/context", {"Dockerfile": text, "s": "secret\n"})
     build("knarr/kit:1", "1", "--secret", "id=s,src=/tmp/context/s")
     equal(docker("run", "--rm", "knarr/kit:1"), "hello\n0\n")
