@@ -107,19 +107,19 @@ pub(crate) fn policy(rules: &[LinuxDeviceCgroup], devices: &[LinuxDevice]) -> Re
     Ok(policy)
 }
 
+/// Letters that mean nothing are passed over, as runc does; there must be one that means something.
 fn access(text: &str, field: impl Fn() -> String) -> Result<u8> {
-    let mut bits = 0;
-    for c in text.chars() {
-        bits |= match c {
-            'r' => READ,
-            'w' => WRITE,
-            'm' => MKNOD,
-            _ => {
-                return Err(Error::invalid(format!("{}: {text:?}: unknown access {c:?}", field())));
-            }
-        };
+    let bit = |c| match c {
+        'r' => READ,
+        'w' => WRITE,
+        'm' => MKNOD,
+        _ => 0,
+    };
+    match text.chars().fold(0, |bits, c| bits | bit(c)) {
+        0 if text.is_empty() => Err(Error::invalid(format!("{}: cannot be empty", field()))),
+        0 => Err(Error::invalid(format!("{}: {text:?} has none of r, w and m", field()))),
+        bits => Ok(bits),
     }
-    if bits == 0 { Err(Error::invalid(format!("{}: cannot be empty", field()))) } else { Ok(bits) }
 }
 
 fn number(value: Option<i64>, field: impl Fn() -> String) -> Result<Option<u32>> {
