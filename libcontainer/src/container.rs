@@ -215,11 +215,16 @@ impl Container {
         Ok(Process { pid, pidfd, terminal })
     }
 
-    /// Sends a signal to the container's first process.
+    /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
+    /// there the others would live on.
     ///
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
+        let own_pids = self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0;
+        if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
+            return self.kill_all(signal);
+        }
         launch::signal(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,

@@ -233,6 +233,15 @@ pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from `first` to `last` (close_range(2)), whoever owns it: for a process that only goes on to exec.
+pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
+    ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// F_DUPFD_CLOEXEC: the same file under a number of at least `least`.
 pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: RawFd) -> SysResult<OwnedFd> {
     // SAFETY: no pointers.
