@@ -233,6 +233,12 @@ pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes the descriptors from `first` to `last` (close_range(2), kernel 5.9). The caller holds none of them any more.
+pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
+    // SAFETY: no pointers; that nobody owns these descriptors is the caller's word.
+    ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// F_DUPFD_CLOEXEC: the same file under a number of at least `least`.
 pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: RawFd) -> SysResult<OwnedFd> {
     // SAFETY: no pointers.
