@@ -7,7 +7,8 @@ use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Watch};
 use crate::plan::seccomp::Filter;
-use crate::plan::{self, ExecInputs, ParentSettings};
+use crate::plan::step::CStrArray;
+use crate::plan::{self, ExecInputs, Plan};
 use crate::process::{ExecOptions, ExitStatus, Process, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, State, Status, allowed};
@@ -122,7 +123,7 @@ impl Container {
             allowed(Operation::Start, self.status()?)?;
             return Err(Error::new(ErrorKind::WrongState, "cannot start a container that has stopped"));
         };
-        self.run_in_container("startContainer", Hooks::start_container, Status::Created)?;
+        self.run_start_container()?;
         waiting.write_all(b"g").context("write to the container's process")?;
         let program =
             self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
@@ -140,22 +141,31 @@ impl Container {
         self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
     }
 
-    fn run_in_container(
-        &self,
-        kind: &str,
-        which: fn(&Hooks) -> &Option<Vec<Hook>>,
-        status: Status,
-    ) -> Result<()> {
-        if !has_hooks(self.record.hooks.as_ref(), which) {
+    /// startContainer hooks are programs of the container: they get its process's user, capabilities, filter and, unless they have
+    /// their own, its environment.
+    fn run_start_container(&self) -> Result<()> {
+        if !has_hooks(self.record.hooks.as_ref(), Hooks::start_container) {
             return Ok(());
         }
-        let place = Place::Container {
-            process: self.process()?,
-            namespaces: self.record.facts.namespaces,
-            cgroup: &self.record.cgroup,
-        };
-        let state = self.record.hook_state(status, self.record.pid_inside());
-        self.run_hooks(kind, which, &state, &place)
+        let plan = |hook: &Hook| self.hook_plan(hook);
+        let place = Place::Inside { process: self.process()?, cgroup: &self.record.cgroup, plan: &plan };
+        let state = self.record.hook_state(Status::Created, self.record.pid_inside());
+        self.run_hooks("startContainer", Hooks::start_container, &state, &place)
+    }
+
+    fn hook_plan(&self, hook: &Hook) -> Result<Plan> {
+        let (path, argv) = hooks::program(hook)?;
+        let mut process = self.record.process.clone();
+        process.set_terminal(Some(false)).set_args(Some(vec![hook.path().to_string_lossy().into_owned()]));
+        if let Some(env) = hook.env().as_ref().filter(|env| !env.is_empty()) {
+            process.set_env(Some(env.clone()));
+        }
+        // A filter with a listener would wait for an agent that is told of containers and execs only.
+        let filter = self.filter()?.filter(|filter| !filter.listener);
+        let mut plan = self.process_plan(&process, filter, 0)?;
+        plan.exec.candidates = vec![path];
+        plan.exec.argv = CStrArray::new(argv, 0);
+        Ok(plan)
     }
 
     fn run_hooks(
@@ -184,24 +194,7 @@ impl Container {
             Some(_) => {}
             None => allowed(operation, Status::Stopped)?,
         }
-        let seccomp = match &self.record.seccomp {
-            Some(saved) => Some(Filter {
-                bpf: self.dir.load_filter()?,
-                flags: saved.flags,
-                listener: saved.listener.is_some(),
-                warnings: Vec::new(),
-            }),
-            None => None,
-        };
-        let plan = plan::exec(ExecInputs {
-            id: self.id.as_str(),
-            host: &Host::probe().context("probe the host")?,
-            process,
-            base: &self.record.process,
-            container: &self.record.facts,
-            seccomp,
-            preserve_fds: options.preserve_fds,
-        })?;
+        let plan = self.process_plan(process, self.filter()?, options.preserve_fds)?;
         let job = Job {
             plan,
             stdio: options.stdio,
@@ -215,8 +208,42 @@ impl Container {
         Ok(Process { pid, pidfd, terminal })
     }
 
+<<<<<<< HEAD
     /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
     /// there the others would live on.
+=======
+    /// The container's seccomp filter, compiled by `create`.
+    fn filter(&self) -> Result<Option<Filter>> {
+        let Some(saved) = &self.record.seccomp else {
+            return Ok(None);
+        };
+        Ok(Some(Filter {
+            bpf: self.dir.load_filter()?,
+            flags: saved.flags,
+            listener: saved.listener.is_some(),
+            warnings: Vec::new(),
+        }))
+    }
+
+    fn process_plan(
+        &self,
+        process: &ProcessSpec,
+        seccomp: Option<Filter>,
+        preserve_fds: u32,
+    ) -> Result<Plan> {
+        plan::exec(ExecInputs {
+            id: self.id.as_str(),
+            host: &Host::probe().context("probe the host")?,
+            process,
+            base: &self.record.process,
+            container: &self.record.facts,
+            seccomp,
+            preserve_fds,
+        })
+    }
+
+    /// Sends a signal to the container's first process.
+>>>>>>> spec
     ///
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
@@ -368,7 +395,8 @@ impl Watch for HookWatch<'_> {
         hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
         hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
         let namespaces = self.record.facts.namespaces;
-        let place = Place::Container { process, namespaces, cgroup: &self.record.cgroup };
+        let place =
+            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
         let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
         let state = self.record.hook_state(Status::Creating, inside);
         hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)

@@ -38,10 +38,7 @@ pub(crate) enum CgroupHost {
     /// One v2 tree at this mount point.
     V2 { mount: PathBuf },
     /// v1 hierarchies, perhaps with a v2 tree beside them (`unified`, the hybrid layout).
-    V1 {
-        hierarchies: Vec<V1Hierarchy>,
-        unified: Option<PathBuf>,
-    },
+    V1 { hierarchies: Vec<V1Hierarchy>, unified: Option<PathBuf> },
     /// No cgroup file system is mounted.
     None,
 }

@@ -160,12 +160,7 @@ pub struct ExecOptions {
 impl ExecOptions {
     /// Defaults with these streams.
     pub fn new(stdio: Stdio) -> Self {
-        ExecOptions {
-            stdio,
-            preserve_fds: 0,
-            ignore_paused: false,
-            cgroup: Vec::new(),
-        }
+        ExecOptions { stdio, preserve_fds: 0, ignore_paused: false, cgroup: Vec::new() }
     }
 }
 

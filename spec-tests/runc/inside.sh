@@ -7,6 +7,14 @@ RUNTIME=$1 SUITE=$2 OUT=$3; shift 3
 export RUNC=$RUNTIME SUITE_IMAGES=$SUITE/images
 mkdir -p "$OUT" /tmp/suite; cp -a "$SUITE"/src/{tests,go.mod} /tmp/suite/
 
+# The suite starts its servers in the background and does not wait until they listen: a runtime that is quick comes too early.
+cat >> /tmp/suite/tests/integration/helpers.bash << 'X'
+eval "$(declare -f setup_recvtty setup_seccompagent | sed -E 's/^(setup_(recvtty|seccompagent)) /at_once_\1 /')"
+function until_socket() { local i; for ((i = 0; i < 200; i++)); do [ -S "$1" ] && return 0; sleep 0.02; done; return 1; }
+function setup_recvtty() { at_once_setup_recvtty && until_socket "$CONSOLE_SOCKET"; }
+function setup_seccompagent() { at_once_setup_seccompagent && until_socket "$SECCCOMP_AGENT_SOCKET"; }
+X
+
 # A test that hangs is ended from its leaves, so that its own teardown still runs and the next test begins.
 # (BATS_TEST_TIMEOUT is no help: its watchdogs race with short tests, which are then lost.)
 watch() {

@@ -15,7 +15,8 @@ rm -rf "$OUT"; mkdir -p "$OUT"/{bin,suite/src}
 cp -al "$LAB"/runc-suite/src/{tests,go.mod} "$OUT/suite/src/"; cp -al "$LAB/runc-suite/images" "$OUT/suite/"; cp "$SCRIPTS/inside.sh" "$OUT/"
 case $RUNTIME in
   tree:*) binary=${RUNTIME#tree:} ;;
-  *) cp "$RUNTIME" "$OUT/bin/"; binary=/share/bin/$(basename "$RUNTIME") ;;
+  # under the name that it takes the place of: help texts and log lines carry it
+  *) cp "$RUNTIME" "$OUT/bin/runc"; binary=/share/bin/runc ;;
 esac
 if [ $# = 0 ]; then mapfile -t files < <("$SCRIPTS/report.py" files "$MACHINE" "$LAB/runc-suite/src/tests/integration"); set -- "${files[@]}"; fi
 

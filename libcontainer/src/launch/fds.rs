@@ -23,19 +23,20 @@ impl FdTable {
 
     /// As `set`, moving a descriptor below 3 out of the way of the streams first.
     pub(crate) fn set_above_stdio(&mut self, slot: Slot, fd: OwnedFd) -> SysResult<()> {
-        let fd = if fd.as_raw_fd() < 3 {
-            fs::dup_above(fd.as_fd(), 3)?
-        } else {
-            fd
-        };
+        let fd = if fd.as_raw_fd() < 3 { fs::dup_above(fd.as_fd(), 3)? } else { fd };
         self.set(slot, fd);
         Ok(())
     }
 
     pub(crate) fn get(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
-        self.0
-            .get(usize::from(slot.0))
-            .and_then(|fd| fd.as_ref().map(|fd| fd.as_fd()))
+        self.0.get(usize::from(slot.0)).and_then(|fd| fd.as_ref().map(|fd| fd.as_fd()))
+    }
+
+    /// Closes all but this one.
+    pub(crate) fn keep_only(&mut self, slot: Slot) {
+        for (_, place) in self.0.iter_mut().enumerate().filter(|(i, _)| *i != usize::from(slot.0)) {
+            *place = None;
+        }
     }
 
     pub(crate) fn take(&mut self, slot: Slot) -> Option<OwnedFd> {

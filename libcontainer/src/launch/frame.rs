@@ -90,12 +90,7 @@ pub(crate) enum Frame {
     /// The seccomp listener has this number in the child; it waits until the parent has taken it.
     Listener(i32),
     /// A step failed; `arg` is a detail that the step's words may use.
-    Failed {
-        step: u32,
-        call: Call,
-        errno: i32,
-        arg: i32,
-    },
+    Failed { step: u32, call: Call, errno: i32, arg: i32 },
 }
 
 impl Frame {
@@ -107,12 +102,7 @@ impl Frame {
             Frame::Pid(pid) => (2, 0, 0, 0, pid),
             Frame::Terminal => (3, 0, 0, 0, 0),
             Frame::Listener(fd) => (4, 0, 0, 0, fd),
-            Frame::Failed {
-                step,
-                call,
-                errno,
-                arg,
-            } => (5, call as u16, step, errno, arg),
+            Frame::Failed { step, call, errno, arg } => (5, call as u16, step, errno, arg),
         };
         let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) =
             (kind.to_ne_bytes(), call.to_ne_bytes(), step.to_ne_bytes());
@@ -134,12 +124,7 @@ impl Frame {
             4 => Some(Frame::Listener(arg)),
             5 => {
                 let call = *Call::ALL.get(usize::from(u16::from_ne_bytes([c0, c1])))?;
-                Some(Frame::Failed {
-                    step,
-                    call,
-                    errno,
-                    arg,
-                })
+                Some(Frame::Failed { step, call, errno, arg })
             }
             _ => None,
         }
@@ -153,27 +138,14 @@ mod tests {
     #[test]
     fn frames_survive_the_journey_and_garbage_is_refused() {
         for call in Call::ALL {
-            let frame = Frame::Failed {
-                step: 7,
-                call: *call,
-                errno: 13,
-                arg: -1,
-            };
+            let frame = Frame::Failed { step: 7, call: *call, errno: 13, arg: -1 };
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
-        for frame in [
-            Frame::Gate(2),
-            Frame::Pid(70_000),
-            Frame::Terminal,
-            Frame::Listener(9),
-        ] {
+        for frame in [Frame::Gate(2), Frame::Pid(70_000), Frame::Terminal, Frame::Listener(9)] {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
         assert_eq!(Frame::decode(&[0; 16]), None);
-        assert_eq!(
-            Frame::decode(&[5, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            None
-        );
+        assert_eq!(Frame::decode(&[5, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), None);
         assert_eq!(Frame::decode(b"short"), None);
     }
 }

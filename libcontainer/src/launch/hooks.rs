@@ -4,7 +4,7 @@
 use super::{Job, Watch, launch};
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::{self, c_string};
+use crate::plan::{self, Plan, c_string};
 use crate::process::{ExitStatus, Stdio};
 use crate::sys::pidfd;
 use oci_spec::runtime::Hook;
@@ -14,6 +14,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio as Pipe};
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,10 @@ const OUTPUT_LIMIT: usize = 64 << 10;
 pub(crate) enum Place<'a> {
     /// In the caller's namespaces.
     Host,
-    /// In these namespaces of this process, and in its cgroup.
-    Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup },
+    /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
+    Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
+    /// As a process of the container, with no more rights than its own: the program is one of the container's.
+    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
 }
 
 /// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
@@ -33,8 +36,10 @@ pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place
     for (i, hook) in hooks.unwrap_or_default().iter().enumerate() {
         let result = match place {
             Place::Host => on_host(hook, state),
-            Place::Container { process, namespaces, cgroup } => {
-                in_container(hook, state, *process, *namespaces, cgroup)
+            Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
+                .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
+            Place::Inside { process, cgroup, plan } => {
+                plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
             }
         };
         result.with_context(|| format!("error running {kind} hook #{i}"))?;
@@ -73,34 +78,38 @@ fn on_host(hook: &Hook, state: &str) -> Result<()> {
     ended
 }
 
-fn in_container(
-    hook: &Hook,
-    state: &str,
-    process: BorrowedFd<'_>,
-    namespaces: u64,
-    cgroup: &Cgroup,
-) -> Result<()> {
-    let strings = |field: &str, list: &[String]| -> Result<Vec<CString>> {
-        list.iter().map(|s| c_string(field, s.as_bytes())).collect()
-    };
+/// The hook's program and its argument vector.
+pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
     let path = c_string("hooks.path", hook.path().as_os_str().as_bytes())?;
-    let mut argv = strings("hooks.args", hook.args().as_deref().unwrap_or_default())?;
+    let args = hook.args().as_deref().unwrap_or_default();
+    let mut argv = args.iter().map(|s| c_string("hooks.args", s.as_bytes())).collect::<Result<Vec<_>>>()?;
     if argv.is_empty() {
         argv.push(path.clone());
     }
-    let envp = strings("hooks.env", hook.env().as_deref().unwrap_or_default())?;
+    Ok((path, argv))
+}
+
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
+    let (path, argv) = program(hook)?;
+    let env = hook.env().as_deref().unwrap_or_default();
+    let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
+    let root = c_string("root.path", root.as_os_str().as_bytes())?;
+    Ok(plan::hook(path, argv, envp, namespaces, root))
+}
+
+fn in_container(
+    hook: &Hook,
+    state: &str,
+    plan: Plan,
+    process: BorrowedFd<'_>,
+    cgroup: &Cgroup,
+) -> Result<()> {
     let (reader, writer) = pipe()?;
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let job = Job {
-        plan: plan::hook(path, argv, envp, namespaces),
-        stdio,
-        cgroup,
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: Some(process),
-    };
+    let job =
+        Job { plan, stdio, cgroup, sub_cgroups: &SubPaths::default(), start: None, target: Some(process) };
     let launched = launch(job, &mut NoWatch)?;
     let (_, process, _) = launched.release()?;
     let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);

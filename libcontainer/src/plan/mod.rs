@@ -174,8 +174,15 @@ pub(crate) fn c_string(field: &str, value: impl Into<Vec<u8>>) -> crate::Result<
     CString::new(value).map_err(|_| crate::Error::invalid(format!("{field}: contains a NUL byte")))
 }
 
-/// The plan for a hook in a container: into these namespaces of its process, then the hook's program.
-pub(crate) fn hook(path: CString, argv: Vec<CString>, envp: Vec<CString>, namespaces: u64) -> Plan {
+/// The plan for a hook in a container that has not left the host's tree: into these namespaces of its process, then the hook's
+/// program, in the directory that will be the root.
+pub(crate) fn hook(
+    path: CString,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    namespaces: u64,
+    root: CString,
+) -> Plan {
     let mut draft = Draft::new();
     draft.push(Step::Undumpable);
     draft.push(Step::JoinTarget { flags: namespaces });
@@ -185,7 +192,7 @@ pub(crate) fn hook(path: CString, argv: Vec<CString>, envp: Vec<CString>, namesp
     if namespaces & namespaces::USER != 0 {
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
-    draft.child.extend([Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
+    draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
     Plan {
         clone_flags: 0,
         clone_into_cgroup: true,

@@ -55,10 +55,7 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     if pid == 0 {
         return Ok(Cloned::Child);
     }
-    Ok(Cloned::Parent {
-        pid: i32::try_from(pid).unwrap_or(-1),
-        pidfd: owned(pidfd.into()),
-    })
+    Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
 }
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not

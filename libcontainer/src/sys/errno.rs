@@ -74,11 +74,7 @@ const TABLE: &[(i32, &str, &str)] = &[
     (libc::ENOTEMPTY, "ENOTEMPTY", "directory not empty"),
     (libc::ELOOP, "ELOOP", "too many levels of symbolic links"),
     (libc::ENODATA, "ENODATA", "no data available"),
-    (
-        libc::EOVERFLOW,
-        "EOVERFLOW",
-        "value too large for defined data type",
-    ),
+    (libc::EOVERFLOW, "EOVERFLOW", "value too large for defined data type"),
     (libc::EUSERS, "EUSERS", "too many users"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "operation not supported"),
     (libc::EADDRINUSE, "EADDRINUSE", "address already in use"),

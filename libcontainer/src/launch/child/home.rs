@@ -32,10 +32,7 @@ impl Home {
                     break;
                 };
                 total = total.saturating_add(n);
-                if buffer
-                    .get(..n)
-                    .is_some_and(|bytes| bytes.iter().any(|b| scan.feed(*b)))
-                {
+                if buffer.get(..n).is_some_and(|bytes| bytes.iter().any(|b| scan.feed(*b))) {
                     break;
                 }
             }
@@ -66,15 +63,7 @@ struct Scan {
 
 impl Scan {
     fn new(uid: u32) -> Self {
-        Scan {
-            uid,
-            field: 0,
-            number: None,
-            matched: false,
-            home: [0; 1000],
-            length: 0,
-            done: false,
-        }
+        Scan { uid, field: 0, number: None, matched: false, home: [0; 1000], length: 0, done: false }
     }
 
     /// True once the answer is complete.
@@ -102,11 +91,7 @@ impl Scan {
     fn character(&mut self, byte: u8) {
         match self.field {
             2 => {
-                let digit = if byte.is_ascii_digit() {
-                    u64::from(byte.wrapping_sub(b'0'))
-                } else {
-                    u64::MAX
-                };
+                let digit = if byte.is_ascii_digit() { u64::from(byte.wrapping_sub(b'0')) } else { u64::MAX };
                 self.number = Some(self.number.unwrap_or(0).saturating_mul(10).saturating_add(digit));
             }
             5 => match self.home.get_mut(self.length) {
@@ -122,11 +107,7 @@ impl Scan {
     }
 
     fn found(&self) -> Option<&[u8]> {
-        if self.done {
-            self.home.get(..self.length)
-        } else {
-            None
-        }
+        if self.done { self.home.get(..self.length) } else { None }
     }
 }
 

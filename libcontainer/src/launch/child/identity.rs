@@ -40,9 +40,7 @@ pub(super) fn keyring(name: &CStr, permit: u32) -> Done {
     let length = process::keyring_describe(serial, &mut text).on(Call::Keyring)?;
     // `type;uid;gid;perm;description`, perm in hexadecimal.
     let mut fields = text.get(..length).unwrap_or_default().split(|b| *b == b';');
-    let mask = fields
-        .nth(3)
-        .and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
+    let mask = fields.nth(3).and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
     match mask {
         Some(mask) => process::keyring_permissions(serial, mask | permit).on(Call::Keyring),
         None => Ok(()),
@@ -135,12 +133,7 @@ impl Child<'_> {
         let mut last = Errno(libc::ENOENT);
         for file in files {
             // "self" and "thread-self" are plain symlinks of procfs; nothing may be mounted on the way.
-            match fs::openat2(
-                proc,
-                file,
-                libc::O_WRONLY,
-                fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV,
-            ) {
+            match fs::openat2(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
                 Ok(fd) => return fs::write(fd.as_fd(), value.to_bytes()).on(Call::Write).map(drop),
                 Err(e) if e.0 == libc::ENOENT => last = e,
                 Err(e) => return Err(e).on(Call::Open),
