@@ -208,10 +208,6 @@ impl Container {
         Ok(Process { pid, pidfd, terminal })
     }
 
-<<<<<<< HEAD
-    /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
-    /// there the others would live on.
-=======
     /// The container's seccomp filter, compiled by `create`.
     fn filter(&self) -> Result<Option<Filter>> {
         let Some(saved) = &self.record.seccomp else {
@@ -242,8 +238,8 @@ impl Container {
         })
     }
 
-    /// Sends a signal to the container's first process.
->>>>>>> spec
+    /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
+    /// there the others would live on.
     ///
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.

@@ -233,18 +233,12 @@ pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
-<<<<<<< HEAD
 /// Closes every descriptor from `first` to `last` (close_range(2)), whoever owns it: for a process that only goes on to exec.
 pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     if first > last {
         return Ok(());
     }
     // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
-=======
-/// Closes the descriptors from `first` to `last` (close_range(2), kernel 5.9). The caller holds none of them any more.
-pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
-    // SAFETY: no pointers; that nobody owns these descriptors is the caller's word.
->>>>>>> spec
     ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 

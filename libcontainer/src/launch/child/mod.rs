@@ -41,8 +41,6 @@ pub(crate) struct Child<'a> {
     pub(crate) joined: u64,
     /// `TryCwd` has changed to the working directory.
     pub(crate) in_cwd: bool,
-    /// The first descriptor that the program does not get.
-    pub(crate) closes_from: u32,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
 }
@@ -117,7 +115,6 @@ impl<'a> Child<'a> {
             host_shared: false,
             joined: 0,
             in_cwd: false,
-            closes_from: 3,
             fault,
         }
     }
@@ -230,11 +227,7 @@ impl<'a> Child<'a> {
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
             Step::CloseFrom(first) => {
-<<<<<<< HEAD
                 self.first_closed = *first;
-=======
-                self.closes_from = *first;
->>>>>>> spec
                 fs::close_on_exec_from(*first).on(Call::CloseRange)
             }
             Step::Exec => self.execute(),
@@ -255,20 +248,9 @@ impl<'a> Child<'a> {
     }
 
     fn wait_for_start(&mut self) -> Done {
-<<<<<<< HEAD
         // The creator may go; from here on the socket of `start` is the one to talk to.
         self.fds.take(Slot::SYNC);
         self.close_all_but_start()?;
-=======
-        // The creator may go; from here on the socket of `start` is the one to talk to. This wait can be long: nothing else stays
-        // open in it, neither of the launch nor of what the caller has open.
-        self.fds.keep_only(Slot::START);
-        let start = self.fd(Slot::START)?.as_raw_fd().cast_unsigned();
-        if let Some(last) = start.checked_sub(1).filter(|last| *last >= self.closes_from) {
-            fs::close_range(self.closes_from, last).on(Call::CloseRange)?;
-        }
-        fs::close_range(start.saturating_add(1).max(self.closes_from), u32::MAX).on(Call::CloseRange)?;
->>>>>>> spec
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
