@@ -136,8 +136,7 @@ impl Config {
 
     /// A namespace that exists already.
     pub fn join(&mut self, kind: &str, path: &str) -> &mut Self {
-        self.share(kind)
-            .push("/linux/namespaces", json!({"type": kind, "path": path}))
+        self.share(kind).push("/linux/namespaces", json!({"type": kind, "path": path}))
     }
 
     /// No namespace of this kind: the container shares the host's.
@@ -151,9 +150,7 @@ impl Config {
     /// A user namespace that maps container ids from 0 to host ids from `host`.
     pub fn user_namespace(&mut self, host: u32, size: u32) -> &mut Self {
         let map = json!([{"containerID": 0, "hostID": host, "size": size}]);
-        self.unshare("user")
-            .set("/linux/uidMappings", map.clone())
-            .set("/linux/gidMappings", map)
+        self.unshare("user").set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map)
     }
 
     /// The same list for the given capability sets.
@@ -166,14 +163,8 @@ impl Config {
 
     /// All capabilities that matter for tests of mounts and devices, in the sets of an ordinary root process.
     pub fn privileged(&mut self) -> &mut Self {
-        let names = [
-            "CAP_SYS_ADMIN",
-            "CAP_MKNOD",
-            "CAP_NET_ADMIN",
-            "CAP_CHOWN",
-            "CAP_DAC_OVERRIDE",
-            "CAP_KILL",
-        ];
+        let names =
+            ["CAP_SYS_ADMIN", "CAP_MKNOD", "CAP_NET_ADMIN", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_KILL"];
         self.caps(&["bounding", "effective", "permitted"], &names)
     }
 }

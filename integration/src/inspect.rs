@@ -9,14 +9,10 @@ use crate::outcome::{Stop, fail};
 /// The words after `name:` in the report's /proc/self/status.
 #[track_caller]
 pub fn status<'a>(report: &'a Value, name: &str) -> Result<&'a str, Stop> {
-    let found = report["status"]
-        .as_str()
-        .unwrap_or_default()
-        .lines()
-        .find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            (key == name).then_some(value.trim())
-        });
+    let found = report["status"].as_str().unwrap_or_default().lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then_some(value.trim())
+    });
     found.map_or_else(|| fail(format!("no {name} in the report's status")), Ok)
 }
 
@@ -54,14 +50,7 @@ impl Mount {
         let mut right = right.split(' ');
         let kind = right.next()?.to_owned();
         let fs_options = right.nth(1)?.split(',').map(str::to_owned).collect();
-        Some(Mount {
-            point,
-            root,
-            options,
-            propagation,
-            kind,
-            fs_options,
-        })
+        Some(Mount { point, root, options, propagation, kind, fs_options })
     }
 
     /// Whether the mount or its file system has this option.

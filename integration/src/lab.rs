@@ -48,14 +48,7 @@ impl Lab {
     /// A place in the new folder `dir`.
     pub fn new(runtime: Runtime, dir: PathBuf, token: String, programs: Programs) -> Result<Self, Stop> {
         fs::create_dir_all(&dir)?;
-        Ok(Lab {
-            runtime,
-            state: dir.join("state"),
-            dir,
-            token,
-            programs,
-            next: Rc::default(),
-        })
+        Ok(Lab { runtime, state: dir.join("state"), dir, token, programs, next: Rc::default() })
     }
 
     /// Whose runtime is under test.
@@ -65,11 +58,7 @@ impl Lab {
 
     /// Skips the test for one runtime, whose behaviour is legitimately (or knowingly) another.
     pub fn except(&self, kind: Kind, why: &str) -> Outcome {
-        if self.kind() == kind {
-            skip(format!("{kind:?}: {why}"))
-        } else {
-            Ok(())
-        }
+        if self.kind() == kind { skip(format!("{kind:?}: {why}")) } else { Ok(()) }
     }
 
     /// A new container with an ordinary bundle, not yet created.
@@ -81,11 +70,7 @@ impl Lab {
         let path = self.dir.join(format!("bundle{number}"));
         self.programs.build(&path.join("rootfs"))?;
         let config = Config::new(&format!("/{}/{test}-{number}", self.token));
-        Ok(Container {
-            id,
-            bundle: Bundle { path, config },
-            lab: self.clone(),
-        })
+        Ok(Container { id, bundle: Bundle { path, config }, lab: self.clone() })
     }
 
     /// Another root file system, ordinary, in a new folder of this name.
@@ -194,10 +179,7 @@ impl Container {
     #[track_caller]
     pub fn create_with(&self, flags: &[&str]) -> Result<Ended, Stop> {
         self.bundle.write()?;
-        self.call(
-            "create",
-            &[&["--bundle", self.bundle_arg().as_str()], flags].concat(),
-        )
+        self.call("create", &[&["--bundle", self.bundle_arg().as_str()], flags].concat())
     }
 
     /// `create`.
@@ -229,8 +211,7 @@ impl Container {
     pub fn foreground(&self, flags: &[&str]) -> Result<Running, Stop> {
         self.bundle.write()?;
         let bundle = self.bundle_arg();
-        self.lab
-            .start(&[&["run", "--bundle", &bundle], flags, &[&self.id]].concat())
+        self.lab.start(&[&["run", "--bundle", &bundle], flags, &[&self.id]].concat())
     }
 
     /// Created, with success.
@@ -276,8 +257,7 @@ impl Container {
     /// `exec FLAGS… ID COMMAND…`, still running.
     #[track_caller]
     pub fn exec_start(&self, flags: &[&str], args: &[&str]) -> Result<Running, Stop> {
-        self.lab
-            .start(&[&["exec"], flags, &[self.id.as_str()], args].concat())
+        self.lab.start(&[&["exec"], flags, &[self.id.as_str()], args].concat())
     }
 
     /// A shell script by `exec`, with success; gives its output.
@@ -330,9 +310,7 @@ impl Container {
     /// Waits until `state` gives this status.
     #[track_caller]
     pub fn wait_for_status(&self, status: &str) -> Outcome {
-        wait_for(&format!("{} is {status}", self.id), || {
-            (self.status().ok()? == status).then_some(())
-        })
+        wait_for(&format!("{} is {status}", self.id), || (self.status().ok()? == status).then_some(()))
     }
 
     /// Kills the container and deletes it without force.
@@ -371,9 +349,7 @@ impl Container {
     #[track_caller]
     pub fn limit(&self, v1_name: &str, v2_name: &str) -> Result<String, Stop> {
         let (controller, v1_file) = v1_name.split_once('/').unwrap_or(("", v1_name));
-        let path = self
-            .cgroup(controller)?
-            .join(if v2() { v2_name } else { v1_file });
+        let path = self.cgroup(controller)?.join(if v2() { v2_name } else { v1_file });
         match fs::read_to_string(&path) {
             Ok(text) => Ok(text.trim_end().to_owned()),
             Err(error) => fail(format!("{}: {error}", path.display())),
@@ -412,13 +388,7 @@ impl Tmpfs {
     /// Makes the folder if need be, and mounts.
     pub fn on(path: PathBuf) -> Result<Self, Stop> {
         fs::create_dir_all(&path)?;
-        mount(
-            Some("tmpfs"),
-            &path,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )?;
+        mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         Ok(Tmpfs(path))
     }
 }

@@ -42,10 +42,7 @@ pub fn eq<A: Debug + PartialEq<B>, B: Debug>(got: A, want: B, what: impl Display
     if got == want {
         return Ok(());
     }
-    Err(Stop::Failed(format!(
-        "{what}:\n    got  {got:?}\n    want {want:?}\n    at {}",
-        Location::caller()
-    )))
+    Err(Stop::Failed(format!("{what}:\n    got  {got:?}\n    want {want:?}\n    at {}", Location::caller())))
 }
 
 /// Fails unless `text` contains `part`.
@@ -55,10 +52,7 @@ pub fn has(text: impl AsRef<str>, part: impl AsRef<str>) -> Outcome {
     if text.contains(part) {
         return Ok(());
     }
-    Err(Stop::Failed(format!(
-        "{part:?} is not in:\n{text}\n    at {}",
-        Location::caller()
-    )))
+    Err(Stop::Failed(format!("{part:?} is not in:\n{text}\n    at {}", Location::caller())))
 }
 
 /// Fails if `text` contains `part`.
@@ -68,10 +62,7 @@ pub fn hasnt(text: impl AsRef<str>, part: impl AsRef<str>) -> Outcome {
     if !text.contains(part) {
         return Ok(());
     }
-    Err(Stop::Failed(format!(
-        "{part:?} should not be in:\n{text}\n    at {}",
-        Location::caller()
-    )))
+    Err(Stop::Failed(format!("{part:?} should not be in:\n{text}\n    at {}", Location::caller())))
 }
 
 /// Fails with `why` unless `condition` holds.

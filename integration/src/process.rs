@@ -23,10 +23,7 @@ use crate::sys;
 
 /// How long a command may take; `KNARR_SLOW=10` makes all limits ten times longer (software emulation).
 pub fn limit(seconds: u64) -> Duration {
-    let slow = std::env::var("KNARR_SLOW")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(1);
+    let slow = std::env::var("KNARR_SLOW").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
     Duration::from_secs(seconds.saturating_mul(slow))
 }
 
@@ -59,10 +56,7 @@ pub fn all_pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|e| e.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Waits for the dead orphans among our children.
@@ -133,10 +127,7 @@ pub struct Ended {
 pub fn start(mut command: Command, dir: &std::path::Path) -> Result<Running, Stop> {
     let mut number = 0;
     let (out, err) = loop {
-        let pair = (
-            dir.join(format!("stdout.{number}")),
-            dir.join(format!("stderr.{number}")),
-        );
+        let pair = (dir.join(format!("stdout.{number}")), dir.join(format!("stderr.{number}")));
         if !pair.0.exists() {
             break pair;
         }
@@ -188,14 +179,7 @@ impl Running {
         let seen = wait_for(&format!("{} prints {part:?}", self.line), || {
             self.stdout().contains(part).then_some(())
         });
-        seen.or_else(|_| {
-            fail(format!(
-                "no {part:?} from {}:\n{}{}",
-                self.line,
-                self.stdout(),
-                self.stderr()
-            ))
-        })
+        seen.or_else(|_| fail(format!("no {part:?} from {}:\n{}{}", self.line, self.stdout(), self.stderr())))
     }
 
     /// Waits for its end; after 20 seconds it is killed and the test fails.
@@ -225,10 +209,7 @@ impl Running {
                 self.child.wait()?;
                 family(|f| f.spawned.remove(&self.child.id()));
                 let (out, err) = (self.stdout(), self.stderr());
-                return fail(format!(
-                    "{}: did not end within {seconds} seconds\n{out}{err}",
-                    self.line
-                ));
+                return fail(format!("{}: did not end within {seconds} seconds\n{out}{err}", self.line));
             }
             let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
             poll(&mut fds, PollTimeout::from(20_u8))?;
@@ -244,20 +225,13 @@ impl Ended {
         if self.code == 0 {
             return Ok(self);
         }
-        fail(format!(
-            "{}: status {}\n{}{}",
-            self.line, self.code, self.stdout, self.stderr
-        ))
+        fail(format!("{}: status {}\n{}{}", self.line, self.code, self.stdout, self.stderr))
     }
 
     /// Itself, if its exit status was `code`.
     #[track_caller]
     pub fn status(self, code: i32) -> Result<Ended, Stop> {
-        eq(
-            self.code,
-            code,
-            format!("exit status of {}\n{}{}", self.line, self.stdout, self.stderr),
-        )?;
+        eq(self.code, code, format!("exit status of {}\n{}{}", self.line, self.stdout, self.stderr))?;
         Ok(self)
     }
 
@@ -297,10 +271,7 @@ impl Ended {
     pub fn json(&self) -> Result<serde_json::Value, Stop> {
         match serde_json::from_str(&self.stdout) {
             Ok(value) => Ok(value),
-            Err(error) => fail(format!(
-                "{}: no JSON: {error}\n{}{}",
-                self.line, self.stdout, self.stderr
-            )),
+            Err(error) => fail(format!("{}: no JSON: {error}\n{}{}", self.line, self.stdout, self.stderr)),
         }
     }
 }

@@ -32,10 +32,7 @@ impl Programs {
             return fail("no inspector beside the test program: cargo build -p integration");
         };
         fs::create_dir_all(dir)?;
-        let programs = Programs {
-            busybox: dir.join("busybox"),
-            inspector: dir.join("inspector"),
-        };
+        let programs = Programs { busybox: dir.join("busybox"), inspector: dir.join("inspector") };
         fs::copy(busybox, &programs.busybox)?;
         fs::copy(inspector, &programs.inspector)?;
         Ok(programs)
@@ -43,19 +40,7 @@ impl Programs {
 
     /// Builds an ordinary root file system in the new folder `root`.
     pub fn build(&self, root: &Path) -> Outcome {
-        for dir in [
-            "bin",
-            "dev",
-            "etc",
-            "proc",
-            "root",
-            "sys",
-            "tmp",
-            "var/log",
-            "run",
-            "home/user",
-            "mnt",
-        ] {
+        for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var/log", "run", "home/user", "mnt"] {
             fs::create_dir_all(root.join(dir))?;
         }
         fs::hard_link(&self.busybox, root.join("bin/busybox"))?;
@@ -68,30 +53,20 @@ impl Programs {
             root.join("etc/passwd"),
             "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
         )?;
-        fs::write(
-            root.join("etc/group"),
-            "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n",
-        )?;
+        fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")?;
         Ok(())
     }
 }
 
 /// Busybox without a dynamic loader, where Debian and its relatives put it.
 pub fn static_busybox() -> Option<PathBuf> {
-    ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"]
-        .iter()
-        .map(PathBuf::from)
-        .find(|p| p.exists())
+    ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"].iter().map(PathBuf::from).find(|p| p.exists())
 }
 
 /// A program of this workspace: in the folder of this test program or the one above it.
 pub fn beside_this_program(name: &str) -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
-    here.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join(name))
-        .find(|p| p.is_file())
+    here.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file())
 }
 
 /// Puts a symlink, FIFO, device or file where something else is expected.

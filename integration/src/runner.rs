@@ -65,11 +65,7 @@ impl Wanted {
 
     fn takes(&self, name: &str) -> bool {
         let matches = |part: &String| {
-            if self.exact {
-                name == part
-            } else {
-                name.contains(part.as_str())
-            }
+            if self.exact { name == part } else { name.contains(part.as_str()) }
         };
         (self.parts.is_empty() || self.parts.iter().any(matches))
             && !self.skip.iter().any(|s| name.contains(s.as_str()))
@@ -79,34 +75,19 @@ impl Wanted {
 /// The main function of a test program.
 pub fn main(tests: &[&[Test]]) -> ExitCode {
     let wanted = Wanted::read(std::env::args());
-    let chosen: Vec<Test> = tests
-        .iter()
-        .copied()
-        .flatten()
-        .filter(|t| wanted.takes(&t.full_name()))
-        .copied()
-        .collect();
+    let chosen: Vec<Test> =
+        tests.iter().copied().flatten().filter(|t| wanted.takes(&t.full_name())).copied().collect();
     let all = tests.iter().map(|t| t.len()).sum::<usize>();
     if wanted.list {
-        chosen
-            .iter()
-            .for_each(|t| say(&format!("{}: test", t.full_name())));
+        chosen.iter().for_each(|t| say(&format!("{}: test", t.full_name())));
         return ExitCode::SUCCESS;
     }
     say(&format!("\nrunning {} tests", chosen.len()));
     let begin = Instant::now();
-    let mut count = Count {
-        filtered: all - chosen.len(),
-        ..Count::default()
-    };
+    let mut count = Count { filtered: all - chosen.len(), ..Count::default() };
     match Run::prepare() {
         Ok(run) => {
-            say(&format!(
-                "runtime {:?} ({:?}), cgroups {:?}",
-                run.runtime.path,
-                run.runtime.kind,
-                cgroups()
-            ));
+            say(&format!("runtime {:?} ({:?}), cgroups {:?}", run.runtime.path, run.runtime.kind, cgroups()));
             for (number, test) in chosen.iter().enumerate() {
                 count.add(test, run.one(number, test));
             }
@@ -146,24 +127,13 @@ impl Run {
         let dir = std::env::temp_dir().join(&token);
         let programs = Programs::gather(&dir.join("programs"))?;
         let binary = fs::read(&runtime.path)?;
-        Ok(Run {
-            runtime,
-            dir,
-            token,
-            programs,
-            binary,
-        })
+        Ok(Run { runtime, dir, token, programs, binary })
     }
 
     fn one(&self, number: usize, test: &Test) -> Outcome {
         let dir = self.dir.join(number.to_string());
         let before = Host::now(&self.token)?;
-        let lab = Lab::new(
-            self.runtime.clone(),
-            dir,
-            self.token.clone(),
-            self.programs.clone(),
-        )?;
+        let lab = Lab::new(self.runtime.clone(), dir, self.token.clone(), self.programs.clone())?;
         let outcome = catch_unwind(AssertUnwindSafe(|| (test.run)(&lab)));
         let outcome = outcome.unwrap_or_else(|_| Err(Stop::Failed("the test panicked".to_owned())));
         let mut left = Vec::new();
@@ -216,20 +186,13 @@ fn own_mount_namespace() -> Outcome {
 /// Containers that a runtime still keeps state of. Hidden files (locks, caches) are the runtime's own business.
 fn state_left(state: &Path) -> Vec<String> {
     let entries = fs::read_dir(state).into_iter().flatten().flatten();
-    let names = entries
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| !n.starts_with('.'));
+    let names = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| !n.starts_with('.'));
     names.map(|name| format!("state left: {name}")).collect()
 }
 
 /// A container's cgroup is removed by the runtime, the folder above it by whoever chose it: us.
 fn remove_cgroup_parents(dir: &Path, token: &str, depth: u32) {
-    for path in fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path())
-    {
+    for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
         if path.file_name().is_some_and(|n| n == token) {
             drop(fs::remove_dir(&path));
         } else if depth > 0 && path.is_dir() {
@@ -268,13 +231,9 @@ impl Count {
     fn report(&self, begin: Instant) -> ExitCode {
         if !self.failures.is_empty() {
             say("\nfailures:\n");
-            self.failures
-                .iter()
-                .for_each(|(name, why)| say(&format!("---- {name} ----\n{why}\n")));
+            self.failures.iter().for_each(|(name, why)| say(&format!("---- {name} ----\n{why}\n")));
             say("failures:");
-            self.failures
-                .iter()
-                .for_each(|(name, _)| say(&format!("    {name}")));
+            self.failures.iter().for_each(|(name, _)| say(&format!("    {name}")));
         }
         let word = if self.failures.is_empty() { "ok" } else { "FAILED" };
         say(&format!(
@@ -285,11 +244,7 @@ impl Count {
             self.filtered,
             begin.elapsed().as_secs_f64()
         ));
-        if self.failures.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(101)
-        }
+        if self.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
     }
 }
 

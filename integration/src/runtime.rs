@@ -39,9 +39,7 @@ impl Runtime {
                 None => return fail("no runtime: make build, or name one by RUNTIME=/path/to/runc"),
             },
         };
-        let path = path
-            .canonicalize()
-            .or_else(|e| fail(format!("runtime {path:?}: {e}")))?;
+        let path = path.canonicalize().or_else(|e| fail(format!("runtime {path:?}: {e}")))?;
         let output = Command::new(&path).arg("--version").output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let kind = match text.split_whitespace().next() {
@@ -65,11 +63,7 @@ impl Runtime {
 fn built_knarr() -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     let release = here.ancestors().nth(3)?.join("release/knarr");
-    if release.is_file() {
-        Some(release)
-    } else {
-        beside_this_program("knarr")
-    }
+    if release.is_file() { Some(release) } else { beside_this_program("knarr") }
 }
 
 /// How the machine's cgroups are mounted.
@@ -83,11 +77,7 @@ pub enum Cgroups {
 
 /// Which cgroup layout /sys/fs/cgroup shows.
 pub fn cgroups() -> Cgroups {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-        Cgroups::V2
-    } else {
-        Cgroups::V1
-    }
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 }
 }
 
 /// Whether there is one cgroup tree for everything.
@@ -103,34 +93,22 @@ pub fn need_controller(name: &str) -> Result<(), Stop> {
             .split_whitespace()
             .any(|word| word == name.trim_start_matches("cpuacct").replace("blkio", "io").as_str()),
     };
-    if there {
-        Ok(())
-    } else {
-        skip(format!("no {name} controller in this cgroup tree"))
-    }
+    if there { Ok(()) } else { skip(format!("no {name} controller in this cgroup tree")) }
 }
 
 /// Skips the test unless a program is on the path.
 pub fn need_program(name: &str) -> Result<PathBuf, Stop> {
     let dirs = std::env::var("PATH").unwrap_or_default();
-    let found = dirs
-        .split(':')
-        .map(|dir| Path::new(dir).join(name))
-        .find(|p| p.is_file());
+    let found = dirs.split(':').map(|dir| Path::new(dir).join(name)).find(|p| p.is_file());
     found.map_or_else(|| skip(format!("no {name} on this machine")), Ok)
 }
 
 /// Skips the test unless this process has the capability with this number in its bounding set.
 pub fn need_capability(number: u8, name: &str) -> Result<(), Stop> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let set = status
-        .lines()
-        .find_map(|l| l.strip_prefix("CapBnd:"))
-        .map_or("0", str::trim);
+    let set = status.lines().find_map(|l| l.strip_prefix("CapBnd:")).map_or("0", str::trim);
     if u64::from_str_radix(set, 16)? >> number & 1 == 1 {
         return Ok(());
     }
-    skip(format!(
-        "{name} is not in the bounding set of this machine's root"
-    ))
+    skip(format!("{name} is not in the bounding set of this machine's root"))
 }

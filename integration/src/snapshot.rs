@@ -47,21 +47,12 @@ impl Host {
     /// The host now.
     pub fn now(token: &str) -> Result<Host, Stop> {
         let alone = std::env::var_os("KNARR_ALONE").is_some();
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?
-            .lines()
-            .map(mount_key)
-            .collect();
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?.lines().map(mount_key).collect();
         let mut cgroups = BTreeSet::new();
         folders(Path::new("/sys/fs/cgroup"), token, &mut cgroups);
         let mut run = BTreeSet::new();
         for dir in ["/run", "/dev/shm", "/dev"] {
-            run.extend(
-                fs::read_dir(dir)
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|e| e.path()),
-            );
+            run.extend(fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()));
         }
         if !alone {
             cgroups.retain(|p| p.to_string_lossy().contains(token));
@@ -89,22 +80,11 @@ impl Host {
         for mount in self.mounts.iter().filter(|m| !now.mounts.contains(m)) {
             found.push(format!("mount gone or changed: {mount}"));
         }
-        let sets = [
-            ("cgroup", &self.cgroups, &now.cgroups),
-            ("file", &self.run, &now.run),
-        ];
+        let sets = [("cgroup", &self.cgroups, &now.cgroups), ("file", &self.run, &now.run)];
         for (what, before, after) in sets {
-            found.extend(
-                after
-                    .difference(before)
-                    .map(|p| format!("{what} left: {}", p.display())),
-            );
+            found.extend(after.difference(before).map(|p| format!("{what} left: {}", p.display())));
         }
-        found.extend(
-            now.descriptors
-                .difference(&self.descriptors)
-                .map(|d| format!("descriptor left: {d}")),
-        );
+        found.extend(now.descriptors.difference(&self.descriptors).map(|d| format!("descriptor left: {d}")));
         for (before, after) in self.settings.iter().zip(&now.settings).filter(|(a, b)| a != b) {
             found.push(format!("{} was {:?}, is {:?}", before.0, before.1, after.1));
         }
@@ -120,13 +100,7 @@ impl Host {
         for point in mounts.filter_map(|m| m.split(' ').nth(1)).rev() {
             let _ = umount2(point, MntFlags::MNT_DETACH);
         }
-        for cgroup in now
-            .cgroups
-            .difference(&self.cgroups)
-            .collect::<Vec<_>>()
-            .iter()
-            .rev()
-        {
+        for cgroup in now.cgroups.difference(&self.cgroups).collect::<Vec<_>>().iter().rev() {
             drop(fs::write(cgroup.join("cgroup.freeze"), "0"));
             drop(fs::write(cgroup.join("freezer.state"), "THAWED"));
             drop(fs::write(cgroup.join("cgroup.kill"), "1"));
@@ -140,13 +114,7 @@ fn mount_key(line: &str) -> String {
     let words: Vec<&str> = line.split(' ').collect();
     let tail: Vec<&str> = words.iter().skip_while(|w| **w != "-").skip(1).copied().collect();
     let word = |i: usize| words.get(i).copied().unwrap_or_default();
-    format!(
-        "on {} of {} {} {}",
-        word(4),
-        word(3),
-        word(5),
-        tail.first().unwrap_or(&"")
-    )
+    format!("on {} of {} {} {}", word(4), word(3), word(5), tail.first().unwrap_or(&""))
 }
 
 /// All folders below `dir` but the run's own one, which is the runner's to remove.
@@ -162,16 +130,10 @@ fn folders(dir: &Path, token: &str, found: &mut BTreeSet<PathBuf>) {
 }
 
 fn descriptors() -> BTreeSet<String> {
-    let numbers: Vec<_> = fs::read_dir("/proc/self/fd")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path())
-        .collect();
+    let numbers: Vec<_> =
+        fs::read_dir("/proc/self/fd").into_iter().flatten().flatten().map(|e| e.path()).collect();
     let named = numbers.iter().filter_map(|p| Some((p, fs::read_link(p).ok()?)));
-    named
-        .map(|(p, target)| format!("{} {}", p.display(), target.display()))
-        .collect()
+    named.map(|(p, target)| format!("{} {}", p.display(), target.display())).collect()
 }
 
 /// Pids and names of all processes that descend from this one.
@@ -201,10 +163,8 @@ pub fn end_descendants() -> Vec<String> {
     if calm.is_ok() {
         return Vec::new();
     }
-    let left: Vec<String> = descendants()
-        .iter()
-        .map(|(pid, name)| format!("process left: {pid} {name}"))
-        .collect();
+    let left: Vec<String> =
+        descendants().iter().map(|(pid, name)| format!("process left: {pid} {name}")).collect();
     kill_descendants();
     left
 }

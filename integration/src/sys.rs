@@ -12,11 +12,7 @@ pub fn syscall(number: i64, args: [u64; 6]) -> io::Result<i64> {
     // SAFETY: pointers among the arguments are null or absent, so the kernel writes nothing into this process; calls
     // that change the process (exit, close) are the caller's intention.
     let ret = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
-    if ret < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(ret)
-    }
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
 /// A descriptor that becomes readable when process `pid` has ended (Linux 5.3).
@@ -37,8 +33,5 @@ pub fn received_fd(fd: RawFd) -> OwnedFd {
 pub fn session_keyring() -> io::Result<i64> {
     const KEYCTL_GET_KEYRING_ID: u64 = 0;
     const KEY_SPEC_SESSION_KEYRING: u64 = (-3_i64).cast_unsigned();
-    syscall(
-        libc::SYS_keyctl,
-        [KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0, 0, 0, 0],
-    )
+    syscall(libc::SYS_keyctl, [KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0, 0, 0, 0])
 }

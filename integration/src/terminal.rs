@@ -29,10 +29,7 @@ impl FdSocket {
     /// Listens at a new path. The path must be shorter than 108 bytes.
     pub fn listen(path: &Path) -> Result<Self, Stop> {
         let listener = UnixListener::bind(path)?;
-        Ok(FdSocket {
-            listener,
-            path: path.to_owned(),
-        })
+        Ok(FdSocket { listener, path: path.to_owned() })
     }
 
     /// Accepts one connection and takes the descriptor that comes with its first message.
@@ -44,28 +41,14 @@ impl FdSocket {
         let mut name = [0_u8; 4096];
         let mut space = nix::cmsg_space!([i32; 4]);
         let mut parts = [IoSliceMut::new(&mut name)];
-        let message = recvmsg::<()>(
-            stream.as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::empty(),
-        )?;
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
         let fds: Vec<i32> = message
             .cmsgs()?
-            .flat_map(|c| {
-                if let ControlMessageOwned::ScmRights(fds) = c {
-                    fds
-                } else {
-                    Vec::new()
-                }
-            })
+            .flat_map(|c| if let ControlMessageOwned::ScmRights(fds) = c { fds } else { Vec::new() })
             .collect();
         let bytes = message.bytes;
         eq(fds.len(), 1, "descriptors in the message")?;
-        Ok((
-            crate::sys::received_fd(fds[0]),
-            String::from_utf8_lossy(&name[..bytes]).into_owned(),
-        ))
+        Ok((crate::sys::received_fd(fds[0]), String::from_utf8_lossy(&name[..bytes]).into_owned()))
     }
 }
 
@@ -79,20 +62,12 @@ pub struct Terminal {
 impl Terminal {
     /// Takes a received master.
     pub fn new(master: OwnedFd) -> Self {
-        Terminal {
-            master: File::from(master),
-            seen: String::new(),
-        }
+        Terminal { master: File::from(master), seen: String::new() }
     }
 
     /// A new pty: the master, and the slave for a program to run on.
     pub fn open(rows: u16, columns: u16) -> Result<(Self, OwnedFd), Stop> {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(&size, None)?;
         Ok((Terminal::new(master), slave))
     }
@@ -107,17 +82,13 @@ impl Terminal {
     pub fn resize(&self, rows: u16, columns: u16) -> Outcome {
         let (rows, columns) = (rows.to_string(), columns.to_string());
         let mut stty = Command::new("stty");
-        stty.args(["rows", &rows, "cols", &columns])
-            .stdin(Stdio::from(self.master.try_clone()?));
+        stty.args(["rows", &rows, "cols", &columns]).stdin(Stdio::from(self.master.try_clone()?));
         eq(stty.status()?.success(), true, "stty on the master")
     }
 
     /// What `stty -a` says of the terminal.
     pub fn settings(&self) -> Result<String, Stop> {
-        let output = Command::new("stty")
-            .arg("-a")
-            .stdin(Stdio::from(self.master.try_clone()?))
-            .output()?;
+        let output = Command::new("stty").arg("-a").stdin(Stdio::from(self.master.try_clone()?)).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -169,15 +140,8 @@ impl Terminal {
 /// Starts a program as the leader of a session on the terminal `slave`, as a shell in a window would be.
 pub fn start_on(slave: OwnedFd, command: &Command) -> Result<Running, Stop> {
     let mut session = Command::new("setsid");
-    session
-        .arg("--ctty")
-        .arg("--wait")
-        .arg(command.get_program())
-        .args(command.get_args());
-    session
-        .stdin(slave.try_clone()?)
-        .stdout(slave.try_clone()?)
-        .stderr(slave);
+    session.arg("--ctty").arg("--wait").arg(command.get_program()).args(command.get_args());
+    session.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
     process::start_as_is(session, None)
 }
 

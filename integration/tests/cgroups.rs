@@ -39,14 +39,10 @@ fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
     let found = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
     has(&found, format!(":{path}\n"))?;
     let line = found.lines().filter(|l| !l.ends_with(&path)).collect::<Vec<_>>();
-    yes(
-        v2() || line.is_empty() || lab.kind() == Kind::Crun,
-        format!("elsewhere: {line:?}"),
-    )?;
+    yes(v2() || line.is_empty() || lab.kind() == Kind::Crun, format!("elsewhere: {line:?}"))?;
     c.delete_force()?;
-    for dir in trees(&format!("{}/some/where", lab.token))
-        .into_iter()
-        .chain(trees(&format!("{}/some", lab.token)))
+    for dir in
+        trees(&format!("{}/some/where", lab.token)).into_iter().chain(trees(&format!("{}/some", lab.token)))
     {
         // Parents are whoever's chose the path.
         fs::remove_dir(dir)?;
@@ -57,16 +53,8 @@ fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
 /// The folders of this name in every cgroup tree.
 fn trees(name: &str) -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
-    let below = fs::read_dir(&root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path());
-    below
-        .chain([root.clone()])
-        .map(|tree| tree.join(name))
-        .filter(|p| p.is_dir())
-        .collect()
+    let below = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
+    below.chain([root.clone()]).map(|tree| tree.join(name)).filter(|p| p.is_dir()).collect()
 }
 
 fn a_relative_path_is_below_the_callers_or_the_root(lab: &Lab) -> Outcome {
@@ -74,10 +62,7 @@ fn a_relative_path_is_below_the_callers_or_the_root(lab: &Lab) -> Outcome {
     let name = format!("{}-relative", lab.token);
     c.config().set("/linux/cgroupsPath", name.as_str());
     c.sleeping()?;
-    has(
-        fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?,
-        format!("/{name}\n"),
-    )?;
+    has(fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?, format!("/{name}\n"))?;
     c.delete_force()
 }
 
@@ -117,21 +102,9 @@ fn a_cgroup_that_is_not_empty_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn memory_is_limited(lab: &Lab) -> Outcome {
-    let c = lab.limited(
-        &["memory"],
-        &json!({"memory": {"limit": 67_108_864, "reservation": 33_554_432}}),
-    )?;
-    eq(
-        c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(),
-        "67108864",
-        "limit",
-    )?;
-    eq(
-        c.limit("memory/memory.soft_limit_in_bytes", "memory.low")?
-            .as_str(),
-        "33554432",
-        "reservation",
-    )?;
+    let c = lab.limited(&["memory"], &json!({"memory": {"limit": 67_108_864, "reservation": 33_554_432}}))?;
+    eq(c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(), "67108864", "limit")?;
+    eq(c.limit("memory/memory.soft_limit_in_bytes", "memory.low")?.as_str(), "33554432", "reservation")?;
     c.delete_force()
 }
 
@@ -139,39 +112,23 @@ fn memory_and_swap_are_limited(lab: &Lab) -> Outcome {
     let c = lab.limited(&["memory"], &json!({"memory": {"limit": 67_108_864}}))?;
     let has_swap = c
         .cgroup("memory")?
-        .join(if v2() {
-            "memory.swap.max"
-        } else {
-            "memory.memsw.limit_in_bytes"
-        })
+        .join(if v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" })
         .exists();
     c.delete_force()?;
     if !has_swap {
         return skip("this kernel does not account for swap");
     }
-    let c = lab.limited(
-        &["memory"],
-        &json!({"memory": {"limit": 67_108_864, "swap": 100_663_296}}),
-    )?;
+    let c = lab.limited(&["memory"], &json!({"memory": {"limit": 67_108_864, "swap": 100_663_296}}))?;
     let want = if v2() { "33554432" } else { "100663296" };
-    eq(
-        c.limit("memory/memory.memsw.limit_in_bytes", "memory.swap.max")?
-            .as_str(),
-        want,
-        "swap",
-    )?;
+    eq(c.limit("memory/memory.memsw.limit_in_bytes", "memory.swap.max")?.as_str(), want, "swap")?;
     c.delete_force()
 }
 
 fn a_memory_limit_is_felt(lab: &Lab) -> Outcome {
     need_controller("memory")?;
     let mut c = lab.container()?;
-    c.config().set(
-        "/linux/resources/memory",
-        json!({"limit": 20_971_520, "swap": 20_971_520}),
-    );
-    c.config()
-        .sh("dd if=/dev/zero of=/dev/shm/big bs=1M count=64 2>&1; echo survived $?");
+    c.config().set("/linux/resources/memory", json!({"limit": 20_971_520, "swap": 20_971_520}));
+    c.config().sh("dd if=/dev/zero of=/dev/shm/big bs=1M count=64 2>&1; echo survived $?");
     let ended = c.run()?;
     yes(
         ended.code == 137 || ended.stdout.contains("survived 137") || ended.stdout.contains("Killed"),
@@ -181,18 +138,12 @@ fn a_memory_limit_is_felt(lab: &Lab) -> Outcome {
 }
 
 fn cpu_shares_and_quota_are_set(lab: &Lab) -> Outcome {
-    let c = lab.limited(
-        &["cpu"],
-        &json!({"cpu": {"shares": 512, "quota": 50_000, "period": 100_000}}),
-    )?;
+    let c = lab.limited(&["cpu"], &json!({"cpu": {"shares": 512, "quota": 50_000, "period": 100_000}}))?;
     if v2() {
         eq(c.limit("", "cpu.max")?.as_str(), "50000 100000", "quota")?;
         let weight: u64 = c.limit("", "cpu.weight")?.parse()?;
         // Linear (20) by the older formula, 59 by the one runc and crun share since 2025.
-        yes(
-            [20, 59].contains(&weight),
-            format!("weight {weight} for 512 shares"),
-        )?;
+        yes([20, 59].contains(&weight), format!("weight {weight} for 512 shares"))?;
     } else {
         eq(c.limit("cpu/cpu.cfs_quota_us", "")?.as_str(), "50000", "quota")?;
         eq(c.limit("cpu/cpu.cfs_period_us", "")?.as_str(), "100000", "period")?;
@@ -203,20 +154,9 @@ fn cpu_shares_and_quota_are_set(lab: &Lab) -> Outcome {
 
 fn cpusets_are_set(lab: &Lab) -> Outcome {
     let c = lab.limited(&["cpuset"], &json!({"cpu": {"cpus": "0", "mems": "0"}}))?;
-    eq(
-        c.limit("cpuset/cpuset.cpus", "cpuset.cpus")?.as_str(),
-        "0",
-        "cpus",
-    )?;
-    eq(
-        c.limit("cpuset/cpuset.mems", "cpuset.mems")?.as_str(),
-        "0",
-        "mems",
-    )?;
-    has(
-        fs::read_to_string(format!("/proc/{}/status", c.pid()?))?,
-        "Cpus_allowed_list:\t0\n",
-    )?;
+    eq(c.limit("cpuset/cpuset.cpus", "cpuset.cpus")?.as_str(), "0", "cpus")?;
+    eq(c.limit("cpuset/cpuset.mems", "cpuset.mems")?.as_str(), "0", "mems")?;
+    has(fs::read_to_string(format!("/proc/{}/status", c.pid()?))?, "Cpus_allowed_list:\t0\n")?;
     c.delete_force()
 }
 
@@ -227,11 +167,7 @@ fn pids_are_limited(lab: &Lab) -> Outcome {
     has(ended.stderr, "fork")?;
     c.delete_force()?;
     let c = lab.limited(&["pids"], &json!({"pids": {"limit": -1}}))?;
-    eq(
-        c.limit("pids/pids.max", "pids.max")?.as_str(),
-        "max",
-        "limit of -1",
-    )?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "limit of -1")?;
     c.delete_force()
 }
 
@@ -255,9 +191,7 @@ fn block_io_is_limited(lab: &Lab) -> Outcome {
     let rate = json!([{"major": major, "minor": minor, "rate": 1_048_576}]);
     let resources = json!({"blockIO": {"throttleReadBpsDevice": rate, "throttleWriteIOPSDevice": [{"major": major, "minor": minor, "rate": 500}]}});
     let mut c = lab.container()?;
-    c.config()
-        .set("/linux/resources/blockIO", resources["blockIO"].clone())
-        .args(&["sleep", "1000"]);
+    c.config().set("/linux/resources/blockIO", resources["blockIO"].clone()).args(&["sleep", "1000"]);
     let ended = c.run_with(&["--detach"])?;
     if ended.code != 0 && !throttling() {
         return skip("this kernel has no block I/O throttling");
@@ -269,14 +203,8 @@ fn block_io_is_limited(lab: &Lab) -> Outcome {
         has(&text, format!("{line} rbps=1048576"))?;
         has(&text, "wiops=500")?;
     } else {
-        has(
-            c.limit("blkio/blkio.throttle.read_bps_device", "")?,
-            format!("{line} 1048576"),
-        )?;
-        has(
-            c.limit("blkio/blkio.throttle.write_iops_device", "")?,
-            format!("{line} 500"),
-        )?;
+        has(c.limit("blkio/blkio.throttle.read_bps_device", "")?, format!("{line} 1048576"))?;
+        has(c.limit("blkio/blkio.throttle.write_iops_device", "")?, format!("{line} 500"))?;
     }
     c.delete_force()
 }
@@ -303,10 +231,8 @@ fn unified_values_are_written(lab: &Lab) -> Outcome {
     if !v2() {
         return skip("unified is for cgroup v2");
     }
-    let c = lab.limited(
-        &["memory", "pids"],
-        &json!({"unified": {"memory.high": "50331648", "pids.max": "77"}}),
-    )?;
+    let c =
+        lab.limited(&["memory", "pids"], &json!({"unified": {"memory.high": "50331648", "pids.max": "77"}}))?;
     eq(c.limit("", "memory.high")?.as_str(), "50331648", "memory.high")?;
     eq(c.limit("", "pids.max")?.as_str(), "77", "pids.max")?;
     c.delete_force()?;
@@ -331,8 +257,7 @@ fn unified_values_on_v1_are_refused(lab: &Lab) -> Outcome {
         return skip("this is cgroup v2");
     }
     let mut c = lab.container()?;
-    c.config()
-        .set("/linux/resources/unified", json!({"memory.high": "50331648"}));
+    c.config().set("/linux/resources/unified", json!({"memory.high": "50331648"}));
     c.create()?.refused()?;
     c.is_gone()
 }
@@ -386,11 +311,7 @@ fn opened(lab: &Lab, rules: Option<Value>) -> Result<String, Stop> {
 
 fn devices_are_denied_by_default(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "takes an empty list for no restriction")?;
-    for rules in [
-        Some(json!([{"allow": false, "access": "rwm"}])),
-        Some(json!([])),
-        None,
-    ] {
+    for rules in [Some(json!([{"allow": false, "access": "rwm"}])), Some(json!([])), None] {
         let out = opened(lab, rules.clone())?;
         // GHSA-g54h-m393-cpwq: an empty or absent list must not mean that everything is allowed.
         for node in ["k", "b"] {
@@ -408,22 +329,14 @@ fn devices_are_allowed_by_rule(lab: &Lab) -> Outcome {
     let rules = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 11, "access": "rm"}]);
     let out = opened(lab, Some(rules))?;
     // Reading kmsg needs CAP_SYSLOG on some kernels; EPERM of the cgroup comes before, for writing too.
-    has(&out, "/dev/k EPERM")
-        .or_else(|_| has(&out, "/dev/k ok"))
-        .and_then(|()| has(&out, "/dev/null ok"))?;
+    has(&out, "/dev/k EPERM").or_else(|_| has(&out, "/dev/k ok")).and_then(|()| has(&out, "/dev/null ok"))?;
     let rules = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 7, "minor": 0, "access": "rwm"}]);
     let out = opened(lab, Some(rules))?;
-    yes(
-        !out.contains("/dev/b EPERM"),
-        format!("an allowed block device:\n{out}"),
-    )?;
+    yes(!out.contains("/dev/b EPERM"), format!("an allowed block device:\n{out}"))?;
     let rules =
         json!([{"allow": true, "access": "rwm"}, {"allow": false, "type": "b", "major": 7, "access": "rwm"}]);
     let out = opened(lab, Some(rules))?;
-    yes(
-        !out.contains("/dev/b ok"),
-        format!("a denied block device:\n{out}"),
-    )
+    yes(!out.contains("/dev/b ok"), format!("a denied block device:\n{out}"))
 }
 
 fn default_devices_stay_usable(lab: &Lab) -> Outcome {
@@ -431,20 +344,13 @@ fn default_devices_stay_usable(lab: &Lab) -> Outcome {
         |_| {},
         "for d in null zero full random urandom; do head -c1 /dev/$d >/dev/null && echo $d; done",
     )?;
-    eq(
-        out.as_str(),
-        "null\nzero\nfull\nrandom\nurandom",
-        "readable devices",
-    )
+    eq(out.as_str(), "null\nzero\nfull\nrandom\nurandom", "readable devices")
 }
 
 fn the_cgroup_namespace_starts_at_the_own_cgroup(lab: &Lab) -> Outcome {
     let report = lab.inspect(|_| {})?;
     let text = report["cgroup"].as_str().unwrap_or_default();
-    yes(
-        text.lines().all(|l| l.ends_with(":/")),
-        format!("paths inside:\n{text}"),
-    )?;
+    yes(text.lines().all(|l| l.ends_with(":/")), format!("paths inside:\n{text}"))?;
     let report = lab.inspect(|config| {
         config.share("cgroup");
     })?;
@@ -452,15 +358,10 @@ fn the_cgroup_namespace_starts_at_the_own_cgroup(lab: &Lab) -> Outcome {
 }
 
 fn a_container_in_a_tiny_memory_limit_starts(lab: &Lab) -> Outcome {
-    lab.except(
-        Kind::Runc,
-        "its own init needs some 6 MB in the container's cgroup",
-    )?;
+    lab.except(Kind::Runc, "its own init needs some 6 MB in the container's cgroup")?;
     need_controller("memory")?;
     let mut c = lab.container()?;
-    c.config()
-        .set("/linux/resources/memory", json!({"limit": 1_048_576}))
-        .args(&["/bin/busybox", "true"]);
+    c.config().set("/linux/resources/memory", json!({"limit": 1_048_576})).args(&["/bin/busybox", "true"]);
     c.run()?.ok()?;
     Ok(())
 }

@@ -33,22 +33,13 @@ fn update_changes_limits(lab: &Lab) -> Outcome {
     c.call("update", &["--pids-limit", "60"])?.ok()?;
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "60", "pids")?;
     c.call("update", &["--pids-limit", "-1"])?.ok()?;
-    eq(
-        c.limit("pids/pids.max", "pids.max")?.as_str(),
-        "max",
-        "pids of -1",
-    )?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids of -1")?;
     if need_controller("memory").is_ok() {
         c.call("update", &["--memory", "64M"])?.ok()?;
-        eq(
-            c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(),
-            "67108864",
-            "memory",
-        )?;
+        eq(c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(), "67108864", "memory")?;
     }
     if need_controller("cpu").is_ok() {
-        c.call("update", &["--cpu-period", "50000", "--cpu-quota", "25000"])?
-            .ok()?;
+        c.call("update", &["--cpu-period", "50000", "--cpu-quota", "25000"])?.ok()?;
         if v2() {
             eq(c.limit("", "cpu.max")?.as_str(), "25000 50000", "cpu.max")?;
         } else {
@@ -62,20 +53,12 @@ fn update_reads_resources_from_a_file_and_from_standard_input(lab: &Lab) -> Outc
     let c = lab.limited(&["pids"], &json!({"pids": {"limit": 50}}))?;
     let file = lab.file("resources.json", r#"{"pids": {"limit": 31}}"#)?;
     c.call("update", &["--resources", &text(&file)])?.ok()?;
-    eq(
-        c.limit("pids/pids.max", "pids.max")?.as_str(),
-        "31",
-        "from a file",
-    )?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "31", "from a file")?;
     let file = lab.file("resources2.json", r#"{"pids": {"limit": 32}}"#)?;
     let mut command = lab.command(&["update", "-r", "-", &c.id]);
     command.stdin(fs::File::open(file)?);
     integration::process::start(command, &lab.dir)?.wait()?.ok()?;
-    eq(
-        c.limit("pids/pids.max", "pids.max")?.as_str(),
-        "32",
-        "from standard input",
-    )?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "32", "from standard input")?;
     c.delete_force()
 }
 
@@ -89,11 +72,7 @@ fn update_of_a_broken_value_changes_nothing(lab: &Lab) -> Outcome {
         ["--cpuset-cpus", "99999"],
     ] {
         c.call("update", &flags)?.refused()?;
-        eq(
-            c.limit("pids/pids.max", "pids.max")?.as_str(),
-            "50",
-            format!("pids after {flags:?}"),
-        )?;
+        eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "50", format!("pids after {flags:?}"))?;
     }
     c.delete_force()
 }
@@ -117,20 +96,14 @@ fn update_never_loosens_the_device_rules(lab: &Lab) -> Outcome {
     let probe = "rm -f /dev/k; mknod /dev/k c 1 11 2>&1; inspector open r /dev/k";
     let before = c.sh(probe)?;
     c.call("update", &["--pids-limit", "60"])?.ok()?;
-    eq(
-        c.sh(probe)?,
-        before.clone(),
-        "what a denied device gives after update",
-    )?;
+    eq(c.sh(probe)?, before.clone(), "what a denied device gives after update")?;
     yes(!before.contains("/dev/k ok"), before)?;
     c.delete_force()
 }
 
 fn pause_freezes_and_resume_thaws(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .writable()
-        .sh("i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.01; done");
+    c.config().writable().sh("i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.01; done");
     c.run_detached()?;
     wait_for("it counts", || c.bundle.inside("/count").exists().then_some(()))?;
     c.call("pause", &[])?.ok()?;
@@ -151,10 +124,7 @@ fn pause_of_a_paused_container_is_refused(lab: &Lab) -> Outcome {
     c.call("pause", &[])?.ok()?;
     let again = c.call("pause", &[])?;
     // runc takes it without a word.
-    yes(
-        again.code == 0 || !again.stderr.is_empty(),
-        "a failure without a word",
-    )?;
+    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a word")?;
     eq(c.status()?, "paused", "status")?;
     c.call("resume", &[])?.ok()?;
     c.delete_force()
@@ -183,10 +153,7 @@ fn kill_of_a_paused_container_works_after_resume(lab: &Lab) -> Outcome {
     c.call("pause", &[])?.ok()?;
     c.kill("KILL")?.ok()?;
     let resumed = c.call("resume", &[])?;
-    yes(
-        resumed.code == 0 || !resumed.stderr.is_empty(),
-        "a failure without a word",
-    )?;
+    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a word")?;
     c.wait_for_status("stopped")?;
     c.delete()?.ok()?;
     Ok(())
@@ -203,10 +170,7 @@ fn ps_lists_all_processes(lab: &Lab) -> Outcome {
     let pids = wait_for("three processes are listed", || list().filter(|l| l.len() == 3))?;
     yes(pids.contains(&i64::from(c.pid()?)), "the init is in the list")?;
     for pid in pids {
-        yes(
-            PathBuf::from(format!("/proc/{pid}")).is_dir(),
-            format!("{pid} is a pid of the host"),
-        )?;
+        yes(PathBuf::from(format!("/proc/{pid}")).is_dir(), format!("{pid} is a pid of the host"))?;
     }
     if lab.kind() != Kind::Crun {
         let table = c.call("ps", &[])?.ok()?.stdout;
@@ -241,13 +205,8 @@ fn nest(c: &Container, depth: usize) -> Result<PathBuf, Stop> {
     c.exec_with(&["--detach"], &["sleep", "1003"])?.ok()?;
     let json = c.call("ps", &["--format", "json"])?.ok()?.json()?;
     let init = i64::from(c.pid()?);
-    let other = json
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|p| p.as_i64() != Some(init))
-        .cloned()
-        .unwrap_or_default();
+    let other =
+        json.as_array().into_iter().flatten().find(|p| p.as_i64() != Some(init)).cloned().unwrap_or_default();
     fs::write(deepest.join("cgroup.procs"), other.to_string())?;
     Ok(deepest)
 }

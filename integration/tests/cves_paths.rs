@@ -39,22 +39,16 @@ fn canary(lab: &Lab) -> Result<PathBuf, Stop> {
 }
 
 fn alive(folder: &std::path::Path) -> Outcome {
-    eq(
-        fs::read_to_string(folder.join("canary"))?.as_str(),
-        "alive",
-        "the canary",
-    )?;
+    eq(fs::read_to_string(folder.join("canary"))?.as_str(), "alive", "the canary")?;
     let names: Vec<_> = fs::read_dir(folder)?.flatten().map(|e| e.file_name()).collect();
     eq(names.len(), 1, format!("files on the host: {names:?}"))
 }
 
 fn cve_2015_3629_mount_targets_stay_inside(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
-    for target in [
-        text(&host),
-        format!("../../../../../../../../..{}", text(&host)),
-        "/proc/self/cwd".to_owned(),
-    ] {
+    for target in
+        [text(&host), format!("../../../../../../../../..{}", text(&host)), "/proc/self/cwd".to_owned()]
+    {
         let mut c = lab.container()?;
         c.bundle.trap("/vol", Trap::Link(&target))?;
         c.config().mount("/vol/inner", "tmpfs", "tmpfs", &[]).writable();
@@ -65,16 +59,11 @@ fn cve_2015_3629_mount_targets_stay_inside(lab: &Lab) -> Outcome {
 }
 
 fn cve_2018_and_2019_16884_proc_can_not_be_replaced(lab: &Lab) -> Outcome {
-    lab.except(
-        Kind::Crun,
-        "allows it, and checks its own procfs when it writes labels",
-    )?;
+    lab.except(Kind::Crun, "allows it, and checks its own procfs when it writes labels")?;
     let mut c = lab.container()?;
     c.bundle.file("/fake/self/attr/exec", "")?;
     let fake = text(&c.bundle.inside("/fake"));
-    c.config()
-        .without_mount("/proc")
-        .mount("/proc", "bind", &fake, &["rbind"]);
+    c.config().without_mount("/proc").mount("/proc", "bind", &fake, &["rbind"]);
     c.run()?.refused()?;
     c.is_gone()
 }
@@ -128,12 +117,9 @@ fn cve_2025_54867_sys_as_a_symlink_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn cve_2025_31133_dev_null_is_verified(lab: &Lab) -> Outcome {
-    for trap in [
-        Trap::Link("/proc/sys/kernel/core_pattern"),
-        Trap::File("text"),
-        Trap::Device(1, 11),
-        Trap::Fifo,
-    ] {
+    for trap in
+        [Trap::Link("/proc/sys/kernel/core_pattern"), Trap::File("text"), Trap::Device(1, 11), Trap::Fifo]
+    {
         let mut c = lab.container()?;
         c.bundle.trap("/dev/null", trap)?;
         c.config()
@@ -142,11 +128,8 @@ fn cve_2025_31133_dev_null_is_verified(lab: &Lab) -> Outcome {
             .without_mount("/dev")
             .without_mount("/dev/pts")
             .without_mount("/dev/shm");
-        c.config()
-            .without_mount("/dev/mqueue")
-            .push("/linux/maskedPaths", json!("/etc/passwd"));
-        c.config()
-            .sh("cat /etc/passwd; echo '|/x' > /etc/passwd; cat /proc/keys");
+        c.config().without_mount("/dev/mqueue").push("/linux/maskedPaths", json!("/etc/passwd"));
+        c.config().sh("cat /etc/passwd; echo '|/x' > /etc/passwd; cat /proc/keys");
         let ended = c.run_or_refuse()?;
         hasnt(ended.stdout, "core")?;
     }
@@ -159,12 +142,7 @@ fn cve_2021_30465_parents_that_are_symlinks_stay_inside(lab: &Lab) -> Outcome {
     let source = lab.folder("source")?;
     for (number, target) in ["/", "/..", "../../../..", "/proc/self/root"].iter().enumerate() {
         c.bundle.trap(&format!("/a{number}"), Trap::Link(target))?;
-        c.config().mount(
-            &format!("/a{number}{}/deep", text(&host)),
-            "bind",
-            &text(&source),
-            &["bind"],
-        );
+        c.config().mount(&format!("/a{number}{}/deep", text(&host)), "bind", &text(&source), &["bind"]);
     }
     c.config().writable();
     c.run_or_refuse()?;
@@ -176,13 +154,8 @@ fn cve_2024_45310_no_folders_are_made_on_the_host(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let file = lab.file("file", "")?;
     c.bundle.trap("/link", Trap::Link(&text(&host)))?;
-    c.config()
-        .writable()
-        .mount("/link/made/by/runtime", "bind", &text(&file), &["bind"]);
-    c.config().push(
-        "/linux/devices",
-        json!({"path": "/link/device", "type": "c", "major": 1, "minor": 3}),
-    );
+    c.config().writable().mount("/link/made/by/runtime", "bind", &text(&file), &["bind"]);
+    c.config().push("/linux/devices", json!({"path": "/link/device", "type": "c", "major": 1, "minor": 3}));
     c.config().set("/process/cwd", "/link/cwd");
     c.run_or_refuse()?;
     alive(&host)
@@ -211,21 +184,9 @@ fn race_a_flipping_target_never_escapes(lab: &Lab) -> Outcome {
         fs::create_dir(c.bundle.root())?;
         let root = c.bundle.root();
         let bind = nix::mount::MsFlags::MS_BIND;
-        nix::mount::mount(
-            Some(&c.bundle.path.join("lower")),
-            &root,
-            None::<&str>,
-            bind,
-            None::<&str>,
-        )?;
+        nix::mount::mount(Some(&c.bundle.path.join("lower")), &root, None::<&str>, bind, None::<&str>)?;
         fs::create_dir(c.bundle.inside("/mnt"))?;
-        nix::mount::mount(
-            Some(&shared),
-            &c.bundle.inside("/mnt"),
-            None::<&str>,
-            bind,
-            None::<&str>,
-        )?;
+        nix::mount::mount(Some(&shared), &c.bundle.inside("/mnt"), None::<&str>, bind, None::<&str>)?;
         c.config().writable().mount("/mnt/a/b/c/d", "tmpfs", "tmpfs", &[]);
         let ended = c.run();
         let deleted = c.delete_force();
@@ -298,12 +259,7 @@ fn default_masks_and_read_only_paths_hold(lab: &Lab) -> Outcome {
     let out = c.run()?.ok()?.stdout;
     for line in out.lines().filter(|l| l.ends_with(" ok")) {
         // A masked file is a bind of a read-write /dev/null: writing to it goes nowhere.
-        yes(
-            ["/proc/kcore", "/proc/keys", "/proc/timer_list"]
-                .iter()
-                .any(|m| line.starts_with(m)),
-            line,
-        )?;
+        yes(["/proc/kcore", "/proc/keys", "/proc/timer_list"].iter().any(|m| line.starts_with(m)), line)?;
     }
     Ok(())
 }
@@ -334,10 +290,7 @@ fn annotations_open_no_files(lab: &Lab) -> Outcome {
     ] {
         c.config().0["annotations"][name] = json!(target);
     }
-    c.config().push(
-        "/hooks/createRuntime",
-        json!({"path": "/bin/echo", "args": ["echo", "words"]}),
-    );
+    c.config().push("/hooks/createRuntime", json!({"path": "/bin/echo", "args": ["echo", "words"]}));
     if lab.kind() == Kind::Crun {
         // These are crun's documented extensions.
         return integration::skip("Crun: its own annotations");
@@ -350,10 +303,7 @@ fn hostile_passwd_and_group_are_bounded(lab: &Lab) -> Outcome {
     // CVE-2026-47262: a sparse file of gigabytes.
     let mut c = lab.container()?;
     for name in ["/etc/passwd", "/etc/group"] {
-        fs::File::options()
-            .write(true)
-            .open(c.bundle.inside(name))?
-            .set_len(2 << 30)?;
+        fs::File::options().write(true).open(c.bundle.inside(name))?.set_len(2 << 30)?;
     }
     c.config().set("/process/user", json!({"uid": 1234, "gid": 1234}));
     if lab.kind() != Kind::Knarr {

@@ -67,17 +67,12 @@ fn cve_2024_21626_cwd_is_not_on_the_host(lab: &Lab) -> Outcome {
     let secret = fs::read_to_string("/etc/hostname").unwrap_or_default();
     for number in (3..20).chain([63]) {
         let mut c = lab.container()?;
-        c.config()
-            .set("/process/cwd", format!("/proc/self/fd/{number}"))
-            .sh(CWD);
+        c.config().set("/process/cwd", format!("/proc/self/fd/{number}")).sh(CWD);
         let ended = c.run_or_refuse()?;
         let leaked = ended.stdout.contains("looked")
             && !secret.trim().is_empty()
             && ended.stdout.contains(secret.trim());
-        yes(
-            !leaked,
-            format!("the host through descriptor {number}:\n{}", ended.stdout),
-        )?;
+        yes(!leaked, format!("the host through descriptor {number}:\n{}", ended.stdout))?;
     }
     Ok(())
 }
@@ -91,10 +86,7 @@ fn cve_2024_21626_exec_cwd_is_not_on_the_host(lab: &Lab) -> Outcome {
         let leaked = ended.stdout.contains("looked")
             && !secret.trim().is_empty()
             && ended.stdout.contains(secret.trim());
-        yes(
-            !leaked,
-            format!("the host through descriptor {number}:\n{}", ended.stdout),
-        )?;
+        yes(!leaked, format!("the host through descriptor {number}:\n{}", ended.stdout))?;
     }
     c.delete_force()
 }
@@ -104,27 +96,16 @@ fn cve_2022_29162_no_inheritable_capabilities(lab: &Lab) -> Outcome {
     eq(caps(&report, "CapInh")?, 0, "inheritable set of the init")?;
     let mut c = lab.container()?;
     c.sleeping()?;
-    let report = c
-        .exec_with(&["--cap", "CAP_NET_RAW"], &["inspector", "report"])?
-        .ok()?
-        .json()?;
+    let report = c.exec_with(&["--cap", "CAP_NET_RAW"], &["inspector", "report"])?.ok()?.json()?;
     eq(caps(&report, "CapInh")?, 0, "inheritable set of exec")?;
     eq(caps(&report, "CapAmb")?, 0, "ambient set of exec")?;
     c.delete_force()
 }
 
 fn cve_2024_40635_large_uids_do_not_wrap(lab: &Lab) -> Outcome {
-    for uid in [
-        2_147_483_648_u64,
-        4_294_967_294,
-        4_294_967_295,
-        4_294_967_296,
-        4_294_967_297,
-    ] {
+    for uid in [2_147_483_648_u64, 4_294_967_294, 4_294_967_295, 4_294_967_296, 4_294_967_297] {
         let mut c = lab.container()?;
-        c.config()
-            .set("/process/user", json!({"uid": uid, "gid": uid}))
-            .sh("id -u; id -g");
+        c.config().set("/process/user", json!({"uid": uid, "gid": uid})).sh("id -u; id -g");
         let ended = c.run_or_refuse()?;
         let lax = lab.kind() == Kind::Crun && uid == 4_294_967_295;
         yes(
@@ -136,14 +117,9 @@ fn cve_2024_40635_large_uids_do_not_wrap(lab: &Lab) -> Outcome {
 }
 
 fn cve_2022_0811_sysctl_values_are_not_split(lab: &Lab) -> Outcome {
-    for value in [
-        "1+kernel.core_pattern=|/x",
-        "1\nkernel.core_pattern=|/x",
-        "0\u{0}1",
-    ] {
+    for value in ["1+kernel.core_pattern=|/x", "1\nkernel.core_pattern=|/x", "0\u{0}1"] {
         let mut c = lab.container()?;
-        c.config()
-            .set("/linux/sysctl", json!({"kernel.shm_rmid_forced": value}));
+        c.config().set("/linux/sysctl", json!({"kernel.shm_rmid_forced": value}));
         let ended = c.run()?;
         yes(ended.code < 128, format!("status {}", ended.code))?;
         c.delete_force()?;
@@ -175,33 +151,17 @@ fn setuid_programs_gain_nothing_under_no_new_privileges(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     fs::copy(c.bundle.inside("/bin/inspector"), c.bundle.inside("/bin/gain"))?;
     fs::set_permissions(c.bundle.inside("/bin/gain"), fs::Permissions::from_mode(0o4755))?;
-    c.config()
-        .set("/process/user", json!({"uid": 1000, "gid": 1000}))
-        .args(&["/bin/gain", "report"]);
+    c.config().set("/process/user", json!({"uid": 1000, "gid": 1000})).args(&["/bin/gain", "report"]);
     let uids = |report: &serde_json::Value| integration::inspect::status(report, "Uid").map(str::to_owned);
-    eq(
-        uids(&c.run()?.ok()?.json()?)?.as_str(),
-        "1000\t1000\t1000\t1000",
-        "with no_new_privileges",
-    )?;
+    eq(uids(&c.run()?.ok()?.json()?)?.as_str(), "1000\t1000\t1000\t1000", "with no_new_privileges")?;
     c.config().set("/process/noNewPrivileges", false);
-    eq(
-        uids(&c.run()?.ok()?.json()?)?.as_str(),
-        "1000\t0\t0\t0",
-        "without, which shows that the trap works",
-    )
+    eq(uids(&c.run()?.ok()?.json()?)?.as_str(), "1000\t0\t0\t0", "without, which shows that the trap works")
 }
 
 fn the_runtime_does_not_run_programs_of_the_container(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let marker = "#!/bin/sh\ntouch /ran-a-program\n";
-    for name in [
-        "/sbin/modprobe",
-        "/usr/bin/newuidmap",
-        "/usr/sbin/iptables",
-        "/bin/ps",
-        "/usr/bin/xz",
-    ] {
+    for name in ["/sbin/modprobe", "/usr/bin/newuidmap", "/usr/sbin/iptables", "/bin/ps", "/usr/bin/xz"] {
         fs::remove_file(c.bundle.inside(name)).ok();
         c.bundle.file(name, marker)?;
         fs::set_permissions(c.bundle.inside(name), fs::Permissions::from_mode(0o755))?;
@@ -210,10 +170,7 @@ fn the_runtime_does_not_run_programs_of_the_container(lab: &Lab) -> Outcome {
     c.sleeping()?;
     c.call("ps", &[])?.ok()?;
     c.delete_force()?;
-    yes(
-        !c.bundle.inside("/ran-a-program").exists(),
-        "a program of the container was run",
-    )
+    yes(!c.bundle.inside("/ran-a-program").exists(), "a program of the container was run")
 }
 
 fn ptrace_of_the_entering_process_fails(lab: &Lab) -> Outcome {
@@ -224,24 +181,17 @@ fn ptrace_of_the_entering_process_fails(lab: &Lab) -> Outcome {
         for f in $d/fd/*; do t=$(readlink $f 2>/dev/null) || continue
         case $t in pipe:*|/dev/*|socket:*|anon_inode*|/proc/*|'') ;; /tmp/kt*/std*) ;; *) echo host $t;; esac; done; done; done";
     c.config()
-        .caps(
-            &["bounding", "effective", "permitted"],
-            &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"],
-        )
+        .caps(&["bounding", "effective", "permitted"], &["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"])
         .sh(watch);
     let running = c.foreground(&[])?;
-    integration::process::wait_for("it runs", || {
-        c.status().is_ok_and(|s| s == "running").then_some(())
-    })?;
+    integration::process::wait_for("it runs", || c.status().is_ok_and(|s| s == "running").then_some(()))?;
     for _ in 0..30 {
         c.exec(&["true"])?.ok()?;
     }
     c.kill("KILL")?.ok()?;
     let seen = running.wait()?.stdout;
-    let odd: Vec<&str> = seen
-        .lines()
-        .filter(|l| !l.ends_with("(deleted)") && !l.contains("/bin") && *l != "host /")
-        .collect();
+    let odd: Vec<&str> =
+        seen.lines().filter(|l| !l.ends_with("(deleted)") && !l.contains("/bin") && *l != "host /").collect();
     if odd.is_empty() || lab.kind() != Kind::Knarr {
         Ok(())
     } else {

@@ -60,11 +60,7 @@ fn exec_joins_every_namespace_of_the_container(lab: &Lab) -> Outcome {
     let report = report(&c, &[])?;
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
         let of_init = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
-        eq(
-            report["ns"][name].as_str(),
-            of_init.to_str(),
-            format!("{name} namespace"),
-        )?;
+        eq(report["ns"][name].as_str(), of_init.to_str(), format!("{name} namespace"))?;
     }
     yes(report["pid"].as_i64() > Some(1), "a pid of its own")?;
     eq(report["cwd"].as_str(), Some("/"), "cwd")?;
@@ -74,8 +70,7 @@ fn exec_joins_every_namespace_of_the_container(lab: &Lab) -> Outcome {
 fn exec_joins_the_cgroup_of_the_container(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let file = lab.dir.join("pid");
-    c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "1000"])?
-        .ok()?;
+    c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "1000"])?.ok()?;
     let pid = fs::read_to_string(file)?;
     let (init, exec) = (
         fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?,
@@ -96,21 +91,14 @@ fn the_exit_status_of_the_program_is_the_status_of_exec(lab: &Lab) -> Outcome {
 
 fn a_failed_exec_ends_with_255(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
-    let ended = c
-        .exec(&["/no/such/program"])?
-        .refused_with("no such file or directory")?;
+    let ended = c.exec(&["/no/such/program"])?.refused_with("no such file or directory")?;
     // crun says 1 for its own failures.
-    eq(
-        ended.code,
-        if lab.kind() == Kind::Crun { 1 } else { 255 },
-        "status",
-    )?;
-    c.exec(&["/etc/passwd"])?
-        .refused_with(if lab.kind() == Kind::Crun {
-            "not permitted"
-        } else {
-            "permission denied"
-        })?;
+    eq(ended.code, if lab.kind() == Kind::Crun { 1 } else { 255 }, "status")?;
+    c.exec(&["/etc/passwd"])?.refused_with(if lab.kind() == Kind::Crun {
+        "not permitted"
+    } else {
+        "permission denied"
+    })?;
     c.delete_force()
 }
 
@@ -126,25 +114,17 @@ fn standard_streams_of_exec_are_passed_through(lab: &Lab) -> Outcome {
 
 fn env_is_added_and_the_last_value_wins(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .push("/process/env", json!("FROM=config"))
-        .push("/process/env", json!("BOTH=config"));
+    c.config().push("/process/env", json!("FROM=config")).push("/process/env", json!("BOTH=config"));
     c.sleeping()?;
     let flags = ["--env", "BOTH=exec", "--env", "NEW=a=b c"];
-    let out = c
-        .exec_with(&flags, &["sh", "-c", "echo $FROM/$BOTH/$NEW"])?
-        .ok()?;
+    let out = c.exec_with(&flags, &["sh", "-c", "echo $FROM/$BOTH/$NEW"])?.ok()?;
     eq(out.text(), "config/exec/a=b c", "environment")?;
     c.delete_force()
 }
 
 fn cwd_is_used_and_a_missing_one_is_refused(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
-    eq(
-        c.exec_with(&["--cwd", "/etc"], &["pwd"])?.ok()?.text(),
-        "/etc",
-        "cwd",
-    )?;
+    eq(c.exec_with(&["--cwd", "/etc"], &["pwd"])?.ok()?.text(), "/etc", "cwd")?;
     c.exec_with(&["--cwd", "/no/such/folder"], &["pwd"])?.refused()?;
     c.exec_with(&["--cwd", "relative"], &["pwd"])?.refused()?;
     c.delete_force()
@@ -153,9 +133,7 @@ fn cwd_is_used_and_a_missing_one_is_refused(lab: &Lab) -> Outcome {
 fn user_is_given_as_uid_or_uid_and_gid(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     for (user, want) in [("1000", "1000 0"), ("1000:2000", "1000 2000"), ("0:5", "0 5")] {
-        let out = c
-            .exec_with(&["--user", user], &["sh", "-c", "echo $(id -u) $(id -g)"])?
-            .ok()?;
+        let out = c.exec_with(&["--user", user], &["sh", "-c", "echo $(id -u) $(id -g)"])?.ok()?;
         eq(out.text(), want, format!("ids of --user {user}"))?;
     }
     c.delete_force()
@@ -164,19 +142,7 @@ fn user_is_given_as_uid_or_uid_and_gid(lab: &Lab) -> Outcome {
 fn odd_users_are_refused_and_never_become_root(lab: &Lab) -> Outcome {
     // CVE-2026-30892: a lax parser ran the process as root.
     let c = sleeper(lab)?;
-    for user in [
-        "-1",
-        "4294967296",
-        "4294967295",
-        "1x",
-        " 1",
-        "0x10",
-        ":5",
-        "1:",
-        "1:2:3",
-        "root",
-        "1:-1",
-    ] {
+    for user in ["-1", "4294967296", "4294967295", "1x", " 1", "0x10", ":5", "1:", "1:2:3", "root", "1:-1"] {
         let ended = c.exec_with(&["--user", user], &["id", "-u"])?;
         if lab.kind() == Kind::Knarr {
             ended.refused()?;
@@ -184,26 +150,16 @@ fn odd_users_are_refused_and_never_become_root(lab: &Lab) -> Outcome {
         }
         // runc 1.3.6 truncates 2^32 to 0, crun 1.28 takes what strtol makes of it.
         let lax = lab.kind() == Kind::Crun || user == "4294967296";
-        yes(
-            lax || ended.code != 0 || ended.text() != "0",
-            format!("--user {user:?} became root"),
-        )?;
+        yes(lax || ended.code != 0 || ended.text() != "0", format!("--user {user:?} became root"))?;
     }
     c.delete_force()
 }
 
 fn a_user_named_like_a_number_does_not_matter(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.bundle.file(
-        "/etc/passwd",
-        "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\n",
-    )?;
+    c.bundle.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n1000:x:0:0::/root:/bin/sh\n")?;
     c.sleeping()?;
-    eq(
-        c.exec_with(&["--user", "1000"], &["id", "-u"])?.ok()?.text(),
-        "1000",
-        "uid (CVE-2016-3697)",
-    )?;
+    eq(c.exec_with(&["--user", "1000"], &["id", "-u"])?.ok()?.text(), "1000", "uid (CVE-2016-3697)")?;
     c.delete_force()
 }
 
@@ -264,10 +220,7 @@ fn process_is_read_from_a_file(lab: &Lab) -> Outcome {
         "capabilities": {"bounding": ["CAP_KILL"], "effective": [], "permitted": []}, "noNewPrivileges": true
     });
     let file = lab.file("process.json", &process.to_string())?;
-    let report = lab
-        .call(&["exec", "--process", &text(&file), &c.id])?
-        .ok()?
-        .json()?;
+    let report = lab.call(&["exec", "--process", &text(&file), &c.id])?.ok()?.json()?;
     eq(status(&report, "Uid")?, "1000\t1000\t1000\t1000", "uid")?;
     if lab.kind() != Kind::Runc {
         // runc 1.3 leaves an exec'd process the umask of the container.
@@ -276,16 +229,8 @@ fn process_is_read_from_a_file(lab: &Lab) -> Outcome {
     eq(caps(&report, "CapBnd")?, 1 << 5, "bounding set")?;
     eq(caps(&report, "CapEff")?, 0, "effective set")?;
     eq(report["cwd"].as_str(), Some("/tmp"), "cwd")?;
-    has(
-        report["limits"].as_str().unwrap_or_default(),
-        "Max open files            77                   88",
-    )?;
-    yes(
-        report["env"]
-            .as_array()
-            .is_some_and(|e| e.contains(&json!(["ONLY", "this"]))),
-        "environment",
-    )?;
+    has(report["limits"].as_str().unwrap_or_default(), "Max open files            77                   88")?;
+    yes(report["env"].as_array().is_some_and(|e| e.contains(&json!(["ONLY", "this"]))), "environment")?;
     c.delete_force()
 }
 
@@ -293,11 +238,7 @@ fn a_minimal_process_file_is_enough(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let process = json!({"args": ["/bin/busybox", "echo", "minimal"], "cwd": "/"});
     let file = lab.file("process.json", &process.to_string())?;
-    eq(
-        lab.call(&["exec", "-p", &text(&file), &c.id])?.ok()?.text(),
-        "minimal",
-        "output",
-    )?;
+    eq(lab.call(&["exec", "-p", &text(&file), &c.id])?.ok()?.text(), "minimal", "output")?;
     c.delete_force()
 }
 
@@ -314,10 +255,7 @@ fn a_broken_process_file_is_refused(lab: &Lab) -> Outcome {
         let file = lab.file("process.json", text_of)?;
         let ended = lab.call(&["exec", "-p", &text(&file), &c.id])?;
         // runc takes an empty cwd as "/" since it checks args and cwd only of a bundle's configuration.
-        yes(
-            ended.code != 0 || text_of.contains("\"true\""),
-            format!("{text_of} was accepted"),
-        )?;
+        yes(ended.code != 0 || text_of.contains("\"true\""), format!("{text_of} was accepted"))?;
     }
     lab.call(&["exec", "-p", "/no/such/file", &c.id])?.refused()?;
     eq(c.status()?, "running", "status")?;
@@ -327,8 +265,7 @@ fn a_broken_process_file_is_refused(lab: &Lab) -> Outcome {
 fn detach_returns_and_the_program_runs_on(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let file = lab.dir.join("pid");
-    c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "500"])?
-        .ok()?;
+    c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "500"])?.ok()?;
     let pid = fs::read_to_string(&file)?;
     has(fs::read_to_string(format!("/proc/{pid}/cmdline"))?, "500")?;
     c.delete_force()
@@ -352,10 +289,7 @@ fn a_terminal_of_exec_arrives_at_the_console_socket(lab: &Lab) -> Outcome {
 fn rlimits_of_the_container_hold_for_exec(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "exec by flags has the caller's limits")?;
     let mut c = lab.container()?;
-    c.config().set(
-        "/process/rlimits",
-        json!([{"type": "RLIMIT_NOFILE", "soft": 55, "hard": 66}]),
-    );
+    c.config().set("/process/rlimits", json!([{"type": "RLIMIT_NOFILE", "soft": 55, "hard": 66}]));
     c.sleeping()?;
     eq(c.sh("ulimit -Sn; ulimit -Hn")?, "55\n66", "limits")?;
     c.delete_force()
@@ -408,9 +342,7 @@ fn exec_into_a_sub_cgroup(lab: &Lab) -> Outcome {
         return skip("crun takes one path for all hierarchies, which must exist in each");
     }
     let flag = if v1 { "pids:sub" } else { "sub" };
-    let out = c
-        .exec_with(&["--cgroup", flag], &["cat", "/proc/self/cgroup"])?
-        .ok()?;
+    let out = c.exec_with(&["--cgroup", flag], &["cat", "/proc/self/cgroup"])?.ok()?;
     has(&out.stdout, if v1 { ":pids:/sub" } else { "0::/sub" })?;
     wait_for("the sub cgroup is empty", || fs::remove_dir(&group).ok())?;
     c.delete_force()
@@ -435,11 +367,7 @@ fn preserved_descriptors_reach_exec(lab: &Lab) -> Outcome {
     );
     let report = lab.host(&["bash", "-c", &line])?.ok()?.json()?;
     let fds = report["fds"].as_object().cloned().unwrap_or_default();
-    eq(
-        fds.keys().map(String::as_str).collect::<Vec<_>>(),
-        vec!["0", "1", "2", "3"],
-        "descriptors",
-    )?;
+    eq(fds.keys().map(String::as_str).collect::<Vec<_>>(), vec!["0", "1", "2", "3"], "descriptors")?;
     eq(fds["3"].as_str(), Some("/dev/zero"), "descriptor 3")?;
     c.delete_force()
 }
@@ -448,17 +376,10 @@ fn many_execs_at_once(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let mut running = Vec::new();
     for number in 0..10 {
-        running.push((
-            number,
-            c.exec_start(&[], &["sh", "-c", &format!("echo {number}; exit {number}")])?,
-        ));
+        running.push((number, c.exec_start(&[], &["sh", "-c", &format!("echo {number}; exit {number}")])?));
     }
     for (number, process) in running {
-        eq(
-            process.wait()?.status(number)?.text(),
-            number.to_string().as_str(),
-            "output",
-        )?;
+        eq(process.wait()?.status(number)?.text(), number.to_string().as_str(), "output")?;
     }
     eq(c.status()?, "running", "status")?;
     c.delete_force()
@@ -467,17 +388,9 @@ fn many_execs_at_once(lab: &Lab) -> Outcome {
 fn a_detached_exec_that_ends_is_reaped_by_the_subreaper(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let file = lab.dir.join("pid");
-    c.exec_with(
-        &["--detach", "--pid-file", &text(&file)],
-        &["sh", "-c", "exit 21"],
-    )?
-    .ok()?;
+    c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sh", "-c", "exit 21"])?.ok()?;
     let pid = fs::read_to_string(&file)?.parse()?;
-    eq(
-        wait_for("the exec'd process ends", || orphan_code(pid))?,
-        21,
-        "exit status",
-    )?;
+    eq(wait_for("the exec'd process ends", || orphan_code(pid))?, 21, "exit status")?;
     c.delete_force()
 }
 
@@ -488,28 +401,16 @@ fn exec_in_a_user_namespace_is_root_inside(lab: &Lab) -> Outcome {
     c.sleeping()?;
     let report = report(&c, &[])?;
     eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid")?;
-    let words: Vec<&str> = report["uid_map"]
-        .as_str()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
+    let words: Vec<&str> = report["uid_map"].as_str().unwrap_or_default().split_whitespace().collect();
     eq(words, vec!["0", "100000", "65536"], "uid map")?;
     c.delete_force()
 }
 
 fn home_comes_from_passwd_of_the_container(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
+    eq(c.exec_with(&["--user", "1000"], &["sh", "-c", "echo $HOME"])?.ok()?.text(), "/home/user", "HOME")?;
     eq(
-        c.exec_with(&["--user", "1000"], &["sh", "-c", "echo $HOME"])?
-            .ok()?
-            .text(),
-        "/home/user",
-        "HOME",
-    )?;
-    eq(
-        c.exec_with(&["-e", "HOME=/set"], &["sh", "-c", "echo $HOME"])?
-            .ok()?
-            .text(),
+        c.exec_with(&["-e", "HOME=/set"], &["sh", "-c", "echo $HOME"])?.ok()?.text(),
         "/set",
         "HOME by --env",
     )?;

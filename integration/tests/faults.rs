@@ -47,24 +47,16 @@ fn need_faults(lab: &Lab) -> Outcome {
 fn rich(lab: &Lab) -> Result<Container, Stop> {
     let mut c = lab.container()?;
     let config = c.config();
-    config
-        .args(&["sleep", "1000"])
-        .writable()
-        .mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    config.args(&["sleep", "1000"]).writable().mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]);
     config.mount("/mnt", "bind", "/usr/share", &["rbind", "ro"]);
     config.set(
         "/linux/devices",
         json!([{"path": "/dev/extra", "type": "c", "major": 1, "minor": 3, "fileMode": 438}]),
     );
-    config
-        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}))
-        .set("/process/oomScoreAdj", 100);
+    config.set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"})).set("/process/oomScoreAdj", 100);
     config.push("/hooks/createRuntime", json!({"path": "/bin/true"}));
     let rule = json!([{"names": ["swapoff"], "action": "SCMP_ACT_ERRNO"}]);
-    config.set(
-        "/linux/seccomp",
-        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}),
-    );
+    config.set("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rule}));
     std::fs::create_dir(c.bundle.inside("/data"))?;
     Ok(c)
 }
@@ -75,11 +67,8 @@ fn creating(lab: &Lab, kind: &str, make: impl Fn(&Lab) -> Result<Container, Stop
     for step in 0..MOST {
         let c = make(lab)?;
         c.bundle.write()?;
-        let ended = with_fault(
-            lab,
-            &format!("{kind}:{step}"),
-            &["create", "--bundle", &c.bundle_arg(), &c.id],
-        )?;
+        let ended =
+            with_fault(lab, &format!("{kind}:{step}"), &["create", "--bundle", &c.bundle_arg(), &c.id])?;
         if ended.code == 0 {
             // The last steps are those of `start`: the gate of creation is behind. Some more are beyond the plan.
             let started = c.start()?;
@@ -142,10 +131,7 @@ fn every_step_of_exec_that_fails_leaves_the_container_as_it_was(lab: &Lab) -> Ou
     yes(hit > 3, format!("only {hit} steps were hit"))?;
     has(c.status()?, "running")?;
     let pids = c.call("ps", &["--format", "json"])?.ok()?.json()?;
-    yes(
-        pids.as_array().is_some_and(|p| p.len() == 1),
-        format!("processes are left: {pids}"),
-    )?;
+    yes(pids.as_array().is_some_and(|p| p.len() == 1), format!("processes are left: {pids}"))?;
     c.exec(&["true"])?.ok()?;
     c.delete_force()
 }

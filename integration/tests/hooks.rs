@@ -24,14 +24,8 @@ pub(crate) const TESTS: &[Test] = tests!["hooks":
     a_timeout_that_is_not_positive_is_refused,
 ];
 
-const KINDS: [&str; 6] = [
-    "prestart",
-    "createRuntime",
-    "createContainer",
-    "startContainer",
-    "poststart",
-    "poststop",
-];
+const KINDS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// A hook that appends `line` (shell text) to `file`.
 fn note(file: &str, line: &str) -> Value {
@@ -47,18 +41,13 @@ fn noting(lab: &Lab) -> Result<(Container, std::path::PathBuf), Stop> {
     fs::create_dir_all(c.bundle.inside(&dir))?;
     c.config().mount(&dir, "bind", &dir, &["bind", "rw"]);
     for kind in KINDS {
-        c.config()
-            .push(&format!("/hooks/{kind}"), note(&text(&notes.join("log")), kind));
+        c.config().push(&format!("/hooks/{kind}"), note(&text(&notes.join("log")), kind));
     }
     Ok((c, notes.join("log")))
 }
 
 fn read(log: &std::path::Path) -> Vec<String> {
-    fs::read_to_string(log)
-        .unwrap_or_default()
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    fs::read_to_string(log).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 fn all_kinds_run_in_order_and_at_their_time(lab: &Lab) -> Outcome {
@@ -66,17 +55,11 @@ fn all_kinds_run_in_order_and_at_their_time(lab: &Lab) -> Outcome {
     c.config().args(&["sleep", "1000"]);
     c.create_ok()?;
     // runc 1.3 runs poststart within create.
-    let early = if lab.kind() == Kind::Runc {
-        vec!["poststart"]
-    } else {
-        vec![]
-    };
+    let early = if lab.kind() == Kind::Runc { vec!["poststart"] } else { vec![] };
     let want = [vec!["prestart", "createRuntime", "createContainer"], early].concat();
     eq(read(&log), want, "after create")?;
     c.start_ok()?;
-    wait_for("the hooks of start have run", || {
-        (read(&log).len() >= 5).then_some(())
-    })?;
+    wait_for("the hooks of start have run", || (read(&log).len() >= 5).then_some(()))?;
     // crun does not wait for startContainer before it runs poststart.
     let late = if lab.kind() != Kind::Knarr && read(&log)[3] == "poststart" {
         ["poststart", "startContainer"]
@@ -96,45 +79,21 @@ fn each_hook_reads_the_state_with_its_status(lab: &Lab) -> Outcome {
         let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("/bin/cat > {dir}/{kind}.json")]});
         c.config().push(&format!("/hooks/{kind}"), hook);
     }
-    c.config()
-        .args(&["sleep", "1000"])
-        .set("/annotations/a.key", "value");
+    c.config().args(&["sleep", "1000"]).set("/annotations/a.key", "value");
     c.run_detached()?;
     let pid = c.pid()?;
     c.delete_force()?;
-    let want = [
-        "creating", "creating", "creating", "created", "running", "stopped",
-    ];
+    let want = ["creating", "creating", "creating", "created", "running", "stopped"];
     for (kind, status) in KINDS.iter().zip(want) {
         let state: Value = serde_json::from_str(&fs::read_to_string(format!("{dir}/{kind}.json"))?)?;
-        eq(
-            state["id"].as_str(),
-            Some(c.id.as_str()),
-            format!("id for {kind}"),
-        )?;
-        eq(
-            state["bundle"].as_str(),
-            Some(c.bundle_arg().as_str()),
-            format!("bundle for {kind}"),
-        )?;
-        eq(
-            state["annotations"]["a.key"].as_str(),
-            Some("value"),
-            format!("annotation for {kind}"),
-        )?;
+        eq(state["id"].as_str(), Some(c.id.as_str()), format!("id for {kind}"))?;
+        eq(state["bundle"].as_str(), Some(c.bundle_arg().as_str()), format!("bundle for {kind}"))?;
+        eq(state["annotations"]["a.key"].as_str(), Some("value"), format!("annotation for {kind}"))?;
         if lab.kind() == Kind::Knarr {
-            eq(
-                state["status"].as_str(),
-                Some(status),
-                format!("status for {kind}"),
-            )?;
+            eq(state["status"].as_str(), Some(status), format!("status for {kind}"))?;
         }
         if kind == &"prestart" || kind == &"poststart" {
-            eq(
-                state["pid"].as_i64(),
-                Some(i64::from(pid)),
-                format!("pid for {kind}"),
-            )?;
+            eq(state["pid"].as_i64(), Some(i64::from(pid)), format!("pid for {kind}"))?;
         }
     }
     Ok(())
@@ -193,19 +152,14 @@ fn arguments_and_environment_are_exactly_those_given(lab: &Lab) -> Outcome {
     command.env("OF_THE_CALLER", "1");
     c.bundle.write()?;
     integration::process::start(command, &lab.dir)?.wait()?.ok()?;
-    eq(
-        fs::read_to_string(&file)?.as_str(),
-        "zero,one two,\nONLY=this one\n",
-        "arguments and environment",
-    )
+    eq(fs::read_to_string(&file)?.as_str(), "zero,one two,\nONLY=this one\n", "arguments and environment")
 }
 
 fn hooks_of_one_kind_run_in_the_order_given(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let log = lab.dir.join("log");
     for number in 0..5 {
-        c.config()
-            .push("/hooks/createRuntime", note(&text(&log), &number.to_string()));
+        c.config().push("/hooks/createRuntime", note(&text(&log), &number.to_string()));
     }
     c.run()?.ok()?;
     eq(read(&log), vec!["0", "1", "2", "3", "4"], "order")
@@ -216,9 +170,7 @@ fn a_failing_hook_before_start_stops_the_creation(lab: &Lab) -> Outcome {
         let mut c = lab.container()?;
         let stopped = lab.dir.join(format!("stopped-{kind}"));
         let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "echo words of the hook >&2; exit 1"]});
-        c.config()
-            .push(&format!("/hooks/{kind}"), hook)
-            .push("/hooks/poststop", note(&text(&stopped), "x"));
+        c.config().push(&format!("/hooks/{kind}"), hook).push("/hooks/poststop", note(&text(&stopped), "x"));
         let ended = c.create()?.refused()?;
         if lab.kind() != Kind::Crun {
             has(&ended.stderr, format!("error running {kind} hook #0"))?;
@@ -231,10 +183,7 @@ fn a_failing_hook_before_start_stops_the_creation(lab: &Lab) -> Outcome {
 fn a_failing_start_container_hook_stops_the_start(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().writable().sh("touch /ran");
-    c.config().push(
-        "/hooks/startContainer",
-        json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}),
-    );
+    c.config().push("/hooks/startContainer", json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}));
     let ended = c.run()?.refused()?;
     if lab.kind() != Kind::Crun {
         has(&ended.stderr, "startContainer hook #0")?;
@@ -248,10 +197,7 @@ fn a_failing_poststop_hook_does_not_stop_the_deletion(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "does not run the hooks after the one that failed")?;
     let mut c = lab.container()?;
     let log = lab.dir.join("log");
-    c.config().push(
-        "/hooks/poststop",
-        json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}),
-    );
+    c.config().push("/hooks/poststop", json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}));
     c.config().push("/hooks/poststop", note(&text(&log), "second"));
     c.run_detached()?;
     c.wait_for_status("stopped")?;
@@ -272,8 +218,7 @@ fn a_hook_that_hangs_is_ended_by_its_timeout(lab: &Lab) -> Outcome {
 fn a_missing_hook_program_is_refused(lab: &Lab) -> Outcome {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer"] {
         let mut c = lab.container()?;
-        c.config()
-            .push(&format!("/hooks/{kind}"), json!({"path": "/no/such/hook"}));
+        c.config().push(&format!("/hooks/{kind}"), json!({"path": "/no/such/hook"}));
         let ended = c.run()?.refused()?;
         if lab.kind() != Kind::Crun {
             has(ended.stderr.to_lowercase(), "no such file")?;
@@ -288,8 +233,7 @@ fn a_hook_with_a_relative_path_is_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "runs it from its current folder")?;
     lab.except(Kind::Crun, "runs it from its current folder")?;
     let mut c = lab.container()?;
-    c.config()
-        .push("/hooks/createRuntime", json!({"path": "bin/true"}));
+    c.config().push("/hooks/createRuntime", json!({"path": "bin/true"}));
     c.create()?.refused_with("hooks")?;
     c.is_gone()
 }
@@ -304,10 +248,7 @@ fn a_hook_that_does_not_read_its_input_does_no_harm(lab: &Lab) -> Outcome {
     );
     let ended = c.run()?;
     // Whether an unread state is an error is left open; a crash or a hang is not.
-    yes(
-        ended.code < 128,
-        format!("status {}: {}", ended.code, ended.stderr),
-    )?;
+    yes(ended.code < 128, format!("status {}: {}", ended.code, ended.stderr))?;
     c.delete_force()?;
     c.is_gone()
 }
@@ -317,10 +258,7 @@ fn a_timeout_that_is_not_positive_is_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "takes any number")?;
     for timeout in [0, -1] {
         let mut c = lab.container()?;
-        c.config().push(
-            "/hooks/createRuntime",
-            json!({"path": "/bin/true", "timeout": timeout}),
-        );
+        c.config().push("/hooks/createRuntime", json!({"path": "/bin/true", "timeout": timeout}));
         c.create()?.refused_with("timeout")?;
         c.is_gone()?;
     }

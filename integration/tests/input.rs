@@ -34,9 +34,7 @@ fn refused(c: &Container, what: &str) -> Outcome {
         c.delete_force()?;
         return fail(format!("accepted: {what}"));
     }
-    ended
-        .refused()
-        .or_else(|stop| fail(format!("{what}: {stop:?}")))?;
+    ended.refused().or_else(|stop| fail(format!("{what}: {stop:?}")))?;
     c.is_gone()
 }
 
@@ -131,10 +129,7 @@ fn a_huge_configuration_is_handled(lab: &Lab) -> Outcome {
     }
     c.config().args(&["echo", "fine"]);
     let ended = c.run()?;
-    yes(
-        ended.code == 0 || !ended.stderr.is_empty(),
-        "a failure without a word",
-    )?;
+    yes(ended.code == 0 || !ended.stderr.is_empty(), "a failure without a word")?;
     c.delete_force()?;
     c.is_gone()
 }
@@ -187,10 +182,7 @@ fn missing_members_are_refused_by_name(lab: &Lab) -> Outcome {
         if ended.code == 0 {
             // runc lets a missing version pass; crun a missing cwd (it is "/") and version.
             c.delete_force()?;
-            yes(
-                lab.kind() != Kind::Knarr || pointer == "/linux",
-                format!("accepted without {pointer}"),
-            )?;
+            yes(lab.kind() != Kind::Knarr || pointer == "/linux", format!("accepted without {pointer}"))?;
             continue;
         }
         ended.refused()?;
@@ -202,26 +194,10 @@ fn missing_members_are_refused_by_name(lab: &Lab) -> Outcome {
 fn contradictions_are_refused(lab: &Lab) -> Outcome {
     let folder = text(&lab.folder("source")?);
     let changes: &[(&str, &str, Value)] = &[
-        (
-            "a destination that is the root",
-            "/mounts/0/destination",
-            json!(""),
-        ),
-        (
-            "a namespace and its path that is no path",
-            "/linux/namespaces/0/path",
-            json!("relative/path"),
-        ),
-        (
-            "an intel cache of nobody",
-            "/linux/seccomp/defaultAction",
-            json!(""),
-        ),
-        (
-            "a device without a type",
-            "/linux/devices",
-            json!([{"path": "/dev/x", "major": 1, "minor": 1}]),
-        ),
+        ("a destination that is the root", "/mounts/0/destination", json!("")),
+        ("a namespace and its path that is no path", "/linux/namespaces/0/path", json!("relative/path")),
+        ("an intel cache of nobody", "/linux/seccomp/defaultAction", json!("")),
+        ("a device without a type", "/linux/devices", json!([{"path": "/dev/x", "major": 1, "minor": 1}])),
         (
             "a device of an unknown type",
             "/linux/devices",
@@ -269,10 +245,7 @@ fn an_unknown_version_is_refused_or_taken(lab: &Lab) -> Outcome {
         let mut c = lab.container()?;
         c.config().set("/ociVersion", version).args(&["true"]);
         let ended = c.run()?;
-        yes(
-            ended.code < 128,
-            format!("version {version:?}: status {}", ended.code),
-        )?;
+        yes(ended.code < 128, format!("version {version:?}: status {}", ended.code))?;
         if lab.kind() == Kind::Knarr && ["x", ""].contains(&version) {
             ended.refused()?;
         }
@@ -308,19 +281,12 @@ fn odd_paths_are_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let outside = lab.folder("outside")?;
     // Each is either refused or stays inside the root.
-    for destination in [
-        "/../../../..",
-        "/mnt/../../../../../../tmp",
-        "//mnt//",
-        "/mnt/.",
-        "relative",
-        "../up",
-    ] {
+    for destination in
+        ["/../../../..", "/mnt/../../../../../../tmp", "//mnt//", "/mnt/.", "relative", "../up"]
+    {
         c.config().without_mount(destination);
         let mut one = lab.container()?;
-        one.config()
-            .mount(destination, "tmpfs", "tmpfs", &[])
-            .args(&["true"]);
+        one.config().mount(destination, "tmpfs", "tmpfs", &[]).args(&["true"]);
         let ended = one.run()?;
         yes(ended.code < 128, format!("{destination}: status {}", ended.code))?;
         one.delete_force()?;
@@ -356,13 +322,8 @@ fn nul_bytes_are_refused(lab: &Lab) -> Outcome {
 
 fn very_long_strings_are_refused_or_kept(lab: &Lab) -> Outcome {
     let long = "x".repeat(70_000);
-    for pointer in [
-        "/hostname",
-        "/process/cwd",
-        "/linux/cgroupsPath",
-        "/root/path",
-        "/mounts/0/destination",
-    ] {
+    for pointer in ["/hostname", "/process/cwd", "/linux/cgroupsPath", "/root/path", "/mounts/0/destination"]
+    {
         let mut c = lab.container()?;
         c.config().set(pointer, format!("/{long}"));
         c.bundle.write()?;
@@ -373,8 +334,6 @@ fn very_long_strings_are_refused_or_kept(lab: &Lab) -> Outcome {
     }
     // CVE-2021-43784: a length that does not fit 16 bits.
     let mut c = lab.container()?;
-    c.config()
-        .push("/process/env", json!(format!("LONG={long}")))
-        .sh("echo ${#LONG}");
+    c.config().push("/process/env", json!(format!("LONG={long}"))).sh("echo ${#LONG}");
     eq(c.run()?.ok()?.text(), "70000", "length of a variable")
 }

@@ -43,15 +43,10 @@ fn create_does_not_run_the_program_and_start_does(lab: &Lab) -> Outcome {
     c.config().writable().sh("echo started > /proof; sleep 1000");
     c.create_ok()?;
     eq(c.status()?, "created", "status after create")?;
-    yes(
-        !c.bundle.inside("/proof").exists(),
-        "the program ran before start",
-    )?;
+    yes(!c.bundle.inside("/proof").exists(), "the program ran before start")?;
     c.start_ok()?;
     eq(c.status()?, "running", "status after start")?;
-    wait_for("the program has run", || {
-        c.bundle.inside("/proof").exists().then_some(())
-    })?;
+    wait_for("the program has run", || c.bundle.inside("/proof").exists().then_some(()))?;
     c.kill_and_delete()?;
     c.is_gone()
 }
@@ -64,20 +59,11 @@ fn state_tells_the_spec_fields(lab: &Lab) -> Outcome {
     eq(state["status"].as_str(), Some("running"), "status")?;
     eq(state["bundle"].as_str(), Some(c.bundle_arg().as_str()), "bundle")?;
     // crun repeats root.path as config.json has it.
-    let rootfs = if lab.kind() == Kind::Crun {
-        "rootfs".to_owned()
-    } else {
-        text(&c.bundle.root())
-    };
+    let rootfs = if lab.kind() == Kind::Crun { "rootfs".to_owned() } else { text(&c.bundle.root()) };
     eq(state["rootfs"].as_str(), Some(rootfs.as_str()), "rootfs")?;
+    yes(state["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")), "ociVersion is 1.x")?;
     yes(
-        state["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")),
-        "ociVersion is 1.x",
-    )?;
-    yes(
-        state["created"]
-            .as_str()
-            .is_some_and(|t| t.starts_with("20") && t.ends_with('Z')),
+        state["created"].as_str().is_some_and(|t| t.starts_with("20") && t.ends_with('Z')),
         "created is RFC 3339",
     )?;
     eq(state["owner"].as_str().is_some(), true, "owner is text")?;
@@ -109,11 +95,7 @@ fn a_second_create_with_the_same_id_is_refused(lab: &Lab) -> Outcome {
 
 fn an_unknown_id_is_refused_by_every_verb(lab: &Lab) -> Outcome {
     let id = format!("{}-nobody", lab.token);
-    let missing = if lab.kind() == Kind::Crun {
-        "no such file"
-    } else {
-        "does not exist"
-    };
+    let missing = if lab.kind() == Kind::Crun { "no such file" } else { "does not exist" };
     let verbs: &[&[&str]] = &[
         &["state"],
         &["start"],
@@ -125,16 +107,11 @@ fn an_unknown_id_is_refused_by_every_verb(lab: &Lab) -> Outcome {
         &["update", "--pids-limit", "10"],
     ];
     for verb in verbs {
-        lab.call(&[verb, [id.as_str()].as_slice()].concat())?
-            .refused_with(missing)?;
+        lab.call(&[verb, [id.as_str()].as_slice()].concat())?.refused_with(missing)?;
     }
     let ended = lab.call(&["exec", &id, "true"])?.refused_with(missing)?;
     // crun ends every failure with 1, runc a failed exec with 255.
-    eq(
-        ended.code,
-        if lab.kind() == Kind::Crun { 1 } else { 255 },
-        "status of a failed exec",
-    )?;
+    eq(ended.code, if lab.kind() == Kind::Crun { 1 } else { 255 }, "status of a failed exec")?;
     Ok(())
 }
 
@@ -142,46 +119,20 @@ fn odd_ids_are_refused_and_make_nothing(lab: &Lab) -> Outcome {
     let c = lab.container()?;
     c.bundle.write()?;
     let long = "a".repeat(1025);
-    let ids = [
-        "",
-        ".",
-        "..",
-        "a/b",
-        "../x",
-        "/abs",
-        "a b",
-        "a\nb",
-        "a*",
-        "ä",
-        "a:b",
-        "a\\b",
-        "\u{1b}[31m",
-        &long,
-    ];
+    let ids =
+        ["", ".", "..", "a/b", "../x", "/abs", "a b", "a\nb", "a*", "ä", "a:b", "a\\b", "\u{1b}[31m", &long];
     let parent = fs::read_dir(&lab.dir)?.count();
     for id in ids {
-        lab.call(&["create", "--bundle", &c.bundle_arg(), id])?
-            .refused()?;
+        lab.call(&["create", "--bundle", &c.bundle_arg(), id])?.refused()?;
         lab.call(&["state", id])?.refused()?;
         lab.call(&["delete", "--force", id]).map(drop)?;
     }
-    let left: Vec<_> = fs::read_dir(&lab.state)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.file_name())
-        .collect();
-    yes(
-        left.iter().all(|n| n.to_string_lossy().starts_with('.')),
-        format!("in the state root: {left:?}"),
-    )?;
-    let made = fs::read_dir(&lab.dir)?
-        .flatten()
-        .filter(|e| !e.file_name().to_string_lossy().starts_with("std"));
-    yes(
-        made.count() <= parent + 1,
-        "something was made beside the state root",
-    )
+    let left: Vec<_> =
+        fs::read_dir(&lab.state).into_iter().flatten().flatten().map(|e| e.file_name()).collect();
+    yes(left.iter().all(|n| n.to_string_lossy().starts_with('.')), format!("in the state root: {left:?}"))?;
+    let made =
+        fs::read_dir(&lab.dir)?.flatten().filter(|e| !e.file_name().to_string_lossy().starts_with("std"));
+    yes(made.count() <= parent + 1, "something was made beside the state root")
 }
 
 fn unusual_but_valid_ids_work(lab: &Lab) -> Outcome {
@@ -233,17 +184,12 @@ fn delete_force_ends_a_running_container(lab: &Lab) -> Outcome {
     c.sleeping()?;
     let pid = c.pid()?;
     c.delete_force()?;
-    eq(
-        wait_for("the init has ended", || orphan_code(pid))?,
-        137,
-        "how the init ended",
-    )?;
+    eq(wait_for("the init has ended", || orphan_code(pid))?, 137, "how the init ended")?;
     c.is_gone()
 }
 
 fn delete_force_of_an_unknown_id_succeeds(lab: &Lab) -> Outcome {
-    lab.call(&["delete", "--force", &format!("{}-nobody", lab.token)])?
-        .ok()?;
+    lab.call(&["delete", "--force", &format!("{}-nobody", lab.token)])?.ok()?;
     Ok(())
 }
 
@@ -253,16 +199,10 @@ fn kill_reaches_the_program_with_the_named_signal(lab: &Lab) -> Outcome {
         .writable()
         .sh("trap 'echo got > /got; exit 7' USR1; touch /ready; while :; do sleep 0.05; done");
     c.run_detached()?;
-    wait_for("the trap is set", || {
-        c.bundle.inside("/ready").exists().then_some(())
-    })?;
+    wait_for("the trap is set", || c.bundle.inside("/ready").exists().then_some(()))?;
     let pid = c.pid()?;
     c.kill("USR1")?.ok()?;
-    eq(
-        wait_for("the init has ended", || orphan_code(pid))?,
-        7,
-        "exit status",
-    )?;
+    eq(wait_for("the init has ended", || orphan_code(pid))?, 7, "exit status")?;
     yes(c.bundle.inside("/got").exists(), "the handler did not run")?;
     c.delete()?.ok()?;
     Ok(())
@@ -270,20 +210,12 @@ fn kill_reaches_the_program_with_the_named_signal(lab: &Lab) -> Outcome {
 
 fn kill_sends_term_by_default(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .writable()
-        .sh("trap 'exit 15' TERM; touch /ready; while :; do sleep 0.05; done");
+    c.config().writable().sh("trap 'exit 15' TERM; touch /ready; while :; do sleep 0.05; done");
     c.run_detached()?;
-    wait_for("the trap is set", || {
-        c.bundle.inside("/ready").exists().then_some(())
-    })?;
+    wait_for("the trap is set", || c.bundle.inside("/ready").exists().then_some(()))?;
     let pid = c.pid()?;
     lab.call(&["kill", &c.id])?.ok()?;
-    eq(
-        wait_for("the init has ended", || orphan_code(pid))?,
-        15,
-        "exit status",
-    )?;
+    eq(wait_for("the init has ended", || orphan_code(pid))?, 15, "exit status")?;
     c.delete()?.ok()?;
     Ok(())
 }
@@ -342,11 +274,7 @@ fn the_exit_status_reaches_the_subreaper(lab: &Lab) -> Outcome {
     c.create_ok()?;
     let pid = c.pid()?;
     c.start_ok()?;
-    eq(
-        wait_for("the init has ended", || orphan_code(pid))?,
-        42,
-        "exit status",
-    )?;
+    eq(wait_for("the init has ended", || orphan_code(pid))?, 42, "exit status")?;
     c.delete()?.ok()?;
     Ok(())
 }
@@ -365,36 +293,16 @@ fn list_shows_containers_in_three_forms(lab: &Lab) -> Outcome {
     let mut lines = table.stdout.lines();
     let head: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
     if lab.kind() != Kind::Crun {
-        eq(
-            head,
-            vec!["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"],
-            "heading of list",
-        )?;
+        eq(head, vec!["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"], "heading of list")?;
     }
-    let row = table
-        .stdout
-        .lines()
-        .find(|l| l.starts_with(&b.id))
-        .unwrap_or_default();
+    let row = table.stdout.lines().find(|l| l.starts_with(&b.id)).unwrap_or_default();
     has(row, "created")?;
     has(row, b.bundle_arg())?;
     let json = lab.call(&["list", "--format", "json"])?.ok()?.json()?;
-    let found = json
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|c| c["id"] == a.id.as_str());
+    let found = json.as_array().into_iter().flatten().find(|c| c["id"] == a.id.as_str());
     let found = found.cloned().unwrap_or_default();
-    eq(
-        found["status"].as_str(),
-        Some("running"),
-        "status in list -f json",
-    )?;
-    eq(
-        found["pid"].as_i64(),
-        Some(i64::from(a.pid()?)),
-        "pid in list -f json",
-    )?;
+    eq(found["status"].as_str(), Some("running"), "status in list -f json")?;
+    eq(found["pid"].as_i64(), Some(i64::from(a.pid()?)), "pid in list -f json")?;
     a.delete_force()?;
     b.delete_force()
 }
@@ -403,10 +311,7 @@ fn list_of_an_empty_root_is_empty(lab: &Lab) -> Outcome {
     fs::create_dir_all(&lab.state)?;
     eq(lab.call(&["list", "--quiet"])?.ok()?.text(), "", "list -q")?;
     let json = lab.call(&["list", "--format", "json"])?.ok()?.json()?;
-    yes(
-        json.is_null() || json.as_array().is_some_and(Vec::is_empty),
-        format!("list -f json gives {json}"),
-    )
+    yes(json.is_null() || json.as_array().is_some_and(Vec::is_empty), format!("list -f json gives {json}"))
 }
 
 fn the_pid_file_holds_the_pid_without_a_newline(lab: &Lab) -> Outcome {
@@ -414,11 +319,7 @@ fn the_pid_file_holds_the_pid_without_a_newline(lab: &Lab) -> Outcome {
     c.config().args(&["sleep", "1000"]);
     let file = lab.dir.join("pid");
     c.create_with(&["--pid-file", &text(&file)])?.ok()?;
-    eq(
-        fs::read_to_string(&file)?,
-        c.pid()?.to_string(),
-        "pid file of create",
-    )?;
+    eq(fs::read_to_string(&file)?, c.pid()?.to_string(), "pid file of create")?;
     c.start_ok()?;
     let exec = lab.dir.join("pid-exec");
     let flags = ["--detach", "--pid-file", &text(&exec)];
@@ -436,14 +337,7 @@ fn the_pidfd_socket_receives_a_pidfd(lab: &Lab) -> Outcome {
     let socket = FdSocket::listen(&lab.dir.join("pidfd.sock"))?;
     c.bundle.write()?;
     let path = text(&socket.path);
-    let running = lab.start(&[
-        "create",
-        "--bundle",
-        &c.bundle_arg(),
-        "--pidfd-socket",
-        &path,
-        &c.id,
-    ])?;
+    let running = lab.start(&["create", "--bundle", &c.bundle_arg(), "--pidfd-socket", &path, &c.id])?;
     let (fd, _) = socket.receive()?;
     running.wait()?.ok()?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&fd);
@@ -458,19 +352,14 @@ fn an_init_that_ends_is_seen_as_stopped_with_pid_zero(lab: &Lab) -> Outcome {
     c.wait_for_status("stopped")?;
     let state = c.state()?;
     // The specification lets a stopped container have no pid; runc and crun say 0.
-    eq(
-        state["pid"].as_i64().unwrap_or(0),
-        0,
-        "pid of a stopped container",
-    )?;
+    eq(state["pid"].as_i64().unwrap_or(0), 0, "pid of a stopped container")?;
     c.delete()?.ok()?;
     Ok(())
 }
 
 fn annotations_appear_in_state(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .set("/annotations/org.example.key", "value with spaces\nand lines");
+    c.config().set("/annotations/org.example.key", "value with spaces\nand lines");
     c.create_ok()?;
     eq(
         c.state()?["annotations"]["org.example.key"].as_str(),
@@ -486,9 +375,7 @@ fn force_deletes_a_container_that_ignores_every_signal(lab: &Lab) -> Outcome {
         "trap '' TERM INT HUP QUIT; touch /ready; (trap '' TERM; sleep 1000) & while :; do sleep 1; done",
     );
     c.run_detached()?;
-    wait_for("it ignores signals", || {
-        c.bundle.inside("/ready").exists().then_some(())
-    })?;
+    wait_for("it ignores signals", || c.bundle.inside("/ready").exists().then_some(()))?;
     c.kill("TERM")?.ok()?;
     eq(c.status()?, "running", "status after TERM")?;
     c.delete_force()?;
@@ -497,14 +384,9 @@ fn force_deletes_a_container_that_ignores_every_signal(lab: &Lab) -> Outcome {
 
 fn leftover_processes_of_a_shared_pid_namespace_die_by_force(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .share("pid")
-        .writable()
-        .sh("sleep 1000 & sleep 1000 & touch /ready; sleep 1000");
+    c.config().share("pid").writable().sh("sleep 1000 & sleep 1000 & touch /ready; sleep 1000");
     c.run_detached()?;
-    wait_for("its children run", || {
-        c.bundle.inside("/ready").exists().then_some(())
-    })?;
+    wait_for("its children run", || c.bundle.inside("/ready").exists().then_some(()))?;
     c.delete_force()?;
     hasnt(lab.call(&["list", "--quiet"])?.stdout, &c.id)
 }

@@ -54,10 +54,7 @@ fn the_default_mounts_are_what_they_should_be(lab: &Lab) -> Outcome {
         eq(mount(&report, point)?.kind.as_str(), kind, point)?;
     }
     for option in ["nosuid", "noexec", "nodev"] {
-        yes(
-            mount(&report, "/dev/shm")?.has(option),
-            format!("/dev/shm is {option}"),
-        )?;
+        yes(mount(&report, "/dev/shm")?.has(option), format!("/dev/shm is {option}"))?;
     }
     yes(mount(&report, "/dev")?.has("nosuid"), "/dev is nosuid")?;
     yes(mount(&report, "/")?.has("ro"), "/ is read-only")
@@ -71,34 +68,22 @@ fn a_folder_is_bound(lab: &Lab) -> Outcome {
         "cat /mnt/file; echo from inside > /mnt/new",
     )?;
     eq(out.as_str(), "from outside", "file read inside")?;
-    eq(
-        fs::read_to_string(folder.join("new"))?.as_str(),
-        "from inside\n",
-        "file written inside",
-    )
+    eq(fs::read_to_string(folder.join("new"))?.as_str(), "from inside\n", "file written inside")
 }
 
 fn a_file_is_bound_and_its_place_is_made(lab: &Lab) -> Outcome {
     let file = lab.file("source", "text")?;
     let mut c = lab.container()?;
-    c.config()
-        .mount("/new/deep/place", "none", &text(&file), &["bind", "ro"])
-        .sh("cat /new/deep/place");
+    c.config().mount("/new/deep/place", "none", &text(&file), &["bind", "ro"]).sh("cat /new/deep/place");
     eq(c.run()?.ok()?.text(), "text", "file read inside")?;
-    eq(
-        fs::metadata(c.bundle.inside("/new/deep/place"))?.len(),
-        0,
-        "size of what was made in the root",
-    )
+    eq(fs::metadata(c.bundle.inside("/new/deep/place"))?.len(), 0, "size of what was made in the root")
 }
 
 fn a_bind_source_relative_to_the_bundle_is_found(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     fs::create_dir(c.bundle.path.join("data"))?;
     fs::write(c.bundle.path.join("data/file"), "beside config.json")?;
-    c.config()
-        .mount("/mnt", "bind", "data", &["bind"])
-        .sh("cat /mnt/file");
+    c.config().mount("/mnt", "bind", "data", &["bind"]).sh("cat /mnt/file");
     eq(c.run()?.ok()?.text(), "beside config.json", "file read inside")
 }
 
@@ -107,10 +92,7 @@ fn a_recursive_bind_brings_the_mounts_below(lab: &Lab) -> Outcome {
     let below = Tmpfs::on(folder.join("below"))?;
     fs::write(below.0.join("file"), "")?;
     let run = |option: &str| {
-        lab.sh(
-            |c| drop(c.mount("/mnt", "bind", &text(&folder), &[option]).0.clone()),
-            "ls /mnt/below",
-        )
+        lab.sh(|c| drop(c.mount("/mnt", "bind", &text(&folder), &[option]).0.clone()), "ls /mnt/below")
     };
     eq(run("rbind")?.as_str(), "file", "with rbind")?;
     eq(run("bind")?.as_str(), "", "with bind")
@@ -121,14 +103,9 @@ fn a_bind_is_read_only_when_asked(lab: &Lab) -> Outcome {
     let out = lab.sh(
         |c| {
             drop(
-                c.mount(
-                    "/mnt",
-                    "bind",
-                    &text(&folder),
-                    &["bind", "ro", "nosuid", "nodev", "noexec"],
-                )
-                .0
-                .clone(),
+                c.mount("/mnt", "bind", &text(&folder), &["bind", "ro", "nosuid", "nodev", "noexec"])
+                    .0
+                    .clone(),
             )
         },
         "touch /mnt/x 2>&1; grep ' /mnt ' /proc/self/mountinfo",
@@ -144,9 +121,7 @@ fn a_recursive_read_only_bind_is_read_only_below(lab: &Lab) -> Outcome {
     fs::write(below.0.join("file"), "")?;
     let run = |option: &str| {
         let mut c = lab.container()?;
-        c.config()
-            .mount("/mnt", "bind", &text(&folder), &["rbind", option])
-            .sh(script);
+        c.config().mount("/mnt", "bind", &text(&folder), &["rbind", option]).sh(script);
         c.run()
     };
     has(run("rro")?.stdout, "/mnt/below/file EROFS")?;
@@ -196,20 +171,14 @@ fn a_tmpfs_has_its_size_and_mode(lab: &Lab) -> Outcome {
         |c| drop(c.mount("/mnt", "tmpfs", "tmpfs", &["size=128k", "mode=0750", "uid=5", "gid=6", "nr_inodes=77"]).0.clone()),
         "stat -c '%a %u %g' /mnt; df -k /mnt | tail -1 | awk '{print $2}'; grep -o nr_inodes=77 /proc/self/mountinfo",
     )?;
-    eq(
-        out.as_str(),
-        "750 5 6\n128\nnr_inodes=77",
-        "mode, owner, size, inodes",
-    )
+    eq(out.as_str(), "750 5 6\n128\nnr_inodes=77", "mode, owner, size, inodes")
 }
 
 fn a_tmpfs_takes_the_mode_of_the_folder_it_covers(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     fs::create_dir(c.bundle.inside("/special"))?;
     fs::set_permissions(c.bundle.inside("/special"), fs::Permissions::from_mode(0o1710))?;
-    c.config()
-        .mount("/special", "tmpfs", "tmpfs", &[])
-        .sh("stat -c %a /special");
+    c.config().mount("/special", "tmpfs", "tmpfs", &[]).sh("stat -c %a /special");
     if lab.kind() == Kind::Crun {
         // crun leaves the kernel's default.
         return c.run()?.ok().map(drop);
@@ -224,29 +193,21 @@ fn tmpcopyup_copies_what_the_tmpfs_covers(lab: &Lab) -> Outcome {
     symlink("file", c.bundle.inside("/data/link"))?;
     fs::set_permissions(c.bundle.inside("/data/file"), fs::Permissions::from_mode(0o640))?;
     std::os::unix::fs::chown(c.bundle.inside("/data/file"), Some(7), Some(8))?;
-    c.config()
-        .privileged()
-        .mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]);
-    c.config()
-        .sh("cd /data; cat file deep/er/file; readlink link; stat -c '%a %u %g' file; echo new > file");
-    eq(
-        c.run()?.ok()?.text(),
-        "oldolderfile\n640 7 8",
-        "what is in the tmpfs",
-    )?;
-    eq(
-        fs::read_to_string(c.bundle.inside("/data/file"))?.as_str(),
-        "old",
-        "the file below",
-    )
+    c.config().privileged().mount("/data", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    c.config().sh("cd /data; cat file deep/er/file; readlink link; stat -c '%a %u %g' file; echo new > file");
+    eq(c.run()?.ok()?.text(), "oldolderfile\n640 7 8", "what is in the tmpfs")?;
+    eq(fs::read_to_string(c.bundle.inside("/data/file"))?.as_str(), "old", "the file below")
 }
 
 fn mounts_are_made_in_the_order_given(lab: &Lab) -> Outcome {
     let out = lab.sh(
         |c| {
-            c.mount("/mnt", "tmpfs", "one", &[])
-                .mount("/mnt/a", "tmpfs", "two", &[])
-                .mount("/mnt/a/b", "tmpfs", "three", &[]);
+            c.mount("/mnt", "tmpfs", "one", &[]).mount("/mnt/a", "tmpfs", "two", &[]).mount(
+                "/mnt/a/b",
+                "tmpfs",
+                "three",
+                &[],
+            );
         },
         "awk '$5 ~ \"^/mnt\" {print $5}' /proc/self/mountinfo",
     )?;
@@ -313,29 +274,18 @@ fn bind_over(
     let mut c = lab.container()?;
     let target = target.replace("OUTSIDE", &text(&outside));
     c.bundle.trap(at, Trap::Link(&target))?;
+    c.config().writable().mount(destination, "bind", &text(&folder), &["bind"]);
     c.config()
-        .writable()
-        .mount(destination, "bind", &text(&folder), &["bind"]);
-    c.config().sh(&format!(
-        "cat {destination}/marker; awk '$4 ~ /source$/ {{print $5}}' /proc/self/mountinfo"
-    ));
+        .sh(&format!("cat {destination}/marker; awk '$4 ~ /source$/ {{print $5}}' /proc/self/mountinfo"));
     Ok((c, outside))
 }
 
 fn an_absolute_symlink_in_the_root_stays_in_the_root(lab: &Lab) -> Outcome {
     let (c, outside) = bind_over(lab, "/vol", "OUTSIDE", "/vol")?;
     let ended = c.run()?;
-    eq(
-        fs::read_dir(&outside)?.count(),
-        0,
-        "files made on the host (CVE-2015-3629)",
-    )?;
+    eq(fs::read_dir(&outside)?.count(), 0, "files made on the host (CVE-2015-3629)")?;
     // crun refuses a dangling symlink.
-    if lab.kind() == Kind::Crun {
-        ended.refused().map(drop)
-    } else {
-        has(&ended.ok()?.stdout, "here")
-    }
+    if lab.kind() == Kind::Crun { ended.refused().map(drop) } else { has(&ended.ok()?.stdout, "here") }
 }
 
 fn a_dangling_symlink_as_target_is_made_inside_the_root(lab: &Lab) -> Outcome {
@@ -350,11 +300,7 @@ fn a_symlink_that_climbs_stays_in_the_root(lab: &Lab) -> Outcome {
     let (c, outside) = bind_over(lab, "/vol", "../../../../../../../../../../OUTSIDE", "/vol/deep")?;
     let ended = c.run()?;
     eq(fs::read_dir(&outside)?.count(), 0, "files made on the host")?;
-    if lab.kind() == Kind::Crun {
-        ended.refused().map(drop)
-    } else {
-        has(&ended.ok()?.stdout, "here")
-    }
+    if lab.kind() == Kind::Crun { ended.refused().map(drop) } else { has(&ended.ok()?.stdout, "here") }
 }
 
 fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
@@ -371,9 +317,7 @@ fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
         c.is_gone()?;
     }
     let mut c = lab.container()?;
-    c.config()
-        .without_mount("/proc")
-        .mount("/proc", "bind", &text(&folder), &["bind"]);
+    c.config().without_mount("/proc").mount("/proc", "bind", &text(&folder), &["bind"]);
     if lab.kind() != Kind::Crun {
         c.create()?.refused()?;
         c.is_gone()?;
@@ -395,34 +339,20 @@ fn an_overlay_can_be_mounted(lab: &Lab) -> Outcome {
     let b = text(&base.0);
     let out = lab.sh(
         |c| {
-            let options = [
-                format!("lowerdir={b}/lower"),
-                format!("upperdir={b}/upper"),
-                format!("workdir={b}/work"),
-            ];
+            let options =
+                [format!("lowerdir={b}/lower"), format!("upperdir={b}/upper"), format!("workdir={b}/work")];
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
             c.mount("/mnt", "overlay", "overlay", &options);
         },
         "cat /mnt/file; echo changed > /mnt/file",
     )?;
     eq(out.as_str(), "lower", "text")?;
-    eq(
-        fs::read_to_string(base.0.join("upper/file"))?.as_str(),
-        "changed\n",
-        "the upper layer",
-    )?;
-    eq(
-        fs::read_to_string(base.0.join("lower/file"))?.as_str(),
-        "lower",
-        "the lower layer",
-    )
+    eq(fs::read_to_string(base.0.join("upper/file"))?.as_str(), "changed\n", "the upper layer")?;
+    eq(fs::read_to_string(base.0.join("lower/file"))?.as_str(), "lower", "the lower layer")
 }
 
 fn mqueue_and_devpts_are_private(lab: &Lab) -> Outcome {
-    let out = lab.sh(
-        |_| {},
-        "ls /dev/pts; ls /dev/mqueue; readlink /dev/ptmx; stat -c %a /dev/pts/ptmx",
-    )?;
+    let out = lab.sh(|_| {}, "ls /dev/pts; ls /dev/mqueue; readlink /dev/ptmx; stat -c %a /dev/pts/ptmx")?;
     eq(out.as_str(), "ptmx\npts/ptmx\n666", "pts, mqueue, ptmx")
 }
 
@@ -460,13 +390,8 @@ fn idmapped_binds_show_mapped_owners(lab: &Lab) -> Outcome {
 fn mounts_without_a_type_or_options_work(lab: &Lab) -> Outcome {
     let folder = lab.folder("source")?;
     let mut c = lab.container()?;
-    c.config().push(
-        "/mounts",
-        json!({"destination": "/mnt", "source": text(&folder), "options": ["rbind"]}),
-    );
-    c.config()
-        .push("/mounts", json!({"destination": "/tmp", "type": "tmpfs"}))
-        .args(&["true"]);
+    c.config().push("/mounts", json!({"destination": "/mnt", "source": text(&folder), "options": ["rbind"]}));
+    c.config().push("/mounts", json!({"destination": "/tmp", "type": "tmpfs"})).args(&["true"]);
     c.run()?.ok()?;
     Ok(())
 }
@@ -475,18 +400,9 @@ fn many_mounts_work(lab: &Lab) -> Outcome {
     let folder = lab.folder("source")?;
     let change = |config: &mut Config| {
         for number in 0..200 {
-            config.mount(
-                &format!("/many/{number}"),
-                "bind",
-                &text(&folder),
-                &["rbind", "rw"],
-            );
+            config.mount(&format!("/many/{number}"), "bind", &text(&folder), &["rbind", "rw"]);
         }
     };
     let out = lab.sh(change, "grep -c ' /many/' /proc/self/mountinfo")?;
-    if out == "200" {
-        Ok(())
-    } else {
-        fail(format!("{out} of 200 mounts"))
-    }
+    if out == "200" { Ok(()) } else { fail(format!("{out} of 200 mounts")) }
 }

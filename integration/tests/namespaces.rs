@@ -46,25 +46,16 @@ const KINDS: [(&str, &str); 6] = [
 ];
 
 fn ours(name: &str) -> Result<String, Stop> {
-    Ok(fs::read_link(format!("/proc/self/ns/{name}"))?
-        .to_string_lossy()
-        .into_owned())
+    Ok(fs::read_link(format!("/proc/self/ns/{name}"))?.to_string_lossy().into_owned())
 }
 
 fn namespaces_of_the_list_are_new_and_others_are_the_hosts(lab: &Lab) -> Outcome {
     let report = lab.inspect(|_| {})?;
     for (_, name) in KINDS {
-        yes(
-            report["ns"][name].as_str() != Some(&ours(name)?),
-            format!("{name} namespace is the host's"),
-        )?;
+        yes(report["ns"][name].as_str() != Some(&ours(name)?), format!("{name} namespace is the host's"))?;
     }
     for name in ["user", "time"] {
-        eq(
-            report["ns"][name].as_str(),
-            Some(ours(name)?.as_str()),
-            format!("{name} namespace"),
-        )?;
+        eq(report["ns"][name].as_str(), Some(ours(name)?.as_str()), format!("{name} namespace"))?;
     }
     Ok(())
 }
@@ -72,28 +63,16 @@ fn namespaces_of_the_list_are_new_and_others_are_the_hosts(lab: &Lab) -> Outcome
 fn every_namespace_can_be_made_alone(lab: &Lab) -> Outcome {
     for (kind, name) in KINDS {
         let report = lab.inspect(|config| {
-            config
-                .set("/linux/namespaces", json!([{"type": "mount"}]))
-                .unshare(kind)
-                .remove("/hostname");
+            config.set("/linux/namespaces", json!([{"type": "mount"}])).unshare(kind).remove("/hostname");
             // sysfs belongs to a network namespace and mqueue to an ipc namespace: without one of its own neither can
             // be mounted by everybody, so only what is always possible is left.
-            config
-                .without_mount("/sys")
-                .without_mount("/sys/fs/cgroup")
-                .without_mount("/dev/mqueue");
-            config
-                .set("/linux/readonlyPaths", json!([]))
-                .set("/linux/maskedPaths", json!([]));
+            config.without_mount("/sys").without_mount("/sys/fs/cgroup").without_mount("/dev/mqueue");
+            config.set("/linux/readonlyPaths", json!([])).set("/linux/maskedPaths", json!([]));
         })?;
         for (other, other_name) in KINDS {
             let new = other == kind || other == "mount";
             let same = report["ns"][other_name].as_str() == Some(&ours(other_name)?);
-            eq(
-                !same,
-                new,
-                format!("{other_name} namespace is new when {name} is asked for"),
-            )?;
+            eq(!same, new, format!("{other_name} namespace is new when {name} is asked for"))?;
         }
     }
     Ok(())
@@ -102,19 +81,13 @@ fn every_namespace_can_be_made_alone(lab: &Lab) -> Outcome {
 /// A process in new namespaces (flags of unshare(1)) that sleeps until the test ends.
 fn holder(lab: &Lab, flags: &[&str]) -> Result<(Running, i32), Stop> {
     let mut command = Command::new("unshare");
-    command
-        .args(flags)
-        .args(["--", "sh", "-c", "echo ready; exec sleep 1000"]);
+    command.args(flags).args(["--", "sh", "-c", "echo ready; exec sleep 1000"]);
     let running = start(command, &lab.dir)?;
     running.wait_for_output("ready")?;
     let pid = running.pid();
     // With --fork the sleeper is a child.
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let pid = children
-        .split_whitespace()
-        .next()
-        .and_then(|c| c.parse().ok())
-        .unwrap_or(pid);
+    let pid = children.split_whitespace().next().and_then(|c| c.parse().ok()).unwrap_or(pid);
     Ok((running, pid))
 }
 
@@ -128,22 +101,13 @@ fn namespaces_are_joined_by_path(lab: &Lab) -> Outcome {
     let (running, pid) = holder(lab, &["--net", "--ipc", "--uts", "--cgroup"])?;
     let report = lab.inspect(|config| {
         config.remove("/hostname");
-        for (kind, name) in [
-            ("network", "net"),
-            ("ipc", "ipc"),
-            ("uts", "uts"),
-            ("cgroup", "cgroup"),
-        ] {
+        for (kind, name) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup")] {
             config.join(kind, &format!("/proc/{pid}/ns/{name}"));
         }
     })?;
     for name in ["net", "ipc", "uts", "cgroup"] {
         let want = fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
-        eq(
-            report["ns"][name].as_str(),
-            want.to_str(),
-            format!("{name} namespace"),
-        )?;
+        eq(report["ns"][name].as_str(), want.to_str(), format!("{name} namespace"))?;
     }
     end(running)
 }
@@ -155,10 +119,7 @@ fn a_pid_namespace_is_joined_by_path(lab: &Lab) -> Outcome {
     })?;
     let want = fs::read_link(format!("/proc/{pid}/ns/pid"))?;
     eq(report["ns"]["pid"].as_str(), want.to_str(), "pid namespace")?;
-    yes(
-        report["pid"].as_i64() > Some(1),
-        "not pid 1 in a joined namespace",
-    )?;
+    yes(report["pid"].as_i64() > Some(1), "not pid 1 in a joined namespace")?;
     end(running)
 }
 
@@ -219,9 +180,7 @@ fn an_unknown_namespace_is_refused(lab: &Lab) -> Outcome {
 
 fn the_hostname_and_domainname_are_set(lab: &Lab) -> Outcome {
     let report = lab.inspect(|config| {
-        config
-            .set("/hostname", "some-host")
-            .set("/domainname", "some.domain");
+        config.set("/hostname", "some-host").set("/domainname", "some.domain");
     })?;
     eq(report["hostname"].as_str(), Some("some-host\n"), "hostname")?;
     eq(report["domainname"].as_str(), Some("some.domain\n"), "domainname")
@@ -254,28 +213,16 @@ fn the_loopback_device_is_up_or_alone(lab: &Lab) -> Outcome {
 
 fn map_words(report: &Value, name: &str) -> Vec<Vec<String>> {
     let text = report[name].as_str().unwrap_or_default();
-    text.lines()
-        .map(|l| l.split_whitespace().map(str::to_owned).collect())
-        .collect()
+    text.lines().map(|l| l.split_whitespace().map(str::to_owned).collect()).collect()
 }
 
 fn a_user_namespace_maps_ids(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .user_namespace(100_000, 65536)
-        .args(&["inspector", "report"]);
+    c.config().user_namespace(100_000, 65536).args(&["inspector", "report"]);
     c.bundle.chown(100_000)?;
     let report = c.run()?.ok()?.json()?;
-    eq(
-        map_words(&report, "uid_map"),
-        vec![vec!["0", "100000", "65536"]],
-        "uid map",
-    )?;
-    eq(
-        map_words(&report, "gid_map"),
-        vec![vec!["0", "100000", "65536"]],
-        "gid map",
-    )?;
+    eq(map_words(&report, "uid_map"), vec![vec!["0", "100000", "65536"]], "uid map")?;
+    eq(map_words(&report, "gid_map"), vec![vec!["0", "100000", "65536"]], "gid map")?;
     eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid inside")?;
     c.sleeping()?;
     let outside = fs::read_to_string(format!("/proc/{}/status", c.pid()?))?;
@@ -287,13 +234,8 @@ fn a_user_namespace_maps_several_ranges(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 1000}, {"containerID": 1000, "hostID": 300_000, "size": 1},
                      {"containerID": 1001, "hostID": 400_000, "size": 500}]);
-    c.config()
-        .unshare("user")
-        .set("/linux/uidMappings", map.clone())
-        .set("/linux/gidMappings", map);
-    c.config()
-        .set("/process/user", json!({"uid": 1000, "gid": 1001}))
-        .args(&["inspector", "report"]);
+    c.config().unshare("user").set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    c.config().set("/process/user", json!({"uid": 1000, "gid": 1001})).args(&["inspector", "report"]);
     c.bundle.chown(100_000)?;
     let report = c.run()?.ok()?.json()?;
     eq(map_words(&report, "uid_map").len(), 3, "ranges")?;
@@ -322,9 +264,7 @@ fn broken_maps_are_refused(lab: &Lab) -> Outcome {
     ];
     for map in maps {
         let mut c = lab.container()?;
-        c.config()
-            .user_namespace(100_000, 65536)
-            .set("/linux/uidMappings", map.clone());
+        c.config().user_namespace(100_000, 65536).set("/linux/uidMappings", map.clone());
         c.bundle.chown(100_000)?;
         let ended = c.create()?;
         if ended.code == 0 {
@@ -344,9 +284,7 @@ fn a_user_namespace_is_joined_by_path(lab: &Lab) -> Outcome {
     first.sleeping()?;
     let pid = first.pid()?;
     let mut c = lab.container()?;
-    c.config()
-        .user_namespace(100_000, 65536)
-        .join("user", &format!("/proc/{pid}/ns/user"));
+    c.config().user_namespace(100_000, 65536).join("user", &format!("/proc/{pid}/ns/user"));
     c.config().args(&["inspector", "report"]);
     c.bundle.chown(100_000)?;
     let report = c.run()?.ok()?.json()?;
@@ -364,30 +302,17 @@ fn a_time_namespace_has_its_offsets(lab: &Lab) -> Outcome {
         config.unshare("time");
         config.set("/linux/timeOffsets", json!({"monotonic": {"secs": 7881, "nanosecs": 2_718_281}, "boottime": {"secs": 1_337_000, "nanosecs": 3}}));
     })?;
-    let words: Vec<&str> = report["timens_offsets"]
-        .as_str()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    eq(
-        words,
-        vec!["monotonic", "7881", "2718281", "boottime", "1337000", "3"],
-        "offsets",
-    )?;
-    let uptime = report["uptime"]
-        .as_str()
-        .and_then(|t| t.split('.').next()?.parse::<u64>().ok())
-        .unwrap_or(0);
+    let words: Vec<&str> = report["timens_offsets"].as_str().unwrap_or_default().split_whitespace().collect();
+    eq(words, vec!["monotonic", "7881", "2718281", "boottime", "1337000", "3"], "offsets")?;
+    let uptime =
+        report["uptime"].as_str().and_then(|t| t.split('.').next()?.parse::<u64>().ok()).unwrap_or(0);
     yes(uptime > 1_337_000, format!("uptime is {uptime}"))
 }
 
 fn time_offsets_without_a_time_namespace_are_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "ignores them")?;
     let mut c = lab.container()?;
-    c.config().set(
-        "/linux/timeOffsets",
-        json!({"monotonic": {"secs": 5, "nanosecs": 0}}),
-    );
+    c.config().set("/linux/timeOffsets", json!({"monotonic": {"secs": 5, "nanosecs": 0}}));
     c.create()?.refused()?;
     c.is_gone()
 }
@@ -402,11 +327,7 @@ fn a_pid_namespace_shared_with_the_host_shows_the_host(lab: &Lab) -> Outcome {
     let report = lab.inspect(|config| {
         config.share("pid");
     })?;
-    eq(
-        report["ns"]["pid"].as_str(),
-        Some(ours("pid")?.as_str()),
-        "pid namespace",
-    )?;
+    eq(report["ns"]["pid"].as_str(), Some(ours("pid")?.as_str()), "pid namespace")?;
     yes(report["pid"].as_i64() > Some(1), "not pid 1")
 }
 
@@ -451,9 +372,7 @@ fn sysctls_of_the_host_are_refused(lab: &Lab) -> Outcome {
     }
     // A namespaced one needs its namespace.
     let mut c = lab.container()?;
-    c.config()
-        .share("network")
-        .set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
+    c.config().share("network").set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1"}));
     c.config().without_mount("/sys").without_mount("/sys/fs/cgroup");
     c.create()?.refused()?;
     c.is_gone()
@@ -466,14 +385,7 @@ fn the_session_keyring_is_new_unless_refused(lab: &Lab) -> Outcome {
     first.config().args(&["inspector", "report"]);
     let shared = first.run_with(&["--no-new-keyring"])?.ok()?.json()?;
     let again = first.run_with(&["--no-new-keyring"])?.ok()?.json()?;
-    yes(
-        a["session_keyring"] != b["session_keyring"],
-        "two containers have the same session keyring",
-    )?;
-    eq(
-        &shared["session_keyring"],
-        &again["session_keyring"],
-        "session keyring of the caller",
-    )?;
+    yes(a["session_keyring"] != b["session_keyring"], "two containers have the same session keyring")?;
+    eq(&shared["session_keyring"], &again["session_keyring"], "session keyring of the caller")?;
     Ok(())
 }

@@ -59,11 +59,7 @@ fn the_five_capability_sets_are_exactly_those_given(lab: &Lab) -> Outcome {
     )?;
     // Root gains its permitted and effective sets at execve: (inheritable | bounding), whatever was asked for.
     let (chown, kill, net_raw, sys_chroot) = (1, 1 << 5, 1 << 13, 1 << 18);
-    eq(
-        caps(&report, "CapBnd")?,
-        chown | kill | net_raw | sys_chroot,
-        "bounding",
-    )?;
+    eq(caps(&report, "CapBnd")?, chown | kill | net_raw | sys_chroot, "bounding")?;
     eq(caps(&report, "CapInh")?, kill, "inheritable")?;
     let user = with(
         lab,
@@ -78,10 +74,7 @@ fn the_five_capability_sets_are_exactly_those_given(lab: &Lab) -> Outcome {
 }
 
 fn no_capabilities_means_none(lab: &Lab) -> Outcome {
-    let report = with(
-        lab,
-        json!({"capabilities": {"bounding": [], "effective": [], "permitted": []}}),
-    )?;
+    let report = with(lab, json!({"capabilities": {"bounding": [], "effective": [], "permitted": []}}))?;
     for set in ["CapBnd", "CapPrm", "CapEff", "CapInh", "CapAmb"] {
         eq(caps(&report, set)?, 0, set)?;
     }
@@ -90,9 +83,7 @@ fn no_capabilities_means_none(lab: &Lab) -> Outcome {
 
 fn ambient_capabilities_need_the_inheritable_ones(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .set("/process/capabilities/ambient", json!(["CAP_CHOWN"]))
-        .args(&["inspector", "report"]);
+    c.config().set("/process/capabilities/ambient", json!(["CAP_CHOWN"])).args(&["inspector", "report"]);
     let ended = c.run()?;
     if ended.code == 0 {
         // runc warns and goes on without.
@@ -103,10 +94,7 @@ fn ambient_capabilities_need_the_inheritable_ones(lab: &Lab) -> Outcome {
 }
 
 fn unknown_capabilities_are_tolerated(lab: &Lab) -> Outcome {
-    let report = with(
-        lab,
-        json!({"capabilities": {"bounding": ["CAP_KILL", "CAP_UNHEARD_OF"]}}),
-    )?;
+    let report = with(lab, json!({"capabilities": {"bounding": ["CAP_KILL", "CAP_UNHEARD_OF"]}}))?;
     eq(caps(&report, "CapBnd")?, 1 << 5, "bounding")
 }
 
@@ -119,16 +107,8 @@ fn capabilities_survive_a_user_that_is_not_root_only_by_ambient(lab: &Lab) -> Ou
 }
 
 fn no_new_privileges_is_set_only_when_asked(lab: &Lab) -> Outcome {
-    eq(
-        status(&with(lab, json!({"noNewPrivileges": true}))?, "NoNewPrivs")?,
-        "1",
-        "when true",
-    )?;
-    eq(
-        status(&with(lab, json!({"noNewPrivileges": false}))?, "NoNewPrivs")?,
-        "0",
-        "when false",
-    )?;
+    eq(status(&with(lab, json!({"noNewPrivileges": true}))?, "NoNewPrivs")?, "1", "when true")?;
+    eq(status(&with(lab, json!({"noNewPrivileges": false}))?, "NoNewPrivs")?, "0", "when false")?;
     let absent = lab.inspect(|c| {
         c.remove("/process/noNewPrivileges");
     })?;
@@ -142,11 +122,7 @@ fn limits_are_set_soft_and_hard(lab: &Lab) -> Outcome {
         {"type": "RLIMIT_FSIZE", "soft": 5_000_000, "hard": 6_000_000}, {"type": "RLIMIT_RTPRIO", "soft": 0, "hard": 0}]);
     let report = with(lab, json!({"rlimits": limits}))?;
     let words = |name: &str| {
-        let line = report["limits"]
-            .as_str()
-            .unwrap_or_default()
-            .lines()
-            .find(|l| l.starts_with(name));
+        let line = report["limits"].as_str().unwrap_or_default().lines().find(|l| l.starts_with(name));
         line.unwrap_or_default()[26..]
             .split_whitespace()
             .take(2)
@@ -194,10 +170,7 @@ fn broken_limits_are_refused(lab: &Lab) -> Outcome {
 }
 
 fn the_user_and_the_groups_are_exactly_those_given(lab: &Lab) -> Outcome {
-    let report = with(
-        lab,
-        json!({"user": {"uid": 1000, "gid": 2000, "additionalGids": [5, 6, 7]}}),
-    )?;
+    let report = with(lab, json!({"user": {"uid": 1000, "gid": 2000, "additionalGids": [5, 6, 7]}}))?;
     eq(status(&report, "Uid")?, "1000\t1000\t1000\t1000", "uid")?;
     eq(status(&report, "Gid")?, "2000\t2000\t2000\t2000", "gid")?;
     eq(status(&report, "Groups")?, "5 6 7", "groups")?;
@@ -206,10 +179,7 @@ fn the_user_and_the_groups_are_exactly_those_given(lab: &Lab) -> Outcome {
 }
 
 fn large_ids_are_not_cut(lab: &Lab) -> Outcome {
-    let report = with(
-        lab,
-        json!({"user": {"uid": 2_147_483_648_u32, "gid": 4_294_967_294_u32}}),
-    );
+    let report = with(lab, json!({"user": {"uid": 2_147_483_648_u32, "gid": 4_294_967_294_u32}}));
     match report {
         Ok(report) => {
             has(status(&report, "Uid")?, "2147483648")?;
@@ -222,21 +192,13 @@ fn large_ids_are_not_cut(lab: &Lab) -> Outcome {
 }
 
 fn ids_out_of_range_are_refused(lab: &Lab) -> Outcome {
-    for uid in [
-        json!(4_294_967_296_u64),
-        json!(-1),
-        json!(4_294_967_295_u32),
-        json!("0"),
-    ] {
+    for uid in [json!(4_294_967_296_u64), json!(-1), json!(4_294_967_295_u32), json!("0")] {
         let mut c = lab.container()?;
         c.config().set("/process/user/uid", uid.clone()).sh("id -u");
         let ended = c.run()?;
         // CVE-2024-40635: an overflow made such a user root. crun reads a text as the number in it.
         let lax = lab.kind() == Kind::Crun && (uid.is_string() || uid == 4_294_967_295_u32);
-        yes(
-            lax || ended.code != 0,
-            format!("uid {uid} ran as {}", ended.text()),
-        )?;
+        yes(lax || ended.code != 0, format!("uid {uid} ran as {}", ended.text()))?;
         c.delete_force()?;
     }
     Ok(())
@@ -255,10 +217,7 @@ fn the_default_umask_is_022(lab: &Lab) -> Outcome {
 }
 
 fn the_environment_is_exactly_that_given(lab: &Lab) -> Outcome {
-    let report = with(
-        lab,
-        json!({"env": ["PATH=/bin", "A=1", "B=two words", "C=a=b", "EMPTY="]}),
-    )?;
+    let report = with(lab, json!({"env": ["PATH=/bin", "A=1", "B=two words", "C=a=b", "EMPTY="]}))?;
     let mut env: Vec<String> = Vec::new();
     for pair in report["env"].as_array().into_iter().flatten() {
         env.push(format!(
@@ -268,11 +227,7 @@ fn the_environment_is_exactly_that_given(lab: &Lab) -> Outcome {
         ));
     }
     env.retain(|e| !e.starts_with("HOME="));
-    eq(
-        env,
-        vec!["PATH=/bin", "A=1", "B=two words", "C=a=b", "EMPTY="],
-        "environment",
-    )
+    eq(env, vec!["PATH=/bin", "A=1", "B=two words", "C=a=b", "EMPTY="], "environment")
 }
 
 fn the_last_of_duplicate_variables_wins(lab: &Lab) -> Outcome {
@@ -394,10 +349,7 @@ fn empty_args_are_refused(lab: &Lab) -> Outcome {
 fn the_oom_score_is_set(lab: &Lab) -> Outcome {
     let report = with(lab, json!({"oomScoreAdj": 321}))?;
     eq(report["oom_score_adj"].as_str(), Some("321\n"), "oom_score_adj")?;
-    lab.except(
-        Kind::Crun,
-        "refuses a score out of range, and leaves the cgroup behind",
-    )?;
+    lab.except(Kind::Crun, "refuses a score out of range, and leaves the cgroup behind")?;
     for score in [1001, -1001, 100_000] {
         let mut c = lab.container()?;
         c.config().set("/process/oomScoreAdj", score);
@@ -409,11 +361,7 @@ fn the_oom_score_is_set(lab: &Lab) -> Outcome {
 
 fn the_oom_score_is_inherited_when_absent(lab: &Lab) -> Outcome {
     let ours = std::fs::read_to_string("/proc/self/oom_score_adj")?;
-    eq(
-        lab.inspect(|_| {})?["oom_score_adj"].as_str(),
-        Some(ours.as_str()),
-        "oom_score_adj",
-    )
+    eq(lab.inspect(|_| {})?["oom_score_adj"].as_str(), Some(ours.as_str()), "oom_score_adj")
 }
 
 fn the_scheduler_and_nice_value_are_set(lab: &Lab) -> Outcome {
@@ -427,8 +375,7 @@ fn the_scheduler_and_nice_value_are_set(lab: &Lab) -> Outcome {
     // SCHED_BATCH is 3.
     eq(out.as_str(), "7 3", "nice value and policy")?;
     let mut c = lab.container()?;
-    c.config()
-        .set("/process/scheduler", json!({"policy": "SCHED_NOSUCH"}));
+    c.config().set("/process/scheduler", json!({"policy": "SCHED_NOSUCH"}));
     c.run()?.refused()?;
     c.is_gone()
 }
@@ -437,20 +384,10 @@ fn the_io_priority_is_set(lab: &Lab) -> Outcome {
     // ioprio_get(IOPRIO_WHO_PROCESS, self) gives class << 13 | priority.
     let number = libc_number("ioprio_get").to_string();
     let mut c = lab.container()?;
-    c.config().set(
-        "/process/ioPriority",
-        json!({"class": "IOPRIO_CLASS_BE", "priority": 6}),
-    );
+    c.config().set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 6}));
     c.config().args(&["inspector", "syscall", &number, "1", "0"]);
-    eq(
-        c.run()?.ok()?.text(),
-        format!("ok {}", (2 << 13) | 6).as_str(),
-        "I/O priority",
-    )?;
-    c.config().set(
-        "/process/ioPriority",
-        json!({"class": "IOPRIO_CLASS_NOSUCH", "priority": 6}),
-    );
+    eq(c.run()?.ok()?.text(), format!("ok {}", (2 << 13) | 6).as_str(), "I/O priority")?;
+    c.config().set("/process/ioPriority", json!({"class": "IOPRIO_CLASS_NOSUCH", "priority": 6}));
     c.run()?.refused()?;
     c.is_gone()
 }
@@ -470,25 +407,15 @@ fn the_process_is_a_session_leader_with_default_signals(lab: &Lab) -> Outcome {
         let value = u64::from_str_radix(status(&report, set)?, 16)? & !(1 << 10 | 1 << 6);
         eq(value, 0, set)?;
     }
-    eq(
-        lab.sh(|_| {}, "cut -d' ' -f5,6 /proc/self/stat")?.as_str(),
-        "1 1",
-        "process group and session",
-    )?;
+    eq(lab.sh(|_| {}, "cut -d' ' -f5,6 /proc/self/stat")?.as_str(), "1 1", "process group and session")?;
     // No shell and no Rust program, for both ignore signals of their own.
     let mut c = lab.container()?;
-    c.config()
-        .args(&["grep", "-E", "SigIgn|SigBlk", "/proc/self/status"]);
+    c.config().args(&["grep", "-E", "SigIgn|SigBlk", "/proc/self/status"]);
     let out = c.run()?.ok()?.stdout;
     has(&out, "SigBlk:\t0000000000000000")?;
     // What the caller ignores stays ignored, but not SIGPIPE (13), which a Rust program ignores for itself.
     let ignored = |text: &str| {
-        let hex = text
-            .lines()
-            .find_map(|l| l.strip_prefix("SigIgn:"))
-            .unwrap_or("0")
-            .trim()
-            .to_owned();
+        let hex = text.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap_or("0").trim().to_owned();
         u64::from_str_radix(&hex, 16).map(|set| set & 0x7fff_ffff)
     };
     let ours = ignored(&std::fs::read_to_string("/proc/self/status")?)? & !(1 << 12);
@@ -497,25 +424,12 @@ fn the_process_is_a_session_leader_with_default_signals(lab: &Lab) -> Outcome {
 
 fn devices_by_default_are_there_and_usable(lab: &Lab) -> Outcome {
     let report = lab.inspect(|_| {})?;
-    for (name, major, minor) in [
-        ("null", 1, 3),
-        ("zero", 1, 5),
-        ("full", 1, 7),
-        ("random", 1, 8),
-        ("urandom", 1, 9),
-        ("tty", 5, 0),
-    ] {
+    for (name, major, minor) in
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
+    {
         eq(&report["dev"][name]["rdev"], &json!([major, minor]), name)?;
-        eq(
-            report["dev"][name]["mode"].as_str(),
-            Some("20666"),
-            format!("mode of {name}"),
-        )?;
-        eq(
-            report["dev"][name]["uid"].as_i64(),
-            Some(0),
-            format!("owner of {name}"),
-        )?;
+        eq(report["dev"][name]["mode"].as_str(), Some("20666"), format!("mode of {name}"))?;
+        eq(report["dev"][name]["uid"].as_i64(), Some(0), format!("owner of {name}"))?;
     }
     let script = "echo x > /dev/null; head -c 2 /dev/zero | wc -c; head -c 2 /dev/urandom | wc -c; echo x > /dev/full; true";
     let mut c = lab.container()?;
@@ -558,11 +472,7 @@ fn devices_of_the_configuration_are_made(lab: &Lab) -> Outcome {
 
 fn the_process_has_no_other_descriptors(lab: &Lab) -> Outcome {
     let report = lab.inspect(|_| {})?;
-    let numbers: Vec<String> = report["fds"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, _)| k.clone())
-        .collect();
+    let numbers: Vec<String> =
+        report["fds"].as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
     eq(numbers, vec!["0", "1", "2"], "descriptors")
 }

@@ -38,10 +38,7 @@ fn propagation_of_a_mount_is_set(lab: &Lab) -> Outcome {
     for (option, want, _) in table {
         let folder = Tmpfs::on(lab.dir.join(format!("source-{option}")))?;
         let report = lab.inspect(|config| {
-            config.set(
-                "/linux/rootfsPropagation",
-                if option == "shared" { "rshared" } else { "rslave" },
-            );
+            config.set("/linux/rootfsPropagation", if option == "shared" { "rshared" } else { "rslave" });
             config.mount("/mnt", "bind", &text(&folder.0), &["rbind", option]);
         })?;
         let found = mount(&report, "/mnt")?.propagation.join(" ");
@@ -57,20 +54,12 @@ fn propagation_of_a_mount_is_set(lab: &Lab) -> Outcome {
 /// Runs a sleeping container with a bind of a shared host tmpfs in this propagation.
 fn sharing(lab: &Lab, option: &str) -> Result<(Container, Tmpfs), Stop> {
     let folder = Tmpfs::on(lab.dir.join("source"))?;
-    nix::mount::mount(
-        None::<&str>,
-        &folder.0,
-        None::<&str>,
-        MsFlags::MS_SHARED,
-        None::<&str>,
-    )?;
+    nix::mount::mount(None::<&str>, &folder.0, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
     let mut c = lab.container()?;
-    c.config().privileged().set(
-        "/linux/rootfsPropagation",
-        if option == "rshared" { "rshared" } else { "rslave" },
-    );
     c.config()
-        .mount("/mnt", "bind", &text(&folder.0), &["rbind", option]);
+        .privileged()
+        .set("/linux/rootfsPropagation", if option == "rshared" { "rshared" } else { "rslave" });
+    c.config().mount("/mnt", "bind", &text(&folder.0), &["rbind", option]);
     c.sleeping()?;
     Ok((c, folder))
 }
@@ -79,17 +68,9 @@ fn a_slave_mount_receives_from_the_host(lab: &Lab) -> Outcome {
     let (c, folder) = sharing(lab, "rslave")?;
     let inner = Tmpfs::on(folder.0.join("late"))?;
     fs::write(inner.0.join("file"), "")?;
-    eq(
-        c.sh("ls /mnt/late")?.as_str(),
-        "file",
-        "a later mount of the host",
-    )?;
+    eq(c.sh("ls /mnt/late")?.as_str(), "file", "a later mount of the host")?;
     c.exec(&["mount", "-t", "tmpfs", "tmpfs", "/mnt/late"])?.ok()?;
-    eq(
-        fs::read_dir(&inner.0)?.count(),
-        1,
-        "the host's view after a mount inside",
-    )?;
+    eq(fs::read_dir(&inner.0)?.count(), 1, "the host's view after a mount inside")?;
     c.delete_force()
 }
 
@@ -103,38 +84,22 @@ fn a_private_mount_does_not_receive(lab: &Lab) -> Outcome {
 
 fn a_shared_mount_sends_to_the_host(lab: &Lab) -> Outcome {
     let (c, folder) = sharing(lab, "rshared")?;
-    c.exec(&[
-        "sh",
-        "-c",
-        "mkdir /mnt/inner && mount -t tmpfs tmpfs /mnt/inner && touch /mnt/inner/file",
-    ])?
-    .ok()?;
-    wait_for("the host sees the mount", || {
-        folder.0.join("inner/file").exists().then_some(())
-    })?;
+    c.exec(&["sh", "-c", "mkdir /mnt/inner && mount -t tmpfs tmpfs /mnt/inner && touch /mnt/inner/file"])?
+        .ok()?;
+    wait_for("the host sees the mount", || folder.0.join("inner/file").exists().then_some(()))?;
     umount2(&folder.0.join("inner"), MntFlags::MNT_DETACH)?;
     c.delete_force()
 }
 
 fn rootfs_propagation_is_set(lab: &Lab) -> Outcome {
     // A slave needs a master: the root is bound on itself privately first, so it has none and is as good as private.
-    for (value, want) in [
-        ("private", ""),
-        ("slave", ""),
-        ("shared", "shared:"),
-        ("unbindable", "unbindable"),
-    ] {
+    for (value, want) in [("private", ""), ("slave", ""), ("shared", "shared:"), ("unbindable", "unbindable")]
+    {
         let mut c = lab.container()?;
-        c.config()
-            .set("/linux/rootfsPropagation", value)
-            .args(&["inspector", "report"]);
+        c.config().set("/linux/rootfsPropagation", value).args(&["inspector", "report"]);
         let report = c.run()?.ok()?.json()?;
         let found = mount(&report, "/")?.propagation.join(" ");
-        if want.is_empty() {
-            eq(found.as_str(), "", "propagation")?
-        } else {
-            has(found, want)?
-        }
+        if want.is_empty() { eq(found.as_str(), "", "propagation")? } else { has(found, want)? }
     }
     lab.except(Kind::Crun, "ignores a propagation it does not know")?;
     let mut c = lab.container()?;
@@ -153,11 +118,7 @@ fn a_writable_root_is_writable(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().writable().sh("echo text > /made");
     c.run()?.ok()?;
-    eq(
-        fs::read_to_string(c.bundle.inside("/made"))?.as_str(),
-        "text\n",
-        "the file",
-    )
+    eq(fs::read_to_string(c.bundle.inside("/made"))?.as_str(), "text\n", "the file")
 }
 
 fn a_root_named_by_a_symlink_is_found(lab: &Lab) -> Outcome {
@@ -205,11 +166,7 @@ fn masked_paths_read_as_empty(lab: &Lab) -> Outcome {
     hasnt(out, "secret\n")?;
     has(out, "0\n0\n")?;
     has(out, "Read-only file system")?;
-    eq(
-        fs::read_to_string(c.bundle.inside("/secret.txt"))?.as_str(),
-        "secret",
-        "the file below the mask",
-    )
+    eq(fs::read_to_string(c.bundle.inside("/secret.txt"))?.as_str(), "secret", "the file below the mask")
 }
 
 fn a_masked_path_that_is_missing_is_no_error(lab: &Lab) -> Outcome {
@@ -238,8 +195,7 @@ fn read_only_paths_are_read_only(lab: &Lab) -> Outcome {
 
 fn no_pivot_works_too(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .sh("ls /; awk '{print $5}' /proc/self/mountinfo | head -1");
+    c.config().sh("ls /; awk '{print $5}' /proc/self/mountinfo | head -1");
     let out = c.run_with(&["--no-pivot"])?.ok()?.stdout;
     has(&out, "bin\n")?;
     has(&out, "/\n")

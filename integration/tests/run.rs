@@ -92,15 +92,10 @@ fn standard_streams_are_passed_through(lab: &Lab) -> Outcome {
 }
 
 fn signals_to_the_runtime_reach_the_program(lab: &Lab) -> Outcome {
-    for (signal, name) in [
-        (Signal::SIGTERM, "TERM"),
-        (Signal::SIGINT, "INT"),
-        (Signal::SIGUSR1, "USR1"),
-    ] {
+    for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGUSR1, "USR1")] {
         let mut c = lab.container()?;
-        c.config().sh(&format!(
-            "trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
-        ));
+        c.config()
+            .sh(&format!("trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"));
         let running = c.foreground(&[])?;
         running.wait_for_output("ready")?;
         running.signal(signal)?;
@@ -148,30 +143,21 @@ fn descriptors_of_the_caller_do_not_leak(lab: &Lab) -> Outcome {
     fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
     yes(folder.as_raw_fd() > 2, "a descriptor of our own")?;
     let report = c.run()?.ok()?.json()?;
-    let numbers: Vec<String> = report["fds"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, _)| k.clone())
-        .collect();
+    let numbers: Vec<String> =
+        report["fds"].as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
     eq(numbers, vec!["0", "1", "2"], "descriptors inside")?;
     c.config().args(&["sleep", "1000"]);
     c.run_detached()?;
     let report = c.exec(&["inspector", "report"])?.ok()?.json()?;
-    let numbers: Vec<String> = report["fds"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, _)| k.clone())
-        .collect();
+    let numbers: Vec<String> =
+        report["fds"].as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
     eq(numbers, vec!["0", "1", "2"], "descriptors of exec")?;
     c.delete_force()
 }
 
 fn listen_fds_are_passed_with_pid_one(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .sh("echo $LISTEN_FDS $LISTEN_PID; readlink /proc/self/fd/3");
+    c.config().sh("echo $LISTEN_FDS $LISTEN_PID; readlink /proc/self/fd/3");
     c.bundle.write()?;
     let script = format!(
         "exec 3</dev/zero; LISTEN_FDS=1 LISTEN_PID=$$ exec {} --root {} run --bundle {} {}",
@@ -182,11 +168,7 @@ fn listen_fds_are_passed_with_pid_one(lab: &Lab) -> Outcome {
     );
     let ended = lab.host(&["bash", "-c", &script])?.ok()?;
     // crun passes the number only.
-    let want = if lab.kind() == Kind::Crun {
-        "1\n/dev/zero"
-    } else {
-        "1 1\n/dev/zero"
-    };
+    let want = if lab.kind() == Kind::Crun { "1\n/dev/zero" } else { "1 1\n/dev/zero" };
     eq(ended.text(), want, "LISTEN_FDS, LISTEN_PID and descriptor 3")
 }
 
@@ -199,13 +181,9 @@ fn a_missing_program_is_named(lab: &Lab) -> Outcome {
         // Engines tell "not found" (127) from other errors by one of these texts.
         let text = ended.stderr.to_lowercase();
         yes(
-            [
-                "no such file or directory",
-                "executable file not found in",
-                "executable file `",
-            ]
-            .iter()
-            .any(|t| text.contains(t)),
+            ["no such file or directory", "executable file not found in", "executable file `"]
+                .iter()
+                .any(|t| text.contains(t)),
             format!("no text that engines know:\n{text}"),
         )?;
         c.is_gone()?;
@@ -228,11 +206,7 @@ fn a_program_without_execute_permission_is_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.bundle.file("/plain", "#!/bin/sh\n")?;
     c.config().args(&["/plain"]);
-    c.run()?.refused_with(if lab.kind() == Kind::Crun {
-        "not permitted"
-    } else {
-        "permission denied"
-    })?;
+    c.run()?.refused_with(if lab.kind() == Kind::Crun { "not permitted" } else { "permission denied" })?;
     c.is_gone()
 }
 
@@ -251,10 +225,7 @@ fn a_script_without_interpreter_is_refused(lab: &Lab) -> Outcome {
 fn the_path_of_the_container_finds_the_program(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     fs::create_dir_all(c.bundle.inside("/opt/special"))?;
-    fs::hard_link(
-        c.bundle.inside("/bin/inspector"),
-        c.bundle.inside("/opt/special/found"),
-    )?;
+    fs::hard_link(c.bundle.inside("/bin/inspector"), c.bundle.inside("/opt/special/found"))?;
     c.config()
         .args(&["found", "argv", "a b", ""])
         .set("/process/env", serde_json::json!(["PATH=/nowhere:/opt/special"]));
@@ -268,10 +239,7 @@ fn a_relative_program_is_found_from_cwd(lab: &Lab) -> Outcome {
 }
 
 fn large_output_arrives_whole(lab: &Lab) -> Outcome {
-    let out = lab.sh(
-        |_| {},
-        "dd if=/dev/zero bs=1024 count=3000 2>/dev/null | tr '\\0' x",
-    )?;
+    let out = lab.sh(|_| {}, "dd if=/dev/zero bs=1024 count=3000 2>/dev/null | tr '\\0' x")?;
     eq(out.len(), 3_072_000, "bytes of output")
 }
 
@@ -281,9 +249,7 @@ fn a_log_file_in_json_has_one_object_a_line(lab: &Lab) -> Outcome {
         "says where an unknown container was looked for, in text, before it opens its log",
     )?;
     let log = text(&lab.dir.join("log.json"));
-    let ended = lab
-        .call(&["--log", &log, "--log-format", "json", "state", "nobody"])?
-        .refused()?;
+    let ended = lab.call(&["--log", &log, "--log-format", "json", "state", "nobody"])?.refused()?;
     has(&ended.stderr, "does not exist")
         .or_else(|e| if lab.kind() == Kind::Crun { Ok(()) } else { Err(e) })?;
     let lines = fs::read_to_string(&log)?;
@@ -291,12 +257,7 @@ fn a_log_file_in_json_has_one_object_a_line(lab: &Lab) -> Outcome {
     let object: serde_json::Value = serde_json::from_str(last)?;
     eq(object["level"].as_str(), Some("error"), "level")?;
     has(object["msg"].as_str().unwrap_or_default(), "nobody").or_else(|_| has(&lines, "does not exist"))?;
-    yes(
-        object["time"]
-            .as_str()
-            .is_some_and(|t| t.starts_with("20") && t.contains('T')),
-        "time is RFC 3339",
-    )
+    yes(object["time"].as_str().is_some_and(|t| t.starts_with("20") && t.contains('T')), "time is RFC 3339")
 }
 
 fn a_log_file_in_text_has_key_value_lines(lab: &Lab) -> Outcome {
@@ -310,18 +271,8 @@ fn debug_logs_more(lab: &Lab) -> Outcome {
     let log = text(&lab.dir.join("log"));
     let c = lab.container()?;
     c.bundle.write()?;
-    lab.call(&[
-        "--debug",
-        "--log",
-        &log,
-        "--log-format",
-        "json",
-        "run",
-        "--bundle",
-        &c.bundle_arg(),
-        &c.id,
-    ])?
-    .ok()?;
+    lab.call(&["--debug", "--log", &log, "--log-format", "json", "run", "--bundle", &c.bundle_arg(), &c.id])?
+        .ok()?;
     if lab.kind() != Kind::Crun {
         has(fs::read_to_string(&log)?, r#""level":"debug""#)?;
     }

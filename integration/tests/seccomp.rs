@@ -40,9 +40,7 @@ fn filter(syscalls: &Value) -> Value {
 fn answer(lab: &Lab, filter: Value, call: i64, args: &[&str]) -> Result<String, Stop> {
     let number = call.to_string();
     let mut c = lab.container()?;
-    c.config()
-        .set("/linux/seccomp", filter)
-        .args(&[&["inspector", "syscall", &number], args].concat());
+    c.config().set("/linux/seccomp", filter).args(&[&["inspector", "syscall", &number], args].concat());
     Ok(c.run()?.ok()?.text().to_owned())
 }
 
@@ -52,10 +50,7 @@ fn without_a_profile_there_is_no_filter(lab: &Lab) -> Outcome {
 
 fn a_profile_installs_a_filter(lab: &Lab) -> Outcome {
     let report = lab.inspect(|c| {
-        c.set(
-            "/linux/seccomp",
-            filter(&json!([{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}])),
-        );
+        c.set("/linux/seccomp", filter(&json!([{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}])));
     })?;
     eq(status(&report, "Seccomp")?, "2", "mode")?;
     eq(status(&report, "Seccomp_filters")?, "1", "filters")
@@ -63,31 +58,19 @@ fn a_profile_installs_a_filter(lab: &Lab) -> Outcome {
 
 fn errno_is_eperm_by_default(lab: &Lab) -> Outcome {
     let f = filter(&json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}]));
-    eq(
-        answer(lab, f, libc::SYS_getppid, &[])?.as_str(),
-        "EPERM",
-        "getppid",
-    )
+    eq(answer(lab, f, libc::SYS_getppid, &[])?.as_str(), "EPERM", "getppid")
 }
 
 fn errno_is_the_one_given(lab: &Lab) -> Outcome {
     let f = filter(&json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 104}]));
-    eq(
-        answer(lab, f, libc::SYS_getppid, &[])?.as_str(),
-        "ECONNRESET",
-        "getppid",
-    )
+    eq(answer(lab, f, libc::SYS_getppid, &[])?.as_str(), "ECONNRESET", "getppid")
 }
 
 fn the_default_action_has_its_errno(lab: &Lab) -> Outcome {
     // Everything the inspector and the C library need is allowed; getppid falls to the default.
     let mut f = docker_style();
     f["defaultErrnoRet"] = json!(71);
-    eq(
-        answer(lab, f, libc::SYS_getppid, &[])?.as_str(),
-        "EPROTO",
-        "getppid",
-    )
+    eq(answer(lab, f, libc::SYS_getppid, &[])?.as_str(), "EPROTO", "getppid")
 }
 
 fn arguments_are_compared_by_every_operator(lab: &Lab) -> Outcome {
@@ -116,15 +99,8 @@ fn arguments_are_compared_by_every_operator(lab: &Lab) -> Outcome {
 fn several_arguments_must_all_match(lab: &Lab) -> Outcome {
     let rule = json!([{"names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71,
         "args": [{"index": 0, "value": 0, "op": "SCMP_CMP_EQ"}, {"index": 1, "value": 1, "op": "SCMP_CMP_EQ"}]}]);
-    eq(
-        answer(lab, filter(&rule), libc::SYS_getpriority, &["0", "1"])?.as_str(),
-        "EPROTO",
-        "both match",
-    )?;
-    has(
-        answer(lab, filter(&rule), libc::SYS_getpriority, &["0", "0"])?,
-        "ok",
-    )
+    eq(answer(lab, filter(&rule), libc::SYS_getpriority, &["0", "1"])?.as_str(), "EPROTO", "both match")?;
+    has(answer(lab, filter(&rule), libc::SYS_getpriority, &["0", "0"])?, "ok")
 }
 
 fn rules_for_one_call_are_alternatives(lab: &Lab) -> Outcome {
@@ -143,27 +119,15 @@ fn rules_for_one_call_are_alternatives(lab: &Lab) -> Outcome {
 fn a_masked_comparison_works(lab: &Lab) -> Outcome {
     let rule = json!([{"names": ["fchdir"], "action": "SCMP_ACT_ERRNO",
         "args": [{"index": 0, "value": 0xf0, "valueTwo": 0x50, "op": "SCMP_CMP_MASKED_EQ"}]}]);
-    eq(
-        answer(lab, filter(&rule), libc::SYS_fchdir, &["89"])?.as_str(),
-        "EPERM",
-        "0x59",
-    )?;
-    eq(
-        answer(lab, filter(&rule), libc::SYS_fchdir, &["105"])?.as_str(),
-        "EBADF",
-        "0x69",
-    )
+    eq(answer(lab, filter(&rule), libc::SYS_fchdir, &["89"])?.as_str(), "EPERM", "0x59")?;
+    eq(answer(lab, filter(&rule), libc::SYS_fchdir, &["105"])?.as_str(), "EBADF", "0x69")
 }
 
 fn ended_with(lab: &Lab, action: &str) -> Result<i32, Stop> {
     let mut c = lab.container()?;
     // Not PID 1, so that the signal counts.
-    c.config().share("pid").set(
-        "/linux/seccomp",
-        filter(&json!([{"names": ["getppid"], "action": action}])),
-    );
-    c.config()
-        .args(&["inspector", "syscall", &libc::SYS_getppid.to_string()]);
+    c.config().share("pid").set("/linux/seccomp", filter(&json!([{"names": ["getppid"], "action": action}])));
+    c.config().args(&["inspector", "syscall", &libc::SYS_getppid.to_string()]);
     Ok(c.run()?.code)
 }
 
@@ -188,32 +152,21 @@ fn the_filter_holds_for_exec(lab: &Lab) -> Outcome {
     c.config().set("/linux/seccomp", f);
     c.sleeping()?;
     let number = libc::SYS_getppid.to_string();
-    eq(
-        c.exec(&["inspector", "syscall", &number])?.ok()?.text(),
-        "EPROTO",
-        "getppid by exec",
-    )?;
+    eq(c.exec(&["inspector", "syscall", &number])?.ok()?.text(), "EPROTO", "getppid by exec")?;
     c.delete_force()
 }
 
 fn the_filter_works_with_and_without_no_new_privileges(lab: &Lab) -> Outcome {
     for (nnp, uid) in [(true, 0), (true, 1000), (false, 0), (false, 1000)] {
         let mut c = lab.container()?;
-        c.config()
-            .set("/process/noNewPrivileges", nnp)
-            .set("/process/user", json!({"uid": uid, "gid": uid}));
+        c.config().set("/process/noNewPrivileges", nnp).set("/process/user", json!({"uid": uid, "gid": uid}));
         c.config().set(
             "/linux/seccomp",
             filter(&json!([{"names": ["swapoff"], "action": "SCMP_ACT_ERRNO", "errnoRet": 71}])),
         );
         // A call no runtime makes: without no_new_privileges the filter is there before the runtime has finished.
-        c.config()
-            .args(&["inspector", "syscall", &libc::SYS_swapoff.to_string()]);
-        eq(
-            c.run()?.ok()?.text(),
-            "EPROTO",
-            format!("noNewPrivileges {nnp}, uid {uid}"),
-        )?;
+        c.config().args(&["inspector", "syscall", &libc::SYS_swapoff.to_string()]);
+        eq(c.run()?.ok()?.text(), "EPROTO", format!("noNewPrivileges {nnp}, uid {uid}"))?;
     }
     Ok(())
 }
@@ -253,22 +206,10 @@ fn the_filter_does_not_hit_the_runtime_itself(lab: &Lab) -> Outcome {
         let names = if nnp {
             calls.clone()
         } else {
-            json!([
-                "mount",
-                "umount2",
-                "pivot_root",
-                "sethostname",
-                "unshare",
-                "fsopen"
-            ])
+            json!(["mount", "umount2", "pivot_root", "sethostname", "unshare", "fsopen"])
         };
-        c.config()
-            .set("/process/noNewPrivileges", nnp)
-            .args(&["/bin/busybox", "true"]);
-        c.config().set(
-            "/linux/seccomp",
-            filter(&json!([{"names": names, "action": "SCMP_ACT_ERRNO"}])),
-        );
+        c.config().set("/process/noNewPrivileges", nnp).args(&["/bin/busybox", "true"]);
+        c.config().set("/linux/seccomp", filter(&json!([{"names": names, "action": "SCMP_ACT_ERRNO"}])));
         let ended = c.run()?;
         // A runtime may need prlimit64, keyctl or close_range after the filter; it must then say so, not hang or crash.
         yes(
@@ -282,11 +223,7 @@ fn the_filter_does_not_hit_the_runtime_itself(lab: &Lab) -> Outcome {
 
 fn unknown_system_calls_are_ignored(lab: &Lab) -> Outcome {
     let rule = json!([{"names": ["no_such_call", "getppid"], "action": "SCMP_ACT_ERRNO"}]);
-    eq(
-        answer(lab, filter(&rule), libc::SYS_getppid, &[])?.as_str(),
-        "EPERM",
-        "the known call of the rule",
-    )
+    eq(answer(lab, filter(&rule), libc::SYS_getppid, &[])?.as_str(), "EPERM", "the known call of the rule")
 }
 
 fn unknown_actions_and_operators_are_refused(lab: &Lab) -> Outcome {
@@ -437,15 +374,9 @@ fn the_default_profile_of_docker_style_works(lab: &Lab) -> Outcome {
     let change = |config: &mut Config| {
         config.set("/linux/seccomp", docker_style());
     };
-    eq(
-        lab.sh(change, "mkdir /tmp/x 2>&1; echo alive")?.lines().last(),
-        Some("alive"),
-        "output",
-    )?;
+    eq(lab.sh(change, "mkdir /tmp/x 2>&1; echo alive")?.lines().last(), Some("alive"), "output")?;
     let mut c = lab.container()?;
-    c.config()
-        .set("/linux/seccomp", docker_style())
-        .args(&["inspector", "socket", "38"]);
+    c.config().set("/linux/seccomp", docker_style()).args(&["inspector", "socket", "38"]);
     c.run()?.ok()?;
     Ok(())
 }
@@ -494,11 +425,7 @@ fn notify_without_an_agent_is_refused(lab: &Lab) -> Outcome {
 fn flags_are_accepted(lab: &Lab) -> Outcome {
     let mut f = filter(&json!([{"names": ["getppid"], "action": "SCMP_ACT_ERRNO"}]));
     f["flags"] = json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]);
-    eq(
-        answer(lab, f.clone(), libc::SYS_getppid, &[])?.as_str(),
-        "EPERM",
-        "with flags",
-    )?;
+    eq(answer(lab, f.clone(), libc::SYS_getppid, &[])?.as_str(), "EPERM", "with flags")?;
     f["flags"] = json!(["SECCOMP_FILTER_FLAG_NOSUCH"]);
     let mut c = lab.container()?;
     c.config().set("/linux/seccomp", f);

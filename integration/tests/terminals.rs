@@ -29,14 +29,7 @@ fn with_terminal(lab: &Lab, c: &mut Container, script: &str) -> Result<Terminal,
     let socket = FdSocket::listen(&lab.dir.join(format!("{}.sock", c.id.len())))?;
     c.bundle.write()?;
     let path = text(&socket.path);
-    let running = lab.start(&[
-        "create",
-        "--bundle",
-        &c.bundle_arg(),
-        "--console-socket",
-        &path,
-        &c.id,
-    ])?;
+    let running = lab.start(&["create", "--bundle", &c.bundle_arg(), "--console-socket", &path, &c.id])?;
     let (master, name) = socket.receive()?;
     running.wait()?.ok()?;
     yes(!name.is_empty(), "the message with the master has no bytes")?;
@@ -74,9 +67,7 @@ fn a_foreground_terminal_does_not_turn_newlines_into_two_characters(lab: &Lab) -
     lab.except(Kind::Crun, "leaves ONLCR set")?;
     // The terminal of the caller does it, once; a second time would make a staircase of carriage returns.
     let mut c = lab.container()?;
-    c.config()
-        .set("/process/terminal", true)
-        .sh("sleep 0.3; stty -a; echo done");
+    c.config().set("/process/terminal", true).sh("sleep 0.3; stty -a; echo done");
     c.bundle.write()?;
     let (mut terminal, slave) = Terminal::open(24, 80)?;
     let running = start_on(slave, &lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]))?;
@@ -88,8 +79,7 @@ fn a_foreground_terminal_does_not_turn_newlines_into_two_characters(lab: &Lab) -
 
 fn the_console_size_of_the_configuration_is_set(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .set("/process/consoleSize", json!({"height": 33, "width": 99}));
+    c.config().set("/process/consoleSize", json!({"height": 33, "width": 99}));
     let mut terminal = with_terminal(lab, &mut c, "stty size; echo done")?;
     has(terminal.read_until("done")?, "33 99")?;
     c.delete_force()
@@ -98,11 +88,7 @@ fn the_console_size_of_the_configuration_is_set(lab: &Lab) -> Outcome {
 fn the_terminal_belongs_to_the_user_of_the_process(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().set("/process/user", json!({"uid": 1000, "gid": 1000}));
-    let mut terminal = with_terminal(
-        lab,
-        &mut c,
-        "stat -c 'owner %u' $(tty); echo x > $(tty); echo done",
-    )?;
+    let mut terminal = with_terminal(lab, &mut c, "stat -c 'owner %u' $(tty); echo x > $(tty); echo done")?;
     has(terminal.read_until("done")?, "owner 1000")?;
     c.delete_force()
 }
@@ -119,16 +105,14 @@ fn a_console_socket_without_a_terminal_is_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "ignores the socket")?;
     let c = lab.container()?;
     let socket = FdSocket::listen(&lab.dir.join("tty.sock"))?;
-    c.create_with(&["--console-socket", &text(&socket.path)])?
-        .refused()?;
+    c.create_with(&["--console-socket", &text(&socket.path)])?.refused()?;
     c.is_gone()
 }
 
 fn a_console_socket_that_is_not_there_is_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().set("/process/terminal", true);
-    c.create_with(&["--console-socket", "/no/such/socket"])?
-        .refused()?;
+    c.create_with(&["--console-socket", "/no/such/socket"])?.refused()?;
     let file = lab.file("not-a-socket", "")?;
     c.create_with(&["--console-socket", &text(&file)])?.refused()?;
     c.is_gone()
@@ -136,9 +120,7 @@ fn a_console_socket_that_is_not_there_is_refused(lab: &Lab) -> Outcome {
 
 fn a_foreground_terminal_is_a_proxy_in_raw_mode(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    c.config()
-        .set("/process/terminal", true)
-        .sh("echo ready; read x; echo got $x; exit 5");
+    c.config().set("/process/terminal", true).sh("echo ready; read x; echo got $x; exit 5");
     c.bundle.write()?;
     let (mut terminal, slave) = Terminal::open(24, 80)?;
     let command = lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]);
@@ -227,17 +209,9 @@ fn the_terminal_is_not_visible_through_a_hostile_pts(lab: &Lab) -> Outcome {
     // CVE-2025-52565: the runtime bound /dev/pts/N by path, where the image had put something else.
     let mut c = lab.container()?;
     let target = c.bundle.inside("/dev/pts/0");
-    integration::rootfs::lay(
-        &target,
-        integration::rootfs::Trap::Link("/proc/sys/kernel/core_pattern"),
-    )?;
-    c.config()
-        .without_mount("/dev/pts")
-        .without_mount("/dev")
-        .writable();
-    c.config()
-        .set("/process/terminal", true)
-        .sh("stat -c %t /dev/console");
+    integration::rootfs::lay(&target, integration::rootfs::Trap::Link("/proc/sys/kernel/core_pattern"))?;
+    c.config().without_mount("/dev/pts").without_mount("/dev").writable();
+    c.config().set("/process/terminal", true).sh("stat -c %t /dev/console");
     let socket = FdSocket::listen(&lab.dir.join("tty.sock"))?;
     let created = c.create_with(&["--console-socket", &text(&socket.path)])?;
     if created.code == 0 {

@@ -67,10 +67,7 @@ fn a_state_folder_without_state_is_no_container(lab: &Lab) -> Outcome {
     if lab.kind() != Kind::Knarr {
         fs::remove_dir(lab.state.join(&id)).ok();
     }
-    yes(
-        !lab.state.join(&id).exists(),
-        "delete --force leaves an empty state folder",
-    )
+    yes(!lab.state.join(&id).exists(), "delete --force leaves an empty state folder")
 }
 
 fn a_state_root_that_is_a_file_is_refused(lab: &Lab) -> Outcome {
@@ -79,10 +76,7 @@ fn a_state_root_that_is_a_file_is_refused(lab: &Lab) -> Outcome {
     c.create()?.refused()?;
     fs::remove_file(&lab.state)?;
     symlink("/no/such/place", &lab.state)?;
-    c.create()?
-        .refused()
-        .map(drop)
-        .or_else(|e| if lab.kind() == Kind::Crun { Ok(()) } else { Err(e) })?;
+    c.create()?.refused().map(drop).or_else(|e| if lab.kind() == Kind::Crun { Ok(()) } else { Err(e) })?;
     fs::remove_file(&lab.state)?;
     Ok(())
 }
@@ -93,20 +87,12 @@ fn the_state_root_must_not_be_the_root(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let mut command = integration::process::command(&lab.runtime.path);
     command.args(["--root", "/", "create", "--bundle", &c.bundle_arg(), &c.id]);
-    integration::process::start(command, &lab.dir)?
-        .wait()?
-        .refused()?;
-    yes(
-        !std::path::Path::new("/").join(&c.id).exists(),
-        "state in the root folder",
-    )
+    integration::process::start(command, &lab.dir)?.wait()?.refused()?;
+    yes(!std::path::Path::new("/").join(&c.id).exists(), "state in the root folder")
 }
 
 fn hostile_names_in_the_state_root_do_no_harm(lab: &Lab) -> Outcome {
-    lab.except(
-        Kind::Crun,
-        "delete --force removes what a link in its state root points to",
-    )?;
+    lab.except(Kind::Crun, "delete --force removes what a link in its state root points to")?;
     let mut c = lab.container()?;
     c.sleeping()?;
     let outside = lab.folder("outside")?;
@@ -122,11 +108,7 @@ fn hostile_names_in_the_state_root_do_no_harm(lab: &Lab) -> Outcome {
         lab.call(&["state", id])?.refused()?;
         lab.call(&["delete", "--force", id]).map(drop)?;
     }
-    eq(
-        fs::read_to_string(outside.join("canary"))?.as_str(),
-        "alive",
-        "a file behind a link",
-    )?;
+    eq(fs::read_to_string(outside.join("canary"))?.as_str(), "alive", "a file behind a link")?;
     for name in ["linked", "a-file", "a-fifo"] {
         fs::remove_file(lab.state.join(name)).ok();
     }
@@ -139,38 +121,27 @@ fn unknown_flags_are_refused(lab: &Lab) -> Outcome {
         "features",
     ] {
         let ended = lab.call(&[verb, "--no-such-flag", "x"])?;
-        yes(
-            ended.code != 0 && ended.code < 128,
-            format!("{verb} --no-such-flag: status {}", ended.code),
-        )?;
+        yes(ended.code != 0 && ended.code < 128, format!("{verb} --no-such-flag: status {}", ended.code))?;
     }
     let ended = lab.call(&["--no-such-flag", "list"])?;
     yes(ended.code != 0, "an unknown global flag")
 }
 
 fn missing_arguments_are_refused(lab: &Lab) -> Outcome {
-    for verb in [
-        "create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume", "update",
-    ] {
+    for verb in
+        ["create", "run", "start", "state", "kill", "delete", "exec", "ps", "pause", "resume", "update"]
+    {
         let ended = lab.call(&[verb])?;
-        yes(
-            ended.code != 0 && ended.code < 128,
-            format!("{verb}: status {}", ended.code),
-        )?;
+        yes(ended.code != 0 && ended.code < 128, format!("{verb}: status {}", ended.code))?;
     }
     Ok(())
 }
 
 fn too_many_arguments_are_refused(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "ignores what is too much")?;
-    for verb in [
-        "create", "run", "start", "state", "delete", "pause", "resume", "update",
-    ] {
+    for verb in ["create", "run", "start", "state", "delete", "pause", "resume", "update"] {
         let ended = lab.call(&[verb, "one", "two"])?;
-        yes(
-            ended.code != 0 && ended.code < 128,
-            format!("{verb}: status {}", ended.code),
-        )?;
+        yes(ended.code != 0 && ended.code < 128, format!("{verb}: status {}", ended.code))?;
     }
     Ok(())
 }
@@ -187,27 +158,15 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
     // The state root on a tmpfs without any room left.
     let state = lab.folder("full")?;
     let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(
-        Some("tmpfs"),
-        &state,
-        Some("tmpfs"),
-        flags,
-        Some("size=4k,nr_inodes=64"),
-    )?;
+    nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some("size=4k,nr_inodes=64"))?;
     fs::write(state.join("filler"), vec![0_u8; 4096])?;
     let c = lab.container()?;
     c.bundle.write()?;
     let mut command = integration::process::command(&lab.runtime.path);
-    command
-        .arg("--root")
-        .arg(&state)
-        .args(["create", "--bundle", &c.bundle_arg(), &c.id]);
+    command.arg("--root").arg(&state).args(["create", "--bundle", &c.bundle_arg(), &c.id]);
     let ended = integration::process::start(command, &lab.dir)?.wait()?.refused();
-    let left: Vec<_> = fs::read_dir(&state)?
-        .flatten()
-        .map(|e| e.file_name())
-        .filter(|n| n != "filler")
-        .collect();
+    let left: Vec<_> =
+        fs::read_dir(&state)?.flatten().map(|e| e.file_name()).filter(|n| n != "filler").collect();
     nix::mount::umount2(&state, nix::mount::MntFlags::MNT_DETACH)?;
     has(ended?.stderr.to_lowercase(), "no space left")?;
     yes(
@@ -218,11 +177,8 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
 
 fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
     integration::runtime::need_controller("pids")?;
-    let tree = if integration::runtime::cgroups() == integration::runtime::Cgroups::V2 {
-        ""
-    } else {
-        "pids/"
-    };
+    let tree =
+        if integration::runtime::cgroups() == integration::runtime::Cgroups::V2 { "" } else { "pids/" };
     let group = std::path::PathBuf::from(format!("/sys/fs/cgroup/{tree}{}-few", lab.token));
     fs::create_dir(&group)?;
     let limited = fs::write(group.join("pids.max"), "1");

@@ -43,16 +43,8 @@ fn main() -> std::process::ExitCode {
 }
 
 fn report() -> Value {
-    let files = [
-        "status",
-        "mountinfo",
-        "cgroup",
-        "limits",
-        "uid_map",
-        "gid_map",
-        "setgroups",
-        "oom_score_adj",
-    ];
+    let files =
+        ["status", "mountinfo", "cgroup", "limits", "uid_map", "gid_map", "setgroups", "oom_score_adj"];
     let mut report = json!({
         "pid": std::process::id(),
         "ppid": std::os::unix::process::parent_id(),
@@ -111,10 +103,7 @@ fn listing(dir: &Path) -> Value {
         let Ok(meta) = fs::symlink_metadata(&path) else {
             continue;
         };
-        let (major, minor) = (
-            nix::sys::stat::major(meta.rdev()),
-            nix::sys::stat::minor(meta.rdev()),
-        );
+        let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
         let name = lossy(path.file_name().unwrap_or_default().to_owned());
         let target: Option<PathBuf> = fs::read_link(&path).ok();
         found.insert(
@@ -158,10 +147,9 @@ fn flip(a: &str, b: &str) -> String {
 }
 
 fn errno(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(
-        || error.to_string(),
-        |n| format!("{:?}", nix::errno::Errno::from_raw(n)),
-    )
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |n| format!("{:?}", nix::errno::Errno::from_raw(n)))
 }
 
 fn slurp(path: &Path) -> Value {
@@ -169,11 +157,7 @@ fn slurp(path: &Path) -> Value {
 }
 
 fn lines(paths: &[&str], act: impl Fn(&str) -> String) -> String {
-    paths
-        .iter()
-        .map(|p| format!("{p} {}", act(p)))
-        .collect::<Vec<_>>()
-        .join("\n")
+    paths.iter().map(|p| format!("{p} {}", act(p))).collect::<Vec<_>>().join("\n")
 }
 
 fn lossy(text: OsString) -> String {

@@ -32,13 +32,6 @@ impl FdTable {
         self.0.get(usize::from(slot.0)).and_then(|fd| fd.as_ref().map(|fd| fd.as_fd()))
     }
 
-    /// Closes all but this one.
-    pub(crate) fn keep_only(&mut self, slot: Slot) {
-        for (_, place) in self.0.iter_mut().enumerate().filter(|(i, _)| *i != usize::from(slot.0)) {
-            *place = None;
-        }
-    }
-
     pub(crate) fn take(&mut self, slot: Slot) -> Option<OwnedFd> {
         self.0.get_mut(usize::from(slot.0)).and_then(Option::take)
     }

@@ -42,7 +42,7 @@ pub(crate) enum Gate {
     Mapped,
     /// The root file system is assembled, the old root still reachable; the parent runs the hooks.
     Hooks,
-    /// Only `exec`: the parent sets what a process can not set on itself (`ParentSettings`) and lets it go on at once.
+    /// The parent sets what a process can not set on itself (`ParentSettings`) and lets it go on at once.
     Settings,
     /// All is ready but the exec: the container is `created`.
     Start,
