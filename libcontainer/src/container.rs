@@ -137,6 +137,11 @@ impl Container {
         self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
     }
 
+    /// `start` runs hooks in the container's namespaces: a program that calls it should have called `protect_program` first.
+    pub fn has_start_hooks(&self) -> bool {
+        has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
+    }
+
     fn process(&self) -> Result<BorrowedFd<'_>> {
         self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
     }

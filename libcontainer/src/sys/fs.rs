@@ -88,6 +88,16 @@ pub(crate) fn fstatfs(fd: BorrowedFd<'_>) -> SysResult<libc::statfs> {
     Ok(unsafe { stat.assume_init() })
 }
 
+/// The mount or the file system that `fd` lies on is read-only (fstatvfs(3), ST_RDONLY).
+pub(crate) fn is_read_only(fd: BorrowedFd<'_>) -> SysResult<bool> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `stat` has room for the structure.
+    ret(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
+    // SAFETY: fstatvfs succeeded, so it has written the structure.
+    let stat: libc::statvfs = unsafe { stat.assume_init() };
+    Ok(stat.f_flag & libc::ST_RDONLY != 0)
+}
+
 pub(crate) fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> SysResult<()> {
     // SAFETY: `name` is NUL-terminated and outlives the call.
     ret(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }.into()).map(drop)

@@ -8,6 +8,7 @@
 pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod errno;
+pub(crate) mod exe;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod pidfd;

@@ -25,6 +25,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    super::protect_program()?;
     create(context, parsed).map_err(|e| e.prefixed(&format!("{} create failed", context.program)))
 }
 

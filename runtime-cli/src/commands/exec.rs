@@ -41,6 +41,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    super::protect_program()?;
     exec(context, parsed).map_err(|failure| Failure { status: 255, ..failure.prefixed("exec failed") })
 }
 

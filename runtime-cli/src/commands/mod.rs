@@ -74,6 +74,11 @@ pub(crate) struct Context<'a> {
     pub(crate) log: &'a Log,
 }
 
+/// For commands that enter a container: a program in it must not get hold of this program's file (CVE-2019-5736).
+fn protect_program() -> Result<(), Failure> {
+    libcontainer::protect_program(std::env::args_os()).map_err(Failure::from)
+}
+
 /// Flags that several commands have.
 const BUNDLE: Flag = Flag::text(
     &["bundle", "b"],

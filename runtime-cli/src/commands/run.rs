@@ -31,6 +31,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    super::protect_program()?;
     let result = if parsed.is("detach") { detached(context, parsed) } else { in_foreground(context, parsed) };
     result.map_err(|e| e.prefixed(&format!("{} run failed", context.program)))
 }

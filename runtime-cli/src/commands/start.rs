@@ -17,6 +17,9 @@ pub(super) const COMMAND: Command = Command {
 
 fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let container = context.container(parsed)?;
+    if container.has_start_hooks() {
+        super::protect_program()?;
+    }
     let notify = Notify::of_created(context, container.id());
     let listening = notify.as_ref().map(Notify::listen).transpose()?;
     container.start().map_err(|e| Failure::starting(&e))?;
