@@ -40,7 +40,7 @@ pub mod spec {
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, parse_process};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
 pub use host::Host;

@@ -108,6 +108,9 @@ fn log_plan(
         for step in plan.to_string().lines() {
             context.log.debug(|| format!("step {}", step.trim_start()));
         }
+        if let Some(flags) = plan.seccomp_flags() {
+            context.log.debug(|| format!("seccomp filter flags: {flags}"));
+        }
     }
 }
 

@@ -159,12 +159,8 @@ fn converse(
     match super::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),
         status => {
-            let how = match status {
-                ExitStatus::Exited(code) => format!("exit status {code}"),
-                ExitStatus::Signaled(signal) => format!("signal {signal}"),
-            };
             let output = String::from_utf8_lossy(&text);
-            Err(Error::new(ErrorKind::Os, format!("{how}, output: {}", output.trim_end())))
+            Err(Error::new(ErrorKind::Os, format!("{status}, output: {}", output.trim_end())))
         }
     }
 }

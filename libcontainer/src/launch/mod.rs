@@ -287,11 +287,7 @@ impl Launched {
         }
         let status = wait(process)?;
         self.pidfd = None;
-        let how = match status {
-            ExitStatus::Exited(code) => format!("exit status {code}"),
-            ExitStatus::Signaled(signal) => format!("signal {signal}"),
-        };
-        Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {how}")))
+        Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {status}")))
     }
 }
 
@@ -365,12 +361,10 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
         (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
         (Step::Exec, Call::Exec) => exec_error(&name, errno),
         _ => {
-            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(
-                step,
-                call.name(),
-                arg,
-            ));
-            let error = error.wrap(format!("step {}", number + 1));
+            let what = crate::plan::describe::failure(step, call.name(), arg);
+            let error =
+                Error::os(call.name(), Errno(errno).into()).wrap(format!("{what} (step {})", number + 1));
+            let error = error.wrap("error during container init");
             match crate::plan::describe::hint(step, errno) {
                 Some(hint) => error.hint(hint),
                 None => error,

@@ -30,7 +30,12 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
             deadline: s.deadline,
             period: s.period,
         };
-        process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler")?;
+        process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler").map_err(|e| match e.errno() {
+            Some(libc::EPERM) => e.hint(
+                "SCHED_DEADLINE wants all CPUs in the affinity: process scheduler can't be used together with AllowedCPUs",
+            ),
+            _ => e,
+        })?;
     }
     if let Some(value) = settings.io_priority {
         process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;

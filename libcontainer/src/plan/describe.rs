@@ -296,6 +296,9 @@ pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
                 .unwrap_or_default();
             format!("can't raise ambient capability {name}")
         }
+        Step::Bind { .. } | Step::Mount(_) | Step::Remount { .. } => {
+            format!("error mounting: {}", step.describe())
+        }
         _ => step.describe(),
     }
 }

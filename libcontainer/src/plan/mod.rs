@@ -35,6 +35,16 @@ impl From<seccomp::Filter> for Step {
     }
 }
 
+impl Plan {
+    /// The flags of seccomp(2) that the filter is installed with; `None` without a filter.
+    pub fn seccomp_flags(&self) -> Option<u64> {
+        self.child.iter().find_map(|step| match step {
+            Step::Seccomp { flags, .. } => Some(*flags),
+            _ => None,
+        })
+    }
+}
+
 pub(crate) use create::create;
 pub(crate) use exec::{ExecInputs, exec};
 

@@ -128,6 +128,22 @@ impl Drop for BlockedSignals {
     }
 }
 
+/// Lets the signals that ask a process to end do so in the first process of a pid namespace too, which the kernel spares those that
+/// it has no handler for (pid_namespaces(7)). An execve puts the default back.
+pub(crate) fn end_on_signals() {
+    // SAFETY: an all-zero sigaction is valid: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end as *const () as usize;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: `action` is valid, and its handler makes one system call.
+        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    }
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    exit(signal.saturating_add(128))
+}
+
 /// Gives the process default signal handling and an empty mask, as a program expects it after execve.
 pub(crate) fn reset_signals() -> SysResult<()> {
     // SAFETY: an all-zero sigaction is valid: SIG_DFL, no flags, empty mask.

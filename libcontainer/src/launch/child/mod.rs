@@ -35,8 +35,6 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
-    /// The first descriptor that the program does not get.
-    pub(crate) first_closed: u32,
     /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
     pub(crate) joined: u64,
     /// `TryCwd` has changed to the working directory.
@@ -111,7 +109,6 @@ impl<'a> Child<'a> {
             stdio,
             home: home::Home::new(),
             program: None,
-            first_closed: 3,
             host_shared: false,
             joined: 0,
             in_cwd: false,
@@ -227,7 +224,7 @@ impl<'a> Child<'a> {
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
             Step::CloseFrom(first) => {
-                self.first_closed = *first;
+                self.close_inherited(*first)?;
                 fs::close_on_exec_from(*first).on(Call::CloseRange)
             }
             Step::Exec => self.execute(),
@@ -249,8 +246,8 @@ impl<'a> Child<'a> {
 
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
-        self.fds.take(Slot::SYNC);
-        self.close_all_but_start()?;
+        self.fds.keep_only(Slot::START);
+        clone::end_on_signals();
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
@@ -263,12 +260,17 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// A container may wait for its start for ever: it must not hold what its creator, or the launch, had open.
-    fn close_all_but_start(&self) -> Done {
-        use std::os::fd::AsRawFd;
-        let start = self.fd(Slot::START)?.as_raw_fd().unsigned_abs();
-        fs::close_range(self.first_closed, start.saturating_sub(1)).on(Call::CloseRange)?;
-        fs::close_range(self.first_closed.max(start.saturating_add(1)), u32::MAX).on(Call::CloseRange)
+    /// A container may wait for its start for ever: it must not hold what its creator had open. The launch's own descriptors
+    /// are in the table; the rest goes now, for a filter that comes later may forbid close_range(2).
+    fn close_inherited(&self, first: u32) -> Done {
+        let mut from = first;
+        while let Some(own) = self.fds.lowest_from(from) {
+            if let Some(last) = own.checked_sub(1).filter(|last| *last >= from) {
+                fs::close_range(from, last).on(Call::CloseRange)?;
+            }
+            from = own.saturating_add(1);
+        }
+        fs::close_range(from, u32::MAX).on(Call::CloseRange)
     }
 
     /// Goes on in a sibling of this process; this one tells the parent the sibling's pid and ends.
