@@ -35,9 +35,6 @@ export LIBSECCOMP_LIB_PATH ?= $(dir $(shell gcc -print-file-name=libseccomp.a))
 SUITES := check unit host faults vm
 -include spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
 
-SUITES += $(if $(wildcard integration/engines/Makefile.inc),engines)
-SUITES += $(if $(wildcard spec-tests/Makefile.inc),runc-bats-quick)
-
 .PHONY: build deps check fmt test test-check test-unit test-host test-faults test-vm lab lab-vm peers demo install clean integration
 
 deps:
