@@ -5,7 +5,8 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
-use crate::launch::{self, Job, Watch};
+use crate::launch::{self, Job, Launched, Watch};
+use crate::plan::cgroup::CgroupPlan;
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
 use crate::plan::{self, ExecInputs, Plan};
@@ -31,6 +32,8 @@ pub struct Container {
     process: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
+    /// Made with `start_here`, and not started yet.
+    waiting: Option<Launched>,
 }
 
 /// Which containers `delete` takes.
@@ -47,11 +50,17 @@ impl Container {
         id: ContainerId,
         dir: StateDir,
         record: Record,
-        process: OwnedFd,
-        terminal: Option<OwnedFd>,
+        mut launched: Launched,
+        start_here: bool,
         warnings: Vec<String>,
-    ) -> Self {
-        Container { id, dir, record, process: Some(process), terminal, warnings }
+    ) -> Result<Self> {
+        let terminal = launched.take_terminal();
+        let (process, waiting) = if start_here {
+            (launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?, Some(launched))
+        } else {
+            (launched.release()?.1, None)
+        };
+        Ok(Container { id, dir, record, process: Some(process), terminal, warnings, waiting })
     }
 
     pub(crate) fn load(root: &Path, id: &ContainerId) -> Result<Self> {
@@ -61,7 +70,15 @@ impl Container {
             _ => e,
         })?;
         let process = state::alive::open(record.pid, record.start_time)?;
-        Ok(Container { id: id.clone(), dir, record, process, terminal: None, warnings: Vec::new() })
+        Ok(Container {
+            id: id.clone(),
+            dir,
+            record,
+            process,
+            terminal: None,
+            warnings: Vec::new(),
+            waiting: None,
+        })
     }
 
     /// Its id.
@@ -116,8 +133,26 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` unless it is created; else what kept the program from being executed.
-    pub fn start(&self) -> Result<()> {
+    pub fn start(&mut self) -> Result<()> {
         let _lock = self.dir.lock()?;
+        match self.waiting.take() {
+            Some(launched) => self.start_own(launched)?,
+            None => self.start_waiting()?,
+        }
+        let running = self.record.hook_state(Status::Running, self.record.pid);
+        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+    }
+
+    /// Starts the child that this handle has made.
+    fn start_own(&self, mut launched: Launched) -> Result<()> {
+        self.run_start_container()?;
+        let mut watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        launched.execute(&mut watch)?;
+        launched.release().map(drop)
+    }
+
+    /// Starts the process that listens in the state directory.
+    fn start_waiting(&self) -> Result<()> {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(mut waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
@@ -133,8 +168,7 @@ impl Container {
             send_listener(&self.record, self.record.pid, listener)
         })?;
         self.dir.forget_start();
-        let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+        Ok(())
     }
 
     /// `start` runs hooks in the container's namespaces: a program that calls it should have called `protect_program` first.
@@ -207,8 +241,10 @@ impl Container {
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
+            hasty: false,
         };
-        let launched = launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None })?;
+        let launched =
+            launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })?;
         let (pid, pidfd, terminal) = launched.release()?;
         Ok(Process { pid, pidfd, terminal })
     }
@@ -359,7 +395,7 @@ impl Container {
     }
 }
 
-fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
+pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
     hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
 }
 
@@ -386,9 +422,16 @@ impl Record {
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
     pub(crate) spec_hooks: Option<&'a Hooks>,
+    /// Restrict the devices of a new cgroup.
+    pub(crate) devices: Option<(&'a Cgroup, &'a CgroupPlan)>,
 }
 
 impl Watch for HookWatch<'_> {
+    /// The kernel verifies a device program for as long as the child mounts: both go on at the same time.
+    fn cloned(&mut self) -> Result<()> {
+        self.devices.map_or(Ok(()), |(cgroup, plan)| cgroup.restrict_devices(plan))
+    }
+
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);

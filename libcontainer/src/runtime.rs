@@ -5,7 +5,7 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, SubPaths};
-use crate::container::{Container, HookWatch};
+use crate::container::{Container, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::id::ContainerId;
@@ -16,6 +16,7 @@ use crate::process::Stdio;
 use crate::seccomp;
 use crate::state::dir::StateDir;
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
+use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -41,6 +42,9 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// `cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,
+    /// Only the returned `Container` will start it, no other process. Saves work: `create` may come back while the process is
+    /// still on its way, and `start` reports what `create` would have. Dropping the `Container` before `start` kills the process.
+    pub start_here: bool,
 }
 
 impl CreateOptions {
@@ -52,6 +56,7 @@ impl CreateOptions {
             no_new_keyring: false,
             preserve_fds: 0,
             systemd_cgroup: false,
+            start_here: false,
         }
     }
 
@@ -147,9 +152,13 @@ impl Runtime {
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
-        let start = Some(dir.listen()?);
+        let start = if options.start_here { None } else { Some(dir.listen()?) };
 
-        let mut watch = HookWatch { record: &record, spec_hooks: bundle.spec.hooks().as_ref() };
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: bundle.spec.hooks().as_ref(),
+            devices: Some((&record.cgroup, &cgroup_plan)),
+        };
         let job = Job {
             plan,
             stdio: options.stdio,
@@ -157,15 +166,15 @@ impl Runtime {
             sub_cgroups: &SubPaths::default(),
             start,
             target: None,
+            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
         dir.save(&record)?;
-        let (_, process, terminal) = launched.release()?;
         drop(_lock);
         let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, process, terminal, warnings))
+        Container::made(id.clone(), dir, record, launched, options.start_here, warnings)
     }
 
     /// A container that was made before, perhaps by another process.

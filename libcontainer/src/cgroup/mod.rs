@@ -58,7 +58,7 @@ pub(crate) struct Member {
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
 
 impl Cgroup {
-    /// Makes the cgroup, hands it over to its owner, restricts devices, and sets the limits. What it made is gone when it fails.
+    /// Makes the cgroup, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone when it fails.
     pub(crate) fn create(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         let made = match host {
             CgroupHost::V2 { mount } => v2::create(plan, mount),
@@ -72,6 +72,14 @@ impl Cgroup {
         match made {
             Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
             other => other.context("make cgroup"),
+        }
+    }
+
+    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
+    pub(crate) fn restrict_devices(&self, plan: &CgroupPlan) -> Result<()> {
+        match (self, &plan.devices) {
+            (Cgroup::V2(folder), Some(policy)) => v2::filter_devices(&folder.open()?, policy),
+            _ => Ok(()),
         }
     }
 

@@ -28,9 +28,6 @@ pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     if let Some(uid) = plan.owner {
         hand_over(&dir, uid)?;
     }
-    if let Some(policy) = &plan.devices {
-        filter_devices(&dir, policy, fresh)?;
-    }
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
     Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
@@ -190,18 +187,15 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
 }
 
 /// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
-fn filter_devices(dir: &Dir, policy: &Policy, fresh: bool) -> Result<()> {
+pub(super) fn filter_devices(dir: &Dir, policy: &Policy) -> Result<()> {
     devprogram::program(policy)
-        .and_then(|instructions| replace_program(dir, &instructions, fresh))
+        .and_then(|instructions| replace_program(dir, &instructions))
         .with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
 }
 
-fn replace_program(dir: &Dir, instructions: &[u64], fresh: bool) -> Result<()> {
+fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
     let program = bpf::load_device_program(instructions).context("bpf(BPF_PROG_LOAD)")?;
-    let old = match fresh {
-        true => Vec::new(),
-        false => bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?,
-    };
+    let old = bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?;
     if let [one] = old.as_slice() {
         // Linux 5.6; older kernels refuse the flag with EINVAL.
         if bpf::attach_device_program(dir.fd(), program.as_fd(), Some(one.as_fd())).is_ok() {

@@ -108,8 +108,15 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let job =
-        Job { plan, stdio, cgroup, sub_cgroups: &SubPaths::default(), start: None, target: Some(process) };
+    let job = Job {
+        plan,
+        stdio,
+        cgroup,
+        sub_cgroups: &SubPaths::default(),
+        start: None,
+        target: Some(process),
+        hasty: false,
+    };
     let launched = launch(job, &mut NoWatch)?;
     let (_, process, _) = launched.release()?;
     let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);

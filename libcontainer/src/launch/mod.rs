@@ -14,7 +14,7 @@ mod settings;
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::step::{Gate, Slot, Step};
-use crate::plan::{Open, Plan};
+use crate::plan::{Open, ParentSettings, Plan};
 use crate::process::{ExitStatus, Signal, Stdio};
 use crate::sys::{self, Errno, clone, pidfd, sock};
 use fds::FdTable;
@@ -32,19 +32,30 @@ pub(crate) struct Job<'a> {
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
     pub(crate) target: Option<BorrowedFd<'a>>,
+    /// Come back from the clone at once, if the child needs nothing from its parent before its last gate.
+    pub(crate) hasty: bool,
 }
 
 /// A child between clone and exec. Dropping it kills and reaps it.
+#[derive(Debug)]
 pub(crate) struct Launched {
     plan: Plan,
     pid: i32,
     pidfd: Option<OwnedFd>,
     sync: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// The child was not led to its last gate: it may still be on its way.
+    unled: bool,
+    /// It has the word to pass its last gate.
+    released: bool,
 }
 
 /// What the parent does while the child waits at the gate `Hooks`, and with a seccomp listener.
 pub(crate) trait Watch {
+    /// The process is there; it can not run its program before its last gate.
+    fn cloned(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The root is assembled and the old root still there.
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()>;
     /// The filter is installed; the listener must reach its agent before the child goes on.
@@ -83,13 +94,37 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     let (pid, process) = cloned?;
     drop((fds, stdio));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
-    let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None };
+    let unled = job.hasty && needs_no_parent(&plan);
+    let mut child = Launched {
+        plan,
+        pid,
+        pidfd: Some(process),
+        sync: parent_end,
+        terminal: None,
+        unled,
+        released: false,
+    };
+    watch.cloned()?;
+    if unled {
+        return Ok(child);
+    }
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
         (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
     };
     child.lead(forks, &attach, watch)?;
     Ok(child)
+}
+
+/// The only word that the child waits for is the last one.
+fn needs_no_parent(plan: &Plan) -> bool {
+    let asks = |step: &Step| match step {
+        Step::Wait(gate) => *gate != Gate::Start,
+        Step::Fork { .. } | Step::Console { .. } => true,
+        Step::Seccomp { listener, .. } => *listener,
+        _ => false,
+    };
+    !plan.child.iter().any(asks) && plan.parent == ParentSettings::default()
 }
 
 /// Opens what the plan wants opened.
@@ -175,6 +210,10 @@ impl Launched {
         self.pid
     }
 
+    pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
     pub(crate) fn process(&self) -> Result<BorrowedFd<'_>> {
         self.pidfd
             .as_ref()
@@ -219,11 +258,23 @@ impl Launched {
                     watch.hooks(self.pid, self.process()?)?;
                     self.go_on()?;
                 }
+                Some(Gate::Start) if self.released => waiting = None,
                 Some(Gate::Start) if settled => return Ok(()),
                 Some(Gate::Start) => return settings::apply(&self.plan.parent, self.pid),
                 None => {}
             }
         }
+    }
+
+    /// Lets the child pass its last gate, and follows it to its exec.
+    pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        self.go_on()?;
+        self.released = true;
+        if self.unled {
+            // Nothing is to be answered on the way, so one wake-up at its end is enough.
+            pidfd::hung_up(self.sync.as_fd()).context("poll")?;
+        }
+        self.lead(false, &|_| Ok(()), watch)
     }
 
     /// The child is no longer ours to kill: pid, pidfd and terminal.
@@ -280,6 +331,9 @@ impl Launched {
     fn ended(&mut self) -> Result<Event> {
         let process = self.process()?;
         let gated = self.plan.child.iter().any(|s| matches!(s, Step::Wait(Gate::Start)));
+        if self.released {
+            return Ok(Event::Executed);
+        }
         if !gated
             && !matches!(pidfd::wait(process, libc::WNOHANG | libc::WNOWAIT), Ok(Some((libc::CLD_KILLED, _))))
         {

@@ -53,6 +53,18 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     }
 }
 
+/// Waits until the other end of a socket is closed, whatever is sent before.
+pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> SysResult<()> {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    loop {
+        // SAFETY: one pollfd is passed, and it outlives the call.
+        match ret(unsafe { libc::poll(&raw mut poll, 1, -1) }.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
 /// The pid behind a pidfd, from its fdinfo.
 pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
     use crate::error::{Context, Error, ErrorKind};
