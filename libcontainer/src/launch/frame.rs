@@ -89,6 +89,8 @@ pub(crate) enum Frame {
     Terminal,
     /// The seccomp listener has this number in the child; it waits until the parent has taken it.
     Listener(i32),
+    /// Map the ids of the mount with this number in the child as in the user namespace with that one; the child waits until it is done.
+    MapIds { tree: i32, userns: i32, recursive: bool },
     /// A step failed; `arg` is a detail that the step's words may use.
     Failed { step: u32, call: Call, errno: i32, arg: i32 },
 }
@@ -102,6 +104,7 @@ impl Frame {
             Frame::Pid(pid) => (2, 0, 0, 0, pid),
             Frame::Terminal => (3, 0, 0, 0, 0),
             Frame::Listener(fd) => (4, 0, 0, 0, fd),
+            Frame::MapIds { tree, userns, recursive } => (6, 0, u32::from(recursive), userns, tree),
             Frame::Failed { step, call, errno, arg } => (5, call as u16, step, errno, arg),
         };
         let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) =
@@ -122,6 +125,7 @@ impl Frame {
             2 => Some(Frame::Pid(arg)),
             3 => Some(Frame::Terminal),
             4 => Some(Frame::Listener(arg)),
+            6 => Some(Frame::MapIds { tree: arg, userns: errno, recursive: step != 0 }),
             5 => {
                 let call = *Call::ALL.get(usize::from(u16::from_ne_bytes([c0, c1])))?;
                 Some(Frame::Failed { step, call, errno, arg })
@@ -141,7 +145,8 @@ mod tests {
             let frame = Frame::Failed { step: 7, call: *call, errno: 13, arg: -1 };
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
-        for frame in [Frame::Gate(2), Frame::Pid(70_000), Frame::Terminal, Frame::Listener(9)] {
+        let map = Frame::MapIds { tree: 9, userns: 12, recursive: true };
+        for frame in [Frame::Gate(2), Frame::Pid(70_000), Frame::Terminal, Frame::Listener(9), map] {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
         assert_eq!(Frame::decode(&[0; 16]), None);

@@ -69,20 +69,26 @@ pub(super) fn open_tree(
     let tree = mount::open_tree(fs::CWD, &name, flags)
         .with_context(|| format!("open mount source {path:?}: open_tree"))?;
     if let Some(namespace) = map {
-        let attr = SetAttr {
-            set: mount::MOUNT_ATTR_IDMAP,
-            userns_fd: u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX),
-            ..SetAttr::default()
-        };
-        mount::mount_setattr(tree.as_fd(), map_recursive, &attr)
-            .with_context(|| format!("map ids of mount source {path:?}: mount_setattr"))
-            .map_err(|e| e.hint("the file system must support id-mapped mounts"))?;
+        map_tree(tree.as_fd(), namespace, map_recursive)
+            .with_context(|| format!("map ids of mount source {path:?}"))?;
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
     mount::mount_setattr(tree.as_fd(), recursive, &slave)
         .with_context(|| format!("make {path:?} a slave: mount_setattr"))?;
     Ok(tree)
+}
+
+/// Maps the ids of a detached tree as in a user namespace.
+pub(super) fn map_tree(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
+    let attr = SetAttr {
+        set: mount::MOUNT_ATTR_IDMAP,
+        userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
+        ..SetAttr::default()
+    };
+    mount::mount_setattr(tree, recursive, &attr)
+        .context("mount_setattr")
+        .map_err(|e| e.hint("the file system must support id-mapped mounts"))
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.

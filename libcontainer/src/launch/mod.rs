@@ -234,6 +234,13 @@ impl Launched {
                     forked = true;
                 }
                 Event::Listener(number) => self.deliver(number, watch)?,
+                Event::MapIds { tree, userns, recursive } => {
+                    let process = self.process()?;
+                    let tree = pidfd::getfd(process, tree).context("pidfd_getfd: mount")?;
+                    let userns = pidfd::getfd(process, userns).context("pidfd_getfd: user namespace")?;
+                    idmap::map_tree(tree.as_fd(), userns.as_fd(), recursive).context("map ids of a mount")?;
+                    self.go_on()?;
+                }
                 Event::Executed => return Ok(()),
             }
             // A gate of the forked child may be heard before its pid.
@@ -316,6 +323,7 @@ impl Launched {
             },
             Some(Frame::Pid(pid)) => Ok(Event::Pid(pid)),
             Some(Frame::Listener(number)) => Ok(Event::Listener(number)),
+            Some(Frame::MapIds { tree, userns, recursive }) => Ok(Event::MapIds { tree, userns, recursive }),
             Some(Frame::Terminal) => {
                 self.terminal = fd;
                 self.next()
@@ -358,6 +366,7 @@ enum Event {
     Gate(Gate),
     Pid(i32),
     Listener(i32),
+    MapIds { tree: i32, userns: i32, recursive: bool },
     Executed,
 }
 

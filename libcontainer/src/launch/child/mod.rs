@@ -233,15 +233,12 @@ impl<'a> Child<'a> {
 
     /// Tells the parent, waits for its word. At the last gate of a container that another process will start, waits for that one.
     fn wait(&mut self, gate: Gate) -> Done {
-        fs::write(self.fd(Slot::SYNC)?, &Frame::Gate(gate.number()).encode()).on(Call::Write)?;
+        let frame = Frame::Gate(gate.number());
         if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
+            fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
             return self.wait_for_start();
         }
-        let mut word = [0u8; 1];
-        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
-            0 => clone::exit(1),
-            _ => Ok(()),
-        }
+        self.ask(frame)
     }
 
     fn wait_for_start(&mut self) -> Done {
@@ -310,13 +307,19 @@ impl<'a> Child<'a> {
     fn seccomp(&mut self, bpf: &[u64], flags: u64, listener: bool) -> Done {
         let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
         if let (Some(fd), true) = (fd, listener) {
-            fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
-            let mut word = [0u8; 1];
-            if fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? == 0 {
-                clone::exit(1);
-            }
+            self.ask(Frame::Listener(fd.as_raw_fd()))?;
         }
         Ok(())
+    }
+
+    /// Says something to the parent and waits for its word.
+    pub(crate) fn ask(&self, frame: Frame) -> Done {
+        fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
+        let mut word = [0u8; 1];
+        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
+            0 => clone::exit(1),
+            _ => Ok(()),
+        }
     }
 
     /// The first candidate that is a file which may be executed. Of several failures EACCES says most.

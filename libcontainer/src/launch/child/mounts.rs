@@ -2,7 +2,7 @@
 
 use super::{Child, Done, On, failed};
 use crate::launch::copy_up;
-use crate::launch::frame::Call;
+use crate::launch::frame::{Call, Frame};
 use crate::plan::step::{
     FsOption, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Target, TargetKind,
 };
@@ -133,12 +133,22 @@ impl Child<'_> {
             Source::InsideMapped { path, userns, recursive } => {
                 let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
                 let tree = mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
-                let userns_fd = u64::from(self.fd(*userns)?.as_raw_fd().unsigned_abs());
-                let map = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
-                mount::mount_setattr(tree.as_fd(), *recursive, &map).on(Call::MountSetattr)?;
+                self.map_ids(tree.as_fd(), self.fd(*userns)?, *recursive)?;
                 Ok(tree)
             }
         }
+    }
+
+    /// Only who rules the file system may map its ids: in a user namespace of its own the child asks its parent to.
+    fn map_ids(&self, tree: BorrowedFd<'_>, userns: BorrowedFd<'_>, recursive: bool) -> Done {
+        let userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
+        let map = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
+        match mount::mount_setattr(tree, recursive, &map) {
+            Err(Errno(libc::EPERM)) => {}
+            other => return other.on(Call::MountSetattr),
+        }
+        let frame = Frame::MapIds { tree: tree.as_raw_fd(), userns: userns.as_raw_fd(), recursive };
+        self.ask(frame)
     }
 
     pub(super) fn mount(&mut self, new: &NewFs) -> Done {
