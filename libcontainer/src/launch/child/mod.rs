@@ -235,6 +235,8 @@ impl<'a> Child<'a> {
     fn wait(&mut self, gate: Gate) -> Done {
         let frame = Frame::Gate(gate.number());
         if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
+            // Before anyone can know that the container is created, and send it one.
+            clone::end_on_signals();
             fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
             return self.wait_for_start();
         }
@@ -244,7 +246,6 @@ impl<'a> Child<'a> {
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
         self.fds.keep_only(Slot::START);
-        clone::end_on_signals();
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
