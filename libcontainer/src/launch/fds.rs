@@ -28,6 +28,13 @@ impl FdTable {
         Ok(())
     }
 
+    /// Closes all but those that `keep` names.
+    pub(crate) fn keep_only(&mut self, keep: impl Fn(Slot) -> bool) {
+        for (_, fd) in (0..).map(Slot).zip(&mut self.0).filter(|(slot, _)| !keep(*slot)) {
+            *fd = None;
+        }
+    }
+
     pub(crate) fn get(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
         self.0.get(usize::from(slot.0)).and_then(|fd| fd.as_ref().map(|fd| fd.as_fd()))
     }

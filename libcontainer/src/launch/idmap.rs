@@ -5,7 +5,7 @@ use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{clone, fs, pidfd};
 use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
@@ -69,20 +69,21 @@ pub(super) fn open_tree(
     let tree = mount::open_tree(fs::CWD, &name, flags)
         .with_context(|| format!("open mount source {path:?}: open_tree"))?;
     if let Some(namespace) = map {
-        let attr = SetAttr {
-            set: mount::MOUNT_ATTR_IDMAP,
-            userns_fd: u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX),
-            ..SetAttr::default()
-        };
-        mount::mount_setattr(tree.as_fd(), map_recursive, &attr)
-            .with_context(|| format!("map ids of mount source {path:?}: mount_setattr"))
-            .map_err(|e| e.hint("the file system must support id-mapped mounts"))?;
+        map_ids(tree.as_fd(), map_recursive, namespace)
+            .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
     mount::mount_setattr(tree.as_fd(), recursive, &slave)
         .with_context(|| format!("make {path:?} a slave: mount_setattr"))?;
     Ok(tree)
+}
+
+/// Sets the id map of a detached tree.
+pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<()> {
+    mount::map_ids(tree, recursive, userns)
+        .context("mount_setattr(MOUNT_ATTR_IDMAP)")
+        .map_err(|e| e.hint("the file system must support id-mapped mounts"))
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.

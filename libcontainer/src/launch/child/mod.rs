@@ -237,6 +237,11 @@ impl<'a> Child<'a> {
         if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
             return self.wait_for_start();
         }
+        self.answer()
+    }
+
+    /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
+    fn answer(&self) -> Done {
         let mut word = [0u8; 1];
         match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
             0 => clone::exit(1),
@@ -311,10 +316,7 @@ impl<'a> Child<'a> {
         let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
         if let (Some(fd), true) = (fd, listener) {
             fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
-            let mut word = [0u8; 1];
-            if fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? == 0 {
-                clone::exit(1);
-            }
+            self.answer()?;
         }
         Ok(())
     }
