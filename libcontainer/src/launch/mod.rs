@@ -96,7 +96,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     let (pid, process) = cloned?;
     drop(stdio);
     // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
-    fds.keep_only(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
+    fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
     let unled = job.hasty && needs_no_parent(&plan);
     let mut child = Launched {

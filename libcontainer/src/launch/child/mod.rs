@@ -251,7 +251,7 @@ impl<'a> Child<'a> {
 
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
-        self.fds.keep_only(Slot::START);
+        self.fds.retain(|slot| slot == Slot::START);
         clone::end_on_signals();
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
