@@ -349,7 +349,11 @@ impl Container {
     /// # Errors
     /// `Os` when the cgroup can not be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.record.cgroup.processes()
+        match (&self.record.cgroup, &self.process) {
+            // Without a cgroup (rootless) its pid namespace is what tells them apart.
+            (Cgroup::None, Some(_)) => state::alive::in_pid_namespace_of(self.record.pid),
+            (cgroup, _) => cgroup.processes(),
+        }
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.

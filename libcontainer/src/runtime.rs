@@ -42,6 +42,9 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// `cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,
+    /// Go on without a cgroup where the caller lacks permission for one and neither a path nor limits were asked for. `None`: tolerated
+    /// when the caller is not the host's root.
+    pub rootless_cgroups: Option<bool>,
     /// Only the returned `Container` will start it, no other process. Saves work: `create` may come back while the process is
     /// still on its way, and `start` reports what `create` would have. Dropping the `Container` before `start` kills the process.
     pub start_here: bool,
@@ -56,6 +59,7 @@ impl CreateOptions {
             no_new_keyring: false,
             preserve_fds: 0,
             systemd_cgroup: false,
+            rootless_cgroups: None,
             start_here: false,
         }
     }
@@ -66,6 +70,7 @@ impl CreateOptions {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             systemd_cgroup: self.systemd_cgroup,
+            rootless_cgroups: self.rootless_cgroups,
         }
     }
 }

@@ -58,6 +58,7 @@ impl Setup {
         options.no_pivot = parsed.is("no-pivot");
         options.no_new_keyring = parsed.is("no-new-keyring");
         options.systemd_cgroup = context.systemd_cgroup;
+        options.rootless_cgroups = context.rootless;
         options.preserve_fds = preserved_fds(parsed, listen)?;
         if listen > 0 {
             // The container's first process is told that the sockets are its own.

@@ -39,6 +39,7 @@ impl Scratch {
             limits: crate::plan::cgroup::limits(&resources, &self.host).expect("limits"),
             devices: None,
             owner: None,
+            tolerant: false,
             may_lack: false,
         }
     }

@@ -5,7 +5,7 @@ use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{clone, fs, pidfd};
 use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
@@ -69,8 +69,8 @@ pub(super) fn open_tree(
     let tree = mount::open_tree(fs::CWD, &name, flags)
         .with_context(|| format!("open mount source {path:?}: open_tree"))?;
     if let Some(namespace) = map {
-        map_tree(tree.as_fd(), namespace, map_recursive)
-            .with_context(|| format!("map ids of mount source {path:?}"))?;
+        map_ids(tree.as_fd(), map_recursive, namespace)
+            .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
@@ -79,15 +79,10 @@ pub(super) fn open_tree(
     Ok(tree)
 }
 
-/// Maps the ids of a detached tree as in a user namespace.
-pub(super) fn map_tree(tree: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> Result<()> {
-    let attr = SetAttr {
-        set: mount::MOUNT_ATTR_IDMAP,
-        userns_fd: u64::from(namespace.as_raw_fd().unsigned_abs()),
-        ..SetAttr::default()
-    };
-    mount::mount_setattr(tree, recursive, &attr)
-        .context("mount_setattr")
+/// Sets the id map of a detached tree.
+pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<()> {
+    mount::map_ids(tree, recursive, userns)
+        .context("mount_setattr(MOUNT_ATTR_IDMAP)")
         .map_err(|e| e.hint("the file system must support id-mapped mounts"))
 }
 

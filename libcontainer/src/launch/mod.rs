@@ -13,7 +13,7 @@ mod settings;
 
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::step::{Gate, Slot, Step};
+use crate::plan::step::{Gate, Slot, Source, Step};
 use crate::plan::{Open, ParentSettings, Plan};
 use crate::process::{ExitStatus, Signal, Stdio};
 use crate::sys::{self, Errno, clone, pidfd, sock};
@@ -48,6 +48,8 @@ pub(crate) struct Launched {
     unled: bool,
     /// It has the word to pass its last gate.
     released: bool,
+    /// The descriptors of the launch that the parent needs too: user namespaces of mounts inside the root.
+    fds: FdTable,
 }
 
 /// What the parent does while the child waits at the gate `Hooks`, and with a seccomp listener.
@@ -92,7 +94,9 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
     }
     let (pid, process) = cloned?;
-    drop((fds, stdio));
+    drop(stdio);
+    // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
+    fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
     let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
     let unled = job.hasty && needs_no_parent(&plan);
     let mut child = Launched {
@@ -101,6 +105,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         pidfd: Some(process),
         sync: parent_end,
         terminal: None,
+        fds,
         unled,
         released: false,
     };
@@ -121,10 +126,16 @@ fn needs_no_parent(plan: &Plan) -> bool {
     let asks = |step: &Step| match step {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
+        Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
+        Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
         Step::Seccomp { listener, .. } => *listener,
         _ => false,
     };
     !plan.child.iter().any(asks) && plan.parent == ParentSettings::default()
+}
+
+fn maps_inside(step: &Step, slot: Slot) -> bool {
+    matches!(step, Step::Bind { source: Source::InsideMapped { userns, .. }, .. } if *userns == slot)
 }
 
 /// Opens what the plan wants opened.
@@ -234,13 +245,6 @@ impl Launched {
                     forked = true;
                 }
                 Event::Listener(number) => self.deliver(number, watch)?,
-                Event::MapIds { tree, userns, recursive } => {
-                    let process = self.process()?;
-                    let tree = pidfd::getfd(process, tree).context("pidfd_getfd: mount")?;
-                    let userns = pidfd::getfd(process, userns).context("pidfd_getfd: user namespace")?;
-                    idmap::map_tree(tree.as_fd(), userns.as_fd(), recursive).context("map ids of a mount")?;
-                    self.go_on()?;
-                }
                 Event::Executed => return Ok(()),
             }
             // A gate of the forked child may be heard before its pid.
@@ -323,9 +327,18 @@ impl Launched {
             },
             Some(Frame::Pid(pid)) => Ok(Event::Pid(pid)),
             Some(Frame::Listener(number)) => Ok(Event::Listener(number)),
-            Some(Frame::MapIds { tree, userns, recursive }) => Ok(Event::MapIds { tree, userns, recursive }),
             Some(Frame::Terminal) => {
                 self.terminal = fd;
+                self.next()
+            }
+            Some(Frame::MapIds { userns, recursive }) => {
+                let userns = self.fds.get(Slot(userns));
+                let (Some(tree), Some(userns)) = (fd, userns) else {
+                    return Err(Error::new(ErrorKind::Os, "the child asks for an id map without a tree"));
+                };
+                idmap::map_ids(tree.as_fd(), recursive, userns)
+                    .map_err(|e| e.wrap("map ids of a mount source inside the root"))?;
+                self.go_on()?;
                 self.next()
             }
             Some(Frame::Failed { step, call, errno, arg }) => {
@@ -366,7 +379,6 @@ enum Event {
     Gate(Gate),
     Pid(i32),
     Listener(i32),
-    MapIds { tree: i32, userns: i32, recursive: bool },
     Executed,
 }
 

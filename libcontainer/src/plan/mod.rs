@@ -75,6 +75,8 @@ pub(crate) struct PlanOptions {
     pub(crate) no_new_keyring: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) systemd_cgroup: bool,
+    /// Tolerate that cgroups can not be made; `None`: if the caller is not the host's root.
+    pub(crate) rootless_cgroups: Option<bool>,
 }
 
 /// Everything that will be done, in order.

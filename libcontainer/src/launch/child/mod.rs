@@ -240,12 +240,22 @@ impl<'a> Child<'a> {
             fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
             return self.wait_for_start();
         }
-        self.ask(frame)
+        fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
+        self.answer()
+    }
+
+    /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
+    fn answer(&self) -> Done {
+        let mut word = [0u8; 1];
+        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
+            0 => clone::exit(1),
+            _ => Ok(()),
+        }
     }
 
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
-        self.fds.keep_only(Slot::START);
+        self.fds.retain(|slot| slot == Slot::START);
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
@@ -308,19 +318,10 @@ impl<'a> Child<'a> {
     fn seccomp(&mut self, bpf: &[u64], flags: u64, listener: bool) -> Done {
         let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
         if let (Some(fd), true) = (fd, listener) {
-            self.ask(Frame::Listener(fd.as_raw_fd()))?;
+            fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
+            self.answer()?;
         }
         Ok(())
-    }
-
-    /// Says something to the parent and waits for its word.
-    pub(crate) fn ask(&self, frame: Frame) -> Done {
-        fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
-        let mut word = [0u8; 1];
-        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
-            0 => clone::exit(1),
-            _ => Ok(()),
-        }
     }
 
     /// The first candidate that is a file which may be executed. Of several failures EACCES says most.
