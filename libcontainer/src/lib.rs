@@ -23,6 +23,7 @@ mod bundle;
 mod cgroup;
 mod container;
 mod error;
+mod fault;
 mod host;
 mod id;
 mod launch;

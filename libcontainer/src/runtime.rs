@@ -5,8 +5,9 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, SubPaths};
-use crate::container::{Container, HookWatch, has_hooks};
+use crate::container::{Container, Held, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
@@ -145,6 +146,7 @@ impl Runtime {
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
         let _lock = dir.lock()?;
+        fault::point();
         let filter = plan.child.iter().find_map(filter_of);
         let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
         record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
@@ -154,9 +156,12 @@ impl Runtime {
                 seccomp.flags = flags;
             }
         }
+        fault::point();
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
+        fault::point();
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
+        fault::point();
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let mut watch = HookWatch {
@@ -176,10 +181,14 @@ impl Runtime {
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
+        fault::point();
         dir.save(&record)?;
+        fault::point();
+        let held = Held::new(launched, options.start_here)?;
+        fault::point();
         drop(_lock);
         let dir = undo.disarm()?;
-        Container::made(id.clone(), dir, record, launched, options.start_here, warnings)
+        Ok(Container::made(id.clone(), dir, record, held, warnings))
     }
 
     /// A container that was made before, perhaps by another process.

@@ -29,8 +29,8 @@ impl Slot {
     pub(crate) const DIR: Slot = Slot(7);
     /// The pidfd of a process whose namespaces are joined.
     pub(crate) const TARGET: Slot = Slot(8);
-    /// The container's working file for the seccomp listener.
-    pub(crate) const LISTENER: Slot = Slot(9);
+    /// The pidfd of the process that launches.
+    pub(crate) const CREATOR: Slot = Slot(9);
     /// The first slot that a plan hands out.
     pub(crate) const FIRST_FREE: u16 = 12;
 }

@@ -65,6 +65,20 @@ pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> SysResult<()> {
     }
 }
 
+/// Waits until one of two descriptors is readable; tells which are.
+pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult<(bool, bool)> {
+    let of = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polls = [of(a), of(b)];
+    loop {
+        // SAFETY: two pollfds are passed, and they outlive the call.
+        match ret(unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) }.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            Err(e) => return Err(e),
+            Ok(_) => return Ok((polls[0].revents != 0, polls[1].revents != 0)),
+        }
+    }
+}
+
 /// The pid behind a pidfd, from its fdinfo.
 pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
     use crate::error::{Context, Error, ErrorKind};

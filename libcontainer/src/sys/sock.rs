@@ -28,6 +28,13 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     }
 }
 
+/// Sends one message. A peer that is gone is EPIPE, without the signal: the process is our caller's.
+pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8]) -> SysResult<()> {
+    let (start, flags) = (data.as_ptr().cast(), libc::MSG_NOSIGNAL);
+    // SAFETY: `data` is valid for its length.
+    ret(unsafe { libc::send(socket.as_raw_fd(), start, data.len(), flags) } as libc::c_long).map(drop)
+}
+
 /// Room for one descriptor's control message, aligned as a cmsghdr must be.
 #[repr(C, align(8))]
 struct Control([u8; 64]);

@@ -18,8 +18,9 @@ mod terminal;
 
 use super::fds::FdTable;
 use super::frame::{Call, Frame};
+use crate::fault::Fault;
 use crate::plan::step::{Exec, Gate, Slot, Step};
-use crate::sys::{Errno, SysResult, clone, fs, process, sock};
+use crate::sys::{Errno, SysResult, clone, fs, pidfd, process, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// All that the child owns: a copy of the parent's memory, made by the clone.
@@ -41,15 +42,6 @@ pub(crate) struct Child<'a> {
     pub(crate) in_cwd: bool,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
-}
-
-/// An injected fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Report EIO instead of running the step.
-    Fail(u32),
-    /// End without a word.
-    Die(u32),
 }
 
 /// What failed inside a step.
@@ -231,21 +223,26 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, waits for that one.
+    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, that word says that
+    /// the container is on record: had its creator died before, nobody would know of this process.
     fn wait(&mut self, gate: Gate) -> Done {
-        let frame = Frame::Gate(gate.number());
-        if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
+        let to_be_started = gate == Gate::Start && self.fds.get(Slot::START).is_some();
+        if to_be_started {
             // Before anyone can know that the container is created, and send it one.
             clone::end_on_signals();
-            fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
-            return self.wait_for_start();
         }
-        fs::write(self.fd(Slot::SYNC)?, &frame.encode()).on(Call::Write)?;
-        self.answer()
+        fs::write(self.fd(Slot::SYNC)?, &Frame::Gate(gate.number()).encode()).on(Call::Write)?;
+        self.answer()?;
+        if to_be_started { self.wait_for_start() } else { Ok(()) }
     }
 
     /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
     fn answer(&self) -> Done {
+        // The creator's death need not close the socket: this child, and others that it was about to make, have copies of both ends.
+        let (word, dead) = pidfd::either_readable(self.fd(Slot::SYNC)?, self.fd(Slot::CREATOR)?).on(Call::Poll)?;
+        if dead && !word {
+            clone::exit(1);
+        }
         let mut word = [0u8; 1];
         match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
             0 => clone::exit(1),
