@@ -41,11 +41,13 @@ pub mod spec {
 }
 
 pub use bundle::{Bundle, parse_process};
+pub use cgroup::{IoEntry, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
 pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
+pub use plan::options::mount_options;
 pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
 pub use protect::protect_program;
 pub use runtime::{CreateOptions, Runtime};
