@@ -139,7 +139,7 @@ impl Runtime {
 
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
-        let _lock = dir.lock()?;
+        let lock = dir.lock()?;
         let filter = plan.child.iter().find_map(filter_of);
         let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
         record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
@@ -172,7 +172,7 @@ impl Runtime {
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
         dir.save(&record)?;
-        drop(_lock);
+        drop(lock);
         let dir = undo.disarm()?;
         Container::made(id.clone(), dir, record, launched, options.start_here, warnings)
     }

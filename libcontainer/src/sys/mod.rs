@@ -17,7 +17,7 @@ pub(crate) mod sock;
 #[cfg(feature = "tripwire")]
 pub(crate) mod tripwire;
 
-pub(crate) use errno::{Errno, SysResult, ret};
+pub(crate) use errno::{Errno, SysResult, length, ret};
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

@@ -45,6 +45,7 @@ pub(crate) struct Child<'a> {
 
 /// An injected fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "fault"), allow(dead_code, reason = "only a build for tests makes one"))]
 pub(crate) enum Fault {
     /// Report EIO instead of running the step.
     Fail(u32),
