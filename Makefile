@@ -60,6 +60,7 @@ test-check: check
 
 test-unit: deps
 	$(CARGO) test --target $(HOST) --workspace --exclude integration
+	$(CARGO) test --target $(HOST) -p libcontainer --features tripwire --test embedding --quiet
 
 $(RELEASE)/knarr: build
 
