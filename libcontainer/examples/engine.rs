@@ -30,7 +30,7 @@ fn run(state_root: &str, id: &str, bundle: &str, command: &[String]) -> libconta
     let id = ContainerId::new(id)?;
     let bundle = Bundle::load(bundle)?;
 
-    let container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
+    let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
     let ended = container.start().and_then(|()| {
         let mut process = container.process_spec().clone();
         process.set_args(Some(command.to_vec()));

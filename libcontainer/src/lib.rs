@@ -14,7 +14,7 @@
 //!     let id = ContainerId::new("web-1")?;
 //!     let bundle = Bundle::load("/var/lib/engine/web-1")?;
 //!
-//!     let container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
+//!     let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
 //!     container.start()?;
 //!
 //!     let mut shell = container.process_spec().clone();

@@ -1,7 +1,6 @@
 //! A process in a container, its standard streams, the signals it gets and the status it leaves.
 
 use crate::error::{Error, Result};
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// What the container's process gets as descriptors 0, 1 and 2.
@@ -163,16 +162,6 @@ impl ExitStatus {
         match self {
             ExitStatus::Exited(code) => code,
             ExitStatus::Signaled(signal) => 128 + signal,
-        }
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    /// `exit status 1` or `signal 9`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExitStatus::Exited(code) => write!(f, "exit status {code}"),
-            ExitStatus::Signaled(signal) => write!(f, "signal {signal}"),
         }
     }
 }

@@ -132,7 +132,7 @@ fn a_process_with_busy_threads_makes_containers_and_stays_as_it_was() {
                         let name = format!("threads-{}-{maker}-{round}", std::process::id());
                         let id = ContainerId::new(name.as_str()).unwrap();
                         let options = CreateOptions::new(Stdio::inherit());
-                        let container = runtime.create(&id, &bundle(scratch, &name), options).unwrap();
+                        let mut container = runtime.create(&id, &bundle(scratch, &name), options).unwrap();
                         container.start().unwrap();
                         assert_eq!(container.wait().unwrap(), ExitStatus::Exited(3));
                         container.delete(Delete::Stopped).unwrap();
