@@ -60,15 +60,17 @@ test-check: check
 
 test-unit: deps
 	$(CARGO) test --target $(HOST) --workspace --exclude integration
+	$(CARGO) test --target $(HOST) -p libcontainer --features tripwire --test embedding --quiet
 
 $(RELEASE)/knarr: build
 
 test-host: integration $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build)
 	$(CARGO) test --target $(HOST) -p integration --test integration -- $(T)
 
-# The same topic against a knarr that can be told to fail at any step.
+# The topic `faults` against a knarr that can be told to fail at any step, and that ends with status 99 if it allocates between
+# clone and exec.
 test-faults: integration
-	$(CARGO) build --target $(HOST) -p runtime-cli --features libcontainer/fault --target-dir target/faults
+	$(CARGO) build --target $(HOST) -p runtime-cli --features libcontainer/fault,libcontainer/tripwire --target-dir target/faults
 	RUNTIME=$(CURDIR)/target/faults/$(HOST)/debug/knarr $(CARGO) test --target $(HOST) -p integration \
 	  --test integration -- faults::
 

@@ -1,6 +1,6 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::{Cgroup, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::Host;
@@ -371,6 +371,14 @@ impl Container {
             (Cgroup::None, Some(_)) => state::alive::in_pid_namespace_of(self.record.pid),
             (cgroup, _) => cgroup.processes(),
         }
+    }
+
+    /// What the kernel has counted for it. All zero without a cgroup (rootless).
+    ///
+    /// # Errors
+    /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.record.cgroup.stats()
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.

@@ -145,7 +145,7 @@ impl Runtime {
 
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
-        let _lock = dir.lock()?;
+        let lock = dir.lock()?;
         fault::point();
         let filter = plan.child.iter().find_map(filter_of);
         let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
@@ -186,7 +186,7 @@ impl Runtime {
         fault::point();
         let held = Held::new(launched, options.start_here)?;
         fault::point();
-        drop(_lock);
+        drop(lock);
         let dir = undo.disarm()?;
         Ok(Container::made(id.clone(), dir, record, held, warnings))
     }

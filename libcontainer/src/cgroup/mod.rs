@@ -9,7 +9,7 @@ mod stats;
 mod v1;
 mod v2;
 
-pub(crate) use stats::Stats;
+pub use stats::{IoEntry, Stats, Usage};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;

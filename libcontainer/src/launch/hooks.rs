@@ -128,18 +128,12 @@ fn in_container(
 }
 
 /// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
-fn converse(
-    process: BorrowedFd<'_>,
-    mut stdin: File,
-    mut output: File,
-    state: &str,
-    hook: &Hook,
-) -> Result<()> {
+fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str, hook: &Hook) -> Result<()> {
     // A hook need not read its stdin, and need not leave room in the pipe either.
     crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
-    let _ = stdin.write_all(state.as_bytes());
-    drop(stdin);
+    let mut stdin = Some(stdin);
+    let mut unsent = state.as_bytes();
     let limit = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let begin = Instant::now();
     let mut text = Vec::new();
@@ -156,7 +150,9 @@ fn converse(
             },
             None => 100,
         };
-        // The pipe must not fill up, so it is emptied now and then while we wait for the end.
+        // A state with long annotations is larger than a pipe: the rest goes out as the hook reads.
+        stdin = stdin.filter(|pipe| feed(pipe, &mut unsent));
+        // The pipe of the output must not fill up, so it is emptied now and then while we wait for the end.
         let ended = pidfd::readable(process, slice).context("poll")?;
         drain(&mut output, &mut text);
         if ended {
@@ -170,6 +166,17 @@ fn converse(
             Err(Error::new(ErrorKind::Os, format!("{status}, output: {}", output.trim_end())))
         }
     }
+}
+
+/// Writes what the pipe has room for; false when there is no more to write, or nobody to read it.
+fn feed(mut pipe: &File, unsent: &mut &[u8]) -> bool {
+    while !unsent.is_empty() {
+        match pipe.write(unsent) {
+            Ok(n) => *unsent = unsent.get(n..).unwrap_or_default(),
+            Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    false
 }
 
 fn drain(output: &mut File, text: &mut Vec<u8>) {

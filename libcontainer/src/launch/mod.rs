@@ -485,9 +485,18 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
     }
 }
 
-/// Waits for a child by its pidfd.
+/// Waits for a child by its pidfd, and reaps it.
 pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    match pidfd::wait(process, 0).context("waitid")? {
+    status(process, 0)
+}
+
+/// How a child has ended, without reaping it.
+fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
+    status(process, libc::WNOWAIT)
+}
+
+fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
+    match pidfd::wait(process, flags).context("waitid")? {
         Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
         Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
         None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
@@ -497,13 +506,4 @@ pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// Sends a signal by pidfd.
 pub(crate) fn signal(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
-}
-
-/// How a child has ended, without reaping it.
-fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    match pidfd::wait(process, libc::WNOWAIT).context("waitid")? {
-        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
-        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
-    }
 }

@@ -181,7 +181,7 @@ pub(crate) struct Exec {
     /// The paths to try, in order: one, or `args[0]` in each directory of PATH.
     pub(crate) candidates: Vec<CString>,
     pub(crate) argv: CStrArray,
-    /// The last pointer before the terminator is free for `HOME` when `home` is set.
+    /// The last pointer before the terminator is free for `HOME` when `home_of` is set.
     pub(crate) envp: CStrArray,
     /// `HOME` is not in the environment: look the user up in the container's /etc/passwd.
     pub(crate) home_of: Option<u32>,

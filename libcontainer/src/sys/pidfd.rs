@@ -29,14 +29,16 @@ pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32
     loop {
         // SAFETY: an all-zero siginfo_t is valid.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = process.as_raw_fd() as libc::id_t;
+        let id = process.as_raw_fd().cast_unsigned();
         // SAFETY: `info` has room for the structure.
         match ret(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) }.into()) {
             Err(e) if e.0 == libc::EINTR => continue,
             other => other?,
         };
         // SAFETY: waitid has filled the structure for a child's end, or left it zero.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        let status = unsafe { info.si_status() };
         return Ok((pid != 0).then_some((info.si_code, status)));
     }
 }

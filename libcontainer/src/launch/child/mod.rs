@@ -239,7 +239,8 @@ impl<'a> Child<'a> {
     /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
     fn answer(&self) -> Done {
         // The creator's death need not close the socket: this child, and others that it was about to make, have copies of both ends.
-        let (word, dead) = pidfd::either_readable(self.fd(Slot::SYNC)?, self.fd(Slot::CREATOR)?).on(Call::Poll)?;
+        let (word, dead) =
+            pidfd::either_readable(self.fd(Slot::SYNC)?, self.fd(Slot::CREATOR)?).on(Call::Poll)?;
         if dead && !word {
             clone::exit(1);
         }
