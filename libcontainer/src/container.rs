@@ -423,8 +423,10 @@ impl Container {
         fault::point();
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
-        // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
-        note(self.run_hooks("poststop", Hooks::poststop, &stopped, &Place::Host));
+        // A failure is reported, and the others run all the same (runtime-spec, "Lifecycle" 13).
+        for hook in self.record.hooks.iter().filter_map(|hooks| hooks.poststop().as_ref()).flatten() {
+            note(hooks::run("poststop", Some(std::slice::from_ref(hook)), &stopped, &Place::Host));
+        }
         Error::join(errors).map_or(Ok(()), Err)
     }
 }

@@ -117,7 +117,13 @@ impl<'a> Child<'a> {
             }
         }
         fs::umask(0);
-        Ok(())
+        // Before anything of the container can look at this process: a container with CAP_SYS_PTRACE sees the descriptors of an
+        // exec that comes in (CVE-2016-9962), and one that is created may wait for its start for ever.
+        let kept = self.steps.iter().find_map(|step| match step {
+            Step::CloseFrom(first) => Some(*first),
+            _ => None,
+        });
+        self.close_inherited(kept.unwrap_or(3))
     }
 
     /// Tells the parent what failed, and ends.
@@ -215,10 +221,7 @@ impl<'a> Child<'a> {
             Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
-            Step::CloseFrom(first) => {
-                self.close_inherited(*first)?;
-                fs::close_on_exec_from(*first).on(Call::CloseRange)
-            }
+            Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
             Step::Exec => self.execute(),
         }
     }
@@ -266,8 +269,7 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// A container may wait for its start for ever: it must not hold what its creator had open. The launch's own descriptors
-    /// are in the table; the rest goes now, for a filter that comes later may forbid close_range(2).
+    /// Closes what the creator had open, from `first` on. The launch's own descriptors are in the table.
     fn close_inherited(&self, first: u32) -> Done {
         let mut from = first;
         while let Some(own) = self.fds.lowest_from(from) {
