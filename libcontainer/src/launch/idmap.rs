@@ -23,6 +23,35 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     put(pid, "uid_map", &lines(&maps.uids))
 }
 
+/// Refuses a joined user namespace, which `pid` is in, that does not have these maps.
+pub(super) fn compare(pid: i32, maps: &IdMaps) -> Result<()> {
+    for (file, field, given) in
+        [("uid_map", "linux.uidMappings", &maps.uids), ("gid_map", "linux.gidMappings", &maps.gids)]
+    {
+        let path = format!("/proc/{pid}/{file}");
+        let real = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+        if !same(given, &real) {
+            return Err(Error::invalid(format!(
+                "{field}: user namespace path and mappings are given, but the namespace has other mappings: {}",
+                real.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+            ))
+            .hint("leave the mappings out, or give those of the namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// The same ranges, in any order: the kernel sorts a map of more than five.
+fn same(given: &[IdMap], real: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut lines: Vec<Vec<String>> =
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+        lines.sort_unstable();
+        lines
+    };
+    sorted(&lines(given)) == sorted(real)
+}
+
 fn lines(maps: &[IdMap]) -> String {
     maps.iter().fold(String::new(), |mut text, m| {
         let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
@@ -104,4 +133,20 @@ pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
     let _ = pidfd::wait(process.as_fd(), 0);
     made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_in_any_order_and_only_whole() {
+        let given =
+            [(0, 100_000, 10), (10, 5, 1)].map(|(inside, outside, count)| IdMap { inside, outside, count });
+        assert!(same(&given, "        10          5          1\n         0     100000         10\n"));
+        assert!(same(&[], ""));
+        assert!(!same(&given, "0 100000 10\n"));
+        assert!(!same(&given, "0 100000 10\n10 5 2\n"));
+        assert!(!same(&given[..1], "0 100000 10\n10 5 1\n"));
+    }
 }

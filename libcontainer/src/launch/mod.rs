@@ -242,6 +242,9 @@ impl Launched {
                     waiting = None;
                     settings::before_join(&self.plan.parent, self.pid)?;
                     attach(self.pid)?;
+                    if let Some(maps) = &self.plan.joined_maps {
+                        idmap::compare(self.pid, maps)?;
+                    }
                     if let Some(maps) = &self.plan.maps {
                         idmap::write(self.pid, maps)?;
                     }

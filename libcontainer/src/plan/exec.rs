@@ -95,6 +95,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         child: draft.child,
         exec,
         maps: None,
+        joined_maps: None,
         parent,
         cgroup: None,
         slots: draft.next_slot,

@@ -92,6 +92,8 @@ pub struct Plan {
     pub(crate) child: Vec<Step>,
     pub(crate) exec: Exec,
     pub(crate) maps: Option<IdMaps>,
+    /// The maps that the user namespace which is joined must have; compared at `Gate::Mapped`.
+    pub(crate) joined_maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
     /// The cgroup to make; `None` for an exec.
     pub(crate) cgroup: Option<cgroup::CgroupPlan>,
@@ -217,6 +219,7 @@ pub(crate) fn hook(
             home_of: None,
         },
         maps: None,
+        joined_maps: None,
         parent: ParentSettings::default(),
         cgroup: None,
         slots: draft.next_slot,
