@@ -70,12 +70,14 @@ $(RELEASE)/knarr: build
 test-host: integration $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build)
 	$(CARGO) test --target $(HOST) -p integration --test integration -- $(T)
 
-# The topic `faults` against a knarr that can be told to fail at any step, and that ends with status 99 if it allocates between
-# clone and exec.
+# All topics against a knarr that can be told to fail at any step (feature fault), and whose processes end with status 99 if
+# they allocate between clone and exec (feature tripwire).  T="faults::" picks topics.
 test-faults: integration
-	$(CARGO) build --target $(HOST) -p runtime-cli --features libcontainer/fault,libcontainer/tripwire --target-dir target/faults
+	$(CARGO) test --target $(HOST) -p libcontainer --features tripwire --target-dir target/faults --lib --tests -- tripwire
+	$(CARGO) build --target $(HOST) -p runtime-cli --features libcontainer/fault,libcontainer/tripwire \
+	  --target-dir target/faults
 	RUNTIME=$(CURDIR)/target/faults/$(HOST)/debug/knarr $(CARGO) test --target $(HOST) -p integration \
-	  --test integration -- faults::
+	  --test integration -- $(T)
 
 test-vm: integration lab-vm $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build)
 	@$(LAB)/test-vm.sh $(HOST) $(T)

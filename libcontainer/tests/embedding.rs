@@ -1,13 +1,11 @@
-//! The library as an engine uses it: the example program does what it says, and a process with many threads that makes containers
-//! stays as it was. Needs root and a static busybox.
+//! The example engine does what it says. Needs root and a static busybox.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a skipped test says why; a test may panic")]
 
-use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Runtime, Stdio};
+use libcontainer::Bundle;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A bundle whose program is a shell script, and a state root; gone at the end.
 struct Scratch(PathBuf);
@@ -87,63 +85,4 @@ fn the_example_engine_runs_a_process_in_a_container_and_leaves_nothing() {
     assert_eq!(output.status.code(), Some(7), "{text}{error}");
     assert!(text.starts_with("embedded ") && text.contains(" is running, with 1 processes"), "{text}{error}");
     assert!(!Path::new(&scratch.path("state")).join(&id).exists());
-}
-
-/// What a library must not change in its caller.
-fn about_this_process() -> (PathBuf, String, bool, Vec<(String, String)>) {
-    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-    let keys =
-        ["Umask", "SigBlk", "SigIgn", "SigCgt", "CapEff", "CapBnd", "Groups", "Uid", "NoNewPrivs", "NSpid"];
-    let lines = status
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .filter(|(key, _)| keys.contains(key))
-        .map(|(key, value)| (key.to_owned(), value.trim().to_owned()))
-        .collect();
-    let score = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap();
-    let dumpable = nix::sys::prctl::get_dumpable().unwrap();
-    (std::env::current_dir().unwrap(), score, dumpable, lines)
-}
-
-#[test]
-fn a_process_with_busy_threads_makes_containers_and_stays_as_it_was() {
-    let Some(scratch) = Scratch::new("threads", "exit 3") else { return };
-    let runtime = Runtime::open(scratch.0.join("state")).unwrap();
-    let before = about_this_process();
-    let done = AtomicBool::new(false);
-    std::thread::scope(|threads| {
-        // Somebody holds the allocator's lock at nearly every moment: a child that allocated would hang.
-        for _ in 0..2 {
-            threads.spawn(|| {
-                let mut kept = Vec::new();
-                while !done.load(Ordering::Relaxed) {
-                    kept.push(vec![0u8; 40_000 + kept.len()]);
-                    if kept.len() > 50 {
-                        kept.clear();
-                    }
-                }
-            });
-        }
-        let makers: Vec<_> = (0..2)
-            .map(|maker| {
-                let (runtime, scratch) = (&runtime, &scratch);
-                threads.spawn(move || {
-                    for round in 0..5 {
-                        let name = format!("threads-{}-{maker}-{round}", std::process::id());
-                        let id = ContainerId::new(name.as_str()).unwrap();
-                        let options = CreateOptions::new(Stdio::inherit());
-                        let mut container = runtime.create(&id, &bundle(scratch, &name), options).unwrap();
-                        container.start().unwrap();
-                        assert_eq!(container.wait().unwrap(), ExitStatus::Exited(3));
-                        container.delete(Delete::Stopped).unwrap();
-                    }
-                })
-            })
-            .collect();
-        let ended: Vec<_> = makers.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
-        done.store(true, Ordering::Relaxed);
-        assert!(ended.iter().all(Result::is_ok));
-    });
-    assert_eq!(about_this_process(), before);
-    assert_eq!(runtime.list().unwrap(), []);
 }
