@@ -22,7 +22,11 @@ use std::path::Path;
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
 
-/// A handle to a container. Its status can change at any time through another process.
+/// A handle to a container: made by [`Runtime::create`](crate::Runtime::create), found again by [`Runtime::load`](crate::Runtime::load).
+///
+/// Its status is computed whenever it is asked for, and can change at any time through another process. Dropping the handle leaves the
+/// container as it is, unless it was made with `start_here` and not started. Operations that change it wait for one another (flock(2) on
+/// its state directory).
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
@@ -424,7 +428,8 @@ impl Container {
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
-        note(self.run_hooks("poststop", Hooks::poststop, &stopped, &Place::Host));
+        let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }
