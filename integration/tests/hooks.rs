@@ -256,7 +256,7 @@ fn a_hook_that_does_not_read_its_input_does_no_harm(lab: &Lab) -> Outcome {
 
 fn a_state_larger_than_a_pipe_arrives_whole(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    let file = lab.dir.join("state");
+    let file = lab.dir.join("seen");
     c.config().set("/annotations/long", "x".repeat(300_000));
     let script = format!("sleep 0.2; cat > {}", text(&file));
     c.config().push("/hooks/createRuntime", json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));

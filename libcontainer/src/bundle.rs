@@ -39,7 +39,10 @@ impl Bundle {
 
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
-        Bundle { path: path.into(), spec, warnings: Vec::new() }
+        let path = path.into();
+        // An empty path stays what it is: `root.path` must be absolute then.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Bundle { path, spec, warnings: Vec::new() }
     }
 
     /// The specification.

@@ -22,7 +22,11 @@ use std::path::Path;
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
 
-/// A handle to a container. Its status can change at any time through another process.
+/// A handle to a container: made by [`Runtime::create`](crate::Runtime::create), found again by [`Runtime::load`](crate::Runtime::load).
+///
+/// Its status is computed whenever it is asked for, and can change at any time through another process. Dropping the handle leaves the
+/// container as it is, unless it was made with `start_here` and not started. Operations that change it wait for one another (flock(2) on
+/// its state directory).
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
@@ -423,10 +427,9 @@ impl Container {
         fault::point();
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
-        // A failure is reported, and the others run all the same (runtime-spec, "Lifecycle" 13).
-        for hook in self.record.hooks.iter().filter_map(|hooks| hooks.poststop().as_ref()).flatten() {
-            note(hooks::run("poststop", Some(std::slice::from_ref(hook)), &stopped, &Place::Host));
-        }
+        // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
+        let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }

@@ -3,6 +3,7 @@
 
 /// What goes wrong in the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "fault"), allow(dead_code, reason = "only a build for tests makes one"))]
 pub(crate) enum Fault {
     /// Report EIO instead of running the step.
     Fail(u32),

@@ -33,18 +33,29 @@ pub(crate) enum Place<'a> {
 
 /// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
 pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
-    for (i, hook) in hooks.unwrap_or_default().iter().enumerate() {
-        let result = match place {
-            Place::Host => on_host(hook, state),
-            Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
-                .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
-            Place::Inside { process, cgroup, plan } => {
-                plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
-            }
-        };
-        result.with_context(|| format!("error running {kind} hook #{i}"))?;
-    }
-    Ok(())
+    numbered(hooks).try_for_each(|(i, hook)| one(kind, i, hook, state, place))
+}
+
+/// Runs hooks in order, each whatever became of those before it, and returns all failures together.
+pub(crate) fn run_all(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
+    let errors = numbered(hooks).filter_map(|(i, hook)| one(kind, i, hook, state, place).err()).collect();
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+fn numbered(hooks: Option<&[Hook]>) -> impl Iterator<Item = (usize, &Hook)> {
+    hooks.unwrap_or_default().iter().enumerate()
+}
+
+fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -> Result<()> {
+    let result = match place {
+        Place::Host => on_host(hook, state),
+        Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
+            .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
+        Place::Inside { process, cgroup, plan } => {
+            plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
+        }
+    };
+    result.with_context(|| format!("error running {kind} hook #{number}"))
 }
 
 fn on_host(hook: &Hook, state: &str) -> Result<()> {

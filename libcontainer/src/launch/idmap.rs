@@ -120,7 +120,9 @@ pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let creator = pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?;
     // It is killed below, or ends with its creator.
-    let wait = || drop(pidfd::readable(creator.as_fd(), -1));
+    let wait = || {
+        let _ = pidfd::readable(creator.as_fd(), -1);
+    };
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
     let (pid, process) =
         clone::spawn(libc::CLONE_NEWUSER as u64, None, wait).context("clone3 for an id-mapped mount")?;

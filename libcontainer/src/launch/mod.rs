@@ -136,7 +136,6 @@ fn needs_no_parent(plan: &Plan) -> bool {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
         Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
-        Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
         Step::Seccomp { listener, .. } => *listener,
         _ => false,
     };

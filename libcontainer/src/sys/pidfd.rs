@@ -81,7 +81,7 @@ pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult
     }
 }
 
-/// The pid behind a pidfd, from its fdinfo.
+/// The pid behind a pidfd, from its fdinfo. Allocates.
 pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
     use crate::error::{Context, Error, ErrorKind};
     let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());

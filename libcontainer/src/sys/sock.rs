@@ -32,7 +32,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
 pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8]) -> SysResult<()> {
     let (start, flags) = (data.as_ptr().cast(), libc::MSG_NOSIGNAL);
     // SAFETY: `data` is valid for its length.
-    ret(unsafe { libc::send(socket.as_raw_fd(), start, data.len(), flags) } as libc::c_long).map(drop)
+    length(unsafe { libc::send(socket.as_raw_fd(), start, data.len(), flags) }).map(drop)
 }
 
 /// The payload of a control message with one descriptor, an i32.
