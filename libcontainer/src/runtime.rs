@@ -157,6 +157,13 @@ impl Runtime {
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
+        if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            // In runc's words.
+            warnings.push(
+                "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
+                 discouraged (as it is impossible to properly kill all container's processes)".into(),
+            );
+        }
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let mut watch = HookWatch {
