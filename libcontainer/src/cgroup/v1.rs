@@ -253,10 +253,21 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
     let paused = is_frozen(members)?;
     let frozen = !paused && freeze(members).is_ok();
     let result = processes(members).and_then(|pids| signal_each(&pids, signal));
-    if frozen || paused && signal == libc::SIGKILL {
+    if signal == libc::SIGKILL {
+        thaw_below(members)?;
+    } else if frozen {
         thaw(members)?;
     }
     result
+}
+
+/// What is frozen by a cgroup of the container's own making can not die either.
+fn thaw_below(members: &[Member]) -> Result<()> {
+    let dir = freezer(members)?;
+    let mut thaw = |dir: &Dir| dir.write("freezer.state", "THAWED");
+    dir.walk(&mut thaw, &mut |_, _| Ok(()))
+        .context("write")
+        .with_context(|| format!("freezer.state of cgroup {:?} and below", dir.path()))
 }
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
