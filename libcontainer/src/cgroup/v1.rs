@@ -256,7 +256,22 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
     if frozen || paused && signal == libc::SIGKILL {
         thaw(members)?;
     }
+    if signal == libc::SIGKILL {
+        thaw_below(members)?;
+    }
     result
+}
+
+/// A process that a nested cgroup has frozen does not even die of SIGKILL (on v2 it does).
+fn thaw_below(members: &[Member]) -> Result<()> {
+    let Ok(dir) = freezer(members) else { return Ok(()) };
+    let mut thaw = |dir: &Dir| match dir.write("freezer.state", "THAWED") {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        other => other,
+    };
+    dir.walk(&mut thaw, &mut |_, _| Ok(()))
+        .context("write")
+        .with_context(|| format!("freezer.state below cgroup {:?}", dir.path()))
 }
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
