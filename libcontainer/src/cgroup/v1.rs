@@ -261,13 +261,16 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
     result
 }
 
-/// What is frozen by a cgroup of the container's own making can not die either.
+/// A process that a nested cgroup has frozen does not even die of SIGKILL (on v2 it does).
 fn thaw_below(members: &[Member]) -> Result<()> {
-    let dir = freezer(members)?;
-    let mut thaw = |dir: &Dir| dir.write("freezer.state", "THAWED");
+    let Ok(dir) = freezer(members) else { return Ok(()) };
+    let mut thaw = |dir: &Dir| match dir.write("freezer.state", "THAWED") {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        other => other,
+    };
     dir.walk(&mut thaw, &mut |_, _| Ok(()))
         .context("write")
-        .with_context(|| format!("freezer.state of cgroup {:?} and below", dir.path()))
+        .with_context(|| format!("freezer.state below cgroup {:?}", dir.path()))
 }
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
