@@ -3,6 +3,8 @@
 //! It reads config.json with limits (a huge or deeply nested file is an error in milliseconds, not a crash) and knows nothing of
 //! how a container is made.
 
+mod shape;
+
 use crate::error::{Context, Error, ErrorKind, Result};
 use oci_spec::runtime::{Process, Spec};
 use serde_json::Value;
@@ -37,7 +39,10 @@ impl Bundle {
 
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
-        Bundle { path: path.into(), spec, warnings: Vec::new() }
+        let path = path.into();
+        // An empty path stays what it is: `root.path` must be absolute then.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Bundle { path, spec, warnings: Vec::new() }
     }
 
     /// The specification.
@@ -87,12 +92,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     match serde_json::from_slice(text) {
-        Ok(spec) => Ok((spec, Vec::new())),
+        Ok(spec) => shape::check(text).map(|()| (spec, Vec::new())),
         Err(first) => {
             let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
             let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
             // The first error has a line and a column.
             let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
+            shape::check(text)?;
             Ok((spec, warnings))
         }
     }

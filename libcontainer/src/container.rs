@@ -1,7 +1,8 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::{Cgroup, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
@@ -15,14 +16,17 @@ use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, State, Status, allowed};
 use crate::sys::{pidfd, sock};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
 
-/// A handle to a container. Its status can change at any time through another process.
+/// A handle to a container: made by [`Runtime::create`](crate::Runtime::create), found again by [`Runtime::load`](crate::Runtime::load).
+///
+/// Its status is computed whenever it is asked for, and can change at any time through another process. Dropping the handle leaves the
+/// container as it is, unless it was made with `start_here` and not started. Operations that change it wait for one another (flock(2) on
+/// its state directory).
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
@@ -45,22 +49,35 @@ pub enum Delete {
     Force,
 }
 
+/// What a handle keeps of a process that waits to be started.
+pub(crate) struct Held {
+    process: OwnedFd,
+    terminal: Option<OwnedFd>,
+    waiting: Option<Launched>,
+}
+
+impl Held {
+    /// Keeps the child to start it by the handle, or lets it wait for anybody.
+    pub(crate) fn new(mut launched: Launched, start_here: bool) -> Result<Self> {
+        if start_here {
+            let process = launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
+            return Ok(Held { process, terminal: launched.take_terminal(), waiting: Some(launched) });
+        }
+        let (_, process, terminal) = launched.release()?;
+        Ok(Held { process, terminal, waiting: None })
+    }
+}
+
 impl Container {
     pub(crate) fn made(
         id: ContainerId,
         dir: StateDir,
         record: Record,
-        mut launched: Launched,
-        start_here: bool,
+        held: Held,
         warnings: Vec<String>,
-    ) -> Result<Self> {
-        let terminal = launched.take_terminal();
-        let (process, waiting) = if start_here {
-            (launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?, Some(launched))
-        } else {
-            (launched.release()?.1, None)
-        };
-        Ok(Container { id, dir, record, process: Some(process), terminal, warnings, waiting })
+    ) -> Self {
+        let Held { process, terminal, waiting } = held;
+        Container { id, dir, record, process: Some(process), terminal, warnings, waiting }
     }
 
     pub(crate) fn load(root: &Path, id: &ContainerId) -> Result<Self> {
@@ -154,12 +171,14 @@ impl Container {
     /// Starts the process that listens in the state directory.
     fn start_waiting(&self) -> Result<()> {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
-        let Some(mut waiting) = waiting else {
+        let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
             return Err(Error::new(ErrorKind::WrongState, "cannot start a container that has stopped"));
         };
         self.run_start_container()?;
-        waiting.write_all(b"g").context("write to the container's process")?;
+        fault::point();
+        sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
+        fault::point();
         let program =
             self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
         launch::follow_start(waiting.as_fd(), program, |number| {
@@ -167,7 +186,9 @@ impl Container {
             let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
             send_listener(&self.record, self.record.pid, listener)
         })?;
+        fault::point();
         self.dir.forget_start();
+        fault::point();
         Ok(())
     }
 
@@ -356,6 +377,14 @@ impl Container {
         }
     }
 
+    /// What the kernel has counted for it. All zero without a cgroup (rootless).
+    ///
+    /// # Errors
+    /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.record.cgroup.stats()
+    }
+
     /// Waits for the end of its first process, which must be a child of the caller.
     ///
     /// # Errors
@@ -376,9 +405,11 @@ impl Container {
         }
         let mut errors = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err());
+        fault::point();
         if let Some(process) = &self.process {
             let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
         }
+        fault::point();
         // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
         // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
         // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
@@ -388,12 +419,16 @@ impl Container {
         if let Some(process) = &self.process {
             note(wait_for_end(process.as_fd()));
         }
+        fault::point();
         note(self.record.cgroup.remove());
+        fault::point();
         note(self.dir.remove());
+        fault::point();
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
-        note(self.run_hooks("poststop", Hooks::poststop, &stopped, &Place::Host));
+        let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }

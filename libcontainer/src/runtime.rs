@@ -5,8 +5,9 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, SubPaths};
-use crate::container::{Container, HookWatch, has_hooks};
+use crate::container::{Container, Held, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
@@ -144,7 +145,8 @@ impl Runtime {
 
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
-        let _lock = dir.lock()?;
+        let lock = dir.lock()?;
+        fault::point();
         let filter = plan.child.iter().find_map(filter_of);
         let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
         record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
@@ -154,8 +156,10 @@ impl Runtime {
                 seccomp.flags = flags;
             }
         }
+        fault::point();
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
+        fault::point();
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
         if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // In runc's words.
@@ -164,6 +168,7 @@ impl Runtime {
                  discouraged (as it is impossible to properly kill all container's processes)".into(),
             );
         }
+        fault::point();
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let mut watch = HookWatch {
@@ -183,10 +188,14 @@ impl Runtime {
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
+        fault::point();
         dir.save(&record)?;
-        drop(_lock);
+        fault::point();
+        let held = Held::new(launched, options.start_here)?;
+        fault::point();
+        drop(lock);
         let dir = undo.disarm()?;
-        Container::made(id.clone(), dir, record, launched, options.start_here, warnings)
+        Ok(Container::made(id.clone(), dir, record, held, warnings))
     }
 
     /// A container that was made before, perhaps by another process.

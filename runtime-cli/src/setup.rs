@@ -68,6 +68,15 @@ impl Setup {
         Ok(Setup { id, bundle, options, receivers: Receivers::default(), notify })
     }
 
+    /// As `create`, for the process that will start it as well.
+    pub(crate) fn create_to_start(
+        mut self,
+        context: &Context<'_>,
+    ) -> Result<(Container, Option<Notify>), Failure> {
+        self.options.start_here = true;
+        self.create(context)
+    }
+
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
     pub(crate) fn create(self, context: &Context<'_>) -> Result<(Container, Option<Notify>), Failure> {
         let Setup { id, mut bundle, options, receivers, notify } = self;

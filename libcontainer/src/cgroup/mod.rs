@@ -9,7 +9,7 @@ mod stats;
 mod v1;
 mod v2;
 
-pub(crate) use stats::Stats;
+pub use stats::{IoEntry, Stats, Usage};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
@@ -105,7 +105,10 @@ impl Cgroup {
     /// The same for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => {
+                let dir = folder.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
+                Ok(Some(dir.into_fd()))
+            }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -121,11 +124,12 @@ impl Cgroup {
 
     /// Moves a process into the cgroup, or into one below it.
     pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
-        match self {
-            Cgroup::V2(folder) => join(&folder.below(sub.path_v2()?)?.open()?, pid),
+        let joined = match self {
+            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
             Cgroup::V1(members) => v1::attach(members, pid, sub),
             Cgroup::None => Ok(()),
-        }
+        };
+        joined.with_context(|| format!("adding pid {pid} to its cgroups"))
     }
 
     /// Sets limits. After a failure some may be set; apply the old ones again.

@@ -5,7 +5,6 @@
 use super::*;
 use crate::plan::cgroup::Place;
 use crate::plan::devfilter;
-use crate::plan::limits;
 use oci_spec::runtime::LinuxResources;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};

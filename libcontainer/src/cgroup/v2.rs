@@ -9,9 +9,9 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
-use crate::sys::bpf;
+use crate::sys::{bpf, pidfd};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
@@ -134,13 +134,7 @@ fn own(pid: i32) -> Result<PathBuf> {
 }
 
 pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
-    let file = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
-    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
-    let pid =
-        text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
-    let pid = pid
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "the process whose cgroup is asked for has ended"))?;
-    Ok(Folder { mount: mount.to_owned(), path: own(pid)? })
+    Ok(Folder { mount: mount.to_owned(), path: own(pidfd::pid_of(process)?)? })
 }
 
 /// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without

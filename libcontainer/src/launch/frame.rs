@@ -54,6 +54,7 @@ calls! {
     Open => "openat2",
     OpenTree => "open_tree",
     Personality => "personality",
+    Poll => "poll",
     PivotRoot => "pivot_root",
     Prlimit => "prlimit",
     Read => "read",

@@ -1,6 +1,7 @@
 //! Id maps: of the child's user namespace, and of mounts through a user namespace made only for that.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{clone, fs, pidfd};
@@ -117,10 +118,16 @@ pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let creator = pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?;
+    // It is killed below, or ends with its creator.
+    let wait = || {
+        let _ = pidfd::readable(creator.as_fd(), -1);
+    };
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
-    let (pid, process) = clone::spawn(libc::CLONE_NEWUSER as u64, None, clone::pause)
-        .context("clone3 for an id-mapped mount")?;
+    let (pid, process) =
+        clone::spawn(libc::CLONE_NEWUSER as u64, None, wait).context("clone3 for an id-mapped mount")?;
     drop(blocked);
+    fault::point();
     let made = write(pid, maps).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");
         std::fs::File::open(&path).map(OwnedFd::from).with_context(|| format!("open {path:?}"))

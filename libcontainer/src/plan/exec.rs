@@ -73,7 +73,6 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     if !own(MOUNT) {
         draft.push(Step::Chroot);
     }
-    let terminal = process.terminal().unwrap_or(false);
     if own(MOUNT) && terminal {
         draft.push(Step::OpenRoot { path: c"/".to_owned() });
     }

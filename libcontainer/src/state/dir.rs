@@ -59,10 +59,6 @@ impl StateDir {
         Ok(StateDir { path, file })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Locks out other changes until the lock is dropped.
     pub(crate) fn lock(&self) -> Result<Lock> {
         let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;

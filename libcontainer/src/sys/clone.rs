@@ -47,7 +47,7 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     };
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = fd.as_raw_fd() as u64;
+        args.cgroup = fd.as_raw_fd().unsigned_abs().into();
     }
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
     // this stack, as fork. What the child may do is the caller's promise.
@@ -66,7 +66,8 @@ pub(crate) fn spawn(
     child: impl FnOnce(),
 ) -> SysResult<(i32, OwnedFd)> {
     // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
-    // (the tripwire allocator of the tests checks it), and `pause` below.
+    // (the tripwire allocator of the tests checks it), and `launch::idmap`, whose
+    // child polls one descriptor.
     match unsafe { clone3(flags, cgroup) }? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => {
@@ -75,14 +76,6 @@ pub(crate) fn spawn(
             child();
             exit(1)
         }
-    }
-}
-
-/// Waits to be killed.
-pub(crate) fn pause() {
-    loop {
-        // SAFETY: no precondition.
-        unsafe { libc::pause() };
     }
 }
 

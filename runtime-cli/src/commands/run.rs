@@ -38,7 +38,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 
 fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let setup = Setup::detached(context, parsed)?;
-    let (mut container, notify) = setup.create(context)?;
+    let (mut container, notify) = setup.create_to_start(context)?;
     let started =
         start(&mut container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
             (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.pid()),
@@ -57,7 +57,7 @@ fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
         foreground::become_subreaper(context.log);
     }
     let (setup, mut streams) = Setup::foreground(context, parsed)?;
-    let (mut container, notify) = setup.create(context)?;
+    let (mut container, notify) = setup.create_to_start(context)?;
     let master = container.take_terminal();
     let status =
         streams.attach(master).and_then(|()| start(&mut container, notify.as_ref())).and_then(|listening| {
