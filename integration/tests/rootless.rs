@@ -262,10 +262,10 @@ fn the_processes_of_a_container_without_a_cgroup_are_listed(lab: &Lab) -> Outcom
     let id = home.c.id.clone();
     home.call(&["run", "--detach", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
     home.call(&["exec", "--detach", &id, "sleep", "1001"])?.ok()?;
-    let pids: Vec<i32> = serde_json::from_str(home.call(&["ps", "--format", "json", &id])?.ok()?.text())?;
+    let pids: Vec<i64> = serde_json::from_str(home.call(&["ps", "--format", "json", &id])?.ok()?.text())?;
     let state = home.call(&["state", &id])?.ok()?.json()?;
     eq(pids.len(), 2, "processes")?;
-    yes(pids.contains(&(state["pid"].as_i64().unwrap_or(0) as i32)), "its first process is missing")?;
+    yes(pids.contains(&state["pid"].as_i64().unwrap_or(0)), "its first process is missing")?;
     home.call(&["delete", "--force", &id])?.ok()?;
     Ok(())
 }
