@@ -161,10 +161,7 @@ impl Runtime {
         dir.save(&record)?;
         fault::point();
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
-<<<<<<< HEAD
         fault::point();
-=======
->>>>>>> refs/heads/userns
         if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // In runc's words.
             warnings.push(
@@ -172,10 +169,6 @@ impl Runtime {
                  discouraged (as it is impossible to properly kill all container's processes)".into(),
             );
         }
-<<<<<<< HEAD
-=======
-        fault::point();
->>>>>>> refs/heads/userns
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let mut watch = HookWatch {
