@@ -49,7 +49,7 @@ fn given_devices_come_after_and_take_the_place_of_defaults() {
         {"path":"/run/pipe","type":"p"},
         {"path":"/dev/ptmx","type":"c","major":5,"minor":2},
         {"path":"","type":"c","major":1,"minor":1},
-        {"path":"dev/u","type":"u","major":1,"minor":11}"#;
+        {"path":"/dev/u","type":"u","major":1,"minor":11}"#;
     let lines = lines("", devices, &host(), PLAIN).unwrap();
     assert_eq!(
         lines[6..15],
@@ -66,6 +66,12 @@ fn given_devices_come_after_and_take_the_place_of_defaults() {
         ]
     );
     assert_eq!(lines.iter().filter(|line| line.contains("/dev/tty")).count(), 1);
+}
+
+#[test]
+fn a_device_without_an_absolute_path_is_refused() {
+    let device = r#"{"path":"dev/u","type":"u","major":1,"minor":11}"#;
+    assert!(lines("", device, &host(), PLAIN).is_err());
 }
 
 #[test]
