@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use integration::lab::text;
 use integration::rootfs::{Trap, lay};
 use integration::{Kind, Lab, Outcome, Test, eq, fail, has, tests, yes};
 
@@ -17,6 +18,8 @@ pub(crate) const TESTS: &[Test] = tests!["trouble":
     too_many_arguments_are_refused,
     a_pid_file_that_can_not_be_written_is_refused,
     a_full_disk_is_reported,
+    a_disk_that_fills_at_any_moment_leaves_no_state,
+    a_full_root_is_reported,
     exhausted_pids_are_reported,
     exhausted_namespaces_are_reported,
     an_engine_that_closes_its_ends_does_not_hang_the_runtime,
@@ -175,6 +178,55 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
     )
 }
 
+fn a_disk_that_fills_at_any_moment_leaves_no_state(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "leaves its state folder")?;
+    lab.except(Kind::Runc, "leaves its state folder")?;
+    let mut refused = 0;
+    // From no inode and no page at all to enough for all that a creation writes.
+    for (inodes, pages) in (1..10).flat_map(|inodes| [(inodes, 64), (64, inodes)]) {
+        let state = lab.folder("filling")?;
+        let flags = nix::mount::MsFlags::empty();
+        let size = format!("size={}k,nr_inodes={inodes}", 4 * pages);
+        nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some(size.as_str()))?;
+        let mut c = lab.container()?;
+        c.config().args(&["sleep", "1000"]);
+        c.bundle.write()?;
+        let call = |line: &[&str]| {
+            let mut command = integration::process::command(&lab.runtime.path);
+            command.arg("--root").arg(&state).args(line);
+            integration::process::start(command, &lab.dir)?.wait()
+        };
+        let ended = call(&["create", "--bundle", &c.bundle_arg(), &c.id])?;
+        let left = state.join(&c.id).exists();
+        let removed = call(&["delete", "--force", &c.id])?;
+        let after = state.join(&c.id).exists();
+        nix::mount::umount2(&state, nix::mount::MntFlags::MNT_DETACH)?;
+        if ended.code != 0 {
+            refused += 1;
+            has(ended.refused()?.stderr.to_lowercase(), "no space left")?;
+            yes(!left, format!("{inodes} inodes, {pages} pages: state is left"))?;
+        }
+        removed.ok()?;
+        yes(!after, "delete leaves the state")?;
+    }
+    yes((3..18).contains(&refused), format!("{refused} of 18 were refused"))
+}
+
+fn a_full_root_is_reported(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    let root = integration::lab::Tmpfs::on(lab.dir.join("full-root"))?;
+    let room = nix::mount::MsFlags::MS_REMOUNT;
+    for name in ["bin", "proc", "dev", "sys"] {
+        fs::create_dir(root.0.join(name))?;
+    }
+    nix::mount::mount(None::<&str>, &root.0, None::<&str>, room, Some("nr_inodes=5"))?;
+    c.config().set("/root/path", text(&root.0)).mount("/not/there", "tmpfs", "tmpfs", &[]);
+    let ended = c.create()?.refused()?;
+    has(ended.stderr.to_lowercase(), "no space left")?;
+    c.delete_force()?;
+    c.is_gone()
+}
+
 fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
     integration::runtime::need_controller("pids")?;
     let v2 = integration::runtime::v2();
@@ -213,15 +265,19 @@ fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
 }
 
 fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {
-    // A user namespace may have no more net namespaces than its parent allows: here none.
-    integration::runtime::need_capability(24, "CAP_SYS_RESOURCE")?;
-    let path = "/proc/sys/user/max_net_namespaces";
-    let before = fs::read_to_string(path)?;
+    // The limit is that of a user namespace made for this: nobody else on the machine feels it.
     let c = lab.container()?;
-    fs::write(path, "0")?;
-    let ended = c.create();
-    fs::write(path, before.trim())?;
-    ended?.refused()?;
+    c.bundle.write()?;
+    let line = format!(
+        "echo 0 > /proc/sys/user/max_net_namespaces && exec {} --root {} create --bundle {} {}",
+        lab.runtime.path.display(),
+        lab.state.display(),
+        c.bundle_arg(),
+        c.id
+    );
+    let ended = lab.host(&["unshare", "--user", "--map-root-user", "sh", "-c", &line])?.refused()?;
+    has(ended.stderr.to_lowercase(), "no space left")
+        .or_else(|e| if lab.kind() == Kind::Knarr { Err(e) } else { Ok(()) })?;
     c.delete_force()?;
     c.is_gone()
 }
