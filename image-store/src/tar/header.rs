@@ -18,6 +18,17 @@ impl std::fmt::Debug for Header {
     }
 }
 
+/// What an old GNU sparse header says.
+#[derive(Debug)]
+pub struct OldSparse {
+    /// Offset and length of up to four pieces.
+    pub pieces: Vec<(i64, i64)>,
+    /// Blocks with further pieces follow the header.
+    pub more: bool,
+    /// The file's length with its holes.
+    pub real_size: i64,
+}
+
 /// Offset and length of the fields.
 const MODE: (usize, usize) = (100, 8);
 const UID: (usize, usize) = (108, 8);
@@ -159,9 +170,13 @@ impl Header {
     ///
     /// # Errors
     /// See [`Header::mode`].
-    pub fn old_sparse(&self) -> Result<(Vec<(i64, i64)>, bool, i64)> {
+    pub fn old_sparse(&self) -> Result<OldSparse> {
         let pieces = sparse_pieces(&self.0[386..482])?;
-        Ok((pieces, self.0[482] != 0, number(&self.0[483..495])?))
+        Ok(OldSparse {
+            pieces,
+            more: self.0[482] != 0,
+            real_size: number(&self.0[483..495])?,
+        })
     }
 
     /// Sets the name, which has at most 100 bytes, or fits when split at a slash into 155 and 100. `false`: it does not fit.

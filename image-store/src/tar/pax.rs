@@ -30,7 +30,7 @@ pub(super) struct SparseRecords {
 
 impl Pax {
     /// Parses the data of an `x` entry.
-    pub fn parse(mut data: &[u8]) -> Result<Self> {
+    pub(super) fn parse(mut data: &[u8]) -> Result<Self> {
         let mut pax = Self::default();
         while !data.is_empty() {
             let (key, value, rest) = record(data)?;

@@ -105,6 +105,15 @@ impl<R: BufRead> Reader<R> {
         self.skip_padding()
     }
 
+    /// Where the current entry's data begins in an input that can seek, which is then moved to the data's end.
+    pub(crate) fn skip_data(&mut self, position: impl Fn(&R) -> u64, seek: impl Fn(&mut R, u64)) -> u64 {
+        let start = position(&self.input);
+        let end = start.saturating_add(self.data).saturating_add(self.padding);
+        (self.data, self.padding) = (0, 0);
+        seek(&mut self.input, end);
+        start
+    }
+
     /// Gives the input back, for draining what follows the end marker.
     pub fn into_inner(self) -> R {
         self.input
@@ -256,7 +265,11 @@ impl<R: BufRead> Reader<R> {
         if !header.is_gnu() {
             return Err(Error::invalid("a sparse file in an archive that is not GNU's"));
         }
-        let (mut pieces, mut more, size) = header.old_sparse()?;
+        let super::header::OldSparse {
+            mut pieces,
+            mut more,
+            real_size,
+        } = header.old_sparse()?;
         while more {
             let block = self
                 .block()?
@@ -270,7 +283,7 @@ impl<R: BufRead> Reader<R> {
         let stored = entry.size;
         let unsigned =
             |v: i64| u64::try_from(v).map_err(|_| Error::invalid("a negative number in a sparse map"));
-        entry.size = unsigned(size)?;
+        entry.size = unsigned(real_size)?;
         let pieces = pieces
             .into_iter()
             .map(|(o, l)| Ok((unsigned(o)?, unsigned(l)?)))

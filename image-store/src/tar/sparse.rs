@@ -32,7 +32,7 @@ pub(super) fn checked(pieces: Vec<(u64, u64)>, real_size: u64, stored: u64) -> R
 
 /// The map of formats 0.0 and 0.1, which stands in the records.
 pub(super) fn from_records(records: &SparseRecords, stored: u64) -> Result<Vec<(u64, u64)>> {
-    if records.map.len() % 2 != 0 {
+    if !records.map.len().is_multiple_of(2) {
         return Err(Error::invalid("sparse map: an offset without a length"));
     }
     let pieces = records.map.chunks_exact(2).map(|p| (p[0], p[1])).collect();
@@ -48,7 +48,7 @@ pub(super) struct Prefix {
 
 impl Prefix {
     /// Takes one block; `true` when the map is complete.
-    pub fn feed(&mut self, block: &[u8]) -> Result<bool> {
+    pub(super) fn feed(&mut self, block: &[u8]) -> Result<bool> {
         for byte in block {
             if self.is_complete()? {
                 return Ok(true);
@@ -78,7 +78,7 @@ impl Prefix {
         Ok(self.numbers.len() > 2 * count)
     }
 
-    pub fn pieces(self) -> Vec<(u64, u64)> {
+    pub(super) fn pieces(self) -> Vec<(u64, u64)> {
         self.numbers[1..].chunks_exact(2).map(|p| (p[0], p[1])).collect()
     }
 }
