@@ -15,8 +15,10 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries. Default 4 million.
     pub entries: u64,
-    /// Uncompressed bytes per compressed byte, looked at once a layer is larger than 1 GiB. Default 1100: gzip can do 1032.
+    /// Uncompressed bytes per compressed byte. Default 1100: gzip can do 1032.
     pub ratio: u64,
+    /// Up to so many uncompressed bytes any ratio will do, for small honest layers are mostly zeros. Default 1 GiB.
+    pub ratio_floor: u64,
 }
 
 impl Default for Limits {
@@ -25,6 +27,7 @@ impl Default for Limits {
             bytes: 64 << 30,
             entries: 4 << 20,
             ratio: 1100,
+            ratio_floor: 1 << 30,
         }
     }
 }

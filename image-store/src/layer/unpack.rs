@@ -18,8 +18,6 @@ use crate::error::{Doing, Error, Result};
 
 /// The kernel is told to start writing after this many bytes, so that the final sync finds little to do.
 const WRITE_BEHIND: u64 = 8 << 20;
-/// Below this size a layer may grow by any ratio: small honest ones are mostly zeros.
-const RATIO_FLOOR: u64 = 1 << 30;
 
 /// What a layer turned out to be.
 #[derive(Clone, Debug)]
@@ -167,7 +165,12 @@ impl<'a> Measured<'a> {
     }
 
     fn check(&self) -> Result<()> {
-        let Limits { bytes, ratio, .. } = self.limits;
+        let Limits {
+            bytes,
+            ratio,
+            ratio_floor,
+            ..
+        } = self.limits;
         if self.count > bytes {
             return Err(Error::limit(format!(
                 "layer: more than {bytes} bytes when uncompressed"
@@ -177,7 +180,7 @@ impl<'a> Measured<'a> {
             .compressed
             .load(Ordering::Relaxed)
             .saturating_mul(ratio)
-            .max(RATIO_FLOOR);
+            .max(ratio_floor);
         if self.count > allowed {
             return Err(Error::limit(format!(
                 "layer: grows by more than {ratio} times when uncompressed"
