@@ -1,0 +1,134 @@
+//! A bundle: a directory with a config.json, parsed once; relative paths become absolute here and nowhere else.
+//!
+//! It reads config.json with limits (a huge or deeply nested file is an error in milliseconds, not a crash) and knows nothing of
+//! how a container is made.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use oci_spec::runtime::Spec;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// config.json may be this large, in bytes. Docker's with a full seccomp profile has 30 kB.
+const MAX_CONFIG: u64 = 16 << 20;
+
+/// A parsed bundle.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub(crate) path: PathBuf,
+    pub(crate) spec: Spec,
+    /// What was tolerated while parsing.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Bundle {
+    /// Reads `config.json` in the directory `path`.
+    ///
+    /// # Errors
+    /// `NotFound` without config.json; `InvalidSpec` when it is no valid JSON, has a value of the wrong type or is larger than 16 MiB.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
+        let file = path.join("config.json");
+        let text = read(&file)?;
+        let (spec, warnings) = parse(&text).map_err(|e| e.wrap(format!("read {file:?}")))?;
+        Ok(Bundle { path, spec, warnings })
+    }
+
+    /// A bundle from a specification made in memory; relative paths in it are below `path`.
+    pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
+        Bundle { path: path.into(), spec, warnings: Vec::new() }
+    }
+
+    /// The specification.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// The specification, to change it before a container is made from it.
+    pub fn spec_mut(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
+    /// The absolute path of the bundle.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Things in config.json that were tolerated and that a person should hear of.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // O_NONBLOCK: a FIFO in its place must not hang the caller.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .with_context(|| format!("open {path:?}"))?;
+    let meta = file.metadata().with_context(|| format!("fstat {path:?}"))?;
+    if !meta.is_file() {
+        return Err(Error::invalid(format!("{path:?} is not a regular file")));
+    }
+    if meta.len() > MAX_CONFIG {
+        return Err(Error::invalid(format!("{path:?} has {} bytes; at most {MAX_CONFIG} are accepted", meta.len())));
+    }
+    let mut text = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
+    file.take(MAX_CONFIG).read_to_end(&mut text).with_context(|| format!("read {path:?}"))?;
+    Ok(text)
+}
+
+/// Parses config.json. Unknown capabilities are dropped with a warning, as runc does; all else that has the wrong type is an error.
+fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
+    match serde_json::from_slice(text) {
+        Ok(spec) => Ok((spec, Vec::new())),
+        Err(first) => {
+            let mut value: serde_json::Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
+            let warnings = drop_unknown_capabilities(&mut value);
+            if warnings.is_empty() {
+                return Err(json_error(&first));
+            }
+            let spec = serde_json::from_value(value).map_err(|e| json_error(&e))?;
+            Ok((spec, warnings))
+        }
+    }
+}
+
+fn json_error(e: &serde_json::Error) -> Error {
+    Error::new(ErrorKind::InvalidSpec, format!("parse JSON: {e}"))
+}
+
+fn drop_unknown_capabilities(spec: &mut serde_json::Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(sets) = spec.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut()) else { return warnings };
+    for (set, names) in sets {
+        let Some(names) = names.as_array_mut() else { continue };
+        names.retain(|name| {
+            let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
+            if !known && name.is_string() {
+                warnings.push(format!("ignoring unknown capability {name} in process.capabilities.{set}"));
+            }
+            known || !name.is_string()
+        });
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_capabilities_are_dropped_with_a_warning_and_other_errors_stay() {
+        let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}}"#;
+        let (spec, warnings) = parse(text).unwrap();
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let bounding = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        assert_eq!(bounding.len(), 1);
+        assert!(parse(br#"{"ociVersion":7}"#).is_err());
+        assert!(parse(b"{").is_err());
+        let nested = "[".repeat(100_000);
+        assert!(parse(nested.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,122 @@
+//! Steps that change who the process is: ids, capabilities, keyring, label, working directory.
+
+use super::{Child, Done, Failed, On, failed};
+use crate::launch::frame::Call;
+use crate::plan::step::{CapSets, Ids, Slot};
+use crate::sys::{Errno, fs, process};
+use std::ffi::{CStr, CString};
+use std::os::fd::AsFd;
+
+pub(super) fn become_root(drop_groups: bool) -> Done {
+    if drop_groups {
+        process::setgroups(&[]).on(Call::Setgroups)?;
+    }
+    process::setresgid(0).on(Call::Setresgid)?;
+    process::setresuid(0).on(Call::Setresuid)
+}
+
+/// A session keyring of its own, searchable by its owner. Keys are a convenience: kernels without them (ENOSYS), filters that
+/// refuse them (EPERM, EACCES) and an exhausted quota (EDQUOT) leave the caller's keyring in place.
+pub(super) fn keyring(name: &CStr) -> Done {
+    const SEARCH_BY_OWNER: u32 = 0x8_0000;
+    let serial = match process::join_session_keyring(name) {
+        Ok(serial) => serial,
+        Err(Errno(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT)) => return Ok(()),
+        Err(e) => return Err(e).on(Call::Keyring),
+    };
+    let mut text = [0u8; 256];
+    let length = process::keyring_describe(serial, &mut text).on(Call::Keyring)?;
+    // `type;uid;gid;perm;description`, perm in hexadecimal.
+    let mut fields = text.get(..length).unwrap_or_default().split(|b| *b == b';');
+    let mask = fields.nth(3).and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
+    match mask {
+        Some(mask) => process::keyring_permissions(serial, mask | SEARCH_BY_OWNER).on(Call::Keyring),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn drop_bounding(keep: u64) -> Done {
+    for capability in 0..64 {
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match process::drop_bounding(capability) {
+            // Past the last one that the kernel knows.
+            Err(Errno(libc::EINVAL)) => break,
+            other => other.on(Call::Bounding)?,
+        }
+    }
+    process::keep_capabilities(true).on(Call::Capset)
+}
+
+pub(super) fn capabilities(sets: &CapSets) -> Done {
+    process::keep_capabilities(false).on(Call::Capset)?;
+    process::capset(sets.effective, sets.permitted, sets.inheritable).on(Call::Capset)?;
+    process::ambient_clear().on(Call::Ambient)?;
+    for capability in 0..64u32 {
+        if sets.ambient & (1 << capability) != 0 {
+            process::ambient_raise(capability)
+                .map_err(|errno| Failed { call: Call::Ambient, errno, arg: capability.cast_signed() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes to `path`; the kernel must then name a directory inside the root, or a leaked descriptor was followed out of it.
+pub(super) fn cwd(path: &CStr) -> Done {
+    fs::chdir(path).on(Call::Chdir)?;
+    let mut text = [0u8; 4096];
+    match fs::getcwd(&mut text) {
+        Ok(_) if text.first() == Some(&b'/') => Ok(()),
+        Ok(_) => failed(Call::Verify, libc::EXDEV),
+        Err(e) => Err(e).on(Call::Getcwd),
+    }
+}
+
+impl Child<'_> {
+    /// Groups, gid, uid; before that, what only the old user may do: look up the home, hand over the streams.
+    pub(super) fn ids(&mut self, ids: &Ids) -> Done {
+        if let Some(uid) = self.exec.home_of {
+            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            let variable = self.home.look_up(root.as_fd(), uid);
+            let spare = self.exec.envp.strings().len();
+            if let Some(place) = self.exec.envp.pointers_mut().get_mut(spare) {
+                *place = variable;
+            }
+        }
+        self.own_streams(ids.uid);
+        if let Some(groups) = &ids.groups {
+            process::setgroups(groups).on(Call::Setgroups)?;
+        }
+        process::setresgid(ids.gid).on(Call::Setresgid)?;
+        process::setresuid(ids.uid).on(Call::Setresuid)
+    }
+
+    /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's. What can
+    /// not be changed (a read-only file system, an unmapped id) is left as it is.
+    fn own_streams(&self, uid: u32) {
+        let null = fs::device(1, 3);
+        for fd in fs::streams() {
+            if let Ok(stat) = fs::fstat(fd)
+                && stat.st_uid != uid
+                && stat.st_rdev != null
+            {
+                let _ = fs::fchownat(fd, c"", uid, u32::MAX);
+            }
+        }
+    }
+
+    /// Writes a label to the first of `files` that is there. procfs is our own mount, so no other file can stand in its place.
+    pub(super) fn label(&mut self, files: &[CString], value: &CStr) -> Done {
+        let proc = self.fd(Slot::PROC)?;
+        let mut last = Errno(libc::ENOENT);
+        for file in files {
+            // "self" and "thread-self" are plain symlinks of procfs; nothing may be mounted on the way.
+            match fs::openat2(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
+                Ok(fd) => return fs::write(fd.as_fd(), value.to_bytes()).on(Call::Write).map(drop),
+                Err(e) => last = e,
+            }
+        }
+        Err(last).on(Call::Open)
+    }
+}

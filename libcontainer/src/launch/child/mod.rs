@@ -1,0 +1,276 @@
+//! The child's straight line: runs its steps once, from first to last, and ends in execve.
+//!
+//! Between clone3 and execve it makes system calls and nothing else: no heap, no locks, no logs, no panics, no exit handlers. It
+//! knows steps, not the specification. What goes wrong it reports as one frame, and leaves by `_exit`.
+
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+mod home;
+mod identity;
+mod mounts;
+mod terminal;
+
+use super::fds::FdTable;
+use super::frame::{Call, Frame};
+use crate::plan::step::{Exec, Gate, Slot, Step};
+use crate::sys::{Errno, SysResult, clone, fs, process, sock};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// All that the child owns: a copy of the parent's memory, made by the clone.
+pub(crate) struct Child<'a> {
+    pub(crate) steps: &'a [Step],
+    pub(crate) exec: &'a mut Exec,
+    pub(crate) fds: &'a mut FdTable,
+    /// Descriptors that become 0, 1 and 2.
+    pub(crate) stdio: &'a [Option<OwnedFd>; 3],
+    /// Room for `HOME=…`.
+    pub(crate) home: home::Home,
+    /// Which candidate of the program was found.
+    pub(crate) program: Option<usize>,
+    /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
+    pub(crate) host_shared: bool,
+    /// Test only: fail (or die) before this step.
+    pub(crate) fault: Option<Fault>,
+}
+
+/// An injected fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Report EIO instead of running the step.
+    Fail(u32),
+    /// End without a word.
+    Die(u32),
+}
+
+/// What failed inside a step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failed {
+    pub(crate) call: Call,
+    pub(crate) errno: Errno,
+    pub(crate) arg: i32,
+}
+
+/// The result of a step.
+pub(crate) type Done<T = ()> = Result<T, Failed>;
+
+/// Names the call that a system result came from.
+pub(crate) trait On<T> {
+    fn on(self, call: Call) -> Done<T>;
+}
+
+impl<T> On<T> for SysResult<T> {
+    fn on(self, call: Call) -> Done<T> {
+        self.map_err(|errno| Failed { call, errno, arg: 0 })
+    }
+}
+
+pub(crate) fn failed<T>(call: Call, errno: i32) -> Done<T> {
+    Err(Failed { call, errno: Errno(errno), arg: 0 })
+}
+
+/// Runs the child. Never comes back.
+pub(crate) fn run(mut child: Child<'_>) -> ! {
+    let mut number: u32 = 0;
+    if let Err(e) = child.prepare() {
+        child.report(number, e);
+    }
+    for step in child.steps {
+        if let Err(e) = child.check_fault(number).and_then(|()| child.step(step)) {
+            child.report(number, e);
+        }
+        number = number.wrapping_add(1);
+    }
+    // A plan ends in Exec; one that does not is a bug of the plan.
+    child.report(number, Failed { call: Call::Exec, errno: Errno(libc::EINVAL), arg: 0 })
+}
+
+impl Child<'_> {
+    /// What every child needs first: default signals, its own streams, and a umask that does not disturb the modes in the plan.
+    fn prepare(&mut self) -> Done {
+        clone::reset_signals().on(Call::Signals)?;
+        for (number, fd) in (0..).zip(self.stdio) {
+            if let Some(fd) = fd {
+                fs::dup_to(fd.as_fd(), number).on(Call::Dup)?;
+            }
+        }
+        fs::umask(0);
+        Ok(())
+    }
+
+    /// Tells the parent what failed, and ends.
+    fn report(&mut self, step: u32, failed: Failed) -> ! {
+        let frame = Frame::Failed { step, call: failed.call, errno: failed.errno.0, arg: failed.arg };
+        if let Ok(sync) = self.fd(Slot::SYNC) {
+            let _ = fs::write(sync, &frame.encode());
+        }
+        clone::exit(1)
+    }
+
+    fn check_fault(&self, number: u32) -> Done {
+        match self.fault {
+            Some(Fault::Fail(n)) if n == number => failed(Call::Fault, libc::EIO),
+            Some(Fault::Die(n)) if n == number => clone::exit(1),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn fd(&self, slot: Slot) -> Done<BorrowedFd<'_>> {
+        self.fds.get(slot).ok_or(Failed { call: Call::Slot, errno: Errno(libc::EBADF), arg: i32::from(slot.0) })
+    }
+
+    fn step(&mut self, step: &Step) -> Done {
+        match step {
+            Step::Undumpable => process::set_dumpable(false).on(Call::Dumpable),
+            Step::Wait(gate) => self.wait(*gate),
+            Step::BecomeRoot { drop_groups } => identity::become_root(*drop_groups),
+            Step::Join { ns, flag, .. } => process::setns(self.fd(*ns)?, *flag).on(Call::Setns),
+            Step::JoinTarget { flags } => self.join_target(*flags),
+            Step::Unshare { flags } => process::unshare(*flags).on(Call::Unshare),
+            Step::TimeNamespace { offsets } => self.time_namespace(offsets),
+            Step::Fork { flags } => self.fork(*flags),
+            Step::NewSession => process::setsid().on(Call::Setsid),
+            Step::Keyring { name } => identity::keyring(name),
+            Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
+            Step::HostPropagation { flags } => self.host_propagation(*flags),
+            Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
+            Step::PrivateProc => self.private_proc(),
+            Step::OpenNull => self.open_null(),
+            Step::Bind { source, recursive, attr, target } => self.bind(source, *recursive, attr, target),
+            Step::Mount(new) => self.mount(new),
+            Step::Remount { target, attr } => self.remount(target, attr),
+            Step::OpenDir { path } => self.open_dir(path),
+            Step::Node { name, mode, major, minor, uid, gid, .. } => self.node(name, *mode, (*major, *minor), (*uid, *gid)),
+            Step::Link { name, to, .. } => self.link(name, to),
+            Step::Directory { path, mode } => self.directory(path, *mode),
+            Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
+            Step::Stdio => self.stdio_from_terminal(),
+            Step::Sysctl { file, value } => self.sysctl(file, value),
+            Step::ReadOnlyPath { path } => self.read_only_path(path),
+            Step::Mask { path } => self.mask(path),
+            Step::PivotRoot => self.pivot_root(),
+            Step::MoveRoot => self.move_root(),
+            Step::Chroot => self.chroot(),
+            Step::RootPropagation { flags } => fs_mount_propagation(*flags),
+            Step::RootReadOnly => self.root_read_only(),
+            Step::Hostname(name) => process::sethostname(name).on(Call::Sethostname),
+            Step::Domainname(name) => process::setdomainname(name).on(Call::Setdomainname),
+            Step::Label { files, value, .. } => self.label(files, value),
+            Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
+            Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
+            Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
+            Step::DropBounding { keep } => identity::drop_bounding(*keep),
+            Step::Ids(ids) => self.ids(ids),
+            Step::Capabilities(sets) => identity::capabilities(sets),
+            Step::Umask(mask) => {
+                fs::umask(*mask);
+                Ok(())
+            }
+            Step::Cwd(path) => identity::cwd(path),
+            Step::FindProgram => self.find_program(),
+            Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
+            Step::Exec => self.execute(),
+        }
+    }
+
+    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, waits for that one.
+    fn wait(&mut self, gate: Gate) -> Done {
+        fs::write(self.fd(Slot::SYNC)?, &Frame::Gate(gate.number()).encode()).on(Call::Write)?;
+        if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
+            return self.wait_for_start();
+        }
+        let mut word = [0u8; 1];
+        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
+            0 => clone::exit(1),
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_for_start(&mut self) -> Done {
+        // The creator may go; from here on the socket of `start` is the one to talk to.
+        self.fds.take(Slot::SYNC);
+        loop {
+            let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
+            let mut word = [0u8; 1];
+            // A peer that only asks whether somebody listens hangs up without a word.
+            if matches!(fs::read(peer.as_fd(), &mut word), Ok(1)) {
+                self.fds.take(Slot::START);
+                self.fds.set(Slot::SYNC, peer);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes on in a sibling of this process; this one tells the parent the sibling's pid and ends.
+    fn fork(&mut self, flags: u64) -> Done {
+        if let Some(pid) = clone::fork_sibling(flags).on(Call::Clone)? {
+            let sent = fs::write(self.fd(Slot::SYNC)?, &Frame::Pid(pid).encode());
+            clone::exit(i32::from(sent.is_err()));
+        }
+        Ok(())
+    }
+
+    fn join_target(&mut self, flags: u64) -> Done {
+        process::setns(self.fd(Slot::TARGET)?, flags).on(Call::Setns)?;
+        if flags & libc::CLONE_NEWNS as u64 != 0 {
+            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            self.fds.set(Slot::ROOT, root);
+        }
+        Ok(())
+    }
+
+    /// A time namespace is entered by fork, or by setns on one's own `time_for_children`; offsets can be set until then.
+    fn time_namespace(&mut self, offsets: &std::ffi::CStr) -> Done {
+        let flag = libc::CLONE_NEWTIME as u64;
+        process::unshare(flag).on(Call::Unshare)?;
+        let file = fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
+        if !offsets.is_empty() {
+            fs::write(file.as_fd(), offsets.to_bytes()).on(Call::Write)?;
+        }
+        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY).on(Call::Open)?;
+        process::setns(ns.as_fd(), flag).on(Call::Setns)
+    }
+
+    fn seccomp(&mut self, bpf: &[u64], flags: u64, listener: bool) -> Done {
+        let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
+        if let (Some(fd), true) = (fd, listener) {
+            use std::os::fd::AsRawFd;
+            fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
+            let mut word = [0u8; 1];
+            if fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? == 0 {
+                clone::exit(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first candidate that is a file which may be executed. Of several failures EACCES says most.
+    fn find_program(&mut self) -> Done {
+        let mut worst = libc::ENOENT;
+        for (index, path) in self.exec.candidates.iter().enumerate() {
+            let found = fs::stat_path(path).and_then(|stat| match stat.st_mode & libc::S_IFMT {
+                libc::S_IFDIR => Err(Errno(libc::EISDIR)),
+                libc::S_IFREG => fs::may_execute(path),
+                _ => Err(Errno(libc::EACCES)),
+            });
+            match found {
+                Ok(()) => {
+                    self.program = Some(index);
+                    return Ok(());
+                }
+                Err(Errno(libc::ENOENT | libc::ENOTDIR)) => {}
+                Err(e) => worst = e.0,
+            }
+        }
+        failed(Call::Find, worst)
+    }
+
+    fn execute(&mut self) -> Done {
+        let index = self.program.unwrap_or(0);
+        let Some(path) = self.exec.candidates.get(index) else { return failed(Call::Exec, libc::ENOENT) };
+        Err(process::execve(path, self.exec.argv.pointers(), self.exec.envp.pointers())).on(Call::Exec)
+    }
+}
+
+fn fs_mount_propagation(flags: u64) -> Done {
+    crate::sys::mount::mount(c"", c"/", c"", flags, c"").on(Call::Mount)
+}

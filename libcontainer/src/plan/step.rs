@@ -1,0 +1,315 @@
+//! The vocabulary of a plan: everything the child can do, as data that is ready for the kernel (C strings, flags, numbers of
+//! descriptor slots). A step says in words what it does; dry runs, errors and golden tests all use those words.
+//!
+//! It knows neither `Spec` nor how a step is carried out (`launch::child` does), and nothing here allocates once it is built.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+
+/// Index into the launch's table of file descriptors. The first few have fixed roles; the rest are handed out by the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slot(pub(crate) u16);
+
+impl Slot {
+    /// The child's end of the socket to its parent.
+    pub(crate) const SYNC: Slot = Slot(0);
+    /// The container's root: the mount that becomes `/`.
+    pub(crate) const ROOT: Slot = Slot(1);
+    /// A procfs of the child's own, mounted nowhere: for sysctls and labels.
+    pub(crate) const PROC: Slot = Slot(2);
+    /// The host's `/dev/null`, verified.
+    pub(crate) const NULL: Slot = Slot(3);
+    /// The empty read-only directory that masks directories.
+    pub(crate) const EMPTY: Slot = Slot(4);
+    /// The listening socket that `start` connects to.
+    pub(crate) const START: Slot = Slot(5);
+    /// The slave end of the container's terminal.
+    pub(crate) const TERMINAL: Slot = Slot(6);
+    /// The directory that the nodes and links after it are made in.
+    pub(crate) const DIR: Slot = Slot(7);
+    /// The pidfd of a process whose namespaces are joined.
+    pub(crate) const TARGET: Slot = Slot(8);
+    /// The container's working file for the seccomp listener.
+    pub(crate) const LISTENER: Slot = Slot(9);
+    /// The first slot that a plan hands out.
+    pub(crate) const FIRST_FREE: u16 = 12;
+}
+
+/// A point where the child waits for its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Gate {
+    /// Id maps are written and cgroups joined.
+    Mapped,
+    /// The root file system is assembled, the old root still reachable; the parent runs the hooks.
+    Hooks,
+    /// All is ready but the exec: the container is `created`.
+    Start,
+}
+
+/// Where the tree of a bind mount comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A path of the host, looked up in the child's own mount namespace before the pivot.
+    Path(CString),
+    /// A detached tree that the parent opened (id-mapped mounts; sources that the child may not reach).
+    Tree(Slot),
+    /// A path inside the container's root.
+    Inside(CString),
+}
+
+/// What is made at a mount's target when nothing is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TargetKind {
+    Directory,
+    /// A directory for a directory, a file for anything else.
+    LikeSource,
+}
+
+/// A mount point inside the root. `path` begins with `/` and is looked up with RESOLVE_IN_ROOT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) path: CString,
+    pub(crate) kind: TargetKind,
+    /// procfs and sysfs: each component must be a directory, no symlink (CVE-2019-16884, CVE-2023-27561).
+    pub(crate) no_symlinks: bool,
+}
+
+/// Attributes of a mount, in mount_setattr(2)'s bits, for the mount itself and for the whole tree below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct MountAttr {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) rec_set: u64,
+    pub(crate) rec_clear: u64,
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, in order (e.g. slave, then shared); 0 ends the list.
+    pub(crate) propagation: [Propagation; 2],
+}
+
+/// One change of propagation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Propagation {
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0 for none.
+    pub(crate) flag: u64,
+    pub(crate) recursive: bool,
+}
+
+/// One option of a new file system, for fsconfig(2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FsOption {
+    Flag(CString),
+    Text(CString, CString),
+}
+
+/// A file system to be made and mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewFs {
+    pub(crate) fstype: CString,
+    pub(crate) source: CString,
+    pub(crate) options: Vec<FsOption>,
+    /// The same options as one string, for kernels without fsconfig.
+    pub(crate) data: CString,
+    pub(crate) attr: MountAttr,
+    pub(crate) target: Target,
+    /// `tmpcopyup`: begin with a copy of what the target directory holds.
+    pub(crate) copy_up: bool,
+    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead (sysfs, cgroup2 without privilege).
+    pub(crate) or_bind: Option<CString>,
+}
+
+/// A capability set of each kind, as bit masks by capability number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct CapSets {
+    pub(crate) bounding: u64,
+    pub(crate) effective: u64,
+    pub(crate) permitted: u64,
+    pub(crate) inheritable: u64,
+    pub(crate) ambient: u64,
+}
+
+/// The user a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Ids {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    /// `None`: leave the groups as they are (setgroups is denied in this user namespace).
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+/// A null-terminated array of C strings for execve, with room reserved for `HOME`.
+pub(crate) struct CStrArray {
+    strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+/// What is executed at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exec {
+    /// The paths to try, in order: one, or `args[0]` in each directory of PATH.
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) argv: CStrArray,
+    /// The last pointer before the terminator is free for `HOME` when `home` is set.
+    pub(crate) envp: CStrArray,
+    /// `HOME` is not in the environment: look the user up in the container's /etc/passwd.
+    pub(crate) home_of: Option<u32>,
+}
+
+/// One thing that the child does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nobody may trace this process or open its files through /proc (CVE-2016-9962).
+    Undumpable,
+    /// Tell the parent, wait for its word.
+    Wait(Gate),
+    /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
+    BecomeRoot { drop_groups: bool },
+    /// setns(2) to one namespace.
+    Join { ns: Slot, flag: u64, name: &'static str },
+    /// setns(2) to several namespaces of the process behind `Slot::TARGET`.
+    JoinTarget { flags: u64 },
+    /// unshare(2).
+    Unshare { flags: u64 },
+    /// A new time namespace with these lines for timens_offsets, entered at once.
+    TimeNamespace { offsets: CString },
+    /// Continue in a child of this process that has the same parent: needed for a joined pid namespace.
+    Fork { flags: u64 },
+    /// A session and process group of its own.
+    NewSession,
+    /// A session keyring of its own; a host without keyrings is tolerated.
+    Keyring { name: CString },
+    /// Bring `lo` up.
+    LoopbackUp,
+    /// Change the propagation of the whole host tree in this mount namespace.
+    HostPropagation { flags: u64 },
+    /// Clone the tree at this path of the host, mount it over itself, and call it the root.
+    Root { path: CString, source: Option<Slot>, propagation: u64 },
+    /// A private procfs for `Slot::PROC`.
+    PrivateProc,
+    /// Remember the host's /dev/null for the masks.
+    OpenNull,
+    /// Attach a tree.
+    Bind { source: Source, recursive: bool, attr: MountAttr, target: Target },
+    /// Make and attach a file system.
+    Mount(NewFs),
+    /// Change an attached mount in place (`remount`).
+    Remount { target: Target, attr: MountAttr },
+    /// Open (and make) the directory that nodes and links go to.
+    OpenDir { path: CString },
+    /// A device node in `Slot::DIR`; `mode` has the type bits.
+    Node { name: CString, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, shown: CString },
+    /// A symbolic link in `Slot::DIR`, kept when it is there.
+    Link { name: CString, to: CString, shown: CString },
+    /// Make a directory with its parents.
+    Directory { path: CString, mode: u32 },
+    /// A terminal from the container's own devpts, its slave bound to /dev/console, its master sent to the parent.
+    Console { mount: bool, size: Option<(u16, u16)>, uid: u32 },
+    /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
+    Stdio,
+    /// Write a sysctl through the private procfs; `file` is relative to /proc/sys.
+    Sysctl { file: CString, value: CString },
+    /// Make a path read-only where it stands; a missing path is skipped.
+    ReadOnlyPath { path: CString },
+    /// Hide a path: a file behind /dev/null, a directory behind an empty one; a missing path is skipped.
+    Mask { path: CString },
+    /// The root becomes `/`, the host's tree is gone.
+    PivotRoot,
+    /// Without pivot_root: move the root over `/` and chroot (`--no-pivot`).
+    MoveRoot,
+    /// chroot(2) to the root (no mount namespace).
+    Chroot,
+    /// The propagation of the finished `/`.
+    RootPropagation { flags: u64 },
+    /// The root mount becomes read-only.
+    RootReadOnly,
+    Hostname(CString),
+    Domainname(CString),
+    /// Write a security label that takes effect at the exec, through the private procfs; the files are tried in order.
+    Label { what: &'static str, files: Vec<CString>, value: CString },
+    /// The personality(2) of the process.
+    Personality { domain: u64 },
+    NoNewPrivileges,
+    /// Install a compiled filter; `bpf` is an array of struct sock_filter.
+    Seccomp { bpf: Vec<u64>, flags: u64, listener: bool },
+    /// Capabilities before the change of user: bounding set, and keep the others across it.
+    DropBounding { keep: u64 },
+    Ids(Ids),
+    /// Capabilities after the change of user.
+    Capabilities(CapSets),
+    Umask(u32),
+    /// Change to the working directory and verify that it is inside the root (CVE-2024-21626).
+    Cwd(CString),
+    /// Find the program among the candidates and check that it may be executed.
+    FindProgram,
+    /// Descriptors from this number on are closed by the exec.
+    CloseFrom(u32),
+    /// execve(2).
+    Exec,
+}
+
+impl CStrArray {
+    /// Builds the array; `spare` pointers are left null in front of the terminator.
+    pub(crate) fn new(strings: Vec<CString>, spare: usize) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.resize(strings.len() + spare + 1, std::ptr::null());
+        CStrArray { strings, pointers }
+    }
+
+    pub(crate) fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+
+    /// The null-terminated array.
+    pub(crate) fn pointers(&self) -> &[*const libc::c_char] {
+        &self.pointers
+    }
+
+    /// The array, to fill its spare places.
+    pub(crate) fn pointers_mut(&mut self) -> &mut [*const libc::c_char] {
+        &mut self.pointers
+    }
+}
+
+impl Clone for CStrArray {
+    fn clone(&self) -> Self {
+        CStrArray::new(self.strings.clone(), self.pointers.len() - self.strings.len() - 1)
+    }
+}
+
+impl PartialEq for CStrArray {
+    fn eq(&self, other: &Self) -> bool {
+        self.strings == other.strings
+    }
+}
+impl Eq for CStrArray {}
+
+impl fmt::Debug for CStrArray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.strings.fmt(f)
+    }
+}
+
+impl Step {
+    /// What the step does, on what, in words.
+    pub(crate) fn describe(&self) -> String {
+        crate::plan::describe::step(self)
+    }
+}
+
+/// A C string as text for people.
+pub(crate) fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
+    s.to_string_lossy()
+}
+
+impl Gate {
+    /// The gate as a number for a frame.
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Gate::Mapped => 1,
+            Gate::Hooks => 2,
+            Gate::Start => 3,
+        }
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Gate> {
+        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+    }
+}

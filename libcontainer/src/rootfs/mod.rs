@@ -1,0 +1,3 @@
+//! The container's root file system: how a path inside it is found or made without ever leaving it.
+
+pub(crate) mod resolve;

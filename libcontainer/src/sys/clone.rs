@@ -1,0 +1,118 @@
+//! clone3(2), the leaving of its child, and the signal mask around it.
+
+use super::{Errno, SysResult, owned, ret};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Which side of the clone this is.
+pub(crate) enum Cloned {
+    Parent { pid: i32, pidfd: OwnedFd },
+    Child,
+}
+
+/// CLONE_INTO_CGROUP (kernel 5.7) does not fit libc's c_int.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A new process with a copy of this one's memory, in the namespaces of `flags`, in the cgroup v2 directory `cgroup`.
+/// With CLONE_PARENT in `flags` the child is a sibling.
+///
+/// # Safety
+/// Until it calls execve or `exit`, the child may only make system calls: no allocation, no lock, no panic, no return from
+/// the function that called this. Another thread may hold any lock at the moment of the clone, for ever in the child's copy.
+pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
+    let mut pidfd: i32 = -1;
+    let sibling = flags & libc::CLONE_PARENT as u64 != 0;
+    let mut args = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        // A sibling inherits the exit signal (clone3 refuses one with CLONE_PARENT).
+        exit_signal: if sibling { 0 } else { libc::SIGCHLD as u64 },
+        ..CloneArgs::default()
+    };
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
+    // this stack, as fork. What the child may do is the caller's promise.
+    let pid = ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
+}
+
+/// For a process that is itself the child of a `clone3`: continues in a sibling with the namespaces of `flags`. The sibling gets
+/// `None`, this process the sibling's pid.
+pub(crate) fn fork_sibling(flags: u64) -> SysResult<Option<i32>> {
+    // SAFETY: the only caller is the child's step list, which is bound by clone3's rule already, and so is its copy.
+    match unsafe { clone3(flags | libc::CLONE_PARENT as u64, None) }? {
+        Cloned::Child => Ok(None),
+        Cloned::Parent { pid, .. } => Ok(Some(pid)),
+    }
+}
+
+/// Leaves the process without running anybody's exit handlers.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: _exit has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// The signal mask of this thread with every signal blocked; dropping it puts the old mask back.
+pub(crate) struct BlockedSignals(libc::sigset_t);
+
+impl BlockedSignals {
+    pub(crate) fn new() -> SysResult<Self> {
+        let mut all = std::mem::MaybeUninit::uninit();
+        // SAFETY: sigfillset writes the whole set it is given.
+        unsafe { libc::sigfillset(all.as_mut_ptr()) };
+        let mut old = std::mem::MaybeUninit::uninit();
+        // SAFETY: `all` was filled by sigfillset, `old` has room for a set.
+        let error = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), old.as_mut_ptr()) };
+        if error != 0 {
+            return Err(Errno(error));
+        }
+        // SAFETY: pthread_sigmask succeeded, so it has written `old`.
+        Ok(BlockedSignals(unsafe { old.assume_init() }))
+    }
+}
+
+impl Drop for BlockedSignals {
+    fn drop(&mut self) {
+        // SAFETY: the set came from pthread_sigmask; the old mask is not asked for.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
+/// Gives the process default signal handling and an empty mask, as a program expects it after execve.
+pub(crate) fn reset_signals() -> SysResult<()> {
+    // SAFETY: an all-zero sigaction is valid: SIG_DFL, no flags, empty mask.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=64 {
+        if signal != libc::SIGKILL && signal != libc::SIGSTOP {
+            // SAFETY: `default` is a valid action; the old one is not asked for. The two signals libc keeps are refused harmlessly.
+            unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        }
+    }
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigemptyset writes the whole set it is given.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: `none` was written by sigemptyset; the old mask is not asked for.
+    ret(unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) }.into()).map(drop)
+}

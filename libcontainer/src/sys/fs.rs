@@ -1,0 +1,231 @@
+//! Files and directories by descriptor.
+
+use super::{SysResult, owned, ret};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+/// The current directory, for calls that take a directory descriptor.
+pub(crate) const CWD: RawFd = libc::AT_FDCWD;
+
+pub(crate) const RESOLVE_NO_XDEV: u64 = 0x01;
+pub(crate) const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+pub(crate) const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+pub(crate) const RESOLVE_BENEATH: u64 = 0x08;
+pub(crate) const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// openat2(2), kernel 5.6. O_CLOEXEC is always set.
+pub(crate) fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64) -> SysResult<OwnedFd> {
+    openat2_create(dir, path, flags, 0, resolve)
+}
+
+/// openat2(2) that may create a file with `mode`.
+pub(crate) fn openat2_create(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> SysResult<OwnedFd> {
+    // SAFETY: an all-zero open_how is valid.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.mode = mode.into();
+    how.resolve = resolve;
+    // A concurrent rename makes RESOLVE_IN_ROOT give up with EAGAIN; a rename can not go on for ever, a hostile loop must not hang us.
+    for _ in 0..128 {
+        // SAFETY: `path` is NUL-terminated and `how` valid for the size passed; both outlive the call.
+        let fd = ret(unsafe {
+            libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+        });
+        match fd {
+            Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => continue,
+            other => return other.map(owned),
+        }
+    }
+    Err(super::Errno(libc::EAGAIN))
+}
+
+/// openat(2) of a path that is trusted: a host path before the pivot, or one component. O_CLOEXEC is always set.
+pub(crate) fn openat_following(dir: RawFd, path: &CStr, flags: i32) -> SysResult<OwnedFd> {
+    // SAFETY: `path` is NUL-terminated and outlives the call; no flag of the callers creates a file, so no mode is read.
+    ret(unsafe { libc::openat(dir, path.as_ptr(), flags | libc::O_CLOEXEC) }.into()).map(owned)
+}
+
+pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `stat` has room for the structure.
+    ret(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
+    // SAFETY: fstat succeeded, so it has written the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// statx(2) for the id of the mount that `fd` lies on (kernel 5.8).
+pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
+    Ok(statx(fd, libc::STATX_MNT_ID)?.stx_mnt_id)
+}
+
+pub(crate) fn statx(fd: BorrowedFd<'_>, mask: u32) -> SysResult<libc::statx> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: the path is an empty C string, `stat` has room for the structure.
+    ret(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) }.into())?;
+    // SAFETY: statx succeeded, so it has written the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// The magic number of the file system that `fd` lies on, and its ST_* flags.
+pub(crate) fn fstatfs(fd: BorrowedFd<'_>) -> SysResult<libc::statfs> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `stat` has room for the structure.
+    ret(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
+    // SAFETY: fstatfs succeeded, so it has written the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+pub(crate) fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> SysResult<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode) }.into()).map(drop)
+}
+
+pub(crate) fn mknodat(dir: BorrowedFd<'_>, name: &CStr, mode: u32, device: u64) -> SysResult<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device) }.into()).map(drop)
+}
+
+/// The device number of `major` and `minor`.
+pub(crate) fn device(major: u32, minor: u32) -> u64 {
+    libc::makedev(major, minor)
+}
+
+pub(crate) fn symlinkat(to: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> SysResult<()> {
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    ret(unsafe { libc::symlinkat(to.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }.into()).map(drop)
+}
+
+/// Reads the link `name` in `dir` (or `dir` itself when `name` is empty) into `buffer`; returns its length.
+pub(crate) fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> SysResult<usize> {
+    // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let n = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    ret(n as libc::c_long).map(|n| n as usize)
+}
+
+pub(crate) fn unlinkat(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> SysResult<()> {
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), flags) }.into()).map(drop)
+}
+
+/// fchownat(2) of `name` in `dir`, a symlink itself rather than what it points to; an empty name means `dir`.
+pub(crate) fn fchownat(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> SysResult<()> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    // SAFETY: `name` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }.into()).map(drop)
+}
+
+pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }.into()).map(drop)
+}
+
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
+    loop {
+        // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+        match ret(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(|n| n as usize),
+        }
+    }
+}
+
+pub(crate) fn write(fd: BorrowedFd<'_>, data: &[u8]) -> SysResult<usize> {
+    loop {
+        // SAFETY: the kernel reads at most `data.len()` bytes from `data`.
+        match ret(unsafe { libc::write(fd.as_raw_fd(), data.as_ptr().cast(), data.len()) } as libc::c_long) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(|n| n as usize),
+        }
+    }
+}
+
+/// sendfile(2) from the files' own positions; returns the bytes copied, 0 at the end.
+pub(crate) fn sendfile(to: BorrowedFd<'_>, from: BorrowedFd<'_>, count: usize) -> SysResult<usize> {
+    // SAFETY: no offset pointer is passed.
+    let n = unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), std::ptr::null_mut(), count) };
+    ret(n as libc::c_long).map(|n| n as usize)
+}
+
+/// getdents64(2): fills `buffer` with directory entries; returns the bytes used, 0 at the end.
+pub(crate) fn getdents(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let n = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+    ret(n).map(|n| n as usize)
+}
+
+pub(crate) fn fchdir(fd: BorrowedFd<'_>) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::fchdir(fd.as_raw_fd()) }.into()).map(drop)
+}
+
+pub(crate) fn chdir(path: &CStr) -> SysResult<()> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::chdir(path.as_ptr()) }.into()).map(drop)
+}
+
+pub(crate) fn chroot(path: &CStr) -> SysResult<()> {
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::chroot(path.as_ptr()) }.into()).map(drop)
+}
+
+/// The current directory as the kernel tells it; one outside the root does not begin with `/`. Returns the length without the NUL.
+pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
+    // The raw call: glibc's getcwd falls back to a search that allocates.
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let n = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    ret(n).map(|n| (n as usize).saturating_sub(1))
+}
+
+/// May this process, with its effective ids, execute `path`?
+pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
+    // faccessat2 (kernel 5.8) for AT_EACCESS; glibc's faccessat emulates it otherwise.
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+}
+
+pub(crate) fn stat_path(path: &CStr) -> SysResult<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `path` is NUL-terminated, `stat` has room for the structure.
+    ret(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) }.into())?;
+    // SAFETY: stat succeeded, so it has written the structure.
+    Ok(unsafe { stat.assume_init() })
+}
+
+/// dup3(2) to a fixed number, without O_CLOEXEC.
+pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: no pointers.
+        return ret(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }.into()).map(drop);
+    }
+    // SAFETY: no pointers; the callers only overwrite 0, 1 and 2, which nothing in this process owns.
+    ret(unsafe { libc::dup2(fd.as_raw_fd(), number) }.into()).map(drop)
+}
+
+/// Every descriptor from `first` on is closed by the next execve (close_range(2) with CLOSE_RANGE_CLOEXEC, kernel 5.11).
+pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
+    // SAFETY: no pointers; nothing is closed now.
+    ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+}
+
+/// F_DUPFD_CLOEXEC: the same file under a number of at least `least`.
+pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: RawFd) -> SysResult<OwnedFd> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }.into()).map(owned)
+}
+
+/// Descriptors 0, 1 and 2, which every process has here: the standard library opens /dev/null for a missing one at start-up.
+pub(crate) fn streams() -> [BorrowedFd<'static>; 3] {
+    // SAFETY: nothing in this crate closes 0, 1 or 2.
+    [0, 1, 2].map(|number| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+pub(crate) fn umask(mask: u32) -> u32 {
+    // SAFETY: no pointers, never fails.
+    unsafe { libc::umask(mask) }
+}
+
+/// Sets O_NONBLOCK or clears it.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into()).map(drop)
+}

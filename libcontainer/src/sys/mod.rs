@@ -1,0 +1,27 @@
+//! The only room with `unsafe`: one thin wrapper for each system call that the launch path needs.
+//!
+//! Policy: one unsafe block for each call, with the precondition of *that* call and why it holds. Wrappers take `BorrowedFd`,
+//! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod clone;
+pub(crate) mod errno;
+pub(crate) mod fs;
+pub(crate) mod mount;
+pub(crate) mod pidfd;
+pub(crate) mod process;
+pub(crate) mod sock;
+#[cfg(feature = "tripwire")]
+pub(crate) mod tripwire;
+
+pub(crate) use errno::{Errno, SysResult, ret};
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// Takes over a descriptor that a system call has just returned.
+fn owned(value: libc::c_long) -> OwnedFd {
+    let raw = i32::try_from(value).unwrap_or(-1);
+    // SAFETY: every caller passes the successful result of a call that returns a new descriptor, which nothing else owns yet.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}

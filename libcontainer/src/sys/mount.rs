@@ -1,0 +1,119 @@
+//! The mount calls by descriptor (kernel 5.2, mount_setattr 5.12), and mount(2) for what has no other form and for kernels or
+//! outer seccomp filters that refuse the new calls with ENOSYS.
+
+use super::{SysResult, owned, ret};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+pub(crate) const OPEN_TREE_CLONE: u32 = 1;
+pub(crate) const AT_RECURSIVE: u32 = 0x8000;
+const AT_EMPTY_PATH: u32 = 0x1000;
+
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
+pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x2;
+pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x4;
+pub(crate) const MOUNT_ATTR_NOEXEC: u64 = 0x8;
+pub(crate) const MOUNT_ATTR_ATIME: u64 = 0x70;
+pub(crate) const MOUNT_ATTR_NOATIME: u64 = 0x10;
+pub(crate) const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
+pub(crate) const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
+pub(crate) const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+
+const FSCONFIG_SET_FLAG: u32 = 0;
+const FSCONFIG_SET_STRING: u32 = 1;
+const FSCONFIG_CMD_CREATE: u32 = 6;
+
+/// struct mount_attr of linux/mount.h.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SetAttr {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) userns_fd: u64,
+}
+
+pub(crate) fn fsopen(fstype: &CStr) -> SysResult<OwnedFd> {
+    // SAFETY: `fstype` is NUL-terminated and outlives the call. 1 is FSOPEN_CLOEXEC.
+    ret(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), 1) }).map(owned)
+}
+
+pub(crate) fn fsconfig_flag(fs: BorrowedFd<'_>, key: &CStr) -> SysResult<()> {
+    // SAFETY: `key` is NUL-terminated and outlives the call; a flag has no value.
+    ret(unsafe {
+        libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
+}
+
+pub(crate) fn fsconfig_text(fs: BorrowedFd<'_>, key: &CStr, value: &CStr) -> SysResult<()> {
+    // SAFETY: both strings are NUL-terminated and outlive the call.
+    ret(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0) })
+        .map(drop)
+}
+
+pub(crate) fn fsconfig_create(fs: BorrowedFd<'_>) -> SysResult<()> {
+    let none = std::ptr::null::<u8>();
+    // SAFETY: the command takes neither key nor value.
+    ret(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0) }).map(drop)
+}
+
+/// fsmount(2): a detached mount of the file system.
+pub(crate) fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> SysResult<OwnedFd> {
+    // SAFETY: no pointers. 1 is FSMOUNT_CLOEXEC.
+    ret(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), 1, attributes) }).map(owned)
+}
+
+/// open_tree(2); an empty `path` means `dir` itself.
+pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: u32) -> SysResult<OwnedFd> {
+    let flags = flags | libc::O_CLOEXEC as u32 | AT_EMPTY_PATH;
+    // SAFETY: `path` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_open_tree, dir, path.as_ptr(), flags) }).map(owned)
+}
+
+/// move_mount(2) of a detached tree onto the place that `to` is open at.
+pub(crate) fn move_mount(tree: BorrowedFd<'_>, to: BorrowedFd<'_>) -> SysResult<()> {
+    const F_EMPTY_T_EMPTY: u32 = 0x4 | 0x40;
+    // SAFETY: both paths are empty C strings.
+    ret(unsafe {
+        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), to.as_raw_fd(), c"".as_ptr(), F_EMPTY_T_EMPTY)
+    })
+    .map(drop)
+}
+
+/// mount_setattr(2) on the mount that `mount` is the root of, or on its whole tree.
+pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &SetAttr) -> SysResult<()> {
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string; `attr` is valid for the size passed.
+    ret(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<SetAttr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// mount(2).
+pub(crate) fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> SysResult<()> {
+    // SAFETY: all strings are NUL-terminated and outlive the call; `data` is a string for every file system that takes options.
+    ret(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast()) }.into())
+        .map(drop)
+}
+
+/// umount2(2) with MNT_DETACH, never following a symlink at the end.
+pub(crate) fn umount_detach(target: &CStr) -> SysResult<()> {
+    // SAFETY: `target` is NUL-terminated and outlives the call.
+    ret(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) }.into()).map(drop)
+}
+
+/// pivot_root(".", "."): the current directory becomes the root, with the old root mounted over it.
+pub(crate) fn pivot_root_here() -> SysResult<()> {
+    // SAFETY: both are C strings.
+    ret(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) }).map(drop)
+}

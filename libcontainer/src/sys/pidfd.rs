@@ -1,0 +1,51 @@
+//! Processes by descriptor: no number that could be used again for another process.
+
+use super::{SysResult, owned, ret};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// pidfd_open(2), kernel 5.3.
+pub(crate) fn open(pid: i32) -> SysResult<OwnedFd> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) }).map(owned)
+}
+
+/// pidfd_send_signal(2), kernel 5.1.
+pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> SysResult<()> {
+    // SAFETY: a null siginfo means the one kill(2) would send.
+    ret(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+}
+
+/// pidfd_getfd(2), kernel 5.6: a copy of another process's descriptor.
+pub(crate) fn getfd(process: BorrowedFd<'_>, number: i32) -> SysResult<OwnedFd> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) }).map(owned)
+}
+
+/// waitid(P_PIDFD, WEXITED): si_code and si_status of a child, or `None` when it has not ended and `flags` has WNOHANG.
+pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32, i32)>> {
+    loop {
+        // SAFETY: an all-zero siginfo_t is valid.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        let id = process.as_raw_fd() as libc::id_t;
+        // SAFETY: `info` has room for the structure.
+        match ret(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) }.into()) {
+            Err(e) if e.0 == libc::EINTR => continue,
+            other => other?,
+        };
+        // SAFETY: waitid has filled the structure for a child's end, or left it zero.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        return Ok((pid != 0).then_some((info.si_code, status)));
+    }
+}
+
+/// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: for ever). False on timeout.
+pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    loop {
+        // SAFETY: one pollfd is passed, and it outlives the call.
+        match ret(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(|n| n > 0),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a process changes of itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
+
+use super::{SysResult, owned, ret};
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
+    // SAFETY: PR_SET_DUMPABLE takes a number.
+    ret(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) }.into()).map(drop)
+}
+
+pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::setns(ns.as_raw_fd(), flags as i32) }.into()).map(drop)
+}
+
+pub(crate) fn unshare(flags: u64) -> SysResult<()> {
+    // SAFETY: no pointers; the callers are single-threaded children.
+    ret(unsafe { libc::unshare(flags as i32) }.into()).map(drop)
+}
+
+pub(crate) fn setsid() -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::setsid() }.into()).map(drop)
+}
+
+// The raw calls: glibc's wrappers change the ids of all threads under a lock.
+
+pub(crate) fn setresuid(uid: u32) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+pub(crate) fn setresgid(gid: u32) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+}
+
+pub(crate) fn setgroups(groups: &[u32]) -> SysResult<()> {
+    // SAFETY: `groups` is valid for its length and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) }).map(drop)
+}
+
+pub(crate) fn keep_capabilities(on: bool) -> SysResult<()> {
+    // SAFETY: PR_SET_KEEPCAPS takes a number.
+    ret(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(on), 0, 0, 0) }.into()).map(drop)
+}
+
+pub(crate) fn drop_bounding(capability: u32) -> SysResult<()> {
+    // SAFETY: PR_CAPBSET_DROP takes a number.
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(drop)
+}
+
+/// Whether `capability` is in the bounding set; EINVAL when the kernel does not know it.
+pub(crate) fn in_bounding(capability: u32) -> SysResult<bool> {
+    // SAFETY: PR_CAPBSET_READ takes a number.
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(|v| v == 1)
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+/// The low and the high half of a 64-bit mask.
+fn halves(mask: u64) -> [u32; 2] {
+    [(mask & 0xffff_ffff) as u32, (mask >> 32) as u32]
+}
+
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> SysResult<()> {
+    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let ([e0, e1], [p0, p1], [i0, i1]) = (halves(effective), halves(permitted), halves(inheritable));
+    let data = [
+        CapData { effective: e0, permitted: p0, inheritable: i0 },
+        CapData { effective: e1, permitted: p1, inheritable: i1 },
+    ];
+    // SAFETY: version 3 reads one header and two data structures, which outlive the call.
+    ret(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// The effective and the permitted set of this process.
+pub(crate) fn capget() -> SysResult<(u64, u64)> {
+    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 reads one header and writes two data structures, which outlive the call.
+    ret(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
+    let [low, high] = data;
+    let join = |l: u32, h: u32| u64::from(l) | u64::from(h) << 32;
+    Ok((join(low.effective, high.effective), join(low.permitted, high.permitted)))
+}
+
+pub(crate) fn ambient_clear() -> SysResult<()> {
+    // SAFETY: PR_CAP_AMBIENT takes numbers.
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into()).map(drop)
+}
+
+pub(crate) fn ambient_raise(capability: u32) -> SysResult<()> {
+    let capability = libc::c_ulong::from(capability);
+    // SAFETY: PR_CAP_AMBIENT takes numbers.
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into()).map(drop)
+}
+
+pub(crate) fn no_new_privileges() -> SysResult<()> {
+    // SAFETY: PR_SET_NO_NEW_PRIVS takes a number.
+    ret(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
+}
+
+/// seccomp(2) SECCOMP_SET_MODE_FILTER; with SECCOMP_FILTER_FLAG_NEW_LISTENER the listener comes back.
+pub(crate) fn seccomp(bpf: &[u64], flags: u64) -> SysResult<Option<OwnedFd>> {
+    const NEW_LISTENER: u64 = 1 << 3;
+    let len = u16::try_from(bpf.len()).map_err(|_| super::Errno(libc::E2BIG))?;
+    let program = libc::sock_fprog { len, filter: bpf.as_ptr().cast_mut().cast() };
+    // SAFETY: a sock_filter has 8 bytes, so `filter` holds `len` of them; the kernel only reads, and both outlive the call.
+    let result = ret(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })?;
+    Ok((flags & NEW_LISTENER != 0).then(|| owned(result)))
+}
+
+pub(crate) fn sethostname(name: &CStr) -> SysResult<()> {
+    // SAFETY: `name` is valid for the length passed.
+    ret(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
+}
+
+pub(crate) fn setdomainname(name: &CStr) -> SysResult<()> {
+    // SAFETY: `name` is valid for the length passed.
+    ret(unsafe { libc::setdomainname(name.as_ptr(), name.count_bytes()) }.into()).map(drop)
+}
+
+pub(crate) fn personality(domain: u64) -> SysResult<()> {
+    // SAFETY: no pointers.
+    ret(unsafe { libc::personality(domain as libc::c_ulong) }.into()).map(drop)
+}
+
+/// keyctl(2) KEYCTL_JOIN_SESSION_KEYRING: the serial number of the keyring.
+pub(crate) fn join_session_keyring(name: &CStr) -> SysResult<i64> {
+    // SAFETY: `name` is NUL-terminated and outlives the call. 1 is KEYCTL_JOIN_SESSION_KEYRING.
+    ret(unsafe { libc::syscall(libc::SYS_keyctl, 1, name.as_ptr()) })
+}
+
+/// keyctl(2) KEYCTL_DESCRIBE into `buffer`; the length with the NUL.
+pub(crate) fn keyring_describe(serial: i64, buffer: &mut [u8]) -> SysResult<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`. 6 is KEYCTL_DESCRIBE.
+    let n = unsafe { libc::syscall(libc::SYS_keyctl, 6, serial, buffer.as_mut_ptr(), buffer.len()) };
+    ret(n).map(|n| n as usize)
+}
+
+/// keyctl(2) KEYCTL_SETPERM.
+pub(crate) fn keyring_permissions(serial: i64, mask: u32) -> SysResult<()> {
+    // SAFETY: no pointers. 5 is KEYCTL_SETPERM.
+    ret(unsafe { libc::syscall(libc::SYS_keyctl, 5, serial, mask) }).map(drop)
+}
+
+/// Brings the interface `lo` of this network namespace up.
+pub(crate) fn loopback_up() -> SysResult<()> {
+    // SAFETY: no pointers.
+    let socket = owned(ret(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?);
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if let [l, o, ..] = &mut request.ifr_name {
+        *l = b'l' as libc::c_char;
+        *o = b'o' as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
+    ret(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }.into()).map(drop)
+}
+
+/// Makes `terminal` the controlling terminal of this session leader.
+pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> SysResult<()> {
+    // SAFETY: TIOCSCTTY takes a number.
+    ret(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY as libc::Ioctl, 0) }.into()).map(drop)
+}
+
+/// Unlocks the slave of a pseudo-terminal's master and opens it, without looking at a path (TIOCGPTPEER, kernel 4.13).
+pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
+    let unlock: i32 = 0;
+    // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
+    ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as libc::Ioctl, &raw const unlock) }.into())?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: TIOCGPTPEER takes open flags as a number.
+    ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as libc::Ioctl, flags) }.into()).map(owned)
+}
+
+/// The window size of a terminal, in characters.
+pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> SysResult<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads a winsize, which outlives the call.
+    ret(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as libc::Ioctl, &raw const size) }.into()).map(drop)
+}
+
+/// Clears ONLCR: what a program writes reaches the master unchanged.
+pub(crate) fn clear_onlcr(terminal: BorrowedFd<'_>) -> SysResult<()> {
+    let mut settings = std::mem::MaybeUninit::uninit();
+    // SAFETY: `settings` has room for the structure.
+    ret(unsafe { libc::tcgetattr(terminal.as_raw_fd(), settings.as_mut_ptr()) }.into())?;
+    // SAFETY: tcgetattr succeeded, so it has written the structure.
+    let mut settings: libc::termios = unsafe { settings.assume_init() };
+    settings.c_oflag &= !libc::ONLCR;
+    // SAFETY: `settings` is a valid termios and outlives the call.
+    ret(unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const settings) }.into()).map(drop)
+}
+
+/// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
+pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> super::Errno {
+    let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
+    if !terminated(argv) || !terminated(envp) {
+        return super::Errno(libc::EFAULT);
+    }
+    // SAFETY: both arrays end with null (checked), and their other elements are strings owned by the plan's CStrArray, or the
+    // child's HOME buffer, which live until the exec.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    super::Errno::last()
+}
+
+/// prlimit(2) of another process.
+pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` outlives the call; the old limit is not asked for.
+    ret(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null::<u8>()) }).map(drop)
+}
+
+/// sched_setaffinity(2) of another process; `mask` in words of 64 CPUs.
+pub(crate) fn set_affinity(pid: i32, mask: &[u64]) -> SysResult<()> {
+    // SAFETY: `mask` is valid for the length passed.
+    ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) }).map(drop)
+}
+
+/// struct sched_attr of linux/sched/types.h, version 0.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(crate) struct SchedAttr {
+    pub(crate) size: u32,
+    pub(crate) policy: u32,
+    pub(crate) flags: u64,
+    pub(crate) nice: i32,
+    pub(crate) priority: u32,
+    pub(crate) runtime: u64,
+    pub(crate) deadline: u64,
+    pub(crate) period: u64,
+}
+
+/// sched_setattr(2) of another process.
+pub(crate) fn set_scheduler(pid: i32, attr: &SchedAttr) -> SysResult<()> {
+    // SAFETY: `attr` says its own size and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_sched_setattr, pid, std::ptr::from_ref(attr), 0) }).map(drop)
+}
+
+/// ioprio_set(2) of another process.
+pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
+    // SAFETY: no pointers. 1 is IOPRIO_WHO_PROCESS.
+    ret(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, pid, value) }).map(drop)
+}

@@ -1,0 +1,87 @@
+//! The sockets between parent, child and `start`: pairs that keep message boundaries, and descriptors passed over them.
+
+use super::{Errno, SysResult, owned, ret};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// socketpair(2), AF_UNIX, SOCK_SEQPACKET.
+pub(crate) fn pair() -> SysResult<(OwnedFd, OwnedFd)> {
+    let mut fds = [-1i32; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for two descriptors.
+    ret(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) }.into())?;
+    let [a, b] = fds;
+    Ok((owned(a.into()), owned(b.into())))
+}
+
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
+    loop {
+        let none = std::ptr::null_mut();
+        // SAFETY: the peer's address is not asked for.
+        match ret(unsafe { libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC) }.into()) {
+            Err(e) if e.0 == libc::EINTR || e.0 == libc::ECONNABORTED => {}
+            other => return other.map(owned),
+        }
+    }
+}
+
+/// Room for one descriptor's control message, aligned as a cmsghdr must be.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// Sends `data` with one descriptor.
+pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -> SysResult<()> {
+    let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut control = Control([0; 64]);
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    // SAFETY: CMSG_SPACE only computes.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<i32>() as u32) } as _;
+    // SAFETY: msg_control and msg_controllen describe `control`, which has room for a header.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: `header` points into `control`, which is aligned for it.
+    let header = unsafe { header.as_mut() }.ok_or(Errno(libc::EINVAL))?;
+    header.cmsg_level = libc::SOL_SOCKET;
+    header.cmsg_type = libc::SCM_RIGHTS;
+    // SAFETY: CMSG_LEN only computes.
+    header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<i32>() as u32) } as _;
+    // SAFETY: CMSG_DATA only computes an address from a valid header.
+    let place = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: `control` has room for the header and one i32 behind it.
+    unsafe { place.cast::<i32>().write_unaligned(fd.as_raw_fd()) };
+    // SAFETY: `message` and all that it points to outlive the call.
+    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long).map(drop)
+}
+
+/// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is gone.
+pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(usize, Option<OwnedFd>)> {
+    let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control = Control([0; 64]);
+    // SAFETY: an all-zero msghdr is valid.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control.0.len() as _;
+    let n = loop {
+        // SAFETY: `message` and all that it points to outlive the call.
+        match ret(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } as libc::c_long) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => break other? as usize,
+        }
+    };
+    // SAFETY: recvmsg has set msg_controllen to what it wrote to `control`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: null, or a header inside `control`.
+    let Some(header) = (unsafe { header.as_ref() }) else { return Ok((n, None)) };
+    if header.cmsg_level != libc::SOL_SOCKET || header.cmsg_type != libc::SCM_RIGHTS {
+        return Ok((n, None));
+    }
+    // SAFETY: CMSG_DATA only computes an address from a valid header.
+    let place = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: an SCM_RIGHTS message has at least one i32, written by the kernel.
+    let fd = unsafe { place.cast::<i32>().read_unaligned() };
+    Ok((n, Some(owned(fd.into()))))
+}
