@@ -110,7 +110,13 @@ fn keep_blob(file: &mut File, bytes: &[u8], size: u64) -> io::Result<()> {
     let before = size - bytes.len() as u64;
     if before / WRITE_BEHIND != size / WRITE_BEHIND {
         // Starts writing what is dirty; the blob will hardly be read again, so its pages may go.
-        let _ = rustix::fs::fadvise(file, 0, None, Advice::DontNeed);
+        let start = (before / WRITE_BEHIND).saturating_sub(1) * WRITE_BEHIND;
+        let _ = rustix::fs::fadvise(
+            file,
+            start,
+            std::num::NonZeroU64::new(2 * WRITE_BEHIND),
+            Advice::DontNeed,
+        );
     }
     Ok(())
 }
