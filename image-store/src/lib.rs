@@ -11,6 +11,7 @@ pub mod manifest;
 mod percent;
 pub mod platform;
 pub mod reference;
+pub mod registry;
 #[cfg(test)]
 mod scratch;
 pub mod store;

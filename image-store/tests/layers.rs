@@ -12,6 +12,8 @@ use image_store::ErrorKind;
 use image_store::layer::Limits;
 use image_store::tar::{Entry, Kind, Timestamp};
 
+type Entries = Vec<(Entry, Vec<u8>)>;
+
 fn dir(path: &str) -> (Entry, Vec<u8>) {
     (Entry::new(path, Kind::Directory, 0o755), Vec::new())
 }
@@ -200,7 +202,7 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
     fs::write(place.path().join("secret"), "s").unwrap();
     let deep = "d/".repeat(2100);
     let device = Entry::new("w", Kind::Character(0, 0), 0o600);
-    let cases: Vec<(&str, Vec<(Entry, Vec<u8>)>)> = vec![
+    let cases: Vec<(&str, Entries)> = vec![
         ("parent", vec![file("../secret", b"x")]),
         ("parent inside", vec![file("a/../../secret", b"x")]),
         ("hard link out", vec![hard("x", "../secret")]),

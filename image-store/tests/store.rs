@@ -307,10 +307,12 @@ fn what_is_saved_is_loaded_with_equal_digests() {
     }
 }
 
+type Lie = dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync;
+
 /// A source that gives what a test wants.
 struct Lying<'a> {
     store: &'a Store,
-    lie: &'a (dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync),
+    lie: &'a Lie,
 }
 
 impl Source for Lying<'_> {
@@ -340,7 +342,7 @@ fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
     };
     let names = [Reference::parse("x").unwrap()];
     let manifest = image.manifest.clone();
-    let lies: [&(dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync); 5] = [
+    let lies: [&Lie; 5] = [
         &|d, b| flip(d, &layer, b),
         &|d, b| flip(d, &manifest, b),
         &|d, b| {

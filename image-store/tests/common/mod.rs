@@ -8,6 +8,8 @@
     clippy::print_stderr
 )]
 
+pub mod server;
+
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
