@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod copy;
 pub mod digest;
 mod error;
 mod fixup;
+pub mod instruction;
 pub mod layer;
 pub mod manifest;
 mod percent;

@@ -307,12 +307,12 @@ fn what_is_saved_is_loaded_with_equal_digests() {
     }
 }
 
-type Lie = dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync;
+type Lie<'a> = dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync + 'a;
 
 /// A source that gives what a test wants.
 struct Lying<'a> {
     store: &'a Store,
-    lie: &'a Lie,
+    lie: &'a Lie<'a>,
 }
 
 impl Source for Lying<'_> {
@@ -342,7 +342,7 @@ fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
     };
     let names = [Reference::parse("x").unwrap()];
     let manifest = image.manifest.clone();
-    let lies: [&Lie; 5] = [
+    let lies: [&Lie<'_>; 5] = [
         &|d, b| flip(d, &layer, b),
         &|d, b| flip(d, &manifest, b),
         &|d, b| {

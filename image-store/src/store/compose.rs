@@ -11,6 +11,7 @@ use super::transaction::Transaction;
 use super::{Record, Store};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::instruction::Instruction;
 use crate::layer::compression::Compression;
 use crate::layer::diff::{DiffOptions, write_diff};
 use crate::layer::unpack::Unpacked;
@@ -33,8 +34,8 @@ pub struct Composition {
     /// Time of creation in seconds since the epoch; also the latest time of files in the new layer. `None`: now, and
     /// files keep their times.
     pub epoch: Option<i64>,
-    /// Fields of the config's `config` to set; a null takes one away.
-    pub config: Map<String, Value>,
+    /// Changes to the config.
+    pub changes: Vec<Instruction>,
     /// How the new layer is compressed.
     pub compression: Option<Compression>,
 }
@@ -275,13 +276,7 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
     let run = run
         .as_object_mut()
         .ok_or_else(|| Error::invalid("image config: \"config\" is no object"))?;
-    for (key, value) in &composition.config {
-        if value.is_null() {
-            run.shift_remove(key);
-        } else {
-            run.insert(key.clone(), value.clone());
-        }
-    }
+    composition.changes.iter().for_each(|change| change.apply(run));
     let mut line = Map::new();
     line.insert("created".into(), created.into());
     for (key, value) in [

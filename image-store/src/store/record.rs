@@ -200,6 +200,18 @@ impl Store {
         }
     }
 
+    /// Bytes of the files of each layer, lowest first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Os`] when a layer is missing.
+    pub fn layer_sizes(&self, record: &Record) -> Result<Vec<u64>> {
+        record
+            .layers
+            .iter()
+            .map(|layer| Ok(self.layer_meta(layer)?.bytes))
+            .collect()
+    }
+
     /// The config of an image, and its bytes.
     ///
     /// # Errors
