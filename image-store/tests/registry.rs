@@ -86,7 +86,7 @@ impl Origin {
                 &image,
                 &image.descriptor,
                 &Platform::host(),
-                &[reference.clone()],
+                std::slice::from_ref(&reference),
                 &Quiet,
             )
         });

@@ -178,7 +178,6 @@ pub(super) fn verify(args: &Args) -> Result<u8> {
         Part::Blob(digest) => format!("blob {digest}"),
         Part::Layer(digest) => format!("layer {digest}"),
         Part::Image(name) => format!("image {name}"),
-        other => format!("{other:?}"),
     };
     if args.has("json") {
         let list: Vec<_> = findings

@@ -80,7 +80,7 @@ pub(super) fn pull(args: &Args) -> Result<u8> {
         &image,
         &image.descriptor,
         &platform,
-        &[reference.clone()],
+        std::slice::from_ref(&reference),
         &progress,
     )?;
     if !quiet {
