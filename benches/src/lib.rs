@@ -1,1 +1,1 @@
-//! benches.
+//! Benchmarks: `lifecycle.py` compares runtimes by their binaries; see `Makefile.inc`.

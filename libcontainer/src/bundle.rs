@@ -26,7 +26,8 @@ impl Bundle {
     /// # Errors
     /// `NotFound` without config.json; `InvalidSpec` when it is no valid JSON, has a value of the wrong type or is larger than 16 MiB.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
+        let path =
+            std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
         let file = path.join("config.json");
         let text = read(&file)?;
         let (spec, warnings) = parse(&text).map_err(|e| e.wrap(format!("read {file:?}")))?;
@@ -72,7 +73,10 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::invalid(format!("{path:?} is not a regular file")));
     }
     if meta.len() > MAX_CONFIG {
-        return Err(Error::invalid(format!("{path:?} has {} bytes; at most {MAX_CONFIG} are accepted", meta.len())));
+        return Err(Error::invalid(format!(
+            "{path:?} has {} bytes; at most {MAX_CONFIG} are accepted",
+            meta.len()
+        )));
     }
     let mut text = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
     file.take(MAX_CONFIG).read_to_end(&mut text).with_context(|| format!("read {path:?}"))?;
@@ -84,7 +88,8 @@ fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     match serde_json::from_slice(text) {
         Ok(spec) => Ok((spec, Vec::new())),
         Err(first) => {
-            let mut value: serde_json::Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
+            let mut value: serde_json::Value =
+                serde_json::from_slice(text).map_err(|_| json_error(&first))?;
             let warnings = drop_unknown_capabilities(&mut value);
             if warnings.is_empty() {
                 return Err(json_error(&first));
@@ -101,7 +106,9 @@ fn json_error(e: &serde_json::Error) -> Error {
 
 fn drop_unknown_capabilities(spec: &mut serde_json::Value) -> Vec<String> {
     let mut warnings = Vec::new();
-    let Some(sets) = spec.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut()) else { return warnings };
+    let Some(sets) = spec.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut()) else {
+        return warnings;
+    };
     for (set, names) in sets {
         let Some(names) = names.as_array_mut() else { continue };
         names.retain(|name| {
@@ -124,7 +131,8 @@ mod tests {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}}"#;
         let (spec, warnings) = parse(text).unwrap();
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        let bounding = spec.process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone().unwrap();
+        let bounding =
+            spec.process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone().unwrap();
         assert_eq!(bounding.len(), 1);
         assert!(parse(br#"{"ociVersion":7}"#).is_err());
         assert!(parse(b"{").is_err());

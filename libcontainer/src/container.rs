@@ -1,16 +1,36 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::error::Result;
+use crate::cgroup::{Cgroup, SubPaths};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::Host;
 use crate::id::ContainerId;
+use crate::launch::hooks::{self, Place};
+use crate::launch::{self, Job, Watch};
+use crate::plan::seccomp::Filter;
+use crate::plan::step::CStrArray;
+use crate::plan::{self, ExecInputs, Plan};
 use crate::process::{ExecOptions, ExitStatus, Process, Signal};
-use crate::state::State;
-use oci_spec::runtime::{LinuxResources, Process as ProcessSpec};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use crate::state::dir::StateDir;
+use crate::state::{self, Operation, Record, State, Status, allowed};
+use crate::sys::{pidfd, sock};
+use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// How long `delete` waits for a killed process to be gone, in milliseconds.
+const KILL_PATIENCE: i32 = 10_000;
 
 /// A handle to a container. Its status can change at any time through another process.
 #[derive(Debug)]
 pub struct Container {
-    pub(crate) id: ContainerId,
+    id: ContainerId,
+    dir: StateDir,
+    record: Record,
+    /// Open when this process made the container, or when it was found alive.
+    process: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    warnings: Vec<String>,
 }
 
 /// Which containers `delete` takes.
@@ -23,6 +43,27 @@ pub enum Delete {
 }
 
 impl Container {
+    pub(crate) fn made(
+        id: ContainerId,
+        dir: StateDir,
+        record: Record,
+        process: OwnedFd,
+        terminal: Option<OwnedFd>,
+        warnings: Vec<String>,
+    ) -> Self {
+        Container { id, dir, record, process: Some(process), terminal, warnings }
+    }
+
+    pub(crate) fn load(root: &Path, id: &ContainerId) -> Result<Self> {
+        let dir = StateDir::open(root, id)?;
+        let record = dir.load().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
+            _ => e,
+        })?;
+        let process = state::alive::open(record.pid, record.start_time)?;
+        Ok(Container { id: id.clone(), dir, record, process, terminal: None, warnings: Vec::new() })
+    }
+
     /// Its id.
     pub fn id(&self) -> &ContainerId {
         &self.id
@@ -33,22 +74,42 @@ impl Container {
     /// # Errors
     /// `Os` when the kernel's files can not be read.
     pub fn state(&self) -> Result<State> {
-        todo!()
+        Ok(self.record.state(self.status()?))
+    }
+
+    /// The status as it is now; nothing of it is stored.
+    fn status(&self) -> Result<Status> {
+        if self.record.pid == 0 {
+            // A create that is going on holds the lock; one that has died does not.
+            return Ok(if self.dir.try_lock()?.is_some() { Status::Stopped } else { Status::Creating });
+        }
+        if state::alive::open(self.record.pid, self.record.start_time)?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.record.cgroup.is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        Ok(if self.dir.connect()?.is_some() { Status::Created } else { Status::Running })
+    }
+
+    /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
+    pub fn pid(&self) -> i32 {
+        self.record.pid
     }
 
     /// The master of the terminal of a container made with `Stdio::Terminal`, once.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        todo!()
+        self.terminal.take()
     }
 
-    /// The pidfd of the container's process, for poll(2).
+    /// The pidfd of the container's process, for poll(2); `None` when it had ended before this handle was made.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        todo!()
+        self.process.as_ref().map(|fd| fd.as_fd())
     }
 
     /// Things tolerated while it was made that a person should hear of.
     pub fn warnings(&self) -> &[String] {
-        todo!()
+        &self.warnings
     }
 
     /// Lets the container's process run its program.
@@ -56,12 +117,75 @@ impl Container {
     /// # Errors
     /// `WrongState` unless it is created; else what kept the program from being executed.
     pub fn start(&self) -> Result<()> {
-        todo!()
+        let _lock = self.dir.lock()?;
+        let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
+        let Some(mut waiting) = waiting else {
+            allowed(Operation::Start, self.status()?)?;
+            return Err(Error::new(ErrorKind::WrongState, "cannot start a container that has stopped"));
+        };
+        self.run_start_container()?;
+        waiting.write_all(b"g").context("write to the container's process")?;
+        let program =
+            self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
+        launch::follow_start(waiting.as_fd(), program, |number| {
+            let process = self.process()?;
+            let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
+            send_listener(&self.record, self.record.pid, listener)
+        })?;
+        self.dir.forget_start();
+        let running = self.record.hook_state(Status::Running, self.record.pid);
+        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+    }
+
+    /// `start` runs hooks in the container's namespaces: a program that calls it should have called `protect_program` first.
+    pub fn has_start_hooks(&self) -> bool {
+        has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
+    }
+
+    fn process(&self) -> Result<BorrowedFd<'_>> {
+        self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
+    }
+
+    /// startContainer hooks are programs of the container: they get its process's user, capabilities, filter and, unless they have
+    /// their own, its environment.
+    fn run_start_container(&self) -> Result<()> {
+        if !has_hooks(self.record.hooks.as_ref(), Hooks::start_container) {
+            return Ok(());
+        }
+        let plan = |hook: &Hook| self.hook_plan(hook);
+        let place = Place::Inside { process: self.process()?, cgroup: &self.record.cgroup, plan: &plan };
+        let state = self.record.hook_state(Status::Created, self.record.pid_inside());
+        self.run_hooks("startContainer", Hooks::start_container, &state, &place)
+    }
+
+    fn hook_plan(&self, hook: &Hook) -> Result<Plan> {
+        let (path, argv) = hooks::program(hook)?;
+        let mut process = self.record.process.clone();
+        process.set_terminal(Some(false)).set_args(Some(vec![hook.path().to_string_lossy().into_owned()]));
+        if let Some(env) = hook.env().as_ref().filter(|env| !env.is_empty()) {
+            process.set_env(Some(env.clone()));
+        }
+        // A filter with a listener would wait for an agent that is told of containers and execs only.
+        let filter = self.filter()?.filter(|filter| !filter.listener);
+        let mut plan = self.process_plan(&process, filter, 0)?;
+        plan.exec.candidates = vec![path];
+        plan.exec.argv = CStrArray::new(argv, 0);
+        Ok(plan)
+    }
+
+    fn run_hooks(
+        &self,
+        kind: &str,
+        which: fn(&Hooks) -> &Option<Vec<Hook>>,
+        state: &str,
+        place: &Place<'_>,
+    ) -> Result<()> {
+        hooks::run(kind, self.record.hooks.as_ref().and_then(|h| which(h).as_deref()), state, place)
     }
 
     /// The base of a process to run in it: the container's own process description.
     pub fn process_spec(&self) -> &ProcessSpec {
-        todo!()
+        &self.record.process
     }
 
     /// Runs a further process in it.
@@ -69,17 +193,70 @@ impl Container {
     /// # Errors
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
     pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
-        let _ = (process, options);
-        todo!()
+        let operation = Operation::Exec { ignore_paused: options.ignore_paused };
+        match &self.process {
+            Some(_) if self.record.cgroup.is_frozen()? => allowed(operation, Status::Paused)?,
+            Some(_) => {}
+            None => allowed(operation, Status::Stopped)?,
+        }
+        let plan = self.process_plan(process, self.filter()?, options.preserve_fds)?;
+        let job = Job {
+            plan,
+            stdio: options.stdio,
+            cgroup: &self.record.cgroup,
+            sub_cgroups: &SubPaths::parse(&options.cgroup)?,
+            start: None,
+            target: Some(self.process()?),
+        };
+        let launched = launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None })?;
+        let (pid, pidfd, terminal) = launched.release()?;
+        Ok(Process { pid, pidfd, terminal })
     }
 
-    /// Sends a signal to the container's first process.
+    /// The container's seccomp filter, compiled by `create`.
+    fn filter(&self) -> Result<Option<Filter>> {
+        let Some(saved) = &self.record.seccomp else {
+            return Ok(None);
+        };
+        Ok(Some(Filter {
+            bpf: self.dir.load_filter()?,
+            flags: saved.flags,
+            listener: saved.listener.is_some(),
+            warnings: Vec::new(),
+        }))
+    }
+
+    fn process_plan(
+        &self,
+        process: &ProcessSpec,
+        seccomp: Option<Filter>,
+        preserve_fds: u32,
+    ) -> Result<Plan> {
+        plan::exec(ExecInputs {
+            id: self.id.as_str(),
+            host: &Host::probe().context("probe the host")?,
+            process,
+            base: &self.record.process,
+            container: &self.record.facts,
+            seccomp,
+            preserve_fds,
+        })
+    }
+
+    /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
+    /// there the others would live on.
     ///
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let _ = signal;
-        todo!()
+        let own_pids = self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0;
+        if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
+            return self.kill_all(signal);
+        }
+        launch::signal(self.process()?, signal).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
+            _ => e,
+        })
     }
 
     /// Sends a signal to every process in its cgroup; none left is no error.
@@ -87,8 +264,7 @@ impl Container {
     /// # Errors
     /// `Os` when the cgroup can not be read.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
-        let _ = signal;
-        todo!()
+        self.record.cgroup.kill(signal)
     }
 
     /// Freezes all its processes.
@@ -96,7 +272,9 @@ impl Container {
     /// # Errors
     /// `WrongState` unless it is running or created.
     pub fn pause(&self) -> Result<()> {
-        todo!()
+        let _lock = self.dir.lock()?;
+        allowed(Operation::Pause, self.status()?)?;
+        self.record.cgroup.freeze()
     }
 
     /// Thaws them.
@@ -104,16 +282,30 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not paused`) unless it is paused.
     pub fn resume(&self) -> Result<()> {
-        todo!()
+        let _lock = self.dir.lock()?;
+        allowed(Operation::Resume, self.status()?)?;
+        self.record.cgroup.thaw()
     }
 
-    /// Changes its limits; fields that are absent stay as they are.
+    /// Changes its limits; fields that are absent stay as they are. When one can not be set, those set before are put back.
     ///
     /// # Errors
     /// `WrongState` when it is stopped; `InvalidSpec`; `Os`.
-    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        let _ = resources;
-        todo!()
+    pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
+        let _lock = self.dir.lock()?;
+        allowed(Operation::Update, self.status()?)?;
+        let host = Host::probe().context("probe the host")?;
+        let old = self.record.resources.clone().unwrap_or_default();
+        let merged = plan::cgroup::merge(&old, resources);
+        let limits = plan::cgroup::limits(&merged, &host.cgroup)?;
+        if let Err(e) = self.record.cgroup.apply(&limits) {
+            if let Ok(before) = plan::cgroup::limits(&old, &host.cgroup) {
+                let _ = self.record.cgroup.apply(&before);
+            }
+            return Err(e);
+        }
+        self.record.resources = Some(merged);
+        self.dir.save(&self.record)
     }
 
     /// The pids of all its processes, in the caller's pid namespace.
@@ -121,7 +313,7 @@ impl Container {
     /// # Errors
     /// `Os` when the cgroup can not be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        todo!()
+        self.record.cgroup.processes()
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.
@@ -129,15 +321,111 @@ impl Container {
     /// # Errors
     /// `NotFound` when it is not.
     pub fn wait(&self) -> Result<ExitStatus> {
-        todo!()
+        launch::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, mounts, state. What is gone already is no error, so that a second call finishes a first.
+    /// Removes it: processes, cgroups, state. What is gone already is no error, so that a second call finishes a first.
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
     pub fn delete(self, how: Delete) -> Result<()> {
-        let _ = how;
-        todo!()
+        let lock = self.dir.lock()?;
+        let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
+        if how == Delete::Stopped {
+            allowed(Operation::Delete, status)?;
+        }
+        let mut errors = Vec::new();
+        let mut note = |result: Result<()>| errors.extend(result.err());
+        if let Some(process) = &self.process {
+            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+        }
+        // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
+        // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
+        // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
+        let alone = matches!(self.record.cgroup, Cgroup::None) && self.record.pid_inside() == 1;
+        if self.record.pid != 0 && !alone {
+            note(self.record.cgroup.kill(Signal::KILL));
+        }
+        if let Some(process) = &self.process {
+            note(wait_for_end(process.as_fd()));
+        }
+        note(self.record.cgroup.remove());
+        note(self.dir.remove());
+        drop(lock);
+        let stopped = self.record.hook_state(Status::Stopped, 0);
+        // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
+        note(self.run_hooks("poststop", Hooks::poststop, &stopped, &Place::Host));
+        Error::join(errors).map_or(Ok(()), Err)
     }
+}
+
+fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
+    hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
+}
+
+fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
+    if !pidfd::readable(process, KILL_PATIENCE).context("poll")? {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            "the container's process does not end although it was killed",
+        ));
+    }
+    // Reaped if it is our child; else its parent does that.
+    let _ = pidfd::wait(process, libc::WNOHANG);
+    Ok(())
+}
+
+impl Record {
+    /// The pid as a process in the container sees it.
+    fn pid_inside(&self) -> i32 {
+        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { self.pid }
+    }
+}
+
+/// What the parent does for a launch at the gate `Hooks`, and with a seccomp listener.
+pub(crate) struct HookWatch<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) spec_hooks: Option<&'a Hooks>,
+}
+
+impl Watch for HookWatch<'_> {
+    fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
+        let Some(hooks) = self.spec_hooks else { return Ok(()) };
+        let state = self.record.hook_state(Status::Creating, pid);
+        #[allow(deprecated)]
+        hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
+        hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
+        let namespaces = self.record.facts.namespaces;
+        let place =
+            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
+        let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
+        let state = self.record.hook_state(Status::Creating, inside);
+        hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)
+    }
+
+    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
+        send_listener(self.record, pid, listener)
+    }
+}
+
+/// Hands the listener of SCMP_ACT_NOTIFY to its agent (runtime-spec, "containerProcessState").
+fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
+    let Some(agent) = record.seccomp.as_ref().and_then(|s| s.listener.as_ref()) else {
+        return Err(Error::invalid("linux.seccomp.listenerPath: a listener without an agent"));
+    };
+    let state: serde_json::Value =
+        serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
+            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+    let message = serde_json::json!({
+        "ociVersion": record.oci_version,
+        "fds": ["seccompFd"],
+        "pid": pid,
+        "metadata": agent.metadata,
+        "state": state,
+    });
+    let stream = std::os::unix::net::UnixStream::connect(&agent.path).with_context(|| {
+        format!("failed to connect with seccomp agent specified in the seccomp profile: {:?}", agent.path)
+    })?;
+    sock::send_fd(stream.as_fd(), message.to_string().as_bytes(), listener.as_fd())
+        .context("sendmsg to the seccomp agent")
 }

@@ -47,7 +47,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Inner { kind, contexts: vec![message.into()], source: None, hint: None, others: Vec::new() }))
+        Error(Box::new(Inner {
+            kind,
+            contexts: vec![message.into()],
+            source: None,
+            hint: None,
+            others: Vec::new(),
+        }))
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
@@ -61,7 +67,13 @@ impl Error {
     /// An error of a system call, `call` naming it.
     pub(crate) fn os(call: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
         let kind = kind_of(&source);
-        Error(Box::new(Inner { kind, contexts: vec![call.into()], source: Some(source), hint: None, others: Vec::new() }))
+        Error(Box::new(Inner {
+            kind,
+            contexts: vec![call.into()],
+            source: Some(source),
+            hint: None,
+            others: Vec::new(),
+        }))
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
@@ -188,7 +200,10 @@ mod tests {
             .wrap("open \"/x\"")
             .wrap("create c1")
             .hint("run as root");
-        assert_eq!(e.to_string(), "create c1: open \"/x\": openat2: permission denied (EACCES) (run as root)");
+        assert_eq!(
+            e.to_string(),
+            "create c1: open \"/x\": openat2: permission denied (EACCES) (run as root)"
+        );
         assert_eq!((e.kind(), e.errno()), (ErrorKind::Permission, Some(libc::EACCES)));
     }
 }

@@ -1,8 +1,10 @@
 //! The facts about this host that a plan depends on. Probed once per `Runtime`, as cheaply as possible; serialisable, so that a
 //! test can plan for any host. It knows nothing of containers.
 
+use crate::error::{Context, Result};
+use crate::sys;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Facts about the host and the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct Host {
     pub(crate) last_cap: u8,
     /// The caller's own bounding set, by number.
     pub(crate) bounding: u64,
+    /// There is a /proc/kcore.
+    #[serde(default)]
+    pub(crate) kcore: bool,
 }
 
 /// How the host's cgroups are laid out.
@@ -50,8 +55,67 @@ pub(crate) struct V1Hierarchy {
 }
 
 impl Host {
+    /// Looks at this host. No file is opened on a cgroup v2 host but /proc/self/uid_map.
+    ///
+    /// # Errors
+    /// `Os` when /proc is not there.
+    pub fn probe() -> Result<Self> {
+        let (last_cap, bounding) = capabilities();
+        Ok(Host {
+            kernel: kernel()?,
+            euid: nix::unistd::geteuid().as_raw(),
+            egid: nix::unistd::getegid().as_raw(),
+            in_user_namespace: !has_all_ids(&read("/proc/self/uid_map")?),
+            cgroup: CgroupHost::probe()?,
+            apparmor: read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            last_cap,
+            bounding,
+            kcore: Path::new("/proc/kcore").exists(),
+        })
+    }
+
     /// The caller can not act as root on the host: cgroup and device errors are tolerated as the specification of rootless containers asks.
     pub fn is_rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
+    }
+}
+
+fn read(path: &str) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {path:?}"))
+}
+
+fn kernel() -> Result<(u32, u32)> {
+    let name = nix::sys::utsname::uname().map_err(std::io::Error::from).context("uname")?;
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
+}
+
+/// The initial user namespace maps every id to itself.
+fn has_all_ids(uid_map: &str) -> bool {
+    uid_map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// The number of the last capability that the kernel knows, and the caller's bounding set.
+fn capabilities() -> (u8, u64) {
+    let mut set = 0;
+    for capability in 0..64u8 {
+        match sys::process::in_bounding(capability.into()) {
+            Ok(true) => set |= 1 << capability,
+            Ok(false) => {}
+            Err(_) => return (capability.saturating_sub(1), set),
+        }
+    }
+    (63, set)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_the_full_identity_map_is_the_initial_user_namespace() {
+        assert!(super::has_all_ids("         0          0 4294967295\n"));
+        assert!(!super::has_all_ids("0 100000 65536\n"));
+        assert!(!super::has_all_ids("0 0 1\n1 1 4294967294\n"));
     }
 }

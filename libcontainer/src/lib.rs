@@ -28,8 +28,10 @@ mod id;
 mod launch;
 mod plan;
 mod process;
+mod protect;
 mod rootfs;
 mod runtime;
+mod seccomp;
 mod state;
 mod sys;
 
@@ -45,5 +47,6 @@ pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
 pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
+pub use protect::protect_program;
 pub use runtime::{CreateOptions, Runtime};
 pub use state::{State, Status};

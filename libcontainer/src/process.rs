@@ -65,9 +65,15 @@ impl Signal {
         }
         let real_time = |prefix: &str, base: i32, sign: i32| {
             let rest = name.strip_prefix(prefix)?;
-            let offset = if rest.is_empty() { 0 } else { rest.get(1..)?.parse().ok().filter(|o| (0..=30).contains(o))? };
+            let offset = if rest.is_empty() {
+                0
+            } else {
+                rest.get(1..)?.parse().ok().filter(|o| (0..=30).contains(o))?
+            };
             let number = base + sign * offset;
-            (rest.is_empty() || rest.starts_with(if sign > 0 { '+' } else { '-' })).then_some(number).filter(|n| (34..=64).contains(n))
+            (rest.is_empty() || rest.starts_with(if sign > 0 { '+' } else { '-' }))
+                .then_some(number)
+                .filter(|n| (34..=64).contains(n))
         };
         real_time("RTMIN", 34, 1)
             .or_else(|| real_time("RTMAX", 64, -1))

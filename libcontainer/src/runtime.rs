@@ -1,20 +1,30 @@
 //! A runtime: a state directory and the facts about this host. It makes containers and finds them again.
+//!
+//! `create` is one straight line: plan, reserve, cgroup, launch, save. Each thing it makes is undone in reverse when a later one
+//! fails.
 
 use crate::bundle::Bundle;
-use crate::container::Container;
-use crate::error::Result;
+use crate::cgroup::{Cgroup, SubPaths};
+use crate::container::{Container, HookWatch};
+use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::Host;
 use crate::id::ContainerId;
-use crate::plan::{Plan, PlanOptions};
+use crate::launch::{self, Job};
+use crate::plan::step::Step;
+use crate::plan::{self, Inputs, Plan, PlanOptions};
 use crate::process::Stdio;
-use crate::state::State;
+use crate::seccomp;
+use crate::state::dir::StateDir;
+use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The directory of all containers' states, and the host. Cheap to open; may be shared between threads.
 #[derive(Debug)]
 pub struct Runtime {
-    pub(crate) root: PathBuf,
-    pub(crate) host: Host,
+    root: PathBuf,
+    /// Probed when it is first needed: most commands on a container that is there never ask.
+    host: OnceLock<Host>,
 }
 
 /// How a container is made.
@@ -36,10 +46,16 @@ pub struct CreateOptions {
 impl CreateOptions {
     /// Defaults with these streams.
     pub fn new(stdio: Stdio) -> Self {
-        CreateOptions { stdio, no_pivot: false, no_new_keyring: false, preserve_fds: 0, systemd_cgroup: false }
+        CreateOptions {
+            stdio,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            systemd_cgroup: false,
+        }
     }
 
-    pub(crate) fn plan_options(&self) -> PlanOptions {
+    fn plan_options(&self) -> PlanOptions {
         PlanOptions {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
@@ -53,15 +69,25 @@ impl Runtime {
     /// A runtime with its states in `state_root`, which is made by the first `create`.
     ///
     /// # Errors
-    /// `Os` when the host can not be probed (no /proc).
+    /// `Os` when `state_root` is relative and there is no current directory.
     pub fn open(state_root: impl AsRef<Path>) -> Result<Self> {
-        let _ = state_root;
-        todo!()
+        let root = state_root.as_ref();
+        let root = std::path::absolute(root).with_context(|| format!("state root {root:?}"))?;
+        Ok(Runtime { root, host: OnceLock::new() })
     }
 
     /// The facts about this host.
-    pub fn host(&self) -> &Host {
-        &self.host
+    ///
+    /// # Errors
+    /// `Os` when the host can not be probed (no /proc).
+    pub fn host(&self) -> Result<&Host> {
+        match self.host.get() {
+            Some(host) => Ok(host),
+            None => {
+                let host = Host::probe().context("probe the host")?;
+                Ok(self.host.get_or_init(|| host))
+            }
+        }
     }
 
     /// What `create` would do, without doing it and without privileges.
@@ -69,8 +95,27 @@ impl Runtime {
     /// # Errors
     /// `InvalidSpec` and `Unsupported` as `create`.
     pub fn plan(&self, id: &ContainerId, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
-        let _ = (id, bundle, options);
-        todo!()
+        self.plan_with(id, bundle, options, None)
+    }
+
+    fn plan_with(
+        &self,
+        id: &ContainerId,
+        bundle: &Bundle,
+        options: &CreateOptions,
+        filters: Option<&Path>,
+    ) -> Result<Plan> {
+        let host = self.host()?;
+        let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let inputs = Inputs {
+            id: id.as_str(),
+            spec: &bundle.spec,
+            host,
+            bundle: &bundle.path,
+            options: &options.plan_options(),
+            filter: profile.map(|profile| seccomp::filter(profile, host.kernel, filters)).transpose()?,
+        };
+        plan::create(&inputs)
     }
 
     /// Makes a container up to the point where its process waits for `start`.
@@ -78,8 +123,49 @@ impl Runtime {
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is as before then.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
-        let _ = (id, bundle, options);
-        todo!()
+        // No id has an `@`.
+        let mut plan = self.plan_with(id, bundle, &options, Some(&self.root.join("@seccomp")))?;
+        check_terminal(bundle, &options.stdio)?;
+        let host = self.host()?;
+        let cgroup_plan =
+            plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;
+        let mut warnings = bundle.warnings.clone();
+        warnings.append(&mut plan.warnings);
+
+        let mut undo = Undo::default();
+        let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
+        let _lock = dir.lock()?;
+        let filter = plan.child.iter().find_map(filter_of);
+        let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
+        record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
+        if let Some((bpf, flags)) = filter {
+            dir.save_filter(bpf)?;
+            if let Some(seccomp) = &mut record.seccomp {
+                seccomp.flags = flags;
+            }
+        }
+        // From here on a crash leaves what `delete` can find.
+        dir.save(&record)?;
+        record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
+        let start = Some(dir.listen()?);
+
+        let mut watch = HookWatch { record: &record, spec_hooks: bundle.spec.hooks().as_ref() };
+        let job = Job {
+            plan,
+            stdio: options.stdio,
+            cgroup: &record.cgroup,
+            sub_cgroups: &SubPaths::default(),
+            start,
+            target: None,
+        };
+        let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
+        record.pid = launched.pid();
+        record.start_time = state::alive::start_time(record.pid)?;
+        dir.save(&record)?;
+        let (_, process, terminal) = launched.release()?;
+        drop(_lock);
+        let dir = undo.disarm()?;
+        Ok(Container::made(id.clone(), dir, record, process, terminal, warnings))
     }
 
     /// A container that was made before, perhaps by another process.
@@ -87,8 +173,19 @@ impl Runtime {
     /// # Errors
     /// `NotFound` (`container does not exist`).
     pub fn load(&self, id: &ContainerId) -> Result<Container> {
-        let _ = id;
-        todo!()
+        Container::load(&self.root, id)
+    }
+
+    /// Removes what is left of a container whose state can not be loaded: a `create` that died before it had written any.
+    ///
+    /// # Errors
+    /// `Busy` while a `create` is going on; `NotFound` when nothing is there.
+    pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
+        let dir = StateDir::open(&self.root, id)?;
+        match dir.try_lock()? {
+            Some(_lock) => dir.remove(),
+            None => Err(Error::new(ErrorKind::Busy, "container is being created")),
+        }
     }
 
     /// All containers, sorted by id. One that can not be read is left out.
@@ -96,6 +193,97 @@ impl Runtime {
     /// # Errors
     /// `NotFound` when the state directory is not there.
     pub fn list(&self) -> Result<Vec<State>> {
-        todo!()
+        let entries = std::fs::read_dir(&self.root).with_context(|| format!("open {:?}", self.root))?;
+        let mut states = Vec::new();
+        for entry in entries {
+            let name = entry.with_context(|| format!("read {:?}", self.root))?.file_name();
+            let Some(Ok(id)) = name.to_str().map(ContainerId::new) else { continue };
+            if let Ok(state) = self.load(&id).and_then(|container| container.state()) {
+                states.push(state);
+            }
+        }
+        states.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(states)
     }
+}
+
+/// What `create` has made so far. Dropped before `disarm`, it is taken away again, last things first. The process is not in here:
+/// a `Launched` kills its own.
+#[derive(Default)]
+struct Undo {
+    dir: Option<StateDir>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Undo {
+    fn disarm(mut self) -> Result<StateDir> {
+        self.cgroup = None;
+        self.dir.take().ok_or_else(|| Error::new(ErrorKind::Os, "no state directory"))
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.cgroup.take() {
+            let _ = cgroup.kill(crate::Signal::KILL);
+            let _ = cgroup.remove();
+        }
+        if let Some(dir) = self.dir.take() {
+            let _ = dir.remove();
+        }
+    }
+}
+
+fn check_terminal(bundle: &Bundle, stdio: &Stdio) -> Result<()> {
+    let asked = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+    match (asked, stdio) {
+        (true, Stdio::Terminal) | (false, Stdio::Inherit | Stdio::Fds { .. }) => Ok(()),
+        (true, _) => Err(Error::invalid("process.terminal is true, but the streams are not Stdio::Terminal")),
+        (false, Stdio::Terminal) => {
+            Err(Error::invalid("process.terminal is false, but the streams are Stdio::Terminal"))
+        }
+    }
+}
+
+fn filter_of(step: &Step) -> Option<(&[u64], u64)> {
+    match step {
+        Step::Seccomp { bpf, flags, .. } => Some((bpf, *flags)),
+        _ => None,
+    }
+}
+
+fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: &Host) -> Result<Record> {
+    let spec = &bundle.spec;
+    let linux = spec.linux().as_ref();
+    let process = spec.process().clone().unwrap_or_default();
+    let listener = linux.and_then(|l| l.seccomp().as_ref()).and_then(|s| {
+        let path = s.listener_path().clone()?;
+        Some(Listener { path, metadata: s.listener_metadata().clone().unwrap_or_default() })
+    });
+    Ok(Record {
+        version: RECORD_VERSION,
+        oci_version: spec.version().clone(),
+        id: id.as_str().to_owned(),
+        bundle: bundle.path.clone(),
+        rootfs: plan::mounts::root_of(spec, &bundle.path)?,
+        created: state::time::now(),
+        owner: state::owner::name(host.euid),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        pid: 0,
+        start_time: 0,
+        cgroup: Cgroup::None,
+        facts: plan.facts.clone(),
+        process,
+        hooks: spec.hooks().clone(),
+        seccomp: filtered.then_some(SeccompRecord { flags: 0, listener }),
+        resources: linux.and_then(|l| l.resources().clone()),
+    })
+}
+
+/// A process that died before its exec was perhaps killed by its own memory limit: then say so.
+fn explain_death(error: Error, cgroup: &Cgroup) -> Error {
+    if error.errno().is_none() && cgroup.oom_killed() {
+        return error.hint("the container's memory limit is too low: the process was killed (OOM)");
+    }
+    error
 }

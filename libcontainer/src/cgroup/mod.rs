@@ -1,1 +1,406 @@
-//! cgroup/mod
+//! The cgroup of a container: made, limited, joined, frozen, killed, counted, removed; on v2, on v1, and on hosts with both.
+//!
+//! What to write where is decided in `plan::cgroup`. What is stored of a container here is only where its cgroups are.
+
+mod apply;
+mod dir;
+mod probe;
+mod stats;
+mod v1;
+mod v2;
+
+pub(crate) use stats::Stats;
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::CgroupHost;
+use crate::plan::cgroup::CgroupPlan;
+use crate::plan::limits::Limits;
+use crate::process::Signal;
+use dir::Dir;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+use std::ffi::CStr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// How long a change that the kernel makes on its own (frozen, empty) may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a container's processes are accounted. Stored with the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Cgroup {
+    /// One folder of the v2 tree.
+    V2(Folder),
+    /// A folder in each v1 hierarchy, and in the v2 tree of a hybrid host.
+    V1(Vec<Member>),
+    /// None: a rootless caller may not make one.
+    None,
+}
+
+/// A cgroup: the mount of its hierarchy, and the path below that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Folder {
+    pub(crate) mount: PathBuf,
+    pub(crate) path: PathBuf,
+}
+
+/// A folder in one hierarchy; no controllers: the v2 tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) controllers: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) folder: Folder,
+}
+
+/// `exec --cgroup [controller[,controller]:]path`: where below the container's cgroup a process goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
+
+impl Cgroup {
+    /// Makes the cgroup, hands it over to its owner, restricts devices, and sets the limits. What it made is gone when it fails.
+    pub(crate) fn create(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
+        let made = match host {
+            CgroupHost::V2 { mount } => v2::create(plan, mount),
+            CgroupHost::V1 { hierarchies, unified } => {
+                return v1::create(plan, hierarchies, unified.as_deref());
+            }
+            CgroupHost::None => {
+                Err(Error::unsupported("no cgroup file system is mounted").with_kind(ErrorKind::NotFound))
+            }
+        };
+        match made {
+            Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
+            other => other.context("make cgroup"),
+        }
+    }
+
+    /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
+    pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
+        Ok(match host {
+            CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
+            CgroupHost::V1 { hierarchies, unified } => {
+                Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref()))
+            }
+            CgroupHost::None => Cgroup::None,
+        })
+    }
+
+    /// A descriptor for CLONE_INTO_CGROUP; `None` where processes are attached by `attach`.
+    pub(crate) fn clone_fd(&self) -> Result<Option<OwnedFd>> {
+        match self {
+            Cgroup::V2(folder) => folder.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V1(_) | Cgroup::None => Ok(None),
+        }
+    }
+
+    /// The same for a process that is to run in a cgroup below the container's.
+    pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
+        match self {
+            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V1(_) | Cgroup::None => Ok(None),
+        }
+    }
+
+    /// The same for the cgroup that `init` is in now: a container whose init has moved to a nested cgroup, to hand out controllers,
+    /// takes no process in its own (EBUSY).
+    pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
+        match self {
+            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V1(_) | Cgroup::None => Ok(None),
+        }
+    }
+
+    /// Moves a process into the cgroup, or into one below it.
+    pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
+        match self {
+            Cgroup::V2(folder) => join(&folder.below(sub.path_v2()?)?.open()?, pid),
+            Cgroup::V1(members) => v1::attach(members, pid, sub),
+            Cgroup::None => Ok(()),
+        }
+    }
+
+    /// Sets limits. After a failure some may be set; apply the old ones again.
+    pub(crate) fn apply(&self, limits: &Limits) -> Result<()> {
+        match self {
+            Cgroup::V2(folder) => v2::apply(folder, limits),
+            Cgroup::V1(members) => v1::apply(members, limits),
+            Cgroup::None if limits.writes.is_empty() => Ok(()),
+            Cgroup::None => Err(Error::unsupported("the container has no cgroup to set limits on")),
+        }
+    }
+
+    /// Stops all processes of the container, and waits until they are.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        match self {
+            Cgroup::V2(folder) => v2::freeze(&folder.open()?),
+            Cgroup::V1(members) => v1::freeze(members),
+            Cgroup::None => Err(no_freezer()),
+        }
+        .context("freeze")
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        match self {
+            Cgroup::V2(folder) => v2::thaw(&folder.open()?),
+            Cgroup::V1(members) => v1::thaw(members),
+            Cgroup::None => Err(no_freezer()),
+        }
+        .context("thaw")
+    }
+
+    /// Whether they are stopped. A cgroup that is gone is not.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        match self {
+            Cgroup::V2(folder) => gone_as(folder.open().and_then(|dir| v2::is_frozen(&dir)), false),
+            Cgroup::V1(members) => gone_as(v1::is_frozen(members), false),
+            Cgroup::None => Ok(false),
+        }
+    }
+
+    /// Sends a signal to every process of the container, those in nested cgroups too. SIGKILL ends frozen ones as well.
+    pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
+        let number = signal.number();
+        let done = match self {
+            Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
+            Cgroup::V1(members) => v1::kill(members, number),
+            Cgroup::None => {
+                Err(Error::unsupported("the container has no cgroup: its processes can not be told apart"))
+            }
+        };
+        gone_as(done, ()).context("signal all processes")
+    }
+
+    /// All processes of the container, those in nested cgroups too.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>> {
+        let list = match self {
+            Cgroup::V2(folder) => folder.open().and_then(|dir| processes(&dir)),
+            Cgroup::V1(members) => v1::processes(members),
+            Cgroup::None => Ok(Vec::new()),
+        };
+        gone_as(list, Vec::new()).context("list processes")
+    }
+
+    /// What the kernel has counted.
+    pub(crate) fn stats(&self) -> Result<Stats> {
+        match self {
+            Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
+            Cgroup::V1(members) => v1::open_all(members).map(|dirs| stats::v1(&dirs)),
+            Cgroup::None => Ok(Stats::default()),
+        }
+    }
+
+    /// Removes the cgroup with all below it. Processes in it that are about to end are waited for, but none is killed. One that is
+    /// gone already is no error.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match self {
+            Cgroup::V2(folder) => folder.remove(),
+            Cgroup::V1(members) => {
+                let errors = members.iter().filter_map(|m| m.folder.remove().err()).collect();
+                Error::join(errors).map_or(Ok(()), Err)
+            }
+            Cgroup::None => Ok(()),
+        }
+    }
+
+    /// Whether the kernel has killed a process of it for its memory limit.
+    pub(crate) fn oom_killed(&self) -> bool {
+        let count = match self {
+            Cgroup::V2(folder) => {
+                folder.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
+            }
+            Cgroup::V1(members) => v1::oom_kills(members),
+            Cgroup::None => None,
+        };
+        count.is_some_and(|n| n > 0)
+    }
+}
+
+fn no_freezer() -> Error {
+    Error::unsupported("cannot toggle freezer: cgroups not configured for container")
+}
+
+/// A cgroup that vanished during the call answers with `value`.
+fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
+    match result {
+        Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(value),
+        other => other,
+    }
+}
+
+impl Folder {
+    fn open(&self) -> Result<Dir> {
+        let root = Dir::mount(&self.mount)?;
+        root.below(&self.path).context("open").with_context(|| format!("cgroup {:?}", self.full()))
+    }
+
+    /// Its path on the host.
+    pub(crate) fn full(&self) -> PathBuf {
+        self.mount.join(&self.path)
+    }
+
+    fn below(&self, sub: &Path) -> Result<Folder> {
+        let mut clean = PathBuf::new();
+        for component in sub.components() {
+            let inside = match component {
+                Component::Normal(name) => {
+                    clean.push(name);
+                    true
+                }
+                Component::ParentDir => clean.pop(),
+                _ => true,
+            };
+            if !inside {
+                return Err(Error::invalid(format!("bad sub cgroup path: {}", sub.display())));
+            }
+        }
+        let path = if clean.as_os_str().is_empty() { self.path.clone() } else { self.path.join(clean) };
+        Ok(Folder { mount: self.mount.clone(), path })
+    }
+
+    fn remove(&self) -> Result<()> {
+        let what = || format!("remove cgroup path {:?}", self.full());
+        let root = match Dir::mount(&self.mount) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        match root.rmdir(&self.path) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            // EROFS and the like say nothing of whether the folder is there.
+            Err(_) => {}
+        }
+        let dir = match root.below(&self.path) {
+            Err(Errno::ENOENT) => return Ok(()),
+            other => other.context("open").with_context(what)?,
+        };
+        dir.walk(&mut |_| Ok(()), &mut remove_child).context("rmdir").with_context(what)?;
+        remove_when_empty(&root, &self.path, &dir).context("rmdir").with_context(what)
+    }
+}
+
+fn remove_child(parent: &Dir, name: &CStr) -> std::result::Result<(), Errno> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    match parent.rmdir(name) {
+        Err(Errno::EBUSY) => remove_when_empty(parent, name, &parent.below(name)?),
+        Err(Errno::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// rmdir, once the last process has left `dir`, which is at `path` below `root`. v1 has no event for that.
+fn remove_when_empty(root: &Dir, path: &Path, dir: &Dir) -> std::result::Result<(), Errno> {
+    let mut pause = Duration::from_millis(1);
+    let mut waited = Duration::ZERO;
+    loop {
+        match root.rmdir(path) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if waited < PATIENCE => {}
+            Err(e) => return Err(e),
+        }
+        match dir.wait_event("populated", 0, PATIENCE) {
+            Ok(true) => {}
+            Ok(false) => return Err(Errno::EBUSY),
+            // v1.
+            Err(Errno::ENOENT) if waited > PATIENCE / 5 => return Err(Errno::EBUSY),
+            Err(_) => {}
+        }
+        std::thread::sleep(pause);
+        waited += pause;
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+/// cgroup.procs. EINVAL: the task is not yet quite there (TASK_NEW), which passes.
+fn join(dir: &Dir, pid: i32) -> Result<()> {
+    let text = pid.to_string();
+    let mut result = dir.write("cgroup.procs", &text);
+    for _ in 0..5 {
+        if result != Err(Errno::EINVAL) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        result = dir.write("cgroup.procs", &text);
+    }
+    let result =
+        result.context("write").with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
+    result.map_err(|e| match e.errno() {
+        Some(libc::EBUSY) => {
+            e.hint("a v2 cgroup that hands controllers to cgroups below it takes no processes")
+        }
+        Some(libc::EOPNOTSUPP) => e.hint("the cgroup is threaded, or in an invalid domain: see cgroup.type"),
+        _ => e,
+    })
+}
+
+fn processes(dir: &Dir) -> Result<Vec<i32>> {
+    let mut list = Vec::new();
+    let mut enter = |dir: &Dir| {
+        list.extend(dir.own_processes()?);
+        Ok(())
+    };
+    dir.walk(&mut enter, &mut |_, _| Ok(()))
+        .context("read")
+        .with_context(|| format!("cgroup.procs of {:?}", dir.path()))?;
+    Ok(list)
+}
+
+/// Signals all; those that ended meanwhile are no error.
+fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
+    let mut errors = Vec::new();
+    for pid in pids {
+        match crate::sys::process::kill(*pid, signal) {
+            Ok(()) | Err(crate::sys::Errno(libc::ESRCH)) => {}
+            Err(e) => errors.push(Error::os("kill", e.into()).wrap(format!("process {pid}"))),
+        }
+    }
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+impl SubPaths {
+    /// Parses the arguments of `--cgroup`.
+    pub(crate) fn parse(args: &[String]) -> Result<SubPaths> {
+        let mut paths: Vec<(Option<String>, PathBuf)> = Vec::new();
+        for arg in args {
+            let Some((controllers, path)) = arg.split_once(':') else {
+                if args.len() != 1 {
+                    return Err(Error::invalid(format!(
+                        "invalid --cgroup argument: {arg} (missing <controller>: prefix)"
+                    )));
+                }
+                return Ok(SubPaths(vec![(None, PathBuf::from(arg))]));
+            };
+            for controller in controllers.split(',') {
+                if controller.is_empty() {
+                    return Err(Error::invalid(format!(
+                        "invalid --cgroup argument: {arg} (empty <controller> prefix)"
+                    )));
+                }
+                if paths.iter().any(|(c, _)| c.as_deref() == Some(controller)) {
+                    return Err(Error::invalid(format!(
+                        "invalid --cgroup argument(s): controller {controller} specified multiple times"
+                    )));
+                }
+                paths.push((Some(controller.to_owned()), PathBuf::from(path)));
+            }
+        }
+        Ok(SubPaths(paths))
+    }
+
+    /// No place below was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn path_v2(&self) -> Result<&Path> {
+        match self.0.as_slice() {
+            [] => Ok(Path::new("")),
+            [(None, path)] => Ok(path),
+            _ => Err(Error::invalid("--cgroup: cgroup v2 takes one path, without controllers")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,8 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
 }
 
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Done {
-    let source = fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let source =
+        fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let stat = fs::fstat(source.as_fd()).on(Call::CopyUp)?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
@@ -54,7 +55,9 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Don
         }
         libc::S_IFLNK => {
             let mut target = [0u8; PATH_MAX];
-            let length = fs::readlinkat(source.as_fd(), c"", target.get_mut(..PATH_MAX - 1).unwrap_or_default()).on(Call::CopyUp)?;
+            let length =
+                fs::readlinkat(source.as_fd(), c"", target.get_mut(..PATH_MAX - 1).unwrap_or_default())
+                    .on(Call::CopyUp)?;
             let text = target.get(..=length).and_then(|t| CStr::from_bytes_until_nul(t).ok());
             let Some(text) = text else { return failed(Call::CopyUp, libc::ENAMETOOLONG) };
             fs::symlinkat(text, to, name).on(Call::CopyUp)?;

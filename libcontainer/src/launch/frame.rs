@@ -20,10 +20,12 @@ macro_rules! calls {
 
 calls! {
     Accept => "accept4",
+    Affinity => "sched_setaffinity",
     Ambient => "prctl(PR_CAP_AMBIENT)",
     Bounding => "prctl(PR_CAPBSET_DROP)",
     Capset => "capset",
     Chdir => "chdir",
+    Chown => "fchownat",
     Chroot => "chroot",
     Clone => "clone3",
     CloseRange => "close_range",
@@ -56,6 +58,7 @@ calls! {
     Prlimit => "prlimit",
     Read => "read",
     Seccomp => "seccomp",
+    Setxattr => "setxattr",
     Send => "sendmsg",
     Setdomainname => "setdomainname",
     Setgroups => "setgroups",
@@ -67,6 +70,7 @@ calls! {
     Signals => "sigaction",
     Slot => "descriptor table",
     Symlink => "symlinkat",
+    Statfs => "fstatfs",
     Terminal => "ioctl(terminal)",
     Umount => "umount2",
     Unshare => "unshare",
@@ -100,13 +104,16 @@ impl Frame {
             Frame::Listener(fd) => (4, 0, 0, 0, fd),
             Frame::Failed { step, call, errno, arg } => (5, call as u16, step, errno, arg),
         };
-        let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) = (kind.to_ne_bytes(), call.to_ne_bytes(), step.to_ne_bytes());
+        let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) =
+            (kind.to_ne_bytes(), call.to_ne_bytes(), step.to_ne_bytes());
         let ([e0, e1, e2, e3], [a0, a1, a2, a3]) = (errno.to_ne_bytes(), arg.to_ne_bytes());
         [k0, k1, c0, c1, s0, s1, s2, s3, e0, e1, e2, e3, a0, a1, a2, a3]
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Frame> {
-        let &[k0, k1, c0, c1, s0, s1, s2, s3, e0, e1, e2, e3, a0, a1, a2, a3] = bytes else { return None };
+        let &[k0, k1, c0, c1, s0, s1, s2, s3, e0, e1, e2, e3, a0, a1, a2, a3] = bytes else {
+            return None;
+        };
         let step = u32::from_ne_bytes([s0, s1, s2, s3]);
         let errno = i32::from_ne_bytes([e0, e1, e2, e3]);
         let arg = i32::from_ne_bytes([a0, a1, a2, a3]);

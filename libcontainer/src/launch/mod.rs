@@ -1,10 +1,403 @@
-//! Carries out a plan.
-use crate::error::Result;
-use crate::process::{ExitStatus, Signal};
-use std::os::fd::BorrowedFd;
+//! Carries out a plan: the parent's straight line around one clone3, and the frames that come back.
+//!
+//! It knows plans and cgroups, not the specification and not the state directory. Whatever fails, the child is killed and reaped
+//! before the error goes up.
+
 mod child;
 mod copy_up;
 mod fds;
 mod frame;
-pub(crate) fn wait(_pidfd: BorrowedFd<'_>) -> Result<ExitStatus> { todo!() }
-pub(crate) fn signal(_pidfd: BorrowedFd<'_>, _signal: Signal) -> Result<()> { todo!() }
+pub(crate) mod hooks;
+mod idmap;
+mod settings;
+
+use crate::cgroup::{Cgroup, SubPaths};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::plan::step::{Gate, Slot, Step};
+use crate::plan::{Open, Plan};
+use crate::process::{ExitStatus, Signal, Stdio};
+use crate::sys::{self, Errno, clone, pidfd, sock};
+use fds::FdTable;
+use frame::{Call, Frame};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What is launched.
+pub(crate) struct Job<'a> {
+    pub(crate) plan: Plan,
+    pub(crate) stdio: Stdio,
+    pub(crate) cgroup: &'a Cgroup,
+    /// Sub-cgroups to join instead of the cgroup itself (exec).
+    pub(crate) sub_cgroups: &'a SubPaths,
+    /// The socket that `start` will connect to.
+    pub(crate) start: Option<OwnedFd>,
+    /// The process whose namespaces are joined.
+    pub(crate) target: Option<BorrowedFd<'a>>,
+}
+
+/// A child between clone and exec. Dropping it kills and reaps it.
+pub(crate) struct Launched {
+    plan: Plan,
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+    sync: OwnedFd,
+    terminal: Option<OwnedFd>,
+}
+
+/// What the parent does while the child waits at the gate `Hooks`, and with a seccomp listener.
+pub(crate) trait Watch {
+    /// The root is assembled and the old root still there.
+    fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()>;
+    /// The filter is installed; the listener must reach its agent before the child goes on.
+    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()>;
+}
+
+/// Clones the child and leads it to its last gate, or to its exec when its plan has no such gate.
+pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
+    let mut plan = job.plan;
+    let mut fds = FdTable::new(plan.slots);
+    prepare(&plan, job.target, &mut fds)?;
+    let (parent_end, child_end) = sock::pair().context("socketpair")?;
+    let mut place = |slot, fd| fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)");
+    place(Slot::SYNC, child_end)?;
+    if let Some(start) = job.start {
+        place(Slot::START, start)?;
+    }
+    if let Some(target) = job.target {
+        place(Slot::TARGET, target.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?)?;
+    }
+    let stdio = streams(job.stdio)?;
+    let sub = !job.sub_cgroups.is_empty();
+    let into = match (plan.clone_into_cgroup, sub) {
+        (false, _) => None,
+        (true, true) => job.cgroup.clone_fd_sub(job.sub_cgroups)?,
+        (true, false) => job.cgroup.clone_fd()?,
+    };
+    let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()));
+    if let (Err(e), Some(target), false) = (&cloned, job.target, sub)
+        && e.errno() == Some(libc::EBUSY)
+    {
+        // The container has moved its processes to a cgroup below its own: join them there.
+        let beside = job.cgroup.clone_fd_of(target)?;
+        cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
+    }
+    let (pid, process) = cloned?;
+    drop((fds, stdio));
+    let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
+    let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None };
+    let attach = |pid: i32| match (&into, sub) {
+        (Some(_), _) => Ok(()),
+        (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
+    };
+    child.lead(forks, &attach, watch)?;
+    Ok(child)
+}
+
+/// Opens what the plan wants opened.
+fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
+    for open in &plan.opens {
+        let (slot, fd) = match open {
+            Open::Namespace { slot, path, flag, foreign } => {
+                (*slot, settings::open_namespace(path, *flag, *foreign)?)
+            }
+            Open::TargetRoot => {
+                let target =
+                    target.ok_or_else(|| Error::new(ErrorKind::Os, "no process to take the root of"))?;
+                (Slot::ROOT, settings::open_root_of(target)?)
+            }
+            Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
+                let map = idmap.and_then(|slot| fds.get(slot));
+                (*slot, idmap::open_tree(path, *recursive, map, *idmap_recursive)?)
+            }
+            Open::UserNamespace { slot, maps } => (*slot, idmap::user_namespace(maps)?),
+        };
+        fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)")?;
+    }
+    Ok(())
+}
+
+fn streams(stdio: Stdio) -> Result<[Option<OwnedFd>; 3]> {
+    let Stdio::Fds { stdin, stdout, stderr } = stdio else { return Ok([None, None, None]) };
+    let above = |fd: OwnedFd| sys::fs::dup_above(fd.as_fd(), 3).map(Some).context("fcntl(F_DUPFD_CLOEXEC)");
+    Ok([above(stdin)?, above(stdout)?, above(stderr)?])
+}
+
+/// The one clone. Signals are blocked around it, so that no handler of the caller runs in the child.
+fn clone_child(
+    plan: &mut Plan,
+    fds: &mut FdTable,
+    stdio: &[Option<OwnedFd>; 3],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<(i32, OwnedFd)> {
+    let flags = plan.clone_flags;
+    let fault = fault();
+    let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
+    let (steps, exec) = (plan.child.as_slice(), &mut plan.exec);
+    let run = move || {
+        child::run(child::Child::new(steps, exec, fds, stdio, fault));
+    };
+    let parent = clone::spawn(flags, cgroup, run).map_err(|e| clone_error(e, flags))?;
+    drop(blocked);
+    Ok(parent)
+}
+
+fn clone_error(e: Errno, flags: u64) -> Error {
+    let error = Error::os("clone3", e.into()).wrap("create the container's process");
+    match e.0 {
+        libc::ENOSPC | libc::EUSERS => error.hint("a limit in /proc/sys/user is reached, or namespaces are nested too deep"),
+        libc::EAGAIN => error.hint("the cgroup's or the user's limit of processes is reached"),
+        libc::EPERM if flags & libc::CLONE_NEWUSER as u64 != 0 => {
+            error.hint("user namespaces are not allowed here: see kernel.unprivileged_userns_clone and apparmor_restrict_unprivileged_userns")
+        }
+        libc::EPERM => error.hint("namespaces need root, or a user namespace in linux.namespaces"),
+        _ => error,
+    }
+}
+
+#[cfg(feature = "fault")]
+fn fault() -> Option<child::Fault> {
+    let text = std::env::var("KNARR_FAULT").ok()?;
+    let (kind, step) = text.split_once(':')?;
+    let step = step.parse().ok()?;
+    match kind {
+        "fail" => Some(child::Fault::Fail(step)),
+        "die" => Some(child::Fault::Die(step)),
+        _ => None,
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+fn fault() -> Option<child::Fault> {
+    None
+}
+
+impl Launched {
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn process(&self) -> Result<BorrowedFd<'_>> {
+        self.pidfd
+            .as_ref()
+            .map(|fd| fd.as_fd())
+            .ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
+    }
+
+    /// Serves the child up to its last gate.
+    fn lead(&mut self, forks: bool, attach: &dyn Fn(i32) -> Result<()>, watch: &mut dyn Watch) -> Result<()> {
+        let mut forked = !forks;
+        let mut settled = false;
+        let mut waiting = None;
+        loop {
+            match self.next()? {
+                Event::Gate(gate) => waiting = Some(gate),
+                Event::Pid(pid) => {
+                    self.adopt(pid)?;
+                    forked = true;
+                }
+                Event::Listener(number) => self.deliver(number, watch)?,
+                Event::Executed => return Ok(()),
+            }
+            // A gate of the forked child may be heard before its pid.
+            match waiting.filter(|_| forked) {
+                Some(Gate::Mapped) => {
+                    waiting = None;
+                    settings::before_join(&self.plan.parent, self.pid)?;
+                    attach(self.pid)?;
+                    if let Some(maps) = &self.plan.maps {
+                        idmap::write(self.pid, maps)?;
+                    }
+                    self.go_on()?;
+                }
+                Some(Gate::Settings) => {
+                    waiting = None;
+                    settings::apply(&self.plan.parent, self.pid)?;
+                    settled = true;
+                    self.go_on()?;
+                }
+                Some(Gate::Hooks) => {
+                    waiting = None;
+                    watch.hooks(self.pid, self.process()?)?;
+                    self.go_on()?;
+                }
+                Some(Gate::Start) if settled => return Ok(()),
+                Some(Gate::Start) => return settings::apply(&self.plan.parent, self.pid),
+                None => {}
+            }
+        }
+    }
+
+    /// The child is no longer ours to kill: pid, pidfd and terminal.
+    pub(crate) fn release(mut self) -> Result<(i32, OwnedFd, Option<OwnedFd>)> {
+        let process = self.pidfd.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))?;
+        Ok((self.pid, process, self.terminal.take()))
+    }
+
+    fn go_on(&self) -> Result<()> {
+        sys::fs::write(self.sync.as_fd(), b"g").map(drop).context("write to the child")
+    }
+
+    fn deliver(&self, number: i32, watch: &mut dyn Watch) -> Result<()> {
+        let listener = pidfd::getfd(self.process()?, number).context("pidfd_getfd: seccomp listener")?;
+        watch.listener(self.pid, listener)?;
+        self.go_on()
+    }
+
+    /// The first child has handed over to a sibling of itself and ended.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        let process = pidfd::open(pid).context("pidfd_open")?;
+        if let Some(first) = self.pidfd.replace(process) {
+            pidfd::wait(first.as_fd(), 0).context("waitid")?;
+        }
+        self.pid = pid;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Event> {
+        let mut buffer = [0u8; Frame::SIZE];
+        let (n, fd) = sock::receive(self.sync.as_fd(), &mut buffer).context("recvmsg from the child")?;
+        if n == 0 {
+            return self.ended();
+        }
+        match Frame::decode(buffer.get(..n).unwrap_or_default()) {
+            Some(Frame::Gate(number)) => match Gate::from_number(number) {
+                Some(gate) => Ok(Event::Gate(gate)),
+                None => Err(Error::new(ErrorKind::Os, "the child waits at a gate that is not there")),
+            },
+            Some(Frame::Pid(pid)) => Ok(Event::Pid(pid)),
+            Some(Frame::Listener(number)) => Ok(Event::Listener(number)),
+            Some(Frame::Terminal) => {
+                self.terminal = fd;
+                self.next()
+            }
+            Some(Frame::Failed { step, call, errno, arg }) => {
+                Err(explain(&self.plan, step, call, errno, arg))
+            }
+            None => Err(Error::new(ErrorKind::Os, "the child sent a frame that is none")),
+        }
+    }
+
+    /// The socket is closed: the exec has happened, or the child has died.
+    fn ended(&mut self) -> Result<Event> {
+        let process = self.process()?;
+        let gated = self.plan.child.iter().any(|s| matches!(s, Step::Wait(Gate::Start)));
+        if !gated
+            && !matches!(pidfd::wait(process, libc::WNOHANG | libc::WNOWAIT), Ok(Some((libc::CLD_KILLED, _))))
+        {
+            return Ok(Event::Executed);
+        }
+        let status = wait(process)?;
+        self.pidfd = None;
+        let how = match status {
+            ExitStatus::Exited(code) => format!("exit status {code}"),
+            ExitStatus::Signaled(signal) => format!("signal {signal}"),
+        };
+        Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {how}")))
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if let Some(process) = self.pidfd.take() {
+            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+            let _ = pidfd::wait(process.as_fd(), 0);
+        }
+    }
+}
+
+enum Event {
+    Gate(Gate),
+    Pid(i32),
+    Listener(i32),
+    Executed,
+}
+
+/// Reads what the child of another process says after its last gate: nothing more when the exec has worked. The plan is gone by
+/// then; what can still fail is the filter and the exec.
+pub(crate) fn follow_start(
+    sync: BorrowedFd<'_>,
+    program: &str,
+    mut listener: impl FnMut(i32) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let mut buffer = [0u8; Frame::SIZE];
+        let (n, _) = match sock::receive(sync, &mut buffer) {
+            Err(Errno(libc::ECONNRESET)) => return Ok(()),
+            other => other.context("recvmsg from the child")?,
+        };
+        match Frame::decode(buffer.get(..n).unwrap_or_default()) {
+            None if n == 0 => return Ok(()),
+            Some(Frame::Listener(number)) => {
+                listener(number)?;
+                sys::fs::write(sync, b"g").context("write to the child")?;
+            }
+            Some(Frame::Failed { call: Call::Exec, errno, .. }) => return Err(exec_error(program, errno)),
+            Some(Frame::Failed { call, errno, .. }) => {
+                return Err(Error::os(call.name(), Errno(errno).into()).wrap("prepare the process"));
+            }
+            _ => return Err(Error::new(ErrorKind::Os, "the child sent a frame that is none")),
+        }
+    }
+}
+
+/// In runc's words, which engines turn into exit codes 126 and 127.
+fn exec_error(program: &str, errno: i32) -> Error {
+    let error = Error::os(format!("exec {program}"), Errno(errno).into());
+    match errno {
+        libc::ENOENT => error.hint("the interpreter that it names is missing"),
+        libc::ENOEXEC => error.hint("no program for this machine, or a script without #!"),
+        _ => error,
+    }
+}
+
+/// A child's frame in words. The texts for programs that are missing are those that callers of runc match.
+fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error {
+    let Some(step) = plan.child.get(number as usize) else {
+        return Error::os(call.name(), Errno(errno).into()).wrap("prepare the process");
+    };
+    let name = plan.exec.argv.strings().first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+    match (step, call) {
+        (Step::FindProgram, Call::Find) if errno == libc::ENOENT && !name.contains('/') => {
+            Error::new(ErrorKind::NotFound, format!("exec: {name:?}: executable file not found in $PATH"))
+        }
+        (Step::FindProgram, Call::Find) if errno == libc::ENOENT => {
+            Error::os(format!("exec: {name:?}: stat {name}"), Errno(errno).into())
+        }
+        (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
+        (Step::Exec, Call::Exec) => exec_error(&name, errno),
+        _ => {
+            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(
+                step,
+                call.name(),
+                arg,
+            ));
+            let error = error.wrap(format!("step {}", number + 1));
+            match crate::plan::describe::hint(step, errno) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            }
+        }
+    }
+}
+
+/// Waits for a child by its pidfd.
+pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
+    match pidfd::wait(process, 0).context("waitid")? {
+        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
+        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
+        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
+    }
+}
+
+/// Sends a signal by pidfd.
+pub(crate) fn signal(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
+    pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
+}
+
+/// How a child has ended, without reaping it.
+fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
+    match pidfd::wait(process, libc::WNOWAIT).context("waitid")? {
+        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
+        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
+        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
+    }
+}

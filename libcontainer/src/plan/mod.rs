@@ -3,11 +3,44 @@
 //! `create` and `exec` are pure: they read no file, make no system call and look at no clock. What they need to know of the host
 //! is in `Host`, and what they need of the bundle in `Inputs`.
 
+pub(crate) mod caps;
+pub(crate) mod cgroup;
+pub(crate) mod cgroup_mounts;
+pub(crate) mod check;
+pub(crate) mod create;
 pub(crate) mod describe;
+pub(crate) mod devfilter;
+pub(crate) mod devices;
+pub(crate) mod devprogram;
+#[cfg(feature = "seccomp")]
+pub(crate) mod enosys;
+pub(crate) mod exec;
+pub(crate) mod finish;
+#[cfg(test)]
+mod golden;
+pub(crate) mod ids;
+pub(crate) mod limits;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod options;
+pub(crate) mod paths;
+pub(crate) mod process;
+pub(crate) mod scheduling;
+pub(crate) mod seccomp;
 pub(crate) mod step;
 
-use crate::host::Host;
-use oci_spec::runtime::Spec;
+impl From<seccomp::Filter> for Step {
+    fn from(filter: seccomp::Filter) -> Step {
+        Step::Seccomp { bpf: filter.bpf, flags: filter.flags, listener: filter.listener }
+    }
+}
+
+pub(crate) use create::create;
+pub(crate) use exec::{ExecInputs, exec};
+
+use crate::host::{CgroupHost, Host};
+use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Spec};
+use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
 use step::{Exec, Slot, Step};
@@ -20,12 +53,13 @@ pub(crate) struct Inputs<'a> {
     /// The absolute path of the bundle; relative paths of the spec are below it.
     pub(crate) bundle: &'a std::path::Path,
     pub(crate) options: &'a PlanOptions,
-    /// The caller's umask, its keyring use and the like are in `options`.
-    pub(crate) detached_stdio: bool,
+    /// `linux.seccomp`, compiled: that may come from a cache.
+    pub(crate) filter: Option<seccomp::Filter>,
 }
 
 /// The caller's wishes that change the plan.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct PlanOptions {
     pub(crate) no_pivot: bool,
     pub(crate) no_new_keyring: bool,
@@ -38,29 +72,54 @@ pub(crate) struct PlanOptions {
 pub struct Plan {
     /// Flags for the first clone3 (CLONE_NEW*).
     pub(crate) clone_flags: u64,
+    /// The clone puts the child into its cgroup (CLONE_INTO_CGROUP). Else the parent writes its pid, after the last fork and before
+    /// it opens `Gate::Mapped`.
+    pub(crate) clone_into_cgroup: bool,
     /// What the parent opens before the clone.
     pub(crate) opens: Vec<Open>,
     pub(crate) child: Vec<Step>,
     pub(crate) exec: Exec,
     pub(crate) maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
+    /// The cgroup to make; `None` for an exec.
+    pub(crate) cgroup: Option<cgroup::CgroupPlan>,
     /// How many descriptor slots the child's table has.
     pub(crate) slots: u16,
     /// Things the caller should hear of, although they are no errors.
     pub(crate) warnings: Vec<String>,
+    /// What a later `exec` has to know; stored with the container.
+    pub(crate) facts: ContainerFacts,
+}
+
+/// What `exec` has to know of a container, besides its process description and its seccomp filter.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct ContainerFacts {
+    /// The namespaces that are not its creator's (CLONE_NEW*).
+    pub(crate) namespaces: u64,
+    /// The maps of its user namespace, if it was made for it.
+    pub(crate) maps: Option<IdMaps>,
+    pub(crate) personality: Option<LinuxPersonality>,
+    pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
+    /// It has a session keyring of its own, `_ses.ID`.
+    pub(crate) keyring: bool,
 }
 
 /// A descriptor that the parent opens before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// A namespace file; verified to be one of `kind`.
-    Namespace { slot: Slot, path: PathBuf, flag: u64 },
-    /// A detached clone of the tree at `path`, id-mapped when `idmap` is set (recursively when `idmap_recursive`).
-    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<IdMaps>, idmap_recursive: bool },
+    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since a
+    /// hostname or sysctl is set in it, which would change the host.
+    Namespace { slot: Slot, path: PathBuf, flag: u64, foreign: bool },
+    /// The root directory of the process behind `Slot::TARGET` (/proc/PID/root), into `Slot::ROOT`.
+    TargetRoot,
+    /// A detached clone of the tree at `path`, with the id map of the user namespace in `idmap` (recursively when `idmap_recursive`).
+    Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<Slot>, idmap_recursive: bool },
+    /// A user namespace with these maps and no process in it, for id-mapped mounts.
+    UserNamespace { slot: Slot, maps: IdMaps },
 }
 
 /// The id maps of a user namespace.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct IdMaps {
     pub(crate) uids: Vec<IdMap>,
     pub(crate) gids: Vec<IdMap>,
@@ -71,27 +130,31 @@ pub(crate) struct IdMaps {
 }
 
 /// One range of ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct IdMap {
     pub(crate) inside: u32,
     pub(crate) outside: u32,
     pub(crate) count: u32,
 }
 
-/// What the parent sets on the child's process from outside, by pid, before the child passes its first gate.
+/// What the parent sets on the child's process from outside, by pid: a process in a user namespace of its own lacks the rights. Limits,
+/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentSettings {
     /// (resource, soft, hard)
     pub(crate) rlimits: Vec<(u32, u64, u64)>,
-    pub(crate) oom_score_adj: Option<i32>,
     pub(crate) scheduler: Option<Scheduler>,
     /// ioprio_set(2): class << 13 | priority.
     pub(crate) io_priority: Option<i32>,
-    /// CPUs as (first, last) ranges: before the cgroup is joined (exec only), and at last.
+    /// CPUs as (first, last) ranges, set right before the cgroup is joined (exec only).
     pub(crate) affinity_initial: Vec<(u32, u32)>,
-    pub(crate) affinity_final: Vec<(u32, u32)>,
-    /// (host name, name inside)
-    pub(crate) net_devices: Vec<(String, String)>,
+}
+
+impl ParentSettings {
+    /// There is something to set at `Gate::Start` or `Gate::Settings`.
+    pub(crate) fn any_late(&self) -> bool {
+        !self.rlimits.is_empty() || self.scheduler.is_some() || self.io_priority.is_some()
+    }
 }
 
 /// sched_setattr(2).
@@ -109,6 +172,66 @@ pub(crate) struct Scheduler {
 /// A string for the kernel; the field is named when it has a NUL inside.
 pub(crate) fn c_string(field: &str, value: impl Into<Vec<u8>>) -> crate::Result<CString> {
     CString::new(value).map_err(|_| crate::Error::invalid(format!("{field}: contains a NUL byte")))
+}
+
+/// The plan for a hook in a container that has not left the host's tree: into these namespaces of its process, then the hook's
+/// program, in the directory that will be the root.
+pub(crate) fn hook(
+    path: CString,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+    namespaces: u64,
+    root: CString,
+) -> Plan {
+    let mut draft = Draft::new();
+    draft.push(Step::Undumpable);
+    draft.push(Step::JoinTarget { flags: namespaces });
+    if namespaces & namespaces::PID != 0 {
+        draft.push(Step::Fork { flags: 0 });
+    }
+    if namespaces & namespaces::USER != 0 {
+        draft.push(Step::BecomeRoot { drop_groups: false });
+    }
+    draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
+    Plan {
+        clone_flags: 0,
+        clone_into_cgroup: true,
+        opens: draft.opens,
+        child: draft.child,
+        exec: Exec {
+            candidates: vec![path],
+            argv: step::CStrArray::new(argv, 0),
+            envp: step::CStrArray::new(envp, 0),
+            home_of: None,
+        },
+        maps: None,
+        parent: ParentSettings::default(),
+        cgroup: None,
+        slots: draft.next_slot,
+        warnings: draft.warnings,
+        facts: ContainerFacts::default(),
+    }
+}
+
+/// How a child gets into its cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CgroupEntry {
+    /// By clone3 (Linux 5.7, cgroup v2).
+    Clone,
+    /// The parent moves it: v1 hierarchies, and systemd, which wants the process first.
+    Parent,
+    /// The host has no cgroups.
+    None,
+}
+
+impl CgroupEntry {
+    fn of(host: &Host, systemd: bool) -> CgroupEntry {
+        match host.cgroup {
+            CgroupHost::None => CgroupEntry::None,
+            CgroupHost::V2 { .. } if host.kernel >= (5, 7) && !systemd => CgroupEntry::Clone,
+            _ => CgroupEntry::Parent,
+        }
+    }
 }
 
 /// A plan in the making: the rooms append to it in execution order.

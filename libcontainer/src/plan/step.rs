@@ -42,6 +42,8 @@ pub(crate) enum Gate {
     Mapped,
     /// The root file system is assembled, the old root still reachable; the parent runs the hooks.
     Hooks,
+    /// The parent sets what a process can not set on itself (`ParentSettings`) and lets it go on at once.
+    Settings,
     /// All is ready but the exec: the container is `created`.
     Start,
 }
@@ -53,8 +55,14 @@ pub(crate) enum Source {
     Path(CString),
     /// A detached tree that the parent opened (id-mapped mounts; sources that the child may not reach).
     Tree(Slot),
-    /// A path inside the container's root.
+    /// A path inside the container's root, with the mounts made so far.
     Inside(CString),
+    /// The path, as with `Path`, since that keeps the flags locked that the host's mount has; the parent's tree when the new user
+    /// namespace's root may not reach the path (EACCES).
+    PathOrTree { path: CString, tree: Slot },
+    /// A path inside the root whose clone gets the id map of the user namespace in `userns`, for its whole tree when `recursive`. A
+    /// child in a user namespace of its own lacks the privilege (EPERM): the parent has to set it on the child's detached tree.
+    InsideMapped { path: CString, userns: Slot, recursive: bool },
 }
 
 /// What is made at a mount's target when nothing is there.
@@ -65,6 +73,17 @@ pub(crate) enum TargetKind {
     LikeSource,
 }
 
+/// Whether a mount point may lie on a procfs: a fake /proc would catch what is written to labels and sysctls (CVE-2019-16884).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcGuard {
+    /// The target must not lie on a procfs, wherever symbolic links of the root led to.
+    NotOnProcfs,
+    /// The target is /proc itself with a new procfs, or one of the few files in it that may be covered.
+    Allowed,
+    /// A bind on /proc: its source must be a procfs.
+    SourceIsProcfs,
+}
+
 /// A mount point inside the root. `path` begins with `/` and is looked up with RESOLVE_IN_ROOT.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -72,6 +91,7 @@ pub(crate) struct Target {
     pub(crate) kind: TargetKind,
     /// procfs and sysfs: each component must be a directory, no symlink (CVE-2019-16884, CVE-2023-27561).
     pub(crate) no_symlinks: bool,
+    pub(crate) proc: ProcGuard,
 }
 
 /// Attributes of a mount, in mount_setattr(2)'s bits, for the mount itself and for the whole tree below it.
@@ -79,10 +99,14 @@ pub(crate) struct Target {
 pub(crate) struct MountAttr {
     pub(crate) set: u64,
     pub(crate) clear: u64,
+    /// The bits of `clear` that were not asked for by name. On EPERM they are locked by another user namespace: try once more
+    /// without them (`clear & !implied`).
+    pub(crate) implied: u64,
+    /// A second change, for the whole tree (AT_RECURSIVE), after the first.
     pub(crate) rec_set: u64,
     pub(crate) rec_clear: u64,
     /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, in order (e.g. slave, then shared); 0 ends the list.
-    pub(crate) propagation: [Propagation; 2],
+    pub(crate) propagation: [Propagation; 3],
 }
 
 /// One change of propagation.
@@ -106,13 +130,21 @@ pub(crate) struct NewFs {
     pub(crate) fstype: CString,
     pub(crate) source: CString,
     pub(crate) options: Vec<FsOption>,
-    /// The same options as one string, for kernels without fsconfig.
+    /// The same options for mount(2), for kernels without fsconfig: one string, and `MS_*` flags of the superblock.
     pub(crate) data: CString,
+    pub(crate) flags: u64,
+    /// Only mount(2) can express the options (`iversion`, `silent`, values of more than 255 bytes).
+    pub(crate) classic: bool,
     pub(crate) attr: MountAttr,
     pub(crate) target: Target,
     /// `tmpcopyup`: begin with a copy of what the target directory holds.
     pub(crate) copy_up: bool,
-    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead (sysfs, cgroup2 without privilege).
+    /// When the target was there, begin with its mode (option `mode=%04o` before all others); a new target has the file system's own.
+    pub(crate) inherit_mode: bool,
+    /// Written to `security.selinux` of the new root (mqueue takes no `context` option).
+    pub(crate) label: Option<CString>,
+    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead, recursively,
+    /// with the attributes on the whole tree (sysfs, cgroup2 without privilege).
     pub(crate) or_bind: Option<CString>,
 }
 
@@ -133,6 +165,8 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
     /// `None`: leave the groups as they are (setgroups is denied in this user namespace).
     pub(crate) groups: Option<Vec<u32>>,
+    /// EPERM of setgroups is tolerated: an outer user namespace may have denied it, which nobody inside can change.
+    pub(crate) groups_may_be_denied: bool,
 }
 
 /// A null-terminated array of C strings for execve, with room reserved for `HOME`.
@@ -156,86 +190,197 @@ pub(crate) struct Exec {
 /// One thing that the child does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// Write this to /proc/self/oom_score_adj of the host, before anything is joined or hidden; `tolerate`: EACCES and EPERM are no errors.
+    OomScoreAdj {
+        value: CString,
+        tolerate: bool,
+    },
     /// Nobody may trace this process or open its files through /proc (CVE-2016-9962).
     Undumpable,
     /// Tell the parent, wait for its word.
     Wait(Gate),
     /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
-    BecomeRoot { drop_groups: bool },
-    /// setns(2) to one namespace.
-    Join { ns: Slot, flag: u64, name: &'static str },
+    BecomeRoot {
+        drop_groups: bool,
+    },
+    /// setns(2) to one namespace; skipped when an earlier `TryJoin` of the same flag worked.
+    Join {
+        ns: Slot,
+        flag: u64,
+        name: &'static str,
+    },
+    /// setns(2) with the rights that are lost by joining a user namespace; EPERM leaves it to the `Join` after that.
+    TryJoin {
+        ns: Slot,
+        flag: u64,
+        name: &'static str,
+    },
     /// setns(2) to several namespaces of the process behind `Slot::TARGET`.
-    JoinTarget { flags: u64 },
+    JoinTarget {
+        flags: u64,
+    },
     /// unshare(2).
-    Unshare { flags: u64 },
+    Unshare {
+        flags: u64,
+    },
     /// A new time namespace with these lines for timens_offsets, entered at once.
-    TimeNamespace { offsets: CString },
-    /// Continue in a child of this process that has the same parent: needed for a joined pid namespace.
-    Fork { flags: u64 },
+    TimeNamespace {
+        offsets: CString,
+    },
+    /// Continue in a child of this process that has the same parent (clone3 with CLONE_PARENT and these CLONE_NEW* flags): a pid
+    /// namespace that is joined, or made after a join, holds only the children of the process that did so.
+    Fork {
+        flags: u64,
+    },
     /// A session and process group of its own.
     NewSession,
-    /// A session keyring of its own; a host without keyrings is tolerated.
-    Keyring { name: CString },
+    /// Join or make the session keyring of this name, and add these bits to its permissions (KEYCTL_SETPERM; 0 leaves them); a
+    /// host without keyrings (ENOSYS) is tolerated.
+    Keyring {
+        name: CString,
+        permit: u32,
+    },
     /// Bring `lo` up.
     LoopbackUp,
     /// Change the propagation of the whole host tree in this mount namespace.
-    HostPropagation { flags: u64 },
+    HostPropagation {
+        flags: u64,
+    },
     /// Clone the tree at this path of the host, mount it over itself, and call it the root.
-    Root { path: CString, source: Option<Slot>, propagation: u64 },
+    Root {
+        path: CString,
+        source: Option<Slot>,
+        propagation: u64,
+    },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
     /// Remember the host's /dev/null for the masks.
     OpenNull,
     /// Attach a tree.
-    Bind { source: Source, recursive: bool, attr: MountAttr, target: Target },
+    Bind {
+        source: Source,
+        recursive: bool,
+        attr: MountAttr,
+        target: Target,
+    },
     /// Make and attach a file system.
     Mount(NewFs),
     /// Change an attached mount in place (`remount`).
-    Remount { target: Target, attr: MountAttr },
+    Remount {
+        target: Target,
+        attr: MountAttr,
+    },
     /// Open (and make) the directory that nodes and links go to.
-    OpenDir { path: CString },
-    /// A device node in `Slot::DIR`; `mode` has the type bits.
-    Node { name: CString, mode: u32, major: u32, minor: u32, uid: u32, gid: u32, shown: CString },
-    /// A symbolic link in `Slot::DIR`, kept when it is there.
-    Link { name: CString, to: CString, shown: CString },
+    OpenDir {
+        path: CString,
+    },
+    /// A device node in `Slot::DIR`; `mode` has the type bits. Kept when it is there; on EPERM the host's `shown` is bound instead.
+    Node {
+        name: CString,
+        mode: u32,
+        major: u32,
+        minor: u32,
+        uid: u32,
+        gid: u32,
+        shown: CString,
+    },
+    /// A symbolic link in `Slot::DIR`. What is there is kept, or removed first with `replace`.
+    Link {
+        name: CString,
+        to: CString,
+        shown: CString,
+        replace: bool,
+    },
     /// Make a directory with its parents.
-    Directory { path: CString, mode: u32 },
-    /// A terminal from the container's own devpts, its slave bound to /dev/console, its master sent to the parent.
-    Console { mount: bool, size: Option<(u16, u16)>, uid: u32 },
+    Directory {
+        path: CString,
+        mode: u32,
+    },
+    /// A terminal from the container's own devpts, its slave bound to /dev/console when `mount`, its master sent to the parent; `size`
+    /// is (rows, columns), `uid` the new owner of the slave.
+    Console {
+        mount: bool,
+        size: Option<(u16, u16)>,
+        uid: u32,
+    },
     /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
     Stdio,
     /// Write a sysctl through the private procfs; `file` is relative to /proc/sys.
-    Sysctl { file: CString, value: CString },
+    Sysctl {
+        file: CString,
+        value: CString,
+    },
     /// Make a path read-only where it stands; a missing path is skipped.
-    ReadOnlyPath { path: CString },
+    ReadOnlyPath {
+        path: CString,
+    },
     /// Hide a path: a file behind /dev/null, a directory behind an empty one; a missing path is skipped.
-    Mask { path: CString },
+    Mask {
+        path: CString,
+    },
     /// The root becomes `/`, the host's tree is gone.
     PivotRoot,
     /// Without pivot_root: move the root over `/` and chroot (`--no-pivot`).
     MoveRoot,
+    /// Open the directory at this path of the host as `Slot::ROOT`, without a mount of its own (no mount namespace).
+    OpenRoot {
+        path: CString,
+    },
     /// chroot(2) to the root (no mount namespace).
     Chroot,
     /// The propagation of the finished `/`.
-    RootPropagation { flags: u64 },
+    RootPropagation {
+        flags: u64,
+    },
     /// The root mount becomes read-only.
     RootReadOnly,
     Hostname(CString),
     Domainname(CString),
-    /// Write a security label that takes effect at the exec, through the private procfs; the files are tried in order.
-    Label { what: &'static str, files: Vec<CString>, value: CString },
+    /// Write a security label that takes effect at the exec, through the private procfs; the files, relative to its root, are tried
+    /// in order as long as they are missing.
+    Label {
+        what: &'static str,
+        files: Vec<CString>,
+        value: CString,
+    },
+    /// Run on these CPUs (a bit each, sched_setaffinity(2)), as far as the cgroup allows. When not `required`, no error counts.
+    Affinity {
+        mask: Vec<u64>,
+        required: bool,
+    },
+    /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
+    MemoryPolicy {
+        mode: u32,
+        nodes: Vec<u64>,
+    },
+    /// A limit of the process itself (prlimit(2)), while it still has the caller's rights.
+    Rlimit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
     /// The personality(2) of the process.
-    Personality { domain: u64 },
+    Personality {
+        domain: u64,
+    },
     NoNewPrivileges,
     /// Install a compiled filter; `bpf` is an array of struct sock_filter.
-    Seccomp { bpf: Vec<u64>, flags: u64, listener: bool },
+    Seccomp {
+        bpf: Vec<u64>,
+        flags: u64,
+        listener: bool,
+    },
     /// Capabilities before the change of user: bounding set, and keep the others across it.
-    DropBounding { keep: u64 },
+    DropBounding {
+        keep: u64,
+    },
     Ids(Ids),
     /// Capabilities after the change of user.
     Capabilities(CapSets),
     Umask(u32),
-    /// Change to the working directory and verify that it is inside the root (CVE-2024-21626).
+    /// As `Cwd`, before the change of user: EACCES leaves it to the `Cwd` after.
+    TryCwd(CString),
+    /// Change to the working directory and verify that it is inside the root (CVE-2024-21626); skipped when `TryCwd` did both.
     Cwd(CString),
     /// Find the program among the candidates and check that it may be executed.
     FindProgram,
@@ -306,10 +451,11 @@ impl Gate {
             Gate::Mapped => 1,
             Gate::Hooks => 2,
             Gate::Start => 3,
+            Gate::Settings => 4,
         }
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Gate> {
-        [Gate::Mapped, Gate::Hooks, Gate::Start].into_iter().find(|g| g.number() == number)
+        [Gate::Mapped, Gate::Hooks, Gate::Start, Gate::Settings].into_iter().find(|g| g.number() == number)
     }
 }

@@ -1,6 +1,14 @@
 //! What is kept of a container between calls, and what a caller is told about it. The status is computed, never stored.
 
-use oci_spec::runtime::Process;
+pub(crate) mod alive;
+pub(crate) mod dir;
+pub(crate) mod owner;
+pub(crate) mod time;
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::ContainerFacts;
+use oci_spec::runtime::{Hooks, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +18,7 @@ use std::path::PathBuf;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
-    /// `create` has not come back yet, or died.
+    /// `create` has not come back yet.
     Creating,
     /// Its process waits for `start`.
     Created,
@@ -20,6 +28,19 @@ pub enum Status {
     Paused,
     /// Its process has ended.
     Stopped,
+}
+
+impl Status {
+    /// The word that `state` prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
 }
 
 /// What `state` prints, in runc's order of keys.
@@ -48,10 +69,157 @@ pub struct State {
     pub owner: String,
 }
 
-/// What is stored, besides the public state: all that later commands need, so that they never look at the bundle again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The version of `Record`'s format; another one is refused rather than guessed at.
+pub(crate) const RECORD_VERSION: u32 = 1;
+
+/// What is stored: all that later commands need, so that they never look at the bundle again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The version of this format.
     pub(crate) version: u32,
+    pub(crate) oci_version: String,
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: String,
+    pub(crate) owner: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// 0 until the process is there.
+    pub(crate) pid: i32,
+    /// The process's start time in clock ticks since boot (field 22 of /proc/pid/stat): with it a pid names one process only.
+    pub(crate) start_time: u64,
+    pub(crate) cgroup: Cgroup,
+    /// What an exec has to know of the container.
+    pub(crate) facts: ContainerFacts,
+    /// The process description: the base of an exec.
     pub(crate) process: Process,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) hooks: Option<Hooks>,
+    /// The flags of the seccomp filter, which lies beside this file; `None` without a filter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seccomp: Option<SeccompRecord>,
+    /// The resources as they were asked for, with every update merged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resources: Option<LinuxResources>,
+}
+
+/// What an exec needs to install the container's filter again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SeccompRecord {
+    pub(crate) flags: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) listener: Option<Listener>,
+}
+
+/// Where the listener of SCMP_ACT_NOTIFY goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Listener {
+    pub(crate) path: PathBuf,
+    pub(crate) metadata: String,
+}
+
+/// An operation that a status may forbid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Start,
+    Exec { ignore_paused: bool },
+    Kill,
+    Pause,
+    Resume,
+    Update,
+    Delete,
+}
+
+/// Is the operation allowed in this status? The texts are those that callers of runc match.
+pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
+    use Operation as O;
+    use Status as S;
+    let why = match (operation, status) {
+        (O::Start, S::Created)
+        | (O::Exec { .. }, S::Running | S::Created)
+        | (O::Exec { ignore_paused: true }, S::Paused)
+        | (O::Kill, S::Creating | S::Created | S::Running | S::Paused)
+        | (O::Pause, S::Running | S::Created)
+        | (O::Resume, S::Paused)
+        | (O::Update, S::Created | S::Running | S::Paused)
+        | (O::Delete, S::Stopped | S::Created) => return Ok(()),
+        (O::Start, S::Stopped) => "cannot start a container that has stopped".into(),
+        (O::Start, _) => "cannot start an already running container".into(),
+        (O::Exec { .. }, S::Stopped) => "cannot exec in a stopped container".into(),
+        (O::Exec { .. }, S::Paused) => {
+            "cannot exec in a paused container (use --ignore-paused to override)".into()
+        }
+        (O::Exec { .. }, _) => "cannot exec in a container that is still being created".into(),
+        (O::Kill | O::Pause | O::Update, S::Stopped) => "container not running".into(),
+        (O::Resume, _) => "container not paused".into(),
+        (O::Delete, status) => format!("container is not stopped: {}", status.as_str()),
+        (_, status) => format!("container is {}", status.as_str()),
+    };
+    Err(Error::new(ErrorKind::WrongState, why))
+}
+
+impl Record {
+    /// The public state.
+    pub(crate) fn state(&self, status: Status) -> State {
+        State {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            pid: if status == Status::Stopped { 0 } else { self.pid },
+            status,
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs.clone(),
+            created: self.created.clone(),
+            annotations: self.annotations.clone(),
+            owner: self.owner.clone(),
+        }
+    }
+
+    /// The state as a hook reads it on stdin (runtime-spec, "State").
+    pub(crate) fn hook_state(&self, status: Status, pid: i32) -> String {
+        let mut state = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status.as_str(),
+            "bundle": self.bundle,
+        });
+        if let Some(map) = state.as_object_mut() {
+            if pid > 0 {
+                map.insert("pid".into(), pid.into());
+            }
+            if !self.annotations.is_empty() {
+                map.insert("annotations".into(), serde_json::json!(self.annotations));
+            }
+        }
+        state.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_is_allowed_in_exactly_these_statuses() {
+        use Status::{Created as C, Creating as N, Paused as P, Running as R, Stopped as S};
+        let table: [(Operation, &[Status]); 8] = [
+            (Operation::Start, &[C]),
+            (Operation::Exec { ignore_paused: false }, &[C, R]),
+            (Operation::Exec { ignore_paused: true }, &[C, R, P]),
+            (Operation::Kill, &[N, C, R, P]),
+            (Operation::Pause, &[C, R]),
+            (Operation::Resume, &[P]),
+            (Operation::Update, &[C, R, P]),
+            (Operation::Delete, &[C, S]),
+        ];
+        for (operation, statuses) in table {
+            for status in [N, C, R, P, S] {
+                assert_eq!(
+                    allowed(operation, status).is_ok(),
+                    statuses.contains(&status),
+                    "{operation:?} when {status:?}"
+                );
+            }
+        }
+        assert_eq!(allowed(Operation::Kill, S).unwrap_err().to_string(), "container not running");
+    }
 }

@@ -21,7 +21,7 @@ struct CloneArgs {
 }
 
 /// Which side of the clone this is.
-pub(crate) enum Cloned {
+enum Cloned {
     Parent { pid: i32, pidfd: OwnedFd },
     Child,
 }
@@ -35,7 +35,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// # Safety
 /// Until it calls execve or `exit`, the child may only make system calls: no allocation, no lock, no panic, no return from
 /// the function that called this. Another thread may hold any lock at the moment of the clone, for ever in the child's copy.
-pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
+unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
     let mut pidfd: i32 = -1;
     let sibling = flags & libc::CLONE_PARENT as u64 != 0;
     let mut args = CloneArgs {
@@ -56,6 +56,34 @@ pub(crate) unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysRe
         return Ok(Cloned::Child);
     }
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
+}
+
+/// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not
+/// come back (if it does, the process ends with status 1). It borrows its surroundings: they are copies in the new process.
+pub(crate) fn spawn(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(),
+) -> SysResult<(i32, OwnedFd)> {
+    // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
+    // (the tripwire allocator of the tests checks it), and `pause` below.
+    match unsafe { clone3(flags, cgroup) }? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Child => {
+            #[cfg(feature = "tripwire")]
+            super::tripwire::arm();
+            child();
+            exit(1)
+        }
+    }
+}
+
+/// Waits to be killed.
+pub(crate) fn pause() {
+    loop {
+        // SAFETY: no precondition.
+        unsafe { libc::pause() };
+    }
 }
 
 /// For a process that is itself the child of a `clone3`: continues in a sibling with the namespaces of `flags`. The sibling gets

@@ -19,7 +19,13 @@ pub(crate) fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64
 }
 
 /// openat2(2) that may create a file with `mode`.
-pub(crate) fn openat2_create(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode: u32, resolve: u64) -> SysResult<OwnedFd> {
+pub(crate) fn openat2_create(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: i32,
+    mode: u32,
+    resolve: u64,
+) -> SysResult<OwnedFd> {
     // SAFETY: an all-zero open_how is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
@@ -29,7 +35,13 @@ pub(crate) fn openat2_create(dir: BorrowedFd<'_>, path: &CStr, flags: i32, mode:
     for _ in 0..128 {
         // SAFETY: `path` is NUL-terminated and `how` valid for the size passed; both outlive the call.
         let fd = ret(unsafe {
-            libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
+            libc::syscall(
+                libc::SYS_openat2,
+                dir.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            )
         });
         match fd {
             Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => continue,
@@ -61,7 +73,8 @@ pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
 pub(crate) fn statx(fd: BorrowedFd<'_>, mask: u32) -> SysResult<libc::statx> {
     let mut stat = std::mem::MaybeUninit::uninit();
     // SAFETY: the path is an empty C string, `stat` has room for the structure.
-    ret(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) }.into())?;
+    ret(unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, stat.as_mut_ptr()) }
+        .into())?;
     // SAFETY: statx succeeded, so it has written the structure.
     Ok(unsafe { stat.assume_init() })
 }
@@ -73,6 +86,16 @@ pub(crate) fn fstatfs(fd: BorrowedFd<'_>) -> SysResult<libc::statfs> {
     ret(unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
     // SAFETY: fstatfs succeeded, so it has written the structure.
     Ok(unsafe { stat.assume_init() })
+}
+
+/// The mount or the file system that `fd` lies on is read-only (fstatvfs(3), ST_RDONLY).
+pub(crate) fn is_read_only(fd: BorrowedFd<'_>) -> SysResult<bool> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `stat` has room for the structure.
+    ret(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
+    // SAFETY: fstatvfs succeeded, so it has written the structure.
+    let stat: libc::statvfs = unsafe { stat.assume_init() };
+    Ok(stat.f_flag & libc::ST_RDONLY != 0)
 }
 
 pub(crate) fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> SysResult<()> {
@@ -98,7 +121,8 @@ pub(crate) fn symlinkat(to: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> SysResul
 /// Reads the link `name` in `dir` (or `dir` itself when `name` is empty) into `buffer`; returns its length.
 pub(crate) fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n = unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
+    let n =
+        unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     ret(n as libc::c_long).map(|n| n as usize)
 }
 
@@ -114,6 +138,13 @@ pub(crate) fn fchownat(dir: BorrowedFd<'_>, name: &CStr, uid: u32, gid: u32) -> 
     ret(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }.into()).map(drop)
 }
 
+/// setxattr(2); a symlink at the end is followed.
+pub(crate) fn setxattr(path: &CStr, name: &CStr, value: &[u8]) -> SysResult<()> {
+    // SAFETY: both strings are NUL-terminated; `value` is valid for the length passed; all outlive the call.
+    ret(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }.into())
+        .map(drop)
+}
+
 pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
     // SAFETY: no pointers.
     ret(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }.into()).map(drop)
@@ -122,7 +153,9 @@ pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     loop {
         // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-        match ret(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long) {
+        match ret(
+            unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long
+        ) {
             Err(e) if e.0 == libc::EINTR => {}
             other => return other.map(|n| n as usize),
         }
@@ -180,7 +213,10 @@ pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
 pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
     // faccessat2 (kernel 5.8) for AT_EACCESS; glibc's faccessat emulates it otherwise.
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    ret(unsafe { libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS) }).map(drop)
+    ret(unsafe {
+        libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
+    })
+    .map(drop)
 }
 
 pub(crate) fn stat_path(path: &CStr) -> SysResult<libc::stat> {
@@ -207,6 +243,15 @@ pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// Closes every descriptor from `first` to `last` (close_range(2)), whoever owns it: for a process that only goes on to exec.
+pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
+    ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+}
+
 /// F_DUPFD_CLOEXEC: the same file under a number of at least `least`.
 pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: RawFd) -> SysResult<OwnedFd> {
     // SAFETY: no pointers.
@@ -227,5 +272,6 @@ pub(crate) fn umask(mask: u32) -> u32 {
 /// Sets O_NONBLOCK or clears it.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into()).map(drop)
+    ret(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, if on { libc::O_NONBLOCK } else { 0 }) }.into())
+        .map(drop)
 }

@@ -5,8 +5,10 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod errno;
+pub(crate) mod exe;
 pub(crate) mod fs;
 pub(crate) mod mount;
 pub(crate) mod pidfd;

@@ -42,21 +42,38 @@ pub(crate) fn fsopen(fstype: &CStr) -> SysResult<OwnedFd> {
 pub(crate) fn fsconfig_flag(fs: BorrowedFd<'_>, key: &CStr) -> SysResult<()> {
     // SAFETY: `key` is NUL-terminated and outlives the call; a flag has no value.
     ret(unsafe {
-        libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_SET_FLAG, key.as_ptr(), std::ptr::null::<u8>(), 0)
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            FSCONFIG_SET_FLAG,
+            key.as_ptr(),
+            std::ptr::null::<u8>(),
+            0,
+        )
     })
     .map(drop)
 }
 
 pub(crate) fn fsconfig_text(fs: BorrowedFd<'_>, key: &CStr, value: &CStr) -> SysResult<()> {
     // SAFETY: both strings are NUL-terminated and outlive the call.
-    ret(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_SET_STRING, key.as_ptr(), value.as_ptr(), 0) })
-        .map(drop)
+    ret(unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            FSCONFIG_SET_STRING,
+            key.as_ptr(),
+            value.as_ptr(),
+            0,
+        )
+    })
+    .map(drop)
 }
 
 pub(crate) fn fsconfig_create(fs: BorrowedFd<'_>) -> SysResult<()> {
     let none = std::ptr::null::<u8>();
     // SAFETY: the command takes neither key nor value.
-    ret(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0) }).map(drop)
+    ret(unsafe { libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0) })
+        .map(drop)
 }
 
 /// fsmount(2): a detached mount of the file system.
@@ -77,7 +94,14 @@ pub(crate) fn move_mount(tree: BorrowedFd<'_>, to: BorrowedFd<'_>) -> SysResult<
     const F_EMPTY_T_EMPTY: u32 = 0x4 | 0x40;
     // SAFETY: both paths are empty C strings.
     ret(unsafe {
-        libc::syscall(libc::SYS_move_mount, tree.as_raw_fd(), c"".as_ptr(), to.as_raw_fd(), c"".as_ptr(), F_EMPTY_T_EMPTY)
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            to.as_raw_fd(),
+            c"".as_ptr(),
+            F_EMPTY_T_EMPTY,
+        )
     })
     .map(drop)
 }
@@ -102,8 +126,11 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &SetAt
 /// mount(2).
 pub(crate) fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> SysResult<()> {
     // SAFETY: all strings are NUL-terminated and outlive the call; `data` is a string for every file system that takes options.
-    ret(unsafe { libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast()) }.into())
-        .map(drop)
+    ret(unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr().cast())
+    }
+    .into())
+    .map(drop)
 }
 
 /// umount2(2) with MNT_DETACH, never following a symlink at the end.

@@ -12,7 +12,10 @@ pub(crate) fn open(pid: i32) -> SysResult<OwnedFd> {
 /// pidfd_send_signal(2), kernel 5.1.
 pub(crate) fn send_signal(process: BorrowedFd<'_>, signal: i32) -> SysResult<()> {
     // SAFETY: a null siginfo means the one kill(2) would send.
-    ret(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0) }).map(drop)
+    ret(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
 }
 
 /// pidfd_getfd(2), kernel 5.6: a copy of another process's descriptor.
@@ -48,4 +51,13 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
             other => return other.map(|n| n > 0),
         }
     }
+}
+
+/// The pid behind a pidfd, from its fdinfo.
+pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
+    use crate::error::{Context, Error, ErrorKind};
+    let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
 }

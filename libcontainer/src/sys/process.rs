@@ -14,6 +14,13 @@ pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
     ret(unsafe { libc::setns(ns.as_raw_fd(), flags as i32) }.into()).map(drop)
 }
 
+/// The CLONE_NEW* flag of an open namespace file (NS_GET_NSTYPE, kernel 4.11).
+pub(crate) fn namespace_kind(ns: BorrowedFd<'_>) -> SysResult<u64> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    ret(unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|kind| kind as u64)
+}
+
 pub(crate) fn unshare(flags: u64) -> SysResult<()> {
     // SAFETY: no pointers; the callers are single-threaded children.
     ret(unsafe { libc::unshare(flags as i32) }.into()).map(drop)
@@ -48,13 +55,15 @@ pub(crate) fn keep_capabilities(on: bool) -> SysResult<()> {
 
 pub(crate) fn drop_bounding(capability: u32) -> SysResult<()> {
     // SAFETY: PR_CAPBSET_DROP takes a number.
-    ret(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) }.into())
+        .map(drop)
 }
 
 /// Whether `capability` is in the bounding set; EINVAL when the kernel does not know it.
 pub(crate) fn in_bounding(capability: u32) -> SysResult<bool> {
     // SAFETY: PR_CAPBSET_READ takes a number.
-    ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into()).map(|v| v == 1)
+    ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into())
+        .map(|v| v == 1)
 }
 
 #[repr(C)]
@@ -102,13 +111,15 @@ pub(crate) fn capget() -> SysResult<(u64, u64)> {
 
 pub(crate) fn ambient_clear() -> SysResult<()> {
     // SAFETY: PR_CAP_AMBIENT takes numbers.
-    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())
+        .map(drop)
 }
 
 pub(crate) fn ambient_raise(capability: u32) -> SysResult<()> {
     let capability = libc::c_ulong::from(capability);
     // SAFETY: PR_CAP_AMBIENT takes numbers.
-    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into()).map(drop)
+    ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into())
+        .map(drop)
 }
 
 pub(crate) fn no_new_privileges() -> SysResult<()> {
@@ -122,7 +133,9 @@ pub(crate) fn seccomp(bpf: &[u64], flags: u64) -> SysResult<Option<OwnedFd>> {
     let len = u16::try_from(bpf.len()).map_err(|_| super::Errno(libc::E2BIG))?;
     let program = libc::sock_fprog { len, filter: bpf.as_ptr().cast_mut().cast() };
     // SAFETY: a sock_filter has 8 bytes, so `filter` holds `len` of them; the kernel only reads, and both outlive the call.
-    let result = ret(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) })?;
+    let result = ret(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })?;
     Ok((flags & NEW_LISTENER != 0).then(|| owned(result)))
 }
 
@@ -163,7 +176,8 @@ pub(crate) fn keyring_permissions(serial: i64, mask: u32) -> SysResult<()> {
 /// Brings the interface `lo` of this network namespace up.
 pub(crate) fn loopback_up() -> SysResult<()> {
     // SAFETY: no pointers.
-    let socket = owned(ret(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?);
+    let socket =
+        owned(ret(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?);
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if let [l, o, ..] = &mut request.ifr_name {
@@ -172,7 +186,9 @@ pub(crate) fn loopback_up() -> SysResult<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
-    ret(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }.into()).map(drop)
+    ret(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }
+        .into())
+    .map(drop)
 }
 
 /// Makes `terminal` the controlling terminal of this session leader.
@@ -185,7 +201,9 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> SysResult<()
 pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     let unlock: i32 = 0;
     // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
-    ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as libc::Ioctl, &raw const unlock) }.into())?;
+    ret(
+        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as libc::Ioctl, &raw const unlock) }.into()
+    )?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes open flags as a number.
     ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as libc::Ioctl, flags) }.into()).map(owned)
@@ -195,7 +213,8 @@ pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
 pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> SysResult<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads a winsize, which outlives the call.
-    ret(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as libc::Ioctl, &raw const size) }.into()).map(drop)
+    ret(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ as libc::Ioctl, &raw const size) }.into())
+        .map(drop)
 }
 
 /// Clears ONLCR: what a program writes reaches the master unchanged.
@@ -211,7 +230,11 @@ pub(crate) fn clear_onlcr(terminal: BorrowedFd<'_>) -> SysResult<()> {
 }
 
 /// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
-pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> super::Errno {
+pub(crate) fn execve(
+    path: &CStr,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> super::Errno {
     let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
     if !terminated(argv) || !terminated(envp) {
         return super::Errno(libc::EFAULT);
@@ -226,13 +249,17 @@ pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const l
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` outlives the call; the old limit is not asked for.
-    ret(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null::<u8>()) }).map(drop)
+    ret(unsafe {
+        libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, std::ptr::null::<u8>())
+    })
+    .map(drop)
 }
 
 /// sched_setaffinity(2) of another process; `mask` in words of 64 CPUs.
 pub(crate) fn set_affinity(pid: i32, mask: &[u64]) -> SysResult<()> {
     // SAFETY: `mask` is valid for the length passed.
-    ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) }).map(drop)
+    ret(unsafe { libc::syscall(libc::SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()) })
+        .map(drop)
 }
 
 /// struct sched_attr of linux/sched/types.h, version 0.
@@ -259,4 +286,18 @@ pub(crate) fn set_scheduler(pid: i32, attr: &SchedAttr) -> SysResult<()> {
 pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
     // SAFETY: no pointers. 1 is IOPRIO_WHO_PROCESS.
     ret(unsafe { libc::syscall(libc::SYS_ioprio_set, 1, pid, value) }).map(drop)
+}
+
+/// set_mempolicy(2); `nodes` has a bit for each NUMA node.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
+    // The kernel reads one bit less than it is told.
+    let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
+    // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+}
+
+/// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only asks.
+pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
+    // SAFETY: kill takes two numbers.
+    ret(libc::c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }

@@ -17,7 +17,11 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     loop {
         let none = std::ptr::null_mut();
         // SAFETY: the peer's address is not asked for.
-        match ret(unsafe { libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC) }.into()) {
+        match ret(unsafe {
+            libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+        }
+        .into())
+        {
             Err(e) if e.0 == libc::EINTR || e.0 == libc::ECONNABORTED => {}
             other => return other.map(owned),
         }
@@ -52,7 +56,8 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -
     // SAFETY: `control` has room for the header and one i32 behind it.
     unsafe { place.cast::<i32>().write_unaligned(fd.as_raw_fd()) };
     // SAFETY: `message` and all that it points to outlive the call.
-    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long).map(drop)
+    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long)
+        .map(drop)
 }
 
 /// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is gone.
@@ -67,7 +72,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     message.msg_controllen = control.0.len() as _;
     let n = loop {
         // SAFETY: `message` and all that it points to outlive the call.
-        match ret(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } as libc::c_long) {
+        match ret(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
+            as libc::c_long)
+        {
             Err(e) if e.0 == libc::EINTR => {}
             other => break other? as usize,
         }

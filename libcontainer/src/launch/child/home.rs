@@ -21,14 +21,16 @@ impl Home {
         let mut scan = Scan::new(uid);
         // O_NONBLOCK: a FIFO in its place must not hang us.
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = resolve::open(root, c"/etc/passwd", flags).ok().filter(|f| {
-            fs::fstat(f.as_fd()).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG)
-        });
+        let file = resolve::open(root, c"/etc/passwd", flags)
+            .ok()
+            .filter(|f| fs::fstat(f.as_fd()).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG));
         if let Some(file) = file {
             let mut buffer = [0u8; 4096];
             let mut total: usize = 0;
             while total < LIMIT {
-                let Ok(n @ 1..) = fs::read(file.as_fd(), &mut buffer) else { break };
+                let Ok(n @ 1..) = fs::read(file.as_fd(), &mut buffer) else {
+                    break;
+                };
                 total = total.saturating_add(n);
                 if buffer.get(..n).is_some_and(|bytes| bytes.iter().any(|b| scan.feed(*b))) {
                     break;

@@ -7,6 +7,16 @@ use crate::sys::{Errno, fs, process};
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
 
+/// The score of the process itself, while the host's procfs is what /proc shows.
+pub(super) fn oom_score_adj(value: &CStr, tolerate: bool) -> Done {
+    let written = fs::openat_following(fs::CWD, c"/proc/self/oom_score_adj", libc::O_WRONLY)
+        .and_then(|file| fs::write(file.as_fd(), value.to_bytes()));
+    match written {
+        Err(Errno(libc::EACCES | libc::EPERM)) if tolerate => Ok(()),
+        other => other.on(Call::Write).map(drop),
+    }
+}
+
 pub(super) fn become_root(drop_groups: bool) -> Done {
     if drop_groups {
         process::setgroups(&[]).on(Call::Setgroups)?;
@@ -15,22 +25,24 @@ pub(super) fn become_root(drop_groups: bool) -> Done {
     process::setresuid(0).on(Call::Setresuid)
 }
 
-/// A session keyring of its own, searchable by its owner. Keys are a convenience: kernels without them (ENOSYS), filters that
-/// refuse them (EPERM, EACCES) and an exhausted quota (EDQUOT) leave the caller's keyring in place.
-pub(super) fn keyring(name: &CStr) -> Done {
-    const SEARCH_BY_OWNER: u32 = 0x8_0000;
+/// Joins or makes a session keyring. Kernels without keys (ENOSYS) leave the caller's in place; so do outer filters that refuse
+/// the call and an exhausted quota, since keys are a convenience that most containers never use.
+pub(super) fn keyring(name: &CStr, permit: u32) -> Done {
     let serial = match process::join_session_keyring(name) {
         Ok(serial) => serial,
         Err(Errno(libc::ENOSYS | libc::EPERM | libc::EACCES | libc::EDQUOT)) => return Ok(()),
         Err(e) => return Err(e).on(Call::Keyring),
     };
+    if permit == 0 {
+        return Ok(());
+    }
     let mut text = [0u8; 256];
     let length = process::keyring_describe(serial, &mut text).on(Call::Keyring)?;
     // `type;uid;gid;perm;description`, perm in hexadecimal.
     let mut fields = text.get(..length).unwrap_or_default().split(|b| *b == b';');
     let mask = fields.nth(3).and_then(|f| u32::from_str_radix(std::str::from_utf8(f).ok()?, 16).ok());
     match mask {
-        Some(mask) => process::keyring_permissions(serial, mask | SEARCH_BY_OWNER).on(Call::Keyring),
+        Some(mask) => process::keyring_permissions(serial, mask | permit).on(Call::Keyring),
         None => Ok(()),
     }
 }
@@ -55,8 +67,11 @@ pub(super) fn capabilities(sets: &CapSets) -> Done {
     process::ambient_clear().on(Call::Ambient)?;
     for capability in 0..64u32 {
         if sets.ambient & (1 << capability) != 0 {
-            process::ambient_raise(capability)
-                .map_err(|errno| Failed { call: Call::Ambient, errno, arg: capability.cast_signed() })?;
+            process::ambient_raise(capability).map_err(|errno| Failed {
+                call: Call::Ambient,
+                errno,
+                arg: capability.cast_signed(),
+            })?;
         }
     }
     Ok(())
@@ -73,37 +88,43 @@ pub(super) fn cwd(path: &CStr) -> Done {
     }
 }
 
+/// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
+fn own_stdio(uid: u32) -> Done {
+    let null = fs::device(1, 3);
+    for fd in fs::streams() {
+        let stat = fs::fstat(fd).on(Call::Fstat)?;
+        if stat.st_uid == uid || stat.st_rdev == null {
+            continue;
+        }
+        match fs::fchownat(fd, c"", uid, u32::MAX) {
+            Ok(()) | Err(Errno(libc::EINVAL | libc::EPERM | libc::EROFS)) => {}
+            Err(e) => return Err(e).on(Call::Chown),
+        }
+    }
+    Ok(())
+}
+
 impl Child<'_> {
-    /// Groups, gid, uid; before that, what only the old user may do: look up the home, hand over the streams.
+    /// Groups, gid, uid; before that, while the file can still be read, the home of the new user.
     pub(super) fn ids(&mut self, ids: &Ids) -> Done {
         if let Some(uid) = self.exec.home_of {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+            let root =
+                fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
             let variable = self.home.look_up(root.as_fd(), uid);
             let spare = self.exec.envp.strings().len();
             if let Some(place) = self.exec.envp.pointers_mut().get_mut(spare) {
                 *place = variable;
             }
         }
-        self.own_streams(ids.uid);
+        own_stdio(ids.uid)?;
         if let Some(groups) = &ids.groups {
-            process::setgroups(groups).on(Call::Setgroups)?;
+            match process::setgroups(groups) {
+                Err(Errno(libc::EPERM)) if ids.groups_may_be_denied => {}
+                other => other.on(Call::Setgroups)?,
+            }
         }
         process::setresgid(ids.gid).on(Call::Setresgid)?;
         process::setresuid(ids.uid).on(Call::Setresuid)
-    }
-
-    /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's. What can
-    /// not be changed (a read-only file system, an unmapped id) is left as it is.
-    fn own_streams(&self, uid: u32) {
-        let null = fs::device(1, 3);
-        for fd in fs::streams() {
-            if let Ok(stat) = fs::fstat(fd)
-                && stat.st_uid != uid
-                && stat.st_rdev != null
-            {
-                let _ = fs::fchownat(fd, c"", uid, u32::MAX);
-            }
-        }
     }
 
     /// Writes a label to the first of `files` that is there. procfs is our own mount, so no other file can stand in its place.
@@ -114,7 +135,8 @@ impl Child<'_> {
             // "self" and "thread-self" are plain symlinks of procfs; nothing may be mounted on the way.
             match fs::openat2(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
                 Ok(fd) => return fs::write(fd.as_fd(), value.to_bytes()).on(Call::Write).map(drop),
-                Err(e) => last = e,
+                Err(e) if e.0 == libc::ENOENT => last = e,
+                Err(e) => return Err(e).on(Call::Open),
             }
         }
         Err(last).on(Call::Open)

@@ -3,7 +3,13 @@
 //! Between clone3 and execve it makes system calls and nothing else: no heap, no locks, no logs, no panics, no exit handlers. It
 //! knows steps, not the specification. What goes wrong it reports as one frame, and leaves by `_exit`.
 
-#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 mod home;
 mod identity;
@@ -14,7 +20,7 @@ use super::fds::FdTable;
 use super::frame::{Call, Frame};
 use crate::plan::step::{Exec, Gate, Slot, Step};
 use crate::sys::{Errno, SysResult, clone, fs, process, sock};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// All that the child owns: a copy of the parent's memory, made by the clone.
 pub(crate) struct Child<'a> {
@@ -29,6 +35,12 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
+    /// The first descriptor that the program does not get.
+    pub(crate) first_closed: u32,
+    /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
+    pub(crate) joined: u64,
+    /// `TryCwd` has changed to the working directory.
+    pub(crate) in_cwd: bool,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
 }
@@ -84,7 +96,29 @@ pub(crate) fn run(mut child: Child<'_>) -> ! {
     child.report(number, Failed { call: Call::Exec, errno: Errno(libc::EINVAL), arg: 0 })
 }
 
-impl Child<'_> {
+impl<'a> Child<'a> {
+    pub(crate) fn new(
+        steps: &'a [Step],
+        exec: &'a mut Exec,
+        fds: &'a mut FdTable,
+        stdio: &'a [Option<OwnedFd>; 3],
+        fault: Option<Fault>,
+    ) -> Self {
+        Child {
+            steps,
+            exec,
+            fds,
+            stdio,
+            home: home::Home::new(),
+            program: None,
+            first_closed: 3,
+            host_shared: false,
+            joined: 0,
+            in_cwd: false,
+            fault,
+        }
+    }
+
     /// What every child needs first: default signals, its own streams, and a umask that does not disturb the modes in the plan.
     fn prepare(&mut self) -> Done {
         clone::reset_signals().on(Call::Signals)?;
@@ -115,32 +149,42 @@ impl Child<'_> {
     }
 
     pub(crate) fn fd(&self, slot: Slot) -> Done<BorrowedFd<'_>> {
-        self.fds.get(slot).ok_or(Failed { call: Call::Slot, errno: Errno(libc::EBADF), arg: i32::from(slot.0) })
+        self.fds.get(slot).ok_or(Failed {
+            call: Call::Slot,
+            errno: Errno(libc::EBADF),
+            arg: i32::from(slot.0),
+        })
     }
 
     fn step(&mut self, step: &Step) -> Done {
         match step {
             Step::Undumpable => process::set_dumpable(false).on(Call::Dumpable),
             Step::Wait(gate) => self.wait(*gate),
+            Step::OomScoreAdj { value, tolerate } => identity::oom_score_adj(value, *tolerate),
             Step::BecomeRoot { drop_groups } => identity::become_root(*drop_groups),
+            Step::TryJoin { ns, flag, .. } => self.try_join(*ns, *flag),
+            Step::Join { flag, .. } if self.joined & *flag != 0 => Ok(()),
             Step::Join { ns, flag, .. } => process::setns(self.fd(*ns)?, *flag).on(Call::Setns),
-            Step::JoinTarget { flags } => self.join_target(*flags),
+            Step::JoinTarget { flags } => process::setns(self.fd(Slot::TARGET)?, *flags).on(Call::Setns),
             Step::Unshare { flags } => process::unshare(*flags).on(Call::Unshare),
             Step::TimeNamespace { offsets } => self.time_namespace(offsets),
             Step::Fork { flags } => self.fork(*flags),
             Step::NewSession => process::setsid().on(Call::Setsid),
-            Step::Keyring { name } => identity::keyring(name),
+            Step::Keyring { name, permit } => identity::keyring(name, *permit),
             Step::LoopbackUp => process::loopback_up().on(Call::Loopback),
             Step::HostPropagation { flags } => self.host_propagation(*flags),
             Step::Root { path, source, propagation } => self.root(path, *source, *propagation),
+            Step::OpenRoot { path } => self.open_root(path),
             Step::PrivateProc => self.private_proc(),
             Step::OpenNull => self.open_null(),
             Step::Bind { source, recursive, attr, target } => self.bind(source, *recursive, attr, target),
             Step::Mount(new) => self.mount(new),
             Step::Remount { target, attr } => self.remount(target, attr),
             Step::OpenDir { path } => self.open_dir(path),
-            Step::Node { name, mode, major, minor, uid, gid, .. } => self.node(name, *mode, (*major, *minor), (*uid, *gid)),
-            Step::Link { name, to, .. } => self.link(name, to),
+            Step::Node { name, mode, major, minor, uid, gid, shown } => {
+                self.node(name, *mode, (*major, *minor), (*uid, *gid), shown)
+            }
+            Step::Link { name, to, replace, .. } => self.link(name, to, *replace),
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
             Step::Stdio => self.stdio_from_terminal(),
@@ -155,6 +199,16 @@ impl Child<'_> {
             Step::Hostname(name) => process::sethostname(name).on(Call::Sethostname),
             Step::Domainname(name) => process::setdomainname(name).on(Call::Setdomainname),
             Step::Label { files, value, .. } => self.label(files, value),
+            Step::Affinity { mask, required } => match process::set_affinity(0, mask) {
+                Err(_) if !*required => Ok(()),
+                other => other.on(Call::Affinity),
+            },
+            Step::MemoryPolicy { mode, nodes } => {
+                process::set_memory_policy(*mode, nodes).on(Call::Mempolicy)
+            }
+            Step::Rlimit { resource, soft, hard } => {
+                process::prlimit(0, *resource, *soft, *hard).on(Call::Prlimit)
+            }
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
             Step::Seccomp { bpf, flags, listener } => self.seccomp(bpf, *flags, *listener),
@@ -165,9 +219,17 @@ impl Child<'_> {
                 fs::umask(*mask);
                 Ok(())
             }
+            Step::TryCwd(path) => match identity::cwd(path) {
+                Err(e) if e.errno.0 == libc::EACCES => Ok(()),
+                other => other.map(|()| self.in_cwd = true),
+            },
+            Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
-            Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
+            Step::CloseFrom(first) => {
+                self.first_closed = *first;
+                fs::close_on_exec_from(*first).on(Call::CloseRange)
+            }
             Step::Exec => self.execute(),
         }
     }
@@ -188,6 +250,7 @@ impl Child<'_> {
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
         self.fds.take(Slot::SYNC);
+        self.close_all_but_start()?;
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
@@ -200,6 +263,14 @@ impl Child<'_> {
         }
     }
 
+    /// A container may wait for its start for ever: it must not hold what its creator, or the launch, had open.
+    fn close_all_but_start(&self) -> Done {
+        use std::os::fd::AsRawFd;
+        let start = self.fd(Slot::START)?.as_raw_fd().unsigned_abs();
+        fs::close_range(self.first_closed, start.saturating_sub(1)).on(Call::CloseRange)?;
+        fs::close_range(self.first_closed.max(start.saturating_add(1)), u32::MAX).on(Call::CloseRange)
+    }
+
     /// Goes on in a sibling of this process; this one tells the parent the sibling's pid and ends.
     fn fork(&mut self, flags: u64) -> Done {
         if let Some(pid) = clone::fork_sibling(flags).on(Call::Clone)? {
@@ -209,31 +280,34 @@ impl Child<'_> {
         Ok(())
     }
 
-    fn join_target(&mut self, flags: u64) -> Done {
-        process::setns(self.fd(Slot::TARGET)?, flags).on(Call::Setns)?;
-        if flags & libc::CLONE_NEWNS as u64 != 0 {
-            let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-            self.fds.set(Slot::ROOT, root);
+    fn try_join(&mut self, ns: Slot, flag: u64) -> Done {
+        match process::setns(self.fd(ns)?, flag) {
+            Ok(()) => {
+                self.joined |= flag;
+                Ok(())
+            }
+            Err(Errno(libc::EPERM)) => Ok(()),
+            Err(e) => Err(e).on(Call::Setns),
         }
-        Ok(())
     }
 
     /// A time namespace is entered by fork, or by setns on one's own `time_for_children`; offsets can be set until then.
     fn time_namespace(&mut self, offsets: &std::ffi::CStr) -> Done {
         let flag = libc::CLONE_NEWTIME as u64;
         process::unshare(flag).on(Call::Unshare)?;
-        let file = fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
+        let file =
+            fs::openat_following(fs::CWD, c"/proc/self/timens_offsets", libc::O_WRONLY).on(Call::Open)?;
         if !offsets.is_empty() {
             fs::write(file.as_fd(), offsets.to_bytes()).on(Call::Write)?;
         }
-        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY).on(Call::Open)?;
+        let ns = fs::openat_following(fs::CWD, c"/proc/self/ns/time_for_children", libc::O_RDONLY)
+            .on(Call::Open)?;
         process::setns(ns.as_fd(), flag).on(Call::Setns)
     }
 
     fn seccomp(&mut self, bpf: &[u64], flags: u64, listener: bool) -> Done {
         let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
         if let (Some(fd), true) = (fd, listener) {
-            use std::os::fd::AsRawFd;
             fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
             let mut word = [0u8; 1];
             if fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? == 0 {

@@ -27,7 +27,8 @@ impl Child<'_> {
         // As for the other streams: an id that is not mapped stays as it is.
         let _ = fs::fchownat(slave.as_fd(), c"", uid, u32::MAX);
         if mounted {
-            let target = resolve::create(self.fd(Slot::ROOT)?, c"/dev/console", Make::File { mode: 0o620 }).on(Call::Create)?;
+            let target = resolve::create(self.fd(Slot::ROOT)?, c"/dev/console", Make::File { mode: 0o620 })
+                .on(Call::Create)?;
             self.attach_file(slave.as_fd(), target.as_fd())?;
         }
         sock::send_fd(self.fd(Slot::SYNC)?, &Frame::Terminal.encode(), master.as_fd()).on(Call::Send)?;
@@ -46,7 +47,11 @@ impl Child<'_> {
     }
 
     /// Binds one open file over another.
-    pub(super) fn attach_file(&self, file: std::os::fd::BorrowedFd<'_>, target: std::os::fd::BorrowedFd<'_>) -> Done {
+    pub(super) fn attach_file(
+        &self,
+        file: std::os::fd::BorrowedFd<'_>,
+        target: std::os::fd::BorrowedFd<'_>,
+    ) -> Done {
         use std::os::fd::AsRawFd;
         let tree = mount::open_tree(file.as_raw_fd(), c"", mount::OPEN_TREE_CLONE).on(Call::OpenTree)?;
         mount::move_mount(tree.as_fd(), target).on(Call::MoveMount)

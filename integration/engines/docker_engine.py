@@ -1,0 +1,104 @@
+"""dockerd with the runtime as its default, and what the Docker steps share: the `docker` command and the test image.
+It must not know single steps."""
+import contextlib
+import itertools
+import json
+import os
+
+import image
+from steps import CGROUP2, Daemon, Snapshot, Suite, equal, sh, until
+
+suite = Suite("docker")
+IMAGE = "knarr/base:1"
+LOG = "/tmp/dockerd.log"
+numbers = itertools.count(1)
+suite.logs = [LOG]
+
+
+class Engine:
+    """The daemon that runs now; steps that need another configuration restart it."""
+    daemon = None
+    before = None
+    runtime = None
+
+
+def docker(*argv, **options):
+    return sh("docker", *argv, **options)
+
+
+def run(*argv, **options):
+    """`docker run --rm` of the test image's shell: the last argument is its script, those before are flags."""
+    return docker("run", "--rm", *argv[:-1], IMAGE, "sh", "-c", argv[-1], **options)
+
+
+@contextlib.contextmanager
+def running(*flags, cmd=("sleep", "1000")):
+    """A detached container for the time of a `with`: its value is the container's name."""
+    name = f"box{next(numbers)}"
+    try:
+        docker("run", "-d", "--name", name, *flags, IMAGE, *cmd)
+        yield name
+    finally:
+        docker("rm", "-f", "-v", name, rc=None)
+
+
+def inspect(name, template):
+    return json.loads(docker("inspect", "-f", "{{json " + template + "}}", name))
+
+
+def state(name):
+    return inspect(name, ".State.Status")
+
+
+def host_pid(name):
+    return inspect(name, ".State.Pid")
+
+
+def start_daemon(*flags):
+    # the first `runc` of PATH is the one that BuildKit runs: there it is the tested runtime too
+    os.makedirs("/opt/first", exist_ok=True)
+    if not os.path.lexists("/opt/first/runc"):
+        os.symlink(Engine.runtime, "/opt/first/runc")
+    os.makedirs("/etc/docker", exist_ok=True)
+    with open("/etc/docker/daemon.json", "w") as file:  # as docs/engines.md has it
+        json.dump({"runtimes": {"tested": {"path": Engine.runtime}}, "default-runtime": "tested",
+                   "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2"}, file)
+    Engine.daemon = Daemon(LOG, "dockerd", *flags, env={"PATH": "/opt/first:" + os.environ["PATH"]})
+    Engine.daemon.wait_for("/run/docker.sock")
+    until("dockerd answers", lambda: sh("docker", "version", rc=None) and Engine.daemon.alive())
+
+
+def stop_daemon():
+    Engine.daemon.stop()
+    assert not os.path.exists("/run/docker.pid"), "dockerd left its pid file"
+
+
+def start():
+    Engine.before = Snapshot()
+    start_daemon()
+    equal(docker("info", "-f", "{{.DefaultRuntime}} {{.CgroupDriver}} {{.CgroupVersion}}").strip(), f"tested cgroupfs {2 if CGROUP2 else 1}")
+    docker("import", "-c", 'CMD ["/bin/sh"]', image.TAR, IMAGE)
+
+
+def reset():
+    for box in sh("docker", "ps", "-aq", rc=None).split():
+        docker("rm", "-f", "-v", box, rc=None)
+
+
+suite.reset = reset
+
+
+def stop():
+    reset()
+    docker("network", "prune", "-f")
+    stop_daemon()
+    # the daemon leaves its bridge and its firewall, whose default is to drop what other engines forward
+    sh("ip", "link", "delete", "docker0", rc=None)
+    sh("nft", "flush", "ruleset")
+    # the daemon keeps its own folders: the parent cgroup of all containers and its state's mounts
+    Engine.before.nothing_left(but=r"^cgroup \S+/docker(/buildkit)?$|^mount /run/docker/netns/default$|^mount /var/lib/docker$")
+
+
+def engine(runtime):
+    Engine.runtime = runtime
+    return start, stop

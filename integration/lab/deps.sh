@@ -1,0 +1,28 @@
+#!/bin/bash
+# deps.sh: install what building, checking and testing need on a fresh Debian machine. Does nothing if all is there.
+. "$(dirname "$0")/settings.sh"
+
+if [ "$(id -u)" != 0 ]; then
+  for tool in gcc pkg-config flock busybox; do
+    command -v "$tool" >/dev/null || die "no $tool: run make deps as root once"
+  done
+  exit 0
+fi
+command -v apt-get >/dev/null || die "this machine has no apt-get: install gcc, make, libseccomp (static), pkg-config, \
+busybox (static), newuidmap, setsid, stty by its own means"
+
+install gcc gcc libc6-dev
+install pkg-config pkg-config
+install /usr/share/doc/libseccomp-dev libseccomp-dev
+# The package "busybox" is dynamic and needs a C library inside the container; the static one takes its place.
+if ! command -v busybox >/dev/null || ldd "$(command -v busybox)" >/dev/null 2>&1; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends busybox-static >/dev/null
+fi
+install newuidmap uidmap
+install setsid util-linux
+install ip iproute2
+install ps procps
+install curl curl ca-certificates
+install gpgv gpgv
+"$HERE/cargo.sh" --version >/dev/null

@@ -1,0 +1,243 @@
+//! What is done to a running container through its cgroup: update, pause, resume, ps, removal with all below.
+
+use std::fs;
+use std::path::PathBuf;
+
+use integration::Container;
+use integration::lab::text;
+use integration::process::wait_for;
+use integration::runtime::{need_controller, v2};
+use integration::{Kind, Lab, Outcome, Stop, Test, eq, has, tests, yes};
+use serde_json::{Value, json};
+
+pub(crate) const TESTS: &[Test] = tests!["control":
+    update_changes_limits,
+    update_reads_resources_from_a_file_and_from_standard_input,
+    update_of_a_broken_value_changes_nothing,
+    update_of_a_stopped_container_is_refused_or_harmless,
+    update_never_loosens_the_device_rules,
+    pause_freezes_and_resume_thaws,
+    pause_of_a_paused_container_is_refused,
+    resume_of_a_running_container_is_refused,
+    a_paused_container_is_deleted_by_force,
+    kill_of_a_paused_container_works_after_resume,
+    ps_lists_all_processes,
+    ps_of_a_stopped_container_is_empty_or_refused,
+    nested_cgroups_are_removed_by_force,
+    nested_and_frozen_cgroups_are_removed_by_force,
+];
+
+fn update_changes_limits(lab: &Lab) -> Outcome {
+    need_controller("pids")?;
+    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 50}}))?;
+    c.call("update", &["--pids-limit", "60"])?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "60", "pids")?;
+    c.call("update", &["--pids-limit", "-1"])?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids of -1")?;
+    if need_controller("memory").is_ok() {
+        c.call("update", &["--memory", "64M"])?.ok()?;
+        eq(c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(), "67108864", "memory")?;
+    }
+    if need_controller("cpu").is_ok() {
+        c.call("update", &["--cpu-period", "50000", "--cpu-quota", "25000"])?.ok()?;
+        if v2() {
+            eq(c.limit("", "cpu.max")?.as_str(), "25000 50000", "cpu.max")?;
+        } else {
+            eq(c.limit("cpu/cpu.cfs_quota_us", "")?.as_str(), "25000", "quota")?;
+        }
+    }
+    c.delete_force()
+}
+
+fn update_reads_resources_from_a_file_and_from_standard_input(lab: &Lab) -> Outcome {
+    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 50}}))?;
+    let file = lab.file("resources.json", r#"{"pids": {"limit": 31}}"#)?;
+    c.call("update", &["--resources", &text(&file)])?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "31", "from a file")?;
+    let file = lab.file("resources2.json", r#"{"pids": {"limit": 32}}"#)?;
+    let mut command = lab.command(&["update", "-r", "-", &c.id]);
+    command.stdin(fs::File::open(file)?);
+    integration::process::start(command, &lab.dir)?.wait()?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "32", "from standard input")?;
+    c.delete_force()
+}
+
+fn update_of_a_broken_value_changes_nothing(lab: &Lab) -> Outcome {
+    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 50}}))?;
+    for flags in [
+        ["--memory", "much"],
+        ["--pids-limit", "x"],
+        ["--cpu-quota", "x"],
+        ["--resources", "/no/such/file"],
+        ["--cpuset-cpus", "99999"],
+    ] {
+        c.call("update", &flags)?.refused()?;
+        eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "50", format!("pids after {flags:?}"))?;
+    }
+    c.delete_force()
+}
+
+fn update_of_a_stopped_container_is_refused_or_harmless(lab: &Lab) -> Outcome {
+    let c = lab.container()?;
+    c.run_detached()?;
+    c.wait_for_status("stopped")?;
+    let ended = c.call("update", &["--pids-limit", "10"])?;
+    yes(ended.code < 128, format!("status {}", ended.code))?;
+    eq(c.status()?, "stopped", "status")?;
+    c.delete()?.ok()?;
+    Ok(())
+}
+
+fn update_never_loosens_the_device_rules(lab: &Lab) -> Outcome {
+    need_controller("pids")?;
+    let mut c = lab.container()?;
+    c.config().privileged();
+    c.sleeping()?;
+    let probe = "rm -f /dev/k; mknod /dev/k c 1 11 2>&1; inspector open r /dev/k";
+    let before = c.sh(probe)?;
+    c.call("update", &["--pids-limit", "60"])?.ok()?;
+    eq(c.sh(probe)?, before.clone(), "what a denied device gives after update")?;
+    yes(!before.contains("/dev/k ok"), before)?;
+    c.delete_force()
+}
+
+fn pause_freezes_and_resume_thaws(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.config().writable().sh("i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.01; done");
+    c.run_detached()?;
+    wait_for("it counts", || c.bundle.inside("/count").exists().then_some(()))?;
+    c.call("pause", &[])?.ok()?;
+    eq(c.status()?, "paused", "status")?;
+    let read = || fs::read_to_string(c.bundle.inside("/count")).unwrap_or_default();
+    let before = read();
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    eq(read(), before.clone(), "the count while paused")?;
+    c.call("resume", &[])?.ok()?;
+    eq(c.status()?, "running", "status")?;
+    wait_for("it counts again", || (read() != before).then_some(()))?;
+    c.delete_force()
+}
+
+fn pause_of_a_paused_container_is_refused(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    c.call("pause", &[])?.ok()?;
+    let again = c.call("pause", &[])?;
+    // runc takes it without a word.
+    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a word")?;
+    eq(c.status()?, "paused", "status")?;
+    c.call("resume", &[])?.ok()?;
+    c.delete_force()
+}
+
+fn resume_of_a_running_container_is_refused(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "does nothing, with success")?;
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    c.call("resume", &[])?.refused()?;
+    eq(c.status()?, "running", "status")?;
+    c.delete_force()
+}
+
+fn a_paused_container_is_deleted_by_force(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    c.call("pause", &[])?.ok()?;
+    c.delete_force()?;
+    c.is_gone()
+}
+
+fn kill_of_a_paused_container_works_after_resume(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    c.call("pause", &[])?.ok()?;
+    c.kill("KILL")?.ok()?;
+    let resumed = c.call("resume", &[])?;
+    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a word")?;
+    c.wait_for_status("stopped")?;
+    c.delete()?.ok()?;
+    Ok(())
+}
+
+fn ps_lists_all_processes(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.config().sh("sleep 1001 & sleep 1002 & wait");
+    c.run_detached()?;
+    let list = || -> Option<Vec<i64>> {
+        let json = c.call("ps", &["--format", "json"]).ok()?.json().ok()?;
+        json.as_array()?.iter().map(Value::as_i64).collect()
+    };
+    let pids = wait_for("three processes are listed", || list().filter(|l| l.len() == 3))?;
+    yes(pids.contains(&i64::from(c.pid()?)), "the init is in the list")?;
+    for pid in pids {
+        yes(PathBuf::from(format!("/proc/{pid}")).is_dir(), format!("{pid} is a pid of the host"))?;
+    }
+    if lab.kind() != Kind::Crun {
+        let table = c.call("ps", &[])?.ok()?.stdout;
+        has(table.lines().next().unwrap_or_default(), "PID")?;
+        has(&table, "sleep 1002")?;
+        eq(table.lines().count(), 4, "lines of the table")?;
+        has(lab.call(&["ps", &c.id, "-o", "pid,comm"])?.ok()?.stdout, "sleep")?;
+    }
+    c.delete_force()
+}
+
+fn ps_of_a_stopped_container_is_empty_or_refused(lab: &Lab) -> Outcome {
+    let c = lab.container()?;
+    c.run_detached()?;
+    c.wait_for_status("stopped")?;
+    let ended = c.call("ps", &["--format", "json"])?;
+    if ended.code == 0 {
+        let json = ended.json()?;
+        yes(json.is_null() || json == json!([]), format!("processes {json}"))?;
+    }
+    c.delete()?.ok()?;
+    Ok(())
+}
+
+/// Makes folders below the container's own cgroups, some deep, with a process of the container in the last.
+fn nest(c: &Container, depth: usize) -> Result<PathBuf, Stop> {
+    let mut deepest = c.cgroup("freezer")?;
+    for _ in 0..depth {
+        deepest = deepest.join("n");
+        fs::create_dir(&deepest)?;
+    }
+    c.exec_with(&["--detach"], &["sleep", "1003"])?.ok()?;
+    let json = c.call("ps", &["--format", "json"])?.ok()?.json()?;
+    let init = i64::from(c.pid()?);
+    let other =
+        json.as_array().into_iter().flatten().find(|p| p.as_i64() != Some(init)).cloned().unwrap_or_default();
+    fs::write(deepest.join("cgroup.procs"), other.to_string())?;
+    Ok(deepest)
+}
+
+fn nested_cgroups_are_removed_by_force(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    nest(&c, 10)?;
+    c.delete_force()?;
+    c.is_gone()
+}
+
+fn nested_and_frozen_cgroups_are_removed_by_force(lab: &Lab) -> Outcome {
+    // Outside a pid namespace of its own, the frozen child would otherwise die with its init.
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let deepest = nest(&c, 3)?;
+    fs::write(
+        deepest.join(if v2() { "cgroup.freeze" } else { "freezer.state" }),
+        if v2() { "1" } else { "FROZEN" },
+    )?;
+    let ended = c.call("delete", &["--force"])?;
+    fs::write(
+        deepest.join(if v2() { "cgroup.freeze" } else { "freezer.state" }),
+        if v2() { "0" } else { "THAWED" },
+    )
+    .ok();
+    if ended.code != 0 && lab.kind() != Kind::Knarr {
+        // A process frozen by v1's freezer can not die, and peers do not thaw below the container's own folder.
+        return c.delete_force();
+    }
+    ended.ok()?;
+    c.is_gone()
+}

@@ -1,0 +1,46 @@
+//! The program that holds all integration tests, one module a topic. `--list` names them.
+use std::process::ExitCode;
+
+mod cgroups;
+mod commands;
+mod control;
+mod cves_paths;
+mod cves_process;
+mod exec;
+mod faults;
+mod hooks;
+mod input;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod root;
+mod rootless;
+mod run;
+mod seccomp;
+mod terminals;
+mod trouble;
+
+fn main() -> ExitCode {
+    integration::runner::main(&[
+        lifecycle::TESTS,
+        run::TESTS,
+        exec::TESTS,
+        terminals::TESTS,
+        hooks::TESTS,
+        namespaces::TESTS,
+        mounts::TESTS,
+        root::TESTS,
+        process::TESTS,
+        seccomp::TESTS,
+        cgroups::TESTS,
+        control::TESTS,
+        commands::TESTS,
+        input::TESTS,
+        trouble::TESTS,
+        rootless::TESTS,
+        faults::TESTS,
+        cves_paths::TESTS,
+        cves_process::TESTS,
+    ])
+}

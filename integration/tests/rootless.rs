@@ -1,0 +1,248 @@
+//! Rootless: an ordinary user with one id, or with newuidmap and a range of subordinate ids.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use integration::inspect::status;
+use integration::lab::text;
+use integration::process::{Ended, command, start};
+use integration::runtime::need_program;
+use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
+use serde_json::json;
+
+pub(crate) const TESTS: &[Test] = tests!["rootless":
+    a_user_runs_a_container_with_one_id,
+    a_user_creates_starts_enters_and_deletes,
+    a_user_with_a_range_of_ids_runs_a_container,
+    a_range_that_is_not_the_users_is_refused,
+    groups_are_not_gained,
+    without_a_user_namespace_a_user_is_refused,
+    a_user_can_not_see_anothers_containers,
+    a_cgroup_of_the_host_is_not_writable,
+    devices_are_bound_where_they_can_not_be_made,
+    the_configuration_of_spec_rootless_runs,
+];
+
+const USER: u32 = 1000;
+
+/// A user's place: a copy of the runtime that the user can reach, a state root and a bundle of its own.
+struct Home {
+    c: Container,
+    runtime: std::path::PathBuf,
+    state: std::path::PathBuf,
+    lab: Lab,
+}
+
+impl Home {
+    fn new(lab: &Lab) -> Result<Home, Stop> {
+        // The runtime may lie where only root can go.
+        let runtime = lab.dir.join("runtime").join(lab.runtime.path.file_name().unwrap_or_default());
+        fs::create_dir(lab.dir.join("runtime"))?;
+        fs::copy(&lab.runtime.path, &runtime)?;
+        if lab.runtime.path.ancestors().any(|p| p.ends_with("peers")) && !reachable(Path::new("/root")) {
+            return skip("the peers' own libraries are out of an ordinary user's reach");
+        }
+        let state = lab.folder("run")?;
+        let mut c = lab.container()?;
+        let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
+        c.config().share("network").unshare("user").remove("/linux/resources").remove("/linux/cgroupsPath");
+        c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        // sysfs belongs to the network namespace, which is the host's: rootless engines bind it.
+        c.config().without_mount("/sys").without_mount("/sys/fs/cgroup");
+        c.config().mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]);
+        c.config().without_mount("/dev/pts");
+        let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+        c.config().mount("/dev/pts", "devpts", "devpts", &options);
+        c.bundle.chown(USER)?;
+        std::os::unix::fs::chown(&state, Some(USER), Some(USER))?;
+        Ok(Home { c, runtime, state, lab: lab.clone() })
+    }
+
+    fn call(&self, args: &[&str]) -> Result<Ended, Stop> {
+        // std clears the supplementary groups when root sets a uid.
+        let mut call = command(&self.runtime);
+        call.arg("--root").arg(&self.state).args(args).uid(USER).gid(USER);
+        call.env("XDG_RUNTIME_DIR", &self.state).env("HOME", &self.state).env_remove("SUDO_UID");
+        call.current_dir("/");
+        start(call, &self.lab.dir)?.wait()
+    }
+
+    fn run(&self) -> Result<Ended, Stop> {
+        self.c.bundle.write()?;
+        self.call(&["run", "--bundle", &self.c.bundle_arg(), &self.c.id])
+    }
+}
+
+/// Whether everybody may pass through a folder.
+fn reachable(dir: &Path) -> bool {
+    fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 1 == 1)
+}
+
+fn a_user_runs_a_container_with_one_id(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().args(&["inspector", "report"]);
+    let report = home.run()?.ok()?.json()?;
+    eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid inside")?;
+    let words: Vec<&str> = report["uid_map"].as_str().unwrap_or_default().split_whitespace().collect();
+    eq(words, vec!["0", "1000", "1"], "uid map")?;
+    eq(report["pid"].as_i64(), Some(1), "pid")?;
+    eq(report["hostname"].as_str(), Some("box\n"), "hostname")?;
+    eq(report["setgroups"].as_str(), Some("deny\n"), "setgroups")
+}
+
+fn a_user_creates_starts_enters_and_deletes(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().args(&["sleep", "1000"]);
+    home.c.bundle.write()?;
+    let id = home.c.id.clone();
+    home.call(&["create", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
+    eq(home.call(&["state", &id])?.ok()?.json()?["status"].as_str(), Some("created"), "status")?;
+    home.call(&["start", &id])?.ok()?;
+    eq(home.call(&["exec", &id, "id", "-u"])?.ok()?.text(), "0", "uid of exec")?;
+    has(home.call(&["list", "--quiet"])?.ok()?.stdout, &id)?;
+    home.call(&["kill", &id, "KILL"])?.ok()?;
+    home.call(&["delete", "--force", &id])?.ok()?;
+    eq(home.call(&["list", "--quiet"])?.ok()?.text(), "", "list")
+}
+
+/// Gives the user a range in /etc/subuid and /etc/subgid, in this mount namespace only.
+struct Subordinate;
+
+impl Subordinate {
+    fn give(lab: &Lab) -> Result<Self, Stop> {
+        need_program("newuidmap")?;
+        let user = name_of(USER)?;
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let own = lab.file(file.trim_start_matches("/etc/"), &format!("{user}:300000:65536\n"))?;
+            if !Path::new(file).exists() {
+                fs::write(file, "")?;
+            }
+            nix::mount::mount(Some(&own), file, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>)?;
+        }
+        Ok(Subordinate)
+    }
+}
+
+impl Drop for Subordinate {
+    fn drop(&mut self) {
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let _ = nix::mount::umount2(file, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+/// newuidmap wants the user to have a name.
+fn name_of(uid: u32) -> Result<String, Stop> {
+    let passwd = fs::read_to_string("/etc/passwd")?;
+    let found = passwd.lines().find(|l| l.split(':').nth(2) == Some(uid.to_string().as_str()));
+    found
+        .and_then(|l| l.split(':').next())
+        .map_or_else(|| skip(format!("no user has the id {uid}")), |n| Ok(n.to_owned()))
+}
+
+fn a_user_with_a_range_of_ids_runs_a_container(lab: &Lab) -> Outcome {
+    let _range = Subordinate::give(lab)?;
+    let mut home = Home::new(lab)?;
+    let map = json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 300_000, "size": 65535}]);
+    home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    home.c.config().set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9]}));
+    home.c.config().args(&["inspector", "report"]);
+    let report = home.run()?.ok()?.json()?;
+    eq(status(&report, "Uid")?, "7\t7\t7\t7", "uid")?;
+    eq(status(&report, "Groups")?, "9", "groups")?;
+    let ranges = report["uid_map"].as_str().unwrap_or_default().lines().count();
+    eq(ranges, 2, "ranges")
+}
+
+fn a_range_that_is_not_the_users_is_refused(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    let map = json!([{"containerID": 0, "hostID": 0, "size": 1}]);
+    home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    home.run()?.refused()?;
+    let map = json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 500_000, "size": 10}]);
+    home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    home.run()?.refused()?;
+    yes(
+        fs::read_dir(&home.state)?.flatten().all(|e| e.file_name().to_string_lossy() != home.c.id.as_str()),
+        "state is left",
+    )
+}
+
+fn groups_are_not_gained(lab: &Lab) -> Outcome {
+    // With one id setgroups is denied, so additional groups can not be had.
+    let mut home = Home::new(lab)?;
+    home.c.config().set("/process/user/additionalGids", json!([5])).args(&["inspector", "report"]);
+    let ended = home.run()?;
+    if ended.code == 0 {
+        let report = ended.json()?;
+        return yes(!status(&report, "Groups")?.split_whitespace().any(|g| g == "5"), "group 5 was gained");
+    }
+    ended.refused()?;
+    Ok(())
+}
+
+fn without_a_user_namespace_a_user_is_refused(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "makes one by itself")?;
+    let mut home = Home::new(lab)?;
+    home.c.config().share("user").remove("/linux/uidMappings").remove("/linux/gidMappings");
+    let ended = home.run()?.refused()?;
+    yes(!ended.stderr.is_empty(), "no word")
+}
+
+fn a_user_can_not_see_anothers_containers(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let home = Home::new(lab)?;
+    let mut call = command(&home.runtime);
+    call.arg("--root").arg(&lab.state).args(["state", &c.id]).uid(USER).gid(USER);
+    start(call, &lab.dir)?.wait()?.refused()?;
+    let mode = fs::metadata(lab.state.join(&c.id))?.permissions().mode() & 0o777;
+    yes(mode & 0o066 == 0, format!("the state folder has mode {mode:o}"))?;
+    c.delete_force()
+}
+
+fn a_cgroup_of_the_host_is_not_writable(lab: &Lab) -> Outcome {
+    // CVE-2023-25809: without a cgroup namespace the host's own tree was bound read-write.
+    let mut home = Home::new(lab)?;
+    home.c.config().share("cgroup");
+    home.c.config().mount(
+        "/sys/fs/cgroup",
+        "cgroup",
+        "cgroup",
+        &["nosuid", "noexec", "nodev", "relatime", "ro"],
+    );
+    home.c
+        .config()
+        .sh("mkdir /sys/fs/cgroup/x 2>&1; for d in /sys/fs/cgroup/*/; do mkdir $d/x 2>&1; done; true");
+    let ended = home.run()?;
+    if ended.code != 0 {
+        ended.refused()?;
+        return Ok(());
+    }
+    let refused = ended
+        .stdout
+        .lines()
+        .filter(|l| !l.contains("Read-only") && !l.contains("ermission") && !l.contains("No such"));
+    let odd: Vec<&str> = refused.collect();
+    if odd.is_empty() { Ok(()) } else { fail(format!("{odd:?}")) }
+}
+
+fn devices_are_bound_where_they_can_not_be_made(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().sh("echo x > /dev/null && head -c 3 /dev/zero | wc -c && stat -c '%t %T' /dev/null");
+    eq(home.run()?.ok()?.text(), "3\n1 3", "using devices")
+}
+
+fn the_configuration_of_spec_rootless_runs(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "its spec --rootless has no maps")?;
+    let mut home = Home::new(lab)?;
+    let bundle = home.c.bundle_arg();
+    home.call(&["spec", "--rootless", "--bundle", &bundle])?.ok()?;
+    let config = serde_json::from_str(&fs::read_to_string(home.c.bundle.path.join("config.json"))?)?;
+    home.c.config().0 = config;
+    home.c.config().set("/process/terminal", false).args(&["echo", "fine"]);
+    eq(home.run()?.ok()?.text(), "fine", "output")?;
+    yes(text(&home.state).contains("run"), "its own state root")
+}

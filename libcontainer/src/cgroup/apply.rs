@@ -1,0 +1,114 @@
+//! Carries out the writes of a plan, in order, whatever the version of cgroups: it is told which directory a controller has.
+
+use super::dir::{Dir, os};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::limits::{Limits, Rule, Write};
+use nix::errno::Errno;
+
+/// Writes all limits. `dir` gives the cgroup of a controller, `None` when the host has no such controller.
+pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) -> Result<()> {
+    let mut again = Vec::new();
+    for limit in &limits.writes {
+        let Some(at) = dir(&limit.controller) else {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                format!(
+                    "cannot set {} limit: container could not join or create cgroup ({}: no such controller in reach)",
+                    limit.controller, limit.file
+                ),
+            ));
+        };
+        match one(at, limit) {
+            Ok(()) => {}
+            Err(Errno::EINVAL) if matches!(limit.rule, Rule::Retry | Rule::RetryOptional) => {
+                again.push((at, limit))
+            }
+            Err(errno) => return Err(refused(at, limit, errno)),
+        }
+    }
+    for (at, limit) in again {
+        one(at, limit).map_err(|errno| refused(at, limit, errno))?;
+    }
+    limits
+        .writes
+        .iter()
+        .filter(|w| w.rule == Rule::ReadBack)
+        .try_for_each(|w| read_back(dir(&w.controller), w))
+}
+
+fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
+    let Write { file, value, rule, .. } = limit;
+    if *rule == Rule::KeepQuota {
+        let now = at.read(file)?;
+        let quota = now.split_whitespace().next().unwrap_or("max");
+        return at.write(file, &format!("{quota} {value}"));
+    }
+    match (rule, at.write(file, value)) {
+        (Rule::Optional | Rule::RetryOptional, Err(Errno::ENOENT)) => Ok(()),
+        (Rule::Or(other, value), Err(Errno::ENOENT)) => at.write(other, value),
+        (_, result) => result,
+    }
+}
+
+fn read_back(at: Option<&Dir>, limit: &Write) -> Result<()> {
+    let Some(at) = at else { return Ok(()) };
+    let (Ok(asked), Ok(text)) = (limit.value.parse::<u64>(), at.read(&limit.file)) else {
+        return Ok(());
+    };
+    let Ok(got) = text.trim().parse::<u64>() else {
+        return Ok(());
+    };
+    let name = limit.file.replace('.', "-");
+    match asked.cmp(&got) {
+        std::cmp::Ordering::Equal => Ok(()),
+        std::cmp::Ordering::Greater => Err(Error::invalid(format!("the maximum allowed {name} is {got}"))),
+        std::cmp::Ordering::Less => Err(Error::invalid(format!("the minimum allowed {name} is {got}"))),
+    }
+}
+
+fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
+    let Write { controller, file, value, .. } = limit;
+    let controllers = at.read("cgroup.controllers");
+    let missing = matches!(errno, Errno::ENOENT | Errno::EACCES | Errno::EPERM)
+        && controller != "cgroup"
+        && controllers.is_ok_and(|list| !list.split_whitespace().any(|c| c == controller));
+    if missing {
+        return Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{file:?} of cgroup {:?} can't be set: controller {controller:?} not available",
+                at.path()
+            ),
+        );
+    }
+    let error = os("write", errno).wrap(format!("set {file} of cgroup {:?} to {value:?}", at.path()));
+    match (&**file, errno) {
+        ("memory.limit_in_bytes", Errno::EBUSY) => {
+            let number =
+                |name: &str| at.read(name).map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned());
+            error.hint(format!(
+                "unable to set memory limit to {value} (current usage: {}, peak usage: {})",
+                number("memory.usage_in_bytes"),
+                number("memory.max_usage_in_bytes")
+            ))
+        }
+        (_, Errno::EINVAL | Errno::ERANGE) => error.with_kind(ErrorKind::InvalidSpec),
+        (_, Errno::ENOENT) => error.hint("this kernel has no such file"),
+        (_, Errno::ENODEV) => error.hint("no such device"),
+        _ => error,
+    }
+}
+
+/// `checkBeforeUpdate`: a limit below what is used would have the kernel kill for it at once.
+pub(super) fn check(limits: &Limits, at: &Dir) -> Result<()> {
+    let Some(check) = &limits.check else { return Ok(()) };
+    let Ok(Ok(usage)) = at.read("memory.current").map(|text| text.trim().parse::<u64>()) else {
+        return Ok(());
+    };
+    for (what, limit) in [("memory+swap", check.memory_and_swap), ("memory", check.memory)] {
+        if let Some(limit) = limit.filter(|limit| *limit <= usage) {
+            return Err(Error::invalid(format!("rejecting {what} limit {limit} <= usage {usage}")));
+        }
+    }
+    Ok(())
+}

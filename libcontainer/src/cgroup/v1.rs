@@ -1,0 +1,271 @@
+//! A folder in each v1 hierarchy, and in the v2 tree of a hybrid host, which has no say but is where `cgroup2` paths point.
+//!
+//! Written here rather than taken from cgroups-rs: see docs/decisions/0020-cgroup-v1-by-hand.md.
+
+use super::dir::{Dir, os};
+use super::v2::{Made, frozen, lacks_permission, make, used};
+use super::{Cgroup, Folder, Member, SubPaths, apply, join, processes as all_processes, signal_each};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::host::V1Hierarchy;
+use crate::plan::cgroup::{CgroupPlan, Place};
+use crate::plan::devfilter::Policy;
+use crate::plan::limits::Limits;
+use nix::errno::Errno;
+use std::path::Path;
+use std::time::Duration;
+
+pub(super) fn create(
+    plan: &CgroupPlan,
+    hierarchies: &[V1Hierarchy],
+    unified: Option<&Path>,
+) -> Result<Cgroup> {
+    let mounts: Vec<(Member, Dir)> = members(plan, hierarchies, unified)
+        .into_iter()
+        .map(|member| Dir::mount(&member.folder.mount).map(|root| (member, root)))
+        .collect::<Result<_>>()?;
+    if plan.devices.is_some() && !mounts.iter().any(|(m, _)| m.has("devices")) {
+        return Err(Error::unsupported("no devices cgroup is mounted, so devices can not be restricted"));
+    }
+    let mut made: Vec<Made<'_>> = Vec::with_capacity(mounts.len());
+    let mut dirs: Vec<(&Member, Dir)> = Vec::with_capacity(mounts.len());
+    let mut skipped = false;
+    for (member, root) in &mounts {
+        let mut step = Made { root, paths: Vec::new(), keep: false };
+        let result = make_member(&mut step, member);
+        made.push(step);
+        match result {
+            Ok(dir) => dirs.push((member, dir)),
+            // As runc: these two only help others to find the container.
+            Err(_) if member.is_optional() => {}
+            Err(e)
+                if (plan.may_lack || matches!(plan.place, Place::Own(_)))
+                    && rootless(plan)
+                    && lacks_permission(&e) =>
+            {
+                skipped = true;
+            }
+            Err(e) => return Err(e.wrap("make cgroup")),
+        }
+    }
+    if let Some(policy) = &plan.devices {
+        restrict(&dirs, policy)?;
+    }
+    apply::write(&plan.limits, &|controller| find(&dirs, controller))?;
+    if skipped && dirs.iter().all(|(m, _)| m.is_optional()) {
+        return Ok(Cgroup::None);
+    }
+    made.iter_mut().for_each(|m| m.keep = true);
+    Ok(Cgroup::V1(dirs.into_iter().map(|(member, _)| member.clone()).collect()))
+}
+
+/// The plan is that of a caller who may lack permission for some hierarchies: it restricts no devices.
+fn rootless(plan: &CgroupPlan) -> bool {
+    plan.devices.is_none()
+}
+
+pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: Option<&Path>) -> Vec<Member> {
+    let folder = |mount: &Path, own: &Path| Folder {
+        mount: mount.to_owned(),
+        path: match &plan.place {
+            Place::Root(path) => path.clone(),
+            Place::Own(path) => own.strip_prefix("/").unwrap_or(own).join(path),
+        },
+    };
+    let wanted =
+        |h: &&V1Hierarchy| h.controllers.iter().any(|c| c == "name=systemd" || !c.starts_with("name="));
+    let v1 = hierarchies
+        .iter()
+        .filter(wanted)
+        .map(|h| Member { controllers: h.controllers.clone(), folder: folder(&h.mount, &h.own) });
+    let v2 = unified.map(|mount| Member { controllers: Vec::new(), folder: folder(mount, Path::new("")) });
+    v1.chain(v2).collect()
+}
+
+impl Member {
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+
+    fn is_optional(&self) -> bool {
+        self.controllers.iter().all(|c| c.starts_with("name=") || c == "misc")
+    }
+}
+
+fn find<'a>(dirs: &'a [(&Member, Dir)], controller: &str) -> Option<&'a Dir> {
+    dirs.iter().find(|(member, _)| member.has(controller)).map(|(_, dir)| dir)
+}
+
+fn make_member(made: &mut Made<'_>, member: &Member) -> Result<Dir> {
+    let path = &member.folder.path;
+    let dir = make(made, path)?;
+    if made.paths.last() != Some(path) {
+        let found = all_processes(&dir)?.len();
+        if found > 0 {
+            return Err(used(&dir, found));
+        }
+        if member.has("freezer") && is_frozen_dir(&dir)? {
+            return Err(frozen(&dir));
+        }
+    }
+    if member.has("cpuset") {
+        inherit_cpuset(made.root, path)?;
+    }
+    Ok(dir)
+}
+
+/// A new v1 cpuset has no CPUs and no memory nodes, and takes no process: they are handed down, level by level, where they lack.
+fn inherit_cpuset(root: &Dir, path: &Path) -> Result<()> {
+    let mut levels: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+    levels.reverse();
+    // The mount may be a container's view, whose root has values too.
+    let open = |path: &Path| root.below(path).context("open").with_context(|| format!("cpuset {path:?}"));
+    let mut above = open(Path::new(""))?;
+    for level in levels {
+        let dir = open(level)?;
+        for name in ["cpus", "mems"] {
+            // Android mounts the hierarchy with `noprefix`.
+            let file = format!("cpuset.{name}");
+            let file = if dir.read(&file) == Err(Errno::ENOENT) { name } else { &file };
+            let copy = || {
+                if dir.read(file)?.trim().is_empty() {
+                    dir.write(file, above.read(file)?.trim())?;
+                }
+                Ok(())
+            };
+            copy().map_err(|e: Errno| {
+                os("copy", e).wrap(format!("{file} of cgroup {:?} from its parent", dir.path()))
+            })?;
+        }
+        above = dir;
+    }
+    Ok(())
+}
+
+fn restrict(dirs: &[(&Member, Dir)], policy: &Policy) -> Result<()> {
+    let Some(dir) = find(dirs, "devices") else {
+        return Ok(());
+    };
+    for (file, line) in policy.v1_lines() {
+        let what = || format!("write {line:?} to {file} of cgroup {:?}", dir.path());
+        dir.write(file, &line).context("write").with_context(what)?;
+    }
+    Ok(())
+}
+
+pub(super) fn open_all(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
+    members.iter().map(|member| Ok((member, member.folder.open()?))).collect()
+}
+
+/// The hierarchy that is asked for a controller, else for anything.
+fn open_for(members: &[Member], controller: &str) -> Result<Dir> {
+    let member = members.iter().find(|m| m.has(controller)).or(members.first());
+    let none = || Error::new(ErrorKind::NotFound, "the container has no cgroup");
+    member.ok_or_else(none)?.folder.open()
+}
+
+pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()> {
+    for (controller, _) in &sub.0 {
+        if let Some(name) = controller.as_ref().filter(|name| !members.iter().any(|m| m.has(name))) {
+            return Err(Error::invalid(format!("unknown controller {name} in SubCgroupPaths")));
+        }
+    }
+    for member in members {
+        let path = sub
+            .0
+            .iter()
+            .find(|(c, _)| c.as_ref().is_none_or(|name| member.has(name)))
+            .map(|(_, path)| path.as_path());
+        let folder = member.folder.below(path.unwrap_or(Path::new("")))?;
+        match folder.open().and_then(|dir| join(&dir, pid)) {
+            Err(_) if member.is_optional() => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn apply(members: &[Member], limits: &Limits) -> Result<()> {
+    let dirs = open_all(members)?;
+    apply::write(limits, &|controller| find(&dirs, controller))
+}
+
+fn freezer(members: &[Member]) -> Result<Dir> {
+    match members.iter().find(|m| m.has("freezer")) {
+        Some(member) => member.folder.open(),
+        None => Err(Error::unsupported("cannot toggle freezer: no freezer cgroup is mounted")),
+    }
+}
+
+/// The v1 freezer loses races against forks: it is asked again and again, with a thaw now and then to let it start over.
+pub(super) fn freeze(members: &[Member]) -> Result<()> {
+    let dir = freezer(members)?;
+    let what = || format!("freezer.state of cgroup {:?}", dir.path());
+    for round in 0..1000 {
+        if round % 50 == 49 {
+            let _ = dir.write("freezer.state", "THAWED");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        dir.write("freezer.state", "FROZEN").context("write").with_context(what)?;
+        if round % 25 == 24 {
+            std::thread::sleep(Duration::from_micros(10));
+        }
+        if dir.read("freezer.state").context("read").with_context(what)?.trim() == "FROZEN" {
+            return Ok(());
+        }
+    }
+    let _ = dir.write("freezer.state", "THAWED");
+    Err(Error::new(ErrorKind::Busy, format!("{}: unable to freeze", what())))
+}
+
+pub(super) fn thaw(members: &[Member]) -> Result<()> {
+    let dir = freezer(members)?;
+    dir.write("freezer.state", "THAWED")
+        .context("write")
+        .with_context(|| format!("freezer.state of cgroup {:?}", dir.path()))
+}
+
+pub(super) fn is_frozen(members: &[Member]) -> Result<bool> {
+    match members.iter().find(|m| m.has("freezer")) {
+        Some(member) => is_frozen_dir(&member.folder.open()?),
+        None => Ok(false),
+    }
+}
+
+/// Frozen by itself, not only by a cgroup above.
+fn is_frozen_dir(dir: &Dir) -> Result<bool> {
+    let what = || format!("freezer.state of cgroup {:?}", dir.path());
+    for _ in 0..1000 {
+        let state = match dir.read("freezer.state") {
+            Err(Errno::ENOENT | Errno::ENODEV) => return Ok(false),
+            result => result.context("read").with_context(what)?,
+        };
+        match state.trim() {
+            "THAWED" => return Ok(false),
+            "FROZEN" => {
+                return Ok(dir.read("freezer.self_freezing").map_or(true, |text| text.trim() == "1"));
+            }
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    Ok(true)
+}
+
+pub(super) fn processes(members: &[Member]) -> Result<Vec<i32>> {
+    all_processes(&open_for(members, "devices")?)
+}
+
+/// v1 has no cgroup.kill. Frozen processes can not fork away from the signal; they meet it when they thaw.
+pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
+    let paused = is_frozen(members)?;
+    let frozen = !paused && freeze(members).is_ok();
+    let result = processes(members).and_then(|pids| signal_each(&pids, signal));
+    if frozen || paused && signal == libc::SIGKILL {
+        thaw(members)?;
+    }
+    result
+}
+
+pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
+    let member = members.iter().find(|m| m.has("memory"))?;
+    member.folder.open().ok()?.read_key("memory.oom_control", "oom_kill").ok()?
+}

@@ -1,0 +1,271 @@
+//! A folder of the v2 tree: make it, enable the controllers that limits need, hand it over, filter devices, freeze, kill.
+//!
+//! The hot path is a container without limits: mkdir, open, one program loaded and attached. Nothing else is read or written then.
+
+use super::dir::{Dir, os};
+use super::{Cgroup, Folder, PATIENCE, apply, processes, signal_each};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::plan::cgroup::{CgroupPlan, Place};
+use crate::plan::devfilter::Policy;
+use crate::plan::devprogram;
+use crate::plan::limits::Limits;
+use crate::sys::bpf;
+use nix::errno::Errno;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
+    let root = Dir::mount(mount)?;
+    let path = path(plan)?;
+    let mut made = Made { root: &root, paths: Vec::new(), keep: false };
+    let dir = make(&mut made, &path).map_err(|e| explain(e, plan))?;
+    let fresh = made.paths.last() == Some(&path);
+    if !fresh {
+        refuse_used(&dir)?;
+    }
+    let new_parents = made.paths.len() > 1;
+    enable(&root, &path, &dir, &plan.limits.controllers(), new_parents);
+    if let Some(uid) = plan.owner {
+        hand_over(&dir, uid)?;
+    }
+    if let Some(policy) = &plan.devices {
+        filter_devices(&dir, policy, fresh)?;
+    }
+    apply::write(&plan.limits, &|_| Some(&dir))?;
+    made.keep = true;
+    Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
+}
+
+/// Where the plan's cgroup is, relative to the mount.
+pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
+    match &plan.place {
+        Place::Root(path) => Ok(path.clone()),
+        // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
+        Place::Own(path) => {
+            Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path))
+        }
+    }
+}
+
+/// The folders that were made on the way: removed again unless all goes well.
+pub(super) struct Made<'a> {
+    pub(super) root: &'a Dir,
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) keep: bool,
+}
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        if !self.keep {
+            for path in self.paths.iter().rev() {
+                // A parent that someone else uses by now stays.
+                let _ = self.root.rmdir(path);
+            }
+        }
+    }
+}
+
+/// Makes the folder, with its parents only when they are missing, and opens it.
+pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
+    let root = made.root;
+    let failed = |e: Errno| os("mkdir", e).wrap(format!("cgroup {:?}", root.path().join(path)));
+    match root.mkdir(path) {
+        Ok(()) => made.paths.push(path.to_owned()),
+        Err(Errno::EEXIST) => {}
+        Err(Errno::ENOENT) => {
+            let parents: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+            for parent in parents.into_iter().rev() {
+                match root.mkdir(parent) {
+                    Ok(()) => made.paths.push(parent.to_owned()),
+                    Err(Errno::EEXIST) => {}
+                    Err(e) => return Err(failed(e)),
+                }
+            }
+        }
+        Err(e) => return Err(failed(e)),
+    }
+    root.below(path).context("open").with_context(|| format!("cgroup {:?}", root.path().join(path)))
+}
+
+/// Whether a cgroup is out of reach, rather than refused for what was asked.
+pub(super) fn lacks_permission(e: &Error) -> bool {
+    matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT))
+        || e.kind() == ErrorKind::NotFound
+}
+
+fn explain(e: Error, plan: &CgroupPlan) -> Error {
+    let limited = matches!(plan.place, Place::Own(_)) && !plan.may_lack && lacks_permission(&e);
+    if limited {
+        e.wrap("rootless needs no limits + no cgrouppath when no permission is granted for cgroups")
+    } else {
+        e
+    }
+}
+
+fn refuse_used(dir: &Dir) -> Result<()> {
+    let found = processes(dir)?.len();
+    if found > 0 {
+        return Err(used(dir, found));
+    }
+    if is_frozen(dir)? { Err(frozen(dir)) } else { Ok(()) }
+}
+
+pub(super) fn used(dir: &Dir, found: usize) -> Error {
+    let text = format!("container's cgroup is not empty: {found} process(es) found in {:?}", dir.path());
+    Error::new(ErrorKind::Busy, text)
+}
+
+pub(super) fn frozen(dir: &Dir) -> Error {
+    Error::new(ErrorKind::Busy, format!("container's cgroup unexpectedly frozen: {:?}", dir.path()))
+}
+
+/// The cgroup of a process in the v2 tree, below the root of our cgroup namespace.
+fn own(pid: i32) -> Result<PathBuf> {
+    let file = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path =
+        path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;
+    // Outside of our namespace's root the kernel begins with `..`.
+    Ok(Path::new(path).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
+}
+
+pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
+    let file = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
+    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
+    let pid =
+        text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
+    let pid = pid
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, "the process whose cgroup is asked for has ended"))?;
+    Ok(Folder { mount: mount.to_owned(), path: own(pid)? })
+}
+
+/// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without
+/// limits nothing is read. Parents of our making hand on all controllers, so that containers in them are counted.
+fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool) {
+    if needed.is_empty() && !new_parents {
+        return;
+    }
+    let listed = |dir: &Dir| dir.read("cgroup.controllers").unwrap_or_default();
+    let there = listed(dir);
+    let has = |name: &&str| there.split_whitespace().any(|c| c == *name);
+    if needed.iter().all(has) && !new_parents {
+        return;
+    }
+    let parents: Vec<&Path> = path.ancestors().skip(1).collect();
+    for parent in parents.into_iter().rev() {
+        let Ok(at) = root.below(parent) else { return };
+        let available = listed(&at);
+        let wanted: Vec<String> = available
+            .split_whitespace()
+            .filter(|c| new_parents || needed.contains(c))
+            .map(|controller| format!("+{controller}"))
+            .collect();
+        if !wanted.is_empty() && at.write("cgroup.subtree_control", &wanted.join(" ")).is_err() {
+            for one in wanted {
+                // One that can not be enabled (cpu, with real-time processes about) shall not keep out the others.
+                let _ = at.write("cgroup.subtree_control", &one);
+            }
+        }
+    }
+}
+
+/// Gives the cgroup to the container's root, who may then make cgroups below it, but not lift its limits: cgroups(7), "Cgroup
+/// delegation".
+fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
+    let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
+    let list = list.unwrap_or_else(|_| "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n".to_owned());
+    for name in std::iter::once("").chain(list.lines()) {
+        match dir.chown(name, uid) {
+            // The list names files of controllers that are not enabled here.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => {
+                return Err(
+                    os("fchownat", e).wrap(format!("give cgroup {:?} to user {uid}: {name:?}", dir.path()))
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
+fn filter_devices(dir: &Dir, policy: &Policy, fresh: bool) -> Result<()> {
+    devprogram::program(policy)
+        .and_then(|instructions| replace_program(dir, &instructions, fresh))
+        .with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
+}
+
+fn replace_program(dir: &Dir, instructions: &[u64], fresh: bool) -> Result<()> {
+    let program = bpf::load_device_program(instructions).context("bpf(BPF_PROG_LOAD)")?;
+    let old = match fresh {
+        true => Vec::new(),
+        false => bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?,
+    };
+    if let [one] = old.as_slice() {
+        // Linux 5.6; older kernels refuse the flag with EINVAL.
+        if bpf::attach_device_program(dir.fd(), program.as_fd(), Some(one.as_fd())).is_ok() {
+            return Ok(());
+        }
+    }
+    bpf::attach_device_program(dir.fd(), program.as_fd(), None).context("bpf(BPF_PROG_ATTACH)")?;
+    for one in &old {
+        bpf::detach_device_program(dir.fd(), one.as_fd()).context("bpf(BPF_PROG_DETACH)")?;
+    }
+    Ok(())
+}
+
+pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
+    let root = Dir::mount(&folder.mount)?;
+    let dir = folder.open()?;
+    enable(&root, &folder.path, &dir, &limits.controllers(), false);
+    apply::check(limits, &dir)?;
+    apply::write(limits, &|_| Some(&dir))
+}
+
+pub(super) fn freeze(dir: &Dir) -> Result<()> {
+    let what = || format!("cgroup {:?}", dir.path());
+    dir.write("cgroup.freeze", "1").context("write cgroup.freeze").with_context(what)?;
+    if dir.wait_event("frozen", 1, PATIENCE).context("wait").with_context(what)? {
+        return Ok(());
+    }
+    let _ = dir.write("cgroup.freeze", "0");
+    Err(Error::new(ErrorKind::Busy, format!("cgroup {:?}: not frozen after {PATIENCE:?}", dir.path())))
+}
+
+pub(super) fn thaw(dir: &Dir) -> Result<()> {
+    dir.write("cgroup.freeze", "0")
+        .context("write cgroup.freeze")
+        .with_context(|| format!("cgroup {:?}", dir.path()))
+}
+
+pub(super) fn is_frozen(dir: &Dir) -> Result<bool> {
+    match dir.read("cgroup.freeze") {
+        Ok(text) => Ok(text.trim() == "1"),
+        // The root, and kernels before 5.2.
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(false),
+        Err(e) => Err(os("read", e).wrap(format!("cgroup.freeze of {:?}", dir.path()))),
+    }
+}
+
+pub(super) fn kill(dir: &Dir, signal: i32) -> Result<()> {
+    if signal == libc::SIGKILL {
+        match dir.write("cgroup.kill", "1") {
+            // Linux 5.14; threaded cgroups have none.
+            Err(Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+            result => {
+                return result
+                    .context("write cgroup.kill")
+                    .with_context(|| format!("cgroup {:?}", dir.path()));
+            }
+        }
+    }
+    let paused = is_frozen(dir)?;
+    // A process can not fork away from its signal while it is frozen. When it can not be frozen, the signal goes out all the same.
+    let freeze = if paused { Ok(()) } else { freeze(dir) };
+    let result = processes(dir).and_then(|pids| signal_each(&pids, signal));
+    if !paused && freeze.is_ok() {
+        thaw(dir)?;
+    }
+    result
+}

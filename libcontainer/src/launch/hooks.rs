@@ -1,0 +1,195 @@
+//! Runs hooks: programs of the config's author, on the host (prestart, createRuntime, poststart, poststop) or in the container's
+//! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin and has a time limit if it asks for one.
+
+use super::{Job, Watch, launch};
+use crate::cgroup::{Cgroup, SubPaths};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::plan::{self, Plan, c_string};
+use crate::process::{ExitStatus, Stdio};
+use crate::sys::pidfd;
+use oci_spec::runtime::Hook;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio as Pipe};
+use std::time::{Duration, Instant};
+
+/// No more of a hook's output is kept for an error than this, in bytes.
+const OUTPUT_LIMIT: usize = 64 << 10;
+
+/// Where a hook runs.
+pub(crate) enum Place<'a> {
+    /// In the caller's namespaces.
+    Host,
+    /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
+    Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
+    /// As a process of the container, with no more rights than its own: the program is one of the container's.
+    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
+}
+
+/// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
+pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
+    for (i, hook) in hooks.unwrap_or_default().iter().enumerate() {
+        let result = match place {
+            Place::Host => on_host(hook, state),
+            Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
+                .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
+            Place::Inside { process, cgroup, plan } => {
+                plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
+            }
+        };
+        result.with_context(|| format!("error running {kind} hook #{i}"))?;
+    }
+    Ok(())
+}
+
+fn on_host(hook: &Hook, state: &str) -> Result<()> {
+    let mut command = Command::new(hook.path());
+    let args = hook.args().as_deref().unwrap_or_default();
+    if let Some(first) = args.first() {
+        command.arg0(first);
+    }
+    command.args(args.iter().skip(1)).env_clear();
+    for variable in hook.env().iter().flatten() {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        if !name.is_empty() {
+            command.env(name, value);
+        }
+    }
+    let (reader, writer) = pipe()?;
+    let (out, out_writer) = pipe()?;
+    command
+        .stdin(Pipe::from(reader))
+        .stdout(Pipe::from(out_writer.try_clone().context("dup")?))
+        .stderr(Pipe::from(out_writer));
+    let mut child = command.spawn().with_context(|| format!("execute {:?}", hook.path()))?;
+    drop(command);
+    let process = pidfd::open(i32::try_from(child.id()).unwrap_or(0)).context("pidfd_open");
+    let ended = process
+        .and_then(|process| converse(process.as_fd(), File::from(writer), File::from(out), state, hook));
+    if ended.is_err() {
+        let _ = child.kill();
+    }
+    let _ = child.wait();
+    ended
+}
+
+/// The hook's program and its argument vector.
+pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
+    let path = c_string("hooks.path", hook.path().as_os_str().as_bytes())?;
+    let args = hook.args().as_deref().unwrap_or_default();
+    let mut argv = args.iter().map(|s| c_string("hooks.args", s.as_bytes())).collect::<Result<Vec<_>>>()?;
+    if argv.is_empty() {
+        argv.push(path.clone());
+    }
+    Ok((path, argv))
+}
+
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
+    let (path, argv) = program(hook)?;
+    let env = hook.env().as_deref().unwrap_or_default();
+    let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
+    let root = c_string("root.path", root.as_os_str().as_bytes())?;
+    Ok(plan::hook(path, argv, envp, namespaces, root))
+}
+
+fn in_container(
+    hook: &Hook,
+    state: &str,
+    plan: Plan,
+    process: BorrowedFd<'_>,
+    cgroup: &Cgroup,
+) -> Result<()> {
+    let (reader, writer) = pipe()?;
+    let (out, out_writer) = pipe()?;
+    let stdio =
+        Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
+    let job =
+        Job { plan, stdio, cgroup, sub_cgroups: &SubPaths::default(), start: None, target: Some(process) };
+    let launched = launch(job, &mut NoWatch)?;
+    let (_, process, _) = launched.release()?;
+    let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);
+    if ended.is_err() {
+        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+    }
+    let _ = pidfd::wait(process.as_fd(), 0);
+    ended
+}
+
+/// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
+fn converse(
+    process: BorrowedFd<'_>,
+    mut stdin: File,
+    mut output: File,
+    state: &str,
+    hook: &Hook,
+) -> Result<()> {
+    // A hook need not read its stdin, and need not leave room in the pipe either.
+    crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
+    crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
+    let _ = stdin.write_all(state.as_bytes());
+    drop(stdin);
+    let limit = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    let begin = Instant::now();
+    let mut text = Vec::new();
+    loop {
+        let slice = match limit {
+            Some(limit) => match limit.checked_sub(begin.elapsed()) {
+                Some(left) => i32::try_from(left.as_millis().min(100)).unwrap_or(100).max(1),
+                None => {
+                    return Err(Error::new(
+                        ErrorKind::Os,
+                        format!("hook ran past specified timeout of {:.1}s", limit.as_secs_f64()),
+                    ));
+                }
+            },
+            None => 100,
+        };
+        // The pipe must not fill up, so it is emptied now and then while we wait for the end.
+        let ended = pidfd::readable(process, slice).context("poll")?;
+        drain(&mut output, &mut text);
+        if ended {
+            break;
+        }
+    }
+    match super::peek(process)? {
+        ExitStatus::Exited(0) => Ok(()),
+        status => {
+            let how = match status {
+                ExitStatus::Exited(code) => format!("exit status {code}"),
+                ExitStatus::Signaled(signal) => format!("signal {signal}"),
+            };
+            let output = String::from_utf8_lossy(&text);
+            Err(Error::new(ErrorKind::Os, format!("{how}, output: {}", output.trim_end())))
+        }
+    }
+}
+
+fn drain(output: &mut File, text: &mut Vec<u8>) {
+    let mut buffer = [0u8; 4096];
+    while let Ok(n @ 1..) = output.read(&mut buffer) {
+        let room = OUTPUT_LIMIT.saturating_sub(text.len());
+        text.extend(buffer.iter().take(n.min(room)));
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = std::io::pipe().context("pipe2")?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// For launches without gates.
+struct NoWatch;
+
+impl Watch for NoWatch {
+    fn hooks(&mut self, _: i32, _: BorrowedFd<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn listener(&mut self, _: i32, _: OwnedFd) -> Result<()> {
+        Ok(())
+    }
+}

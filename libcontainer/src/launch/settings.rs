@@ -1,0 +1,118 @@
+//! What the parent sets on the child from outside, by pid. The child is unreaped and waits at a gate, so its pid names it.
+
+use crate::error::{Context, Error, Result};
+use crate::plan::ParentSettings;
+use crate::sys::{fs, process};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Before the child joins its cgroups.
+pub(super) fn before_join(settings: &ParentSettings, pid: i32) -> Result<()> {
+    if settings.affinity_initial.is_empty() {
+        return Ok(());
+    }
+    process::set_affinity(pid, &mask(&settings.affinity_initial))
+        .context("sched_setaffinity: process.execCPUAffinity.initial")
+}
+
+/// At the last gate.
+pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
+    if let Some(s) = &settings.scheduler {
+        let attr = process::SchedAttr {
+            size: 48,
+            policy: s.policy,
+            flags: s.flags,
+            nice: s.nice,
+            priority: s.priority,
+            runtime: s.runtime,
+            deadline: s.deadline,
+            period: s.period,
+        };
+        process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler")?;
+    }
+    if let Some(value) = settings.io_priority {
+        process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;
+    }
+    for (resource, soft, hard) in &settings.rlimits {
+        process::prlimit(pid, *resource, *soft, *hard)
+            .with_context(|| {
+                format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}")
+            })
+            .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
+    }
+    Ok(())
+}
+
+/// Ranges of CPUs as sched_setaffinity's bits.
+fn mask(cpus: &[(u32, u32)]) -> Vec<u64> {
+    let last = cpus.iter().map(|(_, last)| *last).max().unwrap_or(0);
+    let mut words = vec![0u64; last as usize / 64 + 1];
+    for cpu in cpus.iter().flat_map(|(first, last)| *first..=*last) {
+        if let Some(word) = words.get_mut(cpu as usize / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+    words
+}
+
+/// A namespace to join: a namespace file, and of the kind that was asked for. `foreign`: not the caller's own either.
+pub(super) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<OwnedFd> {
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| Error::invalid(format!("linux.namespaces: {path:?} contains a NUL byte")))?;
+    // O_NONBLOCK: a FIFO in its place must not hang us.
+    let fd = fs::openat_following(fs::CWD, &name, libc::O_RDONLY | libc::O_NONBLOCK)
+        .with_context(|| format!("linux.namespaces: open {path:?}"))?;
+    let magic =
+        fs::fstatfs(fd.as_fd()).with_context(|| format!("linux.namespaces: fstatfs {path:?}"))?.f_type;
+    if magic != NSFS_MAGIC {
+        return Err(Error::invalid(format!("linux.namespaces: {path:?} is not a namespace file")));
+    }
+    if process::namespace_kind(fd.as_fd()).with_context(|| format!("ioctl(NS_GET_NSTYPE) of {path:?}"))?
+        != flag
+    {
+        return Err(Error::invalid(format!("linux.namespaces: {path:?} is a namespace of another kind")));
+    }
+    if foreign && is_own(&fd, flag)? {
+        return Err(Error::invalid(format!(
+            "linux.namespaces: {path:?} is the host's own namespace, whose hostname and sysctls must not change"
+        )));
+    }
+    Ok(fd)
+}
+
+/// Is it the namespace that the caller is in?
+fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
+    let name = match flag as i32 {
+        libc::CLONE_NEWNET => "net",
+        libc::CLONE_NEWIPC => "ipc",
+        libc::CLONE_NEWUTS => "uts",
+        libc::CLONE_NEWUSER => "user",
+        _ => return Ok(false),
+    };
+    let own = std::fs::metadata(format!("/proc/self/ns/{name}"))
+        .with_context(|| format!("stat /proc/self/ns/{name}"))?;
+    let stat = fs::fstat(ns.as_fd()).context("fstat of a namespace")?;
+    Ok((own.dev(), own.ino()) == (stat.st_dev, stat.st_ino))
+}
+
+/// The root directory of a process, as seen from its own mount namespace.
+pub(super) fn open_root_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let pid = crate::sys::pidfd::pid_of(process)?;
+    let path = format!("/proc/{pid}/root");
+    let root = File::open(&path).with_context(|| format!("open {path:?}"))?;
+    // The pid is still the process's if that has not ended meanwhile.
+    crate::sys::pidfd::send_signal(process, 0).context("pidfd_send_signal: the container's process")?;
+    Ok(root.into())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn cpu_ranges_become_bits() {
+        assert_eq!(super::mask(&[(0, 1), (4, 4)]), [0b10011]);
+        assert_eq!(super::mask(&[(63, 64)]), [1 << 63, 1]);
+    }
+}

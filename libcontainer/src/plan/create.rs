@@ -1,0 +1,248 @@
+//! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
+
+use super::finish::{Finish, Surroundings};
+use super::namespaces::{self, CGROUP, IPC, MOUNT, NET, Namespaces, TIME, USER, UTS};
+use super::step::{Gate, Step};
+use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
+use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
+use crate::error::{Error, Result};
+use oci_spec::runtime::{Linux, LinuxBuilder, Process};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+
+/// What is known of the container after its specification is checked.
+struct Container<'a> {
+    inputs: &'a Inputs<'a>,
+    linux: &'a Linux,
+    process: &'a Process,
+    ns: Namespaces,
+    maps: Option<IdMaps>,
+    /// (file, value)
+    sysctls: Vec<(CString, CString)>,
+}
+
+/// The plan for a container that waits for `start` at its end.
+///
+/// # Errors
+/// `InvalidSpec` and `Unsupported`, naming the field.
+pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
+    let spec = inputs.spec;
+    let none = nothing();
+    let linux = spec.linux().as_ref().unwrap_or(&none);
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process: process property must not be empty"))?;
+    let ns = namespaces::read(linux.namespaces().as_deref().unwrap_or_default())?;
+    check::create(inputs, &ns)?;
+    let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
+    let container = Container { inputs, linux, process, ns, maps, sysctls };
+
+    let mut draft = Draft::new();
+    let finish = container.finish(&mut draft.warnings)?;
+    let cgroup = cgroup::plan(inputs, container.ns.facts, &mut draft.warnings)?;
+    let filter = inputs.filter.clone();
+    draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
+
+    let clone_flags = container.enter(&mut draft)?;
+    container.root(&cgroup, &finish, &mut draft)?;
+    container.system(&finish, &mut draft)?;
+    container.pivot(&mut draft)?;
+    let gate = Some(Gate::Start);
+    let (exec, parent) = finish.append(filter.map(Step::from), gate, inputs.options.preserve_fds, &mut draft);
+
+    Ok(Plan {
+        clone_flags,
+        clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
+        opens: draft.opens,
+        child: draft.child,
+        exec,
+        facts: container.facts(),
+        maps: container.maps,
+        parent,
+        cgroup: Some(cgroup),
+        slots: draft.next_slot,
+        warnings: draft.warnings,
+    })
+}
+
+impl Container<'_> {
+    fn own(&self, flag: u64) -> bool {
+        self.ns.facts.own(flag)
+    }
+
+    fn makes(&self, flag: u64) -> bool {
+        self.ns.facts.new & flag != 0
+    }
+
+    fn terminal(&self) -> bool {
+        self.process.terminal().unwrap_or(false)
+    }
+
+    fn cgroup_entry(&self) -> CgroupEntry {
+        CgroupEntry::of(self.inputs.host, self.inputs.options.systemd_cgroup)
+    }
+
+    fn facts(&self) -> ContainerFacts {
+        ContainerFacts {
+            namespaces: self.ns.facts.new | self.ns.facts.joined,
+            maps: self.maps.clone(),
+            personality: self.linux.personality().clone(),
+            memory_policy: self.linux.memory_policy().clone(),
+            keyring: !self.inputs.options.no_new_keyring,
+        }
+    }
+
+    fn finish(&self, warnings: &mut Vec<String>) -> Result<Finish> {
+        let around = Surroundings {
+            host: self.inputs.host,
+            own_user: self.own(USER),
+            maps: self.maps.as_ref(),
+            personality: self.linux.personality().as_ref(),
+            memory_policy: self.linux.memory_policy().as_ref(),
+            // execCPUAffinity is for processes of `exec` only (runtime-spec, "process").
+            affinity: Some(scheduling::every_cpu()),
+        };
+        scheduling::affinity(self.process)?;
+        Finish::new(self.process, around, warnings)
+    }
+
+    /// The namespaces that something is written to which would change the host if they were the caller's.
+    fn changed(&self) -> u64 {
+        let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
+        let uts =
+            if named(self.inputs.spec.hostname()) || named(self.inputs.spec.domainname()) { UTS } else { 0 };
+        self.sysctls.iter().fold(uts, |flags, (file, _)| match file.to_bytes() {
+            b"kernel/domainname" => flags | UTS,
+            file if file.starts_with(b"net/") => flags | NET,
+            file if file.starts_with(b"user/") => flags | USER,
+            _ => flags | IPC,
+        })
+    }
+
+    /// Into the namespaces and the cgroup. Returns the flags for the parent's clone3.
+    fn enter(&self, draft: &mut Draft) -> Result<u64> {
+        let rootless = self.inputs.host.is_rootless();
+        draft.child.extend(process::oom_score_adj(self.process, rootless)?);
+        // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps first, and an
+        // unprivileged child its clocks; until then it is in a user namespace of its own, out of reach of the container.
+        let dumpable_first = self.inputs.host.euid != 0 && self.makes(USER);
+        if !dumpable_first {
+            draft.push(Step::Undumpable);
+        }
+        let clone_flags = namespaces::append(&self.ns, self.changed(), draft);
+        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent {
+            draft.push(Step::Wait(Gate::Mapped));
+        }
+        // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
+        if self.makes(TIME) {
+            draft.push(Step::TimeNamespace { offsets: check::time_offsets(self.linux)? });
+        }
+        if dumpable_first {
+            draft.push(Step::Undumpable);
+        }
+        if self.own(USER) {
+            let drop_groups =
+                !self.inputs.host.in_user_namespace && self.maps.as_ref().is_some_and(|m| !m.deny_setgroups);
+            draft.push(Step::BecomeRoot { drop_groups });
+        }
+        // Its root is the cgroup that the process is in now.
+        if self.makes(CGROUP) {
+            draft.push(Step::Unshare { flags: CGROUP });
+        }
+        draft.push(Step::NewSession);
+        if !self.inputs.options.no_new_keyring {
+            draft.push(process::keyring(self.inputs.id, process::keyring_permissions(self.own(USER)))?);
+        }
+        if self.makes(NET) {
+            draft.push(Step::LoopbackUp);
+        }
+        Ok(clone_flags)
+    }
+
+    /// The root file system with all that is in it, while the host's is still there.
+    fn root(&self, cgroup: &cgroup::CgroupPlan, finish: &Finish, draft: &mut Draft) -> Result<()> {
+        let facts: NamespaceFacts = self.ns.facts;
+        if self.own(MOUNT) {
+            mounts::append(self.inputs, facts, &cgroup.place, draft)?;
+        } else {
+            let path = mounts::root_path(self.inputs)?;
+            draft.push(Step::OpenRoot { path: c_string("root.path", path.as_os_str().as_bytes())? });
+        }
+        if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
+            devices::append(self.inputs, facts, draft)?;
+        } else {
+            draft.warnings.push("linux.namespaces: no devices are made without a mount namespace".into());
+        }
+        if self.terminal() {
+            draft.push(finish.console(self.own(MOUNT)));
+        }
+        if finish.cwd().as_c_str() != c"/" {
+            draft.push(Step::Directory { path: finish.cwd().clone(), mode: 0o755 });
+        }
+        Ok(())
+    }
+
+    /// What is set for the container as a whole, after the hooks, which may still change its root.
+    fn system(&self, finish: &Finish, draft: &mut Draft) -> Result<()> {
+        // The host's /dev/null, before a hook or another process can change what the root has in its place.
+        if self.linux.masked_paths().as_ref().is_some_and(|p| !p.is_empty()) {
+            draft.push(Step::OpenNull);
+        }
+        if check::has_create_hooks(self.inputs.spec) {
+            draft.push(Step::Wait(Gate::Hooks));
+        }
+        if !self.sysctls.is_empty() || finish.has_labels() {
+            draft.push(Step::PrivateProc);
+        }
+        if let Some(name) = self.inputs.spec.hostname().as_ref().filter(|n| !n.is_empty()) {
+            draft.push(Step::Hostname(c_string("hostname", name.as_str())?));
+        }
+        if let Some(name) = self.inputs.spec.domainname().as_ref().filter(|n| !n.is_empty()) {
+            draft.push(Step::Domainname(c_string("domainname", name.as_str())?));
+        }
+        let sysctls = self.sysctls.iter().cloned();
+        draft.child.extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
+        paths::append_read_only(self.inputs, self.ns.facts, draft)?;
+        paths::append_masks(self.inputs, self.ns.facts, draft)
+    }
+
+    /// The root becomes `/`.
+    fn pivot(&self, draft: &mut Draft) -> Result<()> {
+        if !self.own(MOUNT) {
+            draft.push(Step::Chroot);
+        } else if self.inputs.options.no_pivot {
+            draft.push(Step::MoveRoot);
+        } else {
+            draft.push(Step::PivotRoot);
+        }
+        if self.own(MOUNT) {
+            // It is private already.
+            if let Some(flags) = mounts::root_propagation(self.inputs)?.filter(|f| f & libc::MS_PRIVATE == 0)
+            {
+                draft.push(Step::RootPropagation { flags });
+            }
+            if self.inputs.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {
+                draft.push(Step::RootReadOnly);
+            }
+        }
+        if self.terminal() {
+            draft.push(Step::Stdio);
+        }
+        Ok(())
+    }
+}
+
+/// `linux` when config.json has none.
+fn nothing() -> Linux {
+    let mut linux = LinuxBuilder::default().build().unwrap_or_default();
+    linux.set_namespaces(None).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
+    linux
+}
+
+fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps>> {
+    if ns.facts.new & USER == 0 {
+        return Ok(None);
+    }
+    ids::maps(inputs.host, linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref()).map(Some)
+}

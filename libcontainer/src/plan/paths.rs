@@ -1,0 +1,55 @@
+//! What the container may see but not write, and what it may not see: read-only and masked paths.
+//!
+//! Read-only paths come first, then the masks, so that a mask below a read-only path stays one.
+
+use super::mounts::read_only_later;
+use super::step::Step;
+use super::{Draft, Inputs, NamespaceFacts, c_string};
+use crate::error::{Error, Result};
+use std::ffi::CString;
+
+/// Appends what becomes read-only when all else is in place: mounts that had to stay writable until now, then
+/// `linux.readonlyPaths`.
+pub(crate) fn append_read_only(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
+    for step in read_only_later(inputs)? {
+        draft.push(step);
+    }
+    let linux = inputs.spec.linux().as_ref();
+    let given = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
+    for path in paths(given, "linux.readonlyPaths", ns)? {
+        draft.push(Step::ReadOnlyPath { path });
+    }
+    Ok(())
+}
+
+/// Appends `linux.maskedPaths`.
+pub(crate) fn append_masks(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
+    let linux = inputs.spec.linux().as_ref();
+    let given = linux.and_then(|linux| linux.masked_paths().as_deref()).unwrap_or_default();
+    for path in paths(given, "linux.maskedPaths", ns)? {
+        draft.push(Step::Mask { path });
+    }
+    Ok(())
+}
+
+fn paths(given: &[String], field: &str, ns: NamespaceFacts) -> Result<Vec<CString>> {
+    if !given.is_empty() && !ns.own(libc::CLONE_NEWNS as u64) {
+        return Err(Error::invalid(format!(
+            "{field}: unable to restrict sys entries without a private MNT namespace"
+        )));
+    }
+    let mut result = Vec::with_capacity(given.len());
+    for (i, path) in given.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        let path = match path.as_str() {
+            "" => return Err(Error::invalid(format!("{field}: is empty"))),
+            absolute if absolute.starts_with('/') => absolute.to_owned(),
+            relative => format!("/{relative}"),
+        };
+        result.push(c_string(&field, path)?);
+    }
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! Read-only and masked paths.
+
+use super::*;
+use crate::plan::mounts::tests::{PLAIN, draft_of, host, spec, words};
+
+const LINUX: &str =
+    r#""readonlyPaths":["/proc/sys","proc/bus"],"maskedPaths":["/proc/kcore","/sys/firmware"]"#;
+
+#[test]
+fn late_remounts_come_first_then_read_only_paths_then_masks() {
+    let spec = spec(r#"{"destination":"/t","type":"tmpfs","options":["ro"]}"#, LINUX);
+    let draft = draft_of(&spec, &host(), |inputs, draft| {
+        append_read_only(inputs, PLAIN, draft)?;
+        append_masks(inputs, PLAIN, draft)
+    });
+    assert_eq!(
+        words(&draft.unwrap()),
+        [
+            "remount /t (ro)",
+            "make read-only /proc/sys",
+            "make read-only /proc/bus",
+            "mask /proc/kcore",
+            "mask /sys/firmware",
+        ]
+    );
+}
+
+#[test]
+fn without_a_mount_namespace_of_its_own_nothing_can_be_hidden() {
+    let spec = spec("", LINUX);
+    let none = NamespaceFacts::default();
+    for (error, field) in [
+        (
+            draft_of(&spec, &host(), |inputs, draft| append_read_only(inputs, none, draft)),
+            "linux.readonlyPaths",
+        ),
+        (draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, none, draft)), "linux.maskedPaths"),
+    ] {
+        let message = format!("{field}: unable to restrict sys entries without a private MNT namespace");
+        assert_eq!(error.unwrap_err(), message);
+    }
+}
+
+#[test]
+fn a_bad_path_is_named() {
+    for (paths, message) in [
+        (r#"["/a",""]"#, "linux.maskedPaths[1]: is empty"),
+        (r#"["/a\u0000"]"#, "linux.maskedPaths[0]: contains"),
+    ] {
+        let spec = spec("", &format!(r#""maskedPaths":{paths}"#));
+        let error = draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, PLAIN, draft)).unwrap_err();
+        assert!(error.starts_with(message), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! Protects the host's program file from containers (CVE-2019-5736).
+//!
+//! A process in a container can reach the file of the program that made it: `#!/proc/self/exe` as the container's program, or
+//! /proc/PID/exe of an exec that has just come in. If it can open that file for writing, it owns the host. So a program that is about to make a container
+//! runs from a mount that can not be written through: a detached, read-only bind mount of its own file, which has no path and ends
+//! with the process. It is not a copy, so it costs no memory.
+
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{self, SetAttr};
+use crate::sys::{Errno, exe, fs};
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Makes sure that the running program's file can not be written through this process: if it could be, executes the program once
+/// more, with the same arguments and environment, from a read-only mount of itself, and does not come back.
+///
+/// For the start of a program that makes containers or runs processes in them, before it opens files or starts threads. A caller
+/// without CAP_SYS_ADMIN needs no protection: its containers have user namespaces without any right to the host's files.
+///
+/// # Errors
+/// `Os` when the program can not be executed again.
+pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
+    let file = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_PATH).context("open \"/proc/self/exe\"")?;
+    if is_unwritable(&file)? {
+        return Ok(());
+    }
+    let program = match read_only_mount(&file) {
+        Ok(mount) => mount,
+        Err(Errno(libc::EPERM)) => return Ok(()),
+        Err(Errno(libc::ENOSYS)) => sealed_copy()?,
+        Err(e) => return Err(e).context("mount the program's file read-only"),
+    };
+    let arguments = arguments
+        .into_iter()
+        .map(|a| CString::new(a.as_ref().as_bytes()))
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|_| Error::invalid("an argument contains a NUL byte"))?;
+    let mut argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
+    argv.push(std::ptr::null());
+    Err(exe::execute_again(program.as_fd(), &argv)).context("execute the program again from a read-only mount: execveat")
+}
+
+/// On a read-only mount or file system, immutable, or protected by fs-verity; or a sealed copy.
+fn is_unwritable(file: &OwnedFd) -> Result<bool> {
+    if fs::is_read_only(file.as_fd()).context("fstatvfs of the program's file")? {
+        return Ok(true);
+    }
+    let stat = fs::statx(file.as_fd(), libc::STATX_BASIC_STATS).context("statx of the program's file")?;
+    let attributes = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
+    Ok(stat.stx_attributes & u64::from(attributes.unsigned_abs()) != 0 || (stat.stx_nlink == 0 && exe::is_sealed()))
+}
+
+fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
+    let tree = mount::open_tree(file.as_raw_fd(), c"", mount::OPEN_TREE_CLONE)?;
+    let attr = SetAttr { set: mount::MOUNT_ATTR_RDONLY, propagation: libc::MS_PRIVATE, ..SetAttr::default() };
+    mount::mount_setattr(tree.as_fd(), false, &attr)?;
+    Ok(tree)
+}
+
+/// For kernels without mount_setattr(2), older than 5.12.
+fn sealed_copy() -> Result<OwnedFd> {
+    let source = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_RDONLY).context("open \"/proc/self/exe\"")?;
+    let copy = exe::memory_file(c"knarr").context("memfd_create")?;
+    while fs::sendfile(copy.as_fd(), source.as_fd(), 1 << 24).context("sendfile")? > 0 {}
+    exe::seal(copy.as_fd()).context("fcntl(F_ADD_SEALS)")?;
+    Ok(copy)
+}

@@ -1,0 +1,81 @@
+//! Is the process of a record still there? A pid alone can name another process by now, so its start time is compared.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::{Errno, pidfd};
+use std::os::fd::OwnedFd;
+
+/// What /proc/pid/stat says of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    start_time: u64,
+}
+
+/// The start time of a process that is there, in clock ticks since boot.
+pub(crate) fn start_time(pid: i32) -> Result<u64> {
+    match read(pid)? {
+        Some(stat) => Ok(stat.start_time),
+        None => Err(Error::new(ErrorKind::NotFound, format!("process {pid} is gone"))),
+    }
+}
+
+/// A pidfd of the process, if it is the one that was recorded and has not ended.
+pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
+    if pid <= 0 {
+        return Ok(None);
+    }
+    let process = match pidfd::open(pid) {
+        Ok(fd) => fd,
+        Err(Errno(libc::ESRCH)) => return Ok(None),
+        Err(e) => return Err(e).context("pidfd_open"),
+    };
+    // Read after the pidfd is open: if the start time is right now, the pidfd is of the right process.
+    let stat = read(pid)?;
+    Ok(stat.filter(|s| s.start_time == start_time && !matches!(s.state, 'Z' | 'X')).map(|_| process))
+}
+
+fn read(pid: i32) -> Result<Option<Stat>> {
+    let path = format!("/proc/{pid}/stat");
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("read {path:?}")),
+    };
+    match parse(&text) {
+        Some(stat) => Ok(Some(stat)),
+        None => {
+            Err(Error::new(ErrorKind::Os, format!("read {path:?}: not as proc_pid_stat(5) describes it")))
+        }
+    }
+}
+
+/// Field 2 is the command in parentheses, and may hold anything; the fields are counted from the last `)`.
+fn parse(text: &[u8]) -> Option<Stat> {
+    let end = text.iter().rposition(|b| *b == b')')?;
+    let mut fields = std::str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_command_name_does_not_shift_the_fields() {
+        let text = b"7 (a) R 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
+        assert_eq!(parse(text), Some(Stat { state: 'S', start_time: 987_654 }));
+        assert_eq!(parse(b"7 (x) S 1"), None);
+        assert_eq!(parse(b""), None);
+    }
+
+    #[test]
+    fn a_pid_with_another_start_time_is_not_the_process() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let time = start_time(pid).unwrap();
+        assert!(open(pid, time).unwrap().is_some());
+        assert!(open(pid, time + 1).unwrap().is_none());
+        assert!(open(0, time).unwrap().is_none());
+    }
+}

@@ -1,0 +1,172 @@
+//! The directory of one container's state: made exclusively, locked while it is changed, its files written atomically.
+
+use super::{RECORD_VERSION, Record};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::id::ContainerId;
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+const RECORD: &str = "state.json";
+const FILTER: &str = "seccomp.bpf";
+const START: &str = "start.sock";
+
+/// One container's state directory, open.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    file: File,
+}
+
+impl StateDir {
+    /// Makes the directory, which reserves the id.
+    pub(crate) fn reserve(root: &Path, id: &ContainerId) -> Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root)
+            .with_context(|| format!("mkdir {root:?}"))?;
+        let path = root.join(id);
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(
+            |e| match e.kind() {
+                ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
+                _ => e,
+            },
+        )?;
+        StateDir::open_at(path)
+    }
+
+    /// Opens the directory of a container that is there.
+    pub(crate) fn open(root: &Path, id: &ContainerId) -> Result<Self> {
+        StateDir::open_at(root.join(id)).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
+            _ => e,
+        })
+    }
+
+    fn open_at(path: PathBuf) -> Result<Self> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(&path)
+            .with_context(|| format!("open {path:?}"))?;
+        Ok(StateDir { path, file })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Locks out other changes until the lock is dropped.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
+        file.lock().with_context(|| format!("flock {:?}", self.path))?;
+        Ok(Lock(file))
+    }
+
+    /// Locks if nobody else has; `None` while another change is going on.
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
+        let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("flock {:?}", self.path)),
+        }
+    }
+
+    /// Replaces the record; a reader sees the old one or the new one.
+    pub(crate) fn save(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+        self.write(RECORD, &text)
+    }
+
+    /// Reads the record; a directory without one belongs to a `create` that has not come that far.
+    pub(crate) fn load(&self) -> Result<Record> {
+        let path = self.path.join(RECORD);
+        let text = fs::read(&path).with_context(|| format!("read {path:?}"))?;
+        let record: Record = serde_json::from_slice(&text)
+            .map_err(|e| Error::new(ErrorKind::Os, format!("read {path:?}: {e}")))?;
+        if record.version != RECORD_VERSION {
+            let message =
+                format!("read {path:?}: format {} was written by another version of knarr", record.version);
+            return Err(Error::unsupported(message));
+        }
+        Ok(record)
+    }
+
+    pub(crate) fn save_filter(&self, bpf: &[u64]) -> Result<()> {
+        let bytes: Vec<u8> = bpf.iter().flat_map(|i| i.to_ne_bytes()).collect();
+        self.write(FILTER, &bytes)
+    }
+
+    pub(crate) fn load_filter(&self) -> Result<Vec<u64>> {
+        let path = self.path.join(FILTER);
+        let bytes = fs::read(&path).with_context(|| format!("read {path:?}"))?;
+        let (words, rest) = bytes.as_chunks();
+        if !rest.is_empty() || words.is_empty() {
+            return Err(Error::new(ErrorKind::Os, format!("read {path:?}: not a filter")));
+        }
+        Ok(words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.tmp")));
+        fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .and_then(|mut file| file.write_all(bytes))
+            .with_context(|| format!("write {temporary:?}"))?;
+        fs::rename(&temporary, &path).with_context(|| format!("rename to {path:?}"))
+    }
+
+    /// The socket that the container's process listens on for `start`. Named through the directory's descriptor: a state root
+    /// may be deeper than the 107 bytes of a socket's address.
+    fn start_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{START}", self.file.as_raw_fd()))
+    }
+
+    pub(crate) fn listen(&self) -> Result<OwnedFd> {
+        let listener = UnixListener::bind(self.start_path())
+            .with_context(|| format!("bind {:?}", self.path.join(START)))?;
+        Ok(listener.into())
+    }
+
+    /// Connects to a process that waits for `start`; `None` when none does.
+    pub(crate) fn connect(&self) -> Result<Option<UnixStream>> {
+        match UnixStream::connect(self.start_path()) {
+            Ok(stream) => Ok(Some(stream)),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ECONNREFUSED)) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("connect to {:?}", self.path.join(START))),
+        }
+    }
+
+    pub(crate) fn forget_start(&self) {
+        let _ = fs::remove_file(self.path.join(START));
+    }
+
+    /// Removes the directory and what is in it; gone already is done.
+    pub(crate) fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("remove {:?}", self.path))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The lock on a state directory. A child that was cloned meanwhile has a copy of the descriptor, so closing it is not enough.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}

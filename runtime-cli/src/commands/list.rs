@@ -1,0 +1,62 @@
+//! `list`: all containers below a root, as a table, JSON or ids.
+
+use super::{Command, Context, Failure, Outcome};
+use crate::args::{Flag, Order, Parsed};
+use crate::output;
+use libcontainer::{ErrorKind, State, Status};
+
+pub(super) const COMMAND: Command = Command {
+    name: "list",
+    summary: "lists containers started by this command with the given root",
+    usage: "",
+    about: "The root is that of the global flag --root.",
+    flags: &[super::FORMAT, Flag::bool(&["quiet", "q"], "print ids only")],
+    order: Order::Anywhere,
+    arguments: (0, Some(0)),
+    run,
+};
+
+fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    let states = match context.runtime()?.list() {
+        // Nothing was ever created here; a root that the caller named must be there.
+        Err(error) if error.kind() == ErrorKind::NotFound && !context.root_given => Vec::new(),
+        result => result?,
+    };
+    let text = match (parsed.is("quiet"), parsed.text("format")) {
+        (true, _) => states.iter().map(|s| format!("{}\n", s.id)).collect(),
+        (false, "" | "table") => table(&states),
+        // As an empty list of Go's.
+        (false, "json") if states.is_empty() => "null\n".to_owned(),
+        (false, "json") => output::json(&states, "")? + "\n",
+        _ => return Err(Failure::new("invalid format option")),
+    };
+    output::print(&text)?;
+    Ok(0)
+}
+
+fn table(states: &[State]) -> String {
+    let mut rows = vec![["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned)];
+    rows.extend(states.iter().map(|s| {
+        let bundle = s.bundle.to_string_lossy().into_owned();
+        [
+            s.id.clone(),
+            s.pid.to_string(),
+            status(s.status).to_owned(),
+            bundle,
+            s.created.clone(),
+            s.owner.clone(),
+        ]
+    }));
+    output::table(&rows)
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Creating => "creating",
+        Status::Created => "created",
+        Status::Running => "running",
+        Status::Paused => "paused",
+        Status::Stopped => "stopped",
+        _ => "unknown",
+    }
+}

@@ -1,0 +1,77 @@
+//! `spec`: writes the config.json that people and tests start from; its contents and the order of its keys are those of `runc spec`.
+
+use super::{Command, Context, Failure, Outcome};
+use crate::args::{Flag, Order, Parsed};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+
+/// Both files in one: lines that start with `-` are in that for root only, with `+` in the rootless one only.
+const CONFIG: &str = include_str!("spec.diff");
+
+pub(super) const COMMAND: Command = Command {
+    name: "spec",
+    summary: "create a new specification file",
+    usage: "",
+    about: "Writes a config.json to start from: sh with a terminal, in a root file system at rootfs. Edit it as you need.",
+    flags: &[
+        Flag::text(&["bundle", "b"], "where to write it; by default the current directory"),
+        Flag::bool(&["rootless"], "for a caller without privileges: with a user namespace"),
+    ],
+    order: Order::Anywhere,
+    arguments: (0, Some(0)),
+    run,
+};
+
+fn run(_: &Context, parsed: &Parsed) -> Outcome {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let path = Path::new(parsed.text("bundle")).join("config.json");
+    // Never over an existing file, however it got there.
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Failure::new("File config.json exists. Remove it first"),
+            _ => Failure::os(format_args!("write {path:?}"), "open", e),
+        })?;
+    let text = config(parsed.is("rootless").then_some((uid, gid)));
+    file.write_all(text.as_bytes()).map_err(|e| {
+        let _ = std::fs::remove_file(&path);
+        Failure::os(format_args!("write {path:?}"), "write", e)
+    })?;
+    Ok(0)
+}
+
+/// The text of config.json; `rootless` is the caller's user and group.
+fn config(rootless: Option<(u32, u32)>) -> String {
+    let skipped = if rootless.is_some() { '-' } else { '+' };
+    let lines = CONFIG.lines().filter(|line| !line.starts_with(skipped)).map(|line| &line[1..]);
+    let text = lines.collect::<Vec<_>>().join("\n");
+    match rootless {
+        Some((uid, gid)) => text.replace("$uid", &uid.to_string()).replace("$gid", &gid.to_string()),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use libcontainer::spec::{LinuxNamespaceType, Spec};
+
+    #[test]
+    fn both_configs_are_valid_and_differ_in_what_needs_root() {
+        let root: Spec = serde_json::from_str(&config(None)).unwrap();
+        let rootless: Spec = serde_json::from_str(&config(Some((1000, 100)))).unwrap();
+        for spec in [&root, &rootless] {
+            assert_eq!(spec.process().as_ref().unwrap().terminal(), Some(true));
+            assert_eq!(spec.mounts().as_ref().unwrap().len(), 7);
+        }
+        let linux = rootless.linux().as_ref().unwrap();
+        assert_eq!(linux.uid_mappings().as_ref().unwrap()[0].host_id(), 1000);
+        assert_eq!(linux.gid_mappings().as_ref().unwrap()[0].host_id(), 100);
+        assert!(linux.resources().is_none());
+        let user = |spec: &Spec| {
+            let linux = spec.linux().as_ref().unwrap();
+            linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User)
+        };
+        assert!(user(&rootless) && !user(&root));
+        assert!(config(None).ends_with('}') && !config(None).contains('$'));
+    }
+}

@@ -1,0 +1,22 @@
+//! `state`: a container's state as JSON.
+
+use super::{Command, Context, Outcome};
+use crate::args::{Order, Parsed};
+use crate::output;
+
+pub(super) const COMMAND: Command = Command {
+    name: "state",
+    summary: "output the state of a container",
+    usage: "<container-id>",
+    about: "Prints the container's state as JSON.",
+    flags: &[],
+    order: Order::Anywhere,
+    arguments: (1, Some(1)),
+    run,
+};
+
+fn run(context: &Context, parsed: &Parsed) -> Outcome {
+    let state = context.container(parsed)?.state()?;
+    output::print(&output::json(&state, "  ")?)?;
+    Ok(0)
+}
