@@ -50,10 +50,7 @@ impl Place {
     /// Those of open(2).
     pub fn host() -> Result<Self> {
         let root = File::open(".").doing(|| "open \".\"")?;
-        Ok(Self {
-            root: root.into(),
-            confined: false,
-        })
+        Ok(Self { root: root.into(), confined: false })
     }
 
     /// Opens what `path` names, following links: a folder, or the folder and name of something else.
@@ -88,11 +85,7 @@ pub fn copy(from: &Place, source: &str, to: &Place, target: &str, owner: Owner) 
             return copy_children(&original, &into, owner, 0)
                 .doing(|| format!("copy {source:?} to {target:?}"));
         }
-        let last = if name.to_bytes() == b"." {
-            c"root".to_owned()
-        } else {
-            name.clone()
-        };
+        let last = if name.to_bytes() == b"." { c"root".to_owned() } else { name.clone() };
         return copy_one(&parent, &name, &stat, &into, &last, owner, 0)
             .doing(|| format!("copy {source:?} to {target:?}"));
     }
@@ -114,11 +107,7 @@ fn split(path: &str) -> Result<(Vec<u8>, CString)> {
         None => (".", if trimmed.is_empty() { "." } else { trimmed }),
     };
     // A last `..` is part of the folder: it must be resolved with it.
-    let (parent, name) = if name == ".." {
-        (trimmed, ".")
-    } else {
-        (parent, name)
-    };
+    let (parent, name) = if name == ".." { (trimmed, ".") } else { (parent, name) };
     let name = CString::new(name).map_err(|_| Error::invalid(format!("path {path:?}: has a NUL")))?;
     Ok((parent.as_bytes().to_vec(), name))
 }
@@ -146,9 +135,8 @@ fn copy_one(
                 Err(Errno::EXIST) => {}
                 other => other.doing(|| "mkdir").doing(doing)?,
             }
-            let original = tree::open_folder(from, name.to_bytes(), OFlags::RDONLY)
-                .doing(|| "open")
-                .doing(doing)?;
+            let original =
+                tree::open_folder(from, name.to_bytes(), OFlags::RDONLY).doing(|| "open").doing(doing)?;
             let made = match tree::open_folder(to, target.to_bytes(), OFlags::RDONLY) {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     return Err(Error::invalid("a folder can not replace a file").context(doing()));
@@ -168,19 +156,13 @@ fn copy_one(
                 .doing(doing)?;
             let (mut original, mut made) = (File::from(original), File::from(made));
             // copy_file_range(2) or a reflink where the file systems can.
-            std::io::copy(&mut original, &mut made)
-                .doing(|| "copy")
-                .doing(doing)?;
+            std::io::copy(&mut original, &mut made).doing(|| "copy").doing(doing)?;
             attributes(original.as_fd(), made.as_fd(), stat, owner).doing(doing)
         }
         FileType::Symlink => {
-            let link = rustix::fs::readlinkat(from, name, Vec::new())
-                .doing(|| "readlink")
-                .doing(doing)?;
+            let link = rustix::fs::readlinkat(from, name, Vec::new()).doing(|| "readlink").doing(doing)?;
             clear(to, target).doing(doing)?;
-            rustix::fs::symlinkat(&link, to, target)
-                .doing(|| "symlink")
-                .doing(doing)?;
+            rustix::fs::symlinkat(&link, to, target).doing(|| "symlink").doing(doing)?;
             let (uid, gid) = ids(stat, owner);
             rustix::fs::chownat(to, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| "chown")
@@ -236,18 +218,8 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat, owner: Owne
         }
     }
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    let time = Timespec {
-        tv_sec: stat.st_mtime,
-        tv_nsec: nanoseconds,
-    };
-    rustix::fs::futimens(
-        to,
-        &Timestamps {
-            last_access: time,
-            last_modification: time,
-        },
-    )
-    .doing(|| "futimens")
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds };
+    rustix::fs::futimens(to, &Timestamps { last_access: time, last_modification: time }).doing(|| "futimens")
 }
 
 #[cfg(test)]
@@ -267,10 +239,7 @@ mod tests {
         std::os::unix::fs::symlink("../../canary", at("root/link")).unwrap();
         let root = || Place::root(File::open(at("root")).unwrap().into());
         let host = Place::host().unwrap();
-        let me = Owner::Set(
-            rustix::process::getuid().as_raw(),
-            rustix::process::getgid().as_raw(),
-        );
+        let me = Owner::Set(rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
         let out = |source: &str, target: &str| copy(&root(), source, &host, at(target).to_str().unwrap(), me);
         out("/etc/conf.d", "host").unwrap();
         assert_eq!(fs::read_to_string(at("host/conf.d/a")).unwrap(), "a");
@@ -294,10 +263,7 @@ mod tests {
             "untouched",
             "a link is replaced, not written through"
         );
-        assert!(
-            into("host/a", "/out/x").is_err(),
-            "an absolute link leads to what is not in the root"
-        );
+        assert!(into("host/a", "/out/x").is_err(), "an absolute link leads to what is not in the root");
         assert!(!at("host/x").exists());
         assert!(into("host/conf.d", "/etc/new").is_err(), "a folder onto a file");
     }

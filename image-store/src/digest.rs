@@ -43,9 +43,7 @@ impl Digest {
     /// [`ErrorKind::Unsupported`] for another algorithm, [`ErrorKind::Invalid`] for anything that is no digest.
     pub fn parse(text: &str) -> Result<Self> {
         let Some((algorithm, hex)) = text.split_once(':') else {
-            return Err(Error::invalid(format!(
-                "digest {text:?}: has no \":\" after the algorithm"
-            )));
+            return Err(Error::invalid(format!("digest {text:?}: has no \":\" after the algorithm")));
         };
         let length = match algorithm {
             "sha256" => 64,
@@ -74,11 +72,7 @@ impl Digest {
     /// Which hash function.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
-        if self.0.starts_with("sha512") {
-            Algorithm::Sha512
-        } else {
-            Algorithm::Sha256
-        }
+        if self.0.starts_with("sha512") { Algorithm::Sha512 } else { Algorithm::Sha256 }
     }
 
     /// The digits alone.
@@ -199,13 +193,7 @@ impl<R: Read> VerifyingReader<R> {
     /// Expects `size` bytes that hash to `expected`.
     pub fn new(inner: R, expected: &Digest, size: u64) -> Self {
         let hasher = Some(Hasher::new(expected.algorithm()));
-        Self {
-            inner,
-            hasher,
-            expected: expected.clone(),
-            size,
-            seen: 0,
-        }
+        Self { inner, hasher, expected: expected.clone(), size, seen: 0 }
     }
 
     fn check_end(&mut self) -> Result<()> {
@@ -213,18 +201,12 @@ impl<R: Read> VerifyingReader<R> {
             return Ok(());
         };
         if self.seen != self.size {
-            let message = format!(
-                "{}: ends after {} of {} bytes",
-                self.expected, self.seen, self.size
-            );
+            let message = format!("{}: ends after {} of {} bytes", self.expected, self.seen, self.size);
             return Err(Error::mismatch(message));
         }
         let found = hasher.finish();
         if found != self.expected {
-            return Err(Error::mismatch(format!(
-                "{}: content hashes to {found}",
-                self.expected
-            )));
+            return Err(Error::mismatch(format!("{}: content hashes to {found}", self.expected)));
         }
         Ok(())
     }
@@ -257,10 +239,7 @@ pub(crate) fn read_limited(reader: impl Read, limit: u64, what: &str) -> Result<
     let mut bytes = Vec::new();
     reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(Error::new(
-            ErrorKind::Limit,
-            format!("{what}: larger than {limit} bytes"),
-        ));
+        return Err(Error::new(ErrorKind::Limit, format!("{what}: larger than {limit} bytes")));
     }
     Ok(bytes)
 }
@@ -303,17 +282,10 @@ mod tests {
         let digest = Digest::of(b"abc");
         let read = |bytes: &[u8], size| {
             let mut out = Vec::new();
-            VerifyingReader::new(bytes, &digest, size)
-                .read_to_end(&mut out)
-                .map(|_| out)
+            VerifyingReader::new(bytes, &digest, size).read_to_end(&mut out).map(|_| out)
         };
         assert_eq!(read(b"abc", 3).unwrap(), b"abc");
-        assert!(
-            read(b"ab", 3)
-                .unwrap_err()
-                .to_string()
-                .contains("ends after 2 of 3")
-        );
+        assert!(read(b"ab", 3).unwrap_err().to_string().contains("ends after 2 of 3"));
         assert!(read(b"abcd", 3).unwrap_err().to_string().contains("longer than"));
         assert!(read(b"abd", 3).unwrap_err().to_string().contains("hashes to"));
     }

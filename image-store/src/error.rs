@@ -47,11 +47,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` with a message of one line, lower case, without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner {
-            kind,
-            errno: None,
-            message: message.into(),
-        }))
+        Self(Box::new(Inner { kind, errno: None, message: message.into() }))
     }
 
     /// What to branch on.
@@ -112,10 +108,7 @@ impl From<io::Error> for Error {
     /// Reading through our own decoders wraps an [`Error`] in an `io::Error`: it comes back out whole here.
     fn from(error: io::Error) -> Self {
         if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
-            if let Some(ours) = error
-                .into_inner()
-                .and_then(|inner| inner.downcast::<Error>().ok())
-            {
+            if let Some(ours) = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok()) {
                 return *ours;
             }
             return Self::invalid("an error was lost");
@@ -219,14 +212,8 @@ mod tests {
     #[test]
     fn a_system_error_reads_from_the_outside_in() {
         let error: Result<(), io::Error> = Err(io::Error::from_raw_os_error(2));
-        let error = error
-            .doing(|| "open \"/x\"")
-            .doing(|| "load the image")
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "load the image: open \"/x\": No such file or directory (ENOENT)"
-        );
+        let error = error.doing(|| "open \"/x\"").doing(|| "load the image").unwrap_err();
+        assert_eq!(error.to_string(), "load the image: open \"/x\": No such file or directory (ENOENT)");
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Os, Some(2)));
     }
 
@@ -234,9 +221,6 @@ mod tests {
     fn an_error_survives_a_trip_through_std_io() {
         let io: io::Error = Error::limit("too big").into();
         let back: Error = io.into();
-        assert_eq!(
-            (back.kind(), back.to_string().as_str()),
-            (ErrorKind::Limit, "too big")
-        );
+        assert_eq!((back.kind(), back.to_string().as_str()), (ErrorKind::Limit, "too big"));
     }
 }

@@ -37,10 +37,7 @@ pub(crate) fn needed(stack: &[Level], marks: Marks) -> Result<Vec<Folder>> {
     let mut folders = Vec::new();
     for path in paths {
         if let Some(from) = source(stack, path, marks).doing(|| format!("look up folder {}", show(path)))? {
-            folders.push(Folder {
-                path: path.clone(),
-                from,
-            });
+            folders.push(Folder { path: path.clone(), from });
         }
     }
     Ok(folders)
@@ -121,10 +118,7 @@ pub(crate) fn make(root: &File, stack: &[Level], folders: &[Folder]) -> Result<(
         rustix::fs::mkdirat(&parent, name, Mode::RWXU).doing(|| format!("mkdir {}", show(path)))?;
     }
     for path in all.iter().rev() {
-        let fixed = folders
-            .iter()
-            .find(|folder| folder.path == *path)
-            .map(|folder| folder.from);
+        let fixed = folders.iter().find(|folder| folder.path == *path).map(|folder| folder.from);
         let from = fixed.or_else(|| stack.iter().rposition(|level| open(level, path).is_ok()));
         let Some(from) = from else { continue };
         let target = tree::open_folder(root, path, OFlags::RDONLY).doing(|| "open folder")?;
@@ -133,35 +127,22 @@ pub(crate) fn make(root: &File, stack: &[Level], folders: &[Folder]) -> Result<(
     Ok(())
 }
 
-fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
+/// Owner, mode, attributes and time of one folder for another.
+pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let stat = rustix::fs::statat(from, c"", AtFlags::EMPTY_PATH)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Ok(());
     }
-    rustix::fs::fchown(
-        to,
-        Some(Uid::from_raw(stat.st_uid)),
-        Some(Gid::from_raw(stat.st_gid)),
-    )
-    .doing(|| "fchown")?;
+    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+        .doing(|| "fchown")?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode)).doing(|| "fchmod")?;
     for (name, value) in attributes(from)? {
         rustix::fs::fsetxattr(to.as_fd(), name.as_slice(), &value, XattrFlags::empty())
             .doing(|| "fsetxattr")?;
     }
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    let time = Timespec {
-        tv_sec: stat.st_mtime,
-        tv_nsec: nanoseconds,
-    };
-    rustix::fs::futimens(
-        to,
-        &Timestamps {
-            last_access: time,
-            last_modification: time,
-        },
-    )
-    .doing(|| "futimens")
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds };
+    rustix::fs::futimens(to, &Timestamps { last_access: time, last_modification: time }).doing(|| "futimens")
 }
 
 /// All but overlay's own: those belong to the layer they are in.

@@ -34,10 +34,8 @@ impl Instruction {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) with what is wrong.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| Error::invalid(format!("change {text:?}: {why}"));
-        let (name, rest) = text
-            .trim()
-            .split_once([' ', '\t'])
-            .ok_or_else(|| wrong("wants an instruction and a value"))?;
+        let (name, rest) =
+            text.trim().split_once([' ', '\t']).ok_or_else(|| wrong("wants an instruction and a value"))?;
         let rest = rest.trim();
         Ok(match name.to_ascii_uppercase().as_str() {
             "CMD" => Self::Cmd(command(rest)),
@@ -75,11 +73,7 @@ impl Instruction {
                 config.shift_remove("Cmd");
             }
             Self::Env(pairs) => {
-                let old = config
-                    .get("Env")
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default();
+                let old = config.get("Env").and_then(Value::as_array).cloned().unwrap_or_default();
                 let mut all: Vec<String> = old.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
                 for (name, value) in pairs {
                     all.retain(|line| line.split('=').next() != Some(name));
@@ -92,12 +86,8 @@ impl Instruction {
                     set(config, "Labels", name, value.clone().into());
                 }
             }
-            Self::Expose(ports) => ports
-                .iter()
-                .for_each(|port| set(config, "ExposedPorts", port, json!({}))),
-            Self::Volume(paths) => paths
-                .iter()
-                .for_each(|path| set(config, "Volumes", path, json!({}))),
+            Self::Expose(ports) => ports.iter().for_each(|port| set(config, "ExposedPorts", port, json!({}))),
+            Self::Volume(paths) => paths.iter().for_each(|path| set(config, "Volumes", path, json!({}))),
             Self::User(user) => drop(config.insert("User".into(), json!(user))),
             Self::Workdir(path) => drop(config.insert("WorkingDir".into(), json!(path))),
             Self::StopSignal(signal) => drop(config.insert("StopSignal".into(), json!(signal))),
@@ -124,10 +114,7 @@ fn command(text: &str) -> Vec<String> {
 
 fn port(text: &str) -> Option<String> {
     let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    number
-        .parse::<u16>()
-        .ok()
-        .filter(|_| ["tcp", "udp", "sctp"].contains(&protocol))?;
+    number.parse::<u16>().ok().filter(|_| ["tcp", "udp", "sctp"].contains(&protocol))?;
     Some(format!("{number}/{protocol}"))
 }
 
@@ -180,9 +167,7 @@ mod tests {
     fn applied(lines: &[&str]) -> Value {
         let mut config =
             serde_json::from_value(json!({"Env": ["PATH=/bin", "A=old"], "Cmd": ["old"]})).unwrap();
-        lines
-            .iter()
-            .for_each(|line| Instruction::parse(line).unwrap().apply(&mut config));
+        lines.iter().for_each(|line| Instruction::parse(line).unwrap().apply(&mut config));
         Value::Object(config)
     }
 
@@ -202,25 +187,13 @@ mod tests {
                 "ExposedPorts": {"80/tcp": {}, "53/udp": {}}, "WorkingDir": "/w", "Volumes": {"/a b": {}}, "User": "5:6"})
         );
         assert_eq!(applied(&["ENTRYPOINT [\"/x\"]"])["Cmd"], Value::Null);
-        assert_eq!(
-            applied(&["CMD echo hi"])["Cmd"],
-            json!(["/bin/sh", "-c", "echo hi"])
-        );
+        assert_eq!(applied(&["CMD echo hi"])["Cmd"], json!(["/bin/sh", "-c", "echo hi"]));
         assert_eq!(applied(&["ENV A b c"])["Env"][1], "A=b c");
     }
 
     #[test]
     fn others_are_refused() {
-        for bad in [
-            "",
-            "CMD",
-            "RUN x",
-            "ENV =x",
-            "ENV A=\"x",
-            "EXPOSE http",
-            "EXPOSE 99999",
-            "WORKDIR w",
-        ] {
+        for bad in ["", "CMD", "RUN x", "ENV =x", "ENV A=\"x", "EXPOSE http", "EXPOSE 99999", "WORKDIR w"] {
             assert!(Instruction::parse(bad).is_err(), "{bad}");
         }
     }

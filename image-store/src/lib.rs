@@ -17,6 +17,7 @@ pub mod registry;
 #[cfg(test)]
 mod scratch;
 pub mod store;
+mod stubs;
 pub mod tar;
 pub mod time;
 mod tree;

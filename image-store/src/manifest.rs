@@ -72,14 +72,7 @@ impl Descriptor {
     /// A descriptor without any of the optional parts.
     #[must_use]
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type: media_type.into(),
-            digest,
-            size,
-            platform: None,
-            annotations: None,
-            urls: None,
-        }
+        Self { media_type: media_type.into(), digest, size, platform: None, annotations: None, urls: None }
     }
 
     /// A descriptor of `bytes`.
@@ -98,10 +91,7 @@ impl Descriptor {
     #[must_use]
     pub fn is_attestation(&self) -> bool {
         self.annotation("vnd.docker.reference.type").is_some()
-            || self
-                .platform
-                .as_ref()
-                .is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
+            || self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
     }
 
     /// Whether a registry must not be given the blob (base layers of Windows and the like).
@@ -194,9 +184,7 @@ impl Document {
         let expected = expected.split(';').next().unwrap_or_default().trim();
         let outside = if is_document(expected) { expected } else { "" };
         if !inside.is_empty() && !outside.is_empty() && inside != outside {
-            return Err(bad(format!(
-                "was announced as {outside:?} but calls itself {inside:?}"
-            )));
+            return Err(bad(format!("was announced as {outside:?} but calls itself {inside:?}")));
         }
         let kind = if inside.is_empty() { outside } else { &inside };
         match kind {
@@ -204,9 +192,7 @@ impl Document {
             media::OCI_MANIFEST | media::DOCKER_MANIFEST => Self::manifest(bytes),
             "" if shape.manifests.is_some() => Self::index(bytes),
             "" => Self::manifest(bytes),
-            other => Err(Error::unsupported(format!(
-                "manifest: media type {other:?} is no image"
-            ))),
+            other => Err(Error::unsupported(format!("manifest: media type {other:?} is no image"))),
         }
     }
 
@@ -229,9 +215,7 @@ impl Document {
             )));
         }
         if manifest.config.size > CONFIG_LIMIT {
-            return Err(Error::limit(format!(
-                "manifest: a config of more than {CONFIG_LIMIT} bytes"
-            )));
+            return Err(Error::limit(format!("manifest: a config of more than {CONFIG_LIMIT} bytes")));
         }
         Ok(Self::Manifest(manifest))
     }
@@ -251,13 +235,7 @@ impl Document {
 /// Whether `media_type` names a manifest or index.
 #[must_use]
 pub fn is_document(media_type: &str) -> bool {
-    [
-        media::OCI_MANIFEST,
-        media::OCI_INDEX,
-        media::DOCKER_MANIFEST,
-        media::DOCKER_LIST,
-    ]
-    .contains(&media_type)
+    [media::OCI_MANIFEST, media::OCI_INDEX, media::DOCKER_MANIFEST, media::DOCKER_LIST].contains(&media_type)
 }
 
 impl Index {
@@ -278,13 +256,8 @@ impl Index {
         if let Some(descriptor) = images().find(|d| typed(d) && d.platform.is_none()) {
             return Ok(descriptor);
         }
-        let offered: Vec<String> = images()
-            .filter_map(|d| Some(d.platform.as_ref()?.to_string()))
-            .collect();
-        Err(Error::not_found(format!(
-            "no image for {wanted}, only for: {}",
-            offered.join(", ")
-        )))
+        let offered: Vec<String> = images().filter_map(|d| Some(d.platform.as_ref()?.to_string())).collect();
+        Err(Error::not_found(format!("no image for {wanted}, only for: {}", offered.join(", "))))
     }
 }
 
@@ -392,18 +365,12 @@ mod tests {
             r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{}","size":2}},"layers":[]}}"#,
             digest(1)
         );
-        assert!(matches!(
-            Document::parse(manifest.as_bytes(), "").unwrap(),
-            Document::Manifest(_)
-        ));
+        assert!(matches!(Document::parse(manifest.as_bytes(), "").unwrap(), Document::Manifest(_)));
         assert!(matches!(
             Document::parse(manifest.as_bytes(), media::DOCKER_MANIFEST).unwrap(),
             Document::Manifest(_)
         ));
-        assert!(matches!(
-            Document::parse(manifest.as_bytes(), "text/plain").unwrap(),
-            Document::Manifest(_)
-        ));
+        assert!(matches!(Document::parse(manifest.as_bytes(), "text/plain").unwrap(), Document::Manifest(_)));
         let index = br#"{"schemaVersion":2,"manifests":[],"annotations":null}"#;
         assert!(matches!(Document::parse(index, "").unwrap(), Document::Index(_)));
     }
@@ -414,10 +381,7 @@ mod tests {
         let config = format!(r#"{{"mediaType":"x","digest":"{d}","size":2}}"#);
         for (text, announced) in [
             (r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#.to_owned(), ""),
-            (
-                format!(r#"{{"schemaVersion":2,"manifests":[],"config":{config}}}"#),
-                "",
-            ),
+            (format!(r#"{{"schemaVersion":2,"manifests":[],"config":{config}}}"#), ""),
             (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), ""),
             (r#"{"manifests":[]}"#.to_owned(), ""),
             (r#"[]"#.to_owned(), ""),
@@ -432,16 +396,10 @@ mod tests {
                 "",
             ),
             (
-                format!(
-                    r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
-                    media::OCI_INDEX
-                ),
+                format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media::OCI_INDEX),
                 media::OCI_MANIFEST,
             ),
-            (
-                r#"{"schemaVersion":2,"mediaType":"application/x","config":{}}"#.to_owned(),
-                "",
-            ),
+            (r#"{"schemaVersion":2,"mediaType":"application/x","config":{}}"#.to_owned(), ""),
         ] {
             assert!(Document::parse(text.as_bytes(), announced).is_err(), "{text}");
         }
@@ -476,10 +434,7 @@ mod tests {
         assert_eq!(choose("linux/arm64").unwrap().digest.as_str(), digest(4));
         assert_eq!(choose("linux/arm/v7").unwrap().digest.as_str(), digest(3));
         let error = choose("linux/amd64").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no image for linux/amd64, only for: linux/arm/v6, linux/arm64"
-        );
+        assert_eq!(error.to_string(), "no image for linux/amd64, only for: linux/arm/v6, linux/arm64");
     }
 
     #[test]

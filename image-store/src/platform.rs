@@ -38,12 +38,7 @@ impl Platform {
             "loongarch64" => "loong64",
             other => other,
         };
-        Self {
-            os: "linux".into(),
-            architecture: architecture.into(),
-            ..Self::default()
-        }
-        .normalised()
+        Self { os: "linux".into(), architecture: architecture.into(), ..Self::default() }.normalised()
     }
 
     /// Parses `os/arch[/variant]` or `arch` alone.
@@ -51,25 +46,18 @@ impl Platform {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for more or fewer parts or other characters.
     pub fn parse(text: &str) -> Result<Self> {
-        let part = |p: &str| {
-            !p.is_empty()
-                && p.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        };
+        let part =
+            |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|p| part(p)) {
-            return Err(Error::invalid(format!(
-                "platform {text:?}: wants os/architecture[/variant]"
-            )));
+            return Err(Error::invalid(format!("platform {text:?}: wants os/architecture[/variant]")));
         }
         let (os, architecture, variant) = match parts[..] {
             [architecture] => ("linux", architecture, ""),
             [os, architecture] => (os, architecture, ""),
             [os, architecture, variant] => (os, architecture, variant),
             _ => {
-                return Err(Error::invalid(format!(
-                    "platform {text:?}: wants os/architecture[/variant]"
-                )));
+                return Err(Error::invalid(format!("platform {text:?}: wants os/architecture[/variant]")));
             }
         };
         let platform = Self {
@@ -121,17 +109,9 @@ impl Platform {
             match (self.architecture.as_str(), variant) {
                 ("amd64", "") => Some(10),
                 (_, v) => {
-                    let (major, minor) = v
-                        .strip_prefix('v')?
-                        .split_once('.')
-                        .unwrap_or((v.strip_prefix('v')?, "0"));
-                    Some(
-                        major
-                            .parse::<u32>()
-                            .ok()?
-                            .checked_mul(10)?
-                            .checked_add(minor.parse().ok()?)?,
-                    )
+                    let (major, minor) =
+                        v.strip_prefix('v')?.split_once('.').unwrap_or((v.strip_prefix('v')?, "0"));
+                    Some(major.parse::<u32>().ok()?.checked_mul(10)?.checked_add(minor.parse().ok()?)?)
                 }
             }
         };
@@ -179,9 +159,7 @@ mod tests {
     #[test]
     fn the_nearest_older_variant_serves_and_a_newer_one_never() {
         let rank = |have: &str, offered: &str| {
-            Platform::parse(have)
-                .unwrap()
-                .rank(&Platform::parse(offered).unwrap())
+            Platform::parse(have).unwrap().rank(&Platform::parse(offered).unwrap())
         };
         assert_eq!(rank("linux/amd64", "linux/amd64"), Some(0));
         assert_eq!(rank("linux/amd64", "linux/amd64/v2"), None);
@@ -196,10 +174,7 @@ mod tests {
     #[test]
     fn an_image_that_demands_features_is_not_chosen() {
         let host = Platform::parse("linux/amd64").unwrap();
-        let offered = Platform {
-            os_features: vec!["erofs".into()],
-            ..host.clone()
-        };
+        let offered = Platform { os_features: vec!["erofs".into()], ..host.clone() };
         assert_eq!(host.rank(&offered), None);
     }
 }

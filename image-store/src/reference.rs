@@ -44,10 +44,7 @@ impl Reference {
             return Err(invalid("64 hexadecimal digits are an ID, not a name"));
         }
         let (rest, digest) = match text.split_once('@') {
-            Some((rest, digest)) => (
-                rest,
-                Some(Digest::parse(digest).map_err(|e| invalid(&e.to_string()))?),
-            ),
+            Some((rest, digest)) => (rest, Some(Digest::parse(digest).map_err(|e| invalid(&e.to_string()))?)),
             None => (text, None),
         };
         let (name, tag) = split_tag(rest);
@@ -70,12 +67,7 @@ impl Reference {
         if domain.len() + 1 + path.len() > NAME_LIMIT {
             return Err(invalid("longer than 255 characters"));
         }
-        Ok(Self {
-            domain,
-            path,
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { domain, path, tag: tag.map(str::to_owned), digest })
     }
 
     /// The registry's host, with its port if one was given: `docker.io`, `localhost:5000`.
@@ -129,20 +121,13 @@ impl Reference {
     /// The same repository at `digest`, without a tag.
     #[must_use]
     pub fn at_digest(&self, digest: &Digest) -> Self {
-        Self {
-            tag: None,
-            digest: Some(digest.clone()),
-            ..self.clone()
-        }
+        Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
     /// The same repository and tag without the digest.
     #[must_use]
     pub fn without_digest(&self) -> Self {
-        Self {
-            digest: None,
-            ..self.clone()
-        }
+        Self { digest: None, ..self.clone() }
     }
 
     /// What a registry is asked for: the digest when there is one, else the tag.
@@ -202,11 +187,7 @@ fn split_domain(name: &str) -> (String, String) {
         }
         _ => (DEFAULT_DOMAIN, name),
     };
-    let domain = if domain == "index.docker.io" {
-        DEFAULT_DOMAIN
-    } else {
-        domain
-    };
+    let domain = if domain == "index.docker.io" { DEFAULT_DOMAIN } else { domain };
     if domain == DEFAULT_DOMAIN && !path.contains('/') && !path.is_empty() {
         return (domain.to_owned(), format!("library/{path}"));
     }
@@ -292,70 +273,32 @@ mod tests {
         for (typed, full, familiar) in [
             ("alpine", "docker.io/library/alpine:latest", "alpine:latest"),
             ("alpine:3.4", "docker.io/library/alpine:3.4", "alpine:3.4"),
-            (
-                "library/alpine",
-                "docker.io/library/alpine:latest",
-                "alpine:latest",
-            ),
-            (
-                "docker.io/alpine",
-                "docker.io/library/alpine:latest",
-                "alpine:latest",
-            ),
-            (
-                "index.docker.io/alpine",
-                "docker.io/library/alpine:latest",
-                "alpine:latest",
-            ),
-            (
-                "docker.io/library/a/b",
-                "docker.io/library/a/b:latest",
-                "library/a/b:latest",
-            ),
+            ("library/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
+            ("docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
+            ("index.docker.io/alpine", "docker.io/library/alpine:latest", "alpine:latest"),
+            ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
             ("foo/bar", "docker.io/foo/bar:latest", "foo/bar:latest"),
             ("localhost/foo", "localhost/foo:latest", "localhost/foo:latest"),
-            (
-                "localhost:5000/foo:t",
-                "localhost:5000/foo:t",
-                "localhost:5000/foo:t",
-            ),
+            ("localhost:5000/foo:t", "localhost:5000/foo:t", "localhost:5000/foo:t"),
             ("quay.io/a/b/c", "quay.io/a/b/c:latest", "quay.io/a/b/c:latest"),
             ("[::1]:5000/foo", "[::1]:5000/foo:latest", "[::1]:5000/foo:latest"),
             ("Host/foo", "Host/foo:latest", "Host/foo:latest"),
-            (
-                "a__b/c--d/e.f",
-                "docker.io/a__b/c--d/e.f:latest",
-                "a__b/c--d/e.f:latest",
-            ),
-            (
-                "alpine:A_b.-1",
-                "docker.io/library/alpine:A_b.-1",
-                "alpine:A_b.-1",
-            ),
+            ("a__b/c--d/e.f", "docker.io/a__b/c--d/e.f:latest", "a__b/c--d/e.f:latest"),
+            ("alpine:A_b.-1", "docker.io/library/alpine:A_b.-1", "alpine:A_b.-1"),
         ] {
             let reference = Reference::parse(typed).unwrap();
             assert_eq!(reference.to_string(), full, "{typed}");
             assert_eq!(reference.familiar(), familiar, "{typed}");
-            assert_eq!(
-                Reference::parse(full).unwrap(),
-                reference,
-                "round trip of {typed}"
-            );
+            assert_eq!(Reference::parse(full).unwrap(), reference, "round trip of {typed}");
         }
     }
 
     #[test]
     fn a_digest_stands_alone_or_after_a_tag_and_decides() {
         let plain = Reference::parse(&format!("alpine@sha256:{HEX}")).unwrap();
-        assert_eq!(
-            (plain.tag(), plain.target()),
-            (None, format!("sha256:{HEX}").as_str())
-        );
+        assert_eq!((plain.tag(), plain.target()), (None, format!("sha256:{HEX}").as_str()));
         let both = Reference::parse(&format!("alpine:3@sha256:{HEX}")).unwrap();
-        assert_eq!(
-            (both.tag(), both.target()),
-            (Some("3"), format!("sha256:{HEX}").as_str())
-        );
+        assert_eq!((both.tag(), both.target()), (Some("3"), format!("sha256:{HEX}").as_str()));
     }
 
     #[test]
@@ -402,39 +345,18 @@ mod tests {
 
     #[test]
     fn no_input_makes_the_parser_panic_and_every_result_parses_again() {
-        let alphabet = [
-            "a",
-            "B",
-            "0",
-            ".",
-            "_",
-            "-",
-            "/",
-            ":",
-            "@",
-            "[",
-            "]",
-            "sha256:",
-            HEX,
-            "localhost",
-            "ü",
-        ];
+        let alphabet =
+            ["a", "B", "0", ".", "_", "-", "/", ":", "@", "[", "]", "sha256:", HEX, "localhost", "ü"];
         let mut state = 1_u64;
         for _ in 0..20_000 {
             let mut text = String::new();
             for _ in 0..8 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let at = usize::try_from(state >> 33).unwrap() % alphabet.len();
                 text.push_str(alphabet[at]);
             }
             if let Ok(reference) = Reference::parse(&text) {
-                assert_eq!(
-                    Reference::parse(&reference.to_string()).unwrap(),
-                    reference,
-                    "{text}"
-                );
+                assert_eq!(Reference::parse(&reference.to_string()).unwrap(), reference, "{text}");
             }
         }
     }

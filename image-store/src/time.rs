@@ -5,12 +5,7 @@
 pub fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
 /// Seconds since the epoch of `2026-11-21T07:15:00.123+01:00`; fractions are cut off. `None`: it is no such time.
@@ -18,16 +13,10 @@ pub fn rfc3339(seconds: i64) -> String {
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
-        digits
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-            .then(|| digits.parse().ok())?
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
     };
     let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-    if !separators
-        .iter()
-        .all(|(at, byte)| text.as_bytes().get(*at) == Some(byte))
-    {
+    if !separators.iter().all(|(at, byte)| text.as_bytes().get(*at) == Some(byte)) {
         return None;
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);

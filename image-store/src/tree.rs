@@ -26,13 +26,7 @@ pub(crate) fn open_folder(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix
 pub(crate) fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b".".as_slice() } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(
-        root,
-        path,
-        flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-        Mode::empty(),
-        resolve,
-    )
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
 }
 
 /// The names in a folder, sorted bytewise, with their types where the file system tells.
@@ -149,9 +143,6 @@ mod tests {
         assert_eq!(open_folder(&top, b"keep/../keep", OFlags::RDONLY).err(), None);
         std::os::unix::fs::symlink("keep", place.path().join("l")).unwrap();
         assert_eq!(open_folder(&top, b"l/x", OFlags::RDONLY).err(), Some(Errno::LOOP));
-        assert_eq!(
-            open_folder(&top, b"../x", OFlags::RDONLY).err(),
-            Some(Errno::XDEV)
-        );
+        assert_eq!(open_folder(&top, b"../x", OFlags::RDONLY).err(), Some(Errno::XDEV));
     }
 }

@@ -30,35 +30,17 @@ fn hard(path: &str, target: &str) -> (Entry, Vec<u8>) {
 fn attributes_are_those_of_the_archive() {
     common::need_root!();
     let place = Scratch::new("attributes");
-    let mtime = Timestamp {
-        seconds: 1_000_000_000,
-        nanoseconds: 123_456_789,
-    };
+    let mtime = Timestamp { seconds: 1_000_000_000, nanoseconds: 123_456_789 };
     let (mut tool, data) = file("usr/bin/tool", b"binary");
-    tool = Entry {
-        mode: 0o4755,
-        uid: 12,
-        gid: 34,
-        mtime,
-        ..tool
-    };
+    tool = Entry { mode: 0o4755, uid: 12, gid: 34, mtime, ..tool };
     // cap_net_raw+ep, as setcap(8) writes it.
     let capability = vec![1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     tool.xattrs = vec![
         (b"security.capability".to_vec(), capability.clone()),
         (b"trusted.overlay.redirect".to_vec(), b"/etc".to_vec()),
     ];
-    let tmp = Entry {
-        mtime,
-        ..Entry::new("tmp/", Kind::Directory, 0o1777)
-    };
-    let old = Entry {
-        mtime: Timestamp {
-            seconds: -1,
-            nanoseconds: 5,
-        },
-        ..link("l", "nowhere").0
-    };
+    let tmp = Entry { mtime, ..Entry::new("tmp/", Kind::Directory, 0o1777) };
+    let old = Entry { mtime: Timestamp { seconds: -1, nanoseconds: 5 }, ..link("l", "nowhere").0 };
     let bytes = tar(&[
         (tool, data),
         (tmp, vec![]),
@@ -69,10 +51,7 @@ fn attributes_are_those_of_the_archive() {
     let applied = unpack(&place, &bytes).unwrap();
     let root = place.path().join("fs");
     let meta = fs::metadata(root.join("usr/bin/tool")).unwrap();
-    assert_eq!(
-        (meta.mode() & 0o7777, meta.uid(), meta.gid(), meta.nlink()),
-        (0o4755, 12, 34, 2)
-    );
+    assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid(), meta.nlink()), (0o4755, 12, 34, 2));
     assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_000_000_000, 123_456_789));
     let mut value = [0_u8; 64];
     let length = rustix::fs::getxattr(root.join("usr/bin/tool"), c"security.capability", &mut value).unwrap();
@@ -81,20 +60,10 @@ fn attributes_are_those_of_the_archive() {
         rustix::fs::getxattr(root.join("usr/bin/tool"), c"trusted.overlay.redirect", &mut value).is_err()
     );
     let tmp = fs::metadata(root.join("tmp")).unwrap();
-    assert_eq!(
-        (tmp.mode() & 0o7777, tmp.mtime()),
-        (0o1777, 1_000_000_000),
-        "time set after its content"
-    );
+    assert_eq!((tmp.mode() & 0o7777, tmp.mtime()), (0o1777, 1_000_000_000), "time set after its content");
     assert_eq!(fs::symlink_metadata(root.join("l")).unwrap().mtime(), -1);
-    assert_eq!(
-        applied.implied,
-        [b"".to_vec(), b"usr".to_vec(), b"usr/bin".to_vec()]
-    );
-    assert_eq!(
-        fs::metadata(root.join("usr")).unwrap().permissions().mode() & 0o7777,
-        0o755
-    );
+    assert_eq!(applied.implied, [b"".to_vec(), b"usr".to_vec(), b"usr/bin".to_vec()]);
+    assert_eq!(fs::metadata(root.join("usr")).unwrap().permissions().mode() & 0o7777, 0o755);
 }
 
 #[test]
@@ -122,11 +91,7 @@ fn whiteouts_become_overlay_marks_in_any_order() {
         let length = rustix::fs::getxattr(root.join(folder), c"trusted.overlay.opaque", &mut value).unwrap();
         assert_eq!(&value[..length], b"y", "{folder}");
     }
-    assert_eq!(
-        fs::read(root.join("own")).unwrap(),
-        b"x",
-        "a whiteout hides only what lies below"
-    );
+    assert_eq!(fs::read(root.join("own")).unwrap(), b"x", "a whiteout hides only what lies below");
     assert_eq!(fs::read(root.join("opaque/child")).unwrap(), b"x");
     assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
 }
@@ -183,11 +148,7 @@ fn links_are_followed_only_within_the_layer() {
     ]);
     unpack(&place, &bytes).unwrap();
     let root = place.path().join("fs");
-    for (path, content) in [
-        ("target/one", "1"),
-        ("target/two", "2"),
-        ("not/there/yet/three", "3"),
-    ] {
+    for (path, content) in [("target/one", "1"), ("target/two", "2"), ("not/there/yet/three", "3")] {
         assert_eq!(fs::read_to_string(root.join(path)).unwrap(), content, "{path}");
     }
     assert!(!place.path().join("four").exists());
@@ -206,21 +167,12 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
         ("parent", vec![file("../secret", b"x")]),
         ("parent inside", vec![file("a/../../secret", b"x")]),
         ("hard link out", vec![hard("x", "../secret")]),
-        (
-            "hard link by absolute path",
-            vec![hard("x", place.path().join("secret").to_str().unwrap())],
-        ),
-        (
-            "hard link through a link",
-            vec![link("l", place.path().to_str().unwrap()), hard("x", "l/secret")],
-        ),
+        ("hard link by absolute path", vec![hard("x", place.path().join("secret").to_str().unwrap())]),
+        ("hard link through a link", vec![link("l", place.path().to_str().unwrap()), hard("x", "l/secret")]),
         ("hard link to the root", vec![hard("x", ".")]),
         ("hard link to a folder", vec![dir("d"), hard("x", "d")]),
         ("hard link to a lower layer", vec![hard("x", "usr/bin/env")]),
-        (
-            "loop of links",
-            vec![link("a", "b"), link("b", "a"), file("a/x", b"")],
-        ),
+        ("loop of links", vec![link("a", "b"), link("b", "a"), file("a/x", b"")]),
         ("file as a folder", vec![file("f", b""), file("f/x", b"")]),
         ("whiteout of nothing", vec![file("d/.wh.", b"")]),
         ("whiteout of the parent", vec![file("d/.wh...", b"")]),
@@ -232,15 +184,7 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
             "root as a file",
             vec![file("./", b"").0.clone()]
                 .into_iter()
-                .map(|e| {
-                    (
-                        Entry {
-                            kind: Kind::Fifo,
-                            ..e
-                        },
-                        vec![],
-                    )
-                })
+                .map(|e| (Entry { kind: Kind::Fifo, ..e }, vec![]))
                 .collect(),
         ),
     ];
@@ -248,11 +192,7 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
         let result = unpack(&place, &tar(&entries));
         assert!(result.is_err(), "{name}: was taken");
         assert_eq!(fs::read(place.path().join("secret")).unwrap(), b"s", "{name}");
-        assert_eq!(
-            fs::metadata(place.path().join("secret")).unwrap().nlink(),
-            1,
-            "{name}"
-        );
+        assert_eq!(fs::metadata(place.path().join("secret")).unwrap().nlink(), 1, "{name}");
     }
 }
 
@@ -262,13 +202,7 @@ fn names_are_bytes_and_long_ones_fit() {
     let place = Scratch::new("names");
     let long = format!("{}/{}", "n".repeat(255), "m".repeat(255));
     let entries = [
-        (
-            Entry {
-                size: 0,
-                ..Entry::new(&b"\xff\xfe\n"[..], Kind::File, 0o644)
-            },
-            vec![],
-        ),
+        (Entry { size: 0, ..Entry::new(&b"\xff\xfe\n"[..], Kind::File, 0o644) }, vec![]),
         file(&long, b"x"),
         file("/absolute", b"x"),
         file("./dot/./x", b"x"),
@@ -285,41 +219,19 @@ fn bombs_stop_at_their_limits() {
     common::need_root!();
     let place = Scratch::new("bombs");
     let entries: Vec<_> = (0..100).map(|n| file(&format!("f{n}"), b"")).collect();
-    let few = Limits {
-        entries: 50,
-        ..Limits::default()
-    };
-    assert_eq!(
-        unpack_limited(&place, &tar(&entries), few).unwrap_err().kind(),
-        ErrorKind::Limit
-    );
-    let small = Limits {
-        bytes: 1 << 20,
-        ..Limits::default()
-    };
+    let few = Limits { entries: 50, ..Limits::default() };
+    assert_eq!(unpack_limited(&place, &tar(&entries), few).unwrap_err().kind(), ErrorKind::Limit);
+    let small = Limits { bytes: 1 << 20, ..Limits::default() };
     let big = tar(&[file("big", &vec![0; 3 << 20])]);
-    assert_eq!(
-        unpack_limited(&place, &common::gzip(&big), small)
-            .unwrap_err()
-            .kind(),
-        ErrorKind::Limit
-    );
+    assert_eq!(unpack_limited(&place, &common::gzip(&big), small).unwrap_err().kind(), ErrorKind::Limit);
     // A header that promises what never comes, and holes that cost nothing.
     let mut header = image_store::tar::header::Header::ustar(b'0');
     assert!(header.set_path(b"huge") && header.set_numbers(0o644, 0, 0, 0o77_777_777_777, 0).is_empty());
     header.seal();
-    assert!(
-        unpack(&place, &tar_raw(&[&header.0]))
-            .unwrap_err()
-            .to_string()
-            .contains("ends inside")
-    );
+    assert!(unpack(&place, &tar_raw(&[&header.0])).unwrap_err().to_string().contains("ends inside"));
     let zeros = common::zstd_zeros(1 << 31);
     let error = unpack(&place, &zeros).unwrap_err();
-    assert!(
-        matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid),
-        "{error}"
-    );
+    assert!(matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid), "{error}");
 }
 
 #[test]
@@ -334,19 +246,8 @@ fn sparse_files_keep_their_holes() {
     for (format, version) in [("gnu", "1.0"), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")] {
         let archive = place.path().join("sparse.tar");
         let status = std::process::Command::new("tar")
-            .args([
-                "--sparse",
-                "--format",
-                format,
-                &format!("--sparse-version={version}"),
-                "-cf",
-            ])
-            .args([
-                &archive,
-                std::path::Path::new("-C"),
-                &source,
-                std::path::Path::new("hole"),
-            ])
+            .args(["--sparse", "--format", format, &format!("--sparse-version={version}"), "-cf"])
+            .args([&archive, std::path::Path::new("-C"), &source, std::path::Path::new("hole")])
             .status()
             .unwrap();
         assert!(status.success());
@@ -383,33 +284,17 @@ fn what_gnu_tar_unpacks_is_what_we_unpack() {
     let archive = place.path().join("usr.tar");
     for format in ["gnu", "pax", "ustar", "v7"] {
         let status = std::process::Command::new("tar")
-            .args([
-                "-C",
-                "/",
-                "--format",
-                format,
-                "-cf",
-                archive.to_str().unwrap(),
-                "etc",
-                "usr/share/perl5",
-            ])
+            .args(["-C", "/", "--format", format, "-cf", archive.to_str().unwrap(), "etc", "usr/share/perl5"])
             .stderr(std::process::Stdio::null())
             .status()
             .unwrap();
         // v7 can not hold every name: tar leaves those out and says so.
-        assert!(
-            status.success() || format == "v7" || format == "ustar",
-            "{format}"
-        );
+        assert!(status.success() || format == "v7" || format == "ustar", "{format}");
         let theirs = place.path().join("theirs");
         let _ = fs::remove_dir_all(&theirs);
         fs::create_dir(&theirs).unwrap();
-        let status = std::process::Command::new("tar")
-            .args(["-C"])
-            .arg(&theirs)
-            .arg("-xpf")
-            .arg(&archive)
-            .status();
+        let status =
+            std::process::Command::new("tar").args(["-C"]).arg(&theirs).arg("-xpf").arg(&archive).status();
         assert!(status.unwrap().success());
         unpack(&place, &fs::read(&archive).unwrap()).unwrap();
         let ours = common::listing(&place.path().join("fs"));
@@ -425,45 +310,21 @@ fn a_layer_written_again_has_the_same_bytes() {
     common::need_root!();
     let place = Scratch::new("round");
     let (first, data) = file("d/f", b"content");
-    let first = Entry {
-        uid: 5,
-        gid: 6,
-        mode: 0o2755,
-        mtime: Timestamp {
-            seconds: 99,
-            nanoseconds: 5,
-        },
-        ..first
-    };
-    let again = Entry {
-        kind: Kind::Hardlink(b"d/f".to_vec()),
-        path: b"d/h".to_vec(),
-        size: 0,
-        ..first.clone()
-    };
+    let first =
+        Entry { uid: 5, gid: 6, mode: 0o2755, mtime: Timestamp { seconds: 99, nanoseconds: 5 }, ..first };
+    let again =
+        Entry { kind: Kind::Hardlink(b"d/f".to_vec()), path: b"d/h".to_vec(), size: 0, ..first.clone() };
     let root = Entry::new("./", Kind::Directory, 0o755);
     let bytes = tar(&[
         (root, vec![]),
         dir("d"),
-        (
-            Entry {
-                mode: 0,
-                ..file("d/.wh.gone", b"").0
-            },
-            vec![],
-        ),
+        (Entry { mode: 0, ..file("d/.wh.gone", b"").0 }, vec![]),
         (first, data),
         (again, vec![]),
         link("d/l", "f"),
         (Entry::new("d/p", Kind::Fifo, 0o600), vec![]),
         dir("o"),
-        (
-            Entry {
-                mode: 0,
-                ..file("o/.wh..wh..opq", b"").0
-            },
-            vec![],
-        ),
+        (Entry { mode: 0, ..file("o/.wh..wh..opq", b"").0 }, vec![]),
         file("o/x", b""),
     ]);
     unpack(&place, &bytes).unwrap();

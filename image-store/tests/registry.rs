@@ -27,20 +27,14 @@ struct Origin {
 fn origin(name: &str) -> Origin {
     let place = Scratch::new(name);
     let store = Store::open(place.path().join("origin"), StoreOptions::default()).unwrap();
-    let noise: Vec<u8> = (0..200_000_u32)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
+    let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let layer = common::gzip(&common::tar(&[
         common::file("etc/os-release", b"NAME=test\n"),
         common::file("noise", &noise),
     ]));
-    let composition = Composition {
-        name: Some(Reference::parse("origin").unwrap()),
-        ..Composition::default()
-    };
-    let record = store
-        .import(layer.as_slice(), &Platform::host(), &composition)
-        .unwrap();
+    let composition =
+        Composition { name: Some(Reference::parse("origin").unwrap()), ..Composition::default() };
+    let record = store.import(layer.as_slice(), &Platform::host(), &composition).unwrap();
     Origin { place, store, record }
 }
 
@@ -48,36 +42,24 @@ impl Origin {
     fn content(&self) -> Content {
         let read =
             |digest: &Digest| std::fs::read(self.store.root().join("blobs").join(digest.path())).unwrap();
-        let manifest = (
-            self.record.manifest.media_type.clone(),
-            read(&self.record.manifest.digest),
-        );
+        let manifest = (self.record.manifest.media_type.clone(), read(&self.record.manifest.digest));
         let mut content = Content::new();
         content.insert("manifests/latest".into(), manifest.clone());
         content.insert(format!("manifests/{}", self.record.manifest.digest), manifest);
         for digest in &self.record.blobs {
-            content.insert(
-                format!("blobs/{digest}"),
-                ("application/octet-stream".into(), read(digest)),
-            );
+            content.insert(format!("blobs/{digest}"), ("application/octet-stream".into(), read(digest)));
         }
         content
     }
 
     fn layer(&self) -> String {
-        format!(
-            "blobs/{}",
-            self.store.manifest(&self.record).unwrap().layers[0].digest
-        )
+        format!("blobs/{}", self.store.manifest(&self.record).unwrap().layers[0].digest)
     }
 
     /// Pulls `repo` from `server` into a store of its own, and checks that a failure left nothing with a name.
     fn pull(&self, server: &Server, options: ClientOptions) -> Result<Record> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let folder = self
-            .place
-            .path()
-            .join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+        let folder = self.place.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
         let store = Store::open(folder, StoreOptions::default())?;
         let client = Client::new(options);
         let reference = Reference::parse(&format!("{}/repo", server.address))?;
@@ -108,10 +90,7 @@ fn quick() -> ClientOptions {
 
 fn with_password() -> ClientOptions {
     let fixed = Some(Credential::Password("user".into(), "secret".into()));
-    ClientOptions {
-        credentials: Credentials { fixed, files: vec![] },
-        ..quick()
-    }
+    ClientOptions { credentials: Credentials { fixed, files: vec![] }, ..quick() }
 }
 
 fn honest(content: &Content, request: &Request) -> Response {
@@ -132,17 +111,11 @@ fn an_image_is_pulled_and_missing_ones_are_not_found() {
     let content = origin.content();
     let server = Server::start(move |request| honest(&content, request));
     let pulled = origin.pull(&server, quick()).unwrap();
-    assert_eq!(
-        (pulled.id, pulled.manifest),
-        (origin.record.id.clone(), origin.record.manifest.clone())
-    );
+    assert_eq!((pulled.id, pulled.manifest), (origin.record.id.clone(), origin.record.manifest.clone()));
     let missing = Reference::parse(&format!("{}/nothing:1", server.address)).unwrap();
     let error = Client::new(quick()).find(&missing).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(
-        error.to_string().contains("NAME_UNKNOWN unknown (HTTP 404)"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("NAME_UNKNOWN unknown (HTTP 404)"), "{error}");
 }
 
 #[test]
@@ -177,31 +150,18 @@ fn wrong_digests_sizes_and_types_are_refused() {
     let both = |bytes: Vec<u8>| [&bytes[..bytes.len() - 1], br#","manifests":[]}"#].concat();
     let announced: Lie = Box::new(|path, response| {
         let wrong = Digest::of(b"something else").to_string();
-        if path.contains("manifests") {
-            response.header("docker-content-digest", wrong)
-        } else {
-            response
-        }
+        if path.contains("manifests") { response.header("docker-content-digest", wrong) } else { response }
     });
     let lies: Vec<(&str, Lie)> = vec![
         ("layer flipped", change(layer.clone(), flipped)),
         ("layer longer", change(layer.clone(), longer)),
         ("layer shorter", change(layer.clone(), shorter)),
         ("layer empty", change(layer.clone(), |_| Vec::new())),
-        (
-            "config flipped",
-            change(format!("blobs/{}", origin.record.id), flipped),
-        ),
+        ("config flipped", change(format!("blobs/{}", origin.record.id), flipped)),
         ("manifest of schema 1", change("manifests/latest".into(), schema1)),
         ("manifest and index", change("manifests/latest".into(), both)),
-        (
-            "manifest no JSON",
-            change("manifests/latest".into(), |_| b"<html>".to_vec()),
-        ),
-        (
-            "manifest huge",
-            change("manifests/latest".into(), |_| vec![b' '; 9 << 20]),
-        ),
+        ("manifest no JSON", change("manifests/latest".into(), |_| b"<html>".to_vec())),
+        ("manifest huge", change("manifests/latest".into(), |_| vec![b' '; 9 << 20])),
         ("announced digest wrong", announced),
     ];
     for (name, lie) in lies {
@@ -209,10 +169,7 @@ fn wrong_digests_sizes_and_types_are_refused() {
         let server = Server::start(move |request| lie(&request.path, honest(&content, request)));
         let error = origin.pull(&server, quick()).map(|_| ()).expect_err(name);
         let kind = error.kind();
-        assert!(
-            kind != ErrorKind::Network && kind != ErrorKind::Os,
-            "{name}: {error:?}"
-        );
+        assert!(kind != ErrorKind::Network && kind != ErrorKind::Os, "{name}: {error:?}");
     }
 }
 
@@ -236,25 +193,18 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
                 .unwrap_or(0);
             let from = if ranges { at } else { 0 };
             // Each try brings a fifth more.
-            let to = bytes
-                .len()
-                .min((tries.fetch_add(1, Ordering::Relaxed) + 1) * bytes.len() / 5);
+            let to = bytes.len().min((tries.fetch_add(1, Ordering::Relaxed) + 1) * bytes.len() / 5);
             let mut response = Response::new(if from > 0 { 206 } else { 200 }, "");
             if from > 0 {
-                response = response.header(
-                    "content-range",
-                    format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()),
-                );
+                response = response
+                    .header("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()));
             }
             response.body = Body::Cut(bytes[from..to.max(from)].to_vec(), bytes.len() - from);
             response
         });
         origin.pull(&server, quick()).unwrap();
-        let asked: Vec<_> = server
-            .requests()
-            .iter()
-            .filter_map(|r| r.header("range").map(str::to_owned))
-            .collect();
+        let asked: Vec<_> =
+            server.requests().iter().filter_map(|r| r.header("range").map(str::to_owned)).collect();
         assert_eq!(asked.len(), 4, "{asked:?}");
     }
 }
@@ -269,39 +219,26 @@ fn a_range_that_is_not_the_one_asked_for_is_refused() {
         if request.path.ends_with(&layer) {
             let bytes = content[&layer].1.clone();
             response = match request.header("range") {
-                None => Response {
-                    body: Body::Cut(bytes[..100].to_vec(), bytes.len()),
-                    ..response
-                },
+                None => Response { body: Body::Cut(bytes[..100].to_vec(), bytes.len()), ..response },
                 Some(_) => Response::new(206, bytes.clone())
                     .header("content-range", format!("bytes 0-{}/*", bytes.len() - 1)),
             };
         }
         response
     });
-    assert_eq!(
-        origin.pull(&server, quick()).unwrap_err().kind(),
-        ErrorKind::Mismatch
-    );
+    assert_eq!(origin.pull(&server, quick()).unwrap_err().kind(), ErrorKind::Mismatch);
 }
 
 #[test]
 fn endless_bodies_end() {
     common::need_root!();
     let origin = origin("endless");
-    for which in [
-        "manifests/latest".to_owned(),
-        origin.layer(),
-        format!("blobs/{}", origin.record.id),
-    ] {
+    for which in ["manifests/latest".to_owned(), origin.layer(), format!("blobs/{}", origin.record.id)] {
         let content = origin.content();
         let server = Server::start(move |request| {
             let response = honest(&content, request);
             if request.path.ends_with(&which) {
-                Response {
-                    body: Body::Endless,
-                    ..response
-                }
+                Response { body: Body::Endless, ..response }
             } else {
                 response
             }
@@ -309,10 +246,7 @@ fn endless_bodies_end() {
         let error = origin.pull(&server, quick()).unwrap_err();
         assert!(
             // What is unpacked while it comes may be recognised as no layer before it is too long.
-            matches!(
-                error.kind(),
-                ErrorKind::Limit | ErrorKind::Mismatch | ErrorKind::Invalid
-            ),
+            matches!(error.kind(), ErrorKind::Limit | ErrorKind::Mismatch | ErrorKind::Invalid),
             "{error:?}"
         );
     }
@@ -322,14 +256,7 @@ fn endless_bodies_end() {
 fn failures_that_pass_are_tried_again_and_others_are_not() {
     common::need_root!();
     let origin = origin("retry");
-    for (status, passes) in [
-        (500, true),
-        (503, true),
-        (429, true),
-        (408, true),
-        (403, false),
-        (400, false),
-    ] {
+    for (status, passes) in [(500, true), (503, true), (429, true), (408, true), (403, false), (400, false)] {
         let content = origin.content();
         let count = AtomicUsize::new(0);
         let server = Server::start(move |request| {
@@ -339,11 +266,7 @@ fn failures_that_pass_are_tried_again_and_others_are_not() {
             honest(&content, request)
         });
         assert_eq!(origin.pull(&server, quick()).is_ok(), passes, "{status}");
-        let asked = server
-            .requests()
-            .iter()
-            .filter(|request| request.path.contains("manifests"))
-            .count();
+        let asked = server.requests().iter().filter(|request| request.path.contains("manifests")).count();
         assert_eq!(asked, if passes { 4 } else { 1 }, "{status}");
     }
 }
@@ -353,11 +276,7 @@ fn with_tokens(content: Content, realm: Arc<Mutex<String>>) -> impl Fn(&Request)
     move |request| {
         if request.path.starts_with("/token") {
             let allowed = request.header("authorization") == Some("Basic dXNlcjpzZWNyZXQ=");
-            return if allowed {
-                Response::new(200, r#"{"token":"good"}"#)
-            } else {
-                Response::new(401, "")
-            };
+            return if allowed { Response::new(200, r#"{"token":"good"}"#) } else { Response::new(401, "") };
         }
         if request.path != "/v2/" && request.header("authorization") != Some("Bearer good") {
             let challenge = format!(r#"Bearer realm="{}",service="test""#, realm.lock().unwrap());
@@ -375,20 +294,14 @@ fn tokens_are_fetched_once_and_used() {
     let server = Server::start(with_tokens(origin.content(), realm.clone()));
     *realm.lock().unwrap() = format!("http://{}/token", server.address);
     origin.pull(&server, with_password()).unwrap();
-    let tokens: Vec<_> = server
-        .requests()
-        .into_iter()
-        .filter(|request| request.path.starts_with("/token"))
-        .collect();
+    let tokens: Vec<_> =
+        server.requests().into_iter().filter(|request| request.path.starts_with("/token")).collect();
     assert_eq!(tokens.len(), 1);
     assert!(
         tokens[0].path.contains("service=test") && tokens[0].path.contains("scope=repository:repo:pull"),
         "{tokens:?}"
     );
-    assert_eq!(
-        origin.pull(&server, quick()).unwrap_err().kind(),
-        ErrorKind::Denied
-    );
+    assert_eq!(origin.pull(&server, quick()).unwrap_err().kind(), ErrorKind::Denied);
 }
 
 #[test]
@@ -418,13 +331,9 @@ fn credentials_never_go_where_a_redirect_leads() {
 fn redirects_end_and_lead_to_http_only() {
     common::need_root!();
     let origin = origin("loop");
-    for location in [
-        "/v2/repo/manifests/latest",
-        "file:///etc/passwd",
-        "ftp://127.0.0.1/",
-        "http://u:p@127.0.0.1/",
-        "",
-    ] {
+    for location in
+        ["/v2/repo/manifests/latest", "file:///etc/passwd", "ftp://127.0.0.1/", "http://u:p@127.0.0.1/", ""]
+    {
         let server = Server::start(move |request| {
             if request.path == "/v2/" {
                 Response::new(200, "")
@@ -434,10 +343,7 @@ fn redirects_end_and_lead_to_http_only() {
         });
         let error = origin.pull(&server, quick()).unwrap_err();
         assert!(
-            matches!(
-                error.kind(),
-                ErrorKind::Limit | ErrorKind::Invalid | ErrorKind::Denied
-            ),
+            matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid | ErrorKind::Denied),
             "{location}: {error:?}"
         );
     }
@@ -468,11 +374,7 @@ fn tricks_with_tokens_end_in_errors() {
             Response::new(401, "").header("www-authenticate", format!(r#"Bearer realm="{realm}""#))
         });
         assert!(origin.pull(&server, with_password()).is_err(), "{name}");
-        assert!(
-            server.requests().len() < 20,
-            "{name}: {}",
-            server.requests().len()
-        );
+        assert!(server.requests().len() < 20, "{name}: {}", server.requests().len());
     }
 }
 
@@ -483,34 +385,15 @@ fn a_mirror_is_asked_first_and_the_registry_when_it_fails() {
     for works in [true, false] {
         let (first, second) = (origin.content(), origin.content());
         let mirror = Server::start(move |request| {
-            if works || request.path == "/v2/" {
-                honest(&first, request)
-            } else {
-                Response::new(404, "")
-            }
+            if works || request.path == "/v2/" { honest(&first, request) } else { Response::new(404, "") }
         });
         let server = Server::start(move |request| honest(&second, request));
         let location = mirror.address.clone();
-        let mirrors = vec![(
-            server.address.clone(),
-            vec![Mirror {
-                location,
-                insecure: false,
-            }],
-        )];
-        let options = ClientOptions {
-            hosts: Hosts {
-                mirrors,
-                ..Hosts::default()
-            },
-            ..quick()
-        };
+        let mirrors = vec![(server.address.clone(), vec![Mirror { location, insecure: false }])];
+        let options = ClientOptions { hosts: Hosts { mirrors, ..Hosts::default() }, ..quick() };
         origin.pull(&server, options).unwrap();
         assert!(
-            mirror
-                .requests()
-                .iter()
-                .any(|request| request.path.contains(&format!("ns={}", server.address)))
+            mirror.requests().iter().any(|request| request.path.contains(&format!("ns={}", server.address)))
         );
         assert_eq!(server.requests().is_empty(), works);
     }
@@ -558,10 +441,7 @@ impl Uploads {
             }
             ("PUT", path) if path.contains("/manifests/") => {
                 let kind = request.header("content-type").unwrap().to_owned();
-                content.insert(
-                    path.strip_prefix("/v2/repo/").unwrap().into(),
-                    (kind, request.body.clone()),
-                );
+                content.insert(path.strip_prefix("/v2/repo/").unwrap().into(), (kind, request.body.clone()));
                 Response::new(201, "")
             }
             ("PUT", _) => {
@@ -570,10 +450,8 @@ impl Uploads {
                 if !query.contains(&format!("digest={digest}")) {
                     return Response::new(400, r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
                 }
-                content.insert(
-                    format!("blobs/{digest}"),
-                    ("application/octet-stream".into(), session.clone()),
-                );
+                content
+                    .insert(format!("blobs/{digest}"), ("application/octet-stream".into(), session.clone()));
                 Response::new(201, "")
             }
             _ => honest(&content, request),
@@ -585,38 +463,21 @@ impl Uploads {
 fn uploads_work_whole_in_pieces_and_after_a_failure() {
     common::need_root!();
     let origin = origin("push");
-    for (chunk, fail_at) in [
-        (None, usize::MAX),
-        (Some(100_000), usize::MAX),
-        (Some(100_000), 300),
-        (Some(1 << 30), usize::MAX),
-    ] {
-        let uploads = Arc::new(Uploads {
-            fail_at: AtomicUsize::new(fail_at),
-            ..Uploads::default()
-        });
+    for (chunk, fail_at) in
+        [(None, usize::MAX), (Some(100_000), usize::MAX), (Some(100_000), 300), (Some(1 << 30), usize::MAX)]
+    {
+        let uploads = Arc::new(Uploads { fail_at: AtomicUsize::new(fail_at), ..Uploads::default() });
         let handler = uploads.clone();
         let server = Server::start(move |request| handler.handle(request));
         let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
         let client = Client::new(ClientOptions { chunk, ..quick() });
-        client
-            .push(&origin.store, &origin.record, &target, &Quiet)
-            .unwrap();
+        client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
         let pulled = origin.pull(&server, quick()).unwrap();
-        assert_eq!(
-            (pulled.id, pulled.manifest),
-            (origin.record.id.clone(), origin.record.manifest.clone())
-        );
+        assert_eq!((pulled.id, pulled.manifest), (origin.record.id.clone(), origin.record.manifest.clone()));
         // All is there now: nothing is sent twice.
         let before = server.requests().len();
-        client
-            .push(&origin.store, &origin.record, &target, &Quiet)
-            .unwrap();
-        assert!(
-            server.requests()[before..]
-                .iter()
-                .all(|request| request.method != "POST")
-        );
+        client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+        assert!(server.requests()[before..].iter().all(|request| request.method != "POST"));
     }
 }
 
@@ -624,26 +485,14 @@ fn uploads_work_whole_in_pieces_and_after_a_failure() {
 fn a_blob_of_another_repository_is_mounted() {
     common::need_root!();
     let origin = origin("mount");
-    let uploads = Uploads {
-        mount: true,
-        ..Uploads::default()
-    };
+    let uploads = Uploads { mount: true, ..Uploads::default() };
     let server = Server::start(move |request| uploads.handle(request));
     let other = Reference::parse(&format!("{}/other:1", server.address)).unwrap();
     let record = origin.store.tag(&origin.record, &other).unwrap();
     let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
-    Client::new(quick())
-        .push(&origin.store, &record, &target, &Quiet)
-        .unwrap();
-    let posts: Vec<_> = server
-        .requests()
-        .into_iter()
-        .filter(|request| request.method == "POST")
-        .collect();
-    assert!(
-        posts.len() == 2 && posts.iter().all(|post| post.path.contains("from=other")),
-        "{posts:?}"
-    );
+    Client::new(quick()).push(&origin.store, &record, &target, &Quiet).unwrap();
+    let posts: Vec<_> = server.requests().into_iter().filter(|request| request.method == "POST").collect();
+    assert!(posts.len() == 2 && posts.iter().all(|post| post.path.contains("from=other")), "{posts:?}");
 }
 
 #[test]

@@ -31,9 +31,7 @@ fn named(name: &str) -> Composition {
 
 fn import(store: &Store, name: &str, entries: &[(Entry, Vec<u8>)]) -> Record {
     let bytes = common::gzip(&tar(entries));
-    store
-        .import(bytes.as_slice(), &Platform::host(), &named(name))
-        .unwrap()
+    store.import(bytes.as_slice(), &Platform::host(), &named(name)).unwrap()
 }
 
 fn base() -> Vec<(Entry, Vec<u8>)> {
@@ -68,10 +66,7 @@ fn digests(store: &Store) -> Vec<String> {
 }
 
 fn leftovers(store: &Store) -> usize {
-    ["ingest", "leases"]
-        .iter()
-        .map(|name| fs::read_dir(store.root().join(name)).unwrap().count())
-        .sum()
+    ["ingest", "leases"].iter().map(|name| fs::read_dir(store.root().join(name)).unwrap().count()).sum()
 }
 
 #[test]
@@ -90,17 +85,11 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
         fs::create_dir(root.join("opt")).unwrap();
         fs::rename(root.join("etc/passwd"), root.join("etc/users")).unwrap();
     }
-    let lower: Vec<_> = rootfs
-        .lower
-        .iter()
-        .map(|path| File::open(path).unwrap().into())
-        .collect();
+    let lower: Vec<_> = rootfs.lower.iter().map(|path| File::open(path).unwrap().into()).collect();
     let upper = File::open(rootfs.upper.as_ref().unwrap()).unwrap();
     let differences = image_store::layer::diff::differences(upper.as_fd(), &lower).unwrap();
-    let lines: Vec<_> = differences
-        .iter()
-        .map(|(d, p)| format!("{d:?} {}", String::from_utf8_lossy(p)))
-        .collect();
+    let lines: Vec<_> =
+        differences.iter().map(|(d, p)| format!("{d:?} {}", String::from_utf8_lossy(p))).collect();
     assert_eq!(
         lines,
         [
@@ -122,10 +111,7 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
     for gone in ["etc/passwd", "etc/remove-me", "opt/a"] {
         assert!(!view.path().join(gone).exists(), "{gone}");
     }
-    assert!(
-        fs::write(view.path().join("x"), "").is_err(),
-        "a view of an image is read-only"
-    );
+    assert!(fs::write(view.path().join("x"), "").is_err(), "a view of an image is read-only");
     let fresh = store.prepare(&image, "c2", serde_json::Value::Null).unwrap();
     assert!(!Mounted(fresh.mount().unwrap()).path().join("hello").exists());
     let (config, _) = store.config(&committed).unwrap();
@@ -144,11 +130,8 @@ fn implied_folders_show_the_attributes_of_the_layer_that_describes_them() {
     let place = Scratch::new("implied");
     let store = store(&place);
     let image = import(&store, "base", &base());
-    let second = common::gzip(&tar(&[
-        file("tmp/new", b"x"),
-        file("root/.profile", b"x"),
-        file("etc/x/y", b""),
-    ]));
+    let second =
+        common::gzip(&tar(&[file("tmp/new", b"x"), file("root/.profile", b"x"), file("etc/x/y", b"")]));
     let stacked = common::stack(&store, &image, &second, "stacked");
     assert!(stacked.fixup.is_some());
     let view = Mounted(store.rootfs(&stacked).unwrap().mount().unwrap());
@@ -160,14 +143,7 @@ fn implied_folders_show_the_attributes_of_the_layer_that_describes_them() {
     assert!(view.path().join("tmp/new").exists() && view.path().join("etc/passwd").exists());
     // Nothing to mend, no fix-up layer.
     assert!(
-        common::stack(
-            &store,
-            &image,
-            &common::gzip(&tar(&[file("etc/x", b"")])),
-            "plain"
-        )
-        .fixup
-        .is_none()
+        common::stack(&store, &image, &common::gzip(&tar(&[file("etc/x", b"")])), "plain").fixup.is_none()
     );
     // An opaque folder in between hides the lower attributes as well as the files.
     let opaque = common::gzip(&tar(&[file("tmp/.wh..wh..opq", b""), file("tmp/z", b"")]));
@@ -187,10 +163,7 @@ fn the_same_layer_under_two_parents_is_stored_once() {
     let a = common::stack(&store, &one, &top, "a");
     let b = common::stack(&store, &two, &top, "b");
     assert_eq!(a.layers[1], b.layers[1]);
-    assert_eq!(
-        fs::read_dir(store.root().join("layers/sha256")).unwrap().count(),
-        3
-    );
+    assert_eq!(fs::read_dir(store.root().join("layers/sha256")).unwrap().count(), 3);
 }
 
 #[test]
@@ -200,9 +173,7 @@ fn two_hundred_layers_mount() {
     let store = store(&place);
     let mut image = import(&store, "base", &base());
     for number in 0..200 {
-        image
-            .layers
-            .push(import(&store, "x", &[file(&format!("f{number}"), b"x")]).layers[0].clone());
+        image.layers.push(import(&store, "x", &[file(&format!("f{number}"), b"x")]).layers[0].clone());
     }
     let rootfs = store.prepare(&image, "many", serde_json::Value::Null).unwrap();
     let mounted = Mounted(rootfs.mount().unwrap());
@@ -221,10 +192,7 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     let mut lease = store.lease().unwrap();
     lease.add(two.blobs.iter().chain(&two.layers)).unwrap();
     let gone = store.remove(&two, false).unwrap();
-    assert_eq!(
-        (gone.images.len(), gone.blobs.len(), gone.layers.len()),
-        (1, 0, 0)
-    );
+    assert_eq!((gone.images.len(), gone.blobs.len(), gone.layers.len()), (1, 0, 0));
     drop(lease);
     let gone = store.collect().unwrap();
     assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
@@ -232,14 +200,7 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     store.prepare(&one, "c", serde_json::Value::Null).unwrap();
     assert_eq!(store.remove(&one, false).unwrap_err().kind(), ErrorKind::Busy);
     store.remove(&one, true).unwrap();
-    assert!(
-        store
-            .container("c")
-            .and_then(|c| store.container_rootfs(&c))
-            .unwrap()
-            .mount()
-            .is_ok()
-    );
+    assert!(store.container("c").and_then(|c| store.container_rootfs(&c)).unwrap().mount().is_ok());
     store.remove_container("c").unwrap();
     store.collect().unwrap();
     assert_eq!(digests(&store), Vec::<String>::new());
@@ -255,12 +216,8 @@ fn an_image_that_loses_its_name_is_kept_until_pruned() {
     let store = store(&place);
     let old = import(&store, "app", &base());
     let new = import(&store, "app", &[file("new", b"x")]);
-    let names: Vec<_> = store
-        .images()
-        .unwrap()
-        .into_iter()
-        .map(|record| (record.name.is_some(), record.id))
-        .collect();
+    let names: Vec<_> =
+        store.images().unwrap().into_iter().map(|record| (record.name.is_some(), record.id)).collect();
     assert_eq!(names, [(false, old.id.clone()), (true, new.id.clone())]);
     assert_eq!(store.resolve(old.id.short()).unwrap().id, old.id);
     assert_eq!(store.resolve("app").unwrap().id, new.id);
@@ -290,18 +247,11 @@ fn what_is_saved_is_loaded_with_equal_digests() {
         .collect();
     let gzipped = place.path().join("gzipped.tar.gz");
     fs::write(&gzipped, common::gzip(&fs::read(&archives[0]).unwrap())).unwrap();
-    for (at, path) in [folder, archives[0].clone(), archives[1].clone(), gzipped]
-        .iter()
-        .enumerate()
-    {
+    for (at, path) in [folder, archives[0].clone(), archives[1].clone(), gzipped].iter().enumerate() {
         let other = Store::open(place.path().join(format!("other{at}")), StoreOptions::default()).unwrap();
         let loaded = other.load(path, &Platform::host(), &Quiet).unwrap();
         assert_eq!(loaded.len(), 1, "{path:?}");
-        assert_eq!(
-            (&loaded[0].id, &loaded[0].manifest),
-            (&image.id, &image.manifest),
-            "{path:?}"
-        );
+        assert_eq!((&loaded[0].id, &loaded[0].manifest), (&image.id, &image.manifest), "{path:?}");
         assert_eq!(loaded[0].reference(), Some(name.clone()), "{path:?}");
         assert!(other.verify(false).unwrap().is_empty());
     }
@@ -318,10 +268,7 @@ struct Lying<'a> {
 impl Source for Lying<'_> {
     fn open(&self, descriptor: &Descriptor) -> image_store::Result<Box<dyn Read + Send + '_>> {
         let mut bytes = Vec::new();
-        self.store
-            .open_blob(&descriptor.digest)?
-            .read_to_end(&mut bytes)
-            .unwrap();
+        self.store.open_blob(&descriptor.digest)?.read_to_end(&mut bytes).unwrap();
         Ok(Box::new(std::io::Cursor::new((self.lie)(descriptor, bytes))))
     }
 }
@@ -346,18 +293,10 @@ fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
         &|d, b| flip(d, &layer, b),
         &|d, b| flip(d, &manifest, b),
         &|d, b| {
-            if d.digest == layer.digest {
-                b[..b.len() - 1].to_vec()
-            } else {
-                b
-            }
+            if d.digest == layer.digest { b[..b.len() - 1].to_vec() } else { b }
         },
         &|d, b| {
-            if d.digest == layer.digest {
-                [b, vec![0]].concat()
-            } else {
-                b
-            }
+            if d.digest == layer.digest { [b, vec![0]].concat() } else { b }
         },
         &|d, b| if d.digest == layer.digest { Vec::new() } else { b },
     ];
@@ -365,21 +304,12 @@ fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
         // A store for each, for what is right in a failed pull is kept for the next try.
         let into = Store::open(place.path().join(format!("into{at}")), StoreOptions::default()).unwrap();
         let source = Lying { store: &from, lie };
-        let error = into
-            .ingest(&source, &manifest, &Platform::host(), &names, &Quiet)
-            .unwrap_err();
-        assert!(
-            matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Invalid),
-            "{at}: {error}"
-        );
+        let error = into.ingest(&source, &manifest, &Platform::host(), &names, &Quiet).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Invalid), "{at}: {error}");
         assert!(into.images().unwrap().is_empty() && leftovers(&into) == 0, "{at}");
         assert!(!into.has_blob(&layer), "{at}: a damaged blob was kept");
-        let honest = Lying {
-            store: &from,
-            lie: &|_, bytes| bytes,
-        };
-        into.ingest(&honest, &manifest, &Platform::host(), &names, &Quiet)
-            .unwrap();
+        let honest = Lying { store: &from, lie: &|_, bytes| bytes };
+        into.ingest(&honest, &manifest, &Platform::host(), &names, &Quiet).unwrap();
         assert!(into.verify(false).unwrap().is_empty(), "{at}");
     }
 }
@@ -391,11 +321,7 @@ fn damage_is_found_and_repaired() {
     let store = store(&place);
     let image = import(&store, "x", &base());
     assert!(store.verify(false).unwrap().is_empty());
-    let layer = store
-        .root()
-        .join("layers")
-        .join(image.layers[0].path())
-        .join("fs");
+    let layer = store.root().join("layers").join(image.layers[0].path()).join("fs");
     fs::write(layer.join("etc/passwd"), "root::0:0::/root:/bin/sh\n").unwrap();
     let found = store.verify(false).unwrap();
     assert_eq!(found.len(), 1);
@@ -408,11 +334,8 @@ fn damage_is_found_and_repaired() {
     for damage in [
         |layer: &Path| fs::remove_file(layer.join("opt/a/b")).unwrap(),
         |layer: &Path| {
-            fs::set_permissions(
-                layer.join("root"),
-                std::os::unix::fs::PermissionsExt::from_mode(0o755),
-            )
-            .unwrap()
+            fs::set_permissions(layer.join("root"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap()
         },
         |layer: &Path| fs::remove_dir_all(layer).unwrap(),
     ] {
@@ -427,12 +350,7 @@ fn damage_is_found_and_repaired() {
     fs::remove_file(&path).unwrap();
     fs::write(&path, bytes).unwrap();
     let found = store.verify(true).unwrap();
-    assert!(
-        found
-            .iter()
-            .any(|finding| finding.part == Part::Blob(blob.digest.clone())),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|finding| finding.part == Part::Blob(blob.digest.clone())), "{found:?}");
     assert!(!store.has_blob(&blob), "a damaged blob is taken away");
 }
 
@@ -443,12 +361,7 @@ fn two_processes_bring_in_the_same_image_at_once() {
     let store = store(&place);
     let image = import(&store, "x", &base());
     let folder = place.path().join("layout");
-    save_folder(
-        &store,
-        &[(image.clone(), vec![image.reference().unwrap()])],
-        &folder,
-    )
-    .unwrap();
+    save_folder(&store, &[(image.clone(), vec![image.reference().unwrap()])], &folder).unwrap();
     let target = place.path().join("target");
     std::thread::scope(|scope| {
         for _ in 0..4 {

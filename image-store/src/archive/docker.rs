@@ -30,10 +30,7 @@ impl Source for DockerArchive {
         match self.blobs.get(&descriptor.digest) {
             Some(Blob::File(name)) => self.files.open(name).map(|(input, _)| input),
             Some(Blob::Bytes(bytes)) => Ok(Box::new(bytes.as_slice())),
-            None => Err(Error::not_found(format!(
-                "blob {}: is not in the archive",
-                descriptor.digest
-            ))),
+            None => Err(Error::not_found(format!("blob {}: is not in the archive", descriptor.digest))),
         }
     }
 }
@@ -46,25 +43,13 @@ pub(super) fn open(files: Box<dyn Files>) -> Result<(DockerArchive, Vec<Found>)>
     if items.len() > 4096 {
         return Err(Error::limit("manifest.json: more than 4096 images"));
     }
-    let mut archive = DockerArchive {
-        files,
-        blobs: HashMap::new(),
-    };
+    let mut archive = DockerArchive { files, blobs: HashMap::new() };
     let mut found = Vec::new();
     for item in items {
-        let descriptor = archive
-            .image(&item)
-            .doing(|| format!("archived image {:?}", item.config))?;
+        let descriptor = archive.image(&item).doing(|| format!("archived image {:?}", item.config))?;
         let names = item.repo_tags.unwrap_or_default();
-        let names = names
-            .iter()
-            .map(|name| Reference::parse(name))
-            .collect::<Result<_>>()?;
-        found.push(Found {
-            descriptor,
-            names,
-            tag: None,
-        });
+        let names = names.iter().map(|name| Reference::parse(name)).collect::<Result<_>>()?;
+        found.push(Found { descriptor, names, tag: None });
     }
     Ok((archive, found))
 }
@@ -80,12 +65,10 @@ impl DockerArchive {
         let mut layers = Vec::new();
         for (name, diff_id) in item.layers.iter().zip(&config.rootfs.diff_ids) {
             let descriptor = self.layer(name, diff_id).doing(|| format!("layer {name:?}"))?;
-            self.blobs
-                .insert(descriptor.digest.clone(), Blob::File(name.clone()));
+            self.blobs.insert(descriptor.digest.clone(), Blob::File(name.clone()));
             layers.push(descriptor);
         }
-        self.blobs
-            .insert(config_descriptor.digest.clone(), Blob::File(item.config.clone()));
+        self.blobs.insert(config_descriptor.digest.clone(), Blob::File(item.config.clone()));
         let manifest = Manifest {
             schema_version: 2,
             media_type: media::OCI_MANIFEST.to_owned(),

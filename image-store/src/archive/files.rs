@@ -109,10 +109,7 @@ impl TarFiles {
             file = copy;
         }
         let names = index(&file)?;
-        Ok(Self {
-            file: Arc::new(file),
-            names,
-        })
+        Ok(Self { file: Arc::new(file), names })
     }
 }
 
@@ -162,22 +159,13 @@ impl BufRead for Positioned<'_> {
 
 fn index(file: &File) -> Result<HashMap<Vec<u8>, Place>> {
     let length = file.metadata()?.len();
-    let input = Positioned {
-        file,
-        buffer: vec![0; 4096],
-        start: 0,
-        at: 0,
-        filled: 0,
-    };
+    let input = Positioned { file, buffer: vec![0; 4096], start: 0, at: 0, filled: 0 };
     let mut reader = Reader::new(input);
     let mut names = HashMap::new();
     while let Some(entry) = reader.next_entry().doing(|| "read archive")? {
         let place = match entry.kind {
             Kind::File if entry.sparse.is_some() => {
-                return Err(Error::unsupported(format!(
-                    "archive entry {}: is sparse",
-                    show(&entry.path)
-                )));
+                return Err(Error::unsupported(format!("archive entry {}: is sparse", show(&entry.path))));
             }
             Kind::File => {
                 let start = reader.skip_data(Positioned::position, Positioned::seek_to);
@@ -201,9 +189,7 @@ fn index(file: &File) -> Result<HashMap<Vec<u8>, Place>> {
             _ => continue,
         };
         if names.len() >= ENTRIES_LIMIT {
-            return Err(Error::limit(format!(
-                "archive: more than {ENTRIES_LIMIT} entries"
-            )));
+            return Err(Error::limit(format!("archive: more than {ENTRIES_LIMIT} entries")));
         }
         names.insert(clean(&entry.path).doing(|| "archive entry")?, place);
     }
@@ -216,11 +202,7 @@ impl Files for TarFiles {
         for _ in 0..8 {
             match self.names.get(&path) {
                 Some(Place::Data(start, length)) => {
-                    let slice = Slice {
-                        file: self.file.clone(),
-                        at: *start,
-                        end: start + length,
-                    };
+                    let slice = Slice { file: self.file.clone(), at: *start, end: start + length };
                     return Ok((Box::new(slice), *length));
                 }
                 Some(Place::Link(target)) => path.clone_from(target),

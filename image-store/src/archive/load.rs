@@ -51,11 +51,7 @@ impl OciLayout {
             return Err(Error::invalid("index.json: is no index"));
         };
         let mut found: Vec<Found> = Vec::new();
-        for descriptor in index
-            .manifests
-            .iter()
-            .filter(|descriptor| !descriptor.is_attestation())
-        {
+        for descriptor in index.manifests.iter().filter(|descriptor| !descriptor.is_attestation()) {
             let tag = descriptor.annotation(REF_NAME).map(str::to_owned);
             let name = match (descriptor.annotation(CONTAINERD_NAME), &tag) {
                 (Some(name), _) => Some(Reference::parse(name)?),
@@ -63,10 +59,7 @@ impl OciLayout {
                 (None, Some(tag)) if tag.contains([':', '/']) => Reference::parse(tag).ok(),
                 _ => None,
             };
-            match found
-                .iter_mut()
-                .find(|other| other.descriptor.digest == descriptor.digest)
-            {
+            match found.iter_mut().find(|other| other.descriptor.digest == descriptor.digest) {
                 Some(other) => other.names.extend(name),
                 None => found.push(Found {
                     descriptor: descriptor.clone(),
@@ -119,9 +112,7 @@ fn open_files(files: Box<dyn Files>) -> Result<(Box<dyn Source>, Vec<Found>)> {
             "an archive of Docker before 1.10: load and save it with Docker 1.10 to 24",
         ));
     }
-    Err(Error::invalid(
-        "holds no images: neither oci-layout nor manifest.json is there",
-    ))
+    Err(Error::invalid("holds no images: neither oci-layout nor manifest.json is there"))
 }
 
 /// Brings in all images of `file`, or of the pipe it is.
@@ -156,17 +147,10 @@ fn ingest_all(
         return Err(Error::invalid("holds no images: its list of them is empty"));
     }
     // Images of a bare layout for several machines are an index in all but name.
-    let several = found.len() > 1
-        && found
-            .iter()
-            .all(|image| image.names.is_empty() && image.tag.is_none());
+    let several = found.len() > 1 && found.iter().all(|image| image.names.is_empty() && image.tag.is_none());
     let mut records = Vec::new();
     for image in found {
-        let fits = image
-            .descriptor
-            .platform
-            .as_ref()
-            .is_none_or(|offered| platform.rank(offered).is_some());
+        let fits = image.descriptor.platform.as_ref().is_none_or(|offered| platform.rank(offered).is_some());
         if several && !fits {
             continue;
         }

@@ -52,17 +52,12 @@ pub fn save_archive<W: Write>(
             }
         }
         let name = format!("blobs/{}", digest.path());
-        writer.entry(&Entry {
-            size: *size,
-            ..Entry::new(name, Kind::File, 0o644)
-        })?;
+        writer.entry(&Entry { size: *size, ..Entry::new(name, Kind::File, 0o644) })?;
         copy_blob(store, digest, *size, |bytes| writer.data(bytes))?;
     }
     for (name, bytes) in &plan.files {
-        writer.entry(&Entry {
-            size: bytes.len() as u64,
-            ..Entry::new(name.as_bytes(), Kind::File, 0o644)
-        })?;
+        writer
+            .entry(&Entry { size: bytes.len() as u64, ..Entry::new(name.as_bytes(), Kind::File, 0o644) })?;
         writer.data(bytes)?;
     }
     writer.finish()
@@ -110,24 +105,18 @@ fn merge(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
         (None, None) => a.digest == b.digest,
         (a, b) => a == b,
     };
-    old.manifests
-        .retain(|image| !new.manifests.iter().any(|other| same(image, other)));
+    old.manifests.retain(|image| !new.manifests.iter().any(|other| same(image, other)));
     old.manifests.extend(new.manifests);
     serde_json::to_vec(&old).map_err(|e| Error::invalid(e.to_string()))
 }
 
 fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> Result<Plan> {
-    let mut plan = Plan {
-        files: BTreeMap::new(),
-        blobs: BTreeSet::new(),
-    };
+    let mut plan = Plan { files: BTreeMap::new(), blobs: BTreeSet::new() };
     let (mut manifests, mut items) = (Vec::new(), Vec::new());
     for (record, names) in images {
         let manifest = store.manifest(record)?;
-        plan.blobs
-            .insert((record.manifest.digest.clone(), record.manifest.size));
-        plan.blobs
-            .insert((manifest.config.digest.clone(), manifest.config.size));
+        plan.blobs.insert((record.manifest.digest.clone(), record.manifest.size));
+        plan.blobs.insert((manifest.config.digest.clone(), manifest.config.size));
         for layer in &manifest.layers {
             if !store.has_blob(layer) {
                 let message = format!("layer {}: its blob was not kept in the store", layer.digest);
@@ -138,19 +127,13 @@ fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> R
         manifests.extend(descriptors(record, names));
         items.push(item(&manifest, names));
     }
-    let index = Index {
-        schema_version: 2,
-        media_type: media::OCI_INDEX.into(),
-        manifests,
-        annotations: None,
-    };
+    let index =
+        Index { schema_version: 2, media_type: media::OCI_INDEX.into(), manifests, annotations: None };
     let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::invalid(e.to_string()));
-    plan.files
-        .insert("index.json".to_owned(), json(serde_json::to_vec(&index))?);
+    plan.files.insert("index.json".to_owned(), json(serde_json::to_vec(&index))?);
     plan.files.insert("oci-layout".to_owned(), LAYOUT.to_vec());
     if format == Format::Docker {
-        plan.files
-            .insert("manifest.json".to_owned(), json(serde_json::to_vec(&items))?);
+        plan.files.insert("manifest.json".to_owned(), json(serde_json::to_vec(&items))?);
     }
     Ok(plan)
 }
@@ -162,14 +145,9 @@ fn descriptors(record: &Record, names: &[Reference]) -> Vec<Descriptor> {
     }
     let named = |name: &Reference| {
         let tag = name.tag().unwrap_or("latest").to_owned();
-        let annotations = BTreeMap::from([
-            (CONTAINERD_NAME.to_owned(), name.to_string()),
-            (REF_NAME.to_owned(), tag),
-        ]);
-        Descriptor {
-            annotations: Some(annotations),
-            ..record.manifest.clone()
-        }
+        let annotations =
+            BTreeMap::from([(CONTAINERD_NAME.to_owned(), name.to_string()), (REF_NAME.to_owned(), tag)]);
+        Descriptor { annotations: Some(annotations), ..record.manifest.clone() }
     };
     names.iter().map(named).collect()
 }
@@ -178,13 +156,7 @@ fn item(manifest: &Manifest, names: &[Reference]) -> DockerItem {
     let path = |descriptor: &Descriptor| format!("blobs/{}", descriptor.digest.path());
     DockerItem {
         config: path(&manifest.config),
-        repo_tags: Some(
-            names
-                .iter()
-                .filter(|name| name.tag().is_some())
-                .map(Reference::familiar)
-                .collect(),
-        ),
+        repo_tags: Some(names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect()),
         layers: manifest.layers.iter().map(path).collect(),
     }
 }

@@ -88,10 +88,7 @@ pub fn apply<R: BufRead>(
     spill: BorrowedFd<'_>,
     options: ApplyOptions,
 ) -> Result<(Applied, R)> {
-    let owner = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let mut applier = Applier {
         root,
         spill,
@@ -107,9 +104,7 @@ pub fn apply<R: BufRead>(
     let mut reader = Reader::new(input);
     while let Some(entry) = reader.next_entry()? {
         let path = entry.path.clone();
-        applier
-            .take(entry, &mut reader)
-            .doing(|| format!("layer entry {}", show(&path)))?;
+        applier.take(entry, &mut reader).doing(|| format!("layer entry {}", show(&path)))?;
     }
     applier.finish()?;
     Ok((applier.applied, reader.into_inner()))
@@ -119,10 +114,7 @@ impl Applier<'_> {
     fn take<R: BufRead>(&mut self, entry: Entry, reader: &mut Reader<R>) -> Result<()> {
         self.applied.entries += 1;
         if self.applied.entries > self.options.limits.entries {
-            return Err(Error::limit(format!(
-                "more than {} entries",
-                self.options.limits.entries
-            )));
+            return Err(Error::limit(format!("more than {} entries", self.options.limits.entries)));
         }
         match change(&entry.path)? {
             Change::Skip => Ok(()),
@@ -178,16 +170,12 @@ impl Applier<'_> {
                 return self.fill(file.doing(|| "open")?, &entry, reader);
             }
             Kind::Symlink(target) => {
-                self.replacing(fd, name, &path, || {
-                    rustix::fs::symlinkat(target.as_slice(), fd, name)
-                })
-                .doing(|| "symlink")?;
+                self.replacing(fd, name, &path, || rustix::fs::symlinkat(target.as_slice(), fd, name))
+                    .doing(|| "symlink")?;
             }
             Kind::Hardlink(target) => return self.hard_link(fd, name, &path, target),
             Kind::Character(0, 0) => {
-                return Err(Error::invalid(
-                    "a character device 0:0, which overlay takes for a whiteout",
-                ));
+                return Err(Error::invalid("a character device 0:0, which overlay takes for a whiteout"));
             }
             Kind::Character(major, minor) => {
                 let device = rustix::fs::makedev(*major, *minor);
@@ -253,11 +241,7 @@ impl Applier<'_> {
             set.remove(path);
         }
         let (from, to) = (join(path, b""), [path, b"0"].concat());
-        let folders: Vec<_> = self
-            .folders
-            .range(from..to)
-            .map(|(path, _)| path.clone())
-            .collect();
+        let folders: Vec<_> = self.folders.range(from..to).map(|(path, _)| path.clone()).collect();
         for folder in folders {
             self.folders.remove(&folder);
         }
@@ -381,8 +365,7 @@ impl Applier<'_> {
 
     /// The folder at a clean path within the layer, made with all its parents if it is not there.
     fn parent(&mut self, path: &[u8]) -> Result<Parent> {
-        self.folder(path, true)?
-            .ok_or_else(|| Error::not_found("no such folder"))
+        self.folder(path, true)?.ok_or_else(|| Error::not_found("no such folder"))
     }
 
     fn existing(&mut self, path: &[u8]) -> Result<Option<Parent>> {
@@ -394,10 +377,7 @@ impl Applier<'_> {
             return Ok(Some(parent.clone()));
         }
         let found = match tree::open_folder(self.root, path, OFlags::PATH) {
-            Ok(fd) => Some(Parent {
-                fd: Rc::new(fd),
-                path: path.into(),
-            }),
+            Ok(fd) => Some(Parent { fd: Rc::new(fd), path: path.into() }),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => self.walk(path, create)?,
             Err(errno) => return Err(errno).doing(|| format!("open folder {}", show(path))),
         };
@@ -417,11 +397,8 @@ impl Applier<'_> {
         'restart: loop {
             let mut fd = tree::open_folder(self.root, b"", OFlags::PATH).doing(|| "open the layer's root")?;
             let mut real: Vec<u8> = Vec::new();
-            let components: Vec<Vec<u8>> = wanted
-                .split(|b| *b == b'/')
-                .filter(|c| !c.is_empty())
-                .map(<[u8]>::to_vec)
-                .collect();
+            let components: Vec<Vec<u8>> =
+                wanted.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(<[u8]>::to_vec).collect();
             for (at, name) in components.iter().enumerate() {
                 let next = match tree::open_folder(&fd, name, OFlags::PATH) {
                     Ok(next) => next,
@@ -433,10 +410,7 @@ impl Applier<'_> {
                     }
                     Err(Errno::NOTDIR | Errno::LOOP) => {
                         let Ok(target) = rustix::fs::readlinkat(&fd, name.as_slice(), Vec::new()) else {
-                            return Err(Error::invalid(format!(
-                                "{} is no folder",
-                                show(&join(&real, name))
-                            )));
+                            return Err(Error::invalid(format!("{} is no folder", show(&join(&real, name)))));
                         };
                         links += 1;
                         if links > LINKS {
@@ -450,10 +424,7 @@ impl Applier<'_> {
                 real = join(&real, name);
                 fd = next;
             }
-            return Ok(Some(Parent {
-                fd: Rc::new(fd),
-                path: real.into(),
-            }));
+            return Ok(Some(Parent { fd: Rc::new(fd), path: real.into() }));
         }
     }
 
@@ -462,8 +433,7 @@ impl Applier<'_> {
     fn finish(&mut self) -> Result<()> {
         self.parents.clear();
         for path in std::mem::take(&mut self.whiteouts) {
-            self.hide(&path)
-                .doing(|| format!("whiteout of {}", show(&path)))?;
+            self.hide(&path).doing(|| format!("whiteout of {}", show(&path)))?;
         }
         for path in std::mem::take(&mut self.opaque) {
             let folder = tree::open_folder(self.root, &path, OFlags::RDONLY);
@@ -516,9 +486,7 @@ fn spliced(real: &[u8], target: &[u8], rest: &[Vec<u8>]) -> Result<Vec<u8>> {
     }
     let path = components.join(&b'/');
     if path.len() > 1 << 16 {
-        return Err(Error::limit(
-            "a symbolic link that leads to a path of more than 64 KiB",
-        ));
+        return Err(Error::limit("a symbolic link that leads to a path of more than 64 KiB"));
     }
     Ok(path)
 }
@@ -558,12 +526,6 @@ fn wanted(name: &[u8]) -> bool {
 }
 
 fn timestamps(mtime: Timestamp) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.seconds,
-        tv_nsec: mtime.nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
 }

@@ -52,14 +52,8 @@ pub fn change(name: &[u8]) -> Result<Change> {
 
 /// A folder called `.wh.x` would come back as a whiteout when the layer is written again.
 fn refuse_marks(parent: &[u8]) -> Result<()> {
-    if parent
-        .split(|b| *b == b'/')
-        .any(|component| component.starts_with(PREFIX))
-    {
-        return Err(Error::invalid(format!(
-            "{}: a whiteout is no folder",
-            show(parent)
-        )));
+    if parent.split(|b| *b == b'/').any(|component| component.starts_with(PREFIX)) {
+        return Err(Error::invalid(format!("{}: a whiteout is no folder", show(parent))));
     }
     Ok(())
 }
@@ -70,11 +64,7 @@ fn refuse_marks(parent: &[u8]) -> Result<()> {
 /// As [`change`].
 pub fn clean(name: &[u8]) -> Result<Vec<u8>> {
     if name.len() > PATH_LIMIT {
-        return Err(Error::limit(format!(
-            "{}: a name of {} bytes",
-            show(name),
-            name.len()
-        )));
+        return Err(Error::limit(format!("{}: a name of {} bytes", show(name), name.len())));
     }
     let mut components: Vec<&[u8]> = Vec::new();
     for component in name.split(|b| *b == b'/') {
@@ -127,21 +117,9 @@ mod tests {
             ("a/..", ""),
             ("..a/b..", "..a/b.."),
         ] {
-            assert_eq!(
-                change(name.as_bytes()).unwrap(),
-                Change::Make(path.into()),
-                "{name}"
-            );
+            assert_eq!(change(name.as_bytes()).unwrap(), Change::Make(path.into()), "{name}");
         }
-        for bad in [
-            "..",
-            "../a",
-            "a/../../b",
-            "/..",
-            "/../etc/passwd",
-            "./../x",
-            "a\0b",
-        ] {
+        for bad in ["..", "../a", "a/../../b", "/..", "/../etc/passwd", "./../x", "a\0b"] {
             assert!(change(bad.as_bytes()).is_err(), "{bad}");
         }
         assert!(change(&b"a/".repeat(2048)).is_err());
@@ -177,33 +155,17 @@ mod tests {
 
     #[test]
     fn no_name_yields_a_path_with_dots_or_slashes_to_spare() {
-        let parts: [&[u8]; 9] = [
-            b"..",
-            b".",
-            b"/",
-            b"a",
-            b".wh.",
-            b".wh..wh..opq",
-            b"\xff",
-            b"//",
-            b".wh..",
-        ];
+        let parts: [&[u8]; 9] = [b"..", b".", b"/", b"a", b".wh.", b".wh..wh..opq", b"\xff", b"//", b".wh.."];
         let mut state = 3_u64;
         for _ in 0..50_000 {
             let mut name = Vec::new();
             for _ in 0..7 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 name.extend_from_slice(parts[usize::try_from(state >> 33).unwrap() % parts.len()]);
             }
             if let Ok(Change::Make(path) | Change::Whiteout(path) | Change::Opaque(path)) = change(&name) {
                 let bad = |c: &[u8]| matches!(c, b"" | b"." | b"..");
-                assert!(
-                    path.is_empty() || !path.split(|b| *b == b'/').any(bad),
-                    "{}",
-                    show(&name)
-                );
+                assert!(path.is_empty() || !path.split(|b| *b == b'/').any(bad), "{}", show(&name));
             }
         }
     }

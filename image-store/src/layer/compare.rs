@@ -106,11 +106,7 @@ fn one<R: std::io::BufRead>(
         Kind::Block(..) => FileType::BlockDevice,
         Kind::Fifo => FileType::Fifo,
         Kind::Hardlink(_) => {
-            return if stat.st_nlink > 1 {
-                Ok(())
-            } else {
-                differs("the count of links")
-            };
+            return if stat.st_nlink > 1 { Ok(()) } else { differs("the count of links") };
         }
     };
     if FileType::from_raw_mode(stat.st_mode) != wanted {
@@ -131,11 +127,7 @@ fn one<R: std::io::BufRead>(
     match &entry.kind {
         Kind::Symlink(target) => {
             let found = rustix::fs::readlinkat(&parent, name, Vec::new()).doing(|| "readlink")?;
-            if found.as_bytes() != target.as_slice() {
-                differs("the target")
-            } else {
-                Ok(())
-            }
+            if found.as_bytes() != target.as_slice() { differs("the target") } else { Ok(()) }
         }
         Kind::File if u64::try_from(stat.st_size) != Ok(entry.size) => differs("the size"),
         Kind::File => {
@@ -154,15 +146,11 @@ fn data<R: std::io::BufRead>(file: &File, entry: &Entry, reader: &mut Reader<R>)
     let mut buffer = vec![0; 256 << 10];
     reader.data(|mut bytes| {
         while !bytes.is_empty() {
-            let length = bytes
-                .len()
-                .min(usize::try_from(left).unwrap_or(usize::MAX))
-                .min(buffer.len());
+            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)).min(buffer.len());
             if length == 0 {
                 return Err(Error::invalid("more data than its sparse map has room for"));
             }
-            file.read_exact_at(&mut buffer[..length], offset)
-                .doing(|| "pread")?;
+            file.read_exact_at(&mut buffer[..length], offset).doing(|| "pread")?;
             if buffer[..length] != bytes[..length] {
                 return Err(Error::mismatch(format!("the content near byte {offset} differs")));
             }

@@ -66,9 +66,7 @@ impl Compression {
             _ => return Ok(()),
         };
         if claimed != self && claimed == Self::None {
-            return Err(Error::invalid(format!(
-                "layer: is {self:?} though its type is {media_type:?}"
-            )));
+            return Err(Error::invalid(format!("layer: is {self:?} though its type is {media_type:?}")));
         }
         Ok(())
     }
@@ -175,10 +173,7 @@ mod tests {
     #[test]
     fn many_members_and_frames_are_one_stream() {
         for compression in [Compression::Gzip, Compression::Zstd] {
-            assert_eq!(
-                round(compression, &[b"abc", b"", b"def"], b"").unwrap(),
-                b"abcdef"
-            );
+            assert_eq!(round(compression, &[b"abc", b"", b"def"], b"").unwrap(), b"abcdef");
         }
         let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
         assert_eq!(round(Compression::Zstd, &[b"abc"], skippable).unwrap(), b"abc");
@@ -188,19 +183,13 @@ mod tests {
     #[test]
     fn bytes_after_a_stream_and_streams_cut_short_are_refused() {
         for compression in [Compression::Gzip, Compression::Zstd] {
-            assert!(
-                round(compression, &[b"abc"], b"trailing garbage").is_err(),
-                "{compression:?}"
-            );
+            assert!(round(compression, &[b"abc"], b"trailing garbage").is_err(), "{compression:?}");
             let mut encoder = compression.encoder(Vec::new()).unwrap();
             encoder.write_all(&[7; 1000]).unwrap();
             let stream = encoder.finish().unwrap();
             let mut out = Vec::new();
             let cut = &stream[..stream.len() - 3];
-            assert!(
-                compression.decoder(cut).unwrap().read_to_end(&mut out).is_err(),
-                "{compression:?}"
-            );
+            assert!(compression.decoder(cut).unwrap().read_to_end(&mut out).is_err(), "{compression:?}");
         }
     }
 
@@ -210,10 +199,6 @@ mod tests {
         assert!(Compression::Gzip.check(media::OCI_LAYER).is_err());
         assert!(Compression::Gzip.check(media::OCI_LAYER_GZIP).is_ok());
         assert!(Compression::None.check(media::DOCKER_LAYER_GZIP).is_ok());
-        assert!(
-            Compression::Gzip
-                .check("application/vnd.oci.image.layer.v1.tar+gzip+encrypted")
-                .is_err()
-        );
+        assert!(Compression::Gzip.check("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").is_err());
     }
 }

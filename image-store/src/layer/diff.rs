@@ -57,13 +57,7 @@ pub fn write_diff<W: Write>(
     writer: &mut Writer<W>,
     options: DiffOptions,
 ) -> Result<u64> {
-    let mut diff = Diff {
-        root,
-        writer,
-        options,
-        links: HashMap::new(),
-        entries: 0,
-    };
+    let mut diff = Diff { root, writer, options, links: HashMap::new(), entries: 0 };
     // Folders still to be written; the last is next, so that children come right after their folder.
     let mut stack = vec![(Vec::new(), names(root, b"")?.into_iter())];
     while let Some((folder, rest)) = stack.last_mut() {
@@ -73,10 +67,7 @@ pub fn write_diff<W: Write>(
         };
         let path = join(folder, name.to_bytes());
         let folder = folder.clone();
-        if diff
-            .one(&folder, &name, &path)
-            .doing(|| format!("write {} to a layer", show(&path)))?
-        {
+        if diff.one(&folder, &name, &path).doing(|| format!("write {} to a layer", show(&path)))? {
             let children = diff.children(&path)?;
             stack.push((path, children.into_iter()));
         }
@@ -102,20 +93,14 @@ impl<W: Write> Diff<'_, W> {
             return Ok(false);
         }
         if self.options.marks.is_some() && name.to_bytes().starts_with(b".wh.") {
-            return Err(Error::unsupported(
-                "a layer can not hold a name that begins with \".wh.\"",
-            ));
+            return Err(Error::unsupported("a layer can not hold a name that begins with \".wh.\""));
         }
         let Some(kind) = kind(&parent, name, &stat)? else {
             return Ok(false);
         };
         let mut entry = self.entry(path, kind, &stat);
         let handle = match entry.kind {
-            Kind::File => Some(tree::open_below(
-                &parent,
-                name.to_bytes(),
-                OFlags::RDONLY | OFlags::NONBLOCK,
-            )),
+            Kind::File => Some(tree::open_below(&parent, name.to_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)),
             Kind::Directory => Some(tree::open_folder(&parent, name.to_bytes(), OFlags::RDONLY)),
             _ => None,
         };
@@ -181,29 +166,13 @@ impl<W: Write> Diff<'_, W> {
 
     fn entry(&self, path: &[u8], kind: Kind, stat: &Stat) -> Entry {
         let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
-        let mut mtime = Timestamp {
-            seconds: stat.st_mtime,
-            nanoseconds,
-        };
+        let mut mtime = Timestamp { seconds: stat.st_mtime, nanoseconds };
         if let Some(latest) = self.options.latest.filter(|latest| mtime.seconds >= *latest) {
-            mtime = Timestamp {
-                seconds: latest,
-                nanoseconds: 0,
-            };
+            mtime = Timestamp { seconds: latest, nanoseconds: 0 };
         }
-        let size = if kind == Kind::File {
-            u64::try_from(stat.st_size).unwrap_or_default()
-        } else {
-            0
-        };
+        let size = if kind == Kind::File { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
         let mode = stat.st_mode & 0o7777;
-        Entry {
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            mtime,
-            size,
-            ..Entry::new(path, kind, mode)
-        }
+        Entry { uid: stat.st_uid, gid: stat.st_gid, mtime, size, ..Entry::new(path, kind, mode) }
     }
 
     fn data(&mut self, mut file: File) -> Result<()> {
@@ -231,11 +200,9 @@ fn kind(parent: &OwnedFd, name: &CString, stat: &Stat) -> Result<Option<Kind>> {
     Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
-        FileType::Symlink => Kind::Symlink(
-            rustix::fs::readlinkat(parent, name, Vec::new())
-                .doing(|| "readlink")?
-                .into_bytes(),
-        ),
+        FileType::Symlink => {
+            Kind::Symlink(rustix::fs::readlinkat(parent, name, Vec::new()).doing(|| "readlink")?.into_bytes())
+        }
         FileType::CharacterDevice => Kind::Character(device.0, device.1),
         FileType::BlockDevice => Kind::Block(device.0, device.1),
         FileType::Fifo => Kind::Fifo,
@@ -269,15 +236,9 @@ pub(crate) fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
 
 fn xattrs_by_name(parent: &OwnedFd, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     // The kernel's own link to our descriptor, then one component that is not followed.
-    let path = [
-        format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(),
-        name.to_bytes(),
-    ]
-    .concat();
+    let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let list = grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)).doing(|| "llistxattr")?;
-    read_xattrs(&list, |name, buffer| {
-        rustix::fs::lgetxattr(path.as_slice(), name, buffer)
-    })
+    read_xattrs(&list, |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer))
 }
 
 fn read_xattrs(

@@ -23,12 +23,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            bytes: 64 << 30,
-            entries: 4 << 20,
-            ratio: 1100,
-            ratio_floor: 1 << 30,
-        }
+        Self { bytes: 64 << 30, entries: 4 << 20, ratio: 1100, ratio_floor: 1 << 30 }
     }
 }
 

@@ -32,20 +32,8 @@ pub(crate) fn pipe() -> (Source, Sink) {
     for _ in 0..BUFFERS {
         let _ = empty_in.send(Vec::new());
     }
-    let sink = Sink {
-        full: full_out,
-        empty: empty_in,
-        buffer: Vec::new(),
-        at: 0,
-        ended: false,
-    };
-    (
-        Source {
-            full: full_in,
-            empty: empty_out,
-        },
-        sink,
-    )
+    let sink = Sink { full: full_out, empty: empty_in, buffer: Vec::new(), at: 0, ended: false };
+    (Source { full: full_in, empty: empty_out }, sink)
 }
 
 impl Source {

@@ -59,12 +59,7 @@ pub fn unpack(
     target: Target<'_>,
     seen: &(dyn Fn(u64) + Sync),
 ) -> Result<Unpacked> {
-    let Target {
-        root,
-        spill,
-        blob: mut keep,
-        options,
-    } = target;
+    let Target { root, spill, blob: mut keep, options } = target;
     let (compressed_in, compressed_out) = pipe();
     let (plain_in, plain_out) = pipe();
     let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -85,12 +80,8 @@ pub fn unpack(
         let result =
             apply(input, root, spill, options).and_then(|(applied, rest)| Ok((applied, rest.drain()?)));
         // Dropping what is left of the pipe let the other two end.
-        let compression = inflating
-            .join()
-            .map_err(|_| Error::invalid("the inflating thread panicked"))?;
-        reading
-            .join()
-            .map_err(|_| Error::invalid("the reading thread panicked"))?;
+        let compression = inflating.join().map_err(|_| Error::invalid("the inflating thread panicked"))?;
+        reading.join().map_err(|_| Error::invalid("the reading thread panicked"))?;
         let (applied, (diff_id, diff_size)) = result?;
         let compression = compression.unwrap_or(Compression::None);
         Ok((applied, diff_id, diff_size, compression))
@@ -111,12 +102,8 @@ fn keep_blob(file: &mut File, bytes: &[u8], size: u64) -> io::Result<()> {
     if before / WRITE_BEHIND != size / WRITE_BEHIND {
         // Starts writing what is dirty; the blob will hardly be read again, so its pages may go.
         let start = (before / WRITE_BEHIND).saturating_sub(1) * WRITE_BEHIND;
-        let _ = rustix::fs::fadvise(
-            file,
-            start,
-            std::num::NonZeroU64::new(2 * WRITE_BEHIND),
-            Advice::DontNeed,
-        );
+        let _ =
+            rustix::fs::fadvise(file, start, std::num::NonZeroU64::new(2 * WRITE_BEHIND), Advice::DontNeed);
     }
     Ok(())
 }
@@ -161,36 +148,17 @@ struct Measured<'a> {
 
 impl<'a> Measured<'a> {
     fn new(input: Sink, limits: Limits, compressed: &'a AtomicU64) -> Self {
-        Self {
-            input,
-            hasher: Hasher::new(Algorithm::Sha256),
-            count: 0,
-            limits,
-            compressed,
-        }
+        Self { input, hasher: Hasher::new(Algorithm::Sha256), count: 0, limits, compressed }
     }
 
     fn check(&self) -> Result<()> {
-        let Limits {
-            bytes,
-            ratio,
-            ratio_floor,
-            ..
-        } = self.limits;
+        let Limits { bytes, ratio, ratio_floor, .. } = self.limits;
         if self.count > bytes {
-            return Err(Error::limit(format!(
-                "layer: more than {bytes} bytes when uncompressed"
-            )));
+            return Err(Error::limit(format!("layer: more than {bytes} bytes when uncompressed")));
         }
-        let allowed = self
-            .compressed
-            .load(Ordering::Relaxed)
-            .saturating_mul(ratio)
-            .max(ratio_floor);
+        let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(ratio).max(ratio_floor);
         if self.count > allowed {
-            return Err(Error::limit(format!(
-                "layer: grows by more than {ratio} times when uncompressed"
-            )));
+            return Err(Error::limit(format!("layer: grows by more than {ratio} times when uncompressed")));
         }
         Ok(())
     }

@@ -7,12 +7,7 @@ pub(super) enum Challenge {
     /// User and password in each request.
     Basic,
     /// A token from somewhere else.
-    Bearer {
-        realm: String,
-        service: Option<String>,
-        scope: Option<String>,
-        error: Option<String>,
-    },
+    Bearer { realm: String, service: Option<String>, scope: Option<String>, error: Option<String> },
 }
 
 /// All challenges understood in a header's value, in order.
@@ -24,22 +19,13 @@ pub(super) fn parse(value: &str) -> Vec<Challenge> {
         let scheme = &rest[..end];
         let (parameters, after) = parameters(&rest[end..]);
         rest = after.trim_start_matches([' ', ',', '\t']);
-        let get = |key: &str| {
-            parameters
-                .iter()
-                .find(|(k, _)| k.eq_ignore_ascii_case(key))
-                .map(|(_, v)| v.clone())
-        };
+        let get =
+            |key: &str| parameters.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v.clone());
         if scheme.eq_ignore_ascii_case("basic") {
             challenges.push(Challenge::Basic);
         } else if let Some(realm) = get("realm").filter(|_| scheme.eq_ignore_ascii_case("bearer")) {
             let (service, scope, error) = (get("service"), get("scope"), get("error"));
-            challenges.push(Challenge::Bearer {
-                realm,
-                service,
-                scope,
-                error,
-            });
+            challenges.push(Challenge::Bearer { realm, service, scope, error });
         }
     }
     challenges
@@ -92,12 +78,7 @@ mod tests {
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        Challenge::Bearer {
-            realm: realm.into(),
-            service: owned(service),
-            scope: owned(scope),
-            error: None,
-        }
+        Challenge::Bearer { realm: realm.into(), service: owned(service), scope: owned(scope), error: None }
     }
 
     #[test]
@@ -116,10 +97,7 @@ mod tests {
             parse(r#"basic realm=x, BEARER realm="https://a\"b", service=s, Negotiate abc=="#),
             [Challenge::Basic, bearer("https://a\"b", Some("s"), None)]
         );
-        assert_eq!(
-            parse(r#"Bearer realm="r" , Basic"#),
-            [bearer("r", None, None), Challenge::Basic]
-        );
+        assert_eq!(parse(r#"Bearer realm="r" , Basic"#), [bearer("r", None, None), Challenge::Basic]);
     }
 
     #[test]
@@ -141,9 +119,7 @@ mod tests {
         for _ in 0..20_000 {
             let mut text = String::new();
             for _ in 0..12 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 text.push_str(
                     ["Bearer", " ", ",", "=", "\"", "\\", "realm", "ü", "x"]
                         [usize::try_from(state >> 33).unwrap() % 9],

@@ -74,13 +74,7 @@ pub(super) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub(super) fn new(method: Method, url: Url) -> Self {
-        Self {
-            method,
-            url,
-            headers: Vec::new(),
-            payload: Payload::None,
-            repeatable: true,
-        }
+        Self { method, url, headers: Vec::new(), payload: Payload::None, repeatable: true }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -118,9 +112,7 @@ struct TokenAnswer {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -129,22 +121,13 @@ impl Client {
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
         let transport = Transport::new(options.hosts.certificates.clone());
-        Self {
-            options,
-            transport,
-            tokens: Mutex::default(),
-            plain: Mutex::default(),
-        }
+        Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
     /// The URL of `path` (after `/v2/`) at an endpoint.
     pub(super) fn url(&self, access: &Access, path: &str) -> Result<Url> {
         let endpoint = &access.endpoint;
-        let scheme = if self.speaks_plain(endpoint)? {
-            "http"
-        } else {
-            "https"
-        };
+        let scheme = if self.speaks_plain(endpoint)? { "http" } else { "https" };
         let url = Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?;
         Ok(match &endpoint.namespace {
             Some(namespace) => url.with_query("ns", namespace),
@@ -163,8 +146,7 @@ impl Client {
         }
         let ask = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/v2/", endpoint.host))?;
-            self.transport
-                .exchange(&Method::GET, &url, &[], &Payload::None, endpoint.insecure)
+            self.transport.exchange(&Method::GET, &url, &[], &Payload::None, endpoint.insecure)
         };
         let plain = match ask("https") {
             Ok(_) => false,
@@ -227,8 +209,7 @@ impl Client {
             let answer = if trusted {
                 self.authenticated(access, call, &url)?
             } else {
-                self.transport
-                    .exchange(&call.method, &url, &call.headers, &call.payload, false)?
+                self.transport.exchange(&call.method, &url, &call.headers, &call.payload, false)?
             };
             let again = match (answer.status, &call.method) {
                 (301..=303, &Method::GET | &Method::HEAD) | (307 | 308, _) => answer.header("location"),
@@ -246,11 +227,7 @@ impl Client {
         }
         Err(Error::new(
             ErrorKind::Limit,
-            format!(
-                "{} {}: more than {REDIRECTS} redirects",
-                call.method,
-                shown(&call.url)
-            ),
+            format!("{} {}: more than {REDIRECTS} redirects", call.method, shown(&call.url)),
         ))
     }
 
@@ -261,35 +238,23 @@ impl Client {
         let known = self.known_token(&key);
         let mut headers = call.headers.clone();
         headers.extend(known.map(|header| ("authorization", header)));
-        let answer = self
-            .transport
-            .exchange(&call.method, url, &headers, &call.payload, insecure)?;
+        let answer = self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)?;
         if answer.status != 401 {
             return Ok(answer);
         }
         let offered = answer.headers.get_all("www-authenticate").iter();
-        let challenges: Vec<_> = offered
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(parse)
-            .collect();
+        let challenges: Vec<_> = offered.filter_map(|value| value.to_str().ok()).flat_map(parse).collect();
         let Some(token) = self.authenticate(access, &challenges, url)? else {
             return Ok(answer);
         };
         let mut headers = call.headers.clone();
         headers.push(("authorization", token.header.clone()));
-        self.tokens
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(key, token);
-        self.transport
-            .exchange(&call.method, url, &headers, &call.payload, insecure)
+        self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, token);
+        self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)
     }
 
     fn known_token(&self, key: &(String, String)) -> Option<String> {
-        let tokens = self
-            .tokens
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let token = tokens.get(key)?;
         let fresh = token.expires.is_none_or(|expires| Instant::now() < expires);
         fresh.then(|| token.header.clone())
@@ -298,24 +263,13 @@ impl Client {
     fn authenticate(&self, access: &Access, challenges: &[Challenge], url: &Url) -> Result<Option<Token>> {
         // Mirrors have accounts of their own.
         let who = match &access.endpoint.namespace {
-            Some(_) => Reference::parse(&format!(
-                "{}/{}",
-                access.endpoint.host, access.endpoint.repository
-            ))?,
+            Some(_) => Reference::parse(&format!("{}/{}", access.endpoint.host, access.endpoint.repository))?,
             None => access.reference.clone(),
         };
         let credential = self.options.credentials.find(&who)?;
         for challenge in challenges {
             match (challenge, &credential) {
-                (
-                    Challenge::Bearer {
-                        realm,
-                        service,
-                        scope,
-                        ..
-                    },
-                    _,
-                ) => {
+                (Challenge::Bearer { realm, service, scope, .. }, _) => {
                     let realm = Url::parse(realm)?;
                     if url.https && !realm.https {
                         let message = format!("{}: wants tokens from plain http at {realm}", url.authority);
@@ -331,10 +285,7 @@ impl Client {
                         .map(Some);
                 }
                 (Challenge::Basic, Some(Credential::Password(user, password))) => {
-                    return Ok(Some(Token {
-                        header: basic(user, password),
-                        expires: None,
-                    }));
+                    return Ok(Some(Token { header: basic(user, password), expires: None }));
                 }
                 (Challenge::Basic, _) => {}
             }
@@ -353,22 +304,15 @@ impl Client {
     ) -> Result<Token> {
         let insecure = access.endpoint.insecure && realm.authority == access.endpoint.host;
         let (method, url, headers, form) = token_request(realm, service, scopes, credential);
-        let payload = form
-            .as_ref()
-            .map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
-        let answer = self
-            .transport
-            .exchange(&method, &url, &headers, &payload, insecure)?;
+        let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
+        let answer = self.transport.exchange(&method, &url, &headers, &payload, insecure)?;
         if answer.status != 200 {
             return Err(status_error(&method, &url, answer));
         }
         let bytes = answer.into_bytes(TOKEN_BODY, "token")?;
         let wrong = |why: &str| Error::invalid(format!("token from {}: {why}", shown(&url)));
         let parsed: TokenAnswer = serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))?;
-        let token = parsed
-            .token
-            .or(parsed.access_token)
-            .filter(|token| !token.is_empty());
+        let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| wrong("there is none in the answer"))?;
         if !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(wrong("has characters that no header may have"));
@@ -376,10 +320,7 @@ impl Client {
         // A little earlier than it expires, for the way takes time.
         let lifetime = parsed.expires_in.unwrap_or(60).clamp(20, 3600) - 10;
         let expires = Instant::now().checked_add(Duration::from_secs(lifetime));
-        Ok(Token {
-            header: format!("Bearer {token}"),
-            expires,
-        })
+        Ok(Token { header: format!("Bearer {token}"), expires })
     }
 }
 
@@ -392,10 +333,8 @@ fn token_request(
     credential: Option<&Credential>,
 ) -> TokenRequest {
     if let Some(Credential::IdentityToken(token)) = credential {
-        let mut form = format!(
-            "grant_type=refresh_token&refresh_token={}&client_id=knarr-image",
-            encode(token)
-        );
+        let mut form =
+            format!("grant_type=refresh_token&refresh_token={}&client_id=knarr-image", encode(token));
         for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
             form.push_str(&format!("&{key}={}", encode(value)));
         }
@@ -418,10 +357,7 @@ fn token_request(
 }
 
 fn basic(user: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"))
-    )
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// An error with what the registry says about it.
@@ -437,22 +373,11 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
     }
     let status = answer.status;
     let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
-    let said = serde_json::from_slice::<Errors>(&body)
-        .ok()
-        .and_then(|errors| errors.errors.into_iter().next());
-    let said = said.map(|entry| {
-        format!(
-            "{} {}",
-            entry.code.unwrap_or_default(),
-            entry.message.unwrap_or_default()
-        )
-    });
-    let said: String = said
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(300)
-        .collect();
+    let said =
+        serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.errors.into_iter().next());
+    let said =
+        said.map(|entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default()));
+    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
     let (kind, hint) = match status {
         401 => (ErrorKind::Denied, "wants credentials, or other ones"),
         403 => (ErrorKind::Denied, "these credentials do not allow it"),
@@ -460,10 +385,6 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
         429 => (ErrorKind::Network, "too many requests"),
         _ => (ErrorKind::Network, "refused"),
     };
-    let said = if said.trim().is_empty() {
-        hint.to_owned()
-    } else {
-        format!("{hint}: {}", said.trim())
-    };
+    let said = if said.trim().is_empty() { hint.to_owned() } else { format!("{hint}: {}", said.trim()) };
     Error::new(kind, format!("{method} {}: {said} (HTTP {status})", shown(url)))
 }

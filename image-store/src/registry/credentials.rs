@@ -63,11 +63,8 @@ impl Credentials {
     /// `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
     #[must_use]
     pub fn from_environment() -> Self {
-        let variable = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let home = variable("HOME");
         let mut files = Vec::new();
         files.extend(variable("REGISTRY_AUTH_FILE"));
@@ -115,10 +112,7 @@ fn find_in(bytes: &[u8], repository: &Reference) -> Result<Option<Credential>> {
         }
     }
     if let Some(helper) = file.creds_store.as_deref().filter(|helper| !helper.is_empty()) {
-        for key in keys
-            .iter()
-            .filter(|key| !key.contains('/') || key.starts_with("https://"))
-        {
+        for key in keys.iter().filter(|key| !key.contains('/') || key.starts_with("https://")) {
             if let Some(found) = ask_helper(helper, key)? {
                 return Ok(Some(found));
             }
@@ -147,14 +141,9 @@ fn keys(repository: &Reference) -> Vec<String> {
 
 /// Keys of old files have a scheme, or a path of the protocol's first version.
 fn normal(key: &str) -> &str {
-    let key = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key);
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.strip_suffix('/').unwrap_or(key);
-    key.strip_suffix("/v1")
-        .or_else(|| key.strip_suffix("/v2"))
-        .unwrap_or(key)
+    key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)
 }
 
 fn credential(auth: &Auth) -> Result<Option<Credential>> {
@@ -171,10 +160,7 @@ fn credential(auth: &Auth) -> Result<Option<Credential>> {
     let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
     let text = String::from_utf8(decoded).map_err(|_| wrong())?;
     let (user, password) = text.split_once(':').ok_or_else(wrong)?;
-    Ok(Some(Credential::Password(
-        user.to_owned(),
-        password.trim_end_matches('\0').to_owned(),
-    )))
+    Ok(Some(Credential::Password(user.to_owned(), password.trim_end_matches('\0').to_owned())))
 }
 
 /// Runs `docker-credential-NAME get`: the server's name in, a JSON object out.
@@ -188,16 +174,10 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
     let program = format!("docker-credential-{name}");
     let doing = || format!("credential helper {program:?}");
     if name.contains('/') {
-        return Err(Error::invalid(format!(
-            "credential helper {name:?}: is a name, not a path"
-        )));
+        return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
     }
     let mut command = Command::new(Path::new(&program));
-    command
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().doing(doing)?;
     if let Some(mut stdin) = child.stdin.take() {
         // One that answers without asking closes its end.
@@ -214,9 +194,8 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
         let why = if said.is_empty() { error } else { said };
         return Err(Error::new(ErrorKind::Denied, format!("{}: {why}", doing())));
     }
-    let answer: Answer = serde_json::from_str(&said)
-        .map_err(|e| Error::invalid(e.to_string()))
-        .doing(doing)?;
+    let answer: Answer =
+        serde_json::from_str(&said).map_err(|e| Error::invalid(e.to_string())).doing(doing)?;
     if answer.username == "<token>" {
         return Ok(Some(Credential::IdentityToken(answer.secret)));
     }
@@ -248,10 +227,7 @@ mod tests {
         assert_eq!(find(file, "quay.io/teammate/y").unwrap(), password("a", "b"));
         assert_eq!(find(file, "alpine").unwrap(), password("hub", "x"));
         assert_eq!(find(file, "old.io/x").unwrap(), password("u", "p"));
-        assert_eq!(
-            find(file, "tok.io/x").unwrap(),
-            Some(Credential::IdentityToken("t".into()))
-        );
+        assert_eq!(find(file, "tok.io/x").unwrap(), Some(Credential::IdentityToken("t".into())));
         assert_eq!(find(file, "empty.io/x").unwrap(), None);
         assert_eq!(find(file, "quay.io.evil.com/x").unwrap(), None);
     }

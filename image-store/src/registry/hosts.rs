@@ -41,19 +41,13 @@ impl Hosts {
     #[must_use]
     pub fn from_environment() -> Self {
         let folders = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
-        Self {
-            certificates: folders.iter().map(PathBuf::from).collect(),
-            ..Self::default()
-        }
+        Self { certificates: folders.iter().map(PathBuf::from).collect(), ..Self::default() }
     }
 
     /// Mirrors first, the registry itself last.
     pub(super) fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
-        let mirrors = self
-            .mirrors
-            .iter()
-            .find(|(host, _)| host == reference.domain())
-            .map(|(_, mirrors)| mirrors);
+        let mirrors =
+            self.mirrors.iter().find(|(host, _)| host == reference.domain()).map(|(_, mirrors)| mirrors);
         let mirror = |mirror: &Mirror| {
             let (host, path) = mirror.location.split_once('/').unwrap_or((&mirror.location, ""));
             let repository = format!("{path}/{}", reference.path());
@@ -92,10 +86,7 @@ pub(super) fn is_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name == "localhost"
-        || name
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -104,25 +95,14 @@ mod tests {
 
     #[test]
     fn mirrors_come_before_the_registry() {
-        let mirror = Mirror {
-            location: "mirror:5000/hub".into(),
-            insecure: true,
-        };
-        let hosts = Hosts {
-            mirrors: vec![("docker.io".into(), vec![mirror])],
-            ..Hosts::default()
-        };
+        let mirror = Mirror { location: "mirror:5000/hub".into(), insecure: true };
+        let hosts = Hosts { mirrors: vec![("docker.io".into(), vec![mirror])], ..Hosts::default() };
         let endpoints = hosts.endpoints(&Reference::parse("alpine").unwrap());
-        let list: Vec<_> = endpoints
-            .iter()
-            .map(|e| (e.host.as_str(), e.repository.as_str(), e.insecure))
-            .collect();
+        let list: Vec<_> =
+            endpoints.iter().map(|e| (e.host.as_str(), e.repository.as_str(), e.insecure)).collect();
         assert_eq!(
             list,
-            [
-                ("mirror:5000", "hub/library/alpine", true),
-                ("registry-1.docker.io", "library/alpine", false)
-            ]
+            [("mirror:5000", "hub/library/alpine", true), ("registry-1.docker.io", "library/alpine", false)]
         );
         assert_eq!(endpoints[0].namespace.as_deref(), Some("docker.io"));
     }

@@ -54,19 +54,12 @@ impl Client {
         }
         let reference = Reference::parse(&format!("{host}/x"))?;
         let endpoint = self.options.hosts.origin(&reference);
-        let access = Access {
-            reference,
-            endpoint,
-            scope: "registry:catalog:*".to_owned(),
-        };
+        let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned() };
         let url = self.url(&access, "_catalog")?;
         let names = self.pages(&access, url, |page: Page| page.repositories.unwrap_or_default())?;
         let found = names.into_iter().filter(|name| name.contains(term));
         Ok(found
-            .map(|name| SearchResult {
-                name: format!("{host}/{name}"),
-                ..SearchResult::default()
-            })
+            .map(|name| SearchResult { name: format!("{host}/{name}"), ..SearchResult::default() })
             .collect())
     }
 
@@ -88,17 +81,10 @@ impl Client {
         let reference = Reference::parse("docker.io/library/x")?;
         let mut endpoint = self.options.hosts.origin(&reference);
         endpoint.host = "index.docker.io".to_owned();
-        let access = Access {
-            reference,
-            endpoint,
-            scope: String::new(),
-        };
+        let access = Access { reference, endpoint, scope: String::new() };
         let url = Url::parse("https://index.docker.io/v1/search")?.with_query("q", term);
         let call = Call::new(Method::GET, url.with_query("n", &limit.min(100).to_string()));
-        let bytes = self
-            .send(&access, &call, &[])?
-            .0
-            .into_bytes(PAGE_LIMIT, "search")?;
+        let bytes = self.send(&access, &call, &[])?.0.into_bytes(PAGE_LIMIT, "search")?;
         let answer: Answer =
             serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("search: {e}")))?;
         Ok(answer.results.into_iter().take(limit).collect())
@@ -114,11 +100,7 @@ impl Client {
         let mut all = Vec::new();
         for _ in 0..PAGES {
             let (answer, at) = self.send(access, &Call::new(Method::GET, url.clone()), &[])?;
-            let next = answer
-                .header("link")
-                .and_then(next_link)
-                .map(|link| at.join(link))
-                .transpose()?;
+            let next = answer.header("link").and_then(next_link).map(|link| at.join(link)).transpose()?;
             let bytes = answer.into_bytes(PAGE_LIMIT, "list")?;
             let page: P = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("list: {e}")))?;
             all.extend(items(page));
@@ -145,10 +127,7 @@ mod tests {
 
     #[test]
     fn only_a_link_to_the_next_page_counts() {
-        assert_eq!(
-            next_link(r#"</v2/_catalog?last=a&n=1>; rel="next""#),
-            Some("/v2/_catalog?last=a&n=1")
-        );
+        assert_eq!(next_link(r#"</v2/_catalog?last=a&n=1>; rel="next""#), Some("/v2/_catalog?last=a&n=1"));
         assert_eq!(next_link(r#"</v2/x>; rel="prev""#), None);
         assert_eq!(next_link("nonsense"), None);
     }

@@ -26,13 +26,7 @@ pub struct RemoteImage<'c> {
 }
 
 fn accept() -> String {
-    [
-        media::OCI_INDEX,
-        media::OCI_MANIFEST,
-        media::DOCKER_LIST,
-        media::DOCKER_MANIFEST,
-    ]
-    .join(", ")
+    [media::OCI_INDEX, media::OCI_MANIFEST, media::DOCKER_LIST, media::DOCKER_MANIFEST].join(", ")
 }
 
 impl Client {
@@ -43,11 +37,7 @@ impl Client {
         actions: &str,
     ) -> Access {
         let scope = format!("repository:{}:{actions}", endpoint.repository);
-        Access {
-            reference: reference.clone(),
-            endpoint,
-            scope,
-        }
+        Access { reference: reference.clone(), endpoint, scope }
     }
 
     /// Finds an image: at the registry's mirrors first, then at itself.
@@ -71,12 +61,7 @@ impl Client {
     fn find_at(&self, access: Access) -> Result<RemoteImage<'_>> {
         let (descriptor, bytes) =
             self.document(&access, access.reference.target(), access.reference.digest())?;
-        Ok(RemoteImage {
-            client: self,
-            access,
-            descriptor,
-            bytes,
-        })
+        Ok(RemoteImage { client: self, access, descriptor, bytes })
     }
 
     /// A manifest or index, hashed as it came.
@@ -86,25 +71,18 @@ impl Client {
         target: &str,
         digest: Option<&Digest>,
     ) -> Result<(Descriptor, Vec<u8>)> {
-        let url = self.url(
-            access,
-            &format!("{}/manifests/{target}", access.endpoint.repository),
-        )?;
+        let url = self.url(access, &format!("{}/manifests/{target}", access.endpoint.repository))?;
         let call = Call::new(Method::GET, url).header("accept", accept());
         let (answer, _) = self.send(access, &call, &[])?;
         let media_type = answer.header("content-type").unwrap_or_default().to_owned();
-        let announced = answer
-            .header("docker-content-digest")
-            .and_then(|text| Digest::parse(text).ok());
+        let announced = answer.header("docker-content-digest").and_then(|text| Digest::parse(text).ok());
         let bytes = answer.into_bytes(INDEX_LIMIT, "manifest")?;
         let expected = digest.or(announced.as_ref());
         let mut hasher = Hasher::new(expected.map_or(crate::digest::Algorithm::Sha256, Digest::algorithm));
         hasher.update(&bytes);
         let found = hasher.finish();
         if let Some(expected) = expected.filter(|expected| **expected != found) {
-            return Err(Error::mismatch(format!(
-                "manifest {target}: hashes to {found}, not to {expected}"
-            )));
+            return Err(Error::mismatch(format!("manifest {target}: hashes to {found}, not to {expected}")));
         }
         let document = Document::parse(&bytes, &media_type)?;
         let descriptor = Descriptor::new(document.media_type(), found, bytes.len() as u64);
@@ -127,18 +105,10 @@ impl Source for RemoteImage<'_> {
         }
         if is_document(&descriptor.media_type) {
             let digest = &descriptor.digest;
-            let (_, bytes) = self
-                .client
-                .document(&self.access, digest.as_str(), Some(digest))?;
+            let (_, bytes) = self.client.document(&self.access, digest.as_str(), Some(digest))?;
             return Ok(Box::new(io::Cursor::new(bytes)));
         }
-        let download = Download {
-            image: self,
-            descriptor: descriptor.clone(),
-            at: 0,
-            body: None,
-            idle: 0,
-        };
+        let download = Download { image: self, descriptor: descriptor.clone(), at: 0, body: None, idle: 0 };
         Ok(Box::new(download))
     }
 }
@@ -155,12 +125,7 @@ struct Download<'a> {
 
 impl Download<'_> {
     fn connect(&self) -> Result<Box<dyn Read + Send>> {
-        let Self {
-            image,
-            descriptor,
-            at,
-            ..
-        } = self;
+        let Self { image, descriptor, at, .. } = self;
         let client = image.client;
         let path = format!("{}/blobs/{}", image.access.endpoint.repository, descriptor.digest);
         let mut call = Call::new(Method::GET, client.url(&image.access, &path)?);
@@ -182,14 +147,9 @@ impl Download<'_> {
             }
             return Ok(answer.into_reader());
         }
-        let length = answer
-            .header("content-length")
-            .and_then(|length| length.parse::<u64>().ok());
+        let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if let Some(length) = length.filter(|length| *length != descriptor.size) {
-            return Err(wrong(format!(
-                "has {length} bytes, its descriptor says {}",
-                descriptor.size
-            )));
+            return Err(wrong(format!("has {length} bytes, its descriptor says {}", descriptor.size)));
         }
         // A registry without ranges starts again: what is known already is passed over.
         let mut body = answer.into_reader();
@@ -205,21 +165,11 @@ impl Download<'_> {
 
     fn foreign(&self, missing: Error) -> Result<(super::transport::Answer, super::url::Url)> {
         let urls = self.descriptor.urls.as_deref().unwrap_or_default();
-        for url in urls
-            .iter()
-            .filter_map(|url| super::url::Url::parse(url).ok())
-            .filter(|url| url.https)
-        {
+        for url in urls.iter().filter_map(|url| super::url::Url::parse(url).ok()).filter(|url| url.https) {
             // Of another host: it must not see our token, so it is not asked in the registry's name.
-            let endpoint = super::hosts::Endpoint {
-                host: url.authority.clone(),
-                ..self.image.access.endpoint.clone()
-            };
-            let access = Access {
-                endpoint,
-                scope: String::new(),
-                ..self.image.access.clone()
-            };
+            let endpoint =
+                super::hosts::Endpoint { host: url.authority.clone(), ..self.image.access.endpoint.clone() };
+            let access = Access { endpoint, scope: String::new(), ..self.image.access.clone() };
             if let Ok(found) = self.image.client.send(&access, &Call::new(Method::GET, url), &[]) {
                 return Ok(found);
             }

@@ -54,33 +54,18 @@ impl Client {
                 .iter()
                 .find(|(_, digests)| digests.contains(&blob.digest))
                 .map(|(path, _)| path.as_str());
-            let upload = self
-                .blob(store, &access, blob, from, progress)
-                .doing(|| format!("push {}", blob.digest))?;
-            progress.step(
-                blob,
-                if upload == Upload::Sent {
-                    Step::Done
-                } else {
-                    Step::Exists
-                },
-            );
+            let upload =
+                self.blob(store, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
+            progress.step(blob, if upload == Upload::Sent { Step::Done } else { Step::Exists });
             done.push(&blob.digest);
         }
         let bytes = store.read_blob(&record.manifest, MANIFEST_LIMIT)?;
-        let name = target
-            .tag()
-            .map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
-        let url = self.url(
-            &access,
-            &format!("{}/manifests/{name}", access.endpoint.repository),
-        )?;
+        let name = target.tag().map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
+        let url = self.url(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
         let call =
             Call::new(Method::PUT, url.clone()).header("content-type", record.manifest.media_type.clone());
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
-        let said = answer
-            .header("docker-content-digest")
-            .unwrap_or(record.manifest.digest.as_str());
+        let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
         if said != record.manifest.digest.as_str() {
             let message = format!("push {}: the registry has it as {said}", record.manifest.digest);
             return Err(Error::mismatch(message));
@@ -109,19 +94,14 @@ impl Client {
         progress: &dyn Progress,
     ) -> Result<Upload> {
         let repository = &access.endpoint.repository;
-        let head = Call::new(
-            Method::HEAD,
-            self.url(access, &format!("{repository}/blobs/{}", blob.digest))?,
-        );
+        let head = Call::new(Method::HEAD, self.url(access, &format!("{repository}/blobs/{}", blob.digest))?);
         if self.send(access, &head, &[404])?.0.status == 200 {
             return Ok(Upload::Exists);
         }
         let mut start = self.url(access, &format!("{repository}/blobs/uploads/"))?;
         let mut asking = access.clone();
         if let Some(from) = from {
-            start = start
-                .with_query("mount", blob.digest.as_str())
-                .with_query("from", from);
+            start = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
             asking.scope = format!("{} repository:{from}:pull", access.scope);
         }
         let call = Call::new(Method::POST, start.clone());
@@ -156,10 +136,7 @@ impl Client {
         let open = || -> Result<Box<dyn Read + '_>> {
             let mut file = file.try_clone()?;
             file.seek(SeekFrom::Start(0))?;
-            let counted = Counted {
-                inner: file,
-                seen: |count| progress.step(blob, Step::Advanced(count)),
-            };
+            let counted = Counted { inner: file, seen: |count| progress.step(blob, Step::Advanced(count)) };
             Ok(Box::new(VerifyingReader::new(counted, &blob.digest, blob.size)))
         };
         let url = session.with_query("digest", blob.digest.as_str());
@@ -200,9 +177,7 @@ impl Client {
                 result => {
                     failures += 1;
                     if failures > RESUMES
-                        || result
-                            .as_ref()
-                            .is_err_and(|error| error.kind() == ErrorKind::Denied)
+                        || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Denied)
                     {
                         return Err(match result {
                             Ok((answer, _)) => status_error(&Method::PATCH, &session, answer),
@@ -222,9 +197,7 @@ impl Client {
     /// Where an upload stands: `Range: 0-N` means N+1 bytes are there; none when it is missing.
     fn progress_of(&self, access: &Access, session: &Url) -> Result<(Url, u64)> {
         let (answer, url) = self.send(access, &Call::new(Method::GET, session.clone()), &[])?;
-        let end = answer
-            .header("range")
-            .and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
+        let end = answer.header("range").and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
         let next = location(&answer, &url).unwrap_or_else(|_| session.clone());
         // Some registries say 0-0 for both nothing and one byte; nothing is the safe reading.
         Ok((next, end.filter(|end| *end > 0).map_or(0, |end| end + 1)))
@@ -233,15 +206,11 @@ impl Client {
 
 /// Where to go on, used as it is: registries keep state in its query.
 fn location(answer: &Answer, url: &Url) -> Result<Url> {
-    let location = answer
-        .header("location")
-        .ok_or_else(|| Error::invalid("upload: the answer has no Location"))?;
+    let location =
+        answer.header("location").ok_or_else(|| Error::invalid("upload: the answer has no Location"))?;
     let next = url.join(location)?;
     if url.https && !next.https {
-        return Err(Error::new(
-            ErrorKind::Denied,
-            "upload: is sent from https to http",
-        ));
+        return Err(Error::new(ErrorKind::Denied, "upload: is sent from https to http"));
     }
     Ok(next)
 }

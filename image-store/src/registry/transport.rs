@@ -63,10 +63,7 @@ pub(super) struct Transport {
 
 impl Transport {
     pub(super) fn new(certificates: Vec<PathBuf>) -> Self {
-        Self {
-            agents: Mutex::default(),
-            certificates,
-        }
+        Self { agents: Mutex::default(), certificates }
     }
 
     /// One request, one answer, whatever its status.
@@ -88,55 +85,30 @@ impl Transport {
             |error: ureq::Error| Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error)));
         let invalid = |error: ureq::http::Error| Error::invalid(format!("{}: {error}", doing()));
         let answer = match payload {
-            Payload::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => agent.run(
-                request
-                    .header("content-length", "0")
-                    .body(&b""[..])
-                    .map_err(invalid)?,
-            ),
+            Payload::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
+                agent.run(request.header("content-length", "0").body(&b""[..]).map_err(invalid)?)
+            }
             Payload::None => agent.run(request.body(()).map_err(invalid)?),
             Payload::Bytes(bytes) => agent.run(request.body(*bytes).map_err(invalid)?),
             Payload::Stream(open, length) => {
                 let mut reader = open()?;
                 let body = SendBody::from_reader(&mut reader);
-                agent.run(
-                    request
-                        .header("content-length", length.to_string())
-                        .body(body)
-                        .map_err(invalid)?,
-                )
+                agent.run(request.header("content-length", length.to_string()).body(body).map_err(invalid)?)
             }
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
-        Ok(Answer {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-        })
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
     fn agent(&self, authority: &str, insecure: bool) -> Result<Agent> {
-        let mut agents = self
-            .agents
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let own = self.own_roots(authority)?;
         // Hosts without certificates of their own share a pool.
-        let key = (
-            if own.is_empty() {
-                String::new()
-            } else {
-                authority.to_owned()
-            },
-            insecure,
-        );
+        let key = (if own.is_empty() { String::new() } else { authority.to_owned() }, insecure);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let tls = TlsConfig::builder()
-            .root_certs(roots(own)?)
-            .disable_verification(insecure)
-            .build();
+        let tls = TlsConfig::builder().root_certs(roots(own)?).disable_verification(insecure).build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)

@@ -39,16 +39,8 @@ impl Url {
             authority = host.to_owned();
         }
         let path = path.split('#').next().unwrap_or_default();
-        let path = if path.starts_with('/') {
-            path.to_owned()
-        } else {
-            format!("/{path}")
-        };
-        Ok(Self {
-            https,
-            authority,
-            path,
-        })
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { https, authority, path })
     }
 
     /// What a `Location` header means here: an absolute URL, `//host/path`, `/path`, `?query` or a relative path.
@@ -64,10 +56,7 @@ impl Url {
         let path = match location.as_bytes().first() {
             Some(b'/') => location.to_owned(),
             Some(b'?') | None => format!("{folder}{location}"),
-            _ => format!(
-                "{}/{location}",
-                folder.rsplit_once('/').map_or("", |(parent, _)| parent)
-            ),
+            _ => format!("{}/{location}", folder.rsplit_once('/').map_or("", |(parent, _)| parent)),
         };
         Self::parse(&format!("{scheme}://{}{path}", self.authority))
     }
@@ -75,10 +64,7 @@ impl Url {
     /// The same with one more query parameter; the value is encoded.
     pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
         let separator = if self.path.contains('?') { '&' } else { '?' };
-        Self {
-            path: format!("{}{separator}{key}={}", self.path, encode(value)),
-            ..self.clone()
-        }
+        Self { path: format!("{}{separator}{key}={}", self.path, encode(value)), ..self.clone() }
     }
 
     /// Whether credentials for the one may be sent to the other.
@@ -89,13 +75,7 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}{}",
-            if self.https { "https" } else { "http" },
-            self.authority,
-            self.path
-        )
+        write!(f, "{}://{}{}", if self.https { "https" } else { "http" }, self.authority, self.path)
     }
 }
 
@@ -129,13 +109,7 @@ mod tests {
         ] {
             assert_eq!(base.join(location).unwrap().to_string(), wanted, "{location}");
         }
-        for bad in [
-            "ftp://x/",
-            "https://",
-            "https://u:p@h/",
-            "file:///etc/passwd",
-            "https://a b/",
-        ] {
+        for bad in ["ftp://x/", "https://", "https://u:p@h/", "file:///etc/passwd", "https://a b/"] {
             assert!(base.join(bad).is_err(), "{bad}");
         }
     }

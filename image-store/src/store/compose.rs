@@ -49,11 +49,7 @@ struct Hashing<W> {
 
 impl<W> Hashing<W> {
     fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(Algorithm::Sha256),
-            count: 0,
-        }
+        Self { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
     }
 }
 
@@ -84,10 +80,7 @@ impl Store {
         let compression = composition.compression.unwrap_or(Compression::Gzip);
         let upper_path = self.path("containers").join(&container.id).join("upper");
         let upper = File::open(&upper_path).doing(|| format!("open {upper_path:?}"))?;
-        let options = DiffOptions {
-            marks: Some(self.marks),
-            latest: composition.epoch,
-        };
+        let options = DiffOptions { marks: Some(self.marks), latest: composition.epoch };
         let written = self.write_layer(&mut transaction, &upper, options, compression)?;
         let (mut layers, mut diff_ids) = (base.layers, container.layers.clone());
         layers.iter_mut().for_each(to_oci);
@@ -110,20 +103,12 @@ impl Store {
         composition: &Composition,
     ) -> Result<Record> {
         let transaction = Transaction::begin(self)?;
-        let (unpacked, tree) = transaction
-            .unpack_staged(input, "", true, &|_| ())
-            .doing(|| "import")?;
+        let (unpacked, tree) = transaction.unpack_staged(input, "", true, &|_| ()).doing(|| "import")?;
         if unpacked.applied.entries == 0 {
             return Err(Error::invalid("import: the archive is empty"));
         }
         transaction.stage_layer(tree, &unpacked)?;
-        let Unpacked {
-            digest,
-            size,
-            diff_id,
-            compression,
-            ..
-        } = unpacked;
+        let Unpacked { digest, size, diff_id, compression, .. } = unpacked;
         let layer = Descriptor::new(compression.media_type(), digest, size);
         let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
         if !platform.variant.is_empty() {
@@ -217,9 +202,7 @@ impl Store {
         let fixup = transaction.fixup(&diff_ids)?;
         let size = transaction.size(&diff_ids)?;
         transaction.publish()?;
-        let stored = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let stored = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let record = Record {
             name: composition.name.as_ref().map(ToString::to_string),
             target: descriptor.clone(),
@@ -258,9 +241,7 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
         fields.shift_remove(stale);
     }
     let seconds = composition.epoch.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         i64::try_from(now.as_secs()).unwrap_or_default()
     });
     let created = crate::time::rfc3339(seconds);
@@ -273,9 +254,7 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
     if run.is_null() {
         *run = json!({});
     }
-    let run = run
-        .as_object_mut()
-        .ok_or_else(|| Error::invalid("image config: \"config\" is no object"))?;
+    let run = run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" is no object"))?;
     composition.changes.iter().for_each(|change| change.apply(run));
     let mut line = Map::new();
     line.insert("created".into(), created.into());
@@ -295,9 +274,8 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
     if history.is_null() {
         *history = json!([]);
     }
-    let history = history
-        .as_array_mut()
-        .ok_or_else(|| Error::invalid("image config: \"history\" is no list"))?;
+    let history =
+        history.as_array_mut().ok_or_else(|| Error::invalid("image config: \"history\" is no list"))?;
     history.push(line.into());
     Ok(())
 }

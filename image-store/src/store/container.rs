@@ -85,10 +85,7 @@ impl Store {
             }
         }
         // Overlay without an upper folder wants two lower ones.
-        for empty in ["empty/0", "empty/1"]
-            .iter()
-            .take(2_usize.saturating_sub(lower.len()))
-        {
+        for empty in ["empty/0", "empty/1"].iter().take(2_usize.saturating_sub(lower.len())) {
             let path = self.path(empty);
             fs::DirBuilder::new()
                 .recursive(true)
@@ -106,9 +103,7 @@ impl Store {
     /// [`ErrorKind::Exists`] when there is a container of this ID, [`ErrorKind::Invalid`] when it is no ID.
     pub fn prepare(&self, record: &Record, id: &str, extra: serde_json::Value) -> Result<Rootfs> {
         check_id(id)?;
-        let created = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let container = ContainerRecord {
             id: id.to_owned(),
             image: record.name.clone().unwrap_or_else(|| record.id.to_string()),
@@ -125,10 +120,7 @@ impl Store {
         let folder = self.path("containers").join(id);
         match fs::DirBuilder::new().mode(0o700).create(&folder) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(
-                    ErrorKind::Exists,
-                    format!("container {id:?}: exists already"),
-                ));
+                return Err(Error::new(ErrorKind::Exists, format!("container {id:?}: exists already")));
             }
             other => other.doing(|| format!("mkdir {folder:?}"))?,
         }
@@ -162,12 +154,7 @@ impl Store {
     fn write_container(&self, container: &ContainerRecord) -> Result<()> {
         let bytes = serde_json::to_vec(container).map_err(|e| Error::invalid(e.to_string()))?;
         // A writable layer is made durable by whoever writes to it; losing a container that never ran harms nobody.
-        super::write_file(
-            &self.path("containers").join(&container.id),
-            "record.json",
-            &bytes,
-            false,
-        )
+        super::write_file(&self.path("containers").join(&container.id), "record.json", &bytes, false)
     }
 
     /// Replaces what a container's record remembers.
@@ -185,12 +172,31 @@ impl Store {
     /// [`ErrorKind::NotFound`] when a layer is missing.
     pub fn container_rootfs(&self, container: &ContainerRecord) -> Result<Rootfs> {
         let folder = self.path("containers").join(&container.id);
+        let mut lower = self.lower(&container.layers, container.fixup.as_ref())?;
+        let stubs = folder.join("stubs");
+        if stubs.is_dir() {
+            lower.insert(0, stubs);
+        }
         Ok(Rootfs {
-            lower: self.lower(&container.layers, container.fixup.as_ref())?,
+            lower,
             upper: Some(folder.join("upper")),
             work: Some(folder.join("work")),
             marks: self.marks,
         })
+    }
+
+    /// Makes files (`false`) and folders (`true`) that a runtime will mount upon, where the image has none, in a layer of
+    /// their own between image and writable layer: so they are neither a change of the container nor part of a commit.
+    /// Paths that lead through links are left to the runtime. Before the container's first mount only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; system calls that fail.
+    pub fn add_stubs<'p>(&self, id: &str, paths: impl IntoIterator<Item = (&'p str, bool)>) -> Result<()> {
+        let view = self.container_rootfs(&self.container(id)?)?.mount()?;
+        let folder = self.path("containers").join(id).join("stubs");
+        fs::DirBuilder::new().mode(0o755).create(&folder).doing(|| format!("mkdir {folder:?}"))?;
+        let stubs = File::open(&folder).doing(|| format!("open {folder:?}"))?;
+        crate::stubs::make(&view, &stubs, paths).doing(|| format!("mount points of container {id}"))
     }
 
     /// The container of this ID.
@@ -243,12 +249,7 @@ impl Store {
 /// As the runtime specification's users have them: letters, digits, `_`, `.` and `-`, and a letter or digit in front.
 fn check_id(id: &str) -> Result<()> {
     let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if first
-        && id.len() <= 128
-        && id
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-    {
+    if first && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
         return Ok(());
     }
     Err(Error::invalid(format!(
@@ -265,17 +266,11 @@ impl Rootfs {
     /// 5.2 otherwise.
     pub fn mount(&self) -> Result<OwnedFd> {
         let doing = || format!("mount overlay of {} layers", self.lower.len());
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
-            .doing(|| "fsopen")
-            .doing(doing)?;
-        self.configure(&context)
-            .map_err(|error| with_kernel_log(error, &context))
-            .doing(doing)?;
-        let attributes = if self.upper.is_none() {
-            MountAttrFlags::MOUNT_ATTR_RDONLY
-        } else {
-            MountAttrFlags::empty()
-        };
+        let context =
+            rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "fsopen").doing(doing)?;
+        self.configure(&context).map_err(|error| with_kernel_log(error, &context)).doing(doing)?;
+        let attributes =
+            if self.upper.is_none() { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
         rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
             .doing(|| "fsmount")
             .doing(doing)

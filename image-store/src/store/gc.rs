@@ -59,18 +59,13 @@ impl Store {
     /// System calls that fail.
     pub fn prune(&self, all: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
-        let used: HashSet<Digest> = self
-            .containers()?
-            .into_iter()
-            .map(|container| container.image_id)
-            .collect();
+        let used: HashSet<Digest> =
+            self.containers()?.into_iter().map(|container| container.image_id).collect();
         let mut collected = Collected::default();
         for record in self.images()? {
             if !used.contains(&record.id) && (all || record.name.is_none()) {
                 self.remove_record(&record)?;
-                collected
-                    .images
-                    .push(record.name.unwrap_or_else(|| record.id.to_string()));
+                collected.images.push(record.name.unwrap_or_else(|| record.id.to_string()));
             }
         }
         self.sweep(&mut collected)?;
@@ -84,27 +79,17 @@ impl Store {
     /// [`ErrorKind::Busy`] when a container uses it and it has no other name; system calls that fail.
     pub fn remove(&self, record: &Record, force: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
-        let last = !self
-            .images()?
-            .iter()
-            .any(|other| other.id == record.id && other.name != record.name);
-        let user = self
-            .containers()?
-            .into_iter()
-            .find(|container| container.image_id == record.id);
+        let last = !self.images()?.iter().any(|other| other.id == record.id && other.name != record.name);
+        let user = self.containers()?.into_iter().find(|container| container.image_id == record.id);
         if let Some(container) = user.filter(|_| last && !force) {
             let name = record.name.clone().unwrap_or_else(|| record.id.to_string());
-            let message = format!(
-                "image {name:?}: container {} uses it: remove that first, or force",
-                container.id
-            );
+            let message =
+                format!("image {name:?}: container {} uses it: remove that first, or force", container.id);
             return Err(Error::new(ErrorKind::Busy, message));
         }
         let mut collected = Collected::default();
         self.remove_record(record)?;
-        collected
-            .images
-            .push(record.name.clone().unwrap_or_else(|| record.id.to_string()));
+        collected.images.push(record.name.clone().unwrap_or_else(|| record.id.to_string()));
         self.sweep(&mut collected)?;
         Ok(collected)
     }
@@ -161,10 +146,7 @@ impl Store {
             marked.add(record.blobs.iter().chain(&record.layers), record.fixup.as_ref());
         }
         for container in self.containers()? {
-            marked.add(
-                container.blobs.iter().chain(&container.layers),
-                container.fixup.as_ref(),
-            );
+            marked.add(container.blobs.iter().chain(&container.layers), container.fixup.as_ref());
         }
         let (leased, alive) = self.leased()?;
         marked.digests.extend(leased);

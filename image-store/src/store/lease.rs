@@ -40,12 +40,7 @@ impl Store {
             .open(&path)
             .doing(|| format!("create {path:?}"))?;
         rustix::fs::flock(&file, FlockOperation::LockExclusive).doing(|| format!("flock {path:?}"))?;
-        Ok(Lease {
-            store: self,
-            file,
-            path,
-            id,
-        })
+        Ok(Lease { store: self, file, path, id })
     }
 
     /// Digests under living leases, and the names of these leases. Files of dead ones are removed. Wants the exclusive lock.
@@ -102,8 +97,7 @@ impl Lease<'_> {
         let _guard = self.store.lock(FlockOperation::LockShared)?;
         let lines: String = digests.into_iter().map(|digest| format!("{digest}\n")).collect();
         let mut file = &self.file;
-        file.write_all(lines.as_bytes())
-            .doing(|| format!("write {:?}", self.path))
+        file.write_all(lines.as_bytes()).doing(|| format!("write {:?}", self.path))
     }
 }
 

@@ -74,12 +74,7 @@ pub struct StoreOptions {
 impl Default for StoreOptions {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            sync: true,
-            keep_blobs: true,
-            limits: Limits::default(),
-            parallel: cores.max(3),
-        }
+        Self { sync: true, keep_blobs: true, limits: Limits::default(), parallel: cores.max(3) }
     }
 }
 
@@ -122,31 +117,14 @@ impl Store {
         let doing = || format!("open image store {root:?}");
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        for folder in FOLDERS
-            .iter()
-            .map(|folder| root.join(folder))
-            .filter(|folder| !folder.is_dir())
-        {
-            builder
-                .create(&folder)
-                .doing(|| format!("mkdir {folder:?}"))
-                .doing(doing)?;
+        for folder in FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| !folder.is_dir()) {
+            builder.create(&folder).doing(|| format!("mkdir {folder:?}")).doing(doing)?;
         }
         let root = fs::canonicalize(root).doing(|| "realpath").doing(doing)?;
         let handle = File::open(&root).doing(doing)?;
         let state = load_state(&root, options.sync).doing(doing)?;
-        let ownership = if may_chown() {
-            Ownership::Keep
-        } else {
-            Ownership::Squash
-        };
-        Ok(Self {
-            root,
-            handle,
-            marks: state.marks,
-            ownership,
-            options,
-        })
+        let ownership = if may_chown() { Ownership::Keep } else { Ownership::Squash };
+        Ok(Self { root, handle, marks: state.marks, ownership, options })
     }
 
     /// Where it is.
@@ -210,11 +188,7 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()>
     let temporary = folder.join(format!(".{}", unique()?));
     let target = folder.join(name);
     let write = || -> Result<()> {
-        let mut file = File::options()
-            .create_new(true)
-            .write(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         if sync {
             file.sync_all()?;
@@ -225,20 +199,14 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()>
         }
         Ok(())
     };
-    write()
-        .doing(|| format!("write {target:?}"))
-        .inspect_err(|_| drop(fs::remove_file(&temporary)))
+    write().doing(|| format!("write {target:?}")).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
 /// Process number and random bits.
 pub(crate) fn unique() -> Result<String> {
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).doing(|| "getrandom")?;
-    Ok(format!(
-        "{}-{:016x}",
-        std::process::id(),
-        u64::from_ne_bytes(random)
-    ))
+    Ok(format!("{}-{:016x}", std::process::id(), u64::from_ne_bytes(random)))
 }
 
 fn load_state(root: &Path, sync: bool) -> Result<State> {
@@ -246,10 +214,7 @@ fn load_state(root: &Path, sync: bool) -> Result<State> {
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let state = State {
-                version: VERSION,
-                marks: probe_marks(root)?,
-            };
+            let state = State { version: VERSION, marks: probe_marks(root)? };
             let bytes = serde_json::to_vec(&state).map_err(|e| Error::invalid(e.to_string()))?;
             write_file(root, "state", &bytes, sync)?;
             return Ok(state);
@@ -259,10 +224,7 @@ fn load_state(root: &Path, sync: bool) -> Result<State> {
     let state: State =
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))?;
     if state.version != VERSION {
-        let message = format!(
-            "{path:?}: version {}, this program knows {VERSION}",
-            state.version
-        );
+        let message = format!("{path:?}: version {}, this program knows {VERSION}", state.version);
         return Err(Error::unsupported(message));
     }
     Ok(state)
@@ -293,8 +255,5 @@ fn may_chown() -> bool {
     }
     // The map of the first namespace, or of one that newuidmap made, spans more than the caller alone.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.lines()
-        .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
-        .sum::<u64>()
-        > 1
+    map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum::<u64>() > 1
 }

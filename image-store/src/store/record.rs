@@ -113,13 +113,7 @@ impl Store {
     /// [`ErrorKind::NotFound`], and [`ErrorKind::Invalid`] when digits fit several images.
     pub fn resolve(&self, text: &str) -> Result<Record> {
         let reference = Reference::parse(text);
-        if let Some(record) = reference
-            .as_ref()
-            .ok()
-            .map(|r| self.find(r))
-            .transpose()?
-            .flatten()
-        {
+        if let Some(record) = reference.as_ref().ok().map(|r| self.find(r)).transpose()?.flatten() {
             return Ok(record);
         }
         let records = self.images()?;
@@ -141,10 +135,7 @@ impl Store {
     /// System calls that fail.
     pub fn tag(&self, record: &Record, name: &Reference) -> Result<Record> {
         let _guard = self.lock(FlockOperation::LockShared)?;
-        let tagged = Record {
-            name: Some(name.to_string()),
-            ..record.clone()
-        };
+        let tagged = Record { name: Some(name.to_string()), ..record.clone() };
         self.set_record(&tagged)?;
         Ok(tagged)
     }
@@ -161,11 +152,7 @@ impl Store {
         }
         self.write_record(record)?;
         // The image has a name again.
-        let nameless = Record {
-            name: None,
-            ..record.clone()
-        }
-        .file_name();
+        let nameless = Record { name: None, ..record.clone() }.file_name();
         if record.name.is_some() {
             let _ = fs::remove_file(self.path("refs").join(nameless));
         }
@@ -205,11 +192,7 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Os`] when a layer is missing.
     pub fn layer_sizes(&self, record: &Record) -> Result<Vec<u64>> {
-        record
-            .layers
-            .iter()
-            .map(|layer| Ok(self.layer_meta(layer)?.bytes))
-            .collect()
+        record.layers.iter().map(|layer| Ok(self.layer_meta(layer)?.bytes)).collect()
     }
 
     /// The config of an image, and its bytes.

@@ -99,11 +99,7 @@ impl Store {
         let mut transaction = Transaction::begin(self)?;
         let result = transaction.image(source, root, platform, progress);
         // Complete layers are worth keeping after a failure too. A second error would only hide the first.
-        let published = if result.is_ok() {
-            transaction.publish()
-        } else {
-            transaction.publish().or(Ok(()))
-        };
+        let published = if result.is_ok() { transaction.publish() } else { transaction.publish().or(Ok(())) };
         let mut record = result?;
         published?;
         let _guard = self.lock(FlockOperation::LockShared)?;
@@ -122,17 +118,8 @@ impl<'a> Transaction<'a> {
     pub(super) fn begin(store: &'a Store) -> Result<Self> {
         let lease = store.lease()?;
         let folder = store.path("ingest").join(lease.id());
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .doing(|| format!("mkdir {folder:?}"))?;
-        Ok(Self {
-            store,
-            lease,
-            folder,
-            count: AtomicUsize::new(0),
-            staged: Mutex::default(),
-        })
+        fs::DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("mkdir {folder:?}"))?;
+        Ok(Self { store, lease, folder, count: AtomicUsize::new(0), staged: Mutex::default() })
     }
 
     fn image(
@@ -151,26 +138,17 @@ impl<'a> Transaction<'a> {
         let config = ImageConfig::parse(&config_bytes, manifest.layers.len())?;
         self.lease.add(&config.rootfs.diff_ids)?;
         let layers: Vec<_> = manifest.layers.iter().zip(&config.rootfs.diff_ids).collect();
-        let layers: Vec<_> = layers
-            .into_iter()
-            .map(|(blob, diff_id)| Layer { blob, diff_id })
-            .collect();
+        let layers: Vec<_> = layers.into_iter().map(|(blob, diff_id)| Layer { blob, diff_id }).collect();
         let _locks = self.lock_missing(&layers, progress)?;
         self.layers(source, &layers, progress)?;
         let fixup = self.fixup(&config.rootfs.diff_ids)?;
         let size = self.size(&config.rootfs.diff_ids)?;
         blobs.sort();
         blobs.dedup();
-        let stored = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let stored = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Ok(Record {
             name: None,
-            target: Descriptor {
-                platform: None,
-                annotations: None,
-                ..root.clone()
-            },
+            target: Descriptor { platform: None, annotations: None, ..root.clone() },
             manifest: manifest_descriptor,
             id: manifest.config.digest.clone(),
             platform: config.platform.clone().normalised().to_string(),
@@ -194,11 +172,8 @@ impl<'a> Transaction<'a> {
         let mut descriptor = root.clone();
         for _ in 0..3 {
             self.lease.add([&descriptor.digest])?;
-            let limit = if descriptor.media_type.contains("manifest.v") {
-                MANIFEST_LIMIT
-            } else {
-                INDEX_LIMIT
-            };
+            let limit =
+                if descriptor.media_type.contains("manifest.v") { MANIFEST_LIMIT } else { INDEX_LIMIT };
             let bytes = self.document(source, &descriptor, limit)?;
             let document =
                 Document::parse(&bytes, &descriptor.media_type).doing(|| descriptor.digest.clone())?;
@@ -206,20 +181,13 @@ impl<'a> Transaction<'a> {
             blobs.push(descriptor.digest.clone());
             match document {
                 Document::Manifest(manifest) => {
-                    let descriptor = Descriptor {
-                        platform: None,
-                        annotations: None,
-                        ..descriptor
-                    };
+                    let descriptor = Descriptor { platform: None, annotations: None, ..descriptor };
                     return Ok((descriptor, manifest));
                 }
                 Document::Index(index) => descriptor = index.choose(platform)?.clone(),
             }
         }
-        Err(Error::limit(format!(
-            "{}: indexes nested more than twice",
-            root.digest
-        )))
+        Err(Error::limit(format!("{}: indexes nested more than twice", root.digest)))
     }
 
     /// A small blob from the store, or else from the source, in which case it is staged.
@@ -249,8 +217,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn new_path(&self) -> PathBuf {
-        self.folder
-            .join(self.count.fetch_add(1, Ordering::Relaxed).to_string())
+        self.folder.join(self.count.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     pub(super) fn new_file(&self) -> Result<(PathBuf, File)> {
@@ -266,22 +233,14 @@ impl<'a> Transaction<'a> {
     }
 
     pub(super) fn stage(&self, from: PathBuf, to: PathBuf) {
-        self.staged
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .insert(to, from);
+        self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(to, from);
     }
 
     fn lock_missing(&self, layers: &[Layer<'_>], progress: &dyn Progress) -> Result<Vec<File>> {
-        let missing: Vec<_> = layers
-            .iter()
-            .filter(|l| !self.store.layer_path(l.diff_id).exists())
-            .collect();
+        let missing: Vec<_> = layers.iter().filter(|l| !self.store.layer_path(l.diff_id).exists()).collect();
         let diff_ids: Vec<_> = missing.iter().map(|layer| layer.diff_id.clone()).collect();
         self.store.lock_layers(&diff_ids, || {
-            missing
-                .iter()
-                .for_each(|layer| progress.step(layer.blob, Step::Waiting));
+            missing.iter().for_each(|layer| progress.step(layer.blob, Step::Waiting));
         })
     }
 
@@ -304,10 +263,7 @@ impl<'a> Transaction<'a> {
                     while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if let Err(error) = self.layer(source, layer, progress) {
                             let error = error.context(format!("layer {}", layer.blob.digest));
-                            failed
-                                .lock()
-                                .unwrap_or_else(|p| p.into_inner())
-                                .get_or_insert(error);
+                            failed.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
                             // The others finish what they are at and take nothing new.
                             next.store(todo.len(), Ordering::Relaxed);
                         }
@@ -315,10 +271,7 @@ impl<'a> Transaction<'a> {
                 });
             }
         });
-        failed
-            .into_inner()
-            .unwrap_or_else(|p| p.into_inner())
-            .map_or(Ok(()), Err)
+        failed.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
     }
 
     fn has_kept(&self, blob: &Descriptor) -> bool {
@@ -329,11 +282,8 @@ impl<'a> Transaction<'a> {
         let Layer { blob, diff_id } = *layer;
         progress.step(blob, Step::Started);
         let stored = self.store.has_blob(blob);
-        let input: Box<dyn Read + Send + '_> = if stored {
-            Box::new(self.store.open_blob(&blob.digest)?)
-        } else {
-            source.open(blob)?
-        };
+        let input: Box<dyn Read + Send + '_> =
+            if stored { Box::new(self.store.open_blob(&blob.digest)?) } else { source.open(blob)? };
         let input = VerifyingReader::new(input, &blob.digest, blob.size);
         let keep = !stored && self.store.options.keep_blobs;
         let seen = |count| progress.step(blob, Step::Advanced(count));
@@ -367,22 +317,14 @@ impl<'a> Transaction<'a> {
             .doing(|| format!("mkdir {root:?}"))?;
         let root_fd = File::open(&root).doing(|| format!("open {root:?}"))?;
         let spill = File::open(&tree).doing(|| format!("open {tree:?}"))?;
-        let (blob_path, blob) = if keep {
-            self.new_file().map(|(p, f)| (Some(p), Some(f)))?
-        } else {
-            (None, None)
-        };
+        let (blob_path, blob) =
+            if keep { self.new_file().map(|(p, f)| (Some(p), Some(f)))? } else { (None, None) };
         let options = ApplyOptions {
             marks: self.store.marks,
             ownership: self.store.ownership,
             limits: self.store.options.limits,
         };
-        let target = Target {
-            root: root_fd.as_fd(),
-            spill: spill.as_fd(),
-            blob,
-            options,
-        };
+        let target = Target { root: root_fd.as_fd(), spill: spill.as_fd(), blob, options };
         let unpacked = unpack(input, media_type, target, seen).inspect_err(|_| {
             self.discard(&tree);
             blob_path.iter().for_each(|path| drop(fs::remove_file(path)));
@@ -398,12 +340,7 @@ impl<'a> Transaction<'a> {
             diff_size: unpacked.diff_size,
             bytes: unpacked.applied.bytes,
             entries: unpacked.applied.entries,
-            implied: unpacked
-                .applied
-                .implied
-                .iter()
-                .map(|path| percent::encode(path, b"/"))
-                .collect(),
+            implied: unpacked.applied.implied.iter().map(|path| percent::encode(path, b"/")).collect(),
         };
         let bytes = serde_json::to_vec(&meta).map_err(|e| Error::invalid(e.to_string()))?;
         let path = tree.join("meta.json");
@@ -422,10 +359,7 @@ impl<'a> Transaction<'a> {
     /// Where a layer is now: still in `ingest`, or in its place.
     fn current(&self, diff_id: &Digest) -> PathBuf {
         let place = self.store.layer_path(diff_id);
-        let staged = self
-            .staged
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let staged = self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         staged.get(&place).cloned().unwrap_or(place)
     }
 
@@ -442,9 +376,7 @@ impl<'a> Transaction<'a> {
 
     /// Bytes of the files of these layers.
     pub(super) fn size(&self, diff_ids: &[Digest]) -> Result<u64> {
-        diff_ids.iter().try_fold(0_u64, |sum, diff_id| {
-            Ok(sum.saturating_add(self.meta(diff_id)?.bytes))
-        })
+        diff_ids.iter().try_fold(0_u64, |sum, diff_id| Ok(sum.saturating_add(self.meta(diff_id)?.bytes)))
     }
 
     /// Makes the fix-up layer of this stack if it wants one.
@@ -453,12 +385,8 @@ impl<'a> Transaction<'a> {
         for diff_id in diff_ids {
             let path = self.current(diff_id).join("fs");
             let root = File::open(&path).doing(|| format!("open {path:?}"))?;
-            let implied = self
-                .meta(diff_id)?
-                .implied
-                .iter()
-                .map(|p| percent::decode(p))
-                .collect::<Result<_>>()?;
+            let implied =
+                self.meta(diff_id)?.implied.iter().map(|p| percent::decode(p)).collect::<Result<_>>()?;
             stack.push(crate::fixup::Level { root, implied });
         }
         let folders = crate::fixup::needed(&stack, self.store.marks)?;
@@ -486,12 +414,8 @@ impl<'a> Transaction<'a> {
     /// Makes all that is staged durable and gives it its name. One sync for everything: it costs no more than the
     /// slowest file, and no file system has to commit once for each.
     pub(super) fn publish(&self) -> Result<()> {
-        let staged = std::mem::take(
-            &mut *self
-                .staged
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner()),
-        );
+        let staged =
+            std::mem::take(&mut *self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         if staged.is_empty() {
             return Ok(());
         }
@@ -508,9 +432,7 @@ impl<'a> Transaction<'a> {
             folders.extend(to.parent().map(Path::to_path_buf));
         }
         folders.dedup();
-        folders
-            .iter()
-            .try_for_each(|folder| self.store.sync_folder(folder))
+        folders.iter().try_for_each(|folder| self.store.sync_folder(folder))
     }
 }
 

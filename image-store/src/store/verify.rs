@@ -95,36 +95,21 @@ impl Store {
     ) -> Result<Vec<Finding>> {
         let name = record.name.clone().unwrap_or_else(|| record.id.to_string());
         let mut findings = Vec::new();
-        let manifest = match self
-            .manifest(record)
-            .and_then(|m| self.config(record).map(|(c, _)| (m, c)))
-        {
+        let manifest = match self.manifest(record).and_then(|m| self.config(record).map(|(c, _)| (m, c))) {
             Ok((manifest, config)) if config.rootfs.diff_ids == record.layers => manifest,
             Ok(_) => {
                 let why = "its record lists other layers than its config: pull or load it again".to_owned();
-                return Ok(vec![Finding {
-                    part: Part::Image(name),
-                    why,
-                    repaired: false,
-                }]);
+                return Ok(vec![Finding { part: Part::Image(name), why, repaired: false }]);
             }
             Err(error) => {
                 let why = format!("{error}: pull or load it again");
-                return Ok(vec![Finding {
-                    part: Part::Image(name),
-                    why,
-                    repaired: false,
-                }]);
+                return Ok(vec![Finding { part: Part::Image(name), why, repaired: false }]);
             }
         };
         for (blob, diff_id) in manifest.layers.iter().zip(&record.layers) {
             if self.options.keep_blobs && !self.has_blob(blob) && !bad.contains(&blob.digest) {
                 let why = format!("blob {} is missing: pull or load it again", blob.digest);
-                findings.push(Finding {
-                    part: Part::Image(name.clone()),
-                    why,
-                    repaired: false,
-                });
+                findings.push(Finding { part: Part::Image(name.clone()), why, repaired: false });
             }
             if !seen.insert(diff_id.clone()) {
                 continue;
@@ -150,12 +135,7 @@ impl Store {
         if !self.has_blob(blob) {
             return Ok(());
         }
-        compare(
-            self.open_blob(&blob.digest)?,
-            root.as_fd(),
-            self.marks,
-            self.ownership,
-        )
+        compare(self.open_blob(&blob.digest)?, root.as_fd(), self.marks, self.ownership)
     }
 
     fn unpack_again(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
@@ -164,10 +144,7 @@ impl Store {
         let input = VerifyingReader::new(self.open_blob(&blob.digest)?, &blob.digest, blob.size);
         let (unpacked, tree) = transaction.unpack_staged(input, &blob.media_type, false, &|_| ())?;
         if unpacked.diff_id != *diff_id {
-            return Err(Error::mismatch(format!(
-                "unpacks to {}, expected {diff_id}",
-                unpacked.diff_id
-            )));
+            return Err(Error::mismatch(format!("unpacks to {}, expected {diff_id}", unpacked.diff_id)));
         }
         transaction.stage_layer(tree, &unpacked)?;
         self.discard(&self.layer_path(diff_id))?;

@@ -70,11 +70,7 @@ impl Header {
         let stored = number(self.field(CHECKSUM))?;
         let (mut unsigned, mut signed) = (0_i64, 0_i64);
         for (at, byte) in self.0.iter().enumerate() {
-            let byte = if (CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1).contains(&at) {
-                b' '
-            } else {
-                *byte
-            };
+            let byte = if (CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1).contains(&at) { b' ' } else { *byte };
             unsigned += i64::from(byte);
             signed += i64::from(byte.cast_signed());
         }
@@ -172,11 +168,7 @@ impl Header {
     /// See [`Header::mode`].
     pub fn old_sparse(&self) -> Result<OldSparse> {
         let pieces = sparse_pieces(&self.0[386..482])?;
-        Ok(OldSparse {
-            pieces,
-            more: self.0[482] != 0,
-            real_size: number(&self.0[483..495])?,
-        })
+        Ok(OldSparse { pieces, more: self.0[482] != 0, real_size: number(&self.0[483..495])? })
     }
 
     /// Sets the name, which has at most 100 bytes, or fits when split at a slash into 155 and 100. `false`: it does not fit.
@@ -189,9 +181,7 @@ impl Header {
         if path.len() > 256 {
             return false;
         }
-        let split = (path.len() - 101..path.len().min(156))
-            .rev()
-            .find(|at| path[*at] == b'/' && *at > 0);
+        let split = (path.len() - 101..path.len().min(156)).rev().find(|at| path[*at] == b'/' && *at > 0);
         let Some(split) = split else { return false };
         let name = &path[split + 1..];
         if name.is_empty() || name.len() > 100 {
@@ -239,9 +229,7 @@ impl Header {
         if self.set_octal(MAJOR, u64::from(major)) && self.set_octal(MINOR, u64::from(minor)) {
             return Ok(());
         }
-        Err(Error::unsupported(format!(
-            "tar: device {major}:{minor} has too large numbers"
-        )))
+        Err(Error::unsupported(format!("tar: device {major}:{minor} has too large numbers")))
     }
 
     fn set_octal(&mut self, (at, length): (usize, usize), value: u64) -> bool {
@@ -290,21 +278,14 @@ pub fn number(field: &[u8]) -> Result<i64> {
         return base_256(field).ok_or_else(wrong);
     }
     let trimmed = text(field).trim_ascii();
-    let trimmed = if trimmed.is_empty() {
-        field.trim_ascii()
-    } else {
-        trimmed
-    };
+    let trimmed = if trimmed.is_empty() { field.trim_ascii() } else { trimmed };
     if trimmed.iter().all(|b| *b == 0) {
         return Ok(0);
     }
     let mut value = 0_i64;
     for byte in trimmed {
         let digit = byte.checked_sub(b'0').filter(|d| *d < 8).ok_or_else(wrong)?;
-        value = value
-            .checked_mul(8)
-            .and_then(|v| v.checked_add(i64::from(digit)))
-            .ok_or_else(wrong)?;
+        value = value.checked_mul(8).and_then(|v| v.checked_add(i64::from(digit))).ok_or_else(wrong)?;
     }
     Ok(value)
 }
@@ -322,11 +303,7 @@ fn base_256(field: &[u8]) -> Option<i64> {
         let grown = value.checked_mul(256)?;
         value = grown.checked_add(i64::from(byte))?;
         if at == 0 {
-            value = if negative {
-                i64::from(byte.cast_signed())
-            } else {
-                i64::from(byte)
-            };
+            value = if negative { i64::from(byte.cast_signed()) } else { i64::from(byte) };
         }
     }
     Some(value)
@@ -351,13 +328,7 @@ mod tests {
         ] {
             assert_eq!(number(field).unwrap(), value, "{field:?}");
         }
-        for bad in [
-            &b"9"[..],
-            b"12x",
-            b"-1",
-            b"1 2",
-            b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-        ] {
+        for bad in [&b"9"[..], b"12x", b"-1", b"1 2", b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
             assert!(number(bad).is_err(), "{bad:?}");
         }
     }

@@ -55,10 +55,8 @@ impl Pax {
             b"GNU.sparse.size" | b"GNU.sparse.realsize" => self.sparse.real_size = Some(decimal(key, value)?),
             b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => self.sparse.map.push(decimal(key, value)?),
             b"GNU.sparse.map" => {
-                self.sparse.map = value
-                    .split(|b| *b == b',')
-                    .map(|n| decimal(key, n))
-                    .collect::<Result<_>>()?;
+                self.sparse.map =
+                    value.split(|b| *b == b',').map(|n| decimal(key, n)).collect::<Result<_>>()?;
             }
             _ => self.apply_xattr(key, value)?,
         }
@@ -82,10 +80,7 @@ impl Pax {
             return Ok(());
         };
         if name.is_empty() || name.contains(&0) {
-            return Err(Error::invalid(format!(
-                "PAX record {}: no name of an attribute",
-                show(key)
-            )));
+            return Err(Error::invalid(format!("PAX record {}: no name of an attribute", show(key))));
         }
         // Archives of libarchive carry each attribute in both forms.
         self.xattrs.retain(|(known, _)| *known != name);
@@ -126,10 +121,7 @@ pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
     let mut number = 0_u64;
     for byte in value {
         let digit = byte.checked_sub(b'0').filter(|d| *d < 10).ok_or_else(wrong)?;
-        number = number
-            .checked_mul(10)
-            .and_then(|n| n.checked_add(u64::from(digit)))
-            .ok_or_else(wrong)?;
+        number = number.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit))).ok_or_else(wrong)?;
     }
     Ok(number)
 }
@@ -145,11 +137,7 @@ fn time(value: &[u8]) -> Result<Timestamp> {
         Some(dot) => (&digits[..dot], &digits[dot + 1..]),
         None => (digits, &b""[..]),
     };
-    let whole = if whole.is_empty() {
-        0
-    } else {
-        decimal(b"mtime", whole)?
-    };
+    let whole = if whole.is_empty() { 0 } else { decimal(b"mtime", whole)? };
     let seconds = i64::try_from(whole).map_err(|_| wrong())?;
     if !fraction.iter().all(u8::is_ascii_digit) {
         return Err(wrong());
@@ -162,15 +150,9 @@ fn time(value: &[u8]) -> Result<Timestamp> {
         return Ok(Timestamp { seconds, nanoseconds });
     }
     if nanoseconds == 0 {
-        return Ok(Timestamp {
-            seconds: -seconds,
-            nanoseconds,
-        });
+        return Ok(Timestamp { seconds: -seconds, nanoseconds });
     }
-    Ok(Timestamp {
-        seconds: -seconds - 1,
-        nanoseconds: 1_000_000_000 - nanoseconds,
-    })
+    Ok(Timestamp { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds })
 }
 
 fn percent_decode(name: &[u8]) -> Vec<u8> {
@@ -198,36 +180,23 @@ mod tests {
 
     fn parse(records: &[(&[u8], &[u8])]) -> Pax {
         let mut data = Vec::new();
-        records
-            .iter()
-            .for_each(|(key, value)| crate::tar::writer::record(&mut data, key, value));
+        records.iter().for_each(|(key, value)| crate::tar::writer::record(&mut data, key, value));
         Pax::parse(&data).unwrap()
     }
 
     #[test]
     fn records_override_and_empty_values_take_back() {
-        let pax = parse(&[
-            (b"path", b"a/b"),
-            (b"path", b"\xff\xfe/c"),
-            (b"size", b"7"),
-            (b"size", b""),
-        ]);
+        let pax = parse(&[(b"path", b"a/b"), (b"path", b"\xff\xfe/c"), (b"size", b"7"), (b"size", b"")]);
         assert_eq!(pax.path.unwrap(), b"\xff\xfe/c");
         assert_eq!(pax.size, None);
     }
 
     #[test]
     fn attributes_are_bytes() {
-        let pax = parse(&[
-            (b"SCHILY.xattr.user.a", b"\0=\n\xff"),
-            (b"LIBARCHIVE.xattr.user%2e", b"AAE"),
-        ]);
+        let pax = parse(&[(b"SCHILY.xattr.user.a", b"\0=\n\xff"), (b"LIBARCHIVE.xattr.user%2e", b"AAE")]);
         assert_eq!(
             pax.xattrs,
-            [
-                (b"user.a".to_vec(), b"\0=\n\xff".to_vec()),
-                (b"user.".to_vec(), vec![0, 1])
-            ]
+            [(b"user.a".to_vec(), b"\0=\n\xff".to_vec()), (b"user.".to_vec(), vec![0, 1])]
         );
     }
 
@@ -241,11 +210,7 @@ mod tests {
             ("-3", -3, 0),
             (".25", 0, 250_000_000),
         ] {
-            assert_eq!(
-                time(text.as_bytes()).unwrap(),
-                Timestamp { seconds, nanoseconds },
-                "{text}"
-            );
+            assert_eq!(time(text.as_bytes()).unwrap(), Timestamp { seconds, nanoseconds }, "{text}");
         }
         for bad in ["1.x", "--1", "1e3", "99999999999999999999"] {
             assert!(time(bad.as_bytes()).is_err(), "{bad}");

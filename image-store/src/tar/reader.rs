@@ -36,12 +36,7 @@ struct Extensions {
 impl<R: BufRead> Reader<R> {
     /// Reads from `input`, which is at the start of an archive.
     pub fn new(input: R) -> Self {
-        Self {
-            input,
-            data: 0,
-            padding: 0,
-            ended: false,
-        }
+        Self { input, data: 0, padding: 0, ended: false }
     }
 
     /// The next entry, `None` at the end. Data of the one before that was not read is skipped.
@@ -95,9 +90,7 @@ impl<R: BufRead> Reader<R> {
             if available.is_empty() {
                 return Err(Error::invalid("tar: ends inside an entry's data"));
             }
-            let length = usize::try_from(self.data)
-                .unwrap_or(usize::MAX)
-                .min(available.len());
+            let length = usize::try_from(self.data).unwrap_or(usize::MAX).min(available.len());
             sink(&available[..length])?;
             self.input.consume(length);
             self.data -= length as u64;
@@ -192,11 +185,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
-        let Extensions {
-            pax,
-            long_path,
-            long_link,
-        } = extensions;
+        let Extensions { pax, long_path, long_link } = extensions;
         let path = pax.path.clone().or(long_path).unwrap_or_else(|| header.path());
         let link = pax.link.clone().or(long_link).unwrap_or_else(|| header.link());
         let id = |from_pax: Option<u64>, raw: Result<i64>, what: &str| -> Result<u32> {
@@ -207,10 +196,7 @@ impl<R: BufRead> Reader<R> {
         };
         let mtime = match pax.mtime {
             Some(time) => time,
-            None => Timestamp {
-                seconds: header.mtime()?,
-                nanoseconds: 0,
-            },
+            None => Timestamp { seconds: header.mtime()?, nanoseconds: 0 },
         };
         let kind = kind(header, &path, link)?;
         let mut entry = Entry {
@@ -265,15 +251,9 @@ impl<R: BufRead> Reader<R> {
         if !header.is_gnu() {
             return Err(Error::invalid("a sparse file in an archive that is not GNU's"));
         }
-        let super::header::OldSparse {
-            mut pieces,
-            mut more,
-            real_size,
-        } = header.old_sparse()?;
+        let super::header::OldSparse { mut pieces, mut more, real_size } = header.old_sparse()?;
         while more {
-            let block = self
-                .block()?
-                .ok_or_else(|| Error::invalid("ends inside a sparse map"))?;
+            let block = self.block()?.ok_or_else(|| Error::invalid("ends inside a sparse map"))?;
             pieces.extend(sparse_pieces(&block.0[..504])?);
             more = block.0[504] != 0;
             if pieces.len() > 1 << 16 {
@@ -284,10 +264,8 @@ impl<R: BufRead> Reader<R> {
         let unsigned =
             |v: i64| u64::try_from(v).map_err(|_| Error::invalid("a negative number in a sparse map"));
         entry.size = unsigned(real_size)?;
-        let pieces = pieces
-            .into_iter()
-            .map(|(o, l)| Ok((unsigned(o)?, unsigned(l)?)))
-            .collect::<Result<_>>()?;
+        let pieces =
+            pieces.into_iter().map(|(o, l)| Ok((unsigned(o)?, unsigned(l)?))).collect::<Result<_>>()?;
         sparse::checked(pieces, entry.size, stored)
     }
 
@@ -353,10 +331,7 @@ mod tests {
     }
 
     fn file(name: &str, size: u64) -> Entry {
-        Entry {
-            size,
-            ..Entry::new(name, Kind::File, 0o644)
-        }
+        Entry { size, ..Entry::new(name, Kind::File, 0o644) }
     }
 
     /// An `x` entry with these records, then a file whose header claims `header_size`.
@@ -392,18 +367,11 @@ mod tests {
             Entry {
                 uid: 3_000_000_000,
                 gid: 7,
-                mtime: Timestamp {
-                    seconds: -5,
-                    nanoseconds: 250_000_000,
-                },
+                mtime: Timestamp { seconds: -5, nanoseconds: 250_000_000 },
                 xattrs: vec![(b"user.x".to_vec(), b"\0\xff=\n".to_vec())],
                 ..file(&long, 0)
             },
-            Entry::new(
-                b"\xff\xfe".to_vec(),
-                Kind::Symlink(long.clone().into_bytes()),
-                0o777,
-            ),
+            Entry::new(b"\xff\xfe".to_vec(), Kind::Symlink(long.clone().into_bytes()), 0o777),
             Entry::new("h", Kind::Hardlink(b"dir/x".to_vec()), 0o644),
             Entry::new("c", Kind::Character(1, 3), 0o666),
             Entry::new("b", Kind::Block(8, 0), 0o660),
@@ -439,45 +407,27 @@ mod tests {
     #[test]
     fn sparse_files_of_the_new_formats_have_a_map() {
         let name = ("GNU.sparse.name", "x");
-        let old = [
-            ("GNU.sparse.major", "0"),
-            ("GNU.sparse.minor", "1"),
-            ("GNU.sparse.size", "1000"),
-        ];
-        let first = with_records(
-            &[&old[..], &[("GNU.sparse.map", "0,2,998,2"), name]].concat(),
-            4,
-            b"abcd",
-        );
+        let old = [("GNU.sparse.major", "0"), ("GNU.sparse.minor", "1"), ("GNU.sparse.size", "1000")];
+        let first = with_records(&[&old[..], &[("GNU.sparse.map", "0,2,998,2"), name]].concat(), 4, b"abcd");
         let mut block = b"2\n0\n2\n998\n2\n".to_vec();
         block.resize(BLOCK, 0);
         block.extend_from_slice(b"abcd");
-        let new = [
-            ("GNU.sparse.major", "1"),
-            ("GNU.sparse.minor", "0"),
-            ("GNU.sparse.realsize", "1000"),
-            name,
-        ];
+        let new =
+            [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.realsize", "1000"), name];
         let second = with_records(&new, 516, &block);
         for bytes in [first, second] {
             let all = read_all(&bytes).unwrap();
             let (entry, data) = &all[0];
-            assert_eq!(
-                (entry.path.as_slice(), entry.size, data.as_slice()),
-                (&b"x"[..], 1000, &b"abcd"[..])
-            );
+            assert_eq!((entry.path.as_slice(), entry.size, data.as_slice()), (&b"x"[..], 1000, &b"abcd"[..]));
             assert_eq!(entry.sparse.as_deref(), Some(&[(0, 2), (998, 2)][..]));
         }
     }
 
     #[test]
     fn hostile_headers_are_refused() {
-        for record in [
-            ("size", "99999999999999999999"),
-            ("uid", "4294967295"),
-            ("path", "a\0b"),
-            ("mtime", "1.2.3"),
-        ] {
+        for record in
+            [("size", "99999999999999999999"), ("uid", "4294967295"), ("path", "a\0b"), ("mtime", "1.2.3")]
+        {
             assert!(read_all(&with_records(&[record], 0, b"")).is_err(), "{record:?}");
         }
         let mut huge = Header::ustar(b'x');
@@ -487,26 +437,17 @@ mod tests {
         let mut unknown = Header::ustar(b'V');
         assert!(unknown.set_path(b"v") && unknown.set_numbers(0o644, 0, 0, 0, 0).is_empty());
         unknown.seal();
-        assert_eq!(
-            read_all(&unknown.0).unwrap_err().kind(),
-            crate::ErrorKind::Unsupported
-        );
+        assert_eq!(read_all(&unknown.0).unwrap_err().kind(), crate::ErrorKind::Unsupported);
     }
 
     #[test]
     fn random_damage_never_panics() {
-        let records = [
-            ("GNU.sparse.size", "1000"),
-            ("GNU.sparse.map", "0,2,998,2"),
-            ("uid", "5"),
-            ("mtime", "1.5"),
-        ];
+        let records =
+            [("GNU.sparse.size", "1000"), ("GNU.sparse.map", "0,2,998,2"), ("uid", "5"), ("mtime", "1.5")];
         let good = with_records(&records, 4, b"abcd");
         let mut state = 7_u64;
         let mut random = |below: usize| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(state >> 33).unwrap() % below
         };
         for _ in 0..20_000 {

@@ -10,9 +10,7 @@ const PIECES_LIMIT: usize = 1 << 16;
 pub(super) fn checked(pieces: Vec<(u64, u64)>, real_size: u64, stored: u64) -> Result<Vec<(u64, u64)>> {
     let wrong = |why: &str| Err(Error::invalid(format!("sparse map: {why}")));
     if pieces.len() > PIECES_LIMIT {
-        return Err(Error::limit(format!(
-            "sparse map: more than {PIECES_LIMIT} pieces"
-        )));
+        return Err(Error::limit(format!("sparse map: more than {PIECES_LIMIT} pieces")));
     }
     let (mut end, mut total) = (0_u64, 0_u64);
     for (offset, length) in &pieces {
@@ -71,9 +69,7 @@ impl Prefix {
         };
         let count = usize::try_from(*count).unwrap_or(usize::MAX);
         if count > PIECES_LIMIT {
-            return Err(Error::limit(format!(
-                "sparse map: more than {PIECES_LIMIT} pieces"
-            )));
+            return Err(Error::limit(format!("sparse map: more than {PIECES_LIMIT} pieces")));
         }
         Ok(self.numbers.len() > 2 * count)
     }

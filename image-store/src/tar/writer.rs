@@ -20,11 +20,7 @@ pub struct Writer<W> {
 impl<W: Write> Writer<W> {
     /// Writes to `output`.
     pub fn new(output: W) -> Self {
-        Self {
-            output,
-            data: 0,
-            padding: 0,
-        }
+        Self { output, data: 0, padding: 0 }
     }
 
     /// Starts an entry. A file's `size` bytes are then given to [`Writer::data`]; sparse maps are not written.
@@ -39,9 +35,7 @@ impl<W: Write> Writer<W> {
             self.extended(&records)?;
         }
         header.seal();
-        self.output
-            .write_all(&header.0)
-            .doing(|| format!("write tar entry {}", show(&entry.path)))?;
+        self.output.write_all(&header.0).doing(|| format!("write tar entry {}", show(&entry.path)))?;
         let size = if entry.kind == Kind::File { entry.size } else { 0 };
         self.data = size;
         self.padding =
@@ -77,9 +71,7 @@ impl<W: Write> Writer<W> {
             return Err(Error::mismatch("write tar: a file shrank while it was read"));
         }
         let padding = std::mem::take(&mut self.padding);
-        self.output
-            .write_all(&[0; BLOCK][..padding])
-            .doing(|| "write tar")
+        self.output.write_all(&[0; BLOCK][..padding]).doing(|| "write tar")
     }
 
     fn extended(&mut self, records: &[u8]) -> Result<()> {
@@ -171,11 +163,7 @@ mod tests {
 
     #[test]
     fn the_length_of_a_record_counts_itself() {
-        for (value, wanted) in [
-            ("b", "6 a=b\n"),
-            ("bbbb", "9 a=bbbb\n"),
-            ("bbbbb", "11 a=bbbbb\n"),
-        ] {
+        for (value, wanted) in [("b", "6 a=b\n"), ("bbbb", "9 a=bbbb\n"), ("bbbbb", "11 a=bbbbb\n")] {
             let mut out = Vec::new();
             record(&mut out, b"a", value.as_bytes());
             assert_eq!(String::from_utf8(out).unwrap(), wanted);
@@ -185,12 +173,7 @@ mod tests {
     #[test]
     fn a_file_must_have_the_size_its_header_says() {
         let mut writer = Writer::new(Vec::new());
-        writer
-            .entry(&Entry {
-                size: 2,
-                ..Entry::new("f", Kind::File, 0o644)
-            })
-            .unwrap();
+        writer.entry(&Entry { size: 2, ..Entry::new("f", Kind::File, 0o644) }).unwrap();
         assert!(writer.data(b"abc").is_err());
         writer.data(b"a").unwrap();
         assert!(writer.finish().is_err());

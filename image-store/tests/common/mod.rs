@@ -58,13 +58,7 @@ impl Drop for Scratch {
 }
 
 pub fn file(path: &str, data: &[u8]) -> (Entry, Vec<u8>) {
-    (
-        Entry {
-            size: data.len() as u64,
-            ..Entry::new(path, Kind::File, 0o644)
-        },
-        data.to_vec(),
-    )
+    (Entry { size: data.len() as u64, ..Entry::new(path, Kind::File, 0o644) }, data.to_vec())
 }
 
 pub fn tar(entries: &[(Entry, Vec<u8>)]) -> Vec<u8> {
@@ -83,25 +77,16 @@ pub fn tar_raw(blocks: &[&[u8]]) -> Vec<u8> {
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = image_store::layer::compression::Compression::Gzip
-        .encoder(Vec::new())
-        .unwrap();
+    let mut encoder = image_store::layer::compression::Compression::Gzip.encoder(Vec::new()).unwrap();
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A valid tar with one file of `size` zeros, in very few bytes.
 pub fn zstd_zeros(size: u64) -> Vec<u8> {
-    let mut encoder = image_store::layer::compression::Compression::Zstd
-        .encoder(Vec::new())
-        .unwrap();
+    let mut encoder = image_store::layer::compression::Compression::Zstd.encoder(Vec::new()).unwrap();
     let mut writer = Writer::new(&mut encoder);
-    writer
-        .entry(&Entry {
-            size,
-            ..Entry::new("zeros", Kind::File, 0o644)
-        })
-        .unwrap();
+    writer.entry(&Entry { size, ..Entry::new("zeros", Kind::File, 0o644) }).unwrap();
     let piece = vec![0; 1 << 20];
     for _ in 0..size / piece.len() as u64 {
         writer.data(&piece).unwrap();
@@ -124,17 +109,8 @@ pub fn unpack_whole(place: &Scratch, bytes: &[u8], limits: Limits) -> image_stor
     fs::create_dir(&root).unwrap();
     let root = File::open(&root).unwrap();
     let spill = File::open(place.path()).unwrap();
-    let options = ApplyOptions {
-        marks: Marks::Trusted,
-        ownership: Ownership::Keep,
-        limits,
-    };
-    let target = Target {
-        root: root.as_fd(),
-        spill: spill.as_fd(),
-        blob: None,
-        options,
-    };
+    let options = ApplyOptions { marks: Marks::Trusted, ownership: Ownership::Keep, limits };
+    let target = Target { root: root.as_fd(), spill: spill.as_fd(), blob: None, options };
     image_store::layer::unpack::unpack(bytes, "", target, &|_| ())
 }
 
@@ -158,12 +134,7 @@ pub fn listing(root: &Path) -> Vec<String> {
             let name = path.strip_prefix(root).unwrap().display().to_string();
             // The folder a tree starts with was not in the archive, and neither are times of implied folders.
             let time = if meta.is_dir() { 0 } else { meta.mtime() };
-            lines.push(format!(
-                "{name} {:o} {}:{} {time} {content}",
-                meta.mode(),
-                meta.uid(),
-                meta.gid()
-            ));
+            lines.push(format!("{name} {:o} {}:{} {time} {content}", meta.mode(), meta.uid(), meta.gid()));
         }
     }
     lines.sort();
@@ -183,9 +154,7 @@ pub fn stack(
     let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     let mut plain = Vec::new();
     std::io::Read::read_to_end(
-        &mut image_store::layer::compression::Compression::Gzip
-            .decoder(layer)
-            .unwrap(),
+        &mut image_store::layer::compression::Compression::Gzip.decoder(layer).unwrap(),
         &mut plain,
     )
     .unwrap();
@@ -197,16 +166,11 @@ pub fn stack(
     manifest.config = Descriptor::of(media::OCI_CONFIG, &config);
     manifest.layers.push(Descriptor::of(media::OCI_LAYER_GZIP, layer));
     let manifest = serde_json::to_vec(&manifest).unwrap();
-    let source = Blobs {
-        store,
-        extra: vec![config, layer.to_vec(), manifest.clone()],
-    };
+    let source = Blobs { store, extra: vec![config, layer.to_vec(), manifest.clone()] };
     let names = [image_store::Reference::parse(name).unwrap()];
     let descriptor = Descriptor::of(media::OCI_MANIFEST, &manifest);
     let host = image_store::platform::Platform::host();
-    store
-        .ingest(&source, &descriptor, &host, &names, &image_store::store::Quiet)
-        .unwrap()
+    store.ingest(&source, &descriptor, &host, &names, &image_store::store::Quiet).unwrap()
 }
 
 struct Blobs<'a> {
@@ -219,11 +183,7 @@ impl image_store::store::Source for Blobs<'_> {
         &self,
         descriptor: &image_store::manifest::Descriptor,
     ) -> image_store::Result<Box<dyn std::io::Read + Send + '_>> {
-        match self
-            .extra
-            .iter()
-            .find(|bytes| image_store::Digest::of(bytes) == descriptor.digest)
-        {
+        match self.extra.iter().find(|bytes| image_store::Digest::of(bytes) == descriptor.digest) {
             Some(bytes) => Ok(Box::new(bytes.as_slice())),
             None => Ok(Box::new(self.store.open_blob(&descriptor.digest)?)),
         }

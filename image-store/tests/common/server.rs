@@ -14,10 +14,7 @@ pub struct Request {
 
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
@@ -37,11 +34,7 @@ pub struct Response {
 
 impl Response {
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Body::Whole(body.into()),
-        }
+        Self { status, headers: Vec::new(), body: Body::Whole(body.into()) }
     }
 
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
@@ -97,11 +90,8 @@ fn read_request(input: &mut BufReader<&TcpStream>) -> Option<Request> {
     input.by_ref().take(8192).read_until(b'\n', &mut line).ok()?;
     let line = String::from_utf8(line).ok()?;
     let mut words = line.split_whitespace();
-    let mut request = Request {
-        method: words.next()?.into(),
-        path: words.next()?.into(),
-        ..Request::default()
-    };
+    let mut request =
+        Request { method: words.next()?.into(), path: words.next()?.into(), ..Request::default() };
     if !words.next()?.starts_with("HTTP/1") {
         return None;
     }
@@ -113,10 +103,7 @@ fn read_request(input: &mut BufReader<&TcpStream>) -> Option<Request> {
         };
         request.headers.push((name.trim().into(), value.trim().into()));
     }
-    let length = request
-        .header("content-length")
-        .and_then(|length| length.parse().ok())
-        .unwrap_or(0);
+    let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     request.body = vec![0; length];
     input.read_exact(&mut request.body).ok()?;
     Some(request)
@@ -130,11 +117,7 @@ fn write_response(mut stream: &TcpStream, request: &Request, response: Response)
     }
     match response.body {
         Body::Whole(body) => {
-            if !response
-                .headers
-                .iter()
-                .any(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-            {
+            if !response.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
                 head.push_str(&format!("content-length: {}\r\n", body.len()));
             }
             head.push_str("\r\n");
@@ -143,9 +126,7 @@ fn write_response(mut stream: &TcpStream, request: &Request, response: Response)
         }
         Body::Cut(bytes, announced) => {
             head.push_str(&format!("content-length: {announced}\r\n\r\n"));
-            let _ = stream
-                .write_all(head.as_bytes())
-                .and_then(|()| stream.write_all(&bytes));
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
             false
         }
         Body::Endless => {

@@ -43,12 +43,7 @@ pub(crate) enum Parsed {
 }
 
 pub(crate) const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Flag {
-    Flag {
-        long,
-        short,
-        value: None,
-        help,
-    }
+    Flag { long, short, value: None, help }
 }
 
 pub(crate) const fn value(
@@ -57,12 +52,7 @@ pub(crate) const fn value(
     value: &'static str,
     help: &'static str,
 ) -> Flag {
-    Flag {
-        long,
-        short,
-        value: Some(value),
-        help,
-    }
+    Flag { long, short, value: Some(value), help }
 }
 
 impl Args {
@@ -73,19 +63,12 @@ impl Args {
 
     /// The last value of a flag.
     pub(crate) fn get(&self, long: &str) -> Option<&str> {
-        self.flags
-            .iter()
-            .rev()
-            .find(|(name, _)| *name == long)
-            .map(|(_, value)| value.as_str())
+        self.flags.iter().rev().find(|(name, _)| *name == long).map(|(_, value)| value.as_str())
     }
 
     /// All values of a flag.
     pub(crate) fn all<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
-        self.flags
-            .iter()
-            .filter(move |(name, _)| *name == long)
-            .map(|(_, value)| value.as_str())
+        self.flags.iter().filter(move |(name, _)| *name == long).map(|(_, value)| value.as_str())
     }
 }
 
@@ -150,9 +133,7 @@ fn topic(
         return Ok(Parsed::Help(overview(commands, global)));
     };
     let found = commands.iter().find(|command| command.name == name);
-    found
-        .map(|command| Parsed::Help(help(command, global)))
-        .ok_or_else(|| format!("{name:?} is no command"))
+    found.map(|command| Parsed::Help(help(command, global))).ok_or_else(|| format!("{name:?} is no command"))
 }
 
 fn flag<'a>(
@@ -173,34 +154,22 @@ fn flag<'a>(
         let value = match (flag.value, given) {
             (None, given) => given.unwrap_or_else(|| "true".to_owned()),
             (Some(_), Some(given)) => given,
-            (Some(value), None) => rest
-                .next()
-                .cloned()
-                .ok_or_else(|| format!("--{name} wants {value}"))?,
+            (Some(value), None) => rest.next().cloned().ok_or_else(|| format!("--{name} wants {value}"))?,
         };
         args.flags.push((flag.long, value));
         return Ok(());
     }
     let mut letters = argument[1..].chars();
     while let Some(letter) = letters.next() {
-        let flag = all()
-            .find(|flag| flag.short == Some(letter))
-            .ok_or_else(unknown)?;
+        let flag = all().find(|flag| flag.short == Some(letter)).ok_or_else(unknown)?;
         let Some(value) = flag.value else {
             args.flags.push((flag.long, "true".to_owned()));
             continue;
         };
         let attached = letters.as_str();
         let attached = attached.strip_prefix('=').unwrap_or(attached).to_owned();
-        let given = if attached.is_empty() {
-            rest.next().cloned()
-        } else {
-            Some(attached)
-        };
-        args.flags.push((
-            flag.long,
-            given.ok_or_else(|| format!("-{letter} wants {value}"))?,
-        ));
+        let given = if attached.is_empty() { rest.next().cloned() } else { Some(attached) };
+        args.flags.push((flag.long, given.ok_or_else(|| format!("-{letter} wants {value}"))?));
         return Ok(());
     }
     Ok(())
@@ -220,10 +189,8 @@ fn overview(commands: &[Command], global: &[Flag]) -> String {
 }
 
 pub(crate) fn help(command: &Command, global: &[Flag]) -> String {
-    let mut text = format!(
-        "Usage: knarr-image {} [OPTIONS] {}\n\n{}\n",
-        command.name, command.usage, command.help
-    );
+    let mut text =
+        format!("Usage: knarr-image {} [OPTIONS] {}\n\n{}\n", command.name, command.usage, command.help);
     for (title, flags) in [("Options", command.flags), ("Global options", global)] {
         if !flags.is_empty() {
             text.push_str(&format!("\n{title}:\n"));
@@ -234,13 +201,9 @@ pub(crate) fn help(command: &Command, global: &[Flag]) -> String {
 }
 
 fn line(flag: &Flag) -> String {
-    let short = flag
-        .short
-        .map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
-    let long = flag.value.map_or_else(
-        || format!("--{}", flag.long),
-        |value| format!("--{} {value}", flag.long),
-    );
+    let short = flag.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
+    let long =
+        flag.value.map_or_else(|| format!("--{}", flag.long), |value| format!("--{} {value}", flag.long));
     format!("  {short}{long:<26} {}\n", flag.help)
 }
 
@@ -248,11 +211,8 @@ fn line(flag: &Flag) -> String {
 mod tests {
     use super::*;
 
-    static FLAGS: &[Flag] = &[
-        switch("all", Some('a'), ""),
-        switch("quiet", Some('q'), ""),
-        value("env", Some('e'), "K=V", ""),
-    ];
+    static FLAGS: &[Flag] =
+        &[switch("all", Some('a'), ""), switch("quiet", Some('q'), ""), value("env", Some('e'), "K=V", "")];
     static COMMANDS: &[Command] = &[Command {
         name: "run",
         usage: "IMAGE [ARGUMENT...]",

@@ -10,10 +10,7 @@ use crate::output::print;
 pub(crate) fn completion(args: &Args) -> Result<u8> {
     let text = match args.positional[0].as_str() {
         "bash" => bash(),
-        "zsh" => format!(
-            "#compdef knarr-image\nautoload -U +X bashcompinit && bashcompinit\n{}",
-            bash()
-        ),
+        "zsh" => format!("#compdef knarr-image\nautoload -U +X bashcompinit && bashcompinit\n{}", bash()),
         "fish" => fish(),
         other => {
             return Err(Error::new(
@@ -33,12 +30,8 @@ pub(crate) fn man(args: &Args) -> Result<u8> {
         return Ok(0);
     };
     let found = visible().find(|command| command.name == name);
-    let command = found.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("man {name:?}: there is no such command"),
-        )
-    })?;
+    let command = found
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("man {name:?}: there is no such command")))?;
     print(&page(command));
     Ok(0)
 }
@@ -48,10 +41,7 @@ fn visible() -> impl Iterator<Item = &'static Command> {
 }
 
 fn names() -> String {
-    visible()
-        .map(|command| command.name)
-        .collect::<Vec<_>>()
-        .join(" ")
+    visible().map(|command| command.name).collect::<Vec<_>>().join(" ")
 }
 
 fn words(flags: &[Flag]) -> String {
@@ -63,15 +53,9 @@ fn words(flags: &[Flag]) -> String {
 fn bash() -> String {
     let mut cases = String::new();
     for command in visible() {
-        cases.push_str(&format!(
-            "    {}) flags='{}' ;;\n",
-            command.name,
-            words(command.flags)
-        ));
+        cases.push_str(&format!("    {}) flags='{}' ;;\n", command.name, words(command.flags)));
     }
-    let images = [
-        "history", "inspect", "mount", "push", "rmi", "run", "save", "tag", "create",
-    ];
+    let images = ["history", "inspect", "mount", "push", "rmi", "run", "save", "tag", "create"];
     let containers = ["commit", "cp", "diff", "export", "rm"];
     format!(
         r#"_knarr_image() {{
@@ -104,10 +88,7 @@ fn fish() -> String {
         let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
         let value = if flag.value.is_some() { " -r" } else { "" };
         let help = flag.help.replace('\'', "\\'");
-        format!(
-            "complete -c knarr-image -n '{condition}' -l {}{short}{value} -d '{help}'\n",
-            flag.long
-        )
+        format!("complete -c knarr-image -n '{condition}' -l {}{short}{value} -d '{help}'\n", flag.long)
     };
     for command in visible() {
         let help = command.help.replace('\'', "\\'");
@@ -116,10 +97,7 @@ fn fish() -> String {
             command.name
         ));
         let condition = format!("__fish_seen_subcommand_from {}", command.name);
-        command
-            .flags
-            .iter()
-            .for_each(|f| text.push_str(&flag(&condition, f)));
+        command.flags.iter().for_each(|f| text.push_str(&flag(&condition, f)));
     }
     GLOBAL.iter().for_each(|f| text.push_str(&flag("true", f)));
     text
@@ -128,24 +106,14 @@ fn fish() -> String {
 /// Dashes and backslashes mean something to troff.
 fn troff(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) {
-        format!("\\&{text}")
-    } else {
-        text
-    }
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
 fn flag_items(flags: &[Flag]) -> String {
     let mut text = String::new();
     for flag in flags {
-        let short = flag
-            .short
-            .map(|short| format!("\\fB\\-{short}\\fR, "))
-            .unwrap_or_default();
-        let value = flag
-            .value
-            .map(|value| format!(" \\fI{}\\fR", troff(value)))
-            .unwrap_or_default();
+        let short = flag.short.map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
+        let value = flag.value.map(|value| format!(" \\fI{}\\fR", troff(value))).unwrap_or_default();
         text.push_str(&format!(
             ".TP\n{short}\\fB\\-\\-{}\\fR{value}\n{}\n",
             troff(flag.long),

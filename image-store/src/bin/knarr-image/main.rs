@@ -7,6 +7,8 @@ mod commands;
 mod complete;
 mod output;
 mod progress;
+#[cfg(feature = "run")]
+mod run;
 mod template;
 
 use std::process::ExitCode;
@@ -17,17 +19,14 @@ use args::{Args, Parsed};
 const USAGE: u8 = 125;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = match std::env::args_os()
-        .skip(1)
-        .map(std::ffi::OsString::into_string)
-        .collect()
-    {
-        Ok(arguments) => arguments,
-        Err(bad) => {
-            eprintln!("knarr-image: argument {bad:?}: is no UTF-8");
-            return ExitCode::from(USAGE);
-        }
-    };
+    let arguments: Vec<String> =
+        match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+            Ok(arguments) => arguments,
+            Err(bad) => {
+                eprintln!("knarr-image: argument {bad:?}: is no UTF-8");
+                return ExitCode::from(USAGE);
+            }
+        };
     match args::parse(commands::COMMANDS, commands::GLOBAL, &arguments) {
         Ok(Parsed::Run(command, args)) => run(command, &args),
         Ok(Parsed::Help(text)) => {

@@ -13,6 +13,12 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// Prints what may be no text.
+#[cfg(feature = "run")]
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    let _ = std::io::stdout().lock().write_all(bytes);
+}
+
 pub(crate) fn line(text: &str) {
     print(&format!("{text}\n"));
 }
@@ -25,10 +31,7 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
     }
     if let Some(format) = args.get("format").filter(|format| *format != "table") {
         let template = Template::parse(format)?;
-        let lines = rows
-            .iter()
-            .map(|row| template.fill(row))
-            .collect::<Result<Vec<_>>>()?;
+        let lines = rows.iter().map(|row| template.fill(row)).collect::<Result<Vec<_>>>()?;
         if !template.table {
             print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>());
             return Ok(());
@@ -52,11 +55,7 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
 fn table(cells: &[Vec<String>]) -> String {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        cells
-            .iter()
-            .filter_map(|row| Some(row.get(column)?.chars().count()))
-            .max()
-            .unwrap_or(0)
+        cells.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
@@ -99,13 +98,8 @@ pub(crate) fn size(bytes: u64) -> String {
 /// How long ago, in one unit: `3 weeks ago`.
 pub(crate) fn ago(then: Option<i64>) -> String {
     let Some(then) = then else { return "N/A".to_owned() };
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs())
-        .unwrap_or(i64::MAX)
-        .saturating_sub(then)
-        .max(0);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(then).max(0);
     format!("{} ago", duration(seconds))
 }
 

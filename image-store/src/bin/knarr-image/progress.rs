@@ -41,12 +41,7 @@ impl Shown {
     pub(crate) fn new(quiet: bool, verb: &'static str) -> Self {
         let terminal =
             std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-        Self {
-            state: Mutex::default(),
-            quiet,
-            terminal,
-            verb,
-        }
+        Self { state: Mutex::default(), quiet, terminal, verb }
     }
 }
 
@@ -60,14 +55,7 @@ impl Progress for Shown {
         let next = state.blobs.len();
         let at = *state.index.entry(id.clone()).or_insert(next);
         if at == next {
-            state.blobs.push((
-                id.clone(),
-                Line {
-                    text: "Waiting",
-                    at: 0,
-                    size: blob.size,
-                },
-            ));
+            state.blobs.push((id.clone(), Line { text: "Waiting", at: 0, size: blob.size }));
         }
         let line = &mut state.blobs[at].1;
         let text = match step {
@@ -106,12 +94,7 @@ fn draw(state: &mut State, verb: &str) {
             let at = line.at.min(line.size);
             let filled = usize::try_from(at * BAR as u64 / line.size).unwrap_or(BAR);
             let bar = format!("{}>", "=".repeat(filled));
-            text.push_str(&format!(
-                " [{bar:<width$}] {}/{}",
-                size(at),
-                size(line.size),
-                width = BAR + 1
-            ));
+            text.push_str(&format!(" [{bar:<width$}] {}/{}", size(at), size(line.size), width = BAR + 1));
         }
         text.push('\n');
     }

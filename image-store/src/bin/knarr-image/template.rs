@@ -32,9 +32,7 @@ impl Template {
         let mut rest = body.as_str();
         while let Some((before, after)) = rest.split_once("{{") {
             pieces.push(Piece::Text(before.to_owned()));
-            let (action, after) = after
-                .split_once("}}")
-                .ok_or_else(|| wrong("a \"{{\" without \"}}\""))?;
+            let (action, after) = after.split_once("}}").ok_or_else(|| wrong("a \"{{\" without \"}}\""))?;
             pieces.push(action_piece(action.trim()).ok_or_else(|| {
                 wrong("only {{.Field}}, {{json .Field}} and {{index .Map \"key\"}} are known")
             })?);
@@ -94,10 +92,7 @@ fn action_piece(action: &str) -> Option<Piece> {
         Some(field) => (true, field.trim()),
         None => (false, action),
     };
-    Some(Piece::Field {
-        path: field_path(field)?,
-        json,
-    })
+    Some(Piece::Field { path: field_path(field)?, json })
 }
 
 fn field_path(field: &str) -> Option<Vec<String>> {
@@ -106,10 +101,7 @@ fn field_path(field: &str) -> Option<Vec<String>> {
         return Some(Vec::new());
     }
     let word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    names
-        .split('.')
-        .map(|name| word(name).then(|| name.to_owned()))
-        .collect()
+    names.split('.').map(|name| word(name).then(|| name.to_owned())).collect()
 }
 
 /// As Go prints values: lists in brackets, maps as `map[key:value]`.
@@ -119,10 +111,8 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(plain).collect::<Vec<_>>().join(" ")),
         Value::Object(fields) => {
-            let mut pairs: Vec<_> = fields
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", plain(value)))
-                .collect();
+            let mut pairs: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
             pairs.sort();
             format!("map[{}]", pairs.join(" "))
         }
@@ -146,18 +136,9 @@ mod tests {
             ("{{.N}}", "<no value>"),
             ("{{.Config.Labels}}", "map[x.y:z]"),
         ] {
-            assert_eq!(
-                Template::parse(template).unwrap().fill(&value).unwrap(),
-                wanted,
-                "{template}"
-            );
+            assert_eq!(Template::parse(template).unwrap().fill(&value).unwrap(), wanted, "{template}");
         }
-        assert_eq!(
-            Template::parse(r"table {{.ID}}\t{{.Config.Cmd}}")
-                .unwrap()
-                .heads(),
-            "ID\tCMD"
-        );
+        assert_eq!(Template::parse(r"table {{.ID}}\t{{.Config.Cmd}}").unwrap().heads(), "ID\tCMD");
         assert!(Template::parse("{{range .x}}").is_err() && Template::parse("{{.ID").is_err());
         assert!(Template::parse("{{.Nothing}}").unwrap().fill(&value).is_err());
     }

@@ -22,9 +22,7 @@ fn with_output(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result<()>) ->
     let Some(path) = args.get("output") else {
         let mut stdout = std::io::stdout().lock();
         if stdout.is_terminal() {
-            return Err(invalid(
-                "an archive is not for a terminal: use -o FILE or redirect",
-            ));
+            return Err(invalid("an archive is not for a terminal: use -o FILE or redirect"));
         }
         write(&mut stdout)?;
         return Ok(stdout.flush()?);
@@ -32,10 +30,7 @@ fn with_output(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result<()>) ->
     let failed = |error: std::io::Error, path: &str| Error::from(error).context(format!("write {path:?}"));
     // Devices and pipes are written to as they are.
     if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        let mut file = File::options()
-            .write(true)
-            .open(path)
-            .map_err(|e| failed(e, path))?;
+        let mut file = File::options().write(true).open(path).map_err(|e| failed(e, path))?;
         return write(&mut file);
     }
     let temporary = format!("{path}.{}", std::process::id());
@@ -55,10 +50,7 @@ pub(super) fn save(args: &Args) -> Result<u8> {
         let named =
             Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
         let name = record.reference().filter(|_| named);
-        match images
-            .iter_mut()
-            .find(|(other, _)| other.manifest.digest == record.manifest.digest)
-        {
+        match images.iter_mut().find(|(other, _)| other.manifest.digest == record.manifest.digest) {
             Some((_, names)) => names.extend(name),
             None => images.push((record, name.into_iter().collect())),
         }
@@ -67,9 +59,7 @@ pub(super) fn save(args: &Args) -> Result<u8> {
         "docker-archive" => Format::Docker,
         "oci-archive" => Format::Oci,
         "oci-dir" => {
-            let path = args
-                .get("output")
-                .ok_or_else(|| invalid("--format oci-dir: wants -o FOLDER"))?;
+            let path = args.get("output").ok_or_else(|| invalid("--format oci-dir: wants -o FOLDER"))?;
             save_folder(&store, &images, Path::new(path))?;
             return Ok(0);
         }
@@ -79,9 +69,7 @@ pub(super) fn save(args: &Args) -> Result<u8> {
             )));
         }
     };
-    with_output(args, |output| {
-        save_archive(&store, &images, format, output).map(drop)
-    })?;
+    with_output(args, |output| save_archive(&store, &images, format, output).map(drop))?;
     Ok(0)
 }
 
@@ -96,9 +84,7 @@ pub(super) fn load(args: &Args) -> Result<u8> {
         None => {
             let stdin = std::io::stdin();
             if stdin.is_terminal() {
-                return Err(invalid(
-                    "an archive does not come from a terminal: use -i FILE or redirect",
-                ));
+                return Err(invalid("an archive does not come from a terminal: use -i FILE or redirect"));
             }
             let file = File::from(stdin.as_fd().try_clone_to_owned()?);
             archive::load(&store, file, &platform, &progress)?
@@ -118,9 +104,7 @@ pub(super) fn import(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let mut composition = super::changes::composition(args, args.positional.get(1))?;
     let path = &args.positional[0];
-    composition
-        .comment
-        .get_or_insert_with(|| format!("Imported from {path}"));
+    composition.comment.get_or_insert_with(|| format!("Imported from {path}"));
     let platform = super::platform(args)?;
     let record = if path == "-" {
         store.import(std::io::stdin(), &platform, &composition)?
@@ -134,8 +118,8 @@ pub(super) fn import(args: &Args) -> Result<u8> {
 
 /// The mounted root file system of a container, or of an image.
 pub(super) fn mounted(store: &Store, text: &str) -> Result<std::os::fd::OwnedFd> {
-    match store.container(text) {
-        Ok(container) => store.container_rootfs(&container)?.mount(),
+    match super::container_id(store, text) {
+        Ok(id) => super::container_root(store, &id),
         Err(missing) => match store.resolve(text) {
             Ok(record) => store.rootfs(&record)?.mount(),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(missing),
@@ -160,7 +144,7 @@ pub(super) fn export(args: &Args) -> Result<u8> {
 pub(super) fn commit(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let composition = super::changes::composition(args, args.positional.get(1))?;
-    let record = store.commit(&args.positional[0], &composition)?;
+    let record = store.commit(&super::container_id(&store, &args.positional[0])?, &composition)?;
     line(record.id.as_str());
     Ok(0)
 }

@@ -10,10 +10,7 @@ use crate::args::Args;
 pub(super) fn composition(args: &Args, name: Option<&String>) -> Result<Composition> {
     let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => Some(text.parse().map_err(|_| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("SOURCE_DATE_EPOCH {text:?}: is no count of seconds"),
-            )
+            Error::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH {text:?}: is no count of seconds"))
         })?),
         Err(_) => None,
     };
@@ -23,10 +20,7 @@ pub(super) fn composition(args: &Args, name: Option<&String>) -> Result<Composit
         comment: args.get("message").map(str::to_owned),
         created_by: None,
         epoch,
-        changes: args
-            .all("change")
-            .map(Instruction::parse)
-            .collect::<Result<_>>()?,
+        changes: args.all("change").map(Instruction::parse).collect::<Result<_>>()?,
         compression: None,
     })
 }

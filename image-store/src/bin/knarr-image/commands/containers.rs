@@ -4,12 +4,12 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use image_store::layer::diff::{Difference, differences};
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::{Error, ErrorKind, Result};
 use rustix::mount::{MoveMountFlags, move_mount};
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::output::{ago, line, pretty, print, rows};
+use crate::output::{line, pretty, print};
 
 /// `create IMAGE`
 pub(super) fn create(args: &Args) -> Result<u8> {
@@ -25,7 +25,7 @@ pub(super) fn create(args: &Args) -> Result<u8> {
 }
 
 /// Twelve hexadecimal digits.
-pub(super) fn random_id() -> Result<String> {
+pub(crate) fn random_id() -> Result<String> {
     let mut random = [0; 6];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| Error::from(errno).context("getrandom"))?;
@@ -35,19 +35,14 @@ pub(super) fn random_id() -> Result<String> {
 /// `diff CONTAINER`
 pub(super) fn diff(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
-    let rootfs = store.container_rootfs(&store.container(&args.positional[0])?)?;
+    let id = super::container_id(&store, &args.positional[0])?;
+    let rootfs = store.container_rootfs(&store.container(&id)?)?;
     let open = |path: &std::path::PathBuf| {
         File::open(path).map_err(|e| Error::from(e).context(format!("open {path:?}")))
     };
-    let lower = rootfs
-        .lower
-        .iter()
-        .map(|path| open(path).map(OwnedFd::from))
-        .collect::<Result<Vec<_>>>()?;
-    let upper = rootfs
-        .upper
-        .as_ref()
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no writable layer"))?;
+    let lower = rootfs.lower.iter().map(|path| open(path).map(OwnedFd::from)).collect::<Result<Vec<_>>>()?;
+    let upper =
+        rootfs.upper.as_ref().ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no writable layer"))?;
     let found = differences(open(upper)?.as_fd(), &lower)?;
     let letter = |difference: &Difference| match difference {
         Difference::Added => "A",
@@ -62,9 +57,7 @@ pub(super) fn diff(args: &Args) -> Result<u8> {
         print(&format!("{}\n", pretty(&Value::Array(list))?));
         return Ok(0);
     }
-    found
-        .iter()
-        .for_each(|(d, path)| line(&format!("{} {}", letter(d), String::from_utf8_lossy(path))));
+    found.iter().for_each(|(d, path)| line(&format!("{} {}", letter(d), String::from_utf8_lossy(path))));
     Ok(0)
 }
 
@@ -80,58 +73,4 @@ pub(super) fn mount(args: &Args) -> Result<u8> {
         .map_err(|errno| failed(Error::from(errno).context("move_mount")))?;
     line(target);
     Ok(0)
-}
-
-/// `ps`
-pub(super) fn ps(args: &Args) -> Result<u8> {
-    let store = super::store(args)?;
-    let mut values = Vec::new();
-    for container in store.containers()? {
-        let image = Reference::parse_untagged(&container.image)
-            .map_or_else(|_| container.image.clone(), |name| name.familiar());
-        values.push(json!({
-            "ID": container.id,
-            "Names": container.id,
-            "Image": image,
-            "CreatedAt": ago(i64::try_from(container.created).ok()),
-            "Status": "Created",
-        }));
-    }
-    if !args.has("all") {
-        // Nothing runs without `run`.
-        values.retain(|value| value["Status"] != "Created");
-    }
-    if args.has("quiet") {
-        values
-            .iter()
-            .for_each(|value| line(value["ID"].as_str().unwrap_or_default()));
-        return Ok(0);
-    }
-    let columns = [
-        ("CONTAINER ID", "ID"),
-        ("IMAGE", "Image"),
-        ("CREATED", "CreatedAt"),
-        ("STATUS", "Status"),
-        ("NAMES", "Names"),
-    ];
-    rows(args, &columns, &values)?;
-    Ok(0)
-}
-
-/// `rm CONTAINER...`: goes on after an error.
-pub(super) fn rm(args: &Args) -> Result<u8> {
-    let store = super::store(args)?;
-    let mut failed = false;
-    for id in &args.positional {
-        match store.remove_container(id) {
-            Ok(()) => line(id),
-            Err(error) if error.kind() == ErrorKind::NotFound && args.has("force") => {}
-            Err(error) => {
-                eprintln!("knarr-image: {error}");
-                failed = true;
-            }
-        }
-    }
-    super::empty_trash_later(&store);
-    Ok(u8::from(failed))
 }

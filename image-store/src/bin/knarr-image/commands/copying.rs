@@ -15,23 +15,12 @@ pub(super) fn cp(args: &Args) -> Result<u8> {
         (None, None) => return Err(wrong("one of the two must be CONTAINER:PATH")),
         _ => return Err(wrong("copying between containers is not supported")),
     };
-    let container = store.container(id)?;
-    let root = Place::root(store.container_rootfs(&container)?.mount()?);
+    let root = Place::root(super::container_root(&store, &super::container_id(&store, id)?)?);
     let outside = Place::host()?;
     // As Docker: copies in a container belong to its root, copies outside to whoever made them.
-    let (uid, gid) = if out {
-        (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        )
-    } else {
-        (0, 0)
-    };
-    let owner = if args.has("archive") {
-        Owner::Keep
-    } else {
-        Owner::Set(uid, gid)
-    };
+    let (uid, gid) =
+        if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
+    let owner = if args.has("archive") { Owner::Keep } else { Owner::Set(uid, gid) };
     if out {
         copy(&root, confined, &outside, host, owner)?;
     } else {

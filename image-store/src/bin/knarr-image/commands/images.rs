@@ -46,19 +46,12 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
     let record = store.resolve(text)?;
     let by_name =
         Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
-    let names: Vec<Record> = store
-        .images()?
-        .into_iter()
-        .filter(|other| other.id == record.id)
-        .collect();
+    let names: Vec<Record> = store.images()?.into_iter().filter(|other| other.id == record.id).collect();
     if by_name || names.len() == 1 {
         return store.remove(&record, force);
     }
     if !force {
-        let message = format!(
-            "image {text:?}: has {} names: remove them by name, or force",
-            names.len()
-        );
+        let message = format!("image {text:?}: has {} names: remove them by name, or force", names.len());
         return Err(Error::new(ErrorKind::Busy, message));
     }
     let mut all = Collected::default();
@@ -75,10 +68,7 @@ fn report(collected: &Collected) {
         let name = Reference::parse_untagged(image).map_or_else(|_| image.clone(), |name| name.familiar());
         line(&format!("Untagged: {name}"));
     }
-    collected
-        .layers
-        .iter()
-        .for_each(|layer| line(&format!("Deleted: {layer}")));
+    collected.layers.iter().for_each(|layer| line(&format!("Deleted: {layer}")));
 }
 
 /// `inspect IMAGE|CONTAINER...`
@@ -90,15 +80,12 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
         let described = if args.has("remote") {
             super::transfer::inspect_remote(args, text)
         } else {
-            store
-                .resolve(text)
-                .and_then(|record| describe(&store, &record))
-                .or_else(|error| {
-                    let container = store.container(text);
-                    container.map_err(|_| error).and_then(|c| {
-                        serde_json::to_value(c).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
-                    })
+            store.resolve(text).and_then(|record| describe(&store, &record)).or_else(|error| {
+                let container = super::container_id(&store, text).and_then(|id| store.container(&id));
+                container.map_err(|_| error).and_then(|c| {
+                    serde_json::to_value(c).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
                 })
+            })
         };
         match described {
             Ok(value) => found.push(value),
@@ -125,21 +112,12 @@ fn describe(store: &Store, record: &Record) -> Result<Value> {
     let (config, bytes) = store.config(record)?;
     let raw: Value =
         serde_json::from_slice(&bytes).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-    let names: Vec<Reference> = store
-        .images()?
-        .iter()
-        .filter(|other| other.id == record.id)
-        .filter_map(Record::reference)
-        .collect();
-    let tags: Vec<String> = names
-        .iter()
-        .filter(|name| name.tag().is_some())
-        .map(Reference::familiar)
-        .collect();
-    let mut digests: Vec<String> = names
-        .iter()
-        .map(|name| format!("{}@{}", name.familiar_name(), record.target.digest))
-        .collect();
+    let names: Vec<Reference> =
+        store.images()?.iter().filter(|other| other.id == record.id).filter_map(Record::reference).collect();
+    let tags: Vec<String> =
+        names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+    let mut digests: Vec<String> =
+        names.iter().map(|name| format!("{}@{}", name.familiar_name(), record.target.digest)).collect();
     digests.dedup();
     Ok(json!({
         "Id": record.id,

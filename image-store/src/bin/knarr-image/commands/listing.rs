@@ -23,20 +23,13 @@ pub(super) fn images(args: &Args) -> Result<u8> {
         let mut seen = Vec::new();
         for record in &records {
             if !seen.contains(&&record.id) {
-                line(if args.has("no-trunc") {
-                    record.id.as_str()
-                } else {
-                    record.id.short()
-                });
+                line(if args.has("no-trunc") { record.id.as_str() } else { record.id.short() });
                 seen.push(&record.id);
             }
         }
         return Ok(0);
     }
-    let values: Vec<_> = records
-        .iter()
-        .map(|record| row(record, args.has("no-trunc")))
-        .collect();
+    let values: Vec<_> = records.iter().map(|record| row(record, args.has("no-trunc"))).collect();
     let mut columns = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
     if args.has("digests") {
         columns.push(("DIGEST", "Digest"));
@@ -49,11 +42,7 @@ pub(super) fn images(args: &Args) -> Result<u8> {
 fn row(record: &Record, whole: bool) -> Value {
     let reference = record.reference();
     let none = || "<none>".to_owned();
-    let id = if whole {
-        record.id.as_str()
-    } else {
-        record.id.short()
-    };
+    let id = if whole { record.id.as_str() } else { record.id.short() };
     json!({
         "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
         "Tag": reference.as_ref().and_then(|r| r.tag().map(str::to_owned)).unwrap_or_else(none),
@@ -107,8 +96,7 @@ fn glob(pattern: &str, text: &str) -> bool {
         Some('*') => {
             let tail = rest.as_str();
             let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-            ends.take_while(|at| !text[..*at].contains('/'))
-                .any(|at| glob(tail, &text[at..]))
+            ends.take_while(|at| !text[..*at].contains('/')).any(|at| glob(tail, &text[at..]))
         }
         Some(wanted) => {
             let mut characters = text.chars();
@@ -128,16 +116,8 @@ pub(super) fn history(args: &Args) -> Result<u8> {
     let whole = args.has("no-trunc");
     let mut values = Vec::new();
     for step in config.history.unwrap_or_default() {
-        let bytes = if step.empty_layer == Some(true) {
-            0
-        } else {
-            sizes.next().unwrap_or(0)
-        };
-        let by: String = step
-            .created_by
-            .clone()
-            .unwrap_or_default()
-            .replace(['\n', '\t'], " ");
+        let bytes = if step.empty_layer == Some(true) { 0 } else { sizes.next().unwrap_or(0) };
+        let by: String = step.created_by.clone().unwrap_or_default().replace(['\n', '\t'], " ");
         let short = if by.chars().count() > 45 {
             format!("{}…", by.chars().take(44).collect::<String>())
         } else {
@@ -154,17 +134,10 @@ pub(super) fn history(args: &Args) -> Result<u8> {
     }
     values.reverse();
     if let Some(top) = values.first_mut() {
-        top["ID"] = if whole {
-            record.id.as_str()
-        } else {
-            record.id.short()
-        }
-        .into();
+        top["ID"] = if whole { record.id.as_str() } else { record.id.short() }.into();
     }
     if args.has("quiet") {
-        values
-            .iter()
-            .for_each(|value| line(value["ID"].as_str().unwrap_or_default()));
+        values.iter().for_each(|value| line(value["ID"].as_str().unwrap_or_default()));
         return Ok(0);
     }
     let columns = [

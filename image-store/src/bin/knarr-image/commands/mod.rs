@@ -8,6 +8,10 @@ mod images;
 mod listing;
 mod transfer;
 
+pub(crate) use containers::random_id;
+#[cfg(feature = "run")]
+pub(crate) use transfer::pull_for_run;
+
 use std::path::PathBuf;
 
 use image_store::platform::Platform;
@@ -26,21 +30,13 @@ pub(crate) static GLOBAL: &[Flag] = &[
     switch("help", None, "show this"),
 ];
 
-const FORMAT: Flag = value(
-    "format",
-    None,
-    "TEMPLATE",
-    "print with a Go template, such as '{{.ID}}' or 'json'",
-);
+const FORMAT: Flag =
+    value("format", None, "TEMPLATE", "print with a Go template, such as '{{.ID}}' or 'json'");
 const JSON: Flag = switch("json", None, "print JSON");
 const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
 const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
-const PLATFORM: Flag = value(
-    "platform",
-    None,
-    "OS/ARCH[/VARIANT]",
-    "the image for this platform (default: this machine's)",
-);
+pub(crate) const PLATFORM: Flag =
+    value("platform", None, "OS/ARCH[/VARIANT]", "the image for this platform (default: this machine's)");
 const CHANGE: Flag = value(
     "change",
     Some('c'),
@@ -48,25 +44,13 @@ const CHANGE: Flag = value(
     "change the config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
 );
 const MESSAGE: Flag = value("message", Some('m'), "TEXT", "a remark for the history");
-const CREDS: Flag = value("creds", None, "USER:PASSWORD", "authenticate with these");
-const AUTHFILE: Flag = value(
-    "authfile",
-    None,
-    "FILE",
-    "credentials file (default: those of podman and Docker)",
-);
-const INSECURE: Flag = value(
-    "tls-verify",
-    None,
-    "BOOL",
-    "false: accept any certificate, and plain http",
-);
-const CERTS: Flag = value(
-    "cert-dir",
-    None,
-    "FOLDER",
-    "a folder with a folder HOST:PORT that has *.crt to trust",
-);
+pub(crate) const CREDS: Flag = value("creds", None, "USER:PASSWORD", "authenticate with these");
+pub(crate) const AUTHFILE: Flag =
+    value("authfile", None, "FILE", "credentials file (default: those of podman and Docker)");
+pub(crate) const INSECURE: Flag =
+    value("tls-verify", None, "BOOL", "false: accept any certificate, and plain http");
+pub(crate) const CERTS: Flag =
+    value("cert-dir", None, "FOLDER", "a folder with a folder HOST:PORT that has *.crt to trust");
 
 const fn command(
     name: &'static str,
@@ -76,15 +60,7 @@ const fn command(
     positional: (usize, usize),
     run: fn(&Args) -> Result<u8>,
 ) -> Command {
-    Command {
-        name,
-        usage,
-        help,
-        flags,
-        positional,
-        stop_at_first: false,
-        run,
-    }
+    Command { name, usage, help, flags, positional, stop_at_first: false, run }
 }
 
 const ANY: usize = usize::MAX;
@@ -129,12 +105,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         &[
             switch("all", Some('a'), "also those without a name (as is the default)"),
             switch("digests", None, "show digests"),
-            value(
-                "filter",
-                Some('f'),
-                "KEY=VALUE",
-                "dangling=true|false, reference=PATTERN",
-            ),
+            value("filter", Some('f'), "KEY=VALUE", "dangling=true|false, reference=PATTERN"),
             FORMAT,
             JSON,
             QUIET,
@@ -143,14 +114,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         (0, 1),
         listing::images,
     ),
-    command(
-        "tag",
-        "IMAGE NAME[:TAG]",
-        "give an image another name",
-        &[],
-        (2, 2),
-        images::tag,
-    ),
+    command("tag", "IMAGE NAME[:TAG]", "give an image another name", &[], (2, 2), images::tag),
     command(
         "rmi",
         "IMAGE...",
@@ -213,18 +177,8 @@ pub(crate) static COMMANDS: &[Command] = &[
         "IMAGE...",
         "write images to an archive",
         &[
-            value(
-                "output",
-                Some('o'),
-                "FILE",
-                "write there instead of standard output",
-            ),
-            value(
-                "format",
-                None,
-                "FORMAT",
-                "docker-archive (default), oci-archive, oci-dir",
-            ),
+            value("output", Some('o'), "FILE", "write there instead of standard output"),
+            value("format", None, "FORMAT", "docker-archive (default), oci-archive, oci-dir"),
         ],
         (1, ANY),
         archives::save,
@@ -233,16 +187,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "load",
         "",
         "get images from an archive or OCI layout",
-        &[
-            value(
-                "input",
-                Some('i'),
-                "FILE",
-                "read from there instead of standard input",
-            ),
-            QUIET,
-            PLATFORM,
-        ],
+        &[value("input", Some('i'), "FILE", "read from there instead of standard input"), QUIET, PLATFORM],
         (0, 0),
         archives::load,
     ),
@@ -258,12 +203,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "export",
         "CONTAINER|IMAGE",
         "write a root file system as a flat tar",
-        &[value(
-            "output",
-            Some('o'),
-            "FILE",
-            "write there instead of standard output",
-        )],
+        &[value("output", Some('o'), "FILE", "write there instead of standard output")],
         (1, 1),
         archives::export,
     ),
@@ -271,12 +211,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "commit",
         "CONTAINER [NAME[:TAG]]",
         "make an image of a container",
-        &[
-            value("author", Some('a'), "TEXT", "who made it"),
-            CHANGE,
-            MESSAGE,
-            QUIET,
-        ],
+        &[value("author", Some('a'), "TEXT", "who made it"), CHANGE, MESSAGE, QUIET],
         (1, 2),
         archives::commit,
     ),
@@ -288,14 +223,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, 1),
         containers::create,
     ),
-    command(
-        "diff",
-        "CONTAINER",
-        "what a container changed",
-        &[JSON],
-        (1, 1),
-        containers::diff,
-    ),
+    command("diff", "CONTAINER", "what a container changed", &[JSON], (1, 1), containers::diff),
     command(
         "cp",
         "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
@@ -327,39 +255,56 @@ pub(crate) static COMMANDS: &[Command] = &[
         "verify",
         "",
         "check that everything is as it came",
-        &[
-            switch(
-                "repair",
-                None,
-                "unpack damaged layers again, take damaged blobs away",
-            ),
-            JSON,
-        ],
+        &[switch("repair", None, "unpack damaged layers again, take damaged blobs away"), JSON],
         (0, 0),
         images::verify,
     ),
+    #[cfg(feature = "run")]
+    Command {
+        stop_at_first: true,
+        ..command(
+            "run",
+            "IMAGE [COMMAND [ARGUMENT...]]",
+            "run a command in a new container",
+            crate::run::FLAGS,
+            (1, ANY),
+            crate::run::run,
+        )
+    },
+    #[cfg(feature = "run")]
     command(
         "ps",
         "",
         "list containers",
-        &[
-            switch("all", Some('a'), "also those that do not run"),
-            FORMAT,
-            JSON,
-            QUIET,
-            NO_TRUNC,
-        ],
+        &[switch("all", Some('a'), "also those that do not run"), FORMAT, JSON, QUIET, NO_TRUNC],
         (0, 0),
-        containers::ps,
+        crate::run::ps,
     ),
+    #[cfg(feature = "run")]
     command(
         "rm",
         "CONTAINER...",
         "remove containers",
-        &[switch("force", Some('f'), "no error when there is none")],
+        &[
+            switch("force", Some('f'), "also running ones; no error when there is none"),
+            switch("volumes", Some('v'), "as Docker has it; they go anyway"),
+        ],
         (1, ANY),
-        containers::rm,
+        crate::run::rm,
     ),
+    #[cfg(feature = "run")]
+    command(
+        "stop",
+        "CONTAINER...",
+        "end containers",
+        &[value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)")],
+        (1, ANY),
+        crate::run::stop,
+    ),
+    #[cfg(feature = "run")]
+    command("logs", "CONTAINER", "what a detached container wrote", &[], (1, 1), crate::run::logs),
+    #[cfg(feature = "run")]
+    command("supervise", "", "", &[], (1, 1), crate::run::supervise_detached),
     command(
         "completion",
         "bash|zsh|fish",
@@ -368,19 +313,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, 1),
         crate::complete::completion,
     ),
-    command(
-        "man",
-        "[COMMAND]",
-        "print a manual page",
-        &[],
-        (0, 1),
-        crate::complete::man,
-    ),
+    command("man", "[COMMAND]", "print a manual page", &[], (0, 1), crate::complete::man),
     command("empty-trash", "", "", &[], (0, 0), images::empty_trash),
 ];
 
 /// The store that the flags and the environment name.
-fn store(args: &Args) -> Result<Store> {
+pub(crate) fn store(args: &Args) -> Result<Store> {
     Store::open(root(args)?, StoreOptions::default())
 }
 
@@ -388,11 +326,7 @@ fn root(args: &Args) -> Result<PathBuf> {
     if let Some(root) = args.get("root") {
         return Ok(root.into());
     }
-    let variable = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(root) = variable("KNARR_IMAGE_ROOT") {
         return Ok(root);
     }
@@ -401,32 +335,24 @@ fn root(args: &Args) -> Result<PathBuf> {
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
     let data = data.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Invalid,
-            "where is the store? neither --root nor HOME is given",
-        )
+        Error::new(ErrorKind::Invalid, "where is the store? neither --root nor HOME is given")
     })?;
     Ok(data.join("knarr/images"))
 }
 
 fn platform(args: &Args) -> Result<Platform> {
-    args.get("platform")
-        .map_or_else(|| Ok(Platform::host()), Platform::parse)
+    args.get("platform").map_or_else(|| Ok(Platform::host()), Platform::parse)
 }
 
 /// Deleting gigabytes takes longer than anybody wants to wait: a process of its own does it. When that can not be
 /// started, the next prune does it.
-fn empty_trash_later(store: &Store) {
+pub(crate) fn empty_trash_later(store: &Store) {
     use std::os::unix::process::CommandExt as _;
     let Ok(program) = std::env::current_exe() else {
         return;
     };
     let mut command = std::process::Command::new(program);
-    command.args([
-        "--root".as_ref(),
-        store.root().as_os_str(),
-        "empty-trash".as_ref(),
-    ]);
+    command.args(["--root".as_ref(), store.root().as_os_str(), "empty-trash".as_ref()]);
     command
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
@@ -434,4 +360,21 @@ fn empty_trash_later(store: &Store) {
     // Not stopped by a Ctrl-C that is meant for the next command.
     command.process_group(0);
     let _ = command.spawn();
+}
+
+/// The container a person means: by ID, the beginning of one, or name.
+fn container_id(store: &Store, text: &str) -> Result<String> {
+    #[cfg(feature = "run")]
+    return crate::run::id_of(store, text);
+    #[cfg(not(feature = "run"))]
+    return store.container(text).map(|container| container.id);
+}
+
+/// The mounted root file system of a container; of a running one, the one it runs on.
+fn container_root(store: &Store, id: &str) -> Result<std::os::fd::OwnedFd> {
+    #[cfg(feature = "run")]
+    if let Some(root) = crate::run::live_root(id) {
+        return Ok(root);
+    }
+    store.container_rootfs(&store.container(id)?)?.mount()
 }

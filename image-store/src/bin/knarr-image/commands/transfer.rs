@@ -3,8 +3,8 @@
 use image_store::digest::VerifyingReader;
 use image_store::manifest::{Document, ImageConfig};
 use image_store::registry::{Client, ClientOptions, Credential, Credentials, Mirror, RemoteImage};
-use image_store::store::Source as _;
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::store::{Record, Source as _};
+use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -19,16 +19,12 @@ fn invalid(message: String) -> Error {
 fn client(args: &Args, host: &str) -> Result<Client> {
     let mut options = ClientOptions::from_environment();
     if let Some(creds) = args.get("creds") {
-        let (user, password) = creds
-            .split_once(':')
-            .ok_or_else(|| invalid("--creds: wants USER:PASSWORD".to_owned()))?;
+        let (user, password) =
+            creds.split_once(':').ok_or_else(|| invalid("--creds: wants USER:PASSWORD".to_owned()))?;
         options.credentials.fixed = Some(Credential::Password(user.to_owned(), password.to_owned()));
     } else if let Some(file) = args.get("authfile") {
         std::fs::metadata(file).map_err(|e| invalid(format!("--authfile {file:?}: {e}")))?;
-        options.credentials = Credentials {
-            fixed: None,
-            files: vec![file.into()],
-        };
+        options.credentials = Credentials { fixed: None, files: vec![file.into()] };
     }
     if args.get("tls-verify") == Some("false") {
         options.hosts.insecure.push(host.to_owned());
@@ -40,26 +36,16 @@ fn client(args: &Args, host: &str) -> Result<Client> {
         let (registry, location) = mirror
             .split_once('=')
             .ok_or_else(|| invalid(format!("--mirror {mirror:?}: wants REGISTRY=LOCATION")))?;
-        let mirror = Mirror {
-            location: location.to_owned(),
-            insecure: args.get("tls-verify") == Some("false"),
-        };
-        match options
-            .hosts
-            .mirrors
-            .iter_mut()
-            .find(|(known, _)| known == registry)
-        {
+        let mirror =
+            Mirror { location: location.to_owned(), insecure: args.get("tls-verify") == Some("false") };
+        match options.hosts.mirrors.iter_mut().find(|(known, _)| known == registry) {
             Some((_, mirrors)) => mirrors.push(mirror),
             None => options.hosts.mirrors.push((registry.to_owned(), vec![mirror])),
         }
     }
     options.chunk = args
         .get("chunk")
-        .map(|text| {
-            text.parse()
-                .map_err(|_| invalid(format!("--chunk {text:?}: is no number")))
-        })
+        .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: is no number"))))
         .transpose()?;
     Ok(Client::new(options))
 }
@@ -67,6 +53,18 @@ fn client(args: &Args, host: &str) -> Result<Client> {
 /// `pull NAME`
 pub(super) fn pull(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
+    let record = fetch(args, &store)?;
+    line(record.name.as_deref().unwrap_or_default());
+    Ok(0)
+}
+
+/// Gets the image that `run` is to run.
+#[cfg(feature = "run")]
+pub(crate) fn pull_for_run(args: &Args, store: &Store) -> Result<Record> {
+    fetch(args, store)
+}
+
+fn fetch(args: &Args, store: &Store) -> Result<Record> {
     let reference = Reference::parse(&args.positional[0])?;
     let quiet = args.has("quiet");
     let client = client(args, reference.domain())?;
@@ -76,18 +74,12 @@ pub(super) fn pull(args: &Args) -> Result<u8> {
     }
     let progress = Shown::new(quiet, "Pulling");
     let platform = super::platform(args)?;
-    let record = store.ingest(
-        &image,
-        &image.descriptor,
-        &platform,
-        std::slice::from_ref(&reference),
-        &progress,
-    )?;
+    let record =
+        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(&reference), &progress)?;
     if !quiet {
         eprintln!("Digest: {}", record.target.digest);
     }
-    line(&reference.to_string());
-    Ok(0)
+    Ok(record)
 }
 
 /// `push IMAGE [NAME]`
@@ -109,10 +101,7 @@ pub(super) fn push(args: &Args) -> Result<u8> {
     line(&if quiet {
         target.to_string()
     } else {
-        format!(
-            "{tag}: digest: {} size: {}",
-            record.manifest.digest, record.manifest.size
-        )
+        format!("{tag}: digest: {} size: {}", record.manifest.digest, record.manifest.size)
     });
     Ok(0)
 }
@@ -120,9 +109,7 @@ pub(super) fn push(args: &Args) -> Result<u8> {
 /// `search TERM`
 pub(super) fn search(args: &Args) -> Result<u8> {
     let limit = args.get("limit").unwrap_or("25");
-    let limit = limit
-        .parse()
-        .map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
+    let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
     let term = &args.positional[0];
     let host = term.split('/').next().unwrap_or_default();
     let found = client(args, host)?.search(term, limit)?;
@@ -149,10 +136,7 @@ pub(super) fn search(args: &Args) -> Result<u8> {
 /// `tags NAME`
 pub(super) fn tags(args: &Args) -> Result<u8> {
     let repository = Reference::parse_untagged(&args.positional[0])?;
-    client(args, repository.domain())?
-        .tags(&repository)?
-        .iter()
-        .for_each(|tag| line(tag));
+    client(args, repository.domain())?.tags(&repository)?.iter().for_each(|tag| line(tag));
     Ok(0)
 }
 
