@@ -30,8 +30,13 @@ def flags():
 
 
 def run(*argv, **options):
-    """`ctr run --rm` of the test image's shell: the last argument is its script, those before are flags."""
-    return ctr("run", "--rm", *flags(), *argv[:-1], IMAGE, f"once{next(numbers)}", "sh", "-c", argv[-1], **options)
+    """`ctr run --rm` of the test image's shell: the last argument is its script, those before are flags. The shim writes the output
+    to a file: ctr itself loses that of a short task now and then, when it is over before ctr has come round to opening its FIFO."""
+    name = f"once{next(numbers)}"
+    log = f"/tmp/{name}.log"
+    seen = ctr("run", "--rm", "--log-uri", f"file://{log}", *flags(), *argv[:-1], IMAGE, name, "sh", "-c", argv[-1], **options)
+    with open(log) as file:
+        return file.read() + seen
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Docker: what a container is, terminals, its life from run to rm, exec, exit statuses."""
 import hashlib
 import itertools
+import json
 import os
 import time
 
@@ -307,6 +308,32 @@ def _():
         until("unhealthy", lambda: inspect(box, ".State.Health.Status") == "unhealthy")
         docker("exec", box, "touch", "/well")
         until("healthy", lambda: inspect(box, ".State.Health.Status") == "healthy")
+
+
+@step("a container with a whole init: it starts services, brings back one that ends, and stops in order")
+def _():
+    table = "::sysinit:/bin/touch /booted\\n::respawn:/bin/sleep 990\\n::shutdown:/bin/touch /share/down\\n"
+    with running("-v", "/tmp/init-share:/share", "--stop-signal", "USR2", cmd=("sh", "-c", f"printf '{table}' > /etc/inittab; exec init")) as box:
+        def service():
+            return [line.split()[0] for line in docker("exec", box, "ps", "-e", "-o", "pid=,args=").splitlines() if "sleep 990" in line]
+        first = until("the service runs", service)
+        docker("exec", box, "test", "-e", "/booted")
+        docker("exec", box, "kill", first[0])
+        until("init brought it back", lambda: service() not in ([], first))
+        docker("stop", "-t", "8", box)
+        assert os.path.exists("/tmp/init-share/down"), "init was killed before it had shut down"
+
+
+@step("the engine's REST API creates, starts, waits for and removes a container")
+def _():
+    def api(method, path, body="{}"):
+        out = sh("curl", "-s", "-X", method, "--unix-socket", "/run/docker.sock", "-H", "Content-Type: application/json", "-d", body, f"http://d/v1.44{path}")
+        return json.loads(out) if out.strip() else None
+    box = api("POST", "/containers/create", json.dumps({"Image": IMAGE, "Cmd": ["sh", "-c", "echo by REST; exit 6"]}))["Id"]
+    equal(api("POST", f"/containers/{box}/start"), None)
+    equal(api("POST", f"/containers/{box}/wait")["StatusCode"], 6)
+    equal(docker("logs", box), "by REST\n")
+    equal(api("DELETE", f"/containers/{box}"), None)
 
 
 @step("ten containers at once")

@@ -3,7 +3,7 @@ import os
 
 import image
 from docker_engine import IMAGE, docker, inspect, run, running, suite
-from steps import Skip, contains, equal, matches, sh, until
+from steps import Daemon, Skip, contains, equal, matches, sh, until
 
 step = suite.step
 DOCKERFILE = f"""FROM {IMAGE}
@@ -68,6 +68,23 @@ def _():
     contains(docker("load", "-i", "/tmp/saved.tar"), "knarr/saved:1")
     equal(docker("run", "--rm", "knarr/saved:1", "echo", "loaded"), "loaded\n")
     docker("rmi", "knarr/saved:1")
+
+
+@step("push to a registry of one's own, pull from it, run by digest")
+def _():
+    with open("/tmp/registry.yml", "w") as file:
+        file.write("version: 0.1\nstorage: {filesystem: {rootdirectory: /tmp/registry}}\nhttp: {addr: 127.0.0.1:5000}\n")
+    registry = Daemon("/tmp/registry.log", "docker-registry", "serve", "/tmp/registry.yml")
+    try:
+        until("the registry answers", lambda: sh("curl", "-s", "--noproxy", "*", "http://127.0.0.1:5000/v2/", rc=None) == "{}")
+        docker("tag", IMAGE, "127.0.0.1:5000/team/base:1")
+        digest = matches(docker("push", "127.0.0.1:5000/team/base:1"), r"digest: (sha256:\w+)").group(1)
+        docker("rmi", "127.0.0.1:5000/team/base:1")
+        equal(docker("run", "--rm", "127.0.0.1:5000/team/base:1", "echo", "pulled"), "pulled\n")
+        equal(docker("run", "--rm", f"127.0.0.1:5000/team/base@{digest}", "echo", "by digest"), "by digest\n")
+        docker("rmi", "-f", "127.0.0.1:5000/team/base:1")
+    finally:
+        registry.stop()
 
 
 @step("an anonymous volume goes with its container on rm -v")

@@ -7,6 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 results=target/results
 mkdir -p "$results"
+rm -f "$results"/*.log
 
 count() {
   sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '

@@ -183,10 +183,12 @@ fn own_mount_namespace() -> Outcome {
     Ok(())
 }
 
-/// Containers that a runtime still keeps state of. Hidden files (locks, caches) are the runtime's own business.
+/// Containers that a runtime still keeps state of. Names that no container can have (`.lock`, `@seccomp`) are the
+/// runtime's own business.
 fn state_left(state: &Path) -> Vec<String> {
     let entries = fs::read_dir(state).into_iter().flatten().flatten();
-    let names = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| !n.starts_with('.'));
+    let names =
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| !n.starts_with(['.', '@']));
     names.map(|name| format!("state left: {name}")).collect()
 }
 

@@ -51,12 +51,14 @@ impl Host {
         let mut cgroups = BTreeSet::new();
         folders(Path::new("/sys/fs/cgroup"), token, &mut cgroups);
         let mut run = BTreeSet::new();
-        for dir in ["/run", "/dev/shm", "/dev"] {
+        for dir in ["/run", "/dev/shm", "/tmp"] {
             run.extend(fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()));
         }
+        // Other programs make files there too; a runtime's bear its name or the container's.
+        let marks: &[&str] = if alone { &[token, "runc", "crun", "knarr"] } else { &[token] };
+        run.retain(|p: &PathBuf| marks.iter().any(|m| p.to_string_lossy().contains(m)));
         if !alone {
             cgroups.retain(|p| p.to_string_lossy().contains(token));
-            run.retain(|p| p.to_string_lossy().contains(token));
         }
         Ok(Host {
             mounts,

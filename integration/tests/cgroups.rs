@@ -161,9 +161,9 @@ fn cpusets_are_set(lab: &Lab) -> Outcome {
 }
 
 fn pids_are_limited(lab: &Lab) -> Outcome {
-    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 5}}))?;
-    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "5", "limit")?;
-    let ended = c.exec(&["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do sleep 2 & done; wait"])?;
+    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 20}}))?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "20", "limit")?;
+    let ended = c.exec(&["sh", "-c", "for i in $(seq 40); do sleep 2 & done; wait"])?;
     has(ended.stderr, "fork")?;
     c.delete_force()?;
     let c = lab.limited(&["pids"], &json!({"pids": {"limit": -1}}))?;

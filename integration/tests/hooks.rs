@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = tests!["hooks":
     a_missing_hook_program_is_refused,
     a_hook_with_a_relative_path_is_refused,
     a_hook_that_does_not_read_its_input_does_no_harm,
+    a_state_larger_than_a_pipe_arrives_whole,
     a_timeout_that_is_not_positive_is_refused,
 ];
 
@@ -251,6 +252,17 @@ fn a_hook_that_does_not_read_its_input_does_no_harm(lab: &Lab) -> Outcome {
     yes(ended.code < 128, format!("status {}: {}", ended.code, ended.stderr))?;
     c.delete_force()?;
     c.is_gone()
+}
+
+fn a_state_larger_than_a_pipe_arrives_whole(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    let file = lab.dir.join("seen");
+    c.config().set("/annotations/long", "x".repeat(300_000));
+    let script = format!("sleep 0.2; cat > {}", text(&file));
+    c.config().push("/hooks/createRuntime", json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
+    c.run()?.ok()?;
+    let state: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    eq(state["annotations"]["long"].as_str().map(str::len), Some(300_000), "bytes of the annotation")
 }
 
 fn a_timeout_that_is_not_positive_is_refused(lab: &Lab) -> Outcome {

@@ -36,6 +36,7 @@ pub(crate) const TESTS: &[Test] = tests!["mounts":
     sysfs_is_read_only_when_asked,
     the_cgroup_mount_shows_the_own_cgroup_read_only,
     idmapped_binds_show_mapped_owners,
+    idmapped_binds_inside_the_root_work_in_a_user_namespace,
     mounts_without_a_type_or_options_work,
     many_mounts_work,
 ];
@@ -385,6 +386,26 @@ fn idmapped_binds_show_mapped_owners(lab: &Lab) -> Outcome {
     );
     c.config().sh("stat -c '%u %g' /mnt/file");
     eq(c.run()?.ok()?.text(), "1005 1006", "owner inside")
+}
+
+fn idmapped_binds_inside_the_root_work_in_a_user_namespace(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "can not map what only the container's own mounts hold")?;
+    let base = Tmpfs::on(lab.dir.join("source"))?;
+    fs::write(base.0.join("file"), "")?;
+    std::os::unix::fs::chown(base.0.join("file"), Some(100_005), Some(100_006))?;
+    let mut c = lab.container()?;
+    let map = json!([{"containerID": 100_000, "hostID": 100_050, "size": 50}]);
+    c.config().user_namespace(100_000, 65536).mount("/mnt", "bind", &text(&base.0), &["bind"]);
+    // The source is what the mount before has put into the container.
+    let source = text(&c.bundle.inside("/mnt"));
+    c.config().push(
+        "/mounts",
+        json!({"destination": "/tmp/mapped", "type": "bind", "source": source, "options": ["bind", "idmap"],
+               "uidMappings": map, "gidMappings": map}),
+    );
+    c.config().set("/root/readonly", false).sh("stat -c '%u %g' /mnt/file /tmp/mapped/file");
+    c.bundle.chown(100_000)?;
+    eq(c.run()?.ok()?.text(), "5 6\n55 56", "owners")
 }
 
 fn mounts_without_a_type_or_options_work(lab: &Lab) -> Outcome {

@@ -27,6 +27,8 @@ pub(crate) const TESTS: &[Test] = tests!["namespaces":
     a_user_namespace_without_maps_is_refused,
     broken_maps_are_refused,
     a_user_namespace_is_joined_by_path,
+    maps_that_a_joined_user_namespace_does_not_have_are_refused,
+    an_id_that_a_joined_user_namespace_does_not_map_is_refused,
     a_time_namespace_has_its_offsets,
     time_offsets_without_a_time_namespace_are_refused,
     the_init_is_pid_one_and_reaps,
@@ -291,6 +293,39 @@ fn a_user_namespace_is_joined_by_path(lab: &Lab) -> Outcome {
     let want = fs::read_link(format!("/proc/{pid}/ns/user"))?;
     eq(report["ns"]["user"].as_str(), want.to_str(), "user namespace")?;
     eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid")?;
+    first.delete_force()
+}
+
+fn maps_that_a_joined_user_namespace_does_not_have_are_refused(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "ignores the maps")?;
+    let mut first = lab.container()?;
+    first.config().user_namespace(100_000, 65536);
+    first.bundle.chown(100_000)?;
+    first.sleeping()?;
+    let path = format!("/proc/{}/ns/user", first.pid()?);
+    for (start, size) in [(100_000, 65535), (100_001, 65536)] {
+        let mut c = lab.container()?;
+        c.config().user_namespace(start, size).join("user", &path).args(&["true"]);
+        c.bundle.chown(100_000)?;
+        c.run()?.refused_with("mapping")?;
+        c.is_gone()?;
+    }
+    first.delete_force()
+}
+
+fn an_id_that_a_joined_user_namespace_does_not_map_is_refused(lab: &Lab) -> Outcome {
+    let mut first = lab.container()?;
+    first.config().user_namespace(100_000, 10);
+    first.bundle.chown(100_000)?;
+    first.sleeping()?;
+    let path = format!("/proc/{}/ns/user", first.pid()?);
+    let mut c = lab.container()?;
+    c.config().user_namespace(100_000, 10).join("user", &path);
+    c.config().remove("/linux/uidMappings").remove("/linux/gidMappings");
+    c.config().set("/process/user", json!({"uid": 10, "gid": 0})).args(&["id"]);
+    c.bundle.chown(100_000)?;
+    c.run()?.refused()?;
+    c.is_gone()?;
     first.delete_force()
 }
 

@@ -23,6 +23,13 @@ pub(crate) const TESTS: &[Test] = tests!["rootless":
     a_cgroup_of_the_host_is_not_writable,
     devices_are_bound_where_they_can_not_be_made,
     the_configuration_of_spec_rootless_runs,
+    the_processes_of_a_container_without_a_cgroup_are_listed,
+    a_cgroup_that_must_be_there_is_not_done_without,
+    limits_that_can_not_be_set_are_refused,
+    sysctls_and_clocks_of_ones_own_namespaces_are_set,
+    as_root_of_a_user_namespace_no_other_is_needed,
+    an_id_that_is_not_mapped_is_refused,
+    without_newuidmap_a_range_is_refused,
 ];
 
 const USER: u32 = 1000;
@@ -113,7 +120,20 @@ struct Subordinate;
 impl Subordinate {
     fn give(lab: &Lab) -> Result<Self, Stop> {
         need_program("newuidmap")?;
-        let user = name_of(USER)?;
+        let passwd = fs::read_to_string("/etc/passwd")?;
+        let named = passwd.lines().find(|l| l.split(':').nth(2) == Some(USER.to_string().as_str()));
+        let user = named.and_then(|l| l.split(':').next()).unwrap_or("knarr-test");
+        if named.is_none() {
+            // newuidmap wants the user to have a name.
+            let own = lab.file("passwd", &format!("{passwd}\n{user}:x:{USER}:{USER}::/:/bin/sh\n"))?;
+            nix::mount::mount(
+                Some(&own),
+                "/etc/passwd",
+                None::<&str>,
+                nix::mount::MsFlags::MS_BIND,
+                None::<&str>,
+            )?;
+        }
         for file in ["/etc/subuid", "/etc/subgid"] {
             let own = lab.file(file.trim_start_matches("/etc/"), &format!("{user}:300000:65536\n"))?;
             if !Path::new(file).exists() {
@@ -127,19 +147,11 @@ impl Subordinate {
 
 impl Drop for Subordinate {
     fn drop(&mut self) {
-        for file in ["/etc/subuid", "/etc/subgid"] {
+        for file in ["/etc/subuid", "/etc/subgid", "/etc/passwd"] {
+            // EINVAL where nothing was mounted.
             let _ = nix::mount::umount2(file, nix::mount::MntFlags::MNT_DETACH);
         }
     }
-}
-
-/// newuidmap wants the user to have a name.
-fn name_of(uid: u32) -> Result<String, Stop> {
-    let passwd = fs::read_to_string("/etc/passwd")?;
-    let found = passwd.lines().find(|l| l.split(':').nth(2) == Some(uid.to_string().as_str()));
-    found
-        .and_then(|l| l.split(':').next())
-        .map_or_else(|| skip(format!("no user has the id {uid}")), |n| Ok(n.to_owned()))
 }
 
 fn a_user_with_a_range_of_ids_runs_a_container(lab: &Lab) -> Outcome {
@@ -147,11 +159,14 @@ fn a_user_with_a_range_of_ids_runs_a_container(lab: &Lab) -> Outcome {
     let mut home = Home::new(lab)?;
     let map = json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 300_000, "size": 65535}]);
     home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-    home.c.config().set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": [9]}));
+    // runc refuses groups of a rootless container even where newgidmap allows them.
+    let groups: &[u32] = if lab.kind() == Kind::Runc { &[] } else { &[9] };
+    home.c.config().set("/process/user", json!({"uid": 7, "gid": 8, "additionalGids": groups}));
     home.c.config().args(&["inspector", "report"]);
     let report = home.run()?.ok()?.json()?;
     eq(status(&report, "Uid")?, "7\t7\t7\t7", "uid")?;
-    eq(status(&report, "Groups")?, "9", "groups")?;
+    let want: Vec<String> = groups.iter().map(u32::to_string).collect();
+    eq(status(&report, "Groups")?.trim(), want.join(" "), "groups")?;
     let ranges = report["uid_map"].as_str().unwrap_or_default().lines().count();
     eq(ranges, 2, "ranges")
 }
@@ -233,6 +248,101 @@ fn devices_are_bound_where_they_can_not_be_made(lab: &Lab) -> Outcome {
     let mut home = Home::new(lab)?;
     home.c.config().sh("echo x > /dev/null && head -c 3 /dev/zero | wc -c && stat -c '%t %T' /dev/null");
     eq(home.run()?.ok()?.text(), "3\n1 3", "using devices")
+}
+
+fn the_processes_of_a_container_without_a_cgroup_are_listed(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "lists none")?;
+    lab.except(Kind::Crun, "lists none")?;
+    let mut home = Home::new(lab)?;
+    home.c.config().args(&["sleep", "1000"]);
+    home.c.bundle.write()?;
+    let id = home.c.id.clone();
+    home.call(&["run", "--detach", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
+    home.call(&["exec", "--detach", &id, "sleep", "1001"])?.ok()?;
+    let pids: Vec<i32> = serde_json::from_str(home.call(&["ps", "--format", "json", &id])?.ok()?.text())?;
+    let state = home.call(&["state", &id])?.ok()?.json()?;
+    eq(pids.len(), 2, "processes")?;
+    yes(pids.contains(&(state["pid"].as_i64().unwrap_or(0) as i32)), "its first process is missing")?;
+    home.call(&["delete", "--force", &id])?.ok()?;
+    Ok(())
+}
+
+fn a_cgroup_that_must_be_there_is_not_done_without(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "tolerates it all the same")?;
+    let mut home = Home::new(lab)?;
+    home.c.config().args(&["echo", "fine"]);
+    home.c.bundle.write()?;
+    let run = |flag: &str| home.call(&[flag, "run", "--bundle", &home.c.bundle_arg(), &home.c.id]);
+    run("--rootless=false")?.refused_with("cgroup")?;
+    eq(run("--rootless=true")?.ok()?.text(), "fine", "output")?;
+    eq(run("--rootless=auto")?.ok()?.text(), "fine", "output")?;
+    run("--rootless=perhaps")?.refused()?;
+    Ok(())
+}
+
+fn limits_that_can_not_be_set_are_refused(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "leaves them out")?;
+    let mut home = Home::new(lab)?;
+    home.c.config().set("/linux/resources/memory", json!({"limit": 50_000_000})).args(&["true"]);
+    home.run()?.refused_with("cgroup")?;
+    home.c.config().remove("/linux/resources").set("/linux/cgroupsPath", "/knarr-rootless/x");
+    home.run()?.refused_with("cgroup")?;
+    Ok(())
+}
+
+fn sysctls_and_clocks_of_ones_own_namespaces_are_set(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().unshare("network").unshare("time");
+    home.c.config().set("/linux/timeOffsets", json!({"boottime": {"secs": 10_000_000}}));
+    home.c.config().set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}));
+    home.c.config().sh(
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced; cut -d. -f1 /proc/uptime | cut -c1-3",
+    );
+    let ended = home.run()?.ok()?;
+    yes(ended.text().starts_with("1\n1\n100"), ended.text())
+}
+
+/// The command as root of a user namespace that maps this one id.
+fn outside(home: &Home, args: &[&str]) -> Result<Ended, Stop> {
+    let mut call = command("unshare");
+    call.args(["--user", "--map-root-user", "--"]).arg(&home.runtime);
+    call.arg("--root").arg(&home.state).args(args).uid(USER).gid(USER);
+    call.env("HOME", &home.state).env_remove("SUDO_UID").current_dir("/");
+    start(call, &home.lab.dir)?.wait()
+}
+
+fn as_root_of_a_user_namespace_no_other_is_needed(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().share("user").remove("/linux/uidMappings").remove("/linux/gidMappings");
+    home.c.config().sh("id -u; head -c 3 /dev/zero | wc -c; cat /proc/self/uid_map");
+    home.c.bundle.write()?;
+    let ended = outside(&home, &["run", "--bundle", &home.c.bundle_arg(), &home.c.id])?.ok()?;
+    let words: Vec<&str> = ended.text().split_whitespace().collect();
+    eq(words, vec!["0", "3", "0", "1000", "1"], "id, bytes and map")
+}
+
+fn an_id_that_is_not_mapped_is_refused(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().set("/process/user", json!({"uid": 5, "gid": 0})).args(&["id"]);
+    home.run()?.refused_with("5")?;
+    home.c.config().set("/process/user", json!({"uid": 0, "gid": 5}));
+    home.run()?.refused_with("5")?;
+    home.c.config().share("user").remove("/linux/uidMappings").remove("/linux/gidMappings");
+    home.c.bundle.write()?;
+    outside(&home, &["run", "--bundle", &home.c.bundle_arg(), &home.c.id])?.refused()?;
+    Ok(())
+}
+
+fn without_newuidmap_a_range_is_refused(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    let map = json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 300_000, "size": 10}]);
+    home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map).args(&["true"]);
+    home.c.bundle.write()?;
+    let mut call = command(&home.runtime);
+    call.arg("--root").arg(&home.state).args(["run", "--bundle", &home.c.bundle_arg(), &home.c.id]);
+    call.uid(USER).gid(USER).env("PATH", "/nowhere").env("HOME", &home.state).current_dir("/");
+    start(call, &home.lab.dir)?.wait()?.refused()?;
+    Ok(())
 }
 
 fn the_configuration_of_spec_rootless_runs(lab: &Lab) -> Outcome {

@@ -170,7 +170,7 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
     nix::mount::umount2(&state, nix::mount::MntFlags::MNT_DETACH)?;
     has(ended?.stderr.to_lowercase(), "no space left")?;
     yes(
-        left.iter().all(|n| n.to_string_lossy().starts_with('.')),
+        left.iter().all(|n| n.to_string_lossy().starts_with(['.', '@'])),
         format!("left in the state root: {left:?}"),
     )
 }

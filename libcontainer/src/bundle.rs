@@ -3,8 +3,11 @@
 //! It reads config.json with limits (a huge or deeply nested file is an error in milliseconds, not a crash) and knows nothing of
 //! how a container is made.
 
+mod shape;
+
 use crate::error::{Context, Error, ErrorKind, Result};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +39,10 @@ impl Bundle {
 
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
-        Bundle { path: path.into(), spec, warnings: Vec::new() }
+        let path = path.into();
+        // An empty path stays what it is: `root.path` must be absolute then.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        Bundle { path, spec, warnings: Vec::new() }
     }
 
     /// The specification.
@@ -83,30 +89,55 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Parses config.json. Unknown capabilities are dropped with a warning, as runc does; all else that has the wrong type is an error.
+/// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     match serde_json::from_slice(text) {
-        Ok(spec) => Ok((spec, Vec::new())),
+        Ok(spec) => shape::check(text).map(|()| (spec, Vec::new())),
         Err(first) => {
-            let mut value: serde_json::Value =
-                serde_json::from_slice(text).map_err(|_| json_error(&first))?;
-            let warnings = drop_unknown_capabilities(&mut value);
-            if warnings.is_empty() {
-                return Err(json_error(&first));
-            }
-            let spec = serde_json::from_value(value).map_err(|e| json_error(&e))?;
+            let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
+            let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
+            // The first error has a line and a column.
+            let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
+            shape::check(text)?;
             Ok((spec, warnings))
         }
     }
+}
+
+/// Parses the description of a process alone, as for `exec`, and says what was tolerated in it. `user` and `cwd` may be left out.
+///
+/// # Errors
+/// `InvalidSpec` for what is no JSON object of that form.
+pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
+    let Some(fields) = value.as_object_mut() else {
+        return Err(Error::invalid("parse JSON: it is no JSON object"));
+    };
+    let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
+    if missing(fields.get("user")) {
+        fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
+    }
+    if missing(fields.get("cwd")) {
+        fields.insert("cwd".to_owned(), Value::from(""));
+    }
+    let warnings = tolerate(&mut value);
+    let process = serde_json::from_value(value).map_err(|e| json_error(&e))?;
+    Ok((process, warnings))
 }
 
 fn json_error(e: &serde_json::Error) -> Error {
     Error::new(ErrorKind::InvalidSpec, format!("parse JSON: {e}"))
 }
 
-fn drop_unknown_capabilities(spec: &mut serde_json::Value) -> Vec<String> {
+/// Makes a process acceptable to oci-spec: unknown capabilities are dropped with a warning, as runc does, and the one scheduler flag
+/// that oci-spec 0.10 knows by another name than the specification gets that name.
+fn tolerate(process: &mut Value) -> Vec<String> {
+    let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
+    for flag in flags.into_iter().flatten().filter(|flag| **flag == "SCHED_FLAG_RESET_ON_FORK") {
+        *flag = "SCHED_RESET_ON_FORK".into();
+    }
     let mut warnings = Vec::new();
-    let Some(sets) = spec.pointer_mut("/process/capabilities").and_then(|v| v.as_object_mut()) else {
+    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
         return warnings;
     };
     for (set, names) in sets {
@@ -136,6 +167,9 @@ mod tests {
         assert_eq!(bounding.len(), 1);
         assert!(parse(br#"{"ociVersion":7}"#).is_err());
         assert!(parse(b"{").is_err());
+        let flag =
+            br#"{"args":["x"],"scheduler":{"policy":"SCHED_FIFO","flags":["SCHED_FLAG_RESET_ON_FORK"]}}"#;
+        assert!(parse_process(flag).unwrap().0.scheduler().is_some());
         let nested = "[".repeat(100_000);
         assert!(parse(nested.as_bytes()).is_err());
     }

@@ -1,11 +1,13 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::{Cgroup, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
-use crate::launch::{self, Job, Watch};
+use crate::launch::{self, Job, Launched, Watch};
+use crate::plan::cgroup::CgroupPlan;
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
 use crate::plan::{self, ExecInputs, Plan};
@@ -14,14 +16,17 @@ use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, State, Status, allowed};
 use crate::sys::{pidfd, sock};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
 
-/// A handle to a container. Its status can change at any time through another process.
+/// A handle to a container: made by [`Runtime::create`](crate::Runtime::create), found again by [`Runtime::load`](crate::Runtime::load).
+///
+/// Its status is computed whenever it is asked for, and can change at any time through another process. Dropping the handle leaves the
+/// container as it is, unless it was made with `start_here` and not started. Operations that change it wait for one another (flock(2) on
+/// its state directory).
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
@@ -31,6 +36,8 @@ pub struct Container {
     process: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
+    /// Made with `start_here`, and not started yet.
+    waiting: Option<Launched>,
 }
 
 /// Which containers `delete` takes.
@@ -42,16 +49,35 @@ pub enum Delete {
     Force,
 }
 
+/// What a handle keeps of a process that waits to be started.
+pub(crate) struct Held {
+    process: OwnedFd,
+    terminal: Option<OwnedFd>,
+    waiting: Option<Launched>,
+}
+
+impl Held {
+    /// Keeps the child to start it by the handle, or lets it wait for anybody.
+    pub(crate) fn new(mut launched: Launched, start_here: bool) -> Result<Self> {
+        if start_here {
+            let process = launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
+            return Ok(Held { process, terminal: launched.take_terminal(), waiting: Some(launched) });
+        }
+        let (_, process, terminal) = launched.release()?;
+        Ok(Held { process, terminal, waiting: None })
+    }
+}
+
 impl Container {
     pub(crate) fn made(
         id: ContainerId,
         dir: StateDir,
         record: Record,
-        process: OwnedFd,
-        terminal: Option<OwnedFd>,
+        held: Held,
         warnings: Vec<String>,
     ) -> Self {
-        Container { id, dir, record, process: Some(process), terminal, warnings }
+        let Held { process, terminal, waiting } = held;
+        Container { id, dir, record, process: Some(process), terminal, warnings, waiting }
     }
 
     pub(crate) fn load(root: &Path, id: &ContainerId) -> Result<Self> {
@@ -61,7 +87,15 @@ impl Container {
             _ => e,
         })?;
         let process = state::alive::open(record.pid, record.start_time)?;
-        Ok(Container { id: id.clone(), dir, record, process, terminal: None, warnings: Vec::new() })
+        Ok(Container {
+            id: id.clone(),
+            dir,
+            record,
+            process,
+            terminal: None,
+            warnings: Vec::new(),
+            waiting: None,
+        })
     }
 
     /// Its id.
@@ -116,15 +150,35 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` unless it is created; else what kept the program from being executed.
-    pub fn start(&self) -> Result<()> {
+    pub fn start(&mut self) -> Result<()> {
         let _lock = self.dir.lock()?;
+        match self.waiting.take() {
+            Some(launched) => self.start_own(launched)?,
+            None => self.start_waiting()?,
+        }
+        let running = self.record.hook_state(Status::Running, self.record.pid);
+        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+    }
+
+    /// Starts the child that this handle has made.
+    fn start_own(&self, mut launched: Launched) -> Result<()> {
+        self.run_start_container()?;
+        let mut watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        launched.execute(&mut watch)?;
+        launched.release().map(drop)
+    }
+
+    /// Starts the process that listens in the state directory.
+    fn start_waiting(&self) -> Result<()> {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
-        let Some(mut waiting) = waiting else {
+        let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
             return Err(Error::new(ErrorKind::WrongState, "cannot start a container that has stopped"));
         };
         self.run_start_container()?;
-        waiting.write_all(b"g").context("write to the container's process")?;
+        fault::point();
+        sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
+        fault::point();
         let program =
             self.record.process.args().as_ref().and_then(|args| args.first()).map_or("", String::as_str);
         launch::follow_start(waiting.as_fd(), program, |number| {
@@ -132,9 +186,10 @@ impl Container {
             let listener = pidfd::getfd(process, number).context("pidfd_getfd: seccomp listener")?;
             send_listener(&self.record, self.record.pid, listener)
         })?;
+        fault::point();
         self.dir.forget_start();
-        let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+        fault::point();
+        Ok(())
     }
 
     /// `start` runs hooks in the container's namespaces: a program that calls it should have called `protect_program` first.
@@ -207,8 +262,10 @@ impl Container {
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
+            hasty: false,
         };
-        let launched = launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None })?;
+        let launched =
+            launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })?;
         let (pid, pidfd, terminal) = launched.release()?;
         Ok(Process { pid, pidfd, terminal })
     }
@@ -313,7 +370,19 @@ impl Container {
     /// # Errors
     /// `Os` when the cgroup can not be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        self.record.cgroup.processes()
+        match (&self.record.cgroup, &self.process) {
+            // Without a cgroup (rootless) its pid namespace is what tells them apart.
+            (Cgroup::None, Some(_)) => state::alive::in_pid_namespace_of(self.record.pid),
+            (cgroup, _) => cgroup.processes(),
+        }
+    }
+
+    /// What the kernel has counted for it. All zero without a cgroup (rootless).
+    ///
+    /// # Errors
+    /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
+    pub fn stats(&self) -> Result<Stats> {
+        self.record.cgroup.stats()
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.
@@ -336,9 +405,11 @@ impl Container {
         }
         let mut errors = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err());
+        fault::point();
         if let Some(process) = &self.process {
             let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
         }
+        fault::point();
         // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
         // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
         // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
@@ -349,17 +420,21 @@ impl Container {
         if let Some(process) = &self.process {
             note(wait_for_end(process.as_fd()));
         }
+        fault::point();
         note(self.record.cgroup.remove());
+        fault::point();
         note(self.dir.remove());
+        fault::point();
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
-        note(self.run_hooks("poststop", Hooks::poststop, &stopped, &Place::Host));
+        let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }
 
-fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
+pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
     hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
 }
 
@@ -386,9 +461,16 @@ impl Record {
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
     pub(crate) spec_hooks: Option<&'a Hooks>,
+    /// Restrict the devices of a new cgroup.
+    pub(crate) devices: Option<(&'a Cgroup, &'a CgroupPlan)>,
 }
 
 impl Watch for HookWatch<'_> {
+    /// The kernel verifies a device program for as long as the child mounts: both go on at the same time.
+    fn cloned(&mut self) -> Result<()> {
+        self.devices.map_or(Ok(()), |(cgroup, plan)| cgroup.restrict_devices(plan))
+    }
+
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);

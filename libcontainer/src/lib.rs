@@ -1,28 +1,62 @@
-//! Make, run and remove Linux containers as the OCI runtime specification describes them.
+//! Make, run and remove Linux containers as the [OCI runtime specification] describes them.
+//!
+//! A [`Bundle`] (a directory with a config.json, or a specification made in memory) and the facts about the [`Host`] become a
+//! [`Plan`], a list of steps that can be printed without doing anything. [`Runtime::create`] carries it out and undoes what it has done
+//! if a step fails. The [`Container`] that comes back, or that [`Runtime::load`] finds again later, is started, entered, signalled,
+//! frozen, limited and deleted.
 //!
 //! ```no_run
-//! use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, Runtime, Signal, Stdio};
+//! use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExecOptions, Runtime, Signal, Stdio};
 //!
 //! fn main() -> libcontainer::Result<()> {
+//!     libcontainer::protect_program(std::env::args_os())?;
 //!     let runtime = Runtime::open("/run/engine")?;
 //!     let id = ContainerId::new("web-1")?;
 //!     let bundle = Bundle::load("/var/lib/engine/web-1")?;
-//!     let container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
+//!
+//!     let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit()))?;
 //!     container.start()?;
+//!
+//!     let mut shell = container.process_spec().clone();
+//!     shell.set_args(Some(vec!["sh".into(), "-c".into(), "ps".into()]));
+//!     container.exec(&shell, ExecOptions::new(Stdio::inherit()))?.wait()?;
+//!
 //!     container.kill(Signal::TERM)?;
 //!     let status = container.wait()?;
-//!     let _ = status;
-//!     container.delete(Delete::Stopped)
+//!     container.delete(Delete::Stopped)?;
+//!     std::process::exit(status.code())
 //! }
 //! ```
 //!
-//! The library prints nothing, has no global state and no threads of its own, and leaves the calling process as it was: its working
-//! directory, umask, environment, signal mask and descriptors. It may be called from a program with many threads.
+//! # What it does to the calling process
+//!
+//! Nothing that stays: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score are as
+//! before. It prints and logs nothing, has no global state and starts no threads. It may be called from a program with many threads,
+//! and from several at once. A container's process is a child of the calling process; who calls [`Container::wait`] must not ignore
+//! SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
+//!
+//! # Errors
+//!
+//! All functions return [`Error`], which has a [kind](ErrorKind) to decide on, an errno if a system call failed, and one line of text:
+//! what was being done, on what, which call, why, and how to mend it where that is known. Unsupported fields of config.json are
+//! refused by name, before anything is done.
+//!
+//! # Rights
+//!
+//! Root, or any user if the container has a user namespace of its own (a rootless container). Linux 5.12 or newer; `docs/kernel-features.md`
+//! of the repository lists what is used when it is there.
+//!
+//! # Features
+//!
+//! `seccomp` (default): `linux.seccomp`, through libseccomp. Without it such a field is refused. `tripwire` and `fault` are for tests.
+//!
+//! [OCI runtime specification]: https://github.com/opencontainers/runtime-spec/blob/main/spec.md
 
 mod bundle;
 mod cgroup;
 mod container;
 mod error;
+mod fault;
 mod host;
 mod id;
 mod launch;
@@ -40,12 +74,14 @@ pub mod spec {
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, parse_process};
+pub use cgroup::{IoEntry, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
 pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
+pub use plan::options::mount_options;
 pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
 pub use protect::protect_program;
 pub use runtime::{CreateOptions, Runtime};

@@ -133,6 +133,29 @@ pub enum ExitStatus {
     Signaled(i32),
 }
 
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            ExitStatus::Exited(code) => write!(f, "exit status {code}"),
+            ExitStatus::Signaled(signal) => {
+                // The words of signal(7), for the signals that end processes most.
+                let words = match signal {
+                    libc::SIGILL => "illegal instruction",
+                    libc::SIGABRT => "aborted",
+                    libc::SIGBUS => "bus error",
+                    libc::SIGKILL => "killed",
+                    libc::SIGSEGV => "segmentation fault",
+                    libc::SIGPIPE => "broken pipe",
+                    libc::SIGTERM => "terminated",
+                    libc::SIGSYS => "bad system call",
+                    _ => return write!(f, "signal {signal}"),
+                };
+                write!(f, "signal {signal}, {words}")
+            }
+        }
+    }
+}
+
 impl ExitStatus {
     /// The code a shell would give: the exit code, or 128 and the signal's number.
     pub fn code(self) -> i32 {

@@ -21,7 +21,8 @@ use std::os::unix::ffi::OsStrExt;
 /// # Errors
 /// `Os` when the program can not be executed again.
 pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
-    let file = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_PATH).context("open \"/proc/self/exe\"")?;
+    let file =
+        fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_PATH).context("open \"/proc/self/exe\"")?;
     if is_unwritable(&file)? {
         return Ok(());
     }
@@ -38,7 +39,8 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
         .map_err(|_| Error::invalid("an argument contains a NUL byte"))?;
     let mut argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
     argv.push(std::ptr::null());
-    Err(exe::execute_again(program.as_fd(), &argv)).context("execute the program again from a read-only mount: execveat")
+    Err(exe::execute_again(program.as_fd(), &argv))
+        .context("execute the program again from a read-only mount: execveat")
 }
 
 /// On a read-only mount or file system, immutable, or protected by fs-verity; or a sealed copy.
@@ -48,7 +50,8 @@ fn is_unwritable(file: &OwnedFd) -> Result<bool> {
     }
     let stat = fs::statx(file.as_fd(), libc::STATX_BASIC_STATS).context("statx of the program's file")?;
     let attributes = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
-    Ok(stat.stx_attributes & u64::from(attributes.unsigned_abs()) != 0 || (stat.stx_nlink == 0 && exe::is_sealed()))
+    Ok(stat.stx_attributes & u64::from(attributes.unsigned_abs()) != 0
+        || (stat.stx_nlink == 0 && exe::is_sealed()))
 }
 
 fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
@@ -60,7 +63,8 @@ fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
 
 /// For kernels without mount_setattr(2), older than 5.12.
 fn sealed_copy() -> Result<OwnedFd> {
-    let source = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_RDONLY).context("open \"/proc/self/exe\"")?;
+    let source = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_RDONLY)
+        .context("open \"/proc/self/exe\"")?;
     let copy = exe::memory_file(c"knarr").context("memfd_create")?;
     while fs::sendfile(copy.as_fd(), source.as_fd(), 1 << 24).context("sendfile")? > 0 {}
     exe::seal(copy.as_fd()).context("fcntl(F_ADD_SEALS)")?;

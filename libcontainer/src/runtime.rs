@@ -5,8 +5,9 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, SubPaths};
-use crate::container::{Container, HookWatch};
+use crate::container::{Container, Held, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
@@ -16,6 +17,7 @@ use crate::process::Stdio;
 use crate::seccomp;
 use crate::state::dir::StateDir;
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
+use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -41,6 +43,12 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// `cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,
+    /// Go on without a cgroup where the caller lacks permission for one and neither a path nor limits were asked for. `None`: tolerated
+    /// when the caller is not the host's root.
+    pub rootless_cgroups: Option<bool>,
+    /// Only the returned `Container` will start it, no other process. Saves work: `create` may come back while the process is
+    /// still on its way, and `start` reports what `create` would have. Dropping the `Container` before `start` kills the process.
+    pub start_here: bool,
 }
 
 impl CreateOptions {
@@ -52,6 +60,8 @@ impl CreateOptions {
             no_new_keyring: false,
             preserve_fds: 0,
             systemd_cgroup: false,
+            rootless_cgroups: None,
+            start_here: false,
         }
     }
 
@@ -61,6 +71,7 @@ impl CreateOptions {
             no_new_keyring: self.no_new_keyring,
             preserve_fds: self.preserve_fds,
             systemd_cgroup: self.systemd_cgroup,
+            rootless_cgroups: self.rootless_cgroups,
         }
     }
 }
@@ -134,7 +145,8 @@ impl Runtime {
 
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
-        let _lock = dir.lock()?;
+        let lock = dir.lock()?;
+        fault::point();
         let filter = plan.child.iter().find_map(filter_of);
         let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
         record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
@@ -144,12 +156,19 @@ impl Runtime {
                 seccomp.flags = flags;
             }
         }
+        fault::point();
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
+        fault::point();
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
-        let start = Some(dir.listen()?);
+        fault::point();
+        let start = if options.start_here { None } else { Some(dir.listen()?) };
 
-        let mut watch = HookWatch { record: &record, spec_hooks: bundle.spec.hooks().as_ref() };
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: bundle.spec.hooks().as_ref(),
+            devices: Some((&record.cgroup, &cgroup_plan)),
+        };
         let job = Job {
             plan,
             stdio: options.stdio,
@@ -157,15 +176,19 @@ impl Runtime {
             sub_cgroups: &SubPaths::default(),
             start,
             target: None,
+            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
+        fault::point();
         dir.save(&record)?;
-        let (_, process, terminal) = launched.release()?;
-        drop(_lock);
+        fault::point();
+        let held = Held::new(launched, options.start_here)?;
+        fault::point();
+        drop(lock);
         let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, process, terminal, warnings))
+        Ok(Container::made(id.clone(), dir, record, held, warnings))
     }
 
     /// A container that was made before, perhaps by another process.

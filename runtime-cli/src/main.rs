@@ -89,6 +89,7 @@ fn run(arguments: &[String], log: &mut Log) -> Outcome {
         root,
         root_given: global.is_set("root"),
         systemd_cgroup: global.is("systemd-cgroup"),
+        rootless: root::rootless(&global)?,
         log,
     };
     dispatch::run(&context, called, command, rest)

@@ -16,7 +16,7 @@ pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Fai
         path => {
             let text =
                 std::fs::read(path).map_err(|e| Failure::os(format_args!("read {path:?}"), "open", e))?;
-            from_json(&text).map_err(|e| Failure::new(format!("read {path:?}: {e}")))?
+            libcontainer::parse_process(&text).map_err(|e| Failure::new(format!("read {path:?}: {e}")))?
         }
     };
     if !process.cwd().is_absolute() {
@@ -28,35 +28,6 @@ pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Fai
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return Err(Failure::new("args must not be empty"));
     }
-    Ok((process, warnings))
-}
-
-/// A process.json needs `args` and `cwd` only; who does not name a user gets 0:0, as with runc.
-fn from_json(text: &[u8]) -> Result<Described, String> {
-    let mut value: Value = serde_json::from_slice(text).map_err(|e| format!("parse JSON: {e}"))?;
-    let mut warnings = Vec::new();
-    let Some(fields) = value.as_object_mut() else {
-        return Err("it is no JSON object".to_owned());
-    };
-    let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
-    if missing(fields.get("user")) {
-        fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
-    }
-    if missing(fields.get("cwd")) {
-        fields.insert("cwd".to_owned(), Value::from(""));
-    }
-    if let Some(sets) = fields.get_mut("capabilities").and_then(Value::as_object_mut) {
-        for names in sets.values_mut().filter_map(Value::as_array_mut) {
-            names.retain(|name| {
-                let known = name.as_str().is_none_or(|name| capability(name).is_some());
-                if !known {
-                    warnings.push(format!("ignoring unknown capability {name}"));
-                }
-                known
-            });
-        }
-    }
-    let process = serde_json::from_value(value).map_err(|e| format!("parse JSON: {e}"))?;
     Ok((process, warnings))
 }
 
@@ -196,17 +167,17 @@ mod tests {
 
     #[test]
     fn a_process_json_needs_args_and_a_folder_only() {
-        let (process, warnings) = from_json(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
+        let (process, warnings) = libcontainer::parse_process(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
         assert_eq!(
             (process.user().uid(), process.user().gid(), process.terminal(), warnings.len()),
             (0, 0, None, 0)
         );
-        let (process, warnings) = from_json(
+        let (process, warnings) = libcontainer::parse_process(
             br#"{"user":null,"args":["ls"],"cwd":"/","capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}"#,
         )
         .unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
-        assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\""]);
+        assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\" in process.capabilities.bounding"]);
         for bad in [
             "",
             "[]",
@@ -216,7 +187,7 @@ mod tests {
             r#"{"cwd":"/","user":{"uid":-1}}"#,
             r#"{"cwd":"/","capabilities":{"bounding":[7]}}"#,
         ] {
-            assert!(from_json(bad.as_bytes()).is_err(), "{bad}");
+            assert!(libcontainer::parse_process(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 
@@ -233,7 +204,9 @@ mod tests {
     fn changed(base: &str, args: &[&str]) -> Result<Process, String> {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
         let parsed = parse(FLAGS, &args, Order::First).unwrap();
-        for_exec(&from_json(base.as_bytes()).unwrap().0, &parsed).map(|(p, _)| p).map_err(|f| f.message)
+        for_exec(&libcontainer::parse_process(base.as_bytes()).unwrap().0, &parsed)
+            .map(|(p, _)| p)
+            .map_err(|f| f.message)
     }
 
     #[test]

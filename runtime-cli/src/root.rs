@@ -10,14 +10,18 @@ pub(crate) fn default() -> String {
     user_runtime_dir().map_or_else(|| "/run/knarr".to_owned(), |dir| format!("{dir}/knarr"))
 }
 
+/// `--rootless`: whether cgroups that can not be made are tolerated; `None` for auto.
+pub(crate) fn rootless(global: &Parsed) -> Result<Option<bool>, Failure> {
+    match global.text("rootless").to_ascii_lowercase().as_str() {
+        "" | "auto" => Ok(None),
+        "true" | "1" | "t" => Ok(Some(true)),
+        "false" | "0" | "f" => Ok(Some(false)),
+        other => Err(Failure::new(format!("--rootless {other:?}: it is neither true, false nor auto"))),
+    }
+}
+
 /// The directory to use.
 pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
-    match global.text("rootless").to_ascii_lowercase().as_str() {
-        "" | "auto" | "true" | "false" | "1" | "0" | "t" | "f" => {}
-        other => {
-            return Err(Failure::new(format!("--rootless {other:?}: it is neither true, false nor auto")));
-        }
-    }
     if global.is_set("root") {
         return absolute(global.text("root"));
     }

@@ -58,6 +58,7 @@ impl Setup {
         options.no_pivot = parsed.is("no-pivot");
         options.no_new_keyring = parsed.is("no-new-keyring");
         options.systemd_cgroup = context.systemd_cgroup;
+        options.rootless_cgroups = context.rootless;
         options.preserve_fds = preserved_fds(parsed, listen)?;
         if listen > 0 {
             // The container's first process is told that the sockets are its own.
@@ -65,6 +66,15 @@ impl Setup {
         }
         let notify = Notify::new(context, &id);
         Ok(Setup { id, bundle, options, receivers: Receivers::default(), notify })
+    }
+
+    /// As `create`, for the process that will start it as well.
+    pub(crate) fn create_to_start(
+        mut self,
+        context: &Context<'_>,
+    ) -> Result<(Container, Option<Notify>), Failure> {
+        self.options.start_here = true;
+        self.create(context)
     }
 
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
@@ -107,6 +117,9 @@ fn log_plan(
     if let Ok(plan) = runtime.plan(id, bundle, options) {
         for step in plan.to_string().lines() {
             context.log.debug(|| format!("step {}", step.trim_start()));
+        }
+        if let Some(flags) = plan.seccomp_flags() {
+            context.log.debug(|| format!("seccomp filter flags: {flags}"));
         }
     }
 }

@@ -9,7 +9,7 @@ mod stats;
 mod v1;
 mod v2;
 
-pub(crate) use stats::Stats;
+pub use stats::{IoEntry, Stats, Usage};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
@@ -58,7 +58,7 @@ pub(crate) struct Member {
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
 
 impl Cgroup {
-    /// Makes the cgroup, hands it over to its owner, restricts devices, and sets the limits. What it made is gone when it fails.
+    /// Makes the cgroup, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone when it fails.
     pub(crate) fn create(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         let made = match host {
             CgroupHost::V2 { mount } => v2::create(plan, mount),
@@ -72,6 +72,14 @@ impl Cgroup {
         match made {
             Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
             other => other.context("make cgroup"),
+        }
+    }
+
+    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
+    pub(crate) fn restrict_devices(&self, plan: &CgroupPlan) -> Result<()> {
+        match (self, &plan.devices) {
+            (Cgroup::V2(folder), Some(policy)) => v2::filter_devices(&folder.open()?, policy),
+            _ => Ok(()),
         }
     }
 
@@ -97,7 +105,10 @@ impl Cgroup {
     /// The same for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => {
+                let dir = folder.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
+                Ok(Some(dir.into_fd()))
+            }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -113,11 +124,12 @@ impl Cgroup {
 
     /// Moves a process into the cgroup, or into one below it.
     pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
-        match self {
-            Cgroup::V2(folder) => join(&folder.below(sub.path_v2()?)?.open()?, pid),
+        let joined = match self {
+            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
             Cgroup::V1(members) => v1::attach(members, pid, sub),
             Cgroup::None => Ok(()),
-        }
+        };
+        joined.with_context(|| format!("adding pid {pid} to its cgroups"))
     }
 
     /// Sets limits. After a failure some may be set; apply the old ones again.

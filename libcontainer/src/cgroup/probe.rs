@@ -51,11 +51,14 @@ fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
         let Some((controllers, path)) = own.lines().find_map(|line| membership(line, &options)) else {
             continue;
         };
-        if found.iter().any(|h| h.controllers == controllers) {
-            continue;
-        }
         let own = below(&path, &unescape(root));
-        found.push(V1Hierarchy { controllers, mount: unescape(at), own });
+        let this = V1Hierarchy { controllers, mount: unescape(at), own };
+        match found.iter_mut().find(|h| h.controllers == this.controllers) {
+            // A later mount covers an earlier one: in a container that was given /sys the host's mounts lie below its own.
+            Some(covered) if covered.mount == this.mount => *covered = this,
+            Some(_) => {}
+            None => found.push(this),
+        }
     }
     found
 }
@@ -122,6 +125,15 @@ mod tests {
             ("name=systemd", "/sys/fs/cgroup/my systemd", "user"),
         ];
         assert_eq!(found, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+    }
+
+    #[test]
+    fn of_two_mounts_on_one_place_the_upper_counts() {
+        let mounts = "127 126 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+            139 126 0:55 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+            145 139 0:32 /box /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
+        let found = v1(mounts, "4:memory:/box\n");
+        assert_eq!(found.iter().map(|h| h.own.as_path()).collect::<Vec<_>>(), [Path::new("")]);
     }
 
     #[test]

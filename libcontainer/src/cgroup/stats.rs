@@ -6,46 +6,69 @@ use super::Member;
 use super::dir::Dir;
 use std::collections::BTreeMap;
 
-/// Counters of a container, in the kernel's order of magnitude: nanoseconds and bytes. `None` is no limit.
+/// What the kernel has counted for a container since its cgroup was made: times in nanoseconds, sizes in bytes. A counter that the
+/// kernel does not keep (its controller is off, the kernel too old) is 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stats {
-    /// CPU time in all, in user mode, in the kernel.
-    pub(crate) cpu: u64,
-    pub(crate) cpu_user: u64,
-    pub(crate) cpu_system: u64,
-    pub(crate) periods: u64,
-    pub(crate) throttled_periods: u64,
-    pub(crate) throttled: u64,
-    pub(crate) memory: Usage,
+#[non_exhaustive]
+pub struct Stats {
+    /// CPU time in all.
+    pub cpu: u64,
+    /// CPU time in user mode.
+    pub cpu_user: u64,
+    /// CPU time in the kernel.
+    pub cpu_system: u64,
+    /// Periods of the CPU quota that have passed.
+    pub periods: u64,
+    /// Periods in which the quota ran out.
+    pub throttled_periods: u64,
+    /// Time spent waiting for the next period.
+    pub throttled: u64,
+    /// Memory.
+    pub memory: Usage,
     /// On v1 memory and swap together, on v2 swap alone, as the kernel counts.
-    pub(crate) swap: Usage,
-    pub(crate) memory_stat: BTreeMap<String, u64>,
-    pub(crate) oom_kills: u64,
-    pub(crate) pids: u64,
-    pub(crate) pids_limit: Option<u64>,
-    pub(crate) io: Vec<IoEntry>,
-    /// By page size.
-    pub(crate) hugetlb: BTreeMap<String, Usage>,
+    pub swap: Usage,
+    /// memory.stat: names and sizes are the kernel's, which differ between v1 and v2.
+    pub memory_stat: BTreeMap<String, u64>,
+    /// How many processes were killed for the memory limit.
+    pub oom_kills: u64,
+    /// Processes and threads that there are now.
+    pub pids: u64,
+    /// The most of them that there may be; `None` is no limit.
+    pub pids_limit: Option<u64>,
+    /// Input and output, by device and kind.
+    pub io: Vec<IoEntry>,
+    /// Huge pages, by their size as the kernel writes it (`2MB`).
+    pub hugetlb: BTreeMap<String, Usage>,
 }
 
-/// How much of something is used.
+/// How much of something is used, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    pub(crate) usage: u64,
-    pub(crate) peak: u64,
-    pub(crate) limit: Option<u64>,
-    pub(crate) failures: u64,
+#[non_exhaustive]
+pub struct Usage {
+    /// Now.
+    pub usage: u64,
+    /// The most so far; 0 where the kernel does not keep it.
+    pub peak: u64,
+    /// `None` is no limit.
+    pub limit: Option<u64>,
+    /// How often the limit was met.
+    pub failures: u64,
 }
 
-/// Bytes or operations of one device.
+/// What one device has read, written or discarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IoEntry {
-    pub(crate) major: u64,
-    pub(crate) minor: u64,
-    /// `Read`, `Write`, `Discard` …
-    pub(crate) op: String,
-    pub(crate) bytes: u64,
-    pub(crate) operations: u64,
+#[non_exhaustive]
+pub struct IoEntry {
+    /// The device's major number.
+    pub major: u64,
+    /// The device's minor number.
+    pub minor: u64,
+    /// `Read`, `Write`, `Discard`, and on v1 the sums that the kernel adds.
+    pub op: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Operations.
+    pub operations: u64,
 }
 
 pub(super) fn v2(dir: &Dir) -> Stats {

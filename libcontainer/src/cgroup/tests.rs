@@ -5,7 +5,6 @@
 use super::*;
 use crate::plan::cgroup::Place;
 use crate::plan::devfilter;
-use crate::plan::limits;
 use oci_spec::runtime::LinuxResources;
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -39,6 +38,7 @@ impl Scratch {
             limits: crate::plan::cgroup::limits(&resources, &self.host).expect("limits"),
             devices: None,
             owner: None,
+            tolerant: false,
             may_lack: false,
         }
     }

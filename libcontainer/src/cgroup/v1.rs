@@ -37,11 +37,7 @@ pub(super) fn create(
             Ok(dir) => dirs.push((member, dir)),
             // As runc: these two only help others to find the container.
             Err(_) if member.is_optional() => {}
-            Err(e)
-                if (plan.may_lack || matches!(plan.place, Place::Own(_)))
-                    && rootless(plan)
-                    && lacks_permission(&e) =>
-            {
+            Err(e) if plan.tolerant && matches!(plan.place, Place::Own(_)) && lacks_permission(&e) => {
                 skipped = true;
             }
             Err(e) => return Err(e.wrap("make cgroup")),
@@ -56,11 +52,6 @@ pub(super) fn create(
     }
     made.iter_mut().for_each(|m| m.keep = true);
     Ok(Cgroup::V1(dirs.into_iter().map(|(member, _)| member.clone()).collect()))
-}
-
-/// The plan is that of a caller who may lack permission for some hierarchies: it restricts no devices.
-fn rootless(plan: &CgroupPlan) -> bool {
-    plan.devices.is_none()
 }
 
 pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: Option<&Path>) -> Vec<Member> {
@@ -206,8 +197,11 @@ pub(super) fn freeze(members: &[Member]) -> Result<()> {
             std::thread::sleep(Duration::from_millis(10));
         }
         dir.write("freezer.state", "FROZEN").context("write").with_context(what)?;
-        if round % 25 == 24 {
-            std::thread::sleep(Duration::from_micros(10));
+        match round {
+            ..100 if round % 25 == 24 => std::thread::sleep(Duration::from_micros(10)),
+            ..100 => {}
+            // A task freezes when it is scheduled, which takes its time on a busy host.
+            _ => std::thread::sleep(Duration::from_millis(1)),
         }
         if dir.read("freezer.state").context("read").with_context(what)?.trim() == "FROZEN" {
             return Ok(());

@@ -9,9 +9,9 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
-use crate::sys::bpf;
+use crate::sys::{bpf, pidfd};
 use nix::errno::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
@@ -27,9 +27,6 @@ pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
     enable(&root, &path, &dir, &plan.limits.controllers(), new_parents);
     if let Some(uid) = plan.owner {
         hand_over(&dir, uid)?;
-    }
-    if let Some(policy) = &plan.devices {
-        filter_devices(&dir, policy, fresh)?;
     }
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
@@ -131,13 +128,7 @@ fn own(pid: i32) -> Result<PathBuf> {
 }
 
 pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
-    let file = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
-    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
-    let pid =
-        text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()).filter(|pid| *pid > 0);
-    let pid = pid
-        .ok_or_else(|| Error::new(ErrorKind::NotFound, "the process whose cgroup is asked for has ended"))?;
-    Ok(Folder { mount: mount.to_owned(), path: own(pid)? })
+    Ok(Folder { mount: mount.to_owned(), path: own(pidfd::pid_of(process)?)? })
 }
 
 /// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without
@@ -190,18 +181,15 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
 }
 
 /// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
-fn filter_devices(dir: &Dir, policy: &Policy, fresh: bool) -> Result<()> {
+pub(super) fn filter_devices(dir: &Dir, policy: &Policy) -> Result<()> {
     devprogram::program(policy)
-        .and_then(|instructions| replace_program(dir, &instructions, fresh))
+        .and_then(|instructions| replace_program(dir, &instructions))
         .with_context(|| format!("restrict devices of cgroup {:?}", dir.path()))
 }
 
-fn replace_program(dir: &Dir, instructions: &[u64], fresh: bool) -> Result<()> {
+fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
     let program = bpf::load_device_program(instructions).context("bpf(BPF_PROG_LOAD)")?;
-    let old = match fresh {
-        true => Vec::new(),
-        false => bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?,
-    };
+    let old = bpf::device_programs(dir.fd()).context("bpf(BPF_PROG_QUERY)")?;
     if let [one] = old.as_slice() {
         // Linux 5.6; older kernels refuse the flag with EINVAL.
         if bpf::attach_device_program(dir.fd(), program.as_fd(), Some(one.as_fd())).is_ok() {

@@ -1,6 +1,14 @@
 //! `tmpcopyup`: fills a new, still detached tmpfs with what lies at its mount point. The source is hostile: no symlink is
 //! followed, special files are made anew, and depth and size are bounded by the tmpfs and by `MAX_DEPTH`. Nothing allocates.
 
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
+
 use super::child::{Done, On, failed};
 use super::frame::Call;
 use crate::sys::{Errno, fs};
@@ -28,7 +36,9 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
         }
         let mut rest = buffer.get(..n).unwrap_or_default();
         // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
-        while let Some(length) = rest.get(16..18).map(|l| usize::from(u16::from_ne_bytes([l[0], l[1]]))) {
+        while let Some(length) =
+            rest.get(16..).and_then(|l| l.first_chunk()).map(|l| usize::from(u16::from_ne_bytes(*l)))
+        {
             let entry = rest.get(19..length).unwrap_or_default();
             rest = rest.get(length..).unwrap_or_default();
             if let Ok(name) = CStr::from_bytes_until_nul(entry)

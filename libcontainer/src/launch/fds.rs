@@ -28,8 +28,20 @@ impl FdTable {
         Ok(())
     }
 
+    /// Closes all but those that `keep` names.
+    pub(crate) fn retain(&mut self, keep: impl Fn(Slot) -> bool) {
+        for (_, fd) in (0..).map(Slot).zip(&mut self.0).filter(|(slot, _)| !keep(*slot)) {
+            *fd = None;
+        }
+    }
+
     pub(crate) fn get(&self, slot: Slot) -> Option<BorrowedFd<'_>> {
         self.0.get(usize::from(slot.0)).and_then(|fd| fd.as_ref().map(|fd| fd.as_fd()))
+    }
+
+    /// The lowest number in the table that is at least `least`.
+    pub(crate) fn lowest_from(&self, least: u32) -> Option<u32> {
+        self.0.iter().flatten().map(|fd| fd.as_raw_fd().cast_unsigned()).filter(|n| *n >= least).min()
     }
 
     pub(crate) fn take(&mut self, slot: Slot) -> Option<OwnedFd> {

@@ -54,6 +54,7 @@ calls! {
     Open => "openat2",
     OpenTree => "open_tree",
     Personality => "personality",
+    Poll => "poll",
     PivotRoot => "pivot_root",
     Prlimit => "prlimit",
     Read => "read",
@@ -89,6 +90,9 @@ pub(crate) enum Frame {
     Terminal,
     /// The seccomp listener has this number in the child; it waits until the parent has taken it.
     Listener(i32),
+    /// The message carries a detached tree that needs the privilege of the parent: it gets the id map of the user namespace in this
+    /// slot, for the whole tree when `recursive`. The child waits until it has.
+    MapIds { userns: u16, recursive: bool },
     /// A step failed; `arg` is a detail that the step's words may use.
     Failed { step: u32, call: Call, errno: i32, arg: i32 },
 }
@@ -102,6 +106,7 @@ impl Frame {
             Frame::Pid(pid) => (2, 0, 0, 0, pid),
             Frame::Terminal => (3, 0, 0, 0, 0),
             Frame::Listener(fd) => (4, 0, 0, 0, fd),
+            Frame::MapIds { userns, recursive } => (6, 0, u32::from(recursive), 0, i32::from(userns)),
             Frame::Failed { step, call, errno, arg } => (5, call as u16, step, errno, arg),
         };
         let ([k0, k1], [c0, c1], [s0, s1, s2, s3]) =
@@ -126,6 +131,7 @@ impl Frame {
                 let call = *Call::ALL.get(usize::from(u16::from_ne_bytes([c0, c1])))?;
                 Some(Frame::Failed { step, call, errno, arg })
             }
+            6 => Some(Frame::MapIds { userns: u16::try_from(arg).ok()?, recursive: step != 0 }),
             _ => None,
         }
     }
@@ -141,7 +147,10 @@ mod tests {
             let frame = Frame::Failed { step: 7, call: *call, errno: 13, arg: -1 };
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
-        for frame in [Frame::Gate(2), Frame::Pid(70_000), Frame::Terminal, Frame::Listener(9)] {
+        let map = |recursive| Frame::MapIds { userns: 12, recursive };
+        for frame in
+            [Frame::Gate(2), Frame::Pid(70_000), Frame::Terminal, Frame::Listener(9), map(true), map(false)]
+        {
             assert_eq!(Frame::decode(&frame.encode()), Some(frame));
         }
         assert_eq!(Frame::decode(&[0; 16]), None);

@@ -33,18 +33,29 @@ pub(crate) enum Place<'a> {
 
 /// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
 pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
-    for (i, hook) in hooks.unwrap_or_default().iter().enumerate() {
-        let result = match place {
-            Place::Host => on_host(hook, state),
-            Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
-                .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
-            Place::Inside { process, cgroup, plan } => {
-                plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
-            }
-        };
-        result.with_context(|| format!("error running {kind} hook #{i}"))?;
-    }
-    Ok(())
+    numbered(hooks).try_for_each(|(i, hook)| one(kind, i, hook, state, place))
+}
+
+/// Runs hooks in order, each whatever became of those before it, and returns all failures together.
+pub(crate) fn run_all(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
+    let errors = numbered(hooks).filter_map(|(i, hook)| one(kind, i, hook, state, place).err()).collect();
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+fn numbered(hooks: Option<&[Hook]>) -> impl Iterator<Item = (usize, &Hook)> {
+    hooks.unwrap_or_default().iter().enumerate()
+}
+
+fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -> Result<()> {
+    let result = match place {
+        Place::Host => on_host(hook, state),
+        Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
+            .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
+        Place::Inside { process, cgroup, plan } => {
+            plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
+        }
+    };
+    result.with_context(|| format!("error running {kind} hook #{number}"))
 }
 
 fn on_host(hook: &Hook, state: &str) -> Result<()> {
@@ -108,8 +119,15 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let job =
-        Job { plan, stdio, cgroup, sub_cgroups: &SubPaths::default(), start: None, target: Some(process) };
+    let job = Job {
+        plan,
+        stdio,
+        cgroup,
+        sub_cgroups: &SubPaths::default(),
+        start: None,
+        target: Some(process),
+        hasty: false,
+    };
     let launched = launch(job, &mut NoWatch)?;
     let (_, process, _) = launched.release()?;
     let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);
@@ -121,18 +139,12 @@ fn in_container(
 }
 
 /// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
-fn converse(
-    process: BorrowedFd<'_>,
-    mut stdin: File,
-    mut output: File,
-    state: &str,
-    hook: &Hook,
-) -> Result<()> {
+fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str, hook: &Hook) -> Result<()> {
     // A hook need not read its stdin, and need not leave room in the pipe either.
     crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
-    let _ = stdin.write_all(state.as_bytes());
-    drop(stdin);
+    let mut stdin = Some(stdin);
+    let mut unsent = state.as_bytes();
     let limit = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let begin = Instant::now();
     let mut text = Vec::new();
@@ -149,7 +161,9 @@ fn converse(
             },
             None => 100,
         };
-        // The pipe must not fill up, so it is emptied now and then while we wait for the end.
+        // A state with long annotations is larger than a pipe: the rest goes out as the hook reads.
+        stdin = stdin.filter(|pipe| feed(pipe, &mut unsent));
+        // The pipe of the output must not fill up, so it is emptied now and then while we wait for the end.
         let ended = pidfd::readable(process, slice).context("poll")?;
         drain(&mut output, &mut text);
         if ended {
@@ -159,14 +173,21 @@ fn converse(
     match super::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),
         status => {
-            let how = match status {
-                ExitStatus::Exited(code) => format!("exit status {code}"),
-                ExitStatus::Signaled(signal) => format!("signal {signal}"),
-            };
             let output = String::from_utf8_lossy(&text);
-            Err(Error::new(ErrorKind::Os, format!("{how}, output: {}", output.trim_end())))
+            Err(Error::new(ErrorKind::Os, format!("{status}, output: {}", output.trim_end())))
         }
     }
+}
+
+/// Writes what the pipe has room for; false when there is no more to write, or nobody to read it.
+fn feed(mut pipe: &File, unsent: &mut &[u8]) -> bool {
+    while !unsent.is_empty() {
+        match pipe.write(unsent) {
+            Ok(n) => *unsent = unsent.get(n..).unwrap_or_default(),
+            Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+    false
 }
 
 fn drain(output: &mut File, text: &mut Vec<u8>) {

@@ -1,11 +1,12 @@
 //! Id maps: of the child's user namespace, and of mounts through a user namespace made only for that.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
 use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{clone, fs, pidfd};
 use std::fmt::Write;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Command;
 
@@ -20,6 +21,35 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     }
     put(pid, "gid_map", &lines(&maps.gids))?;
     put(pid, "uid_map", &lines(&maps.uids))
+}
+
+/// Refuses a joined user namespace, which `pid` is in, that does not have these maps.
+pub(super) fn compare(pid: i32, maps: &IdMaps) -> Result<()> {
+    for (file, field, given) in
+        [("uid_map", "linux.uidMappings", &maps.uids), ("gid_map", "linux.gidMappings", &maps.gids)]
+    {
+        let path = format!("/proc/{pid}/{file}");
+        let real = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+        if !same(given, &real) {
+            return Err(Error::invalid(format!(
+                "{field}: user namespace path and mappings are given, but the namespace has other mappings: {}",
+                real.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+            ))
+            .hint("leave the mappings out, or give those of the namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// The same ranges, in any order: the kernel sorts a map of more than five.
+fn same(given: &[IdMap], real: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut lines: Vec<Vec<String>> =
+            text.lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+        lines.sort_unstable();
+        lines
+    };
+    sorted(&lines(given)) == sorted(real)
 }
 
 fn lines(maps: &[IdMap]) -> String {
@@ -69,14 +99,8 @@ pub(super) fn open_tree(
     let tree = mount::open_tree(fs::CWD, &name, flags)
         .with_context(|| format!("open mount source {path:?}: open_tree"))?;
     if let Some(namespace) = map {
-        let attr = SetAttr {
-            set: mount::MOUNT_ATTR_IDMAP,
-            userns_fd: u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX),
-            ..SetAttr::default()
-        };
-        mount::mount_setattr(tree.as_fd(), map_recursive, &attr)
-            .with_context(|| format!("map ids of mount source {path:?}: mount_setattr"))
-            .map_err(|e| e.hint("the file system must support id-mapped mounts"))?;
+        map_ids(tree.as_fd(), map_recursive, namespace)
+            .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
@@ -85,12 +109,25 @@ pub(super) fn open_tree(
     Ok(tree)
 }
 
+/// Sets the id map of a detached tree.
+pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<()> {
+    mount::map_ids(tree, recursive, userns)
+        .context("mount_setattr(MOUNT_ATTR_IDMAP)")
+        .map_err(|e| e.hint("the file system must support id-mapped mounts"))
+}
+
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let creator = pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?;
+    // It is killed below, or ends with its creator.
+    let wait = || {
+        let _ = pidfd::readable(creator.as_fd(), -1);
+    };
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
-    let (pid, process) = clone::spawn(libc::CLONE_NEWUSER as u64, None, clone::pause)
-        .context("clone3 for an id-mapped mount")?;
+    let (pid, process) =
+        clone::spawn(libc::CLONE_NEWUSER as u64, None, wait).context("clone3 for an id-mapped mount")?;
     drop(blocked);
+    fault::point();
     let made = write(pid, maps).and_then(|()| {
         let path = format!("/proc/{pid}/ns/user");
         std::fs::File::open(&path).map(OwnedFd::from).with_context(|| format!("open {path:?}"))
@@ -98,4 +135,20 @@ pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
     let _ = pidfd::wait(process.as_fd(), 0);
     made
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_the_same_in_any_order_and_only_whole() {
+        let given =
+            [(0, 100_000, 10), (10, 5, 1)].map(|(inside, outside, count)| IdMap { inside, outside, count });
+        assert!(same(&given, "        10          5          1\n         0     100000         10\n"));
+        assert!(same(&[], ""));
+        assert!(!same(&given, "0 100000 10\n"));
+        assert!(!same(&given, "0 100000 10\n10 5 2\n"));
+        assert!(!same(&given[..1], "0 100000 10\n10 5 1\n"));
+    }
 }

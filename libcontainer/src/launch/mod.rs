@@ -13,13 +13,17 @@ mod settings;
 
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::step::{Gate, Slot, Step};
-use crate::plan::{Open, Plan};
+use crate::fault;
+use crate::plan::step::{Gate, Slot, Source, Step};
+use crate::plan::{Open, ParentSettings, Plan};
 use crate::process::{ExitStatus, Signal, Stdio};
 use crate::sys::{self, Errno, clone, pidfd, sock};
 use fds::FdTable;
 use frame::{Call, Frame};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How long a child may take from a sibling's failure to its own end, in milliseconds.
+const FORK_PATIENCE: i32 = 10_000;
 
 /// What is launched.
 pub(crate) struct Job<'a> {
@@ -32,19 +36,34 @@ pub(crate) struct Job<'a> {
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
     pub(crate) target: Option<BorrowedFd<'a>>,
+    /// Come back from the clone at once, if the child needs nothing from its parent before its last gate.
+    pub(crate) hasty: bool,
 }
 
 /// A child between clone and exec. Dropping it kills and reaps it.
+#[derive(Debug)]
 pub(crate) struct Launched {
     plan: Plan,
     pid: i32,
     pidfd: Option<OwnedFd>,
     sync: OwnedFd,
     terminal: Option<OwnedFd>,
+    /// This child will go on in a sibling of itself, whose pid it has yet to tell.
+    forking: bool,
+    /// The child was not led to its last gate: it may still be on its way.
+    unled: bool,
+    /// It has the word to pass its last gate.
+    released: bool,
+    /// The descriptors of the launch that the parent needs too: user namespaces of mounts inside the root.
+    fds: FdTable,
 }
 
 /// What the parent does while the child waits at the gate `Hooks`, and with a seccomp listener.
 pub(crate) trait Watch {
+    /// The process is there; it can not run its program before its last gate.
+    fn cloned(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The root is assembled and the old root still there.
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()>;
     /// The filter is installed; the listener must reach its agent before the child goes on.
@@ -62,6 +81,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     if let Some(start) = job.start {
         place(Slot::START, start)?;
     }
+    place(Slot::CREATOR, pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?)?;
     if let Some(target) = job.target {
         place(Slot::TARGET, target.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?)?;
     }
@@ -81,15 +101,49 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
     }
     let (pid, process) = cloned?;
-    drop((fds, stdio));
-    let forks = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
-    let mut child = Launched { plan, pid, pidfd: Some(process), sync: parent_end, terminal: None };
+    drop(stdio);
+    // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
+    fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
+    let forking = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
+    let unled = job.hasty && needs_no_parent(&plan);
+    let mut child = Launched {
+        plan,
+        pid,
+        pidfd: Some(process),
+        sync: parent_end,
+        terminal: None,
+        fds,
+        forking,
+        unled,
+        released: false,
+    };
+    fault::point();
+    watch.cloned()?;
+    if unled {
+        return Ok(child);
+    }
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
         (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
     };
-    child.lead(forks, &attach, watch)?;
+    child.lead(&attach, watch)?;
     Ok(child)
+}
+
+/// The only word that the child waits for is the last one.
+fn needs_no_parent(plan: &Plan) -> bool {
+    let asks = |step: &Step| match step {
+        Step::Wait(gate) => *gate != Gate::Start,
+        Step::Fork { .. } | Step::Console { .. } => true,
+        Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
+        Step::Seccomp { listener, .. } => *listener,
+        _ => false,
+    };
+    !plan.child.iter().any(asks) && plan.parent == ParentSettings::default()
+}
+
+fn maps_inside(step: &Step, slot: Slot) -> bool {
+    matches!(step, Step::Bind { source: Source::InsideMapped { userns, .. }, .. } if *userns == slot)
 }
 
 /// Opens what the plan wants opened.
@@ -129,7 +183,7 @@ fn clone_child(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<(i32, OwnedFd)> {
     let flags = plan.clone_flags;
-    let fault = fault();
+    let fault = fault::of_child();
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
     let (steps, exec) = (plan.child.as_slice(), &mut plan.exec);
     let run = move || {
@@ -153,26 +207,13 @@ fn clone_error(e: Errno, flags: u64) -> Error {
     }
 }
 
-#[cfg(feature = "fault")]
-fn fault() -> Option<child::Fault> {
-    let text = std::env::var("KNARR_FAULT").ok()?;
-    let (kind, step) = text.split_once(':')?;
-    let step = step.parse().ok()?;
-    match kind {
-        "fail" => Some(child::Fault::Fail(step)),
-        "die" => Some(child::Fault::Die(step)),
-        _ => None,
-    }
-}
-
-#[cfg(not(feature = "fault"))]
-fn fault() -> Option<child::Fault> {
-    None
-}
-
 impl Launched {
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
     }
 
     pub(crate) fn process(&self) -> Result<BorrowedFd<'_>> {
@@ -183,26 +224,26 @@ impl Launched {
     }
 
     /// Serves the child up to its last gate.
-    fn lead(&mut self, forks: bool, attach: &dyn Fn(i32) -> Result<()>, watch: &mut dyn Watch) -> Result<()> {
-        let mut forked = !forks;
+    fn lead(&mut self, attach: &dyn Fn(i32) -> Result<()>, watch: &mut dyn Watch) -> Result<()> {
         let mut settled = false;
         let mut waiting = None;
         loop {
             match self.next()? {
                 Event::Gate(gate) => waiting = Some(gate),
-                Event::Pid(pid) => {
-                    self.adopt(pid)?;
-                    forked = true;
-                }
+                Event::Pid(pid) => self.adopt(pid)?,
                 Event::Listener(number) => self.deliver(number, watch)?,
                 Event::Executed => return Ok(()),
             }
             // A gate of the forked child may be heard before its pid.
-            match waiting.filter(|_| forked) {
+            fault::point();
+            match waiting.filter(|_| !self.forking) {
                 Some(Gate::Mapped) => {
                     waiting = None;
                     settings::before_join(&self.plan.parent, self.pid)?;
                     attach(self.pid)?;
+                    if let Some(maps) = &self.plan.joined_maps {
+                        idmap::compare(self.pid, maps)?;
+                    }
                     if let Some(maps) = &self.plan.maps {
                         idmap::write(self.pid, maps)?;
                     }
@@ -219,6 +260,7 @@ impl Launched {
                     watch.hooks(self.pid, self.process()?)?;
                     self.go_on()?;
                 }
+                Some(Gate::Start) if self.released => waiting = None,
                 Some(Gate::Start) if settled => return Ok(()),
                 Some(Gate::Start) => return settings::apply(&self.plan.parent, self.pid),
                 None => {}
@@ -226,14 +268,28 @@ impl Launched {
         }
     }
 
-    /// The child is no longer ours to kill: pid, pidfd and terminal.
+    /// Lets the child pass its last gate, and follows it to its exec.
+    pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        self.go_on()?;
+        self.released = true;
+        if self.unled {
+            // Nothing is to be answered on the way, so one wake-up at its end is enough.
+            pidfd::hung_up(self.sync.as_fd()).context("poll")?;
+        }
+        self.lead(&|_| Ok(()), watch)
+    }
+
+    /// The child is no longer ours to kill: pid, pidfd and terminal. One that waits to be started does so from here on by itself.
     pub(crate) fn release(mut self) -> Result<(i32, OwnedFd, Option<OwnedFd>)> {
+        if self.gated() && !self.released {
+            self.go_on()?;
+        }
         let process = self.pidfd.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))?;
         Ok((self.pid, process, self.terminal.take()))
     }
 
     fn go_on(&self) -> Result<()> {
-        sys::fs::write(self.sync.as_fd(), b"g").map(drop).context("write to the child")
+        sock::send(self.sync.as_fd(), b"g").context("write to the child")
     }
 
     fn deliver(&self, number: i32, watch: &mut dyn Watch) -> Result<()> {
@@ -249,10 +305,31 @@ impl Launched {
             pidfd::wait(first.as_fd(), 0).context("waitid")?;
         }
         self.pid = pid;
+        self.forking = false;
         Ok(())
     }
 
+    /// The plan ends at a gate that the program of another call opens.
+    fn gated(&self) -> bool {
+        self.plan.child.iter().any(|s| matches!(s, Step::Wait(Gate::Start)))
+    }
+
+    /// Waits for a message. A first child that was killed at its fork leaves a sibling which waits for ever, its end of the socket
+    /// open.
+    fn heed_fork(&self) -> Result<()> {
+        let (word, ended) =
+            pidfd::either_readable(self.sync.as_fd(), self.process()?).context("poll: the child")?;
+        // What it has said, it has said before its end.
+        if word || !ended || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Os, "the process ended before its program was executed: at its fork"))
+    }
+
     fn next(&mut self) -> Result<Event> {
+        if self.forking {
+            self.heed_fork()?;
+        }
         let mut buffer = [0u8; Frame::SIZE];
         let (n, fd) = sock::receive(self.sync.as_fd(), &mut buffer).context("recvmsg from the child")?;
         if n == 0 {
@@ -269,6 +346,16 @@ impl Launched {
                 self.terminal = fd;
                 self.next()
             }
+            Some(Frame::MapIds { userns, recursive }) => {
+                let userns = self.fds.get(Slot(userns));
+                let (Some(tree), Some(userns)) = (fd, userns) else {
+                    return Err(Error::new(ErrorKind::Os, "the child asks for an id map without a tree"));
+                };
+                idmap::map_ids(tree.as_fd(), recursive, userns)
+                    .map_err(|e| e.wrap("map ids of a mount source inside the root"))?;
+                self.go_on()?;
+                self.next()
+            }
             Some(Frame::Failed { step, call, errno, arg }) => {
                 Err(explain(&self.plan, step, call, errno, arg))
             }
@@ -279,24 +366,42 @@ impl Launched {
     /// The socket is closed: the exec has happened, or the child has died.
     fn ended(&mut self) -> Result<Event> {
         let process = self.process()?;
-        let gated = self.plan.child.iter().any(|s| matches!(s, Step::Wait(Gate::Start)));
-        if !gated
-            && !matches!(pidfd::wait(process, libc::WNOHANG | libc::WNOWAIT), Ok(Some((libc::CLD_KILLED, _))))
-        {
+        // A process that was killed may have run its program or not; its status tells that it was killed either way.
+        if self.released || !self.gated() && !self.forking {
             return Ok(Event::Executed);
         }
         let status = wait(process)?;
         self.pidfd = None;
-        let how = match status {
-            ExitStatus::Exited(code) => format!("exit status {code}"),
-            ExitStatus::Signaled(signal) => format!("signal {signal}"),
-        };
-        Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {how}")))
+        Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {status}")))
+    }
+}
+
+impl Launched {
+    /// A sibling's failure may be heard before its pid. The first child, which tells that, ends by itself.
+    fn meet_sibling(&mut self) {
+        let Ok(first) = self.process() else { return };
+        if !matches!(pidfd::readable(first, FORK_PATIENCE), Ok(true)) {
+            return;
+        }
+        let mut buffer = [0u8; Frame::SIZE];
+        while self.forking && matches!(pidfd::readable(self.sync.as_fd(), 0), Ok(true)) {
+            match sock::receive(self.sync.as_fd(), &mut buffer) {
+                Ok((n @ 1.., _)) => {
+                    if let Some(Frame::Pid(pid)) = Frame::decode(buffer.get(..n).unwrap_or_default()) {
+                        let _ = self.adopt(pid);
+                    }
+                }
+                _ => return,
+            }
+        }
     }
 }
 
 impl Drop for Launched {
     fn drop(&mut self) {
+        if self.forking {
+            self.meet_sibling();
+        }
         if let Some(process) = self.pidfd.take() {
             let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
             let _ = pidfd::wait(process.as_fd(), 0);
@@ -328,7 +433,7 @@ pub(crate) fn follow_start(
             None if n == 0 => return Ok(()),
             Some(Frame::Listener(number)) => {
                 listener(number)?;
-                sys::fs::write(sync, b"g").context("write to the child")?;
+                sock::send(sync, b"g").context("write to the child")?;
             }
             Some(Frame::Failed { call: Call::Exec, errno, .. }) => return Err(exec_error(program, errno)),
             Some(Frame::Failed { call, errno, .. }) => {
@@ -365,12 +470,10 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
         (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
         (Step::Exec, Call::Exec) => exec_error(&name, errno),
         _ => {
-            let error = Error::os(call.name(), Errno(errno).into()).wrap(crate::plan::describe::failure(
-                step,
-                call.name(),
-                arg,
-            ));
-            let error = error.wrap(format!("step {}", number + 1));
+            let what = crate::plan::describe::failure(step, call.name(), arg);
+            let error =
+                Error::os(call.name(), Errno(errno).into()).wrap(format!("{what} (step {})", number + 1));
+            let error = error.wrap("error during container init");
             match crate::plan::describe::hint(step, errno) {
                 Some(hint) => error.hint(hint),
                 None => error,
@@ -379,9 +482,18 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
     }
 }
 
-/// Waits for a child by its pidfd.
+/// Waits for a child by its pidfd, and reaps it.
 pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    match pidfd::wait(process, 0).context("waitid")? {
+    status(process, 0)
+}
+
+/// How a child has ended, without reaping it.
+fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
+    status(process, libc::WNOWAIT)
+}
+
+fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
+    match pidfd::wait(process, flags).context("waitid")? {
         Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
         Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
         None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
@@ -391,13 +503,4 @@ pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
 /// Sends a signal by pidfd.
 pub(crate) fn signal(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
-}
-
-/// How a child has ended, without reaping it.
-fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    match pidfd::wait(process, libc::WNOWAIT).context("waitid")? {
-        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
-        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
-    }
 }

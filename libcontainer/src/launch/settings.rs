@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::plan::ParentSettings;
+use crate::plan::namespaces::{self, IPC, NET, USER, UTS};
 use crate::sys::{fs, process};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +31,12 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
             deadline: s.deadline,
             period: s.period,
         };
-        process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler")?;
+        process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler").map_err(|e| match e.errno() {
+            Some(libc::EPERM) => e.hint(
+                "SCHED_DEADLINE wants all CPUs in the affinity: process scheduler can't be used together with AllowedCPUs",
+            ),
+            _ => e,
+        })?;
     }
     if let Some(value) = settings.io_priority {
         process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;
@@ -85,11 +91,8 @@ pub(super) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<Ow
 
 /// Is it the namespace that the caller is in?
 fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
-    let name = match flag as i32 {
-        libc::CLONE_NEWNET => "net",
-        libc::CLONE_NEWIPC => "ipc",
-        libc::CLONE_NEWUTS => "uts",
-        libc::CLONE_NEWUSER => "user",
+    let name = match flag {
+        NET | IPC | UTS | USER => namespaces::name_of(flag),
         _ => return Ok(false),
     };
     let own = std::fs::metadata(format!("/proc/self/ns/{name}"))

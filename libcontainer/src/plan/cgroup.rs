@@ -20,7 +20,9 @@ pub(crate) struct CgroupPlan {
     pub(crate) devices: Option<Policy>,
     /// The container's root on the host, who gets the cgroup's files: runtime-spec, "cgroup ownership".
     pub(crate) owner: Option<u32>,
-    /// Go on without a cgroup when permission lacks: a rootless caller who asked for neither a place nor limits.
+    /// The caller may lack permission for cgroups: on v1 hierarchies out of its reach are left out, as long as no place was asked for.
+    pub(crate) tolerant: bool,
+    /// Go on without a cgroup when permission lacks: a tolerant caller who asked for neither a place nor limits.
     pub(crate) may_lack: bool,
 }
 
@@ -53,11 +55,13 @@ pub(crate) fn plan(
     let nodes = linux.and_then(|l| l.devices().as_deref()).unwrap_or_default();
     let policy = devfilter::policy(rules, nodes)?;
     let rootless = inputs.host.is_rootless();
+    let tolerant = inputs.options.rootless_cgroups.unwrap_or(rootless);
     Ok(CgroupPlan {
         // A user namespace can neither load device programs nor write devices.allow, and mknod is denied there anyway.
         devices: (!rootless && !policy.allows_all()).then_some(policy),
         owner: owner(inputs.spec, namespaces, inputs.host),
-        may_lack: rootless && path.is_none() && limits.writes.is_empty(),
+        tolerant,
+        may_lack: tolerant && path.is_none() && limits.writes.is_empty(),
         place,
         limits,
     })

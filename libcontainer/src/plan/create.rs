@@ -17,6 +17,8 @@ struct Container<'a> {
     process: &'a Process,
     ns: Namespaces,
     maps: Option<IdMaps>,
+    /// The maps given for a user namespace that is joined.
+    joined_maps: Option<IdMaps>,
     /// (file, value)
     sysctls: Vec<(CString, CString)>,
 }
@@ -36,7 +38,8 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let ns = namespaces::read(linux.namespaces().as_deref().unwrap_or_default())?;
     check::create(inputs, &ns)?;
     let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
-    let container = Container { inputs, linux, process, ns, maps, sysctls };
+    let joined_maps = joined_maps(linux, &ns)?;
+    let container = Container { inputs, linux, process, ns, maps, joined_maps, sysctls };
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
@@ -59,6 +62,7 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
         exec,
         facts: container.facts(),
         maps: container.maps,
+        joined_maps: container.joined_maps,
         parent,
         cgroup: Some(cgroup),
         slots: draft.next_slot,
@@ -131,7 +135,8 @@ impl Container<'_> {
             draft.push(Step::Undumpable);
         }
         let clone_flags = namespaces::append(&self.ns, self.changed(), draft);
-        if self.maps.is_some() || self.cgroup_entry() == CgroupEntry::Parent {
+        let maps = self.maps.is_some() || self.joined_maps.is_some();
+        if maps || self.cgroup_entry() == CgroupEntry::Parent {
             draft.push(Step::Wait(Gate::Mapped));
         }
         // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
@@ -245,4 +250,17 @@ fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps
         return Ok(None);
     }
     ids::maps(inputs.host, linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref()).map(Some)
+}
+
+/// containerd and CRI-O name the maps of a user namespace that they made beside its path; without any there is nothing to compare.
+fn joined_maps(linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps>> {
+    let (uids, gids) = (linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref());
+    if ns.facts.joined & USER == 0 || (uids.is_none() && gids.is_none()) {
+        return Ok(None);
+    }
+    Ok(Some(IdMaps {
+        uids: ids::checked("linux.uidMappings", uids.unwrap_or_default())?,
+        gids: ids::checked("linux.gidMappings", gids.unwrap_or_default())?,
+        ..IdMaps::default()
+    }))
 }

@@ -296,6 +296,9 @@ pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
                 .unwrap_or_default();
             format!("can't raise ambient capability {name}")
         }
+        Step::Bind { .. } | Step::Mount(_) | Step::Remount { .. } => {
+            format!("error mounting: {}", step.describe())
+        }
         _ => step.describe(),
     }
 }
@@ -347,6 +350,7 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
             Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. },
             libc::ENOSPC | libc::EUSERS,
         ) => Some("too many namespaces: see /proc/sys/user/max_*_namespaces"),
+        (Step::Ids(_), libc::EINVAL) => Some("the id is not mapped in the user namespace of the container"),
         (Step::PivotRoot, libc::EINVAL) => Some("the host's root is a ramfs: use --no-pivot"),
         _ => None,
     }

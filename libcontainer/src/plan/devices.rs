@@ -100,7 +100,10 @@ fn node(device: &LinuxDevice, field: &str) -> Result<Option<Node>> {
     if device.path().as_os_str().is_empty() {
         return Ok(None);
     }
-    let path = clean(&Path::new("/").join(device.path()));
+    if !device.path().is_absolute() {
+        return Err(Error::invalid(format!("{field}.path: {:?} is not absolute", device.path())));
+    }
+    let path = clean(device.path());
     if path == Path::new("/") {
         return Err(Error::invalid(format!("{field}.path: {:?} is the root itself", device.path())));
     }

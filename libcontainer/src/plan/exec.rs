@@ -68,7 +68,6 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     if !own(MOUNT) {
         draft.push(Step::Chroot);
     }
-    let terminal = process.terminal().unwrap_or(false);
     if own(MOUNT) && terminal {
         draft.push(Step::OpenRoot { path: c"/".to_owned() });
     }
@@ -96,6 +95,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         child: draft.child,
         exec,
         maps: None,
+        joined_maps: None,
         parent,
         cgroup: None,
         slots: draft.next_slot,

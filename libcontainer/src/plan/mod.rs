@@ -35,6 +35,16 @@ impl From<seccomp::Filter> for Step {
     }
 }
 
+impl Plan {
+    /// The flags of seccomp(2) that the filter is installed with; `None` without a filter.
+    pub fn seccomp_flags(&self) -> Option<u64> {
+        self.child.iter().find_map(|step| match step {
+            Step::Seccomp { flags, .. } => Some(*flags),
+            _ => None,
+        })
+    }
+}
+
 pub(crate) use create::create;
 pub(crate) use exec::{ExecInputs, exec};
 
@@ -65,6 +75,8 @@ pub(crate) struct PlanOptions {
     pub(crate) no_new_keyring: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) systemd_cgroup: bool,
+    /// Tolerate that cgroups can not be made; `None`: if the caller is not the host's root.
+    pub(crate) rootless_cgroups: Option<bool>,
 }
 
 /// Everything that will be done, in order.
@@ -80,6 +92,8 @@ pub struct Plan {
     pub(crate) child: Vec<Step>,
     pub(crate) exec: Exec,
     pub(crate) maps: Option<IdMaps>,
+    /// The maps that the user namespace which is joined must have; compared at `Gate::Mapped`.
+    pub(crate) joined_maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
     /// The cgroup to make; `None` for an exec.
     pub(crate) cgroup: Option<cgroup::CgroupPlan>,
@@ -205,6 +219,7 @@ pub(crate) fn hook(
             home_of: None,
         },
         maps: None,
+        joined_maps: None,
         parent: ParentSettings::default(),
         cgroup: None,
         slots: draft.next_slot,

@@ -6,18 +6,13 @@
 use super::c_string;
 use super::step::{FsOption, MountAttr, Propagation};
 use crate::error::{Error, Result};
+use crate::sys::mount::{
+    MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
+};
 use std::ffi::CString;
 
-const MOUNT_ATTR_RDONLY: u64 = 0x1;
-const MOUNT_ATTR_NOSUID: u64 = 0x2;
-const MOUNT_ATTR_NODEV: u64 = 0x4;
-const MOUNT_ATTR_NOEXEC: u64 = 0x8;
-const MOUNT_ATTR_ATIME: u64 = 0x70;
 const MOUNT_ATTR_RELATIME: u64 = 0x0;
-const MOUNT_ATTR_NOATIME: u64 = 0x10;
-const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
-const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
-const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// Attributes that a user namespace can not take from a mount which another one made (MNT_LOCK_*), but for the access times.
 pub(crate) const LOCKABLE: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
@@ -139,8 +134,8 @@ const TABLE: &[(&str, Effect)] = &[
     ("unbindable", Propagate(libc::MS_UNBINDABLE)),
 ];
 
-/// The names of all options that are understood whatever the file system, sorted.
-pub(crate) fn known() -> impl Iterator<Item = &'static str> {
+/// The options of `mounts[].options` that are understood whatever the file system, sorted: `features` lists them.
+pub fn mount_options() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|(name, _)| *name)
 }
 

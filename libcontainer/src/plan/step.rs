@@ -29,8 +29,8 @@ impl Slot {
     pub(crate) const DIR: Slot = Slot(7);
     /// The pidfd of a process whose namespaces are joined.
     pub(crate) const TARGET: Slot = Slot(8);
-    /// The container's working file for the seccomp listener.
-    pub(crate) const LISTENER: Slot = Slot(9);
+    /// The pidfd of the process that launches.
+    pub(crate) const CREATOR: Slot = Slot(9);
     /// The first slot that a plan hands out.
     pub(crate) const FIRST_FREE: u16 = 12;
 }
@@ -181,7 +181,7 @@ pub(crate) struct Exec {
     /// The paths to try, in order: one, or `args[0]` in each directory of PATH.
     pub(crate) candidates: Vec<CString>,
     pub(crate) argv: CStrArray,
-    /// The last pointer before the terminator is free for `HOME` when `home` is set.
+    /// The last pointer before the terminator is free for `HOME` when `home_of` is set.
     pub(crate) envp: CStrArray,
     /// `HOME` is not in the environment: look the user up in the container's /etc/passwd.
     pub(crate) home_of: Option<u32>,

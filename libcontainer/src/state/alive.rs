@@ -19,6 +19,26 @@ pub(crate) fn start_time(pid: i32) -> Result<u64> {
     }
 }
 
+/// The processes of the pid namespace that `pid` is the first of, in order, without those of namespaces below it and those that the
+/// caller may not look at. Only `pid` when the namespace is not its own: the others are somebody else's.
+pub(crate) fn in_pid_namespace_of(pid: i32) -> Result<Vec<i32>> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("read /proc/{pid}/status"))?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    if ids.split_whitespace().next_back() != Some("1") {
+        return Ok(vec![pid]);
+    }
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let own = namespace(pid).with_context(|| format!("readlink /proc/{pid}/ns/pid"))?;
+    let mut pids: Vec<i32> = std::fs::read_dir("/proc")
+        .context("open /proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|pid| namespace(*pid).is_ok_and(|theirs| theirs == own))
+        .collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
 /// A pidfd of the process, if it is the one that was recorded and has not ended.
 pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
     if pid <= 0 {

@@ -33,6 +33,9 @@ impl StateDir {
         DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(
             |e| match e.kind() {
                 ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
+                ErrorKind::Permission => e.hint(
+                    "the directory for states must be the caller's own: see --root and $XDG_RUNTIME_DIR",
+                ),
                 _ => e,
             },
         )?;
@@ -54,10 +57,6 @@ impl StateDir {
             .open(&path)
             .with_context(|| format!("open {path:?}"))?;
         Ok(StateDir { path, file })
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Locks out other changes until the lock is dropped.

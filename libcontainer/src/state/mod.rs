@@ -123,7 +123,6 @@ pub(crate) struct Listener {
 pub(crate) enum Operation {
     Start,
     Exec { ignore_paused: bool },
-    Kill,
     Pause,
     Resume,
     Update,
@@ -138,7 +137,6 @@ pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
         (O::Start, S::Created)
         | (O::Exec { .. }, S::Running | S::Created)
         | (O::Exec { ignore_paused: true }, S::Paused)
-        | (O::Kill, S::Creating | S::Created | S::Running | S::Paused)
         | (O::Pause, S::Running | S::Created)
         | (O::Resume, S::Paused)
         | (O::Update, S::Created | S::Running | S::Paused)
@@ -150,7 +148,7 @@ pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
             "cannot exec in a paused container (use --ignore-paused to override)".into()
         }
         (O::Exec { .. }, _) => "cannot exec in a container that is still being created".into(),
-        (O::Kill | O::Pause | O::Update, S::Stopped) => "container not running".into(),
+        (O::Pause | O::Update, S::Stopped) => "container not running".into(),
         (O::Resume, _) => "container not paused".into(),
         (O::Delete, status) => format!("container is not stopped: {}", status.as_str()),
         (_, status) => format!("container is {}", status.as_str()),
@@ -201,11 +199,10 @@ mod tests {
     #[test]
     fn every_operation_is_allowed_in_exactly_these_statuses() {
         use Status::{Created as C, Creating as N, Paused as P, Running as R, Stopped as S};
-        let table: [(Operation, &[Status]); 8] = [
+        let table: [(Operation, &[Status]); 7] = [
             (Operation::Start, &[C]),
             (Operation::Exec { ignore_paused: false }, &[C, R]),
             (Operation::Exec { ignore_paused: true }, &[C, R, P]),
-            (Operation::Kill, &[N, C, R, P]),
             (Operation::Pause, &[C, R]),
             (Operation::Resume, &[P]),
             (Operation::Update, &[C, R, P]),
@@ -220,6 +217,6 @@ mod tests {
                 );
             }
         }
-        assert_eq!(allowed(Operation::Kill, S).unwrap_err().to_string(), "container not running");
+        assert_eq!(allowed(Operation::Pause, S).unwrap_err().to_string(), "container not running");
     }
 }

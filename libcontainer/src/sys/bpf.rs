@@ -1,4 +1,4 @@
-//! bpf(2) for device programs of cgroup v2: load, attach, query, detach. Linux 4.15 has them, 5.5 replaces one atomically.
+//! bpf(2) for device programs of cgroup v2: load, attach, query, detach. Linux 4.15 has them, 5.6 replaces one atomically.
 //!
 //! It knows no rules: `plan::devfilter` makes the instructions, `cgroup::v2` decides what is attached where.
 

@@ -47,7 +47,7 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     };
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
-        args.cgroup = fd.as_raw_fd() as u64;
+        args.cgroup = fd.as_raw_fd().unsigned_abs().into();
     }
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
     // this stack, as fork. What the child may do is the caller's promise.
@@ -66,7 +66,8 @@ pub(crate) fn spawn(
     child: impl FnOnce(),
 ) -> SysResult<(i32, OwnedFd)> {
     // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
-    // (the tripwire allocator of the tests checks it), and `pause` below.
+    // (the tripwire allocator of the tests checks it), and `launch::idmap`, whose
+    // child polls one descriptor.
     match unsafe { clone3(flags, cgroup) }? {
         Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
         Cloned::Child => {
@@ -75,14 +76,6 @@ pub(crate) fn spawn(
             child();
             exit(1)
         }
-    }
-}
-
-/// Waits to be killed.
-pub(crate) fn pause() {
-    loop {
-        // SAFETY: no precondition.
-        unsafe { libc::pause() };
     }
 }
 
@@ -126,6 +119,22 @@ impl Drop for BlockedSignals {
         // SAFETY: the set came from pthread_sigmask; the old mask is not asked for.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };
     }
+}
+
+/// Lets the signals that ask a process to end do so in the first process of a pid namespace too, which the kernel spares those that
+/// it has no handler for (pid_namespaces(7)). An execve puts the default back.
+pub(crate) fn end_on_signals() {
+    // SAFETY: an all-zero sigaction is valid: no flags, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end as *const () as usize;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGUSR1, libc::SIGUSR2] {
+        // SAFETY: `action` is valid, and its handler makes one system call.
+        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    }
+}
+
+extern "C" fn end(signal: libc::c_int) {
+    exit(signal.saturating_add(128))
 }
 
 /// Gives the process default signal handling and an empty mask, as a program expects it after execve.

@@ -11,8 +11,10 @@ pub(crate) type SysResult<T> = Result<T, Errno>;
 impl Errno {
     /// The calling thread's errno.
     pub(crate) fn last() -> Self {
-        // SAFETY: __errno_location returns a valid pointer to this thread's errno, which lives as long as the thread.
-        Errno(unsafe { *libc::__errno_location() })
+        // SAFETY: no precondition.
+        let place = unsafe { libc::__errno_location() };
+        // SAFETY: it points to this thread's errno, which lives as long as the thread.
+        Errno(unsafe { *place })
     }
 }
 
@@ -25,6 +27,11 @@ impl From<Errno> for io::Error {
 /// Turns the return value of a libc call into a result.
 pub(crate) fn ret(value: libc::c_long) -> SysResult<libc::c_long> {
     if value < 0 { Err(Errno::last()) } else { Ok(value) }
+}
+
+/// Turns the return value of a call that counts bytes into a result.
+pub(crate) fn length(value: impl TryInto<usize>) -> SysResult<usize> {
+    value.try_into().map_err(|_| Errno::last())
 }
 
 /// `permission denied (EACCES)`: the text that Go programs print, which callers of runc match on, and the name.

@@ -17,7 +17,14 @@ pub(crate) fn execute_again(program: BorrowedFd<'_>, argv: &[*const libc::c_char
     // SAFETY: the path is an empty C string; `argv` ends with null (checked) and its strings outlive the call; `environ` is
     // null-terminated by libc.
     unsafe {
-        libc::syscall(libc::SYS_execveat, program.as_raw_fd(), c"".as_ptr(), argv.as_ptr(), environment, libc::AT_EMPTY_PATH)
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            environment,
+            libc::AT_EMPTY_PATH,
+        )
     };
     Errno::last()
 }
@@ -25,7 +32,8 @@ pub(crate) fn execute_again(program: BorrowedFd<'_>, argv: &[*const libc::c_char
 /// memfd_create(2), to be sealed.
 pub(crate) fn memory_file(name: &CStr) -> SysResult<OwnedFd> {
     // SAFETY: `name` is NUL-terminated and outlives the call.
-    ret(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) }.into()).map(owned)
+    ret(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) }.into())
+        .map(owned)
 }
 
 /// Nothing can change the file's contents from now on.
@@ -37,7 +45,9 @@ pub(crate) fn seal(file: BorrowedFd<'_>) -> SysResult<()> {
 
 /// The running program is a memory file that nothing can change.
 pub(crate) fn is_sealed() -> bool {
-    let Ok(file) = super::fs::openat_following(super::fs::CWD, c"/proc/self/exe", libc::O_RDONLY) else { return false };
+    let Ok(file) = super::fs::openat_following(super::fs::CWD, c"/proc/self/exe", libc::O_RDONLY) else {
+        return false;
+    };
     // SAFETY: F_GET_SEALS takes no argument.
     ret(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) }.into())
         .is_ok_and(|seals| seals & libc::c_long::from(libc::F_SEAL_WRITE) != 0)

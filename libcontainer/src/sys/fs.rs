@@ -1,6 +1,6 @@
 //! Files and directories by descriptor.
 
-use super::{SysResult, owned, ret};
+use super::{SysResult, length, owned, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -28,7 +28,7 @@ pub(crate) fn openat2_create(
 ) -> SysResult<OwnedFd> {
     // SAFETY: an all-zero open_how is valid.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.mode = mode.into();
     how.resolve = resolve;
     // A concurrent rename makes RESOLVE_IN_ROOT give up with EAGAIN; a rename can not go on for ever, a hostile loop must not hang us.
@@ -121,9 +121,9 @@ pub(crate) fn symlinkat(to: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> SysResul
 /// Reads the link `name` in `dir` (or `dir` itself when `name` is empty) into `buffer`; returns its length.
 pub(crate) fn readlinkat(dir: BorrowedFd<'_>, name: &CStr, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: `name` is NUL-terminated; the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n =
-        unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
-    ret(n as libc::c_long).map(|n| n as usize)
+    length(unsafe {
+        libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
+    })
 }
 
 pub(crate) fn unlinkat(dir: BorrowedFd<'_>, name: &CStr, flags: i32) -> SysResult<()> {
@@ -153,11 +153,9 @@ pub(crate) fn fchmod(fd: BorrowedFd<'_>, mode: u32) -> SysResult<()> {
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     loop {
         // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-        match ret(
-            unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) } as libc::c_long
-        ) {
+        match length(unsafe { libc::read(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }) {
             Err(e) if e.0 == libc::EINTR => {}
-            other => return other.map(|n| n as usize),
+            other => return other,
         }
     }
 }
@@ -165,9 +163,9 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
 pub(crate) fn write(fd: BorrowedFd<'_>, data: &[u8]) -> SysResult<usize> {
     loop {
         // SAFETY: the kernel reads at most `data.len()` bytes from `data`.
-        match ret(unsafe { libc::write(fd.as_raw_fd(), data.as_ptr().cast(), data.len()) } as libc::c_long) {
+        match length(unsafe { libc::write(fd.as_raw_fd(), data.as_ptr().cast(), data.len()) }) {
             Err(e) if e.0 == libc::EINTR => {}
-            other => return other.map(|n| n as usize),
+            other => return other,
         }
     }
 }
@@ -175,15 +173,13 @@ pub(crate) fn write(fd: BorrowedFd<'_>, data: &[u8]) -> SysResult<usize> {
 /// sendfile(2) from the files' own positions; returns the bytes copied, 0 at the end.
 pub(crate) fn sendfile(to: BorrowedFd<'_>, from: BorrowedFd<'_>, count: usize) -> SysResult<usize> {
     // SAFETY: no offset pointer is passed.
-    let n = unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), std::ptr::null_mut(), count) };
-    ret(n as libc::c_long).map(|n| n as usize)
+    length(unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), std::ptr::null_mut(), count) })
 }
 
 /// getdents64(2): fills `buffer` with directory entries; returns the bytes used, 0 at the end.
 pub(crate) fn getdents(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n = unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
-    ret(n).map(|n| n as usize)
+    length(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })
 }
 
 pub(crate) fn fchdir(fd: BorrowedFd<'_>) -> SysResult<()> {
@@ -205,8 +201,8 @@ pub(crate) fn chroot(path: &CStr) -> SysResult<()> {
 pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
     // The raw call: glibc's getcwd falls back to a search that allocates.
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let n = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
-    ret(n).map(|n| (n as usize).saturating_sub(1))
+    let n = length(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(n.saturating_sub(1))
 }
 
 /// May this process, with its effective ids, execute `path`?

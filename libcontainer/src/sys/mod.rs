@@ -1,7 +1,8 @@
 //! The only room with `unsafe`: one thin wrapper for each system call that the launch path needs.
 //!
 //! Policy: one unsafe block for each call, with the precondition of *that* call and why it holds. Wrappers take `BorrowedFd`,
-//! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec.
+//! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec; but for
+//! what says otherwise (`pidfd::pid_of`, `errno::text`), which is for the parent.
 
 #![allow(unsafe_code)]
 
@@ -17,7 +18,7 @@ pub(crate) mod sock;
 #[cfg(feature = "tripwire")]
 pub(crate) mod tripwire;
 
-pub(crate) use errno::{Errno, SysResult, ret};
+pub(crate) use errno::{Errno, SysResult, length, ret};
 
 use std::os::fd::{FromRawFd, OwnedFd};
 

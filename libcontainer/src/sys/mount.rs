@@ -17,7 +17,7 @@ pub(crate) const MOUNT_ATTR_ATIME: u64 = 0x70;
 pub(crate) const MOUNT_ATTR_NOATIME: u64 = 0x10;
 pub(crate) const MOUNT_ATTR_STRICTATIME: u64 = 0x20;
 pub(crate) const MOUNT_ATTR_NODIRATIME: u64 = 0x80;
-pub(crate) const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
+const MOUNT_ATTR_IDMAP: u64 = 0x10_0000;
 pub(crate) const MOUNT_ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 const FSCONFIG_SET_FLAG: u32 = 0;
@@ -121,6 +121,12 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &SetAt
         )
     })
     .map(drop)
+}
+
+/// The ids of the mount, or of its whole tree, as in this user namespace (kernel 5.12).
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> SysResult<()> {
+    let userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
+    mount_setattr(mount, recursive, &SetAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() })
 }
 
 /// mount(2).

@@ -29,14 +29,16 @@ pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32
     loop {
         // SAFETY: an all-zero siginfo_t is valid.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        let id = process.as_raw_fd() as libc::id_t;
+        let id = process.as_raw_fd().cast_unsigned();
         // SAFETY: `info` has room for the structure.
         match ret(unsafe { libc::waitid(libc::P_PIDFD, id, &raw mut info, libc::WEXITED | flags) }.into()) {
             Err(e) if e.0 == libc::EINTR => continue,
             other => other?,
         };
         // SAFETY: waitid has filled the structure for a child's end, or left it zero.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        let pid = unsafe { info.si_pid() };
+        // SAFETY: as above.
+        let status = unsafe { info.si_status() };
         return Ok((pid != 0).then_some((info.si_code, status)));
     }
 }
@@ -53,7 +55,33 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     }
 }
 
-/// The pid behind a pidfd, from its fdinfo.
+/// Waits until the other end of a socket is closed, whatever is sent before.
+pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> SysResult<()> {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    loop {
+        // SAFETY: one pollfd is passed, and it outlives the call.
+        match ret(unsafe { libc::poll(&raw mut poll, 1, -1) }.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Waits until one of two descriptors is readable; tells which are.
+pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult<(bool, bool)> {
+    let of = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut polls = [of(a), of(b)];
+    loop {
+        // SAFETY: two pollfds are passed, and they outlive the call.
+        match ret(unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) }.into()) {
+            Err(e) if e.0 == libc::EINTR => {}
+            Err(e) => return Err(e),
+            Ok(_) => return Ok((polls[0].revents != 0, polls[1].revents != 0)),
+        }
+    }
+}
+
+/// The pid behind a pidfd, from its fdinfo. Allocates.
 pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
     use crate::error::{Context, Error, ErrorKind};
     let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());

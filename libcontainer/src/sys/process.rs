@@ -1,6 +1,6 @@
 //! What a process changes of itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
-use super::{SysResult, owned, ret};
+use super::{Errno, SysResult, length, owned, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -10,20 +10,27 @@ pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
 }
 
 pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
+    let flags = namespaces(flags)?;
     // SAFETY: no pointers.
-    ret(unsafe { libc::setns(ns.as_raw_fd(), flags as i32) }.into()).map(drop)
+    ret(unsafe { libc::setns(ns.as_raw_fd(), flags) }.into()).map(drop)
 }
 
 /// The CLONE_NEW* flag of an open namespace file (NS_GET_NSTYPE, kernel 4.11).
 pub(crate) fn namespace_kind(ns: BorrowedFd<'_>) -> SysResult<u64> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: NS_GET_NSTYPE takes no argument.
-    ret(unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(|kind| kind as u64)
+    ret(unsafe { libc::ioctl(ns.as_raw_fd(), NS_GET_NSTYPE) }.into()).map(i64::cast_unsigned)
 }
 
 pub(crate) fn unshare(flags: u64) -> SysResult<()> {
+    let flags = namespaces(flags)?;
     // SAFETY: no pointers; the callers are single-threaded children.
-    ret(unsafe { libc::unshare(flags as i32) }.into()).map(drop)
+    ret(unsafe { libc::unshare(flags) }.into()).map(drop)
+}
+
+/// CLONE_NEW* as a C int; flags that only clone3 has do not fit.
+fn namespaces(flags: u64) -> SysResult<libc::c_int> {
+    libc::c_int::try_from(flags).map_err(|_| Errno(libc::EINVAL))
 }
 
 pub(crate) fn setsid() -> SysResult<()> {
@@ -98,17 +105,6 @@ pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> SysRes
     ret(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
 }
 
-/// The effective and the permitted set of this process.
-pub(crate) fn capget() -> SysResult<(u64, u64)> {
-    let header = CapHeader { version: CAP_VERSION_3, pid: 0 };
-    let mut data = [CapData::default(); 2];
-    // SAFETY: version 3 reads one header and writes two data structures, which outlive the call.
-    ret(unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) })?;
-    let [low, high] = data;
-    let join = |l: u32, h: u32| u64::from(l) | u64::from(h) << 32;
-    Ok((join(low.effective, high.effective), join(low.permitted, high.permitted)))
-}
-
 pub(crate) fn ambient_clear() -> SysResult<()> {
     // SAFETY: PR_CAP_AMBIENT takes numbers.
     ret(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) }.into())
@@ -130,7 +126,7 @@ pub(crate) fn no_new_privileges() -> SysResult<()> {
 /// seccomp(2) SECCOMP_SET_MODE_FILTER; with SECCOMP_FILTER_FLAG_NEW_LISTENER the listener comes back.
 pub(crate) fn seccomp(bpf: &[u64], flags: u64) -> SysResult<Option<OwnedFd>> {
     const NEW_LISTENER: u64 = 1 << 3;
-    let len = u16::try_from(bpf.len()).map_err(|_| super::Errno(libc::E2BIG))?;
+    let len = u16::try_from(bpf.len()).map_err(|_| Errno(libc::E2BIG))?;
     let program = libc::sock_fprog { len, filter: bpf.as_ptr().cast_mut().cast() };
     // SAFETY: a sock_filter has 8 bytes, so `filter` holds `len` of them; the kernel only reads, and both outlive the call.
     let result = ret(unsafe {
@@ -163,8 +159,7 @@ pub(crate) fn join_session_keyring(name: &CStr) -> SysResult<i64> {
 /// keyctl(2) KEYCTL_DESCRIBE into `buffer`; the length with the NUL.
 pub(crate) fn keyring_describe(serial: i64, buffer: &mut [u8]) -> SysResult<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`. 6 is KEYCTL_DESCRIBE.
-    let n = unsafe { libc::syscall(libc::SYS_keyctl, 6, serial, buffer.as_mut_ptr(), buffer.len()) };
-    ret(n).map(|n| n as usize)
+    length(unsafe { libc::syscall(libc::SYS_keyctl, 6, serial, buffer.as_mut_ptr(), buffer.len()) })
 }
 
 /// keyctl(2) KEYCTL_SETPERM.
@@ -180,11 +175,11 @@ pub(crate) fn loopback_up() -> SysResult<()> {
         owned(ret(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }.into())?);
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if let [l, o, ..] = &mut request.ifr_name {
-        *l = b'l' as libc::c_char;
-        *o = b'o' as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let [l, o, ..] = &mut request.ifr_name;
+    *l = b'l' as libc::c_char;
+    *o = b'o' as libc::c_char;
+    // 0x41 fits.
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(0);
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which outlives the call.
     ret(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) }
         .into())
@@ -200,10 +195,9 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> SysResult<()
 /// Unlocks the slave of a pseudo-terminal's master and opens it, without looking at a path (TIOCGPTPEER, kernel 4.13).
 pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     let unlock: i32 = 0;
+    let request = libc::TIOCSPTLCK as libc::Ioctl;
     // SAFETY: TIOCSPTLCK reads an int, which outlives the call.
-    ret(
-        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as libc::Ioctl, &raw const unlock) }.into()
-    )?;
+    ret(unsafe { libc::ioctl(master.as_raw_fd(), request, &raw const unlock) }.into())?;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: TIOCGPTPEER takes open flags as a number.
     ret(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as libc::Ioctl, flags) }.into()).map(owned)
@@ -230,19 +224,15 @@ pub(crate) fn clear_onlcr(terminal: BorrowedFd<'_>) -> SysResult<()> {
 }
 
 /// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
-pub(crate) fn execve(
-    path: &CStr,
-    argv: &[*const libc::c_char],
-    envp: &[*const libc::c_char],
-) -> super::Errno {
+pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
     let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
     if !terminated(argv) || !terminated(envp) {
-        return super::Errno(libc::EFAULT);
+        return Errno(libc::EFAULT);
     }
     // SAFETY: both arrays end with null (checked), and their other elements are strings owned by the plan's CStrArray, or the
     // child's HOME buffer, which live until the exec.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    super::Errno::last()
+    Errno::last()
 }
 
 /// prlimit(2) of another process.

@@ -1,6 +1,6 @@
 //! The sockets between parent, child and `start`: pairs that keep message boundaries, and descriptors passed over them.
 
-use super::{Errno, SysResult, owned, ret};
+use super::{Errno, SysResult, length, owned, ret};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// socketpair(2), AF_UNIX, SOCK_SEQPACKET.
@@ -28,6 +28,16 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     }
 }
 
+/// Sends one message. A peer that is gone is EPIPE, without the signal: the process is our caller's.
+pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8]) -> SysResult<()> {
+    let (start, flags) = (data.as_ptr().cast(), libc::MSG_NOSIGNAL);
+    // SAFETY: `data` is valid for its length.
+    length(unsafe { libc::send(socket.as_raw_fd(), start, data.len(), flags) }).map(drop)
+}
+
+/// The payload of a control message with one descriptor, an i32.
+const ONE_FD: u32 = 4;
+
 /// Room for one descriptor's control message, aligned as a cmsghdr must be.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
@@ -42,7 +52,7 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     // SAFETY: CMSG_SPACE only computes.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(size_of::<i32>() as u32) } as _;
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(ONE_FD) } as _;
     // SAFETY: msg_control and msg_controllen describe `control`, which has room for a header.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     // SAFETY: `header` points into `control`, which is aligned for it.
@@ -50,14 +60,13 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -
     header.cmsg_level = libc::SOL_SOCKET;
     header.cmsg_type = libc::SCM_RIGHTS;
     // SAFETY: CMSG_LEN only computes.
-    header.cmsg_len = unsafe { libc::CMSG_LEN(size_of::<i32>() as u32) } as _;
+    header.cmsg_len = unsafe { libc::CMSG_LEN(ONE_FD) } as _;
     // SAFETY: CMSG_DATA only computes an address from a valid header.
     let place = unsafe { libc::CMSG_DATA(header) };
     // SAFETY: `control` has room for the header and one i32 behind it.
     unsafe { place.cast::<i32>().write_unaligned(fd.as_raw_fd()) };
     // SAFETY: `message` and all that it points to outlive the call.
-    ret(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as libc::c_long)
-        .map(drop)
+    length(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
 }
 
 /// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is gone.
@@ -72,11 +81,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     message.msg_controllen = control.0.len() as _;
     let n = loop {
         // SAFETY: `message` and all that it points to outlive the call.
-        match ret(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }
-            as libc::c_long)
-        {
+        match length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }) {
             Err(e) if e.0 == libc::EINTR => {}
-            other => break other? as usize,
+            other => break other?,
         }
     };
     // SAFETY: recvmsg has set msg_controllen to what it wrote to `control`.

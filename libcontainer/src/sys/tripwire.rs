@@ -38,3 +38,23 @@ unsafe impl GlobalAlloc for Tripwire {
 
 #[global_allocator]
 static ALLOCATOR: Tripwire = Tripwire;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{clone, pidfd};
+    use std::os::fd::AsFd;
+
+    fn end_of(child: impl FnOnce()) -> (i32, i32) {
+        let (_, process) = clone::spawn(0, None, child).unwrap();
+        pidfd::wait(process.as_fd(), 0).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_child_that_allocates_or_frees_ends_with_status_99() {
+        let early = Box::new(1);
+        assert_eq!(end_of(|| drop(std::hint::black_box(Box::new(5)))), (libc::CLD_EXITED, 99));
+        assert_eq!(end_of(|| drop(std::hint::black_box(early))), (libc::CLD_EXITED, 99));
+        assert_eq!(end_of(|| drop(std::hint::black_box(format!("{}", 5)))), (libc::CLD_EXITED, 99));
+        assert_eq!(end_of(|| clone::exit(7)), (libc::CLD_EXITED, 7));
+    }
+}

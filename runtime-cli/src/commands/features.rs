@@ -89,7 +89,7 @@ fn features() -> Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
         hooks: &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        mount_options: mount_options(),
+        mount_options: libcontainer::mount_options().collect(),
         linux: Linux {
             namespaces: &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             capabilities: CAPABILITIES,
@@ -111,78 +111,6 @@ fn features() -> Features {
         potentially_unsafe_config_annotations: &[],
     }
 }
-
-/// Sorted, as readers of runc's list expect.
-fn mount_options() -> Vec<&'static str> {
-    let mut options = MOUNT_OPTIONS.to_vec();
-    options.sort_unstable();
-    options
-}
-
-const MOUNT_OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-    "idmap",
-    "ridmap",
-];
 
 const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",

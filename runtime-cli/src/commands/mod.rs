@@ -71,6 +71,8 @@ pub(crate) struct Context<'a> {
     /// `root` was named by the caller.
     pub(crate) root_given: bool,
     pub(crate) systemd_cgroup: bool,
+    /// `--rootless`; `None` is auto.
+    pub(crate) rootless: Option<bool>,
     pub(crate) log: &'a Log,
 }
 

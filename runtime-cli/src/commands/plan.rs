@@ -32,6 +32,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
     options.no_pivot = parsed.is("no-pivot");
     options.no_new_keyring = parsed.is("no-new-keyring");
     options.systemd_cgroup = context.systemd_cgroup;
+    options.rootless_cgroups = context.rootless;
     options.preserve_fds = u32::try_from(parsed.integer("preserve-fds")).unwrap_or(0);
     let plan = context.runtime()?.plan(&id, &bundle, &options)?;
     output::print(&format!("{}\n", plan.to_string().trim_end()))?;

@@ -38,9 +38,9 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 
 fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let setup = Setup::detached(context, parsed)?;
-    let (container, notify) = setup.create(context)?;
+    let (mut container, notify) = setup.create_to_start(context)?;
     let started =
-        start(&container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
+        start(&mut container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
             (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.pid()),
             _ => Ok(()),
         });
@@ -57,10 +57,10 @@ fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
         foreground::become_subreaper(context.log);
     }
     let (setup, mut streams) = Setup::foreground(context, parsed)?;
-    let (mut container, notify) = setup.create(context)?;
+    let (mut container, notify) = setup.create_to_start(context)?;
     let master = container.take_terminal();
     let status =
-        streams.attach(master).and_then(|()| start(&container, notify.as_ref())).and_then(|listening| {
+        streams.attach(master).and_then(|()| start(&mut container, notify.as_ref())).and_then(|listening| {
             let subject = Subject::Container(&container);
             foreground::run(context.log, subject, streams, &signals, listening.as_ref())
         });
@@ -75,7 +75,10 @@ fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     }
 }
 
-fn start<'a>(container: &Container, notify: Option<&'a Notify>) -> Result<Option<Listening<'a>>, Failure> {
+fn start<'a>(
+    container: &mut Container,
+    notify: Option<&'a Notify>,
+) -> Result<Option<Listening<'a>>, Failure> {
     let listening = notify.map(Notify::listen).transpose()?;
     container.start().map_err(|e| Failure::starting(&e))?;
     Ok(listening)

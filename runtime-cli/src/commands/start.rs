@@ -16,7 +16,7 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
-    let container = context.container(parsed)?;
+    let mut container = context.container(parsed)?;
     if container.has_start_hooks() {
         super::protect_program()?;
     }

@@ -18,8 +18,9 @@ mod terminal;
 
 use super::fds::FdTable;
 use super::frame::{Call, Frame};
+use crate::fault::Fault;
 use crate::plan::step::{Exec, Gate, Slot, Step};
-use crate::sys::{Errno, SysResult, clone, fs, process, sock};
+use crate::sys::{Errno, SysResult, clone, fs, pidfd, process, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// All that the child owns: a copy of the parent's memory, made by the clone.
@@ -35,23 +36,12 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
-    /// The first descriptor that the program does not get.
-    pub(crate) first_closed: u32,
     /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
     pub(crate) joined: u64,
     /// `TryCwd` has changed to the working directory.
     pub(crate) in_cwd: bool,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
-}
-
-/// An injected fault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Report EIO instead of running the step.
-    Fail(u32),
-    /// End without a word.
-    Die(u32),
 }
 
 /// What failed inside a step.
@@ -111,7 +101,6 @@ impl<'a> Child<'a> {
             stdio,
             home: home::Home::new(),
             program: None,
-            first_closed: 3,
             host_shared: false,
             joined: 0,
             in_cwd: false,
@@ -128,7 +117,13 @@ impl<'a> Child<'a> {
             }
         }
         fs::umask(0);
-        Ok(())
+        // Before anything of the container can look at this process: a container with CAP_SYS_PTRACE sees the descriptors of an
+        // exec that comes in (CVE-2016-9962), and one that is created may wait for its start for ever.
+        let kept = self.steps.iter().find_map(|step| match step {
+            Step::CloseFrom(first) => Some(*first),
+            _ => None,
+        });
+        self.close_inherited(kept.unwrap_or(3))
     }
 
     /// Tells the parent what failed, and ends.
@@ -226,19 +221,31 @@ impl<'a> Child<'a> {
             Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
-            Step::CloseFrom(first) => {
-                self.first_closed = *first;
-                fs::close_on_exec_from(*first).on(Call::CloseRange)
-            }
+            Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
             Step::Exec => self.execute(),
         }
     }
 
-    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, waits for that one.
+    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, that word says that
+    /// the container is on record: had its creator died before, nobody would know of this process.
     fn wait(&mut self, gate: Gate) -> Done {
+        let to_be_started = gate == Gate::Start && self.fds.get(Slot::START).is_some();
+        if to_be_started {
+            // Before anyone can know that the container is created, and send it one.
+            clone::end_on_signals();
+        }
         fs::write(self.fd(Slot::SYNC)?, &Frame::Gate(gate.number()).encode()).on(Call::Write)?;
-        if gate == Gate::Start && self.fds.get(Slot::START).is_some() {
-            return self.wait_for_start();
+        self.answer()?;
+        if to_be_started { self.wait_for_start() } else { Ok(()) }
+    }
+
+    /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
+    fn answer(&self) -> Done {
+        // The creator's death need not close the socket: this child, and others that it was about to make, have copies of both ends.
+        let (word, dead) =
+            pidfd::either_readable(self.fd(Slot::SYNC)?, self.fd(Slot::CREATOR)?).on(Call::Poll)?;
+        if dead && !word {
+            clone::exit(1);
         }
         let mut word = [0u8; 1];
         match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
@@ -249,8 +256,7 @@ impl<'a> Child<'a> {
 
     fn wait_for_start(&mut self) -> Done {
         // The creator may go; from here on the socket of `start` is the one to talk to.
-        self.fds.take(Slot::SYNC);
-        self.close_all_but_start()?;
+        self.fds.retain(|slot| slot == Slot::START);
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
             let mut word = [0u8; 1];
@@ -263,12 +269,16 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// A container may wait for its start for ever: it must not hold what its creator, or the launch, had open.
-    fn close_all_but_start(&self) -> Done {
-        use std::os::fd::AsRawFd;
-        let start = self.fd(Slot::START)?.as_raw_fd().unsigned_abs();
-        fs::close_range(self.first_closed, start.saturating_sub(1)).on(Call::CloseRange)?;
-        fs::close_range(self.first_closed.max(start.saturating_add(1)), u32::MAX).on(Call::CloseRange)
+    /// Closes what the creator had open, from `first` on. The launch's own descriptors are in the table.
+    fn close_inherited(&self, first: u32) -> Done {
+        let mut from = first;
+        while let Some(own) = self.fds.lowest_from(from) {
+            if let Some(last) = own.checked_sub(1).filter(|last| *last >= from) {
+                fs::close_range(from, last).on(Call::CloseRange)?;
+            }
+            from = own.saturating_add(1);
+        }
+        fs::close_range(from, u32::MAX).on(Call::CloseRange)
     }
 
     /// Goes on in a sibling of this process; this one tells the parent the sibling's pid and ends.
@@ -309,10 +319,7 @@ impl<'a> Child<'a> {
         let fd = process::seccomp(bpf, flags).on(Call::Seccomp)?;
         if let (Some(fd), true) = (fd, listener) {
             fs::write(self.fd(Slot::SYNC)?, &Frame::Listener(fd.as_raw_fd()).encode()).on(Call::Write)?;
-            let mut word = [0u8; 1];
-            if fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? == 0 {
-                clone::exit(1);
-            }
+            self.answer()?;
         }
         Ok(())
     }

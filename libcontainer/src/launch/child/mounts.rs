@@ -2,13 +2,13 @@
 
 use super::{Child, Done, On, failed};
 use crate::launch::copy_up;
-use crate::launch::frame::Call;
+use crate::launch::frame::{Call, Frame};
 use crate::plan::step::{
     FsOption, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Target, TargetKind,
 };
 use crate::rootfs::resolve::{self, Make};
 use crate::sys::mount::SetAttr;
-use crate::sys::{Errno, SysResult, fs, mount};
+use crate::sys::{Errno, SysResult, fs, mount, sock};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -133,12 +133,20 @@ impl Child<'_> {
             Source::InsideMapped { path, userns, recursive } => {
                 let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
                 let tree = mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
-                let userns_fd = u64::from(self.fd(*userns)?.as_raw_fd().unsigned_abs());
-                let map = SetAttr { set: mount::MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() };
-                mount::mount_setattr(tree.as_fd(), *recursive, &map).on(Call::MountSetattr)?;
+                match mount::map_ids(tree.as_fd(), *recursive, self.fd(*userns)?) {
+                    // The privilege has to be over the user namespace of the file system, which is the host's.
+                    Err(Errno(libc::EPERM)) => self.map_by_parent(tree.as_fd(), *userns, *recursive)?,
+                    other => other.on(Call::MountSetattr)?,
+                }
                 Ok(tree)
             }
         }
+    }
+
+    fn map_by_parent(&self, tree: BorrowedFd<'_>, userns: Slot, recursive: bool) -> Done {
+        let frame = Frame::MapIds { userns: userns.0, recursive };
+        sock::send_fd(self.fd(Slot::SYNC)?, &frame.encode(), tree).on(Call::Send)?;
+        self.answer()
     }
 
     pub(super) fn mount(&mut self, new: &NewFs) -> Done {

@@ -60,6 +60,7 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
             home_of: None,
         },
         maps: None,
+        joined_maps: None,
         parent: ParentSettings::default(),
         slots: 14,
         warnings: vec!["mind the gap".into()],

@@ -1,0 +1,234 @@
+//! The library inside a program: many threads may use it at once while others allocate, a failure leaves neither process nor
+//! descriptor, and the program's own process stays as it was. Needs root and a static busybox; says `skipped` without them.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+
+use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Runtime, Signal, Stdio};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+const TESTS: &[(&str, fn(&Place))] = &[
+    ("two_hundred_containers_are_made_by_four_threads_while_others_allocate", two_hundred),
+    ("creates_that_fail_leave_no_process_and_no_descriptor", failing_creates),
+    ("a_handle_that_is_dropped_before_its_start_leaves_no_process", dropped_before_start),
+];
+
+/// A folder and a cgroup of this run's own.
+struct Place {
+    dir: PathBuf,
+    cgroup: String,
+}
+
+fn main() {
+    let skipped = if !nix::unistd::geteuid().is_root() {
+        Some("needs root".to_owned())
+    } else if !Path::new(BUSYBOX).exists() {
+        Some(format!("needs {BUSYBOX} (Debian's busybox-static)"))
+    } else {
+        None
+    };
+    println!("\nrunning {} tests", TESTS.len());
+    if let Some(why) = skipped {
+        TESTS.iter().for_each(|(name, _)| println!("test {name} ... ignored, skipped: {why}"));
+        println!("\ntest result: ok. 0 passed; 0 failed; {} ignored\n", TESTS.len());
+        return;
+    }
+    let word = format!("knarr-embedding-{}", std::process::id());
+    // glibc installs a handler of its own (signal 33) with a program's first thread.
+    std::thread::spawn(|| ()).join().unwrap();
+    let place = Place { dir: std::env::temp_dir().join(&word), cgroup: word };
+    for (name, test) in TESTS {
+        let before = Process::now();
+        // panic = "abort" in the profiles: a failure ends the program at once, with the words of its assertion.
+        test(&place);
+        assert_eq!(before, Process::now(), "{name}: the process is not as it was");
+        println!("test {name} ... ok");
+    }
+    fs::remove_dir_all(&place.dir).unwrap();
+    for tree in fs::read_dir("/sys/fs/cgroup").unwrap() {
+        let _ = fs::remove_dir(tree.unwrap().path().join(&place.cgroup));
+    }
+    let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&place.cgroup));
+    println!("\ntest result: ok. {} passed; 0 failed; 0 ignored\n", TESTS.len());
+}
+
+/// What a library must not change in the process that uses it.
+#[derive(Debug, PartialEq)]
+struct Process {
+    cwd: PathBuf,
+    environment: Vec<(String, String)>,
+    /// Umask, signal masks and dispositions, capabilities, no_new_privs, seccomp: all as the kernel shows them.
+    status: Vec<String>,
+    dumpable: bool,
+    oom_score_adj: String,
+    namespaces: Vec<PathBuf>,
+    cgroups: String,
+    descriptors: Vec<(PathBuf, PathBuf)>,
+    children: Vec<String>,
+}
+
+impl Process {
+    fn now() -> Process {
+        let kept = [
+            "Umask",
+            "SigBlk",
+            "SigIgn",
+            "SigCgt",
+            "Cap",
+            "NoNewPrivs",
+            "Seccomp",
+            "Uid",
+            "Gid",
+            "Groups",
+            "TracerPid",
+        ];
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let links = |folder: &str| -> Vec<(PathBuf, PathBuf)> {
+            let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+            let mut links: Vec<_> =
+                entries.filter_map(|path| Some((path.clone(), fs::read_link(&path).ok()?))).collect();
+            links.sort();
+            links
+        };
+        let threads = fs::read_dir("/proc/self/task").unwrap().map(|entry| entry.unwrap().path());
+        Process {
+            cwd: std::env::current_dir().unwrap(),
+            environment: std::env::vars().collect(),
+            status: status
+                .lines()
+                .filter(|line| kept.iter().any(|name| line.starts_with(name)))
+                .map(str::to_owned)
+                .collect(),
+            dumpable: nix::sys::prctl::get_dumpable().unwrap(),
+            oom_score_adj: fs::read_to_string("/proc/self/oom_score_adj").unwrap(),
+            namespaces: links("/proc/self/ns").into_iter().map(|(_, target)| target).collect(),
+            cgroups: fs::read_to_string("/proc/self/cgroup").unwrap(),
+            // The one of the reading itself has a target that is gone.
+            descriptors: links("/proc/self/fd")
+                .into_iter()
+                .filter(|(_, target)| !target.ends_with("fd"))
+                .collect(),
+            children: threads
+                .filter_map(|path| fs::read_to_string(path.join("children")).ok())
+                .collect::<String>()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+impl Place {
+    /// A bundle whose program is `args`, with its own cgroup and these namespaces.
+    fn bundle(&self, name: &str, args: &[&str], namespaces: &str, mounts: &str) -> PathBuf {
+        let path = self.dir.join(name);
+        let bin = path.join("rootfs/bin");
+        if !bin.exists() {
+            fs::create_dir_all(&bin).unwrap();
+            fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+            std::os::unix::fs::symlink("busybox", bin.join("sh")).unwrap();
+        }
+        let cgroup = &self.cgroup;
+        let config = format!(
+            r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
+                "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":{args:?},"env":["PATH=/bin"]}},
+                "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}}{mounts}],
+                "linux":{{"cgroupsPath":"/{cgroup}/{name}","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}{namespaces}]}}}}"#
+        );
+        fs::write(path.join("config.json"), config).unwrap();
+        path
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+}
+
+const OWN: &str = r#",{"type":"pid"},{"type":"uts"},{"type":"network"}"#;
+
+fn two_hundred(place: &Place) {
+    let runtime = Runtime::open(place.state()).unwrap();
+    let stop = AtomicBool::new(false);
+    let bundles: Vec<_> = (0..4)
+        .map(|n| Bundle::load(place.bundle(&format!("thread{n}"), &["sh", "-c", "exit 3"], OWN, "")).unwrap())
+        .collect();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                // Some thread holds the allocator's lock at nearly every moment.
+                let mut kept = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    kept.push(vec![1u8; 100 + kept.len() * 7 % 5000]);
+                    if kept.len() > 2000 {
+                        kept.clear();
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let makers: Vec<_> = bundles
+            .iter()
+            .enumerate()
+            .map(|(thread, bundle)| {
+                let runtime = &runtime;
+                scope.spawn(move || {
+                    for number in 0..50 {
+                        let id = ContainerId::new(format!("c{thread}-{number}")).unwrap();
+                        let mut options = CreateOptions::new(Stdio::inherit());
+                        options.start_here = number % 2 == 1;
+                        let mut container = runtime.create(&id, bundle, options).unwrap();
+                        container.start().unwrap();
+                        assert_eq!(container.wait().unwrap(), ExitStatus::Exited(3));
+                        container.delete(Delete::Stopped).unwrap();
+                    }
+                })
+            })
+            .collect();
+        makers.into_iter().for_each(|maker| maker.join().unwrap());
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(runtime.list().unwrap(), []);
+}
+
+fn failing_creates(place: &Place) {
+    let runtime = Runtime::open(place.state()).unwrap();
+    let inherit = || CreateOptions::new(Stdio::inherit());
+    let host = Bundle::load(place.bundle("host", &["busybox", "sleep", "1000"], OWN, "")).unwrap();
+    let mut container = runtime.create(&ContainerId::new("host").unwrap(), &host, inherit()).unwrap();
+    container.start().unwrap();
+    let before = Process::now();
+    // With a joined pid namespace the process goes on in a sibling, whose failure may be heard before its pid.
+    let join = format!(r#",{{"type":"pid","path":"/proc/{}/ns/pid"}}"#, container.pid());
+    let missing = r#",{"destination":"/mnt","type":"bind","source":"/no/such/source","options":["bind"]}"#;
+    for (number, namespaces) in [OWN, join.as_str()].iter().cycle().take(60).enumerate() {
+        let bundle = Bundle::load(place.bundle("broken", &["true"], namespaces, missing)).unwrap();
+        let error = runtime.create(&ContainerId::new("broken").unwrap(), &bundle, inherit()).unwrap_err();
+        assert!(error.to_string().contains("/no/such/source"), "{error}");
+        assert_eq!(before, Process::now(), "after failure {number}");
+    }
+    assert_eq!(runtime.list().unwrap().len(), 1);
+    let process = container.process_spec().clone();
+    for args in [vec![], vec!["no-such-program".to_owned()]] {
+        let mut process = process.clone();
+        process.set_args(Some(args));
+        assert!(container.exec(&process, libcontainer::ExecOptions::new(Stdio::inherit())).is_err());
+        assert_eq!(before, Process::now());
+    }
+    container.kill(Signal::KILL).unwrap();
+    container.wait().unwrap();
+    container.delete(Delete::Stopped).unwrap();
+}
+
+fn dropped_before_start(place: &Place) {
+    let runtime = Runtime::open(place.state()).unwrap();
+    let bundle = Bundle::load(place.bundle("dropped", &["busybox", "sleep", "1000"], OWN, "")).unwrap();
+    let id = ContainerId::new("dropped").unwrap();
+    let mut options = CreateOptions::new(Stdio::inherit());
+    options.start_here = true;
+    drop(runtime.create(&id, &bundle, options).unwrap());
+    runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
+    assert_eq!(runtime.list().unwrap(), []);
+}
