@@ -123,7 +123,7 @@ test_run() {
   same 'run: it ended by a signal' "$(k ps -a --format '{{.Status}}')" 'Exited (137)'
   check 'run: rm it' k rm web
   same 'run: no mounts stay' "$(grep -c "$W" /proc/mounts)" 0
-  same 'run: on a terminal' "$(script -qec "$BIN --root $W/store run -it --rm box sh -c 'test -t 0 && test -t 1 && echo terminal'" /dev/null </dev/null | grep -c ^terminal)" 1
+  same 'run: on a terminal' "$(script -qec "$BIN --root $W/store run -it --rm box sh -c 'test -t 0 && test -t 1 && echo terminal'" /dev/null </dev/null | grep -c terminal)" 1
 }
 
 test_skopeo() {

@@ -196,6 +196,12 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     drop(lease);
     let gone = store.collect().unwrap();
     assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
+    // Only the name, now; the rest with the next collection.
+    let three = import(&store, "three", &[file("three", b"x")]);
+    let told = store.unname(&three, false).unwrap();
+    assert_eq!((told.blobs.len(), told.layers.clone()), (3, three.layers.clone()));
+    assert!(store.resolve("three").is_err());
+    assert_eq!(store.collect().unwrap().layers, told.layers);
     // A container keeps its image.
     store.prepare(&one, "c", serde_json::Value::Null).unwrap();
     assert_eq!(store.remove(&one, false).unwrap_err().kind(), ErrorKind::Busy);

@@ -72,26 +72,45 @@ impl Store {
         Ok(collected)
     }
 
-    /// Takes a name away, and what only it needed. An image that a container uses keeps existing without a name when
-    /// this was its last, unless `force` is given; then the container keeps its layers all the same.
+    /// Takes a name away, and what only it needed.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] when a container uses it and it has no other name; system calls that fail.
+    /// [`ErrorKind::Busy`] when a container uses the image, it has no other name and `force` is not given (with it, the
+    /// container keeps its layers all the same); system calls that fail.
     pub fn remove(&self, record: &Record, force: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
+        self.remove_name(record, force)?;
+        let mut collected = Collected { images: vec![name_of(record)], ..Collected::default() };
+        self.sweep(&mut collected)?;
+        Ok(collected)
+    }
+
+    /// As [`Store::remove`], but returns at once: what nobody needs any more is told, and left to the next
+    /// [`Store::collect`], which waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::remove`].
+    pub fn unname(&self, record: &Record, force: bool) -> Result<Collected> {
+        let _guard = self.lock(FlockOperation::LockExclusive)?;
+        self.remove_name(record, force)?;
+        let (marked, _) = self.mark()?;
+        let free = |list: &[Digest]| {
+            list.iter().filter(|digest| !marked.digests.contains(*digest)).cloned().collect()
+        };
+        let (blobs, layers): (Vec<Digest>, Vec<Digest>) = (free(&record.blobs), free(&record.layers));
+        Ok(Collected { images: vec![name_of(record)], blobs, layers, bytes: 0 })
+    }
+
+    fn remove_name(&self, record: &Record, force: bool) -> Result<()> {
         let last = !self.images()?.iter().any(|other| other.id == record.id && other.name != record.name);
         let user = self.containers()?.into_iter().find(|container| container.image_id == record.id);
         if let Some(container) = user.filter(|_| last && !force) {
-            let name = record.name.clone().unwrap_or_else(|| record.id.to_string());
+            let name = name_of(record);
             let message =
                 format!("image {name:?}: container {} uses it: remove that first, or force", container.id);
             return Err(Error::new(ErrorKind::Busy, message));
         }
-        let mut collected = Collected::default();
-        self.remove_record(record)?;
-        collected.images.push(record.name.clone().unwrap_or_else(|| record.id.to_string()));
-        self.sweep(&mut collected)?;
-        Ok(collected)
+        self.remove_record(record)
     }
 
     /// Deletes what lies in the trash. Safe at any time, by several at once.
@@ -109,6 +128,8 @@ impl Store {
     }
 
     fn sweep(&self, collected: &mut Collected) -> Result<()> {
+        // A name whose removal a power cut takes back must not point at what is gone.
+        self.sync_folder(&self.path("refs"))?;
         let (marked, alive) = self.mark()?;
         for algorithm in ["sha256", "sha512"] {
             self.sweep_folder(&format!("blobs/{algorithm}"), |name, path| {
@@ -169,4 +190,8 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn name_of(record: &Record) -> String {
+    record.name.clone().unwrap_or_else(|| record.id.to_string())
 }

@@ -164,14 +164,14 @@ impl Store {
         self.write_atomically("refs", &record.file_name(), &bytes)
     }
 
-    /// Takes a record's file away. Wants the exclusive lock.
+    /// Takes a record's file away; whoever sweeps makes that durable first. Wants the exclusive lock.
     pub(super) fn remove_record(&self, record: &Record) -> Result<()> {
         let path = self.path("refs").join(record.file_name());
         match fs::rename(&path, self.trash_name()?) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).doing(|| format!("rename {path:?}"))
             }
-            _ => self.sync_folder(&self.path("refs")),
+            _ => Ok(()),
         }
     }
 

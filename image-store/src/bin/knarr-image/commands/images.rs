@@ -48,7 +48,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
         Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
     let names: Vec<Record> = store.images()?.into_iter().filter(|other| other.id == record.id).collect();
     if by_name || names.len() == 1 {
-        return store.remove(&record, force);
+        return store.unname(&record, force);
     }
     if !force {
         let message = format!("image {text:?}: has {} names: remove them by name, or force", names.len());
@@ -56,7 +56,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
     }
     let mut all = Collected::default();
     for name in names {
-        let collected = store.remove(&name, true)?;
+        let collected = store.unname(&name, true)?;
         all.images.extend(collected.images);
         all.layers.extend(collected.layers);
     }
@@ -172,8 +172,10 @@ pub(super) fn verify(args: &Args) -> Result<u8> {
     Ok(u8::from(findings.iter().any(|finding| !finding.repaired)))
 }
 
-/// Deletes what others left in the trash; runs in the background.
+/// Takes away what nobody needs and deletes what lies in the trash; runs in the background.
 pub(super) fn empty_trash(args: &Args) -> Result<u8> {
-    super::store(args)?.empty_trash()?;
+    let store = super::store(args)?;
+    store.collect()?;
+    store.empty_trash()?;
     Ok(0)
 }
