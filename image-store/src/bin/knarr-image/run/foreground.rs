@@ -69,8 +69,7 @@ pub(super) fn wait(container: &mut Container, signals: &Signals, interactive: bo
     }
     let mut input = interactive && master.is_some();
     let mut output = master.is_some();
-    loop {
-        let Some(pidfd) = container.pidfd() else { break };
+    while let Some(pidfd) = container.pidfd() {
         let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN), PollFd::new(&signals.0, PollFlags::IN)];
         let stdin = rustix::stdio::stdin();
         if let Some(master) = master.as_ref().filter(|_| output) {
@@ -89,7 +88,7 @@ pub(super) fn wait(container: &mut Container, signals: &Signals, interactive: bo
             pass_on(container, signals, master.as_ref());
         }
         if output && ready.get(2) == Some(&true) {
-            output = master.as_ref().is_some_and(|master| copy_out(master));
+            output = master.as_ref().is_some_and(copy_out);
         }
         if input && ready.last() == Some(&true) {
             input = master.as_ref().is_some_and(copy_in);

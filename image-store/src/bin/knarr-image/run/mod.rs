@@ -85,10 +85,8 @@ fn try_run(args: &Args) -> Result<u8> {
     let options = options::parse(args)?;
     let record = image(&store, args)?;
     let id = crate::commands::random_id()?;
-    if let Some(name) = &options.name {
-        if find(&store, name).is_ok() {
-            return Err(Error::new(ErrorKind::Exists, format!("container {name:?}: exists already")));
-        }
+    if let Some(name) = options.name.as_ref().filter(|name| find(&store, name).is_ok()) {
+        return Err(Error::new(ErrorKind::Exists, format!("container {name:?}: exists already")));
     }
     prepare(&store, &record, &id, &options, &args.positional[1..])
         .inspect_err(|_| drop(store.remove_container(&id)))?;
