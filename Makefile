@@ -63,7 +63,7 @@ test-check: check
 
 test-unit: deps
 	$(CARGO) test --target $(HOST) --workspace --exclude integration
-	$(CARGO) test --target $(HOST) -p libcontainer --features tripwire --test embedding --quiet
+	$(CARGO) test --target $(HOST) -p libcontainer --features tripwire --test in_process
 
 $(RELEASE)/knarr: build
 

@@ -157,6 +157,10 @@ fn setuid_programs_gain_nothing_under_no_new_privileges(lab: &Lab) -> Outcome {
     c.config().set("/process/user", json!({"uid": 1000, "gid": 1000})).args(&["/bin/gain", "report"]);
     let uids = |report: &serde_json::Value| integration::inspect::status(report, "Uid").map(str::to_owned);
     eq(uids(&c.run()?.ok()?.json()?)?.as_str(), "1000\t1000\t1000\t1000", "with no_new_privileges")?;
+    let flags = nix::sys::statvfs::statvfs(&c.bundle.root())?.flags();
+    if flags.contains(nix::sys::statvfs::FsFlags::ST_NOSUID) {
+        return Ok(()); // the file system ignores the bit, so the other half would show nothing
+    }
     c.config().set("/process/noNewPrivileges", false);
     eq(uids(&c.run()?.ok()?.json()?)?.as_str(), "1000\t0\t0\t0", "without, which shows that the trap works")
 }

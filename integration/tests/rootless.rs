@@ -30,6 +30,9 @@ pub(crate) const TESTS: &[Test] = tests!["rootless":
     as_root_of_a_user_namespace_no_other_is_needed,
     an_id_that_is_not_mapped_is_refused,
     without_newuidmap_a_range_is_refused,
+    a_created_container_can_be_entered_and_hooks_run_in_it,
+    in_the_hosts_pid_namespace_a_container_comes_and_goes,
+    a_cgroup_of_the_same_name_that_is_anothers_is_left_alone,
 ];
 
 const USER: u32 = 1000;
@@ -259,10 +262,10 @@ fn the_processes_of_a_container_without_a_cgroup_are_listed(lab: &Lab) -> Outcom
     let id = home.c.id.clone();
     home.call(&["run", "--detach", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
     home.call(&["exec", "--detach", &id, "sleep", "1001"])?.ok()?;
-    let pids: Vec<i32> = serde_json::from_str(home.call(&["ps", "--format", "json", &id])?.ok()?.text())?;
+    let pids: Vec<i64> = serde_json::from_str(home.call(&["ps", "--format", "json", &id])?.ok()?.text())?;
     let state = home.call(&["state", &id])?.ok()?.json()?;
     eq(pids.len(), 2, "processes")?;
-    yes(pids.contains(&(state["pid"].as_i64().unwrap_or(0) as i32)), "its first process is missing")?;
+    yes(pids.contains(&state["pid"].as_i64().unwrap_or(0)), "its first process is missing")?;
     home.call(&["delete", "--force", &id])?.ok()?;
     Ok(())
 }
@@ -343,6 +346,50 @@ fn without_newuidmap_a_range_is_refused(lab: &Lab) -> Outcome {
     call.uid(USER).gid(USER).env("PATH", "/nowhere").env("HOME", &home.state).current_dir("/");
     start(call, &home.lab.dir)?.wait()?.refused()?;
     Ok(())
+}
+
+fn a_created_container_can_be_entered_and_hooks_run_in_it(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo hook >&2; exit 0"]}]);
+    home.c
+        .config()
+        .set("/hooks", json!({"createContainer": hook, "startContainer": hook}))
+        .args(&["sleep", "1000"]);
+    home.c.bundle.write()?;
+    let id = home.c.id.clone();
+    home.call(&["create", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
+    eq(home.call(&["exec", &id, "id", "-u"])?.ok()?.text(), "0", "uid of exec")?;
+    home.call(&["start", &id])?.ok()?;
+    home.call(&["delete", "--force", &id])?.ok()?;
+    Ok(())
+}
+
+fn in_the_hosts_pid_namespace_a_container_comes_and_goes(lab: &Lab) -> Outcome {
+    let mut home = Home::new(lab)?;
+    home.c.config().share("pid").without_mount("/proc");
+    home.c.config().mount("/proc", "none", "/proc", &["rbind", "nosuid", "nodev", "noexec"]);
+    // A procfs of its own is not to be had: sysctls go through the caller's.
+    home.c.config().set("/linux/sysctl", json!({"kernel.shm_rmid_forced": "1"}));
+    home.c.config().sh("cat /proc/sys/kernel/shm_rmid_forced");
+    let ended = home.run()?.ok()?;
+    eq(ended.text(), "1", "sysctl")?;
+    has(ended.stderr, "discouraged")
+}
+
+fn a_cgroup_of_the_same_name_that_is_anothers_is_left_alone(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "takes it for its own")?;
+    let mut c = lab.container()?;
+    let mut home = Home::new(lab)?;
+    let id = home.c.id.clone();
+    // Without a path of its own a container's cgroup has its id for a name, whoever makes it.
+    c.config().remove("/linux/cgroupsPath");
+    c.config().args(&["sleep", "1000"]);
+    c.bundle.write()?;
+    lab.call(&["run", "--detach", "--bundle", &c.bundle_arg(), &id])?.ok()?;
+    home.c.config().args(&["echo", "fine"]);
+    let ended = home.run();
+    lab.call(&["delete", "--force", &id])?.ok()?;
+    eq(ended?.ok()?.text(), "fine", "output")
 }
 
 fn the_configuration_of_spec_rootless_runs(lab: &Lab) -> Outcome {

@@ -177,16 +177,20 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
 
 fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
     integration::runtime::need_controller("pids")?;
-    let tree =
-        if integration::runtime::cgroups() == integration::runtime::Cgroups::V2 { "" } else { "pids/" };
-    let group = std::path::PathBuf::from(format!("/sys/fs/cgroup/{tree}{}-few", lab.token));
-    fs::create_dir(&group)?;
+    let v2 = integration::runtime::v2();
+    let name = format!("{}-few", lab.token);
+    let group = std::path::PathBuf::from(format!("/sys/fs/cgroup/{}{name}", if v2 { "" } else { "pids/" }));
+    fs::create_dir_all(group.join("caller"))?;
     let limited = fs::write(group.join("pids.max"), "1");
-    let c = lab.container()?;
+    let mut c = lab.container()?;
+    // The caller and the container are both below the limit: a process may be charged to either (CLONE_INTO_CGROUP).
+    if v2 {
+        c.config().set("/linux/cgroupsPath", format!("/{name}/container"));
+    }
     c.bundle.write()?;
     // The shell is the one process that the group may have; then it becomes the runtime.
     let line = format!(
-        "echo $$ > {}/cgroup.procs && exec {} --root {} create --bundle {} {}",
+        "echo $$ > {}/caller/cgroup.procs && exec {} --root {} create --bundle {} {}",
         group.display(),
         lab.runtime.path.display(),
         lab.state.display(),
@@ -194,15 +198,18 @@ fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
         c.id
     );
     let ended = lab.host(&["bash", "-c", &line])?;
-    let removed = integration::process::wait_for("the group is empty", || fs::remove_dir(&group).ok());
+    fs::write(group.join("pids.max"), "max")?;
+    c.delete_force()?;
+    let removed = integration::process::wait_for("the group is empty", || {
+        fs::remove_dir(group.join("caller")).ok().or(Some(())).and_then(|()| fs::remove_dir(&group).ok())
+    });
     limited?;
     removed?;
     yes(ended.code != 0, "create worked without a pid to have")?;
     if lab.kind() == Kind::Knarr {
         ended.refused()?;
-        c.is_gone()?;
     }
-    c.delete_force()
+    c.is_gone()
 }
 
 fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {

@@ -92,14 +92,37 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
 fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
     match serde_json::from_slice(text) {
-        Ok(spec) => shape::check(text).map(|()| (spec, Vec::new())),
+        Ok(spec) if !has_unnamed_page_size(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
+        Ok(_) => {
+            let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
+            spell_page_sizes(&mut value);
+            let spec = serde_json::from_value(value).map_err(|e| json_error(&e))?;
+            shape::check(text).map(|()| (spec, Vec::new()))
+        }
         Err(first) => {
             let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
+            spell_page_sizes(&mut value);
             let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
             // The first error has a line and a column.
             let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
             shape::check(text)?;
             Ok((spec, warnings))
+        }
+    }
+}
+
+fn has_unnamed_page_size(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let limits = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
+    limits.iter().any(|limit| limit.page_size().is_empty())
+}
+
+/// Go's decoder does not mind the case of a key, and `pagesize` is what people write.
+fn spell_page_sizes(spec: &mut Value) {
+    let limits = spec.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
+    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(size) = limit.remove("pagesize") {
+            limit.entry("pageSize").or_insert(size);
         }
     }
 }

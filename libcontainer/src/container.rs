@@ -413,8 +413,7 @@ impl Container {
         // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
         // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
         // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
-        let alone = matches!(self.record.cgroup, Cgroup::None) && self.record.pid_inside() == 1;
-        if self.record.pid != 0 && !alone {
+        if self.record.pid != 0 && self.record.cgroup != Cgroup::None {
             note(self.record.cgroup.kill(Signal::KILL));
         }
         if let Some(process) = &self.process {

@@ -162,6 +162,13 @@ impl Runtime {
         fault::point();
         record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
         fault::point();
+        if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+            // In runc's words.
+            warnings.push(
+                "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
+                 discouraged (as it is impossible to properly kill all container's processes)".into(),
+            );
+        }
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let mut watch = HookWatch {

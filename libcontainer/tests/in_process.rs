@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const BUSYBOX: &str = "/bin/busybox";
 
-const TESTS: &[(&str, fn(&Place))] = &[
+type Test = (&'static str, fn(&Place));
+
+const TESTS: &[Test] = &[
     ("two_hundred_containers_are_made_by_four_threads_while_others_allocate", two_hundred),
     ("creates_that_fail_leave_no_process_and_no_descriptor", failing_creates),
     ("a_handle_that_is_dropped_before_its_start_leaves_no_process", dropped_before_start),

@@ -109,6 +109,11 @@ impl Dir {
         }
     }
 
+    /// Whether a process can be moved here, as far as the file's permissions go.
+    pub(super) fn may_join(&self) -> SysResult<()> {
+        self.file("cgroup.procs", OFlag::O_WRONLY).map(drop)
+    }
+
     pub(super) fn read(&self, name: &str) -> SysResult<String> {
         let mut text = String::with_capacity(256);
         self.file(name, OFlag::O_RDONLY)?.read_to_string(&mut text).map_err(|e| errno(&e))?;

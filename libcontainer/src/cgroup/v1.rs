@@ -253,10 +253,24 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
     let paused = is_frozen(members)?;
     let frozen = !paused && freeze(members).is_ok();
     let result = processes(members).and_then(|pids| signal_each(&pids, signal));
-    if frozen || paused && signal == libc::SIGKILL {
+    if signal == libc::SIGKILL {
+        thaw_below(members)?;
+    } else if frozen {
         thaw(members)?;
     }
     result
+}
+
+/// A process that a nested cgroup has frozen does not even die of SIGKILL (on v2 it does).
+fn thaw_below(members: &[Member]) -> Result<()> {
+    let Ok(dir) = freezer(members) else { return Ok(()) };
+    let mut thaw = |dir: &Dir| match dir.write("freezer.state", "THAWED") {
+        Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+        other => other,
+    };
+    dir.walk(&mut thaw, &mut |_, _| Ok(()))
+        .context("write")
+        .with_context(|| format!("freezer.state below cgroup {:?}", dir.path()))
 }
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {

@@ -68,7 +68,13 @@ pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
     let failed = |e: Errno| os("mkdir", e).wrap(format!("cgroup {:?}", root.path().join(path)));
     match root.mkdir(path) {
         Ok(()) => made.paths.push(path.to_owned()),
-        Err(Errno::EEXIST) => {}
+        // Somebody else's of the same name is as far out of reach as one that can not be made.
+        Err(Errno::EEXIST) => {
+            let dir = root.below(path).map_err(failed)?;
+            return dir.may_join().map(|()| dir).map_err(|e| {
+                os("open", e).wrap(format!("cgroup.procs of cgroup {:?}", root.path().join(path)))
+            });
+        }
         Err(Errno::ENOENT) => {
             let parents: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
             for parent in parents.into_iter().rev() {

@@ -1,7 +1,7 @@
 //! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{self, CGROUP, IPC, MOUNT, NET, Namespaces, TIME, USER, UTS};
+use super::namespaces::{self, CGROUP, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
 use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
@@ -143,7 +143,9 @@ impl Container<'_> {
         if self.makes(TIME) {
             draft.push(Step::TimeNamespace { offsets: check::time_offsets(self.linux)? });
         }
-        if dumpable_first {
+        // An unprivileged caller could not join an undumpable process: no hook would run in the container and no exec before its start.
+        // In pid and user namespaces that are new nobody can trace it but who the caller sends there.
+        if dumpable_first && !self.makes(PID) {
             draft.push(Step::Undumpable);
         }
         if self.own(USER) {

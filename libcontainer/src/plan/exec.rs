@@ -51,6 +51,11 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     draft.child.extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
     // Before the container's processes can see this one (CVE-2016-9962).
     draft.push(Step::Undumpable);
+    // Before the container is joined: what it shows as /proc is its own affair. `self` is this process in every procfs whose pid
+    // namespace it is in.
+    if finish.has_labels() {
+        draft.push(Step::PrivateProc);
+    }
     if container.namespaces != 0 {
         draft.push(Step::JoinTarget { flags: container.namespaces });
     }
@@ -80,9 +85,6 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     }
     if terminal {
         draft.child.extend([finish.console(false), Step::Stdio]);
-    }
-    if finish.has_labels() {
-        draft.push(Step::PrivateProc);
     }
     let gate = finish.settings.any_late().then_some(Gate::Settings);
     let (exec, mut parent) =

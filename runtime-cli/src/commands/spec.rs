@@ -31,7 +31,7 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
             ErrorKind::AlreadyExists => Failure::new("File config.json exists. Remove it first"),
             _ => Failure::os(format_args!("write {path:?}"), "open", e),
         })?;
-    let text = config(parsed.is("rootless").then_some((uid, gid)));
+    let text = config(parsed.is("rootless").then_some((uid, gid)), Hierarchy::of_host());
     file.write_all(text.as_bytes()).map_err(|e| {
         let _ = std::fs::remove_file(&path);
         Failure::os(format_args!("write {path:?}"), "write", e)
@@ -39,10 +39,30 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
     Ok(0)
 }
 
-/// The text of config.json; `rootless` is the caller's user and group.
-fn config(rootless: Option<(u32, u32)>) -> String {
+/// What is mounted on /sys/fs/cgroup.
+#[derive(Clone, Copy, PartialEq)]
+enum Hierarchy {
+    V2,
+    V1,
+}
+
+impl Hierarchy {
+    fn of_host() -> Hierarchy {
+        use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+        match statfs("/sys/fs/cgroup") {
+            Ok(found) if found.filesystem_type() == CGROUP2_SUPER_MAGIC => Hierarchy::V2,
+            _ => Hierarchy::V1,
+        }
+    }
+}
+
+/// The text of config.json; `rootless` is the caller's user and group. A cgroup namespace is given where there is cgroup v2, as runc
+/// does: without one the container sees the paths of the host.
+fn config(rootless: Option<(u32, u32)>, hierarchy: Hierarchy) -> String {
     let skipped = if rootless.is_some() { '-' } else { '+' };
-    let lines = CONFIG.lines().filter(|line| !line.starts_with(skipped)).map(|line| &line[1..]);
+    let shown =
+        |line: &&str| !line.starts_with(skipped) && (hierarchy == Hierarchy::V2 || !line.starts_with('2'));
+    let lines = CONFIG.lines().filter(shown).map(|line| &line[1..]);
     let text = lines.collect::<Vec<_>>().join("\n");
     match rootless {
         Some((uid, gid)) => text.replace("$uid", &uid.to_string()).replace("$gid", &gid.to_string()),
@@ -57,8 +77,8 @@ mod tests {
 
     #[test]
     fn both_configs_are_valid_and_differ_in_what_needs_root() {
-        let root: Spec = serde_json::from_str(&config(None)).unwrap();
-        let rootless: Spec = serde_json::from_str(&config(Some((1000, 100)))).unwrap();
+        let root: Spec = serde_json::from_str(&config(None, Hierarchy::V1)).unwrap();
+        let rootless: Spec = serde_json::from_str(&config(Some((1000, 100)), Hierarchy::V2)).unwrap();
         for spec in [&root, &rootless] {
             assert_eq!(spec.process().as_ref().unwrap().terminal(), Some(true));
             assert_eq!(spec.mounts().as_ref().unwrap().len(), 7);
@@ -72,6 +92,12 @@ mod tests {
             linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::User)
         };
         assert!(user(&rootless) && !user(&root));
-        assert!(config(None).ends_with('}') && !config(None).contains('$'));
+        let cgroup = |spec: &Spec| {
+            let linux = spec.linux().as_ref().unwrap();
+            linux.namespaces().iter().flatten().any(|n| n.typ() == LinuxNamespaceType::Cgroup)
+        };
+        assert!(cgroup(&rootless) && !cgroup(&root));
+        let text = config(None, Hierarchy::V2);
+        assert!(text.ends_with('}') && !text.contains('$') && serde_json::from_str::<Spec>(&text).is_ok());
     }
 }

@@ -50,10 +50,12 @@ impl Child<'_> {
     }
 
     pub(super) fn private_proc(&mut self) -> Done {
-        let context = mount::fsopen(c"proc").on(Call::Fsopen)?;
-        mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
-        let attributes = mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC;
-        let proc = mount::fsmount(context.as_fd(), attributes).on(Call::Fsmount)?;
+        let proc = match new_proc() {
+            // Without the right over this pid namespace, or with a masked /proc around us, none can be made. What the caller has at
+            // /proc is its own, not yet the container's; nothing that is mounted over a part of it is used (RESOLVE_NO_XDEV).
+            Err(e) if e.errno.0 == libc::EPERM => callers_proc()?,
+            other => other?,
+        };
         self.fds.set(Slot::PROC, proc);
         Ok(())
     }
@@ -336,9 +338,12 @@ impl Child<'_> {
     }
 
     pub(super) fn pivot_root(&mut self) -> Done {
+        let old = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
         fs::fchdir(self.fd(Slot::ROOT)?).on(Call::Chdir)?;
         mount::pivot_root_here().on(Call::PivotRoot)?;
-        // The old root lies over the new one now, and "." is its root. Made a slave, so that the host does not lose its mounts.
+        // The old root lies over the new one now. It is entered by its descriptor, for "." still is the new root; made a slave, so
+        // that the host does not lose its mounts.
+        fs::fchdir(old.as_fd()).on(Call::Chdir)?;
         if self.host_shared {
             mount::mount(c"", c".", c"", libc::MS_SLAVE | libc::MS_REC, c"").on(Call::Mount)?;
         }
@@ -413,6 +418,23 @@ fn bind_instead(path: &CStr, attr: &MountAttr) -> Done<OwnedFd> {
         mount::mount_setattr(tree.as_fd(), true, &change).on(Call::MountSetattr)?;
     }
     Ok(tree)
+}
+
+fn new_proc() -> Done<OwnedFd> {
+    let context = mount::fsopen(c"proc").on(Call::Fsopen)?;
+    mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
+    let attributes = mount::MOUNT_ATTR_NOSUID | mount::MOUNT_ATTR_NODEV | mount::MOUNT_ATTR_NOEXEC;
+    mount::fsmount(context.as_fd(), attributes).on(Call::Fsmount)
+}
+
+/// /proc, if it is the root of a procfs.
+fn callers_proc() -> Done<OwnedFd> {
+    const PROC_ROOT_INO: u64 = 1;
+    let proc = fs::openat_following(fs::CWD, c"/proc", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+    if !on_procfs(proc.as_fd())? || fs::fstat(proc.as_fd()).on(Call::Fstat)?.st_ino != PROC_ROOT_INO {
+        return failed(Call::Verify, libc::EXDEV);
+    }
+    Ok(proc)
 }
 
 fn on_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
