@@ -1,0 +1,179 @@
+//! Writing images as an OCI layout: into a folder, or into a tar with Docker's `manifest.json` beside it, which Docker of
+//! any age, podman, skopeo, containerd and umoci read. The same images give the same bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{Read as _, Write};
+use std::path::Path;
+
+use super::{CONTAINERD_NAME, DockerItem, REF_NAME};
+use crate::digest::{Digest, VerifyingReader};
+use crate::error::{Doing, Error, Result};
+use crate::manifest::{Descriptor, Index, Manifest, media};
+use crate::reference::Reference;
+use crate::store::{Record, Store};
+use crate::tar::{Entry, Kind, Writer};
+
+const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// What an archive holds beside the blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI layout alone.
+    Oci,
+    /// An OCI layout and Docker's `manifest.json`.
+    Docker,
+}
+
+/// Files to write: small ones by content, and blobs of the store.
+struct Plan {
+    files: BTreeMap<String, Vec<u8>>,
+    blobs: BTreeSet<(Digest, u64)>,
+}
+
+/// Writes `images`, each with the names given to it, as a tar.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when a blob was not kept, errors of the output.
+pub fn save_archive<W: Write>(
+    store: &Store,
+    images: &[(Record, Vec<Reference>)],
+    format: Format,
+    output: W,
+) -> Result<W> {
+    let plan = plan(store, images, format)?;
+    let mut writer = Writer::new(output);
+    let mut folders = BTreeSet::new();
+    for (digest, size) in &plan.blobs {
+        let algorithm = format!("blobs/{}", digest.algorithm().name());
+        for folder in ["blobs", &algorithm] {
+            if folders.insert(folder.to_owned()) {
+                writer.entry(&Entry::new(folder, Kind::Directory, 0o755))?;
+            }
+        }
+        let name = format!("blobs/{}", digest.path());
+        writer.entry(&Entry { size: *size, ..Entry::new(name, Kind::File, 0o644) })?;
+        copy_blob(store, digest, *size, |bytes| writer.data(bytes))?;
+    }
+    for (name, bytes) in &plan.files {
+        writer
+            .entry(&Entry { size: bytes.len() as u64, ..Entry::new(name.as_bytes(), Kind::File, 0o644) })?;
+        writer.data(bytes)?;
+    }
+    writer.finish()
+}
+
+/// Writes `images` as an OCI layout into the folder `path`, which is made; one that is a layout already is added to, and
+/// an image of the same tag replaced in it.
+///
+/// # Errors
+/// As [`save_archive`].
+pub fn save_folder(store: &Store, images: &[(Record, Vec<Reference>)], path: &Path) -> Result<()> {
+    let mut plan = plan(store, images, Format::Oci)?;
+    for (digest, size) in &plan.blobs {
+        let target = path.join("blobs").join(digest.path());
+        if fs::metadata(&target).is_ok_and(|meta| meta.len() == *size) {
+            continue;
+        }
+        let folder = path.join("blobs").join(digest.algorithm().name());
+        fs::create_dir_all(&folder).doing(|| format!("mkdir {folder:?}"))?;
+        let temporary = folder.join(format!(".{}", crate::store::unique()?));
+        let mut file = File::create_new(&temporary).doing(|| format!("create {temporary:?}"))?;
+        copy_blob(store, digest, *size, |bytes| {
+            file.write_all(bytes).doing(|| format!("write {temporary:?}"))
+        })?;
+        fs::rename(&temporary, &target).doing(|| format!("rename {target:?}"))?;
+    }
+    if let Ok(old) = fs::read(path.join("index.json")) {
+        let merged = merge(&old, &plan.files["index.json"])?;
+        plan.files.insert("index.json".to_owned(), merged);
+    }
+    for (name, bytes) in &plan.files {
+        let temporary = path.join(format!(".{name}.new"));
+        fs::write(&temporary, bytes).doing(|| format!("write {temporary:?}"))?;
+        fs::rename(&temporary, path.join(name)).doing(|| format!("rename {name:?}"))?;
+    }
+    Ok(())
+}
+
+fn merge(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
+    let parse = |bytes| {
+        serde_json::from_slice::<Index>(bytes).map_err(|e| Error::invalid(format!("index.json: {e}")))
+    };
+    let (mut old, new) = (parse(old)?, parse(new)?);
+    let same = |a: &Descriptor, b: &Descriptor| match (a.annotation(REF_NAME), b.annotation(REF_NAME)) {
+        (None, None) => a.digest == b.digest,
+        (a, b) => a == b,
+    };
+    old.manifests.retain(|image| !new.manifests.iter().any(|other| same(image, other)));
+    old.manifests.extend(new.manifests);
+    serde_json::to_vec(&old).map_err(|e| Error::invalid(e.to_string()))
+}
+
+fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> Result<Plan> {
+    let mut plan = Plan { files: BTreeMap::new(), blobs: BTreeSet::new() };
+    let (mut manifests, mut items) = (Vec::new(), Vec::new());
+    for (record, names) in images {
+        let manifest = store.manifest(record)?;
+        plan.blobs.insert((record.manifest.digest.clone(), record.manifest.size));
+        plan.blobs.insert((manifest.config.digest.clone(), manifest.config.size));
+        for layer in &manifest.layers {
+            if !store.has_blob(layer) {
+                let message = format!("layer {}: its blob was not kept in the store", layer.digest);
+                return Err(Error::not_found(message));
+            }
+            plan.blobs.insert((layer.digest.clone(), layer.size));
+        }
+        manifests.extend(descriptors(record, names));
+        items.push(item(&manifest, names));
+    }
+    let index =
+        Index { schema_version: 2, media_type: media::OCI_INDEX.into(), manifests, annotations: None };
+    let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::invalid(e.to_string()));
+    plan.files.insert("index.json".to_owned(), json(serde_json::to_vec(&index))?);
+    plan.files.insert("oci-layout".to_owned(), LAYOUT.to_vec());
+    if format == Format::Docker {
+        plan.files.insert("manifest.json".to_owned(), json(serde_json::to_vec(&items))?);
+    }
+    Ok(plan)
+}
+
+/// One descriptor for each name, for the layout has no other way to give an image several.
+fn descriptors(record: &Record, names: &[Reference]) -> Vec<Descriptor> {
+    if names.is_empty() {
+        return vec![record.manifest.clone()];
+    }
+    let named = |name: &Reference| {
+        let tag = name.tag().unwrap_or("latest").to_owned();
+        let annotations =
+            BTreeMap::from([(CONTAINERD_NAME.to_owned(), name.to_string()), (REF_NAME.to_owned(), tag)]);
+        Descriptor { annotations: Some(annotations), ..record.manifest.clone() }
+    };
+    names.iter().map(named).collect()
+}
+
+fn item(manifest: &Manifest, names: &[Reference]) -> DockerItem {
+    let path = |descriptor: &Descriptor| format!("blobs/{}", descriptor.digest.path());
+    DockerItem {
+        config: path(&manifest.config),
+        repo_tags: Some(names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect()),
+        layers: manifest.layers.iter().map(path).collect(),
+    }
+}
+
+/// Verified on the way: damage must not spread.
+fn copy_blob(
+    store: &Store,
+    digest: &Digest,
+    size: u64,
+    mut sink: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut input = VerifyingReader::new(store.open_blob(digest)?, digest, size);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match input.read(&mut buffer).doing(|| format!("read blob {digest}"))? {
+            0 => return Ok(()),
+            count => sink(&buffer[..count])?,
+        }
+    }
+}

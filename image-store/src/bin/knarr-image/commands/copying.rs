@@ -1,0 +1,42 @@
+//! `cp`: between a container and the host.
+
+use image_store::copy::{Owner, Place, copy};
+use image_store::{Error, ErrorKind, Result};
+
+use crate::args::Args;
+
+/// `cp SOURCE TARGET`, of which one is CONTAINER:PATH.
+pub(super) fn cp(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let (source, target) = (&args.positional[0], &args.positional[1]);
+    let (id, confined, host, out) = match (container_path(source), container_path(target)) {
+        (Some((id, path)), None) => (id, path, target, true),
+        (None, Some((id, path))) => (id, path, source, false),
+        (None, None) => return Err(wrong("one of the two must be CONTAINER:PATH")),
+        _ => return Err(wrong("copying between containers is not supported")),
+    };
+    let root = Place::root(super::container_root(&store, &super::container_id(&store, id)?)?);
+    let outside = Place::host()?;
+    // As Docker: copies in a container belong to its root, copies outside to whoever made them.
+    let (uid, gid) =
+        if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
+    let owner = if args.has("archive") { Owner::Keep } else { Owner::Set(uid, gid) };
+    if out {
+        copy(&root, confined, &outside, host, owner)?;
+    } else {
+        copy(&outside, host, &root, confined, owner)?;
+    }
+    Ok(0)
+}
+
+fn wrong(why: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("cp: {why}"))
+}
+
+/// `NAME:PATH`, unless it begins like a path.
+fn container_path(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with(['/', '.']) {
+        return None;
+    }
+    text.split_once(':').filter(|(id, _)| !id.contains('/'))
+}

@@ -1,0 +1,181 @@
+//! Images one by one: tag, rmi, inspect, prune, verify.
+
+use image_store::store::{Collected, Part, Record};
+use image_store::{Error, ErrorKind, Reference, Result, Store};
+use serde_json::{Value, json};
+
+use crate::args::Args;
+use crate::output::{line, pretty, print, size};
+use crate::template::Template;
+
+/// `tag IMAGE NAME`
+pub(super) fn tag(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let record = store.resolve(&args.positional[0])?;
+    let name = Reference::parse(&args.positional[1])?;
+    if name.digest().is_some() {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("name {:?}: a digest is given by content", args.positional[1]),
+        ));
+    }
+    store.tag(&record, &name)?;
+    Ok(0)
+}
+
+/// `rmi IMAGE...`: goes on after an error, as Docker.
+pub(super) fn rmi(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let mut failed = false;
+    for text in &args.positional {
+        match remove(&store, text, args.has("force")) {
+            Ok(collected) if !args.has("quiet") => report(&collected),
+            Ok(_) => {}
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+            }
+        }
+    }
+    super::empty_trash_later(&store);
+    Ok(u8::from(failed))
+}
+
+/// By name one name goes; by ID the image goes, if it has but one name or force is given.
+fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
+    let record = store.resolve(text)?;
+    let by_name =
+        Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
+    let names: Vec<Record> = store.images()?.into_iter().filter(|other| other.id == record.id).collect();
+    if by_name || names.len() == 1 {
+        return store.unname(&record, force);
+    }
+    if !force {
+        let message = format!("image {text:?}: has {} names: remove them by name, or force", names.len());
+        return Err(Error::new(ErrorKind::Busy, message));
+    }
+    let mut all = Collected::default();
+    for name in names {
+        let collected = store.unname(&name, true)?;
+        all.images.extend(collected.images);
+        all.layers.extend(collected.layers);
+    }
+    Ok(all)
+}
+
+fn report(collected: &Collected) {
+    for image in &collected.images {
+        let name = Reference::parse_untagged(image).map_or_else(|_| image.clone(), |name| name.familiar());
+        line(&format!("Untagged: {name}"));
+    }
+    collected.layers.iter().for_each(|layer| line(&format!("Deleted: {layer}")));
+}
+
+/// `inspect IMAGE|CONTAINER...`
+pub(super) fn inspect(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let mut found = Vec::new();
+    let mut failed = false;
+    for text in &args.positional {
+        let described = if args.has("remote") {
+            super::transfer::inspect_remote(args, text)
+        } else {
+            store.resolve(text).and_then(|record| describe(&store, &record)).or_else(|error| {
+                let container = super::container_id(&store, text).and_then(|id| store.container(&id));
+                container.map_err(|_| error).and_then(|c| {
+                    serde_json::to_value(c).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
+                })
+            })
+        };
+        match described {
+            Ok(value) => found.push(value),
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+            }
+        }
+    }
+    match args.get("format") {
+        Some(format) => {
+            let template = Template::parse(format)?;
+            for value in &found {
+                line(&template.fill(value)?);
+            }
+        }
+        None => print(&format!("{}\n", pretty(&Value::Array(found))?)),
+    }
+    Ok(u8::from(failed))
+}
+
+/// As `docker image inspect` has it.
+fn describe(store: &Store, record: &Record) -> Result<Value> {
+    let (config, bytes) = store.config(record)?;
+    let raw: Value =
+        serde_json::from_slice(&bytes).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+    let names: Vec<Reference> =
+        store.images()?.iter().filter(|other| other.id == record.id).filter_map(Record::reference).collect();
+    let tags: Vec<String> =
+        names.iter().filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
+    let mut digests: Vec<String> =
+        names.iter().map(|name| format!("{}@{}", name.familiar_name(), record.target.digest)).collect();
+    digests.dedup();
+    Ok(json!({
+        "Id": record.id,
+        "RepoTags": tags,
+        "RepoDigests": digests,
+        "Digest": record.target.digest,
+        "ManifestDigest": record.manifest.digest,
+        "MediaType": record.manifest.media_type,
+        "Comment": config.history.as_ref().and_then(|h| h.last()?.comment.clone()).unwrap_or_default(),
+        "Created": config.created,
+        "Author": config.author.unwrap_or_default(),
+        "Architecture": config.platform.architecture,
+        "Variant": config.platform.variant,
+        "Os": config.platform.os,
+        "Size": record.size,
+        "Config": raw["config"],
+        "RootFS": { "Type": "layers", "Layers": record.layers },
+    }))
+}
+
+/// `prune`
+pub(super) fn prune(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let collected = store.prune(args.has("all"))?;
+    report(&collected);
+    store.empty_trash()?;
+    line(&format!("Total reclaimed space: {}", size(collected.bytes)));
+    Ok(0)
+}
+
+/// `verify`: 0 when all is well or was mended.
+pub(super) fn verify(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let findings = store.verify(args.has("repair"))?;
+    let text = |part: &Part| match part {
+        Part::Blob(digest) => format!("blob {digest}"),
+        Part::Layer(digest) => format!("layer {digest}"),
+        Part::Image(name) => format!("image {name}"),
+    };
+    if args.has("json") {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|finding| json!({ "Part": text(&finding.part), "Why": finding.why, "Repaired": finding.repaired }))
+            .collect();
+        print(&format!("{}\n", pretty(&Value::Array(list))?));
+    } else {
+        for finding in &findings {
+            let mended = if finding.repaired { " (repaired)" } else { "" };
+            line(&format!("{}: {}{mended}", text(&finding.part), finding.why));
+        }
+    }
+    Ok(u8::from(findings.iter().any(|finding| !finding.repaired)))
+}
+
+/// Takes away what nobody needs and deletes what lies in the trash; runs in the background.
+pub(super) fn empty_trash(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    store.collect()?;
+    store.empty_trash()?;
+    Ok(0)
+}

@@ -1,0 +1,170 @@
+//! Lists: images, history.
+
+use image_store::store::Record;
+use image_store::time::parse_rfc3339;
+use image_store::{Error, ErrorKind, Reference, Result};
+use serde_json::{Value, json};
+
+use crate::args::Args;
+use crate::output::{ago, line, rows, size};
+
+/// `images [NAME]`
+pub(super) fn images(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let mut records = store.images()?;
+    records.sort_by_key(|record| std::cmp::Reverse(record.created.as_deref().and_then(parse_rfc3339)));
+    let filters = args.all("filter").map(filter).collect::<Result<Vec<_>>>()?;
+    records.retain(|record| filters.iter().all(|filter| filter.fits(record)));
+    if let Some(pattern) = args.positional.first() {
+        let wanted = Filter::Reference(pattern.clone());
+        records.retain(|record| wanted.fits(record));
+    }
+    if args.has("quiet") {
+        let mut seen = Vec::new();
+        for record in &records {
+            if !seen.contains(&&record.id) {
+                line(if args.has("no-trunc") { record.id.as_str() } else { record.id.short() });
+                seen.push(&record.id);
+            }
+        }
+        return Ok(0);
+    }
+    let values: Vec<_> = records.iter().map(|record| row(record, args.has("no-trunc"))).collect();
+    let mut columns = vec![("REPOSITORY", "Repository"), ("TAG", "Tag")];
+    if args.has("digests") {
+        columns.push(("DIGEST", "Digest"));
+    }
+    columns.extend([("IMAGE ID", "ID"), ("CREATED", "CreatedSince"), ("SIZE", "Size")]);
+    rows(args, &columns, &values)?;
+    Ok(0)
+}
+
+fn row(record: &Record, whole: bool) -> Value {
+    let reference = record.reference();
+    let none = || "<none>".to_owned();
+    let id = if whole { record.id.as_str() } else { record.id.short() };
+    json!({
+        "Repository": reference.as_ref().map_or_else(none, Reference::familiar_name),
+        "Tag": reference.as_ref().and_then(|r| r.tag().map(str::to_owned)).unwrap_or_else(none),
+        "Digest": record.target.digest.as_str(),
+        "ID": id,
+        "CreatedSince": ago(record.created.as_deref().and_then(parse_rfc3339)),
+        "CreatedAt": record.created,
+        "Size": size(record.size),
+        "VirtualSize": size(record.size),
+        "Platform": record.platform,
+    })
+}
+
+enum Filter {
+    Dangling(bool),
+    Reference(String),
+}
+
+fn filter(text: &str) -> Result<Filter> {
+    match text.split_once('=') {
+        Some(("dangling", value)) => Ok(Filter::Dangling(value != "false")),
+        Some(("reference", pattern)) => Ok(Filter::Reference(pattern.to_owned())),
+        _ => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("filter {text:?}: is none of dangling=true, reference=PATTERN"),
+        )),
+    }
+}
+
+impl Filter {
+    fn fits(&self, record: &Record) -> bool {
+        match self {
+            Self::Dangling(wanted) => record.name.is_none() == *wanted,
+            Self::Reference(pattern) => record.reference().is_some_and(|name| {
+                // A name as a person types it means what it is completed to; else it is a pattern of the short name.
+                let same = Reference::parse_untagged(pattern).is_ok_and(|typed| {
+                    typed.repository() == name.repository()
+                        && typed.tag().is_none_or(|tag| name.tag() == Some(tag))
+                });
+                same || glob(pattern, &name.familiar_name()) || glob(pattern, &name.familiar())
+            }),
+        }
+    }
+}
+
+/// `*` is anything but `/`, `?` one character.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut rest = pattern.chars();
+    match rest.next() {
+        None => text.is_empty(),
+        Some('*') => {
+            let tail = rest.as_str();
+            let ends = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            ends.take_while(|at| !text[..*at].contains('/')).any(|at| glob(tail, &text[at..]))
+        }
+        Some(wanted) => {
+            let mut characters = text.chars();
+            characters.next().is_some_and(|c| c == wanted || wanted == '?')
+                && glob(rest.as_str(), characters.as_str())
+        }
+    }
+}
+
+/// `history IMAGE`
+pub(super) fn history(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let record = store.resolve(&args.positional[0])?;
+    let (config, _) = store.config(&record)?;
+    let sizes = store.layer_sizes(&record)?;
+    let mut sizes = sizes.into_iter();
+    let whole = args.has("no-trunc");
+    let mut values = Vec::new();
+    for step in config.history.unwrap_or_default() {
+        let bytes = if step.empty_layer == Some(true) { 0 } else { sizes.next().unwrap_or(0) };
+        let by: String = step.created_by.clone().unwrap_or_default().replace(['\n', '\t'], " ");
+        let short = if by.chars().count() > 45 {
+            format!("{}…", by.chars().take(44).collect::<String>())
+        } else {
+            by.clone()
+        };
+        values.push(json!({
+            "ID": "<missing>",
+            "CreatedSince": ago(step.created.as_deref().and_then(parse_rfc3339)),
+            "CreatedAt": step.created,
+            "CreatedBy": if whole { by } else { short },
+            "Size": size(bytes),
+            "Comment": step.comment.unwrap_or_default(),
+        }));
+    }
+    values.reverse();
+    if let Some(top) = values.first_mut() {
+        top["ID"] = if whole { record.id.as_str() } else { record.id.short() }.into();
+    }
+    if args.has("quiet") {
+        values.iter().for_each(|value| line(value["ID"].as_str().unwrap_or_default()));
+        return Ok(0);
+    }
+    let columns = [
+        ("IMAGE", "ID"),
+        ("CREATED", "CreatedSince"),
+        ("CREATED BY", "CreatedBy"),
+        ("SIZE", "Size"),
+        ("COMMENT", "Comment"),
+    ];
+    rows(args, &columns, &values)?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stop_at_slashes() {
+        for (pattern, text, fits) in [
+            ("al*", "alpine", true),
+            ("*", "a/b", false),
+            ("*/b", "a/b", true),
+            ("?lpine:3*", "alpine:3.4", true),
+            ("alp", "alpine", false),
+        ] {
+            assert_eq!(glob(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The commands, one table for all.
+
+mod archives;
+mod changes;
+mod containers;
+mod copying;
+mod images;
+mod listing;
+mod transfer;
+
+pub(crate) use containers::random_id;
+#[cfg(feature = "run")]
+pub(crate) use transfer::pull_for_run;
+
+use std::path::PathBuf;
+
+use image_store::platform::Platform;
+use image_store::{Error, ErrorKind, Result, Store, StoreOptions};
+
+use crate::args::{Args, Command, Flag, switch, value};
+
+/// Flags of every command.
+pub(crate) static GLOBAL: &[Flag] = &[
+    value(
+        "root",
+        None,
+        "FOLDER",
+        "the store (default: $KNARR_IMAGE_ROOT, /var/lib/knarr/images, or below $XDG_DATA_HOME)",
+    ),
+    switch("help", None, "show this"),
+];
+
+const FORMAT: Flag =
+    value("format", None, "TEMPLATE", "print with a Go template, such as '{{.ID}}' or 'json'");
+const JSON: Flag = switch("json", None, "print JSON");
+const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
+const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
+pub(crate) const PLATFORM: Flag =
+    value("platform", None, "OS/ARCH[/VARIANT]", "the image for this platform (default: this machine's)");
+const CHANGE: Flag = value(
+    "change",
+    Some('c'),
+    "INSTRUCTION",
+    "change the config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
+);
+const MESSAGE: Flag = value("message", Some('m'), "TEXT", "a remark for the history");
+pub(crate) const CREDS: Flag = value("creds", None, "USER:PASSWORD", "authenticate with these");
+pub(crate) const AUTHFILE: Flag =
+    value("authfile", None, "FILE", "credentials file (default: those of podman and Docker)");
+pub(crate) const INSECURE: Flag =
+    value("tls-verify", None, "BOOL", "false: accept any certificate, and plain http");
+pub(crate) const CERTS: Flag =
+    value("cert-dir", None, "FOLDER", "a folder with a folder HOST:PORT that has *.crt to trust");
+
+const fn command(
+    name: &'static str,
+    usage: &'static str,
+    help: &'static str,
+    flags: &'static [Flag],
+    positional: (usize, usize),
+    run: fn(&Args) -> Result<u8>,
+) -> Command {
+    Command { name, usage, help, flags, positional, stop_at_first: false, run }
+}
+
+const ANY: usize = usize::MAX;
+
+/// All commands.
+pub(crate) static COMMANDS: &[Command] = &[
+    command(
+        "pull",
+        "NAME[:TAG|@DIGEST]",
+        "get an image from a registry",
+        &[
+            QUIET,
+            PLATFORM,
+            CREDS,
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+            value("mirror", None, "REGISTRY=LOCATION", "ask there first"),
+        ],
+        (1, 1),
+        transfer::pull,
+    ),
+    command(
+        "push",
+        "IMAGE [NAME[:TAG]]",
+        "send an image to a registry",
+        &[
+            QUIET,
+            CREDS,
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+            value("chunk", None, "BYTES", "send blobs in pieces of this size"),
+        ],
+        (1, 2),
+        transfer::push,
+    ),
+    command(
+        "images",
+        "[NAME]",
+        "list images",
+        &[
+            switch("all", Some('a'), "also those without a name (as is the default)"),
+            switch("digests", None, "show digests"),
+            value("filter", Some('f'), "KEY=VALUE", "dangling=true|false, reference=PATTERN"),
+            FORMAT,
+            JSON,
+            QUIET,
+            NO_TRUNC,
+        ],
+        (0, 1),
+        listing::images,
+    ),
+    command("tag", "IMAGE NAME[:TAG]", "give an image another name", &[], (2, 2), images::tag),
+    command(
+        "rmi",
+        "IMAGE...",
+        "take images' names away, and what only they needed",
+        &[switch("force", Some('f'), "also when a container uses it"), QUIET],
+        (1, ANY),
+        images::rmi,
+    ),
+    command(
+        "history",
+        "IMAGE",
+        "how an image was made",
+        &[FORMAT, JSON, QUIET, NO_TRUNC],
+        (1, 1),
+        listing::history,
+    ),
+    command(
+        "inspect",
+        "IMAGE|CONTAINER...",
+        "all that is known of images and containers",
+        &[
+            FORMAT,
+            switch("remote", None, "of images at a registry, without getting them"),
+            PLATFORM,
+            CREDS,
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+        ],
+        (1, ANY),
+        images::inspect,
+    ),
+    command(
+        "search",
+        "TERM",
+        "search Docker Hub, or HOST/TERM a registry",
+        &[
+            value("limit", None, "COUNT", "at most so many (default 25)"),
+            FORMAT,
+            JSON,
+            NO_TRUNC,
+            CREDS,
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+        ],
+        (1, 1),
+        transfer::search,
+    ),
+    command(
+        "tags",
+        "NAME",
+        "list a repository's tags at its registry",
+        &[CREDS, AUTHFILE, INSECURE, CERTS],
+        (1, 1),
+        transfer::tags,
+    ),
+    command(
+        "save",
+        "IMAGE...",
+        "write images to an archive",
+        &[
+            value("output", Some('o'), "FILE", "write there instead of standard output"),
+            value("format", None, "FORMAT", "docker-archive (default), oci-archive, oci-dir"),
+        ],
+        (1, ANY),
+        archives::save,
+    ),
+    command(
+        "load",
+        "",
+        "get images from an archive or OCI layout",
+        &[value("input", Some('i'), "FILE", "read from there instead of standard input"), QUIET, PLATFORM],
+        (0, 0),
+        archives::load,
+    ),
+    command(
+        "import",
+        "FILE|- [NAME[:TAG]]",
+        "make an image of a flat root file system",
+        &[CHANGE, MESSAGE, PLATFORM],
+        (1, 2),
+        archives::import,
+    ),
+    command(
+        "export",
+        "CONTAINER|IMAGE",
+        "write a root file system as a flat tar",
+        &[value("output", Some('o'), "FILE", "write there instead of standard output")],
+        (1, 1),
+        archives::export,
+    ),
+    command(
+        "commit",
+        "CONTAINER [NAME[:TAG]]",
+        "make an image of a container",
+        &[value("author", Some('a'), "TEXT", "who made it"), CHANGE, MESSAGE, QUIET],
+        (1, 2),
+        archives::commit,
+    ),
+    command(
+        "create",
+        "IMAGE",
+        "make a container's writable layer without running anything",
+        &[value("name", None, "NAME", "its name (default: random)")],
+        (1, 1),
+        containers::create,
+    ),
+    command("diff", "CONTAINER", "what a container changed", &[JSON], (1, 1), containers::diff),
+    command(
+        "cp",
+        "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
+        "copy files out of a container or into it",
+        &[switch("archive", Some('a'), "keep owners"), QUIET],
+        (2, 2),
+        copying::cp,
+    ),
+    command(
+        "mount",
+        "CONTAINER|IMAGE FOLDER",
+        "mount a root file system; an image's is read-only",
+        &[],
+        (2, 2),
+        containers::mount,
+    ),
+    command(
+        "prune",
+        "",
+        "remove images without a name, and what nobody needs",
+        &[
+            switch("all", Some('a'), "also images no container uses"),
+            switch("force", Some('f'), "as Docker has it; there is no question"),
+        ],
+        (0, 0),
+        images::prune,
+    ),
+    command(
+        "verify",
+        "",
+        "check that everything is as it came",
+        &[switch("repair", None, "unpack damaged layers again, take damaged blobs away"), JSON],
+        (0, 0),
+        images::verify,
+    ),
+    #[cfg(feature = "run")]
+    Command {
+        stop_at_first: true,
+        ..command(
+            "run",
+            "IMAGE [COMMAND [ARGUMENT...]]",
+            "run a command in a new container",
+            crate::run::FLAGS,
+            (1, ANY),
+            crate::run::run,
+        )
+    },
+    #[cfg(feature = "run")]
+    command(
+        "ps",
+        "",
+        "list containers",
+        &[switch("all", Some('a'), "also those that do not run"), FORMAT, JSON, QUIET, NO_TRUNC],
+        (0, 0),
+        crate::run::ps,
+    ),
+    #[cfg(feature = "run")]
+    command(
+        "rm",
+        "CONTAINER...",
+        "remove containers",
+        &[
+            switch("force", Some('f'), "also running ones; no error when there is none"),
+            switch("volumes", Some('v'), "as Docker has it; they go anyway"),
+        ],
+        (1, ANY),
+        crate::run::rm,
+    ),
+    #[cfg(feature = "run")]
+    command(
+        "stop",
+        "CONTAINER...",
+        "end containers",
+        &[value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)")],
+        (1, ANY),
+        crate::run::stop,
+    ),
+    #[cfg(feature = "run")]
+    command("logs", "CONTAINER", "what a detached container wrote", &[], (1, 1), crate::run::logs),
+    #[cfg(feature = "run")]
+    command("supervise", "", "", &[], (1, 1), crate::run::supervise_detached),
+    command(
+        "completion",
+        "bash|zsh|fish",
+        "print completion for a shell",
+        &[],
+        (1, 1),
+        crate::complete::completion,
+    ),
+    command("man", "[COMMAND]", "print a manual page", &[], (0, 1), crate::complete::man),
+    command("empty-trash", "", "", &[], (0, 0), images::empty_trash),
+];
+
+/// The store that the flags and the environment name.
+pub(crate) fn store(args: &Args) -> Result<Store> {
+    Store::open(root(args)?, StoreOptions::default())
+}
+
+fn root(args: &Args) -> Result<PathBuf> {
+    if let Some(root) = args.get("root") {
+        return Ok(root.into());
+    }
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(root) = variable("KNARR_IMAGE_ROOT") {
+        return Ok(root);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/knarr/images".into());
+    }
+    let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
+    let data = data.ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "where is the store? neither --root nor HOME is given")
+    })?;
+    Ok(data.join("knarr/images"))
+}
+
+fn platform(args: &Args) -> Result<Platform> {
+    args.get("platform").map_or_else(|| Ok(Platform::host()), Platform::parse)
+}
+
+/// Deleting gigabytes takes longer than anybody wants to wait: a process of its own does it. When that can not be
+/// started, the next prune does it.
+pub(crate) fn empty_trash_later(store: &Store) {
+    use std::os::unix::process::CommandExt as _;
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let mut command = std::process::Command::new(program);
+    command.args(["--root".as_ref(), store.root().as_os_str(), "empty-trash".as_ref()]);
+    command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    // Not stopped by a Ctrl-C that is meant for the next command.
+    command.process_group(0);
+    let _ = command.spawn();
+}
+
+/// The container a person means: by ID, the beginning of one, or name.
+fn container_id(store: &Store, text: &str) -> Result<String> {
+    #[cfg(feature = "run")]
+    return crate::run::id_of(store, text);
+    #[cfg(not(feature = "run"))]
+    return store.container(text).map(|container| container.id);
+}
+
+/// The mounted root file system of a container; of a running one, the one it runs on.
+fn container_root(store: &Store, id: &str) -> Result<std::os::fd::OwnedFd> {
+    #[cfg(feature = "run")]
+    if let Some(root) = crate::run::live_root(id) {
+        return Ok(root);
+    }
+    store.container_rootfs(&store.container(id)?)?.mount()
+}

@@ -1,0 +1,187 @@
+//! Registries: pull, push, search, tags, inspection from afar.
+
+use image_store::digest::VerifyingReader;
+use image_store::manifest::{Document, ImageConfig};
+use image_store::registry::{Client, ClientOptions, Credential, Credentials, Mirror, RemoteImage};
+use image_store::store::{Record, Source as _};
+use image_store::{Error, ErrorKind, Reference, Result, Store};
+use serde_json::{Value, json};
+
+use crate::args::Args;
+use crate::output::{line, rows};
+use crate::progress::Shown;
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::Invalid, message)
+}
+
+/// A client as the flags and the environment want it, for the registry `host`.
+fn client(args: &Args, host: &str) -> Result<Client> {
+    let mut options = ClientOptions::from_environment();
+    if let Some(creds) = args.get("creds") {
+        let (user, password) =
+            creds.split_once(':').ok_or_else(|| invalid("--creds: wants USER:PASSWORD".to_owned()))?;
+        options.credentials.fixed = Some(Credential::Password(user.to_owned(), password.to_owned()));
+    } else if let Some(file) = args.get("authfile") {
+        std::fs::metadata(file).map_err(|e| invalid(format!("--authfile {file:?}: {e}")))?;
+        options.credentials = Credentials { fixed: None, files: vec![file.into()] };
+    }
+    if args.get("tls-verify") == Some("false") {
+        options.hosts.insecure.push(host.to_owned());
+    }
+    if let Some(folder) = args.get("cert-dir") {
+        options.hosts.certificates.insert(0, folder.into());
+    }
+    for mirror in args.all("mirror") {
+        let (registry, location) = mirror
+            .split_once('=')
+            .ok_or_else(|| invalid(format!("--mirror {mirror:?}: wants REGISTRY=LOCATION")))?;
+        let mirror =
+            Mirror { location: location.to_owned(), insecure: args.get("tls-verify") == Some("false") };
+        match options.hosts.mirrors.iter_mut().find(|(known, _)| known == registry) {
+            Some((_, mirrors)) => mirrors.push(mirror),
+            None => options.hosts.mirrors.push((registry.to_owned(), vec![mirror])),
+        }
+    }
+    options.chunk = args
+        .get("chunk")
+        .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: is no number"))))
+        .transpose()?;
+    Ok(Client::new(options))
+}
+
+/// `pull NAME`
+pub(super) fn pull(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let record = fetch(args, &store)?;
+    line(record.name.as_deref().unwrap_or_default());
+    Ok(0)
+}
+
+/// Gets the image that `run` is to run.
+#[cfg(feature = "run")]
+pub(crate) fn pull_for_run(args: &Args, store: &Store) -> Result<Record> {
+    fetch(args, store)
+}
+
+fn fetch(args: &Args, store: &Store) -> Result<Record> {
+    let reference = Reference::parse(&args.positional[0])?;
+    let quiet = args.has("quiet");
+    let client = client(args, reference.domain())?;
+    let image = client.find(&reference)?;
+    if !quiet {
+        eprintln!("{}: from {}", reference.familiar(), image.host());
+    }
+    let progress = Shown::new(quiet, "Pulling");
+    let platform = super::platform(args)?;
+    let record =
+        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(&reference), &progress)?;
+    if !quiet {
+        eprintln!("Digest: {}", record.target.digest);
+    }
+    Ok(record)
+}
+
+/// `push IMAGE [NAME]`
+pub(super) fn push(args: &Args) -> Result<u8> {
+    let store = super::store(args)?;
+    let record = store.resolve(&args.positional[0])?;
+    let target = match args.positional.get(1) {
+        Some(name) => Reference::parse(name)?,
+        None => record
+            .reference()
+            .ok_or_else(|| invalid(format!("image {:?}: has no name to push to", args.positional[0])))?,
+    };
+    let quiet = args.has("quiet");
+    if !quiet {
+        eprintln!("The push refers to repository [{}]", target.repository());
+    }
+    client(args, target.domain())?.push(&store, &record, &target, &Shown::new(quiet, "Pushing"))?;
+    let tag = target.tag().unwrap_or("none");
+    line(&if quiet {
+        target.to_string()
+    } else {
+        format!("{tag}: digest: {} size: {}", record.manifest.digest, record.manifest.size)
+    });
+    Ok(0)
+}
+
+/// `search TERM`
+pub(super) fn search(args: &Args) -> Result<u8> {
+    let limit = args.get("limit").unwrap_or("25");
+    let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
+    let term = &args.positional[0];
+    let host = term.split('/').next().unwrap_or_default();
+    let found = client(args, host)?.search(term, limit)?;
+    let whole = args.has("no-trunc");
+    let values: Vec<Value> = found
+        .iter()
+        .map(|result| {
+            let description = result.description.clone().unwrap_or_default().replace('\n', " ");
+            let description = if whole { description } else { description.chars().take(45).collect() };
+            let official = if result.official { "[OK]" } else { "" };
+            json!({ "Name": result.name, "Description": description, "StarCount": result.stars.to_string(), "IsOfficial": official })
+        })
+        .collect();
+    let columns = [
+        ("NAME", "Name"),
+        ("DESCRIPTION", "Description"),
+        ("STARS", "StarCount"),
+        ("OFFICIAL", "IsOfficial"),
+    ];
+    rows(args, &columns, &values)?;
+    Ok(0)
+}
+
+/// `tags NAME`
+pub(super) fn tags(args: &Args) -> Result<u8> {
+    let repository = Reference::parse_untagged(&args.positional[0])?;
+    client(args, repository.domain())?.tags(&repository)?.iter().for_each(|tag| line(tag));
+    Ok(0)
+}
+
+/// What `inspect --remote` shows: from manifest and config alone.
+pub(super) fn inspect_remote(args: &Args, text: &str) -> Result<Value> {
+    let reference = Reference::parse(text)?;
+    let client = client(args, reference.domain())?;
+    let image = client.find(&reference)?;
+    let mut document = Document::parse(&image.bytes, &image.descriptor.media_type)?;
+    let mut digest = image.descriptor.digest.clone();
+    if let Document::Index(index) = &document {
+        let chosen = index.choose(&super::platform(args)?)?;
+        let bytes = read(&image, chosen)?;
+        digest = chosen.digest.clone();
+        document = Document::parse(&bytes, &chosen.media_type)?;
+    }
+    let Document::Manifest(manifest) = document else {
+        return Err(invalid(format!("{text:?}: an index in an index")));
+    };
+    let bytes = read(&image, &manifest.config)?;
+    let config = ImageConfig::parse(&bytes, manifest.layers.len())?;
+    let raw: Value = serde_json::from_slice(&bytes).map_err(|e| invalid(e.to_string()))?;
+    Ok(json!({
+        "Id": manifest.config.digest,
+        "Name": reference.to_string(),
+        "Digest": image.descriptor.digest,
+        "ManifestDigest": digest,
+        "Created": config.created,
+        "Architecture": config.platform.architecture,
+        "Os": config.platform.os,
+        "Config": raw["config"],
+        "Layers": manifest.layers,
+        "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
+    }))
+}
+
+fn read(image: &RemoteImage<'_>, descriptor: &image_store::manifest::Descriptor) -> Result<Vec<u8>> {
+    if descriptor.size > image_store::manifest::CONFIG_LIMIT {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            format!("{}: {} bytes are too many", descriptor.digest, descriptor.size),
+        ));
+    }
+    let mut bytes = Vec::new();
+    let mut input = VerifyingReader::new(image.open(descriptor)?, &descriptor.digest, descriptor.size);
+    std::io::Read::read_to_end(&mut input, &mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,51 @@
+//! `knarr-image`: images on the command line. Parses, calls the library, prints; no logic that the library lacks.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod args;
+mod commands;
+mod complete;
+mod output;
+mod progress;
+#[cfg(feature = "run")]
+mod run;
+mod template;
+
+use std::process::ExitCode;
+
+use args::{Args, Parsed};
+
+/// What Docker's command line returns for an option it does not know.
+const USAGE: u8 = 125;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
+            Ok(arguments) => arguments,
+            Err(bad) => {
+                eprintln!("knarr-image: argument {bad:?}: is no UTF-8");
+                return ExitCode::from(USAGE);
+            }
+        };
+    match args::parse(commands::COMMANDS, commands::GLOBAL, &arguments) {
+        Ok(Parsed::Run(command, args)) => run(command, &args),
+        Ok(Parsed::Help(text)) => {
+            output::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("knarr-image: {message}");
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(command: &args::Command, args: &Args) -> ExitCode {
+    match (command.run)(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("knarr-image: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

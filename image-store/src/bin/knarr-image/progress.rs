@@ -1,0 +1,104 @@
+//! Progress on standard error: bars that redraw themselves on a terminal, plain lines elsewhere, nothing when quiet.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use image_store::manifest::{Descriptor, is_document};
+use image_store::store::{Progress, Step};
+
+use crate::output::size;
+
+const REDRAW: Duration = Duration::from_millis(100);
+const BAR: usize = 30;
+
+/// Shows what happens to blobs.
+pub(crate) struct Shown {
+    state: Mutex<State>,
+    quiet: bool,
+    terminal: bool,
+    /// "Pulling", "Pushing".
+    verb: &'static str,
+}
+
+#[derive(Default)]
+struct State {
+    blobs: Vec<(String, Line)>,
+    index: HashMap<String, usize>,
+    drawn: usize,
+    last: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Line {
+    text: &'static str,
+    at: u64,
+    size: u64,
+}
+
+impl Shown {
+    pub(crate) fn new(quiet: bool, verb: &'static str) -> Self {
+        let terminal =
+            std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self { state: Mutex::default(), quiet, terminal, verb }
+    }
+}
+
+impl Progress for Shown {
+    fn step(&self, blob: &Descriptor, step: Step) {
+        if self.quiet || is_document(&blob.media_type) {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let id = blob.digest.short().to_owned();
+        let next = state.blobs.len();
+        let at = *state.index.entry(id.clone()).or_insert(next);
+        if at == next {
+            state.blobs.push((id.clone(), Line { text: "Waiting", at: 0, size: blob.size }));
+        }
+        let line = &mut state.blobs[at].1;
+        let text = match step {
+            Step::Exists => "Already exists",
+            Step::Waiting => "Waiting for another process",
+            Step::Started => self.verb,
+            Step::Advanced(count) => {
+                line.at += count;
+                self.verb
+            }
+            Step::Done => "Complete",
+            _ => line.text,
+        };
+        let changed = line.text != text;
+        line.text = text;
+        if self.terminal {
+            let due = state.last.is_none_or(|last| last.elapsed() >= REDRAW);
+            if changed || due {
+                draw(&mut state, self.verb);
+            }
+        } else if changed {
+            eprintln!("{id}: {text}");
+        }
+    }
+}
+
+fn draw(state: &mut State, verb: &str) {
+    let mut text = String::new();
+    if state.drawn > 0 {
+        // Back to the first line of what was drawn before.
+        text.push_str(&format!("\x1b[{}A", state.drawn));
+    }
+    for (id, line) in &state.blobs {
+        text.push_str(&format!("\r\x1b[K{id}: {}", line.text));
+        if line.text == verb && line.size > 0 {
+            let at = line.at.min(line.size);
+            let filled = usize::try_from(at * BAR as u64 / line.size).unwrap_or(BAR);
+            let bar = format!("{}>", "=".repeat(filled));
+            text.push_str(&format!(" [{bar:<width$}] {}/{}", size(at), size(line.size), width = BAR + 1));
+        }
+        text.push('\n');
+    }
+    state.drawn = state.blobs.len();
+    state.last = Some(Instant::now());
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,136 @@
+//! Who a container's process is: `user[:group]` by the image's own /etc/passwd and /etc/group.
+//!
+//! A number is never looked up by name (CVE-2016-3697), IDs have their range (CVE-2024-40635), and the files are read
+//! within the root, as plain files, up to a limit (CVE-2026-47262).
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+
+use image_store::{Error, ErrorKind, Result};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+const LIMIT: u64 = 1 << 20;
+
+/// IDs, and the folder and name that go with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) groups: Vec<u32>,
+    pub(super) home: String,
+}
+
+/// Resolves `user[:group]` in the root file system `root`; empty is root.
+pub(super) fn resolve(root: &OwnedFd, text: &str) -> Result<User> {
+    resolve_in(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)
+}
+
+/// Empty when there is no such file.
+fn read(root: &OwnedFd, path: &str) -> Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    ) else {
+        return Ok(String::new());
+    };
+    let file = File::from(fd);
+    if !file.metadata()?.is_file() {
+        return Ok(String::new());
+    }
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Error::new(ErrorKind::Limit, format!("/{path} of the image: larger than {LIMIT} bytes")));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User> {
+    let missing = |what: &str, name: &str| {
+        Error::new(ErrorKind::NotFound, format!("user {text:?}: the image has no {what} {name:?}"))
+    };
+    let (name, wanted) = match text.split_once(':') {
+        Some((name, group)) => (name, Some(group)),
+        None => (text, None),
+    };
+    let name = if name.is_empty() { "0" } else { name };
+    let lines: Vec<Vec<&str>> =
+        passwd.lines().map(|line| line.split(':').collect()).filter(|f: &Vec<&str>| f.len() >= 6).collect();
+    let line = match number(name)? {
+        Some(uid) => lines.iter().find(|fields| fields[2].parse() == Ok(uid)),
+        None => Some(lines.iter().find(|fields| fields[0] == name).ok_or_else(|| missing("user", name))?),
+    };
+    let parse = |field: &str| number(field)?.ok_or_else(|| missing("number in place of", field));
+    let uid = match number(name)? {
+        Some(uid) => uid,
+        None => parse(line.map_or("", |fields| fields[2]))?,
+    };
+    let groups: Vec<Vec<&str>> =
+        group.lines().map(|line| line.split(':').collect()).filter(|f: &Vec<&str>| f.len() >= 4).collect();
+    let gid = match wanted.filter(|wanted| !wanted.is_empty()) {
+        Some(wanted) => match number(wanted)? {
+            Some(gid) => gid,
+            None => parse(
+                groups.iter().find(|fields| fields[0] == wanted).ok_or_else(|| missing("group", wanted))?[2],
+            )?,
+        },
+        None => line.map_or(Ok(0), |fields| parse(fields[3]))?,
+    };
+    // A group that was named is the only one.
+    let member = |fields: &&Vec<&str>| {
+        wanted.is_none() && line.is_some_and(|line| fields[3].split(',').any(|m| m == line[0]))
+    };
+    let more = groups.iter().filter(member).filter_map(|fields| fields[2].parse().ok());
+    let mut all: Vec<u32> = more.filter(|other| *other != gid).collect();
+    all.sort_unstable();
+    all.dedup();
+    let home = line.map_or("/", |fields| fields[5]);
+    Ok(User { uid, gid, groups: all, home: if home.is_empty() { "/".to_owned() } else { home.to_owned() } })
+}
+
+/// `None`: it is a name.
+fn number(text: &str) -> Result<Option<u32>> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
+    }
+    let id = text.parse::<u32>().ok().filter(|id| i32::try_from(*id).is_ok());
+    id.map(Some)
+        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("user or group {text:?}: is out of range")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n1000:x:0:0::/evil:/bin/sh\nweb:x:33:34::/var/www:/bin/false\nbroken\n";
+    const GROUP: &str = "root:x:0:\nadm:x:4:web,root\nwww:x:35:web\n";
+
+    #[test]
+    fn names_and_numbers_are_resolved_by_the_image() {
+        for (text, uid, gid, groups, home) in [
+            ("", 0, 0, vec![4], "/root"),
+            ("web", 33, 34, vec![4, 35], "/var/www"),
+            ("33", 33, 34, vec![4, 35], "/var/www"),
+            ("1000", 1000, 0, vec![], "/"),
+            ("web:adm", 33, 4, vec![], "/var/www"),
+            ("5:6", 5, 6, vec![], "/"),
+            (":adm", 0, 4, vec![], "/root"),
+            ("web:", 33, 34, vec![], "/var/www"),
+        ] {
+            let user = resolve_in(text, PASSWD, GROUP).unwrap();
+            assert_eq!(
+                (user.uid, user.gid, user.groups, user.home.as_str()),
+                (uid, gid, groups, home),
+                "{text}"
+            );
+        }
+        for bad in ["nobody", "web:nobody", "4294967295", "2147483648", "-1", "1x"] {
+            assert!(resolve_in(bad, PASSWD, GROUP).is_err(), "{bad}");
+        }
+    }
+}

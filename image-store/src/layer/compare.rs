@@ -1,0 +1,165 @@
+//! Compares a layer with the folder it was unpacked to: data and attributes of everything that has its own entry.
+//!
+//! An entry that a later one of the same layer replaces is not looked at; such layers are rare and the last entry counts.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{AtFlags, FileType, OFlags};
+
+use super::Marks;
+use super::apply::Ownership;
+use super::change::{Change, change, split};
+use super::compression::Compression;
+use super::diff::is_whiteout;
+use crate::error::{Doing, Error, Result};
+use crate::tar::{Entry, Kind, Reader, show};
+use crate::tree;
+
+/// Reads the compressed layer from `blob` and compares it with `root`.
+///
+/// # Errors
+/// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) with the first path that differs; errors of the layer itself.
+pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: Ownership) -> Result<()> {
+    let mut input = BufReader::with_capacity(256 << 10, blob);
+    let compression = Compression::sniff(std::io::BufRead::fill_buf(&mut input)?)?;
+    let mut reader = Reader::new(BufReader::with_capacity(256 << 10, compression.decoder(input)?));
+    let mut seen: HashMap<Vec<u8>, ()> = HashMap::new();
+    let mut opaque = Vec::new();
+    let mut twice = false;
+    while let Some(entry) = reader.next_entry()? {
+        let doing = || format!("compare {}", show(&entry.path));
+        match change(&entry.path)? {
+            Change::Skip => {}
+            Change::Opaque(path) => opaque.push(path),
+            Change::Whiteout(path) => {
+                let found = locate(root, &path).doing(doing)?;
+                // Something of the layer's own may lie there instead.
+                let Some((parent, name)) = found else { continue };
+                let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+                let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                if !is_whiteout(&stat) && folder {
+                    opaque.push(path);
+                }
+            }
+            Change::Make(path) => {
+                if seen.insert(path.clone(), ()).is_some() {
+                    twice = true;
+                    continue;
+                }
+                if let Err(error) = one(root, &path, &entry, &mut reader, ownership) {
+                    // Where a path occurs twice the first may rightly be gone.
+                    if !twice {
+                        return Err(error.context(doing()));
+                    }
+                }
+            }
+        }
+    }
+    for path in opaque {
+        let doing = || format!("compare {}: opaque mark", show(&path));
+        let folder = tree::open_folder(root, &path, OFlags::RDONLY).doing(doing)?;
+        rustix::fs::fgetxattr(&folder, marks.opaque(), &mut [0_u8; 1]).doing(doing)?;
+    }
+    Ok(())
+}
+
+/// The folder a path lies in; `None` where the path leads through a link of the layer, which is not followed here.
+fn locate<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> Result<Option<(std::os::fd::OwnedFd, &'p [u8])>> {
+    let (folder, name) = split(path);
+    match tree::open_folder(root, folder, OFlags::PATH) {
+        Ok(parent) => Ok(Some((parent, name))),
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn one<R: std::io::BufRead>(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    entry: &Entry,
+    reader: &mut Reader<R>,
+    ownership: Ownership,
+) -> Result<()> {
+    let Some((parent, name)) = locate(root, path)? else {
+        return Ok(());
+    };
+    let name = if name.is_empty() { b".".as_slice() } else { name };
+    let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(_)
+            if ownership == Ownership::Squash
+                && matches!(entry.kind, Kind::Block(..) | Kind::Character(..)) =>
+        {
+            return Ok(());
+        }
+        other => other.doing(|| "stat")?,
+    };
+    let differs = |what: &str| Err(Error::mismatch(format!("{what} differs")));
+    let wanted = match &entry.kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink(_) => FileType::Symlink,
+        Kind::Character(..) => FileType::CharacterDevice,
+        Kind::Block(..) => FileType::BlockDevice,
+        Kind::Fifo => FileType::Fifo,
+        Kind::Hardlink(_) => {
+            return if stat.st_nlink > 1 { Ok(()) } else { differs("the count of links") };
+        }
+    };
+    if FileType::from_raw_mode(stat.st_mode) != wanted {
+        return differs("the kind");
+    }
+    if entry.kind != Kind::Directory || stat.st_nlink > 0 {
+        let owner = ownership == Ownership::Squash || (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
+        if !owner {
+            return differs("the owner");
+        }
+    }
+    if wanted != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode {
+        return differs("the mode");
+    }
+    if stat.st_mtime != entry.mtime.seconds {
+        return differs("the time");
+    }
+    match &entry.kind {
+        Kind::Symlink(target) => {
+            let found = rustix::fs::readlinkat(&parent, name, Vec::new()).doing(|| "readlink")?;
+            if found.as_bytes() != target.as_slice() { differs("the target") } else { Ok(()) }
+        }
+        Kind::File if u64::try_from(stat.st_size) != Ok(entry.size) => differs("the size"),
+        Kind::File => {
+            let file = tree::open_below(parent.as_fd(), name, OFlags::RDONLY).doing(|| "open")?;
+            data(&File::from(file), entry, reader)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn data<R: std::io::BufRead>(file: &File, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
+    let whole = vec![(0, entry.size)];
+    let map = entry.sparse.as_ref().unwrap_or(&whole);
+    let mut pieces = map.iter().copied().filter(|(_, length)| *length > 0);
+    let (mut offset, mut left) = pieces.next().unwrap_or_default();
+    let mut buffer = vec![0; 256 << 10];
+    reader.data(|mut bytes| {
+        while !bytes.is_empty() {
+            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)).min(buffer.len());
+            if length == 0 {
+                return Err(Error::invalid("more data than its sparse map has room for"));
+            }
+            file.read_exact_at(&mut buffer[..length], offset).doing(|| "pread")?;
+            if buffer[..length] != bytes[..length] {
+                return Err(Error::mismatch(format!("the content near byte {offset} differs")));
+            }
+            bytes = &bytes[length..];
+            (offset, left) = (offset + length as u64, left - length as u64);
+            if left == 0 {
+                (offset, left) = pieces.next().unwrap_or_default();
+            }
+        }
+        Ok(())
+    })
+}

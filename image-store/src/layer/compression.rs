@@ -1,0 +1,204 @@
+//! Compressed streams: recognised by their first bytes, decoded in a stream, encoded reproducibly.
+//!
+//! eStargz is gzip of many members and zstd:chunked is zstd with skippable frames: both are read as what they are.
+//! The media type is only checked against, never trusted.
+
+use std::io::{self, BufRead, Read, Write};
+
+use crate::error::{Error, Result};
+
+/// Largest window a zstd frame may ask for, as a power of two: 128 MiB, the default bound of the zstd tool.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// How a layer is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952, any number of members.
+    Gzip,
+    /// RFC 8878, any number of frames.
+    Zstd,
+}
+
+impl Compression {
+    /// What the first bytes of a stream say. Fewer than four bytes are no compressed stream.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for bzip2 and xz, which `docker load` would take.
+    pub fn sniff(start: &[u8]) -> Result<Self> {
+        Ok(match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A skippable frame may come first.
+            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => return Err(Error::unsupported("layer: compressed with bzip2")),
+            [0xfd, b'7', b'z', b'X', ..] => return Err(Error::unsupported("layer: compressed with xz")),
+            _ => Self::None,
+        })
+    }
+
+    /// The media type OCI gives such a layer.
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        use crate::manifest::media;
+        match self {
+            Self::None => media::OCI_LAYER,
+            Self::Gzip => media::OCI_LAYER_GZIP,
+            Self::Zstd => media::OCI_LAYER_ZSTD,
+        }
+    }
+
+    /// Refuses a stream that is something else than its media type says, and encrypted layers. Docker has always
+    /// compressed what it calls gzip or not, so its types, and unknown ones, are not held to it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    pub fn check(self, media_type: &str) -> Result<()> {
+        if media_type.ends_with("+encrypted") {
+            return Err(Error::unsupported(format!("layer: {media_type:?} is encrypted")));
+        }
+        let claimed = match media_type {
+            t if !t.starts_with("application/vnd.oci.image.layer.") => return Ok(()),
+            t if t.ends_with("+gzip") => Self::Gzip,
+            t if t.ends_with("+zstd") => Self::Zstd,
+            t if t.ends_with(".tar") => Self::None,
+            _ => return Ok(()),
+        };
+        if claimed != self && claimed == Self::None {
+            return Err(Error::invalid(format!("layer: is {self:?} though its type is {media_type:?}")));
+        }
+        Ok(())
+    }
+
+    /// A reader of the uncompressed bytes.
+    ///
+    /// # Errors
+    /// Those of the zstd library when it has no memory.
+    pub fn decoder<'a, R: BufRead + 'a>(self, input: R) -> Result<Box<dyn Read + 'a>> {
+        Ok(match self {
+            Self::None => Box::new(input),
+            Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(decoder)
+            }
+        })
+    }
+
+    /// A writer that compresses; the same bytes in give the same bytes out, on every machine with this version.
+    ///
+    /// # Errors
+    /// Those of the zstd library when it has no memory.
+    pub fn encoder<W: Write>(self, output: W) -> Result<Encoder<W>> {
+        Ok(match self {
+            Self::None => Encoder::None(output),
+            Self::Gzip => {
+                // No name, no time, "unknown" for the system: nothing of this machine.
+                let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
+                Encoder::Gzip(Box::new(builder.write(output, flate2::Compression::new(6))))
+            }
+            Self::Zstd => Encoder::Zstd(Box::new(zstd::stream::write::Encoder::new(output, 3)?)),
+        })
+    }
+}
+
+/// A compressing writer: see [`Compression::encoder`].
+pub enum Encoder<W: Write> {
+    /// Copies.
+    None(W),
+    /// gzip, level 6.
+    Gzip(Box<flate2::write::GzEncoder<W>>),
+    /// zstd, level 3.
+    Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
+}
+
+impl<W: Write> std::fmt::Debug for Encoder<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Encoder")
+    }
+}
+
+impl<W: Write> Encoder<W> {
+    /// Writes what is left and gives the output back.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn finish(self) -> io::Result<W> {
+        match self {
+            Self::None(output) => Ok(output),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None(output) => output.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::Zstd(encoder) => encoder.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None(output) => output.flush(),
+            Self::Gzip(encoder) => encoder.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(compression: Compression, parts: &[&[u8]], after: &[u8]) -> Result<Vec<u8>> {
+        let mut stream = Vec::new();
+        for part in parts {
+            let mut encoder = compression.encoder(Vec::new())?;
+            encoder.write_all(part)?;
+            stream.extend(encoder.finish()?);
+        }
+        stream.extend_from_slice(after);
+        assert_eq!(Compression::sniff(&stream)?, compression);
+        let mut out = Vec::new();
+        compression.decoder(stream.as_slice())?.read_to_end(&mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn many_members_and_frames_are_one_stream() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            assert_eq!(round(compression, &[b"abc", b"", b"def"], b"").unwrap(), b"abcdef");
+        }
+        let skippable = b"\x50\x2a\x4d\x18\x03\0\0\0xyz";
+        assert_eq!(round(Compression::Zstd, &[b"abc"], skippable).unwrap(), b"abc");
+        assert_eq!(Compression::sniff(skippable).unwrap(), Compression::Zstd);
+    }
+
+    #[test]
+    fn bytes_after_a_stream_and_streams_cut_short_are_refused() {
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            assert!(round(compression, &[b"abc"], b"trailing garbage").is_err(), "{compression:?}");
+            let mut encoder = compression.encoder(Vec::new()).unwrap();
+            encoder.write_all(&[7; 1000]).unwrap();
+            let stream = encoder.finish().unwrap();
+            let mut out = Vec::new();
+            let cut = &stream[..stream.len() - 3];
+            assert!(compression.decoder(cut).unwrap().read_to_end(&mut out).is_err(), "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_promises_plain_tar_is_held_to_it() {
+        use crate::manifest::media;
+        assert!(Compression::Gzip.check(media::OCI_LAYER).is_err());
+        assert!(Compression::Gzip.check(media::OCI_LAYER_GZIP).is_ok());
+        assert!(Compression::None.check(media::DOCKER_LAYER_GZIP).is_ok());
+        assert!(Compression::Gzip.check("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").is_err());
+    }
+}

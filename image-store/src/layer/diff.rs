@@ -1,0 +1,322 @@
+//! Writes a folder as a layer: the inverse of `apply`, with overlay's marks as whiteouts, and always the same bytes for
+//! the same tree: sorted, without names of users, whiteouts before what is new beside them.
+//!
+//! The tree may belong to a running and hostile container: folders are opened from the root without following links,
+//! and only one descriptor is held whatever the depth.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read as _, Write};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::Marks;
+use super::change::join;
+use crate::error::{Doing, Error, Result};
+use crate::tar::{Entry, Kind, Timestamp, Writer, show};
+use crate::tree;
+
+/// How a folder becomes a layer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiffOptions {
+    /// Overlay's marks become whiteouts; `None`: the folder is a whole root file system and has none.
+    pub marks: Option<Marks>,
+    /// Later times become this one, in seconds since the epoch: SOURCE_DATE_EPOCH.
+    pub latest: Option<i64>,
+}
+
+/// What a container did to a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// There was nothing.
+    Added,
+    /// There was something.
+    Changed,
+    /// It is gone.
+    Deleted,
+}
+
+struct Diff<'a, W: Write> {
+    root: BorrowedFd<'a>,
+    writer: &'a mut Writer<W>,
+    options: DiffOptions,
+    links: HashMap<(u64, u64), Vec<u8>>,
+    entries: u64,
+}
+
+/// Writes all below `root`, but not `root` itself; returns the count of entries.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for trees overlay made with redirects or metacopy; what changes
+/// while it is read; system calls that fail; errors of the output.
+pub fn write_diff<W: Write>(
+    root: BorrowedFd<'_>,
+    writer: &mut Writer<W>,
+    options: DiffOptions,
+) -> Result<u64> {
+    let mut diff = Diff { root, writer, options, links: HashMap::new(), entries: 0 };
+    // Folders still to be written; the last is next, so that children come right after their folder.
+    let mut stack = vec![(Vec::new(), names(root, b"")?.into_iter())];
+    while let Some((folder, rest)) = stack.last_mut() {
+        let Some((name, _)) = rest.next() else {
+            stack.pop();
+            continue;
+        };
+        let path = join(folder, name.to_bytes());
+        let folder = folder.clone();
+        if diff.one(&folder, &name, &path).doing(|| format!("write {} to a layer", show(&path)))? {
+            let children = diff.children(&path)?;
+            stack.push((path, children.into_iter()));
+        }
+    }
+    Ok(diff.entries)
+}
+
+fn names(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
+    let folder =
+        tree::open_folder(root, path, OFlags::RDONLY).doing(|| format!("open folder {}", show(path)))?;
+    tree::list(&folder).doing(|| format!("list {}", show(path)))
+}
+
+impl<W: Write> Diff<'_, W> {
+    /// Writes one entry; `true` for a folder. Whiteouts were written with their folder.
+    fn one(&mut self, folder: &[u8], name: &CString, path: &[u8]) -> Result<bool> {
+        let parent = tree::open_folder(self.root, folder, OFlags::PATH).doing(|| "open folder")?;
+        let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(|| "stat")?;
+        if self.is_whiteout(&stat) {
+            if folder.is_empty() {
+                self.mark(folder, &whiteout(name))?;
+            }
+            return Ok(false);
+        }
+        if self.options.marks.is_some() && name.to_bytes().starts_with(b".wh.") {
+            return Err(Error::unsupported("a layer can not hold a name that begins with \".wh.\""));
+        }
+        let Some(kind) = kind(&parent, name, &stat)? else {
+            return Ok(false);
+        };
+        let mut entry = self.entry(path, kind, &stat);
+        let handle = match entry.kind {
+            Kind::File => Some(tree::open_below(&parent, name.to_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)),
+            Kind::Directory => Some(tree::open_folder(&parent, name.to_bytes(), OFlags::RDONLY)),
+            _ => None,
+        };
+        let handle = handle.transpose().doing(|| "open")?;
+        entry.xattrs = match &handle {
+            Some(handle) => xattrs(handle.as_fd())?,
+            None => xattrs_by_name(&parent, name)?,
+        };
+        if let Some(handle) = &handle {
+            refuse_redirects(handle, self.options.marks)?;
+        }
+        if stat.st_nlink > 1 && entry.kind != Kind::Directory {
+            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
+                entry.kind = Kind::Hardlink(first.clone());
+                entry.xattrs.clear();
+                self.put(&entry)?;
+                return Ok(false);
+            }
+            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
+        }
+        self.put(&entry)?;
+        if entry.kind == Kind::File {
+            let handle = handle.ok_or_else(|| Error::invalid("not opened"))?;
+            self.data(File::from(handle))?;
+        }
+        Ok(entry.kind == Kind::Directory)
+    }
+
+    /// The names in a folder just written, after its opaque mark and its whiteouts were.
+    fn children(&mut self, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
+        let doing = || format!("folder {}", show(path));
+        let folder = tree::open_folder(self.root, path, OFlags::RDONLY).doing(doing)?;
+        let names = tree::list(&folder).doing(doing)?;
+        let Some(marks) = self.options.marks else {
+            return Ok(names);
+        };
+        let mut value = [0_u8; 1];
+        if rustix::fs::fgetxattr(&folder, marks.opaque(), &mut value).is_ok() && value == *b"y" {
+            self.mark(path, b".wh..wh..opq")?;
+        }
+        for (name, _) in &names {
+            let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            if self.is_whiteout(&stat) {
+                self.mark(path, &whiteout(name))?;
+            }
+        }
+        Ok(names)
+    }
+
+    fn is_whiteout(&self, stat: &Stat) -> bool {
+        self.options.marks.is_some() && is_whiteout(stat)
+    }
+
+    fn mark(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
+        // No attributes: nobody reads those of a mark, and the time is when somebody deleted something.
+        self.put(&Entry::new(join(folder, name), Kind::File, 0))
+    }
+
+    fn put(&mut self, entry: &Entry) -> Result<()> {
+        self.entries += 1;
+        self.writer.entry(entry)
+    }
+
+    fn entry(&self, path: &[u8], kind: Kind, stat: &Stat) -> Entry {
+        let nanoseconds = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
+        let mut mtime = Timestamp { seconds: stat.st_mtime, nanoseconds };
+        if let Some(latest) = self.options.latest.filter(|latest| mtime.seconds >= *latest) {
+            mtime = Timestamp { seconds: latest, nanoseconds: 0 };
+        }
+        let size = if kind == Kind::File { u64::try_from(stat.st_size).unwrap_or_default() } else { 0 };
+        let mode = stat.st_mode & 0o7777;
+        Entry { uid: stat.st_uid, gid: stat.st_gid, mtime, size, ..Entry::new(path, kind, mode) }
+    }
+
+    fn data(&mut self, mut file: File) -> Result<()> {
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            match file.read(&mut buffer).doing(|| "read")? {
+                0 => return Ok(()),
+                count => self.writer.data(&buffer[..count])?,
+            }
+        }
+    }
+}
+
+fn whiteout(name: &CString) -> Vec<u8> {
+    [b".wh.", name.to_bytes()].concat()
+}
+
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// `None` for sockets, which no archive holds.
+fn kind(parent: &OwnedFd, name: &CString, stat: &Stat) -> Result<Option<Kind>> {
+    let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => {
+            Kind::Symlink(rustix::fs::readlinkat(parent, name, Vec::new()).doing(|| "readlink")?.into_bytes())
+        }
+        FileType::CharacterDevice => Kind::Character(device.0, device.1),
+        FileType::BlockDevice => Kind::Block(device.0, device.1),
+        FileType::Fifo => Kind::Fifo,
+        _ => return Ok(None),
+    }))
+}
+
+/// With these overlay keeps names or content elsewhere; our mounts switch them off.
+fn refuse_redirects(handle: &OwnedFd, marks: Option<Marks>) -> Result<()> {
+    let prefix = match marks {
+        Some(Marks::Trusted) => "trusted",
+        Some(Marks::User) => "user",
+        None => return Ok(()),
+    };
+    for kind in ["redirect", "metacopy"] {
+        let name = format!("{prefix}.overlay.{kind}");
+        if rustix::fs::fgetxattr(handle, name.as_str(), &mut [0_u8; 256]) != Err(Errno::NODATA) {
+            return Err(Error::unsupported(format!(
+                "has {name}: it was mounted with other options than this program's"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Extended attributes of something open, sorted, without overlay's own and without labels of the host.
+pub(crate) fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let list = grow(|buffer| rustix::fs::flistxattr(fd, buffer)).doing(|| "flistxattr")?;
+    read_xattrs(&list, |name, buffer| rustix::fs::fgetxattr(fd, name, buffer))
+}
+
+fn xattrs_by_name(parent: &OwnedFd, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // The kernel's own link to our descriptor, then one component that is not followed.
+    let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
+    let list = grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)).doing(|| "llistxattr")?;
+    read_xattrs(&list, |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer))
+}
+
+fn read_xattrs(
+    list: &[u8],
+    read: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut all = Vec::new();
+    for name in list.split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        if name.starts_with(b"trusted.overlay.")
+            || name.starts_with(b"user.overlay.")
+            || name == b"security.selinux"
+        {
+            continue;
+        }
+        match grow(|buffer| read(name, buffer)) {
+            Ok(value) => all.push((name.to_vec(), value)),
+            Err(Errno::NODATA) => {}
+            Err(errno) => return Err(errno).doing(|| format!("getxattr {}", show(name))),
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+/// Attributes have at most 64 KiB, but hardly any has more than a few bytes.
+fn grow(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    for size in [256, 64 << 10] {
+        let mut buffer = vec![0; size];
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) => {}
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::RANGE)
+}
+
+/// What `upper` changes in the stack of `lowers`, topmost first, as `docker diff` lists it: sorted by path, with `/` in front.
+///
+/// # Errors
+/// System calls that fail.
+pub fn differences(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<(Difference, Vec<u8>)>> {
+    let mut found = Vec::new();
+    let mut todo = vec![Vec::new()];
+    while let Some(folder) = todo.pop() {
+        let open =
+            tree::open_folder(upper, &folder, OFlags::RDONLY).doing(|| format!("open {}", show(&folder)))?;
+        for (name, _) in tree::list(&open).doing(|| format!("list {}", show(&folder)))? {
+            let path = join(&folder, name.to_bytes());
+            let stat = rustix::fs::statat(&open, &name, AtFlags::SYMLINK_NOFOLLOW)
+                .doing(|| format!("stat {}", show(&path)))?;
+            let difference = match (is_whiteout(&stat), below(lowers, &path)) {
+                (true, _) => Difference::Deleted,
+                (false, true) => Difference::Changed,
+                (false, false) => Difference::Added,
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                todo.push(path.clone());
+            }
+            found.push((difference, [b"/", path.as_slice()].concat()));
+        }
+    }
+    found.sort_by(|a, b| a.1.cmp(&b.1));
+    Ok(found)
+}
+
+/// Whether the stack shows something at the path.
+fn below(lowers: &[OwnedFd], path: &[u8]) -> bool {
+    for lower in lowers {
+        match tree::open_below(lower, path, OFlags::PATH) {
+            Ok(found) => return rustix::fs::fstat(&found).is_ok_and(|stat| !is_whiteout(&stat)),
+            Err(Errno::NOENT) => {}
+            Err(_) => return false,
+        }
+    }
+    false
+}

@@ -1,0 +1,390 @@
+//! Requests to a registry: authentication, redirects, retries. Knows nothing of manifests and blobs.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::challenge::{Challenge, parse};
+use super::credentials::{Credential, Credentials};
+use super::hosts::{Endpoint, Hosts, is_loopback};
+use super::transport::{Answer, Payload, Transport, shown};
+use super::url::{Url, encode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::reference::Reference;
+
+const REDIRECTS: usize = 10;
+const TRIES: u32 = 5;
+const ERROR_BODY: u64 = 64 << 10;
+const TOKEN_BODY: u64 = 256 << 10;
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Mirrors, insecure registries, certificates.
+    pub hosts: Hosts,
+    /// Where credentials come from.
+    pub credentials: Credentials,
+    /// The first pause between tries; it doubles each time.
+    pub pause: Duration,
+    /// Upload in pieces of so many bytes instead of at once.
+    pub chunk: Option<u64>,
+}
+
+impl ClientOptions {
+    /// As this user's files and environment have it.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self {
+            hosts: Hosts::from_environment(),
+            credentials: Credentials::from_environment(),
+            pause: Duration::from_millis(250),
+            chunk: None,
+        }
+    }
+}
+
+/// A client; use one for many requests, also from several threads.
+pub struct Client {
+    pub(super) options: ClientOptions,
+    transport: Transport,
+    tokens: Mutex<HashMap<(String, String), Token>>,
+    /// Whether a host that may speak plain http does.
+    plain: Mutex<HashMap<String, bool>>,
+}
+
+#[derive(Clone)]
+struct Token {
+    header: String,
+    expires: Option<Instant>,
+}
+
+/// One request, which can be sent again.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) payload: Payload<'a>,
+    /// Sending it twice does no harm.
+    pub(super) repeatable: bool,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: Vec::new(), payload: Payload::None, repeatable: true }
+    }
+
+    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn payload(mut self, payload: Payload<'a>) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// For requests that take effect each time.
+    pub(super) fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+}
+
+/// Who asks for what: credentials are looked up by the name, tokens kept by the scope.
+#[derive(Clone, Debug)]
+pub(super) struct Access {
+    pub(super) reference: Reference,
+    pub(super) endpoint: Endpoint,
+    /// `repository:NAME:pull,push`, several separated by spaces.
+    pub(super) scope: String,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has not asked anybody yet.
+    #[must_use]
+    pub fn new(options: ClientOptions) -> Self {
+        let transport = Transport::new(options.hosts.certificates.clone());
+        Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
+    }
+
+    /// The URL of `path` (after `/v2/`) at an endpoint.
+    pub(super) fn url(&self, access: &Access, path: &str) -> Result<Url> {
+        let endpoint = &access.endpoint;
+        let scheme = if self.speaks_plain(endpoint)? { "http" } else { "https" };
+        let url = Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?;
+        Ok(match &endpoint.namespace {
+            Some(namespace) => url.with_query("ns", namespace),
+            None => url,
+        })
+    }
+
+    /// Hosts that may speak plain http are asked once which they do; all others speak https.
+    fn speaks_plain(&self, endpoint: &Endpoint) -> Result<bool> {
+        if !endpoint.insecure && !is_loopback(&endpoint.host) {
+            return Ok(false);
+        }
+        let lock = || self.plain.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(plain) = lock().get(&endpoint.host) {
+            return Ok(*plain);
+        }
+        let ask = |scheme: &str| {
+            let url = Url::parse(&format!("{scheme}://{}/v2/", endpoint.host))?;
+            self.transport.exchange(&Method::GET, &url, &[], &Payload::None, endpoint.insecure)
+        };
+        let plain = match ask("https") {
+            Ok(_) => false,
+            Err(error) => match ask("http") {
+                // A server of https answers plain http with an error, too.
+                Ok(answer) if answer.status != 400 => true,
+                _ => return Err(error),
+            },
+        };
+        lock().insert(endpoint.host.clone(), plain);
+        Ok(plain)
+    }
+
+    /// Sends a call, and again after failures that may pass. The answer's status is a success or one of `expected`.
+    pub(super) fn send(&self, access: &Access, call: &Call<'_>, expected: &[u16]) -> Result<(Answer, Url)> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let result = self.follow(access, call);
+            let again = tries < TRIES && call.repeatable;
+            let (pause, error) = match result {
+                Ok((answer, url)) if answer.status < 300 || expected.contains(&answer.status) => {
+                    return Ok((answer, url));
+                }
+                Ok((answer, _)) => {
+                    let passing = matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504);
+                    let pause = self.pause(tries, answer.header("retry-after"));
+                    let error = status_error(&call.method, &call.url, answer);
+                    if !(again && passing) {
+                        return Err(error);
+                    }
+                    (pause, error)
+                }
+                Err(error) => (self.pause(tries, None), error),
+            };
+            // Certificates do not get better by waiting.
+            if !again || error.kind() != ErrorKind::Network || error.to_string().contains("certificate") {
+                return Err(error);
+            }
+            std::thread::sleep(pause);
+        }
+    }
+
+    /// What a registry says, at most a minute, or twice as long each time, a bit more or less so that not all come back at once.
+    fn pause(&self, tries: u32, retry_after: Option<&str>) -> Duration {
+        if let Some(seconds) = retry_after.and_then(|text| text.trim().parse::<u64>().ok()) {
+            return Duration::from_secs(seconds.min(60));
+        }
+        let mut random = [0; 1];
+        let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+        let base = self.options.pause.saturating_mul(1 << (tries - 1).min(5));
+        base.mul_f64(0.75 + f64::from(random[0]) / 512.0)
+    }
+
+    fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Url)> {
+        let mut url = call.url.clone();
+        for _ in 0..=REDIRECTS {
+            // A token is for the registry, not for where it sends us.
+            let trusted = url.same_origin(&call.url);
+            let answer = if trusted {
+                self.authenticated(access, call, &url)?
+            } else {
+                self.transport.exchange(&call.method, &url, &call.headers, &call.payload, false)?
+            };
+            let again = match (answer.status, &call.method) {
+                (301..=303, &Method::GET | &Method::HEAD) | (307 | 308, _) => answer.header("location"),
+                _ => None,
+            };
+            let Some(location) = again else {
+                return Ok((answer, url));
+            };
+            let next = url.join(location)?;
+            if url.https && !next.https {
+                let message = format!("{} {}: redirects from https to http", call.method, shown(&url));
+                return Err(Error::new(ErrorKind::Denied, message));
+            }
+            url = next;
+        }
+        Err(Error::new(
+            ErrorKind::Limit,
+            format!("{} {}: more than {REDIRECTS} redirects", call.method, shown(&call.url)),
+        ))
+    }
+
+    /// Sends with the token that is known, and once more with a new one when that is refused.
+    fn authenticated(&self, access: &Access, call: &Call<'_>, url: &Url) -> Result<Answer> {
+        let insecure = access.endpoint.insecure;
+        let key = (access.endpoint.host.clone(), access.scope.clone());
+        let known = self.known_token(&key);
+        let mut headers = call.headers.clone();
+        headers.extend(known.map(|header| ("authorization", header)));
+        let answer = self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)?;
+        if answer.status != 401 {
+            return Ok(answer);
+        }
+        let offered = answer.headers.get_all("www-authenticate").iter();
+        let challenges: Vec<_> = offered.filter_map(|value| value.to_str().ok()).flat_map(parse).collect();
+        let Some(token) = self.authenticate(access, &challenges, url)? else {
+            return Ok(answer);
+        };
+        let mut headers = call.headers.clone();
+        headers.push(("authorization", token.header.clone()));
+        self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, token);
+        self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)
+    }
+
+    fn known_token(&self, key: &(String, String)) -> Option<String> {
+        let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let token = tokens.get(key)?;
+        let fresh = token.expires.is_none_or(|expires| Instant::now() < expires);
+        fresh.then(|| token.header.clone())
+    }
+
+    fn authenticate(&self, access: &Access, challenges: &[Challenge], url: &Url) -> Result<Option<Token>> {
+        // Mirrors have accounts of their own.
+        let who = match &access.endpoint.namespace {
+            Some(_) => Reference::parse(&format!("{}/{}", access.endpoint.host, access.endpoint.repository))?,
+            None => access.reference.clone(),
+        };
+        let credential = self.options.credentials.find(&who)?;
+        for challenge in challenges {
+            match (challenge, &credential) {
+                (Challenge::Bearer { realm, service, scope, .. }, _) => {
+                    let realm = Url::parse(realm)?;
+                    if url.https && !realm.https {
+                        let message = format!("{}: wants tokens from plain http at {realm}", url.authority);
+                        return Err(Error::new(ErrorKind::Denied, message));
+                    }
+                    let scopes = if access.scope.is_empty() {
+                        scope.clone().unwrap_or_default()
+                    } else {
+                        access.scope.clone()
+                    };
+                    return self
+                        .fetch_token(&realm, service.as_deref(), &scopes, credential.as_ref(), access)
+                        .map(Some);
+                }
+                (Challenge::Basic, Some(Credential::Password(user, password))) => {
+                    return Ok(Some(Token { header: basic(user, password), expires: None }));
+                }
+                (Challenge::Basic, _) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The token protocol of the distribution project: GET with Basic, or OAuth2 for an identity token.
+    fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scopes: &str,
+        credential: Option<&Credential>,
+        access: &Access,
+    ) -> Result<Token> {
+        let insecure = access.endpoint.insecure && realm.authority == access.endpoint.host;
+        let (method, url, headers, form) = token_request(realm, service, scopes, credential);
+        let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
+        let answer = self.transport.exchange(&method, &url, &headers, &payload, insecure)?;
+        if answer.status != 200 {
+            return Err(status_error(&method, &url, answer));
+        }
+        let bytes = answer.into_bytes(TOKEN_BODY, "token")?;
+        let wrong = |why: &str| Error::invalid(format!("token from {}: {why}", shown(&url)));
+        let parsed: TokenAnswer = serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))?;
+        let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| wrong("there is none in the answer"))?;
+        if !token.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(wrong("has characters that no header may have"));
+        }
+        // A little earlier than it expires, for the way takes time.
+        let lifetime = parsed.expires_in.unwrap_or(60).clamp(20, 3600) - 10;
+        let expires = Instant::now().checked_add(Duration::from_secs(lifetime));
+        Ok(Token { header: format!("Bearer {token}"), expires })
+    }
+}
+
+type TokenRequest = (Method, Url, Vec<(&'static str, String)>, Option<String>);
+
+fn token_request(
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &str,
+    credential: Option<&Credential>,
+) -> TokenRequest {
+    if let Some(Credential::IdentityToken(token)) = credential {
+        let mut form =
+            format!("grant_type=refresh_token&refresh_token={}&client_id=knarr-image", encode(token));
+        for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
+            form.push_str(&format!("&{key}={}", encode(value)));
+        }
+        let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
+        return (Method::POST, realm.clone(), headers, Some(form));
+    }
+    let mut url = realm.clone();
+    if let Some(service) = service {
+        url = url.with_query("service", service);
+    }
+    for scope in scopes.split(' ').filter(|scope| !scope.is_empty()) {
+        url = url.with_query("scope", scope);
+    }
+    let mut headers = Vec::new();
+    if let Some(Credential::Password(user, password)) = credential {
+        url = url.with_query("account", user);
+        headers.push(("authorization", basic(user, password)));
+    }
+    (Method::GET, url, headers, None)
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+}
+
+/// An error with what the registry says about it.
+pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Entry>,
+    }
+    #[derive(Deserialize)]
+    struct Entry {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let status = answer.status;
+    let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
+    let said =
+        serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.errors.into_iter().next());
+    let said =
+        said.map(|entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default()));
+    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
+    let (kind, hint) = match status {
+        401 => (ErrorKind::Denied, "wants credentials, or other ones"),
+        403 => (ErrorKind::Denied, "these credentials do not allow it"),
+        404 => (ErrorKind::NotFound, "there is no such thing"),
+        429 => (ErrorKind::Network, "too many requests"),
+        _ => (ErrorKind::Network, "refused"),
+    };
+    let said = if said.trim().is_empty() { hint.to_owned() } else { format!("{hint}: {}", said.trim()) };
+    Error::new(kind, format!("{method} {}: {said} (HTTP {status})", shown(url)))
+}

@@ -1,0 +1,246 @@
+//! Who a registry is told we are: the auth files of Docker and of podman's family, and credential helpers.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+
+use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::reference::Reference;
+
+/// What authenticates against a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// User and password.
+    Password(String, String),
+    /// An OAuth2 refresh token, which Docker calls identity token.
+    IdentityToken(String),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Password(user, _) => write!(f, "Password({user:?}, ...)"),
+            Self::IdentityToken(_) => f.write_str("IdentityToken(...)"),
+        }
+    }
+}
+
+/// Where credentials are looked for, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// For every registry, as given on a command line.
+    pub fixed: Option<Credential>,
+    /// Auth files; missing ones are passed over.
+    pub files: Vec<PathBuf>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct AuthFile {
+    auths: BTreeMap<String, Auth>,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Auth {
+    auth: Option<String>,
+    username: Option<String>,
+    password: Option<String>,
+    identitytoken: Option<String>,
+}
+
+impl Credentials {
+    /// The files that podman and Docker use for this user: `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`,
+    /// `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let variable =
+            |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = variable("HOME");
+        let mut files = Vec::new();
+        files.extend(variable("REGISTRY_AUTH_FILE"));
+        let runtime = variable("XDG_RUNTIME_DIR")
+            .unwrap_or_else(|| format!("/run/containers/{}", rustix::process::getuid().as_raw()).into());
+        files.push(runtime.join("containers/auth.json"));
+        let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+        files.extend(config.map(|config| config.join("containers/auth.json")));
+        let docker = variable("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker")));
+        files.extend(docker.map(|docker| docker.join("config.json")));
+        Self { fixed: None, files }
+    }
+
+    /// The credential for a repository; the most specific key of the first file that has one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a file that does not parse; errors of a credential helper.
+    pub fn find(&self, repository: &Reference) -> Result<Option<Credential>> {
+        if self.fixed.is_some() {
+            return Ok(self.fixed.clone());
+        }
+        for path in &self.files {
+            let bytes = match std::fs::read(path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).doing(|| format!("read {path:?}")),
+            };
+            if let Some(found) = find_in(&bytes, repository).doing(|| format!("auth file {path:?}"))? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn find_in(bytes: &[u8], repository: &Reference) -> Result<Option<Credential>> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let file: AuthFile = serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()))?;
+    let keys = keys(repository);
+    for key in &keys {
+        if let Some(helper) = file.cred_helpers.get(key) {
+            return ask_helper(helper, key);
+        }
+    }
+    if let Some(helper) = file.creds_store.as_deref().filter(|helper| !helper.is_empty()) {
+        for key in keys.iter().filter(|key| !key.contains('/') || key.starts_with("https://")) {
+            if let Some(found) = ask_helper(helper, key)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    for key in &keys {
+        let auth = file.auths.iter().find(|(name, _)| normal(name) == normal(key));
+        if let Some(found) = auth.map(|(_, auth)| credential(auth)).transpose()?.flatten() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// `host/path/of/repo`, each shorter path, `host`; Docker Hub has an old name too.
+fn keys(repository: &Reference) -> Vec<String> {
+    let mut keys = vec![repository.repository()];
+    while let Some((shorter, _)) = keys[keys.len() - 1].rsplit_once('/') {
+        keys.push(shorter.to_owned());
+    }
+    if repository.domain() == crate::reference::DEFAULT_DOMAIN {
+        keys.push("https://index.docker.io/v1/".to_owned());
+    }
+    keys
+}
+
+/// Keys of old files have a scheme, or a path of the protocol's first version.
+fn normal(key: &str) -> &str {
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.strip_suffix('/').unwrap_or(key);
+    key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)
+}
+
+fn credential(auth: &Auth) -> Result<Option<Credential>> {
+    if let Some(token) = auth.identitytoken.as_ref().filter(|token| !token.is_empty()) {
+        return Ok(Some(Credential::IdentityToken(token.clone())));
+    }
+    if let (Some(user), Some(password)) = (&auth.username, &auth.password) {
+        return Ok(Some(Credential::Password(user.clone(), password.clone())));
+    }
+    let Some(encoded) = auth.auth.as_ref().filter(|auth| !auth.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = || Error::invalid("an \"auth\" is no base64 of user:password");
+    let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
+    let text = String::from_utf8(decoded).map_err(|_| wrong())?;
+    let (user, password) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(Some(Credential::Password(user.to_owned(), password.trim_end_matches('\0').to_owned())))
+}
+
+/// Runs `docker-credential-NAME get`: the server's name in, a JSON object out.
+fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        username: String,
+        secret: String,
+    }
+    let program = format!("docker-credential-{name}");
+    let doing = || format!("credential helper {program:?}");
+    if name.contains('/') {
+        return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
+    }
+    let mut command = Command::new(Path::new(&program));
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().doing(doing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that answers without asking closes its end.
+        let _ = stdin.write_all(server.as_bytes());
+    }
+    let output = child.wait_with_output().doing(doing)?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() {
+        // The protocol has no code for this, only this text.
+        if said.contains("credentials not found") {
+            return Ok(None);
+        }
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let why = if said.is_empty() { error } else { said };
+        return Err(Error::new(ErrorKind::Denied, format!("{}: {why}", doing())));
+    }
+    let answer: Answer =
+        serde_json::from_str(&said).map_err(|e| Error::invalid(e.to_string())).doing(doing)?;
+    if answer.username == "<token>" {
+        return Ok(Some(Credential::IdentityToken(answer.secret)));
+    }
+    if answer.username.is_empty() && answer.secret.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Credential::Password(answer.username, answer.secret)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(file: &str, name: &str) -> Result<Option<Credential>> {
+        find_in(file.as_bytes(), &Reference::parse(name).unwrap())
+    }
+
+    fn password(user: &str, password: &str) -> Option<Credential> {
+        Some(Credential::Password(user.into(), password.into()))
+    }
+
+    #[test]
+    fn the_most_specific_key_wins() {
+        let file = r#"{"auths":{"quay.io":{"auth":"YTpi"},"quay.io/team":{"auth":"YzpkOmU="},
+            "https://index.docker.io/v1/":{"auth":"aHViOng="},"http://old.io/v1/":{"username":"u","password":"p"},
+            "tok.io":{"identitytoken":"t"},"empty.io":{}}}"#;
+        assert_eq!(find(file, "quay.io/x/y").unwrap(), password("a", "b"));
+        assert_eq!(find(file, "quay.io/team/y").unwrap(), password("c", "d:e"));
+        assert_eq!(find(file, "quay.io/teammate/y").unwrap(), password("a", "b"));
+        assert_eq!(find(file, "alpine").unwrap(), password("hub", "x"));
+        assert_eq!(find(file, "old.io/x").unwrap(), password("u", "p"));
+        assert_eq!(find(file, "tok.io/x").unwrap(), Some(Credential::IdentityToken("t".into())));
+        assert_eq!(find(file, "empty.io/x").unwrap(), None);
+        assert_eq!(find(file, "quay.io.evil.com/x").unwrap(), None);
+    }
+
+    #[test]
+    fn broken_files_are_errors_and_empty_ones_are_not() {
+        assert_eq!(find("", "x").unwrap(), None);
+        assert!(find("{", "x").is_err());
+        assert!(find(r#"{"auths":{"docker.io":{"auth":"%%%"}}}"#, "x").is_err());
+    }
+
+    #[test]
+    fn a_password_is_not_printed() {
+        assert!(!format!("{:?}", password("u", "secret")).contains("secret"));
+    }
+}

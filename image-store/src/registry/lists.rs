@@ -1,0 +1,134 @@
+//! Lists: tags of a repository, repositories of a registry, Docker Hub's search.
+
+use serde::Deserialize;
+use ureq::http::Method;
+
+use super::client::{Access, Call, Client};
+use super::url::Url;
+use crate::error::{Error, Result};
+use crate::reference::{DEFAULT_DOMAIN, Reference};
+
+const PAGE_LIMIT: u64 = 8 << 20;
+const PAGES: usize = 1000;
+const ITEMS: usize = 1 << 20;
+
+/// A repository that was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    /// Its name.
+    pub name: String,
+    /// What it says about itself.
+    pub description: Option<String>,
+    /// How many like it.
+    #[serde(rename = "star_count")]
+    pub stars: u64,
+    /// Made by Docker.
+    #[serde(rename = "is_official")]
+    pub official: bool,
+}
+
+impl Client {
+    /// The tags of a repository, sorted as the registry has them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) and those of the network.
+    pub fn tags(&self, repository: &Reference) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let access = self.access(repository, self.options.hosts.origin(repository), "pull");
+        let url = self.url(&access, &format!("{}/tags/list", access.endpoint.repository))?;
+        self.pages(&access, url, |page: Page| page.tags.unwrap_or_default())
+    }
+
+    /// The repositories of a registry whose names contain `term`.
+    ///
+    /// # Errors
+    /// Those of the network; many registries do not have this list.
+    pub fn catalog(&self, host: &str, term: &str) -> Result<Vec<SearchResult>> {
+        #[derive(Deserialize)]
+        struct Page {
+            repositories: Option<Vec<String>>,
+        }
+        let reference = Reference::parse(&format!("{host}/x"))?;
+        let endpoint = self.options.hosts.origin(&reference);
+        let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned() };
+        let url = self.url(&access, "_catalog")?;
+        let names = self.pages(&access, url, |page: Page| page.repositories.unwrap_or_default())?;
+        let found = names.into_iter().filter(|name| name.contains(term));
+        Ok(found
+            .map(|name| SearchResult { name: format!("{host}/{name}"), ..SearchResult::default() })
+            .collect())
+    }
+
+    /// Docker Hub's search for `term`; or a registry's list when the term begins with its host.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn search(&self, term: &str, limit: usize) -> Result<Vec<SearchResult>> {
+        #[derive(Deserialize)]
+        struct Answer {
+            results: Vec<SearchResult>,
+        }
+        let first = term.split('/').next().unwrap_or_default();
+        if first != DEFAULT_DOMAIN && (first.contains(['.', ':']) || first == "localhost") {
+            let mut found = self.catalog(first, term[first.len()..].trim_start_matches('/'))?;
+            found.truncate(limit);
+            return Ok(found);
+        }
+        let reference = Reference::parse("docker.io/library/x")?;
+        let mut endpoint = self.options.hosts.origin(&reference);
+        endpoint.host = "index.docker.io".to_owned();
+        let access = Access { reference, endpoint, scope: String::new() };
+        let url = Url::parse("https://index.docker.io/v1/search")?.with_query("q", term);
+        let call = Call::new(Method::GET, url.with_query("n", &limit.min(100).to_string()));
+        let bytes = self.send(&access, &call, &[])?.0.into_bytes(PAGE_LIMIT, "search")?;
+        let answer: Answer =
+            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("search: {e}")))?;
+        Ok(answer.results.into_iter().take(limit).collect())
+    }
+
+    /// Follows `Link: <...>; rel="next"`, within the same registry and with bounds.
+    fn pages<P: for<'de> Deserialize<'de>>(
+        &self,
+        access: &Access,
+        mut url: Url,
+        items: impl Fn(P) -> Vec<String>,
+    ) -> Result<Vec<String>> {
+        let mut all = Vec::new();
+        for _ in 0..PAGES {
+            let (answer, at) = self.send(access, &Call::new(Method::GET, url.clone()), &[])?;
+            let next = answer.header("link").and_then(next_link).map(|link| at.join(link)).transpose()?;
+            let bytes = answer.into_bytes(PAGE_LIMIT, "list")?;
+            let page: P = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("list: {e}")))?;
+            all.extend(items(page));
+            if all.len() > ITEMS {
+                return Err(Error::limit(format!("list: more than {ITEMS} entries")));
+            }
+            match next {
+                Some(next) if next.same_origin(&url) && next != url => url = next,
+                _ => return Ok(all),
+            }
+        }
+        Err(Error::limit(format!("list: more than {PAGES} pages")))
+    }
+}
+
+fn next_link(header: &str) -> Option<&str> {
+    let (link, rest) = header.trim().strip_prefix('<')?.split_once('>')?;
+    rest.contains("next").then_some(link)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_link_to_the_next_page_counts() {
+        assert_eq!(next_link(r#"</v2/_catalog?last=a&n=1>; rel="next""#), Some("/v2/_catalog?last=a&n=1"));
+        assert_eq!(next_link(r#"</v2/x>; rel="prev""#), None);
+        assert_eq!(next_link("nonsense"), None);
+    }
+}

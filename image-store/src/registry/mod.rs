@@ -1,0 +1,21 @@
+//! A client of the OCI distribution protocol: pull, push, lists, search.
+//!
+//! Everything a registry says is suspect: sizes and digests are checked on the way, bodies are bounded, credentials go to
+//! the host they are for and to no other, and nothing goes from https to http.
+
+mod challenge;
+mod client;
+mod credentials;
+mod hosts;
+mod lists;
+mod pull;
+mod push;
+mod transport;
+mod url;
+
+pub use client::{Client, ClientOptions};
+pub use credentials::{Credential, Credentials};
+pub use hosts::{Hosts, Mirror};
+pub use lists::SearchResult;
+pub use pull::RemoteImage;
+pub use push::Upload;

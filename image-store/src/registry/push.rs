@@ -1,0 +1,229 @@
+//! Sending images: blobs the registry does not have, in several ways, and the manifest last.
+
+use std::fs::File;
+use std::io::{Read, Seek as _, SeekFrom};
+
+use ureq::http::Method;
+
+use super::client::{Access, Call, Client, status_error};
+use super::transport::{Answer, Payload};
+use super::url::Url;
+use crate::digest::VerifyingReader;
+use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::manifest::{Descriptor, MANIFEST_LIMIT};
+use crate::reference::Reference;
+use crate::store::{Progress, Record, Step, Store};
+
+/// Attempts to go on with an upload in pieces.
+const RESUMES: u32 = 5;
+
+/// How a blob got to the registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// It was there.
+    Exists,
+    /// The registry took it from another repository of its own.
+    Mounted,
+    /// It was sent.
+    Sent,
+}
+
+impl Client {
+    /// Sends an image of the store to `target`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`], [`ErrorKind::Network`]; [`ErrorKind::NotFound`] when a blob was not kept in the store.
+    pub fn push(
+        &self,
+        store: &Store,
+        record: &Record,
+        target: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let endpoint = self.options.hosts.origin(target);
+        let access = self.access(target, endpoint, "pull,push");
+        let manifest = store.manifest(record)?;
+        let others = self.others(store, target)?;
+        let mut done = Vec::new();
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if blob.is_foreign() || done.contains(&&blob.digest) {
+                continue;
+            }
+            progress.step(blob, Step::Started);
+            let from = others
+                .iter()
+                .find(|(_, digests)| digests.contains(&blob.digest))
+                .map(|(path, _)| path.as_str());
+            let upload =
+                self.blob(store, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
+            progress.step(blob, if upload == Upload::Sent { Step::Done } else { Step::Exists });
+            done.push(&blob.digest);
+        }
+        let bytes = store.read_blob(&record.manifest, MANIFEST_LIMIT)?;
+        let name = target.tag().map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
+        let url = self.url(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
+        let call =
+            Call::new(Method::PUT, url.clone()).header("content-type", record.manifest.media_type.clone());
+        let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
+        let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
+        if said != record.manifest.digest.as_str() {
+            let message = format!("push {}: the registry has it as {said}", record.manifest.digest);
+            return Err(Error::mismatch(message));
+        }
+        Ok(())
+    }
+
+    /// Repositories of the same registry that images in the store came from, with what they have.
+    fn others(&self, store: &Store, target: &Reference) -> Result<Vec<(String, Vec<crate::digest::Digest>)>> {
+        let mut others = Vec::new();
+        for record in store.images()? {
+            let Some(name) = record.reference() else { continue };
+            if name.domain() == target.domain() && name.path() != target.path() {
+                others.push((name.path().to_owned(), record.blobs));
+            }
+        }
+        Ok(others)
+    }
+
+    fn blob(
+        &self,
+        store: &Store,
+        access: &Access,
+        blob: &Descriptor,
+        from: Option<&str>,
+        progress: &dyn Progress,
+    ) -> Result<Upload> {
+        let repository = &access.endpoint.repository;
+        let head = Call::new(Method::HEAD, self.url(access, &format!("{repository}/blobs/{}", blob.digest))?);
+        if self.send(access, &head, &[404])?.0.status == 200 {
+            return Ok(Upload::Exists);
+        }
+        let mut start = self.url(access, &format!("{repository}/blobs/uploads/"))?;
+        let mut asking = access.clone();
+        if let Some(from) = from {
+            start = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
+            asking.scope = format!("{} repository:{from}:pull", access.scope);
+        }
+        let call = Call::new(Method::POST, start.clone());
+        let (answer, url) = match self.send(&asking, &call, &[]) {
+            // Not allowed to read there, so it is sent instead.
+            Err(error) if from.is_some() && error.kind() == ErrorKind::Denied => {
+                let start = self.url(access, &format!("{repository}/blobs/uploads/"))?;
+                self.send(access, &Call::new(Method::POST, start), &[])?
+            }
+            other => other?,
+        };
+        if answer.status == 201 && from.is_some() {
+            return Ok(Upload::Mounted);
+        }
+        let session = location(&answer, &url)?;
+        let file = store.open_blob(&blob.digest)?;
+        match self.options.chunk {
+            Some(size) => self.upload_pieces(access, blob, &file, session, size, progress)?,
+            None => self.upload_whole(access, blob, &file, session, progress)?,
+        }
+        Ok(Upload::Sent)
+    }
+
+    fn upload_whole(
+        &self,
+        access: &Access,
+        blob: &Descriptor,
+        file: &File,
+        session: Url,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let open = || -> Result<Box<dyn Read + '_>> {
+            let mut file = file.try_clone()?;
+            file.seek(SeekFrom::Start(0))?;
+            let counted = Counted { inner: file, seen: |count| progress.step(blob, Step::Advanced(count)) };
+            Ok(Box::new(VerifyingReader::new(counted, &blob.digest, blob.size)))
+        };
+        let url = session.with_query("digest", blob.digest.as_str());
+        let call = Call::new(Method::PUT, url).header("content-type", "application/octet-stream");
+        self.send(access, &call.payload(Payload::Stream(&open, blob.size)), &[])?;
+        Ok(())
+    }
+
+    /// In pieces, each acknowledged; after a failure the registry is asked how far it got.
+    fn upload_pieces(
+        &self,
+        access: &Access,
+        blob: &Descriptor,
+        file: &File,
+        mut session: Url,
+        size: u64,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let (mut at, mut failures) = (0_u64, 0);
+        while at < blob.size {
+            let length = size.max(1).min(blob.size - at);
+            let open = || -> Result<Box<dyn Read + '_>> {
+                let mut file = file.try_clone()?;
+                file.seek(SeekFrom::Start(at))?;
+                Ok(Box::new(file.take(length)))
+            };
+            let call = Call::new(Method::PATCH, session.clone())
+                .header("content-type", "application/octet-stream")
+                .header("content-range", format!("{at}-{}", at + length - 1))
+                .once();
+            match self.send(access, &call.payload(Payload::Stream(&open, length)), &[416]) {
+                Ok((answer, url)) if answer.status != 416 => {
+                    session = location(&answer, &url)?;
+                    at += length;
+                    progress.step(blob, Step::Advanced(length));
+                    failures = 0;
+                }
+                result => {
+                    failures += 1;
+                    if failures > RESUMES
+                        || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Denied)
+                    {
+                        return Err(match result {
+                            Ok((answer, _)) => status_error(&Method::PATCH, &session, answer),
+                            Err(error) => error,
+                        });
+                    }
+                    std::thread::sleep(self.options.pause);
+                    (session, at) = self.progress_of(access, &session)?;
+                }
+            }
+        }
+        let url = session.with_query("digest", blob.digest.as_str());
+        self.send(access, &Call::new(Method::PUT, url), &[])?;
+        Ok(())
+    }
+
+    /// Where an upload stands: `Range: 0-N` means N+1 bytes are there; none when it is missing.
+    fn progress_of(&self, access: &Access, session: &Url) -> Result<(Url, u64)> {
+        let (answer, url) = self.send(access, &Call::new(Method::GET, session.clone()), &[])?;
+        let end = answer.header("range").and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
+        let next = location(&answer, &url).unwrap_or_else(|_| session.clone());
+        // Some registries say 0-0 for both nothing and one byte; nothing is the safe reading.
+        Ok((next, end.filter(|end| *end > 0).map_or(0, |end| end + 1)))
+    }
+}
+
+/// Where to go on, used as it is: registries keep state in its query.
+fn location(answer: &Answer, url: &Url) -> Result<Url> {
+    let location =
+        answer.header("location").ok_or_else(|| Error::invalid("upload: the answer has no Location"))?;
+    let next = url.join(location)?;
+    if url.https && !next.https {
+        return Err(Error::new(ErrorKind::Denied, "upload: is sent from https to http"));
+    }
+    Ok(next)
+}
+
+struct Counted<R, F> {
+    inner: R,
+    seen: F,
+}
+
+impl<R: Read, F: Fn(u64)> Read for Counted<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        (self.seen)(count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,125 @@
+//! URLs as registries use them: http and https, resolved against each other. Pure.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// An absolute URL without user, password and fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Url {
+    pub(super) https: bool,
+    /// Host, with a port unless it is the scheme's own.
+    pub(super) authority: String,
+    /// Path and query, with the slash in front.
+    pub(super) path: String,
+}
+
+impl Url {
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        let wrong = |why: &str| Error::invalid(format!("URL {text:?}: {why}"));
+        if text.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'\\') {
+            return Err(wrong("has spaces, backslashes or control characters"));
+        }
+        let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
+        let (https, rest) = if lower.starts_with("https://") {
+            (true, &text[8..])
+        } else if lower.starts_with("http://") {
+            (false, &text[7..])
+        } else {
+            return Err(wrong("is neither http nor https"));
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        if authority.is_empty() || authority.contains('@') {
+            return Err(wrong("has no host, or a user in it"));
+        }
+        let mut authority = authority.to_ascii_lowercase();
+        let own = if https { ":443" } else { ":80" };
+        if let Some(host) = authority.strip_suffix(own) {
+            authority = host.to_owned();
+        }
+        let path = path.split('#').next().unwrap_or_default();
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { https, authority, path })
+    }
+
+    /// What a `Location` header means here: an absolute URL, `//host/path`, `/path`, `?query` or a relative path.
+    pub(super) fn join(&self, location: &str) -> Result<Self> {
+        let scheme = if self.https { "https" } else { "http" };
+        let folder = self.path.split('?').next().unwrap_or_default();
+        if location.contains("://") && location.find("://") < location.find(['/', '?']).map(|at| at + 1) {
+            return Self::parse(location);
+        }
+        if let Some(rest) = location.strip_prefix("//") {
+            return Self::parse(&format!("{scheme}://{rest}"));
+        }
+        let path = match location.as_bytes().first() {
+            Some(b'/') => location.to_owned(),
+            Some(b'?') | None => format!("{folder}{location}"),
+            _ => format!("{}/{location}", folder.rsplit_once('/').map_or("", |(parent, _)| parent)),
+        };
+        Self::parse(&format!("{scheme}://{}{path}", self.authority))
+    }
+
+    /// The same with one more query parameter; the value is encoded.
+    pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
+        let separator = if self.path.contains('?') { '&' } else { '?' };
+        Self { path: format!("{}{separator}{key}={}", self.path, encode(value)), ..self.clone() }
+    }
+
+    /// Whether credentials for the one may be sent to the other.
+    pub(super) fn same_origin(&self, other: &Self) -> bool {
+        self.https == other.https && self.authority == other.authority
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}{}", if self.https { "https" } else { "http" }, self.authority, self.path)
+    }
+}
+
+/// A query value.
+pub(super) fn encode(value: &str) -> String {
+    let mut text = String::new();
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:/,".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_resolve_as_browsers_do() {
+        let base = Url::parse("https://r.io/v2/a/blobs/uploads/?x=1").unwrap();
+        for (location, wanted) in [
+            ("https://cdn.io/b?sig=%2F", "https://cdn.io/b?sig=%2F"),
+            ("//cdn.io/b", "https://cdn.io/b"),
+            ("/v2/u/1?_state=a/b", "https://r.io/v2/u/1?_state=a/b"),
+            ("1?y=://", "https://r.io/v2/a/blobs/uploads/1?y=://"),
+            ("?z", "https://r.io/v2/a/blobs/uploads/?z"),
+            ("HTTPS://R.IO:443/x#f", "https://r.io/x"),
+        ] {
+            assert_eq!(base.join(location).unwrap().to_string(), wanted, "{location}");
+        }
+        for bad in ["ftp://x/", "https://", "https://u:p@h/", "file:///etc/passwd", "https://a b/"] {
+            assert!(base.join(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let url = |text| Url::parse(text).unwrap();
+        assert!(url("https://a/x").same_origin(&url("https://A:443/y")));
+        for other in ["http://a/x", "https://a:444/x", "https://b/x", "https://a.evil/x"] {
+            assert!(!url("https://a/x").same_origin(&url(other)), "{other}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! New images from what is here: committing a container's writable layer, importing a flat root file system.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd as _;
+
+use rustix::fs::FlockOperation;
+use serde_json::{Map, Value, json};
+
+use super::transaction::Transaction;
+use super::{Record, Store};
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::instruction::Instruction;
+use crate::layer::compression::Compression;
+use crate::layer::diff::{DiffOptions, write_diff};
+use crate::layer::unpack::Unpacked;
+use crate::manifest::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, MANIFEST_LIMIT, Manifest, media};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::tar::Writer;
+
+/// What a new image says about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Composition {
+    /// Its name.
+    pub name: Option<Reference>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// A remark for the history.
+    pub comment: Option<String>,
+    /// What it was made by, for the history.
+    pub created_by: Option<String>,
+    /// Time of creation in seconds since the epoch; also the latest time of files in the new layer. `None`: now, and
+    /// files keep their times.
+    pub epoch: Option<i64>,
+    /// Changes to the config.
+    pub changes: Vec<Instruction>,
+    /// How the new layer is compressed.
+    pub compression: Option<Compression>,
+}
+
+/// Hashes what passes through.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<W> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.count += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl Store {
+    /// Makes an image of a container: the layers of its image, and its writable layer as one more. A container that
+    /// changed nothing gets no layer. The container should not be writing meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for an unknown container, [`ErrorKind::Unsupported`] for what no layer can hold.
+    pub fn commit(&self, container: &str, composition: &Composition) -> Result<Record> {
+        let container = self.container(container)?;
+        let (base, mut config) = self.base(&container.manifest)?;
+        let mut transaction = Transaction::begin(self)?;
+        transaction.add(container.blobs.iter().chain(&container.layers))?;
+        let compression = composition.compression.unwrap_or(Compression::Gzip);
+        let upper_path = self.path("containers").join(&container.id).join("upper");
+        let upper = File::open(&upper_path).doing(|| format!("open {upper_path:?}"))?;
+        let options = DiffOptions { marks: Some(self.marks), latest: composition.epoch };
+        let written = self.write_layer(&mut transaction, &upper, options, compression)?;
+        let (mut layers, mut diff_ids) = (base.layers, container.layers.clone());
+        layers.iter_mut().for_each(to_oci);
+        if let Some((blob, diff_id)) = &written {
+            layers.push(blob.clone());
+            diff_ids.push(diff_id.clone());
+        }
+        describe(&mut config, composition, &diff_ids, written.is_none())?;
+        self.finish(transaction, config, layers, diff_ids, composition)
+    }
+
+    /// Makes an image of one layer from a flat root file system in a tar, compressed or not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for what is no tar.
+    pub fn import(
+        &self,
+        input: impl Read + Send,
+        platform: &Platform,
+        composition: &Composition,
+    ) -> Result<Record> {
+        let transaction = Transaction::begin(self)?;
+        let (unpacked, tree) = transaction.unpack_staged(input, "", true, &|_| ()).doing(|| "import")?;
+        if unpacked.applied.entries == 0 {
+            return Err(Error::invalid("import: the archive is empty"));
+        }
+        transaction.stage_layer(tree, &unpacked)?;
+        let Unpacked { digest, size, diff_id, compression, .. } = unpacked;
+        let layer = Descriptor::new(compression.media_type(), digest, size);
+        let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
+        if !platform.variant.is_empty() {
+            config["variant"] = platform.variant.clone().into();
+        }
+        let diff_ids = vec![diff_id];
+        describe(&mut config, composition, &diff_ids, false)?;
+        self.finish(transaction, config, vec![layer], diff_ids, composition)
+    }
+
+    /// Writes what the root file system at `root` holds as a flat tar.
+    ///
+    /// # Errors
+    /// System calls that fail; errors of the output.
+    pub fn export<W: Write>(&self, root: impl std::os::fd::AsFd, output: W) -> Result<W> {
+        let mut writer = Writer::new(output);
+        write_diff(root.as_fd(), &mut writer, DiffOptions::default())?;
+        writer.finish()
+    }
+
+    fn base(&self, descriptor: &Descriptor) -> Result<(Manifest, Value)> {
+        let bytes = self.read_blob(descriptor, MANIFEST_LIMIT)?;
+        let Document::Manifest(manifest) = Document::parse(&bytes, &descriptor.media_type)? else {
+            return Err(Error::invalid(format!("{}: is an index", descriptor.digest)));
+        };
+        let bytes = self.read_blob(&manifest.config, CONFIG_LIMIT)?;
+        let config =
+            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("image config: {e}")))?;
+        Ok((manifest, config))
+    }
+
+    /// Writes a folder as a layer, stages blob and unpacked form; `None` when there is nothing in it.
+    fn write_layer(
+        &self,
+        transaction: &mut Transaction<'_>,
+        upper: &File,
+        options: DiffOptions,
+        compression: Compression,
+    ) -> Result<Option<(Descriptor, Digest)>> {
+        let (path, file) = transaction.new_file()?;
+        let blob = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
+        let mut writer = Writer::new(Hashing::new(compression.encoder(blob)?));
+        let entries = write_diff(upper.as_fd(), &mut writer, options)?;
+        let plain = writer.finish()?;
+        let (diff_id, encoder) = (plain.hasher.finish(), plain.inner);
+        let mut blob = encoder.finish().doing(|| format!("write {path:?}"))?;
+        blob.flush().doing(|| format!("write {path:?}"))?;
+        if entries == 0 {
+            return Ok(None);
+        }
+        let descriptor = Descriptor::new(compression.media_type(), blob.hasher.finish(), blob.count);
+        transaction.add([&descriptor.digest, &diff_id])?;
+        if !self.layer_path(&diff_id).exists() {
+            let input = File::open(&path).doing(|| format!("open {path:?}"))?;
+            let (unpacked, tree) =
+                transaction.unpack_staged(input, &descriptor.media_type, false, &|_| ())?;
+            transaction.stage_layer(tree, &unpacked)?;
+        }
+        transaction.stage(path, self.blob_path(&descriptor.digest));
+        Ok(Some((descriptor, diff_id)))
+    }
+
+    fn finish(
+        &self,
+        mut transaction: Transaction<'_>,
+        config: Value,
+        layers: Vec<Descriptor>,
+        diff_ids: Vec<Digest>,
+        composition: &Composition,
+    ) -> Result<Record> {
+        let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::invalid(e.to_string()));
+        let config_bytes = json(serde_json::to_vec(&config))?;
+        let parsed = ImageConfig::parse(&config_bytes, layers.len())?;
+        let config = Descriptor::of(media::OCI_CONFIG, &config_bytes);
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: media::OCI_MANIFEST.to_owned(),
+            config: config.clone(),
+            layers,
+            annotations: None,
+        };
+        let manifest_bytes = json(serde_json::to_vec(&manifest))?;
+        let descriptor = Descriptor::of(media::OCI_MANIFEST, &manifest_bytes);
+        let mut blobs = vec![descriptor.digest.clone(), config.digest.clone()];
+        blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
+        blobs.sort();
+        blobs.dedup();
+        transaction.add(blobs.iter().chain(&diff_ids))?;
+        transaction.stage_bytes(&config.digest, &config_bytes)?;
+        transaction.stage_bytes(&descriptor.digest, &manifest_bytes)?;
+        let fixup = transaction.fixup(&diff_ids)?;
+        let size = transaction.size(&diff_ids)?;
+        transaction.publish()?;
+        let stored = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let record = Record {
+            name: composition.name.as_ref().map(ToString::to_string),
+            target: descriptor.clone(),
+            manifest: descriptor,
+            id: config.digest,
+            platform: parsed.platform.normalised().to_string(),
+            created: parsed.created,
+            size,
+            stored: stored.as_secs(),
+            blobs,
+            layers: diff_ids,
+            fixup,
+        };
+        let _guard = self.lock(FlockOperation::LockShared)?;
+        self.set_record(&record)?;
+        Ok(record)
+    }
+}
+
+/// Docker's names for layers in an OCI manifest's.
+fn to_oci(layer: &mut Descriptor) {
+    let name = match layer.media_type.as_str() {
+        media::DOCKER_LAYER_GZIP => media::OCI_LAYER_GZIP,
+        media::DOCKER_LAYER => media::OCI_LAYER,
+        _ => return,
+    };
+    layer.media_type = name.to_owned();
+}
+
+/// Brings an image config up to date. What it holds of a container (Docker's `container_config` and the like) goes.
+fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], empty: bool) -> Result<()> {
+    let Some(fields) = config.as_object_mut() else {
+        return Err(Error::new(ErrorKind::Invalid, "image config: is no object"));
+    };
+    for stale in ["container", "container_config", "docker_version", "id", "parent"] {
+        fields.shift_remove(stale);
+    }
+    let seconds = composition.epoch.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(now.as_secs()).unwrap_or_default()
+    });
+    let created = crate::time::rfc3339(seconds);
+    fields.insert("created".into(), created.clone().into());
+    if let Some(author) = &composition.author {
+        fields.insert("author".into(), author.clone().into());
+    }
+    fields.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diff_ids }));
+    let run = fields.entry("config").or_insert_with(|| json!({}));
+    if run.is_null() {
+        *run = json!({});
+    }
+    let run = run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" is no object"))?;
+    composition.changes.iter().for_each(|change| change.apply(run));
+    let mut line = Map::new();
+    line.insert("created".into(), created.into());
+    for (key, value) in [
+        ("created_by", &composition.created_by),
+        ("author", &composition.author),
+        ("comment", &composition.comment),
+    ] {
+        if let Some(value) = value {
+            line.insert(key.into(), value.clone().into());
+        }
+    }
+    if empty {
+        line.insert("empty_layer".into(), true.into());
+    }
+    let history = fields.entry("history").or_insert_with(|| json!([]));
+    if history.is_null() {
+        *history = json!([]);
+    }
+    let history =
+        history.as_array_mut().ok_or_else(|| Error::invalid("image config: \"history\" is no list"))?;
+    history.push(line.into());
+    Ok(())
+}

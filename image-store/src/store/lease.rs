@@ -1,0 +1,108 @@
+//! Leases: what somebody is working with stays, though nothing refers to it yet.
+//!
+//! A lease is a file with digests, locked by flock(2) for as long as its owner lives; the kernel lets go for him after a crash.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+
+use super::{Store, unique};
+use crate::digest::Digest;
+use crate::error::{Doing, Result};
+
+/// Keeps digests, of blobs or of unpacked layers, from being collected until it is dropped.
+#[derive(Debug)]
+pub struct Lease<'a> {
+    store: &'a Store,
+    file: File,
+    path: PathBuf,
+    id: String,
+}
+
+impl Store {
+    /// A lease on nothing yet.
+    ///
+    /// # Errors
+    /// System calls that fail.
+    pub fn lease(&self) -> Result<Lease<'_>> {
+        let id = unique()?;
+        let path = self.path("leases").join(&id);
+        // Without this a collection could take the file for a dead one before it is locked.
+        let _guard = self.lock(FlockOperation::LockShared)?;
+        let mut options = File::options();
+        let file = options
+            .create_new(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .doing(|| format!("create {path:?}"))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).doing(|| format!("flock {path:?}"))?;
+        Ok(Lease { store: self, file, path, id })
+    }
+
+    /// Digests under living leases, and the names of these leases. Files of dead ones are removed. Wants the exclusive lock.
+    pub(super) fn leased(&self) -> Result<(Vec<Digest>, Vec<String>)> {
+        let (mut digests, mut alive) = (Vec::new(), Vec::new());
+        let folder = self.path("leases");
+        for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
+            let path = entry.doing(|| format!("list {folder:?}"))?.path();
+            let Ok(file) = File::open(&path) else { continue };
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).doing(|| format!("read {path:?}"))?;
+            digests.extend(text.lines().filter_map(|line| Digest::parse(line).ok()));
+            alive.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+        Ok((digests, alive))
+    }
+
+    /// Waits for whoever unpacks the same layers. Sorted, so that two who want the same ones do not wait for each other.
+    pub(super) fn lock_layers(&self, diff_ids: &[Digest], waiting: impl Fn()) -> Result<Vec<File>> {
+        let mut sorted: Vec<_> = diff_ids.iter().collect();
+        sorted.sort();
+        sorted.dedup();
+        let mut locks = Vec::new();
+        for diff_id in sorted {
+            let path = self.path("locks").join(diff_id.hex());
+            let mut options = File::options();
+            options.create(true).truncate(false).write(true).mode(0o600);
+            let file = options.open(&path).doing(|| format!("open {path:?}"))?;
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                waiting();
+                rustix::fs::flock(&file, FlockOperation::LockExclusive)
+                    .doing(|| format!("flock {path:?}"))?;
+            }
+            locks.push(file);
+        }
+        Ok(locks)
+    }
+}
+
+impl Lease<'_> {
+    /// Its name, which is also that of its folder in `ingest`.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Adds digests. What is in the store after this call stays there.
+    ///
+    /// # Errors
+    /// System calls that fail.
+    pub fn add<'d>(&mut self, digests: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
+        let _guard = self.store.lock(FlockOperation::LockShared)?;
+        let lines: String = digests.into_iter().map(|digest| format!("{digest}\n")).collect();
+        let mut file = &self.file;
+        file.write_all(lines.as_bytes()).doing(|| format!("write {:?}", self.path))
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

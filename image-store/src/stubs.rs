@@ -1,0 +1,72 @@
+//! Mount points an image lacks, as a layer of their own. A folder it shares with the image has the image's attributes, for
+//! overlay shows those of the topmost layer.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Result};
+use crate::layer::change::{clean, join};
+use crate::tar::show;
+use crate::tree;
+
+/// Makes in `stubs` what `view`, the mounted image, does not have.
+pub(crate) fn make<'p>(
+    view: &OwnedFd,
+    stubs: &File,
+    paths: impl IntoIterator<Item = (&'p str, bool)>,
+) -> Result<()> {
+    copy_attributes(view, stubs, b"")?;
+    for (path, folder) in paths {
+        let path = clean(path.as_bytes())?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let there = rustix::fs::openat2(
+            view,
+            path.as_slice(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            resolve,
+        );
+        if there.is_err() {
+            one(view, stubs, &path, folder).doing(|| show(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn one(view: &OwnedFd, stubs: &File, path: &[u8], folder: bool) -> Result<()> {
+    let components: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+    let Some((last, parents)) = components.split_last() else { return Ok(()) };
+    let mut at = Vec::new();
+    for component in parents {
+        at = join(&at, component);
+        match tree::open_folder(view, &at, OFlags::PATH) {
+            Ok(_) | Err(Errno::NOENT) => {}
+            // A link or a file is in the way.
+            Err(_) => return Ok(()),
+        }
+        make_folder(stubs, &at)?;
+        copy_attributes(view, stubs, &at)?;
+    }
+    if folder {
+        return make_folder(stubs, path);
+    }
+    let parent = tree::open_folder(stubs, &at, OFlags::PATH).doing(|| "open folder")?;
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(&parent, *last, flags, Mode::from_raw_mode(0o644)).doing(|| "create").map(drop)
+}
+
+fn make_folder(stubs: &File, path: &[u8]) -> Result<()> {
+    match rustix::fs::mkdirat(stubs, path, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).doing(|| "mkdir"),
+    }
+}
+
+fn copy_attributes(view: &OwnedFd, stubs: &File, path: &[u8]) -> Result<()> {
+    let Ok(from) = tree::open_folder(view, path, OFlags::RDONLY) else { return Ok(()) };
+    let to = tree::open_folder(stubs, path, OFlags::RDONLY).doing(|| "open folder")?;
+    crate::fixup::copy(&from, &to)
+}

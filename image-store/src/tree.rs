@@ -1,0 +1,148 @@
+//! Folders by descriptor: opening below a root without following links, listing, and removing whole trees.
+//!
+//! Every name here is one component below an open folder, so that no link in a hostile tree can lead elsewhere.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::error::{Doing, Result};
+use crate::tar::show;
+
+/// Levels that recursion goes down before a subtree is moved to the top; keeps descriptors and stack few in a tree of any depth.
+const DEPTH: usize = 64;
+
+/// Opens the folder at a clean path below `root`; no link is followed and no mount is left. Empty: `root` itself.
+///
+/// # Errors
+/// Those of openat2(2); `ELOOP` when a component is a symbolic link.
+pub(crate) fn open_folder(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_below(root, path, flags | OFlags::DIRECTORY)
+}
+
+/// Opens anything at a clean path below `root`, as [`open_folder`] does; the last component is not followed either.
+pub(crate) fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let path = if path.is_empty() { b".".as_slice() } else { path };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
+}
+
+/// The names in a folder, sorted bytewise, with their types where the file system tells.
+///
+/// # Errors
+/// Those of getdents64(2).
+pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    // A descriptor of its own, for the position in a folder belongs to the open file.
+    let folder = rustix::fs::openat(
+        folder,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(16 << 10);
+    let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push((entry.file_name().to_owned(), entry.file_type()));
+        }
+    }
+    names.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Ok(names)
+}
+
+/// Removes `name` in `parent` with all below it; nothing there is fine. Subtrees too deep are first moved into `spill`,
+/// a folder of the same file system.
+///
+/// # Errors
+/// The first system call that fails for another reason than the thing being gone already.
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8], spill: BorrowedFd<'_>) -> Result<()> {
+    let mut spilled = 0;
+    remove_level(parent, name, spill, 0, &mut spilled)?;
+    let mut done = 0;
+    while done < spilled {
+        remove_level(spill, spill_name(done).as_bytes(), spill, 0, &mut spilled)?;
+        done += 1;
+    }
+    Ok(())
+}
+
+fn spill_name(number: u64) -> String {
+    format!(".deep-{}-{number}", std::process::id())
+}
+
+fn remove_level(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    spill: BorrowedFd<'_>,
+    depth: usize,
+    spilled: &mut u64,
+) -> Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // Linux says EISDIR; POSIX, and some file systems, EPERM.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno).doing(|| format!("unlink {}", show(name))),
+    }
+    if depth >= DEPTH {
+        let target = spill_name(*spilled);
+        *spilled += 1;
+        return rustix::fs::renameat(parent, name, spill, target.as_str())
+            .doing(|| format!("rename {}", show(name)));
+    }
+    let folder = match open_folder(parent, name, OFlags::RDONLY) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ACCESS) => {
+            // Without CAP_DAC_OVERRIDE the owner must give himself the right to look inside.
+            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())
+                .doing(|| format!("chmod {}", show(name)))?;
+            open_folder(parent, name, OFlags::RDONLY).doing(|| format!("open {}", show(name)))?
+        }
+        Err(errno) => return Err(errno).doing(|| format!("open {}", show(name))),
+    };
+    for (child, _) in list(&folder).doing(|| format!("list {}", show(name)))? {
+        remove_level(folder.as_fd(), child.to_bytes(), spill, depth + 1, spilled)?;
+    }
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno).doing(|| format!("rmdir {}", show(name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_the_descriptor_limit_is_removed() {
+        let place = crate::scratch::Scratch::new("deep");
+        let top = rustix::fs::open(place.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut at =
+            rustix::fs::openat(&top, c".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, c"d", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, c"d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        }
+        remove(top.as_fd(), b"d", top.as_fd()).unwrap();
+        assert!(list(&top).unwrap().is_empty());
+        remove(top.as_fd(), b"gone", top.as_fd()).unwrap();
+    }
+
+    #[test]
+    fn a_link_is_removed_and_not_what_it_names() {
+        let place = crate::scratch::Scratch::new("link");
+        std::fs::create_dir_all(place.path().join("keep/x")).unwrap();
+        std::os::unix::fs::symlink("../keep", place.path().join("l")).unwrap();
+        let top = rustix::fs::open(place.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        remove(top.as_fd(), b"l", top.as_fd()).unwrap();
+        assert!(place.path().join("keep/x").exists());
+        assert_eq!(open_folder(&top, b"keep/../keep", OFlags::RDONLY).err(), None);
+        std::os::unix::fs::symlink("keep", place.path().join("l")).unwrap();
+        assert_eq!(open_folder(&top, b"l/x", OFlags::RDONLY).err(), Some(Errno::LOOP));
+        assert_eq!(open_folder(&top, b"../x", OFlags::RDONLY).err(), Some(Errno::XDEV));
+    }
+}

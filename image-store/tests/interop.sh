@@ -1,0 +1,258 @@
+#!/bin/bash
+# Interoperation: knarr-image with the tools people have, on real archives and a real registry.
+#   interop.sh [KNARR-IMAGE]
+# The other tools come from a Debian tree at $KNARR_LAB/root (default ~/.cache/knarr-lab), entered in private namespaces, or
+# from this machine; Debian's docker-registry listens on the loopback. What is missing is skipped, by name.
+# Every check prints one line; the last line counts them.
+set -u
+HERE=$(cd "$(dirname "$0")" && pwd)
+BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+LAB=${KNARR_LAB:-$HOME/.cache/knarr-lab}/root
+W=$(mktemp -d /var/tmp/knarr-interop.XXXXXX)
+PASSED=0 FAILED=0 SKIPPED=0 PIDS=()
+
+cleanup() {
+  for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; done
+  umount -q "$W/view" 2>/dev/null
+  rm -rf "$W"
+}
+trap cleanup EXIT
+
+k() { "$BIN" --root "$W/store" "$@"; }
+pass() { PASSED=$((PASSED + 1)); echo "ok    $1"; }
+fail() { FAILED=$((FAILED + 1)); echo "FAIL  $1"; [ -n "${2:-}" ] && sed 's/^/      /' <<<"$2" | head -20; }
+skip() { SKIPPED=$((SKIPPED + 1)); echo "skipped: $1"; }
+# check NAME COMMAND...: the command succeeds.
+check() { local name=$1 out; shift; if out=$("$@" 2>&1); then pass "$name"; else fail "$name" "$out"; fi; }
+# refuse NAME TEXT COMMAND...: the command fails and says TEXT.
+refuse() { local name=$1 text=$2 out; shift 2; if out=$("$@" 2>&1); then fail "$name" "succeeded"; elif grep -q -- "$text" <<<"$out"; then pass "$name"; else fail "$name" "$out"; fi; }
+same() { if [ -n "$2" ] && [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "$2 is not $3"; fi; }
+
+# tool NAME ARGUMENTS...: runs it with $W at /mnt, whichever way it is there.
+have() { [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ] || command -v "$1" >/dev/null; }
+tool() {
+  if [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ]; then
+    LAB=$LAB W=$W unshare -m -p -f --kill-child --propagation private bash -ec '
+      mount --bind "$LAB" "$LAB"; cd "$LAB"; mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
+      mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount --bind "$W" mnt; cp /etc/hosts etc/hosts 2>/dev/null || true
+      mkdir -p run/old; pivot_root . run/old; cd /; umount -l /run/old
+      export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+      cd /mnt; "$@"; exit $?' _ "$@"
+  else
+    unshare -m --propagation private bash -ec 'mount --bind "$1" /mnt; shift; cd /mnt; "$@"; exit $?' _ "$W" "$@"
+  fi
+}
+tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l %T@ ' \( -type f -exec sh -c 'sha256sum <"$1"' _ {} \; -o -printf '\n' \) | sed 's/ [0-9.]* \(.*-\)$/ \1/' | LC_ALL=C sort); }
+# Names, kinds, modes, owners, link targets and contents; folders' times differ between tools.
+listing() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%P d %m %U:%G\n' -o -type l -printf '%P l %l\n' -o -printf '%P %y %m %U:%G %s %Ts\n' \) | LC_ALL=C sort); }
+
+make_rootfs() {
+  mkdir -p "$W/rootfs"/{bin,etc,tmp,usr/share/doc,var/empty}
+  cp /bin/true "$W/rootfs/bin/true"; ln -s true "$W/rootfs/bin/alias"; ln "$W/rootfs/bin/true" "$W/rootfs/bin/hard"
+  cp -r /usr/share/perl5 "$W/rootfs/usr/share/" 2>/dev/null
+  echo 'root:x:0:0::/:/bin/true' >"$W/rootfs/etc/passwd"
+  chmod 1777 "$W/rootfs/tmp"; chmod 4755 "$W/rootfs/bin/true"; chown -R 12:34 "$W/rootfs/var/empty"
+  mkfifo "$W/rootfs/var/pipe"; printf x >"$W/rootfs/usr/share/doc/$(printf 'n%.0s' {1..200})"
+}
+
+test_command() {
+  check 'import' k import -c 'CMD ["/bin/true"]' -c 'ENV A=b' "$W/rootfs.tar" app:1
+  same 'images lists it' "$(k images --format '{{.Repository}}:{{.Tag}}')" app:1
+  same 'inspect finds the config' "$(k inspect --format '{{json .Config.Cmd}} {{.Config.Env}}' app:1)" '["/bin/true"] [A=b]'
+  ID=$(k inspect --format '{{.Id}}' app:1)
+  check 'tag' k tag app:1 other/name:2
+  same 'images -q shows one image once' "$(k images -q)" "${ID:7:12}"
+  refuse 'rmi by ID of an image with two names' 'has 2 names' k rmi "${ID:7:12}"
+  check 'rmi by name' k rmi other/name:2
+  check 'create' k create --name c1 app:1
+  echo new >"$W/new"
+  check 'cp into a container' k cp "$W/new" c1:/etc/new
+  check 'cp out of a container' k cp c1:/etc/new "$W/back"
+  same 'cp keeps content' "$(cat "$W/back")" new
+  same 'diff' "$(k diff c1)" $'C /etc\nA /etc/new'
+  check 'commit' k commit -m remark -c 'USER 5' c1 app:2
+  same 'history' "$(k history --format '{{.Comment}}' app:2 | head -1)" remark
+  k create --name c2 app:1 >/dev/null
+  check 'export' k export -o "$W/export.tar" c2
+  mkdir "$W/exported" && tar -C "$W/exported" -xpf "$W/export.tar"
+  same 'export is what was imported' "$(listing "$W/exported" | md5sum)" "$(listing "$W/rootfs" | md5sum)"
+  mkdir -p "$W/view"
+  check 'mount' k mount app:1 "$W/view"
+  same 'a mounted image is what was imported' "$(listing "$W/view" | md5sum)" "$(listing "$W/rootfs" | md5sum)"
+  umount "$W/view"
+  refuse 'rmi of an image in use' 'uses it' k rmi app:1
+  check 'rm' k rm c1 c2
+  check 'verify' k verify
+  refuse 'an unknown flag' 'unknown flag' k images --nonsense
+  refuse 'an unknown image' 'is not in the store' k history nothing
+  check 'completion parses' bash -n <(k completion bash)
+  same 'prune keeps named images' "$(k prune | tail -1)" 'Total reclaimed space: 0B'
+}
+
+test_run() {
+  command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'run: busybox is not here, or the command is built without run'; return; }
+  mkdir -p "$W/box"/{bin,etc,tmp,data}; cp "$(command -v busybox)" "$W/box/bin/busybox"
+  for applet in sh cat id hostname sleep ls false; do ln -sf busybox "$W/box/bin/$applet"; done
+  printf 'root:x:0:0::/root:/bin/sh\nweb:x:33:33::/data:/bin/sh\n' >"$W/box/etc/passwd"; echo from-image >"$W/box/data/file"
+  tar -C "$W/box" -c . | k import -c 'CMD ["/bin/cat","/etc/passwd"]' -c 'ENV FROM=image' -c 'VOLUME /data' - box >/dev/null
+  if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "run: containers do not start here: $out"; return; fi
+  same "run: the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
+  same 'run: arguments, environment, folder, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u')" $'image b /data\n/tmp\n33'
+  same 'run: standard input' "$(echo in | k run --rm -i box cat)" in
+  k run --rm box sh -c 'exit 7'; same 'run: the exit code' $? 7
+  k run --rm box /no/such 2>/dev/null; same 'run: 127 without such a program' $? 127
+  k run --rm --bad box 2>/dev/null; same 'run: 125 for a wrong flag' $? 125
+  refuse 'run: the host name is not changed' 'not permitted' k run --rm box hostname other
+  same 'run: but with SYS_ADMIN it is' "$(k run --rm --cap-add SYS_ADMIN box sh -c 'hostname other; hostname')" other
+  same 'run: -h' "$(k run --rm -h demo box hostname)" demo
+  refuse 'run: --read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
+  same 'run: a volume begins as the image' "$(k run --rm box cat /data/file)" from-image
+  k run --rm -v keep:/keep box sh -c 'echo kept >/keep/f'
+  same 'run: a named volume stays' "$(k run --rm -v keep:/keep:ro box cat /keep/f)" kept
+  echo host >"$W/new2"; same 'run: -v of a host file' "$(k run --rm -v "$W/new2:/f:ro" box cat /f)" host
+  k run --name changed box sh -c 'echo hi >/hello.txt'
+  same 'run: only what it changed is in the diff' "$(k diff changed)" 'A /hello.txt'
+  k commit changed box:2 >/dev/null; same 'run: a committed container' "$(k run --rm box:2 cat /hello.txt)" hi
+  check 'run: rm' k rm changed
+  check 'run: detached' k run -d --name web box sh -c 'echo started; exec sleep 1000'
+  same 'run: ps' "$(k ps --format '{{.Names}} {{.Status}}')" 'web Up'
+  same 'run: logs' "$(k logs web)" started
+  k cp "$W/new2" web:/tmp/in && same 'run: cp into a running container' "$(k cp web:/tmp/in "$W/out2" && cat "$W/out2")" host
+  refuse 'run: a running container is not removed' 'is running' k rm web
+  check 'run: stop' k stop -t 1 web
+  same 'run: it ended by a signal' "$(k ps -a --format '{{.Status}}')" 'Exited (137)'
+  check 'run: rm it' k rm web
+  same 'run: no mounts stay' "$(grep -c "$W" /proc/mounts)" 0
+  same 'run: on a terminal' "$(script -qec "$BIN --root $W/store run -it --rm box sh -c 'test -t 0 && test -t 1 && echo terminal'" /dev/null </dev/null | grep -c terminal)" 1
+}
+
+test_skopeo() {
+  have skopeo || { skip 'skopeo: is not here'; return; }
+  local digest; digest=$(k inspect --format '{{.ManifestDigest}}' app:2)
+  check 'save as an OCI layout' k save --format oci-dir -o "$W/layout" app:2
+  check 'save as an OCI archive' k save --format oci-archive -o "$W/oci.tar" app:2
+  check 'save as a docker-archive' k save -o "$W/docker.tar" app:2
+  same 'skopeo reads our layout with an equal digest' "$(tool skopeo inspect --format '{{.Digest}}' oci:layout:2 2>&1)" "$digest"
+  check 'skopeo copies our archive' tool skopeo copy -q --preserve-digests oci-archive:oci.tar:2 oci:from-skopeo:app
+  same 'skopeo keeps our digest' "$(tool skopeo inspect --format '{{.Digest}}' oci:from-skopeo:app 2>&1)" "$digest"
+  check 'skopeo reads our docker-archive' tool skopeo inspect docker-archive:docker.tar
+  check 'skopeo writes a docker-archive' tool skopeo copy -q oci:layout:2 docker-archive:skopeo.tar:docker.io/library/fromskopeo:1
+  for archive in from-skopeo skopeo.tar; do check "load what skopeo wrote: $archive" k load -qi "$W/$archive"; done
+  same 'the ID survives a docker-archive' "$(k inspect --format '{{.Id}}' fromskopeo:1)" "$(k inspect --format '{{.Id}}' app:2)"
+  check 'skopeo compresses with zstd' tool skopeo copy -q --dest-compress-format zstd oci:layout:2 oci:zstd:1
+  check 'load zstd layers' k load -qi "$W/zstd"
+  check 'skopeo compresses with zstd:chunked' tool skopeo copy -q --dest-compress-format zstd:chunked oci:layout:2 oci:chunked:1
+  check 'load zstd:chunked layers' k load -qi "$W/chunked"
+}
+
+test_umoci() {
+  have umoci || { skip 'umoci: is not here'; return; }
+  k save --format oci-dir -o "$W/umoci" app:2
+  check 'umoci unpacks our layout' tool umoci unpack --image umoci:2 bundle
+  k mount app:2 "$W/view" >/dev/null
+  same 'umoci and we unpack the same' "$(listing "$W/bundle/rootfs" | md5sum)" "$(listing "$W/view" | md5sum)"
+  umount "$W/view"
+  echo more >"$W/bundle/rootfs/etc/more"; rm -r "$W/bundle/rootfs/usr/share/doc"
+  check 'umoci writes a layer' tool umoci repack --image umoci:3 bundle
+  rm -rf "$W/one" && tool skopeo copy -q oci:umoci:3 oci:one:3
+  local id; id=$(k load -qi "$W/one" | sed -n 's/.*ID: //p')
+  check 'load what umoci wrote' test -n "$id"
+  k mount "$id" "$W/view" >/dev/null
+  same 'its whiteouts and files count' "$(cat "$W/view/etc/more"; ls "$W/view/usr/share" | grep -c doc)" $'more\n0'
+  umount "$W/view"
+}
+
+PODMAN='--root /mnt/podman --runroot /run/podman --storage-driver vfs'
+test_podman() {
+  have podman || { skip 'podman: is not here'; return; }
+  local id; id=$(k inspect --format '{{.Id}}' app:2)
+  check 'podman loads our docker-archive' tool podman $PODMAN load -qi docker.tar
+  same 'podman has our ID' "$(tool podman $PODMAN image inspect --format '{{.Id}}' app:2)" "${id:7}"
+  check 'podman loads our OCI archive' tool podman $PODMAN load -qi oci.tar
+  check 'podman saves docker-archive' tool podman $PODMAN save -q -o podman.tar app:2
+  check 'podman saves oci-archive' tool podman $PODMAN save -q --format oci-archive -o podman-oci.tar app:2
+  k rmi -f app:2 >/dev/null
+  check 'load podman docker-archive' k load -qi "$W/podman.tar"
+  same 'the ID survives podman' "$(k inspect --format '{{.Id}}' app:2)" "$id"
+  check 'load podman oci-archive' k load -qi "$W/podman-oci.tar"
+  check 'load from a pipe' bash -c "cat '$W/podman.tar' | '$BIN' --root '$W/store' load -q"
+}
+
+test_buildah() {
+  have buildah || { skip 'buildah: is not here'; return; }
+  check 'buildah builds on our image' tool bash -ec "c=\$(buildah $PODMAN from docker-archive:/mnt/docker.tar); buildah $PODMAN copy -q \$c /mnt/new /etc/built; buildah $PODMAN commit -q \$c oci-archive:/mnt/buildah.tar:docker.io/library/built:1"
+  check 'load what buildah wrote' k load -qi "$W/buildah.tar"
+  k mount built:1 "$W/view" >/dev/null && same 'its file is there' "$(cat "$W/view/etc/built")" new
+  umount "$W/view" 2>/dev/null
+}
+
+test_containerd() {
+  have ctr || { skip 'containerd: is not here'; return; }
+  tool bash -c 'mkdir -p /mnt/containerd; containerd --root /mnt/containerd --state /run/containerd >/mnt/containerd.log 2>&1 & for i in $(seq 50); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
+    ctr image import --no-unpack --platform linux/amd64 /mnt/docker.tar && ctr image ls -q && ctr image export --platform linux/amd64 /mnt/ctr.tar docker.io/library/app:2; code=$?; kill %1; wait; exit $code' >"$W/ctr.out" 2>&1
+  if [ $? = 0 ]; then pass 'containerd imports and exports our archive'; else fail 'containerd imports and exports our archive' "$(cat "$W/ctr.out")"; return; fi
+  check 'load what containerd wrote' k load -qi "$W/ctr.tar"
+}
+
+test_docker() {
+  have dockerd || { skip 'docker: is not here'; return; }
+  tool bash -c 'mkdir -p /mnt/docker; dockerd --data-root /mnt/docker --exec-root /run/docker --iptables=false --ip6tables=false --bridge=none --storage-driver vfs >/mnt/dockerd.log 2>&1 & for i in $(seq 75); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
+    docker load -qi /mnt/docker.tar && docker image inspect --format "{{.Id}}" app:2 && docker save -o /mnt/dockersave.tar app:2; code=$?; kill %1; wait; exit $code' >"$W/docker.out" 2>&1
+  if [ $? = 0 ]; then pass 'docker loads and saves our archive'; else fail 'docker loads and saves our archive' "$(cat "$W/docker.out"; tail -3 "$W/dockerd.log")"; return; fi
+  check 'load what docker wrote' k load -qi "$W/dockersave.tar"
+}
+
+test_registry() {
+  command -v docker-registry >/dev/null && command -v htpasswd >/dev/null || { skip 'docker-registry or htpasswd: is not here'; return; }
+  local port=5443; while ss -ltn 2>/dev/null | grep -q ":$port "; do port=$((port + 1)); done
+  local host=localhost:$port
+  mkdir -p "$W/registry" "$W/certs/$host"
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=CA:FALSE -keyout "$W/key.pem" -out "$W/cert.pem" 2>/dev/null
+  cp "$W/cert.pem" "$W/certs/$host/ca.crt"
+  htpasswd -Bbc "$W/htpasswd" user secret 2>/dev/null
+  cat >"$W/registry.yml" <<YML
+version: 0.1
+storage: {filesystem: {rootdirectory: $W/registry}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:$port", tls: {certificate: $W/cert.pem, key: $W/key.pem}}
+auth: {htpasswd: {realm: test, path: $W/htpasswd}}
+YML
+  docker-registry serve "$W/registry.yml" >"$W/registry.log" 2>&1 & PIDS+=($!)
+  for _ in $(seq 50); do curl -sk "https://$host/v2/" >/dev/null && break; sleep 0.1; done
+  local trust=(--cert-dir "$W/certs") creds=(--creds user:secret)
+  refuse 'a certificate nobody vouches for' 'certificate' k push -q "${creds[@]}" app:2 "$host/a:1"
+  refuse 'no credentials' 'HTTP 401' k push -q "${trust[@]}" app:2 "$host/a:1"
+  refuse 'wrong credentials' 'HTTP 401' k push -q "${trust[@]}" --creds user:wrong app:2 "$host/a:1"
+  check 'push over TLS with a password' k push -q "${trust[@]}" "${creds[@]}" app:2 "$host/a:1"
+  check 'push without checking certificates' k push -q --tls-verify=false "${creds[@]}" app:2 "$host/a:2"
+  check 'push in pieces' k push -q "${trust[@]}" "${creds[@]}" --chunk 100000 app:1 "$host/pieces:1"
+  printf '{"auths":{"%s":{"auth":"%s"}}}' "$host" "$(printf user:secret | base64)" >"$W/auth.json"
+  same 'pull with an auth file' "$(k pull -q "${trust[@]}" --authfile "$W/auth.json" "$host/a:1")" "$host/a:1"
+  same 'a pull brings back the same image' "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' "$host/a:1")" "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' app:2)"
+  mkdir -p "$W/helpers"
+  printf '#!/bin/sh\nread server\n[ "$server" = %s ] && echo "{\\"ServerURL\\":\\"$server\\",\\"Username\\":\\"user\\",\\"Secret\\":\\"secret\\"}"\n' "$host" >"$W/helpers/docker-credential-test"
+  chmod +x "$W/helpers/docker-credential-test"
+  printf '{"credHelpers":{"%s":"test"}}' "$host" >"$W/helper.json"
+  check 'pull with a credential helper' env PATH="$W/helpers:$PATH" "$BIN" --root "$W/pulled" pull -q "${trust[@]}" --authfile "$W/helper.json" "$host/a:1"
+  check 'a pulled store verifies' "$BIN" --root "$W/pulled" verify
+  same 'tags' "$(k tags "${trust[@]}" "${creds[@]}" "$host/a" | sort | tr "\n" " ")" "1 2 "
+  same 'search a registry' "$(k search "${trust[@]}" "${creds[@]}" --format '{{.Name}}' "$host/piec")" "$host/pieces"
+  same 'inspect from afar' "$(k inspect --remote "${trust[@]}" "${creds[@]}" --format '{{.Id}}' "$host/a:1")" "$(k inspect --format '{{.Id}}' app:2)"
+  k tag app:2 "$host/a:1"
+  check 'a second repository' k push -q "${trust[@]}" "${creds[@]}" app:2 "$host/mounted:1"
+  check 'it was mounted, not sent' grep -q 'mount=sha256' "$W/registry.log"
+  refuse 'a missing image' 'HTTP 404' k pull -q "${trust[@]}" "${creds[@]}" "$host/nothing"
+  if have skopeo; then
+    same 'skopeo finds what we pushed' "$(tool skopeo inspect --tls-verify=false --creds user:secret --format '{{.Digest}}' "docker://$host/a:1" 2>&1)" "$(k inspect --format '{{.ManifestDigest}}' app:2)"
+    tool skopeo copy -q --dest-tls-verify=false --dest-creds user:secret oci:zstd:1 "docker://$host/byskopeo:1" >/dev/null 2>&1
+    check 'pull what skopeo pushed' k pull -q "${trust[@]}" "${creds[@]}" "$host/byskopeo:1"
+  fi
+}
+
+[ "$(id -u)" = 0 ] || { skip 'everything: needs root'; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
+make_rootfs
+tar -C "$W/rootfs" --sort=name -cpf "$W/rootfs.tar" .
+for group in ${GROUPS_TO_RUN:-command run skopeo umoci podman buildah containerd docker registry}; do "test_$group"; done
+check 'all that was loaded verifies' k verify
+echo "$PASSED passed, $FAILED failed, $SKIPPED skipped"
+[ "$FAILED" = 0 ]

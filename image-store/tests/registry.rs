@@ -1,0 +1,516 @@
+//! The client against registries of our own making, most of them hostile.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::Scratch;
+use common::server::{Body, Request, Response, Server};
+use image_store::platform::Platform;
+use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror};
+use image_store::store::{Composition, Quiet, Record};
+use image_store::{Digest, ErrorKind, Reference, Result, Store, StoreOptions};
+
+/// What a registry has, by path after `/v2/NAME/`.
+type Content = HashMap<String, (String, Vec<u8>)>;
+
+struct Origin {
+    place: Scratch,
+    store: Store,
+    record: Record,
+}
+
+fn origin(name: &str) -> Origin {
+    let place = Scratch::new(name);
+    let store = Store::open(place.path().join("origin"), StoreOptions::default()).unwrap();
+    let noise: Vec<u8> = (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layer = common::gzip(&common::tar(&[
+        common::file("etc/os-release", b"NAME=test\n"),
+        common::file("noise", &noise),
+    ]));
+    let composition =
+        Composition { name: Some(Reference::parse("origin").unwrap()), ..Composition::default() };
+    let record = store.import(layer.as_slice(), &Platform::host(), &composition).unwrap();
+    Origin { place, store, record }
+}
+
+impl Origin {
+    fn content(&self) -> Content {
+        let read =
+            |digest: &Digest| std::fs::read(self.store.root().join("blobs").join(digest.path())).unwrap();
+        let manifest = (self.record.manifest.media_type.clone(), read(&self.record.manifest.digest));
+        let mut content = Content::new();
+        content.insert("manifests/latest".into(), manifest.clone());
+        content.insert(format!("manifests/{}", self.record.manifest.digest), manifest);
+        for digest in &self.record.blobs {
+            content.insert(format!("blobs/{digest}"), ("application/octet-stream".into(), read(digest)));
+        }
+        content
+    }
+
+    fn layer(&self) -> String {
+        format!("blobs/{}", self.store.manifest(&self.record).unwrap().layers[0].digest)
+    }
+
+    /// Pulls `repo` from `server` into a store of its own, and checks that a failure left nothing with a name.
+    fn pull(&self, server: &Server, options: ClientOptions) -> Result<Record> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let folder = self.place.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+        let store = Store::open(folder, StoreOptions::default())?;
+        let client = Client::new(options);
+        let reference = Reference::parse(&format!("{}/repo", server.address))?;
+        let pulled = client.find(&reference).and_then(|image| {
+            store.ingest(
+                &image,
+                &image.descriptor,
+                &Platform::host(),
+                std::slice::from_ref(&reference),
+                &Quiet,
+            )
+        });
+        let images = store.images()?;
+        assert_eq!(images.len(), usize::from(pulled.is_ok()));
+        assert!(store.verify(false)?.is_empty());
+        pulled
+    }
+}
+
+fn quick() -> ClientOptions {
+    ClientOptions {
+        hosts: Hosts::default(),
+        credentials: Credentials::default(),
+        pause: Duration::from_millis(1),
+        chunk: None,
+    }
+}
+
+fn with_password() -> ClientOptions {
+    let fixed = Some(Credential::Password("user".into(), "secret".into()));
+    ClientOptions { credentials: Credentials { fixed, files: vec![] }, ..quick() }
+}
+
+fn honest(content: &Content, request: &Request) -> Response {
+    let path = request.path.split('?').next().unwrap();
+    if path == "/v2/" {
+        return Response::new(200, "{}");
+    }
+    match path.strip_prefix("/v2/repo/").and_then(|path| content.get(path)) {
+        Some((kind, bytes)) => Response::new(200, bytes.clone()).header("content-type", kind.clone()),
+        None => Response::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"unknown"}]}"#),
+    }
+}
+
+#[test]
+fn an_image_is_pulled_and_missing_ones_are_not_found() {
+    common::need_root!();
+    let origin = origin("plain");
+    let content = origin.content();
+    let server = Server::start(move |request| honest(&content, request));
+    let pulled = origin.pull(&server, quick()).unwrap();
+    assert_eq!((pulled.id, pulled.manifest), (origin.record.id.clone(), origin.record.manifest.clone()));
+    let missing = Reference::parse(&format!("{}/nothing:1", server.address)).unwrap();
+    let error = Client::new(quick()).find(&missing).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("NAME_UNKNOWN unknown (HTTP 404)"), "{error}");
+}
+
+#[test]
+fn wrong_digests_sizes_and_types_are_refused() {
+    common::need_root!();
+    let origin = origin("wrong");
+    let layer = origin.layer();
+    type Lie = Box<dyn Fn(&str, Response) -> Response + Send + Sync>;
+    let body = |response: &Response| match &response.body {
+        Body::Whole(bytes) => bytes.clone(),
+        _ => Vec::new(),
+    };
+    let change = |which: String, change: fn(Vec<u8>) -> Vec<u8>| -> Lie {
+        Box::new(move |path, mut response| {
+            if path.ends_with(&which) {
+                response.body = Body::Whole(change(body(&response)));
+            }
+            response
+        })
+    };
+    let longer = |bytes: Vec<u8>| [bytes, vec![0]].concat();
+    let shorter = |mut bytes: Vec<u8>| {
+        bytes.pop();
+        bytes
+    };
+    let flipped = |mut bytes: Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        bytes
+    };
+    let schema1 = |_: Vec<u8>| br#"{"schemaVersion":1,"fsLayers":[]}"#.to_vec();
+    let both = |bytes: Vec<u8>| [&bytes[..bytes.len() - 1], br#","manifests":[]}"#].concat();
+    let announced: Lie = Box::new(|path, response| {
+        let wrong = Digest::of(b"something else").to_string();
+        if path.contains("manifests") { response.header("docker-content-digest", wrong) } else { response }
+    });
+    let lies: Vec<(&str, Lie)> = vec![
+        ("layer flipped", change(layer.clone(), flipped)),
+        ("layer longer", change(layer.clone(), longer)),
+        ("layer shorter", change(layer.clone(), shorter)),
+        ("layer empty", change(layer.clone(), |_| Vec::new())),
+        ("config flipped", change(format!("blobs/{}", origin.record.id), flipped)),
+        ("manifest of schema 1", change("manifests/latest".into(), schema1)),
+        ("manifest and index", change("manifests/latest".into(), both)),
+        ("manifest no JSON", change("manifests/latest".into(), |_| b"<html>".to_vec())),
+        ("manifest huge", change("manifests/latest".into(), |_| vec![b' '; 9 << 20])),
+        ("announced digest wrong", announced),
+    ];
+    for (name, lie) in lies {
+        let content = origin.content();
+        let server = Server::start(move |request| lie(&request.path, honest(&content, request)));
+        let error = origin.pull(&server, quick()).map(|_| ()).expect_err(name);
+        let kind = error.kind();
+        assert!(kind != ErrorKind::Network && kind != ErrorKind::Os, "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_where_it_was() {
+    common::need_root!();
+    let origin = origin("resume");
+    let layer = origin.layer();
+    for ranges in [true, false] {
+        let (content, layer) = (origin.content(), layer.clone());
+        let tries = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            let response = honest(&content, request);
+            if !request.path.ends_with(&layer) {
+                return response;
+            }
+            let bytes = &content[&layer].1;
+            let at = request
+                .header("range")
+                .and_then(|range| range[6..].trim_end_matches('-').parse().ok())
+                .unwrap_or(0);
+            let from = if ranges { at } else { 0 };
+            // Each try brings a fifth more.
+            let to = bytes.len().min((tries.fetch_add(1, Ordering::Relaxed) + 1) * bytes.len() / 5);
+            let mut response = Response::new(if from > 0 { 206 } else { 200 }, "");
+            if from > 0 {
+                response = response
+                    .header("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len()));
+            }
+            response.body = Body::Cut(bytes[from..to.max(from)].to_vec(), bytes.len() - from);
+            response
+        });
+        origin.pull(&server, quick()).unwrap();
+        let asked: Vec<_> =
+            server.requests().iter().filter_map(|r| r.header("range").map(str::to_owned)).collect();
+        assert_eq!(asked.len(), 4, "{asked:?}");
+    }
+}
+
+#[test]
+fn a_range_that_is_not_the_one_asked_for_is_refused() {
+    common::need_root!();
+    let origin = origin("range");
+    let (content, layer) = (origin.content(), origin.layer());
+    let server = Server::start(move |request| {
+        let mut response = honest(&content, request);
+        if request.path.ends_with(&layer) {
+            let bytes = content[&layer].1.clone();
+            response = match request.header("range") {
+                None => Response { body: Body::Cut(bytes[..100].to_vec(), bytes.len()), ..response },
+                Some(_) => Response::new(206, bytes.clone())
+                    .header("content-range", format!("bytes 0-{}/*", bytes.len() - 1)),
+            };
+        }
+        response
+    });
+    assert_eq!(origin.pull(&server, quick()).unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
+#[test]
+fn endless_bodies_end() {
+    common::need_root!();
+    let origin = origin("endless");
+    for which in ["manifests/latest".to_owned(), origin.layer(), format!("blobs/{}", origin.record.id)] {
+        let content = origin.content();
+        let server = Server::start(move |request| {
+            let response = honest(&content, request);
+            if request.path.ends_with(&which) {
+                Response { body: Body::Endless, ..response }
+            } else {
+                response
+            }
+        });
+        let error = origin.pull(&server, quick()).unwrap_err();
+        assert!(
+            // What is unpacked while it comes may be recognised as no layer before it is too long.
+            matches!(error.kind(), ErrorKind::Limit | ErrorKind::Mismatch | ErrorKind::Invalid),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn failures_that_pass_are_tried_again_and_others_are_not() {
+    common::need_root!();
+    let origin = origin("retry");
+    for (status, passes) in [(500, true), (503, true), (429, true), (408, true), (403, false), (400, false)] {
+        let content = origin.content();
+        let count = AtomicUsize::new(0);
+        let server = Server::start(move |request| {
+            if request.path.contains("manifests") && count.fetch_add(1, Ordering::Relaxed) < 3 {
+                return Response::new(status, "").header("retry-after", "0");
+            }
+            honest(&content, request)
+        });
+        assert_eq!(origin.pull(&server, quick()).is_ok(), passes, "{status}");
+        let asked = server.requests().iter().filter(|request| request.path.contains("manifests")).count();
+        assert_eq!(asked, if passes { 4 } else { 1 }, "{status}");
+    }
+}
+
+/// Answers without a token with a challenge for one, and gives tokens to `user:secret`.
+fn with_tokens(content: Content, realm: Arc<Mutex<String>>) -> impl Fn(&Request) -> Response {
+    move |request| {
+        if request.path.starts_with("/token") {
+            let allowed = request.header("authorization") == Some("Basic dXNlcjpzZWNyZXQ=");
+            return if allowed { Response::new(200, r#"{"token":"good"}"#) } else { Response::new(401, "") };
+        }
+        if request.path != "/v2/" && request.header("authorization") != Some("Bearer good") {
+            let challenge = format!(r#"Bearer realm="{}",service="test""#, realm.lock().unwrap());
+            return Response::new(401, "").header("www-authenticate", challenge);
+        }
+        honest(&content, request)
+    }
+}
+
+#[test]
+fn tokens_are_fetched_once_and_used() {
+    common::need_root!();
+    let origin = origin("token");
+    let realm = Arc::new(Mutex::new(String::new()));
+    let server = Server::start(with_tokens(origin.content(), realm.clone()));
+    *realm.lock().unwrap() = format!("http://{}/token", server.address);
+    origin.pull(&server, with_password()).unwrap();
+    let tokens: Vec<_> =
+        server.requests().into_iter().filter(|request| request.path.starts_with("/token")).collect();
+    assert_eq!(tokens.len(), 1);
+    assert!(
+        tokens[0].path.contains("service=test") && tokens[0].path.contains("scope=repository:repo:pull"),
+        "{tokens:?}"
+    );
+    assert_eq!(origin.pull(&server, quick()).unwrap_err().kind(), ErrorKind::Denied);
+}
+
+#[test]
+fn credentials_never_go_where_a_redirect_leads() {
+    common::need_root!();
+    let origin = origin("redirect");
+    let (content, layer) = (origin.content(), origin.layer());
+    let elsewhere_content = content.clone();
+    let elsewhere = Server::start(move |request| honest(&elsewhere_content, request));
+    let realm = Arc::new(Mutex::new(String::new()));
+    let inner = with_tokens(content, realm.clone());
+    let target = format!("http://{}/v2/repo/{layer}?signature=x", elsewhere.address);
+    let server = Server::start(move |request| {
+        if request.path.ends_with(&layer) && request.header("authorization").is_some() {
+            return Response::new(307, "").header("location", target.clone());
+        }
+        inner(request)
+    });
+    *realm.lock().unwrap() = format!("http://{}/token", server.address);
+    origin.pull(&server, with_password()).unwrap();
+    let seen = elsewhere.requests();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].header("authorization").is_none(), "{seen:?}");
+}
+
+#[test]
+fn redirects_end_and_lead_to_http_only() {
+    common::need_root!();
+    let origin = origin("loop");
+    for location in
+        ["/v2/repo/manifests/latest", "file:///etc/passwd", "ftp://127.0.0.1/", "http://u:p@127.0.0.1/", ""]
+    {
+        let server = Server::start(move |request| {
+            if request.path == "/v2/" {
+                Response::new(200, "")
+            } else {
+                Response::new(302, "").header("location", location)
+            }
+        });
+        let error = origin.pull(&server, quick()).unwrap_err();
+        assert!(
+            matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid | ErrorKind::Denied),
+            "{location}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn tricks_with_tokens_end_in_errors() {
+    common::need_root!();
+    let origin = origin("tricks");
+    for (token, status) in [
+        (r#"{"token":"a\r\nx-evil: 1"}"#.to_owned(), 200),
+        (r#"{"token":""}"#.to_owned(), 200),
+        ("{}".to_owned(), 200),
+        ("nonsense".to_owned(), 200),
+        (" ".repeat(1 << 20), 200),
+        ("{}".to_owned(), 302),
+        (r#"{"token":"never accepted"}"#.to_owned(), 200),
+    ] {
+        let name = token.chars().take(40).collect::<String>();
+        let server = Server::start(move |request| {
+            if request.path.starts_with("/token") {
+                return Response::new(status, token.clone()).header("location", "http://127.0.0.1:1/");
+            }
+            if request.path == "/v2/" {
+                return Response::new(200, "");
+            }
+            let realm = format!("http://{}/token", request.header("host").unwrap());
+            Response::new(401, "").header("www-authenticate", format!(r#"Bearer realm="{realm}""#))
+        });
+        assert!(origin.pull(&server, with_password()).is_err(), "{name}");
+        assert!(server.requests().len() < 20, "{name}: {}", server.requests().len());
+    }
+}
+
+#[test]
+fn a_mirror_is_asked_first_and_the_registry_when_it_fails() {
+    common::need_root!();
+    let origin = origin("mirror");
+    for works in [true, false] {
+        let (first, second) = (origin.content(), origin.content());
+        let mirror = Server::start(move |request| {
+            if works || request.path == "/v2/" { honest(&first, request) } else { Response::new(404, "") }
+        });
+        let server = Server::start(move |request| honest(&second, request));
+        let location = mirror.address.clone();
+        let mirrors = vec![(server.address.clone(), vec![Mirror { location, insecure: false }])];
+        let options = ClientOptions { hosts: Hosts { mirrors, ..Hosts::default() }, ..quick() };
+        origin.pull(&server, options).unwrap();
+        assert!(
+            mirror.requests().iter().any(|request| request.path.contains(&format!("ns={}", server.address)))
+        );
+        assert_eq!(server.requests().is_empty(), works);
+    }
+}
+
+/// A registry that takes uploads: in pieces or whole, failing once in between if told to.
+#[derive(Default)]
+struct Uploads {
+    content: Mutex<Content>,
+    session: Mutex<Vec<u8>>,
+    fail_at: AtomicUsize,
+    mount: bool,
+}
+
+impl Uploads {
+    fn handle(&self, request: &Request) -> Response {
+        let path = request.path.split('?').next().unwrap();
+        let query = request.path.split_once('?').map_or("", |(_, query)| query);
+        let mut content = self.content.lock().unwrap();
+        let mut session = self.session.lock().unwrap();
+        let next = |status| Response::new(status, "").header("location", "upload?state=a%2Fb");
+        match (request.method.as_str(), path) {
+            ("POST", _) if self.mount && query.contains("mount=") => Response::new(201, ""),
+            ("POST", _) => {
+                session.clear();
+                Response::new(202, "").header("location", "/v2/repo/blobs/uploads/upload?state=a%2Fb")
+            }
+            ("PATCH", _) => {
+                if self.fail_at.load(Ordering::Relaxed) == session.len() / 1000 && !session.is_empty() {
+                    self.fail_at.store(usize::MAX, Ordering::Relaxed);
+                    // Takes half of it, then breaks.
+                    session.extend(&request.body[..request.body.len() / 2]);
+                    return Response::new(500, "");
+                }
+                let range = format!("{}-{}", session.len(), session.len() + request.body.len() - 1);
+                if request.header("content-range") != Some(&range) {
+                    return next(416);
+                }
+                session.extend(&request.body);
+                next(202).header("range", format!("0-{}", session.len() - 1))
+            }
+            ("GET", "/v2/repo/blobs/uploads/upload") => {
+                assert_eq!(query, "state=a%2Fb");
+                next(204).header("range", format!("0-{}", session.len().saturating_sub(1)))
+            }
+            ("PUT", path) if path.contains("/manifests/") => {
+                let kind = request.header("content-type").unwrap().to_owned();
+                content.insert(path.strip_prefix("/v2/repo/").unwrap().into(), (kind, request.body.clone()));
+                Response::new(201, "")
+            }
+            ("PUT", _) => {
+                session.extend(&request.body);
+                let digest = Digest::of(&session);
+                if !query.contains(&format!("digest={digest}")) {
+                    return Response::new(400, r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#);
+                }
+                content
+                    .insert(format!("blobs/{digest}"), ("application/octet-stream".into(), session.clone()));
+                Response::new(201, "")
+            }
+            _ => honest(&content, request),
+        }
+    }
+}
+
+#[test]
+fn uploads_work_whole_in_pieces_and_after_a_failure() {
+    common::need_root!();
+    let origin = origin("push");
+    for (chunk, fail_at) in
+        [(None, usize::MAX), (Some(100_000), usize::MAX), (Some(100_000), 300), (Some(1 << 30), usize::MAX)]
+    {
+        let uploads = Arc::new(Uploads { fail_at: AtomicUsize::new(fail_at), ..Uploads::default() });
+        let handler = uploads.clone();
+        let server = Server::start(move |request| handler.handle(request));
+        let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+        let client = Client::new(ClientOptions { chunk, ..quick() });
+        client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+        let pulled = origin.pull(&server, quick()).unwrap();
+        assert_eq!((pulled.id, pulled.manifest), (origin.record.id.clone(), origin.record.manifest.clone()));
+        // All is there now: nothing is sent twice.
+        let before = server.requests().len();
+        client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+        assert!(server.requests()[before..].iter().all(|request| request.method != "POST"));
+    }
+}
+
+#[test]
+fn a_blob_of_another_repository_is_mounted() {
+    common::need_root!();
+    let origin = origin("mount");
+    let uploads = Uploads { mount: true, ..Uploads::default() };
+    let server = Server::start(move |request| uploads.handle(request));
+    let other = Reference::parse(&format!("{}/other:1", server.address)).unwrap();
+    let record = origin.store.tag(&origin.record, &other).unwrap();
+    let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+    Client::new(quick()).push(&origin.store, &record, &target, &Quiet).unwrap();
+    let posts: Vec<_> = server.requests().into_iter().filter(|request| request.method == "POST").collect();
+    assert!(posts.len() == 2 && posts.iter().all(|post| post.path.contains("from=other")), "{posts:?}");
+}
+
+#[test]
+fn lists_follow_pages_within_the_registry() {
+    let server = Server::start(|request| match request.path.as_str() {
+        "/v2/" => Response::new(200, ""),
+        "/v2/repo/tags/list" => Response::new(200, r#"{"tags":["1","2"]}"#)
+            .header("link", r#"</v2/repo/tags/list?last=2>; rel="next""#),
+        "/v2/repo/tags/list?last=2" => {
+            Response::new(200, r#"{"tags":["3"]}"#).header("link", r#"<http://127.0.0.1:1/evil>; rel="next""#)
+        }
+        "/v2/_catalog" => Response::new(200, r#"{"repositories":["a/one","b/two"]}"#),
+        _ => Response::new(404, ""),
+    });
+    let client = Client::new(quick());
+    let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+    assert_eq!(client.tags(&repository).unwrap(), ["1", "2", "3"]);
+    let found = client.search(&format!("{}/two", server.address), 10).unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].name, format!("{}/b/two", server.address));
+}
