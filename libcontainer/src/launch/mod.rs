@@ -100,7 +100,11 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         let beside = job.cgroup.clone_fd_of(target)?;
         cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
     }
-    let (pid, process) = cloned?;
+    let (pid, process) = cloned.map_err(|e| match e.errno() {
+        // It hands out controllers, so that only cgroups below it may hold processes. In words that callers of runc match.
+        Some(libc::EBUSY) if into.is_some() => e.wrap("adding pid of the new process to cgroups"),
+        _ => e,
+    })?;
     drop(stdio);
     // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
     fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
