@@ -6,6 +6,7 @@
 mod shape;
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::rootfs::overlay::Overlay;
 use oci_spec::runtime::{Process, Spec};
 use serde_json::Value;
 use std::io::Read;
@@ -19,6 +20,8 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub struct Bundle {
     pub(crate) path: PathBuf,
     pub(crate) spec: Spec,
+    /// What becomes the root instead of the directory at `root.path`, and is mounted there.
+    pub(crate) overlay: Option<Overlay>,
     /// What was tolerated while parsing.
     pub(crate) warnings: Vec<String>,
 }
@@ -34,7 +37,7 @@ impl Bundle {
         let file = path.join("config.json");
         let text = read(&file)?;
         let (spec, warnings) = parse(&text).map_err(|e| e.wrap(format!("read {file:?}")))?;
-        Ok(Bundle { path, spec, warnings })
+        Ok(Bundle { path, spec, overlay: None, warnings })
     }
 
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
@@ -42,7 +45,13 @@ impl Bundle {
         let path = path.into();
         // An empty path stays what it is: `root.path` must be absolute then.
         let path = std::path::absolute(&path).unwrap_or(path);
-        Bundle { path, spec, warnings: Vec::new() }
+        Bundle { path, spec, overlay: None, warnings: Vec::new() }
+    }
+
+    /// A copy-on-write root: `root.path` is only where it is mounted, a directory, in the container's own mount namespace.
+    pub fn with_rootfs(mut self, overlay: Overlay) -> Self {
+        self.overlay = Some(overlay);
+        self
     }
 
     /// The specification.

@@ -84,5 +84,6 @@ pub use plan::Plan;
 pub use plan::options::mount_options;
 pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
 pub use protect::protect_program;
+pub use rootfs::overlay::Overlay;
 pub use runtime::{CreateOptions, Runtime};
 pub use state::{State, Status};

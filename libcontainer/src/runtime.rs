@@ -124,6 +124,7 @@ impl Runtime {
             host,
             bundle: &bundle.path,
             options: &options.plan_options(),
+            overlay: bundle.overlay.as_ref(),
             filter: profile.map(|profile| seccomp::filter(profile, host.kernel, filters)).transpose()?,
         };
         plan::create(&inputs)

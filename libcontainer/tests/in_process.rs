@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Runtime, Signal, Stdio};
+use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Overlay, Runtime, Signal, Stdio};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ const TESTS: &[Test] = &[
     ("two_hundred_containers_are_made_by_four_threads_while_others_allocate", two_hundred),
     ("creates_that_fail_leave_no_process_and_no_descriptor", failing_creates),
     ("a_handle_that_is_dropped_before_its_start_leaves_no_process", dropped_before_start),
+    ("a_copy_on_write_root_keeps_its_lower_directories_as_they_are", copy_on_write),
+    ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
 ];
 
 /// A folder and a cgroup of this run's own.
@@ -233,4 +235,48 @@ fn dropped_before_start(place: &Place) {
     drop(runtime.create(&id, &bundle, options).unwrap());
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
     assert_eq!(runtime.list().unwrap(), []);
+}
+
+/// Two lower directories, one over the other; what the container writes is in the upper one, and the host has no mount of it.
+fn copy_on_write(place: &Place) {
+    let script =
+        "set -e; [ $(cat /both) = top ]; [ $(cat /low) = low ]; echo new > /low; echo new > /made; rm /both";
+    let path = place.bundle("overlay", &["/bin/sh", "-c", script], OWN, "");
+    let (low, top, upper) = (path.join("rootfs"), path.join("top"), path.join("upper-of"));
+    let at = path.join("at");
+    [&top, &at].iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+    fs::write(low.join("both"), "bottom").unwrap();
+    fs::write(low.join("low"), "low").unwrap();
+    fs::write(top.join("both"), "top").unwrap();
+    fs::create_dir_all(low.join("proc")).unwrap();
+    for applet in ["cat", "rm"] {
+        std::os::unix::fs::symlink("busybox", low.join("bin").join(applet)).unwrap();
+    }
+    let config =
+        fs::read_to_string(path.join("config.json")).unwrap().replace(r#""path":"rootfs""#, r#""path":"at""#);
+    fs::write(path.join("config.json"), config).unwrap();
+
+    let runtime = Runtime::open(place.state()).unwrap();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let bundle = Bundle::load(&path).unwrap().with_rootfs(Overlay::new([&top, &low]).upper(&upper));
+    let id = ContainerId::new("overlay").unwrap();
+    let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap();
+    assert_eq!(mounts, fs::read_to_string("/proc/self/mountinfo").unwrap(), "the host's mounts");
+    container.start().unwrap();
+    assert_eq!(container.wait().unwrap(), ExitStatus::Exited(0));
+    container.delete(Delete::Stopped).unwrap();
+    assert_eq!(fs::read_to_string(low.join("low")).unwrap(), "low");
+    assert_eq!(fs::read_to_string(top.join("both")).unwrap(), "top");
+    assert_eq!(fs::read_to_string(upper.join("upper/made")).unwrap(), "new\n");
+    assert_eq!(fs::read_dir(&at).unwrap().count(), 0, "the place it was mounted on");
+}
+
+fn missing_lower(place: &Place) {
+    let path = place.bundle("no-lower", &["/bin/sh"], OWN, "");
+    let runtime = Runtime::open(place.state()).unwrap();
+    let bundle = Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("nowhere")]));
+    let id = ContainerId::new("no-lower").unwrap();
+    let error = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap_err().to_string();
+    assert!(error.contains("nowhere") && error.contains("ENOENT"), "{error}");
+    assert!(runtime.load(&id).is_err(), "the state is gone");
 }

@@ -166,6 +166,7 @@ fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Re
                 let map = idmap.and_then(|slot| fds.get(slot));
                 (*slot, idmap::open_tree(path, *recursive, map, *idmap_recursive)?)
             }
+            Open::Overlay { slot, overlay } => (*slot, overlay.mount()?),
             Open::UserNamespace { slot, maps } => (*slot, idmap::user_namespace(maps)?),
         };
         fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)")?;

@@ -52,6 +52,7 @@ fn open(open: &Open) -> String {
             if *recursive { "tree" } else { "mount" },
             if idmap.is_some() { ", id-mapped" } else { "" }
         ),
+        Open::Overlay { overlay, .. } => format!("make {overlay:?}"),
         Open::UserNamespace { maps, .. } => {
             let range = |kind: &str, maps: &[super::IdMap]| {
                 let list: Vec<_> =

@@ -20,6 +20,7 @@ fn plan(spec: &Spec, host: &Host, options: &PlanOptions) -> crate::Result<Plan> 
         host,
         bundle: Path::new("/bundle"),
         options,
+        overlay: None,
         filter: filter(spec, host),
     })
 }
@@ -82,6 +83,7 @@ fn plans_are_as_the_golden_files_say() {
             host: &host,
             bundle: Path::new("/bundle"),
             options: &options,
+            overlay: None,
             filter: filter(&spec, &host),
         });
         assert_eq!(plan, again.unwrap(), "{case:?}: the same inputs give the same plan");

@@ -49,6 +49,7 @@ pub(crate) use create::create;
 pub(crate) use exec::{ExecInputs, exec};
 
 use crate::host::{CgroupHost, Host};
+use crate::rootfs::overlay::Overlay;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Spec};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -63,6 +64,8 @@ pub(crate) struct Inputs<'a> {
     /// The absolute path of the bundle; relative paths of the spec are below it.
     pub(crate) bundle: &'a std::path::Path,
     pub(crate) options: &'a PlanOptions,
+    /// The root is this instead of the directory at `root.path`.
+    pub(crate) overlay: Option<&'a Overlay>,
     /// `linux.seccomp`, compiled: that may come from a cache.
     pub(crate) filter: Option<seccomp::Filter>,
 }
@@ -128,6 +131,8 @@ pub(crate) enum Open {
     TargetRoot,
     /// A detached clone of the tree at `path`, with the id map of the user namespace in `idmap` (recursively when `idmap_recursive`).
     Tree { slot: Slot, path: PathBuf, recursive: bool, idmap: Option<Slot>, idmap_recursive: bool },
+    /// A copy-on-write root.
+    Overlay { slot: Slot, overlay: Overlay },
     /// A user namespace with these maps and no process in it, for id-mapped mounts.
     UserNamespace { slot: Slot, maps: IdMaps },
 }

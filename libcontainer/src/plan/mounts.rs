@@ -81,9 +81,14 @@ pub(crate) fn append(
     let root = root_path(inputs)?;
     let host_propagation = root_propagation(inputs)?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
     draft.push(Step::HostPropagation { flags: host_propagation });
+    let source = inputs.overlay.map(|overlay| {
+        let slot = draft.slot();
+        draft.opens.push(Open::Overlay { slot, overlay: overlay.clone() });
+        slot
+    });
     draft.push(Step::Root {
         path: c_string("root.path", root.as_os_str().as_bytes())?,
-        source: None,
+        source,
         propagation: libc::MS_PRIVATE,
     });
     let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };

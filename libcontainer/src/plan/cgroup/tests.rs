@@ -26,8 +26,15 @@ fn v2() -> CgroupHost {
 fn planned(json: &str, host: &Host, new: u64) -> Result<CgroupPlan> {
     let spec: Spec = serde_json::from_str(json).expect(json);
     let options = PlanOptions::default();
-    let inputs =
-        Inputs { id: "c1", spec: &spec, host, bundle: Path::new("/b"), options: &options, filter: None };
+    let inputs = Inputs {
+        id: "c1",
+        spec: &spec,
+        host,
+        bundle: Path::new("/b"),
+        options: &options,
+        overlay: None,
+        filter: None,
+    };
     plan(&inputs, NamespaceFacts { new, joined: 0 }, &mut Vec::new())
 }
 

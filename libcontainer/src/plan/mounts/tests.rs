@@ -57,7 +57,15 @@ pub(crate) fn draft_of(
     append: impl FnOnce(&Inputs<'_>, &mut Draft) -> Result<()>,
 ) -> std::result::Result<Draft, String> {
     let options = PlanOptions::default();
-    let inputs = Inputs { id: "c1", spec, host, bundle: Path::new("/b"), options: &options, filter: None };
+    let inputs = Inputs {
+        id: "c1",
+        spec,
+        host,
+        bundle: Path::new("/b"),
+        options: &options,
+        overlay: None,
+        filter: None,
+    };
     let mut draft = Draft::new();
     append(&inputs, &mut draft).map_err(|e| e.to_string())?;
     Ok(draft)

@@ -1,0 +1,71 @@
+//! A copy-on-write root: overlayfs over directories that stay as they are. It is mounted nowhere on the host: the container's process
+//! attaches it in its own mount namespace, and it ends with that.
+
+use crate::error::{Context, Error, Result};
+use crate::sys::{fs, mount};
+use std::ffi::{CStr, CString};
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Directories that make up a root file system (kernel documentation, filesystems/overlayfs).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    lower: Vec<PathBuf>,
+    upper: Option<PathBuf>,
+}
+
+impl Overlay {
+    /// The directories from the uppermost layer to the lowest. Without `upper` the root is read-only.
+    pub fn new(lower: impl IntoIterator<Item = impl Into<PathBuf>>) -> Self {
+        Overlay { lower: lower.into_iter().map(Into::into).collect(), upper: None }
+    }
+
+    /// A directory on a file system of the host that takes what the container writes: in `upper`, beside overlayfs's own `work`. Both
+    /// are made when they are missing, and stay when the container goes.
+    pub fn upper(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.upper = Some(directory.into());
+        self
+    }
+
+    /// The new file system, attached nowhere.
+    pub(crate) fn mount(&self) -> Result<OwnedFd> {
+        let context = mount::fsopen(c"overlay").context("fsopen: overlay")?;
+        if self.lower.is_empty() {
+            return Err(Error::invalid("overlay: there is no lower directory"));
+        }
+        for lower in &self.lower {
+            // One option for each (kernel 6.8): no limit on the length of them all, and no character that would need an escape.
+            set(context.as_fd(), c"lowerdir+", lower)
+                .map_err(|e| e.hint("lower directories one by one need Linux 6.8"))?;
+        }
+        if let Some(directory) = &self.upper {
+            for (option, name) in [(c"upperdir", "upper"), (c"workdir", "work")] {
+                let path = directory.join(name);
+                let mode = if name == "upper" { 0o755 } else { 0o700 };
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(mode)
+                    .create(&path)
+                    .with_context(|| format!("mkdir {path:?}"))?;
+                set(context.as_fd(), option, &path)?;
+            }
+        }
+        mount::fsconfig_create(context.as_fd())
+            .context("make the overlay: fsconfig(create)")
+            .map_err(|e| e.hint("the upper directory must not lie on an overlay itself; see dmesg"))?;
+        mount::fsmount(context.as_fd(), 0).context("fsmount: overlay")
+    }
+}
+
+fn set(context: BorrowedFd<'_>, option: &CStr, path: &Path) -> Result<()> {
+    let what = || format!("overlay: {} {path:?}", option.to_string_lossy());
+    let value = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid(format!("{}: contains a NUL byte", what())))?;
+    fs::openat_following(fs::CWD, &value, libc::O_PATH | libc::O_DIRECTORY)
+        .context("open")
+        .with_context(what)?;
+    mount::fsconfig_text(context, option, &value).context("fsconfig").with_context(what)
+}
