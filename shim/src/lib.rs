@@ -1,1 +1,1 @@
-//! containerd shim.
+//! The room of the containerd shim and of `knarr-init`. Neither is written yet.

@@ -216,6 +216,19 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
+    /// A new folder for a tree, and its `fs`, open, which is where the files go.
+    fn new_tree(&self) -> Result<(PathBuf, File)> {
+        let tree = self.new_path();
+        let root = tree.join("fs");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&root)
+            .doing(|| format!("mkdir {root:?}"))?;
+        let root_fd = File::open(&root).doing(|| format!("open {root:?}"))?;
+        Ok((tree, root_fd))
+    }
+
     fn new_path(&self) -> PathBuf {
         self.folder.join(self.count.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -308,14 +321,7 @@ impl<'a> Transaction<'a> {
         keep: bool,
         seen: &(dyn Fn(u64) + Sync),
     ) -> Result<(Unpacked, PathBuf)> {
-        let tree = self.new_path();
-        let root = tree.join("fs");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&root)
-            .doing(|| format!("mkdir {root:?}"))?;
-        let root_fd = File::open(&root).doing(|| format!("open {root:?}"))?;
+        let (tree, root_fd) = self.new_tree()?;
         let spill = File::open(&tree).doing(|| format!("open {tree:?}"))?;
         let (blob_path, blob) =
             if keep { self.new_file().map(|(p, f)| (Some(p), Some(f)))? } else { (None, None) };
@@ -397,14 +403,7 @@ impl<'a> Transaction<'a> {
         let key = Digest::of(names.as_bytes());
         let place = self.store.path("fixup").join(key.hex());
         if !place.exists() {
-            let tree = self.new_path();
-            let root = tree.join("fs");
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(&root)
-                .doing(|| format!("mkdir {root:?}"))?;
-            let fd = File::open(&root).doing(|| format!("open {root:?}"))?;
+            let (tree, fd) = self.new_tree()?;
             crate::fixup::make(&fd, &stack, &folders)?;
             self.stage(tree, place);
         }
