@@ -61,6 +61,13 @@ impl Lab {
         if self.kind() == kind { skip(format!("{kind:?}: {why}")) } else { Ok(()) }
     }
 
+    /// The same place with a runtime for which these system calls do not exist.
+    pub fn without(&self, calls: &str) -> Self {
+        let mut lab = self.clone();
+        lab.runtime.without = calls.to_owned();
+        lab
+    }
+
     /// A new container with an ordinary bundle, not yet created.
     pub fn container(&self) -> Result<Container, Stop> {
         let number = self.next.get();

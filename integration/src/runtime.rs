@@ -27,6 +27,8 @@ pub struct Runtime {
     pub path: PathBuf,
     /// Whose it is, by the first word of `--version`.
     pub kind: Kind,
+    /// System calls that it has to do without, with commas between them; `WITHOUT=…` names them for all tests.
+    pub without: String,
 }
 
 impl Runtime {
@@ -48,12 +50,19 @@ impl Runtime {
             Some("crun") => Kind::Crun,
             _ => Kind::Other,
         };
-        Ok(Runtime { path, kind })
+        Ok(Runtime { path, kind, without: std::env::var("WITHOUT").unwrap_or_default() })
     }
 
     /// The runtime with `--root` and these arguments.
     pub fn command(&self, root: &Path, args: &[&str]) -> Command {
-        let mut command = process::command(&self.path);
+        let mut command = match beside_this_program("without") {
+            Some(wrapper) if !self.without.is_empty() => {
+                let mut command = process::command(wrapper);
+                command.arg(&self.without).arg(&self.path);
+                command
+            }
+            _ => process::command(&self.path),
+        };
         command.arg("--root").arg(root).args(args);
         command
     }

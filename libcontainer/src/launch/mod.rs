@@ -164,7 +164,10 @@ fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Re
             }
             Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
                 let map = idmap.and_then(|slot| fds.get(slot));
-                (*slot, idmap::open_tree(path, *recursive, map, *idmap_recursive)?)
+                match idmap::open_tree(path, *recursive, map, *idmap_recursive)? {
+                    Some(tree) => (*slot, tree),
+                    None => continue,
+                }
             }
             Open::Overlay { slot, overlay } => (*slot, overlay.mount()?),
             Open::UserNamespace { slot, maps } => (*slot, idmap::user_namespace(maps)?),
