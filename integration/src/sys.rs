@@ -62,9 +62,8 @@ pub fn refuse_calls(refused: &[crate::without::Refusal]) -> io::Result<()> {
     let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
     let install = || {
         // SAFETY: `program` names `len` instructions, and both outlive the call, which only reads them.
-        let ret = unsafe {
-            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
-        };
+        let ret =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
         if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
     match install() {

@@ -123,7 +123,7 @@ fn preserved_descriptors_are_passed_and_no_others(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let command = format!(
         "exec 3</dev/null 4</dev/zero 5</dev/full; exec {} --root {} run --preserve-fds 2 --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id
@@ -161,7 +161,7 @@ fn listen_fds_are_passed_with_pid_one(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let script = format!(
         "exec 3</dev/zero; LISTEN_FDS=1 LISTEN_PID=$$ exec {} --root {} run --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id

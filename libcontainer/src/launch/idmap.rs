@@ -99,9 +99,9 @@ pub(super) fn open_tree(
     let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
     let tree = match mount::open_tree(fs::CWD, &name, flags) {
         Err(Errno(libc::ENOSYS)) if map.is_none() => return Ok(None),
-        other => other
-            .with_context(|| format!("open mount source {path:?}: open_tree"))
-            .map_err(without_calls)?,
+        other => {
+            other.with_context(|| format!("open mount source {path:?}: open_tree")).map_err(without_calls)?
+        }
     };
     if let Some(namespace) = map {
         map_ids(tree.as_fd(), map_recursive, namespace)
@@ -123,12 +123,12 @@ fn without_calls(e: Error) -> Error {
 
 /// Sets the id map of a detached tree.
 pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<()> {
-    mount::map_ids(tree, recursive, userns)
-        .context("mount_setattr(MOUNT_ATTR_IDMAP)")
-        .map_err(|e| match e.errno() {
+    mount::map_ids(tree, recursive, userns).context("mount_setattr(MOUNT_ATTR_IDMAP)").map_err(|e| {
+        match e.errno() {
             Some(libc::ENOSYS) => without_calls(e),
             _ => e.hint("the file system must support id-mapped mounts"),
-        })
+        }
+    })
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.

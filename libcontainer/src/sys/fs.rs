@@ -57,7 +57,8 @@ pub(crate) fn openat2_create(
 /// openat(2) of one component, with O_CLOEXEC.
 pub(super) fn openat_create(dir: BorrowedFd<'_>, name: &CStr, flags: i32, mode: u32) -> SysResult<OwnedFd> {
     // SAFETY: `name` is NUL-terminated and outlives the call; a mode is passed.
-    ret(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into()).map(owned)
+    ret(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into())
+        .map(owned)
 }
 
 /// openat(2) of a path that is trusted: a host path before the pivot, or one component. O_CLOEXEC is always set.

@@ -2,9 +2,7 @@
 //! O_PATH | O_NOFOLLOW below the one before. Symbolic links are read and put into the text of the path, `..` is taken out of it, and
 //! the walk begins anew at the directory: nothing is ever followed, and no `..` is ever opened, so that no rename leads out.
 
-use super::fs::{
-    self, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat_create,
-};
+use super::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat_create};
 use super::path::{PATH_MAX, StackPath};
 use super::{Errno, SysResult};
 use std::ffi::CStr;
@@ -50,13 +48,7 @@ pub(crate) fn openat2(
     Err(Errno(libc::ELOOP))
 }
 
-fn pass(
-    dir: BorrowedFd<'_>,
-    text: &mut StackPath,
-    flags: i32,
-    mode: u32,
-    resolve: u64,
-) -> SysResult<Pass> {
+fn pass(dir: BorrowedFd<'_>, text: &mut StackPath, flags: i32, mode: u32, resolve: u64) -> SysResult<Pass> {
     let only_directories = flags & libc::O_DIRECTORY != 0 || text.ends_in_slash();
     let flags = if only_directories { flags | libc::O_DIRECTORY } else { flags };
     let look = libc::O_PATH | libc::O_NOFOLLOW;
@@ -190,9 +182,33 @@ mod tests {
             Err(e) => Err(e),
         };
         for path in [
-            c"/", c".", c"", c"..", c"/..", c"a", c"/a/b/", c"//a//./b", c"a/b/..", c"a/b/../..", c"../a/../a/b",
-            c"abs", c"abs/passwd", c"up/passwd", c"loop", c"loop/x", c"a/b/out/etc/passwd", c"a/file", c"a/file/",
-            c"a/file/x", c"dangling", c"a/slash", c"a/slash/out", c"none", c"none/x", c"etc/passwd", c"abs/../a",
+            c"/",
+            c".",
+            c"",
+            c"..",
+            c"/..",
+            c"a",
+            c"/a/b/",
+            c"//a//./b",
+            c"a/b/..",
+            c"a/b/../..",
+            c"../a/../a/b",
+            c"abs",
+            c"abs/passwd",
+            c"up/passwd",
+            c"loop",
+            c"loop/x",
+            c"a/b/out/etc/passwd",
+            c"a/file",
+            c"a/file/",
+            c"a/file/x",
+            c"dangling",
+            c"a/slash",
+            c"a/slash/out",
+            c"none",
+            c"none/x",
+            c"etc/passwd",
+            c"abs/../a",
         ] {
             for flags in [PATH, PATH | libc::O_NOFOLLOW, PATH | libc::O_DIRECTORY, libc::O_RDONLY] {
                 for resolve in [

@@ -34,7 +34,8 @@ impl Child<'_> {
             Some(slot) => self.tree_from_parent(slot)?,
             None => self.tree_at(path, true).on(Call::OpenTree)?,
         };
-        let change = Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 };
+        let change =
+            Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 };
         if propagation != 0 && !self.by_name {
             self.set_propagation(tree.as_fd(), change)?;
         }
@@ -130,9 +131,7 @@ impl Child<'_> {
                 Err(Errno(libc::EACCES)) => self.tree_from_parent(*tree),
                 other => other.on(Call::OpenTree),
             },
-            Source::Inside(path) => {
-                self.tree_of(self.find(path)?.as_fd(), recursive).on(Call::OpenTree)
-            }
+            Source::Inside(path) => self.tree_of(self.find(path)?.as_fd(), recursive).on(Call::OpenTree),
             Source::InsideMapped { path, userns, recursive: map_tree } => {
                 let tree = self.tree_of(self.find(path)?.as_fd(), recursive).on(Call::OpenTree)?;
                 match mount::map_ids(tree.as_fd(), *map_tree, self.fd(*userns)?) {
@@ -415,10 +414,11 @@ impl Child<'_> {
                 fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
                 fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
             );
-            let at_top =
-                (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+            let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor)
+                == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
             if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
-                return self.set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
+                return self
+                    .set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
             }
             here = Some(up);
         }
