@@ -278,7 +278,11 @@ impl Launched {
 
     /// Lets the child pass its last gate, and follows it to its exec.
     pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
-        self.go_on()?;
+        match self.go_on() {
+            // It has failed before its last gate; what it said of that is still to be read.
+            Err(e) if self.unled && e.errno() == Some(libc::EPIPE) => {}
+            other => other?,
+        }
         self.released = true;
         if self.unled {
             // Nothing is to be answered on the way, so one wake-up at its end is enough.
@@ -433,10 +437,7 @@ pub(crate) fn follow_start(
 ) -> Result<()> {
     loop {
         let mut buffer = [0u8; Frame::SIZE];
-        let (n, _) = match sock::receive(sync, &mut buffer) {
-            Err(Errno(libc::ECONNRESET)) => return Ok(()),
-            other => other.context("recvmsg from the child")?,
-        };
+        let (n, _) = sock::receive(sync, &mut buffer).context("recvmsg from the child")?;
         match Frame::decode(buffer.get(..n).unwrap_or_default()) {
             None if n == 0 => return Ok(()),
             Some(Frame::Listener(number)) => {

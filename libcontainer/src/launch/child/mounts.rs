@@ -172,7 +172,22 @@ impl Child<'_> {
 
     /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes.
     fn mount_by_name(&self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
-        let name = path::of_fd(target).on(Call::Mount)?;
+        let mounted = match self.new_at(new, mode, target) {
+            Err(e) if e.errno.0 == libc::EBUSY => self.new_at_covered(new, mode, target),
+            other => other,
+        };
+        let mounted = match mounted {
+            Err(e) if refused(&e) && new.or_bind.is_some() => return self.bind_instead(new, target),
+            other => other?,
+        };
+        if new.copy_up {
+            copy_up::copy(target, mounted.as_fd())?;
+        }
+        self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
+        self.finish(new, mounted.as_fd())
+    }
+
+    fn new_at(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
         let mut data = StackPath::new(b"").on(Call::Mount)?;
         if let Some(mode) = mode {
             data.append(b"mode=").on(Call::Mount)?;
@@ -180,18 +195,18 @@ impl Child<'_> {
             data.append(if new.data.is_empty() { b"" } else { b"," }).on(Call::Mount)?;
         }
         data.append(new.data.to_bytes()).on(Call::Mount)?;
+        let name = path::of_fd(place).on(Call::Mount)?;
         let (name, data) = (name.as_cstr().on(Call::Mount)?, data.as_cstr().on(Call::Mount)?);
         let flags = mount::flags_of(new.attr.set) | new.flags;
-        match mount::mount(&new.source, name, &new.fstype, flags, data).on(Call::Mount) {
-            Err(e) if refused(&e) && new.or_bind.is_some() => return self.bind_instead(new, target),
-            other => other?,
-        }
-        let mounted = self.mounted_at(&new.target.path, target)?;
-        if new.copy_up {
-            copy_up::copy(target, mounted.as_fd())?;
-        }
-        self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
-        self.finish(new, mounted.as_fd())
+        mount::mount(&new.source, name, &new.fstype, flags, data).on(Call::Mount)?;
+        self.mounted_at(&new.target.path, place)
+    }
+
+    /// mount(2), unlike move_mount(2), refuses a file system on itself: the host's cgroups below a bind of /sys. Not so with one between.
+    fn new_at_covered(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
+        empty_at(place)?;
+        let cover = self.mounted_at(&new.target.path, place)?;
+        self.new_at(new, mode, cover.as_fd())
     }
 
     /// Without the privilege for a file system of its own the container sees the host's, no more open than it asked for. (By name, the
@@ -327,10 +342,7 @@ impl Child<'_> {
             return self.attach_file(empty, place.as_fd());
         }
         if self.by_name {
-            let name = path::of_fd(place.as_fd()).on(Call::Mount)?;
-            let name = name.as_cstr().on(Call::Mount)?;
-            return mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, c"nr_blocks=1,nr_inodes=1")
-                .on(Call::Mount);
+            return empty_at(place.as_fd());
         }
         // One empty file system serves all masks; it must be attached before it can be cloned (until kernel 6.15).
         let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
@@ -450,6 +462,13 @@ fn make_fs(new: &NewFs, mode: Option<u32>) -> Done<OwnedFd> {
 
 fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
     mount::fsconfig_text(context, key, value).on(Call::Fsconfig)
+}
+
+/// An empty, read-only file system.
+fn empty_at(place: BorrowedFd<'_>) -> Done {
+    let name = path::of_fd(place).on(Call::Mount)?;
+    let (name, data) = (name.as_cstr().on(Call::Mount)?, c"nr_blocks=1,nr_inodes=1");
+    mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
 }
 
 /// The kernel refuses the file system itself.
