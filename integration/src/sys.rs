@@ -39,7 +39,10 @@ pub fn session_keyring() -> io::Result<i64> {
 /// From here on the kernel answers these calls of this process, and of all that it starts, with an error (seccomp(2)).
 pub fn refuse_calls(refused: &[crate::without::Refusal]) -> io::Result<()> {
     // struct sock_filter: code, jump if true, jump if false, operand.
-    let line = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    let line = |code: u32, jt: u8, jf: u8, k: u32| {
+        let [a, b, ..] = code.to_le_bytes();
+        libc::sock_filter { code: u16::from_le_bytes([a, b]), jt, jf, k }
+    };
     let load = |offset: u32| line(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
     let equal = |k: u32, jt: u8, jf: u8| line(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, k);
     let answer = |k: u32| line(libc::BPF_RET | libc::BPF_K, 0, 0, k);

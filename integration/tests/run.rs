@@ -216,7 +216,15 @@ fn a_script_without_interpreter_is_refused(lab: &Lab) -> Outcome {
     c.bundle.file("/script", "#!/no/such/interpreter\n")?;
     fs::set_permissions(c.bundle.inside("/script"), fs::Permissions::from_mode(0o755))?;
     c.config().args(&["/script"]);
-    c.run()?.refused_with("no such file or directory")?;
+    let ended = c.run()?.refused_with("no such file or directory")?;
+    if lab.kind() == Kind::Knarr {
+        eq(
+            ended.stderr.as_str(),
+            "exec /script: no such file or directory\n",
+            "what the dying init says with runc",
+        )?;
+        eq(ended.code, 255, "status")?;
+    }
     c.bundle.file("/script", "no format the kernel knows")?;
     c.run()?.refused_with("exec format error")?;
     c.is_gone()

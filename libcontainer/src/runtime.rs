@@ -297,7 +297,7 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: 
         id: id.as_str().to_owned(),
         bundle: bundle.path.clone(),
         rootfs: plan::mounts::root_of(spec, &bundle.path)?,
-        created: state::time::now(),
+        created: now(),
         owner: state::owner::name(host.euid),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         pid: 0,
@@ -317,4 +317,10 @@ fn explain_death(error: Error, cgroup: &Cgroup) -> Error {
         return error.hint("the container's memory limit is too low: the process was killed (OOM)");
     }
     error
+}
+
+/// RFC 3339, in UTC.
+fn now() -> String {
+    let text = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
+    text.unwrap_or_default()
 }

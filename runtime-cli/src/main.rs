@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     match arguments().and_then(|arguments| run(&arguments, &mut log)) {
         Ok(status) => ExitCode::from(status),
         Err(failure) => {
-            log.fatal(&failure.message);
+            log.fatal(&failure.message, failure.line.as_deref());
             ExitCode::from(failure.status)
         }
     }

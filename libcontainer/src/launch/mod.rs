@@ -455,7 +455,7 @@ pub(crate) fn follow_start(
 
 /// In runc's words, which engines turn into exit codes 126 and 127.
 fn exec_error(program: &str, errno: i32) -> Error {
-    let error = Error::os(format!("exec {program}"), Errno(errno).into());
+    let error = Error::exec(program, Errno(errno).into());
     match errno {
         libc::ENOENT => error.hint("the interpreter that it names is missing"),
         libc::ENOEXEC => error.hint("no program for this machine, or a script without #!"),

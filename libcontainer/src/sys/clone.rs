@@ -75,15 +75,11 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
     let (gate, opener) = sock::pair()?;
     let mut pidfd: i32 = -1;
     let flags = flags | libc::CLONE_PIDFD as u64 | signal;
-    // SAFETY: CLONE_PIDFD (kernel 5.2) writes to `pidfd`, which outlives the call, through the parent_tid pointer. Stack and flags, which
-    // change places on one machine, and the rest are plain numbers; what the child may do is the caller's promise.
-    let pid = ret(unsafe {
-        if cfg!(target_arch = "s390x") {
-            libc::syscall(libc::SYS_clone, 0, flags, &raw mut pidfd, 0, 0)
-        } else {
-            libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0)
-        }
-    })?;
+    // On one machine stack and flags change places.
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    // SAFETY: CLONE_PIDFD (kernel 5.2) writes to `pidfd`, which outlives the call, through the parent_tid pointer; the rest are plain
+    // numbers. What the child may do is the caller's promise.
+    let pid = ret(unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) })?;
     if pid == 0 {
         drop(opener);
         // Without a word its creator is dead, or could not bring it to its cgroup.
