@@ -1,0 +1,3 @@
+//! The binary `containerd-shim-knarr-v2`.
+
+fn main() {}
