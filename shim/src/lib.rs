@@ -3,4 +3,5 @@
 //! A library only so that tests and benches can use its parts; the program is `containerd-shim-knarr-v2`. It must not know
 //! how a container is made: libcontainer does that.
 
+pub mod bundle;
 pub mod wire;
