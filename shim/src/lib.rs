@@ -4,4 +4,6 @@
 //! how a container is made: libcontainer does that.
 
 pub mod bundle;
+pub mod serve;
+mod sys;
 pub mod wire;

@@ -70,6 +70,7 @@ impl Logger {
         let null = OwnedFd::from(null);
         let places = [(&null, 0), (&null, 1), (&null, 2), (stdout, 3), (stderr, 4), (&its_end, 5)];
         let pid = process::fork(|| {
+            process::reset_signals();
             if process::place(&places).is_err() {
                 return 126;
             }

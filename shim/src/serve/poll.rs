@@ -63,6 +63,8 @@ pub(crate) enum Interest {
     Read,
     Write,
     Both,
+    /// An exceptional condition: a change of a cgroup's file.
+    Urgent,
 }
 
 impl Interest {
@@ -70,6 +72,7 @@ impl Interest {
         match self {
             Interest::Read => EpollFlags::EPOLLIN,
             Interest::Write => EpollFlags::EPOLLOUT,
+            Interest::Urgent => EpollFlags::EPOLLPRI,
             Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
         }
     }

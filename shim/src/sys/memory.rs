@@ -6,10 +6,18 @@ pub(crate) fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Takes the program's own code and constants, `from` to `to`, out of the resident set. They are clean pages of the program's
-/// file: what is needed comes back from the page cache by itself.
-pub(crate) fn forget_file_pages(from: usize, to: usize) {
-    // SAFETY: the caller passes a mapping of a file that is never written (the text segment of /proc/self/maps, not writable):
-    // MADV_DONTNEED drops nothing that is not in the file.
-    unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(from), to.saturating_sub(from), libc::MADV_DONTNEED) };
+/// Takes the program's own code and constants out of the resident set. They are clean pages of the program's file: what is needed
+/// comes back from the page cache by itself.
+pub(crate) fn forget_program() {
+    unsafe extern "C" {
+        static __ehdr_start: u8;
+        static etext: u8;
+    }
+    let (from, to) = ((&raw const __ehdr_start).addr(), (&raw const etext).addr());
+    const PAGE: usize = 4096;
+    let length = (to & !(PAGE - 1)).saturating_sub(from);
+    let start = (&raw const __ehdr_start).cast_mut().cast();
+    // SAFETY: the range is within the segments that the linker has made read-only, from the file's header to the end of the code,
+    // which are mapped from the file and never written: MADV_DONTNEED drops nothing that is not in the file.
+    unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
 }

@@ -59,3 +59,11 @@ pub(crate) fn place(places: &[(&OwnedFd, i32)]) -> Result<(), Errno> {
     }
     Ok(())
 }
+
+/// For a process between fork and exec: the signals that this program ignores (SIGPIPE, by Rust's start-up) or blocks are as
+/// a program expects them again.
+pub(crate) fn reset_signals() {
+    // SAFETY: SIG_DFL is no function of ours, so nothing runs in a signal handler.
+    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
