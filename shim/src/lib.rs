@@ -4,4 +4,6 @@
 //! how a container is made: libcontainer does that.
 
 pub mod bundle;
+pub mod invoke;
+pub mod rootfs;
 pub mod wire;
