@@ -76,7 +76,7 @@ pub mod spec {
 }
 
 pub use bundle::{Bundle, parse_process};
-pub use cgroup::{IoEntry, Stats, Usage};
+pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
 pub use features::Features;
