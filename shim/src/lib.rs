@@ -4,6 +4,8 @@
 //! how a container is made: libcontainer does that.
 
 pub mod bundle;
+pub mod invoke;
+pub mod rootfs;
 pub mod serve;
 mod sys;
 pub mod wire;

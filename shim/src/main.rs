@@ -1,3 +1,5 @@
-//! The binary `containerd-shim-knarr-v2`.
+//! `containerd-shim-knarr-v2`: what containerd starts for a container or a pod.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    shim::invoke::run(std::env::args_os(), shim::serve::main)
+}
