@@ -76,8 +76,9 @@ pub(crate) struct Server {
 pub fn main(call: &Call) -> Result<(), String> {
     // Containers are made by copies of this process, whose program file they must not be able to write.
     libcontainer::protect_program(std::env::args_os()).map_err(|e| e.to_string())?;
-    let listener = crate::sys::socket::inherited_listener()
-        .map_err(|e| format!("take over the listener: descriptor 3: {e}: the server is started by \"start\""))?;
+    let listener = crate::sys::socket::inherited_listener().map_err(|e| {
+        format!("take over the listener: descriptor 3: {e}: the server is started by \"start\"")
+    })?;
     let mut server = Server::new(call, listener).map_err(|e| format!("start the server: {e}"))?;
     let result = server.serve();
     server.leave();
