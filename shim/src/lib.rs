@@ -6,4 +6,6 @@
 pub mod bundle;
 pub mod invoke;
 pub mod rootfs;
+pub mod serve;
+mod sys;
 pub mod wire;

@@ -39,6 +39,29 @@ pub enum Code {
     Unavailable = 14,
 }
 
+impl Code {
+    /// The code with this number; one that is not known is [`Code::Unknown`].
+    pub fn from_number(number: i32) -> Self {
+        const ALL: [Code; 14] = [
+            Code::Canceled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+        ];
+        ALL.into_iter().find(|code| *code as i32 == number).unwrap_or(Code::Unknown)
+    }
+}
+
 /// The failure of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
