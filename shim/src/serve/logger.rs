@@ -58,10 +58,7 @@ impl Logger {
         stderr: &OwnedFd,
     ) -> Result<i32, Failure> {
         let failed = |call: &str, e: Errno| {
-            Failure::new(
-                crate::wire::code::Code::Unknown,
-                format!("run logger {:?}: {call}: {e}", self.program),
-            )
+            Failure::new(crate::wire::code::Code::Unknown, format!("run logger {:?}: {call}: {e}", self.program))
         };
         let (ready, its_end) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e))?;
@@ -141,8 +138,7 @@ mod tests {
 
     #[test]
     fn bad_uris_are_refused_and_others_left_alone() {
-        for bad in ["binary://log", "binary://host/log", "binary:///a%2", "binary:///a%zz", "binary:///a%00"]
-        {
+        for bad in ["binary://log", "binary://host/log", "binary:///a%2", "binary:///a%zz", "binary:///a%00"] {
             assert!(Logger::parse(bad).is_err(), "{bad}");
         }
         for other in ["", "/run/fifo", "file:///x", "binaryx:///a"] {

@@ -26,7 +26,8 @@ mod table;
 mod tell;
 mod worker;
 
-use crate::wire::code::{Code, Failure};
+use crate::invoke::Call;
+use crate::wire::code::Failure;
 use crate::wire::frame::{REQUEST, Request, encode_response};
 use alarm::{Alarm, Alarms};
 use connection::Connection;
@@ -44,21 +45,6 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use table::{Caller, Table};
-
-/// What the server is told when it starts.
-#[derive(Debug)]
-pub struct Config {
-    /// containerd's namespace.
-    pub namespace: String,
-    /// The program's name, as it was called: it decides where states are kept.
-    pub program: String,
-    /// Where events go; none: nowhere.
-    pub events: Option<PathBuf>,
-    /// The listening socket.
-    pub listener: UnixListener,
-    /// Log what is done.
-    pub debug: bool,
-}
 
 /// How long a server that is to end waits for its events to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(2500);
@@ -83,20 +69,29 @@ pub(crate) struct Server {
     end: Option<Instant>,
 }
 
-/// Serves until containerd has no more need of it.
+/// The server, as `start` starts it: serves until containerd has no more need of it.
 ///
 /// # Errors
-/// When the kernel refuses what an event loop is made of.
-pub fn run(config: Config) -> Result<(), Failure> {
-    let mut server =
-        Server::new(config).map_err(|e| Failure::new(Code::Unknown, format!("start the server: {e}")))?;
+/// What keeps it from starting.
+pub fn main(call: &Call) -> Result<(), String> {
+    // Containers are made by copies of this process, whose program file they must not be able to write.
+    libcontainer::protect_program(std::env::args_os()).map_err(|e| e.to_string())?;
+    let listener = crate::sys::socket::inherited_listener()
+        .map_err(|e| format!("take over the listener: descriptor 3: {e}: the server is started by \"start\""))?;
+    let mut server = Server::new(call, listener).map_err(|e| format!("start the server: {e}"))?;
     let result = server.serve();
     server.leave();
-    result.map_err(|e| Failure::new(Code::Unknown, format!("wait for events: epoll_wait: {e}")))
+    result.map_err(|e| format!("wait for events: epoll_wait: {e}"))
+}
+
+/// containerd's socket for events.
+fn events_address() -> Option<PathBuf> {
+    let address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty())?;
+    Some(PathBuf::from(address.strip_prefix("unix://").unwrap_or(&address)))
 }
 
 impl Server {
-    fn new(config: Config) -> Result<Self, Errno> {
+    fn new(call: &Call, listener: UnixListener) -> Result<Self, Errno> {
         // Signals to the caller's group or terminal are none of this process's business; it may lead its group already.
         let _ = nix::unistd::setsid();
         // The containers' processes become this one's children when their worker ends.
@@ -108,22 +103,22 @@ impl Server {
         mask.thread_block()?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let poll = Poll::new()?;
-        let _ = config.listener.set_nonblocking(true);
-        poll.add(&config.listener, Interest::Read, Token::Listener)?;
+        let _ = listener.set_nonblocking(true);
+        poll.add(&listener, Interest::Read, Token::Listener)?;
         poll.add(&signals, Interest::Read, Token::Signals)?;
         Ok(Server {
-            namespace: config.namespace,
-            program: config.program,
-            log: Log::open(config.debug),
+            namespace: call.flags.namespace.clone(),
+            program: call.program.clone(),
+            log: Log::open(call.flags.debug),
             poll,
-            listener: config.listener,
+            listener,
             signals,
             connections: Slots::new(),
             table: Table::new(),
             workers: Slots::new(),
             ending_workers: Vec::new(),
             copies: Slots::new(),
-            events: Publisher::new(config.events),
+            events: Publisher::new(events_address()),
             alarms: Alarms::new(),
             end: None,
         })

@@ -17,9 +17,9 @@ const LONGEST: usize = 100 << 10;
 pub(crate) struct Report {
     /// A [`Code`]; 0 is success.
     #[prost(int32, tag = "1")]
-    pub(crate) code: i32,
+    code: i32,
     #[prost(string, tag = "2")]
-    pub(crate) message: String,
+    message: String,
     /// The process that was made; its pidfd is the first descriptor.
     #[prost(int32, tag = "3")]
     pub(crate) pid: i32,
@@ -63,8 +63,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Has `work` done in a copy of this process.
     pub(crate) fn employ(work: impl FnOnce() -> Result<Done, Failure>) -> Result<Self, Failure> {
-        let failed =
-            |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
+        let failed = |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
         let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
         let pid = process::fork(|| {
             process::reset_signals();
@@ -72,9 +71,7 @@ impl Worker {
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
             let mut bytes = done.report.encode_to_vec();
             if bytes.len() > LONGEST {
-                bytes = refused(Failure::new(Code::Internal, "the worker's report is too long"))
-                    .report
-                    .encode_to_vec();
+                bytes = refused(Failure::new(Code::Internal, "the worker's report is too long")).report.encode_to_vec();
             }
             i32::from(socket::send(there.as_fd(), &bytes, &fds).is_err())
         })
