@@ -13,9 +13,10 @@ use crate::wire::events::{Event, TaskExecAdded};
 use crate::wire::frame::Request;
 use crate::wire::options::{Options, PROCESS_DETAILS, ProcessDetails};
 use crate::wire::task::{
-    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, ExecProcessRequest, KillRequest,
-    PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, SERVICE_V2, SERVICE_V3, StartRequest,
-    StateRequest, StateResponse, StatsRequest, UpdateTaskRequest, WaitRequest, WaitResponse,
+    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, ExecProcessRequest,
+    KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, SERVICE_V2,
+    SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest, UpdateTaskRequest, WaitRequest,
+    WaitResponse,
 };
 use crate::wire::types::{Any, ProcessInfo, Status, Timestamp};
 use crate::{bundle, wire::types::Empty};
@@ -51,8 +52,12 @@ impl Server {
             "Kill" => self.kill(caller, request),
             "Wait" => self.wait(caller, request),
             "Pids" => self.pids(request),
-            "Stats" => request.argument().and_then(|ask: StatsRequest| self.command(caller, &ask.id, Order::Stats)),
-            "Pause" => request.argument().and_then(|ask: PauseRequest| self.command(caller, &ask.id, Order::Pause)),
+            "Stats" => {
+                request.argument().and_then(|ask: StatsRequest| self.command(caller, &ask.id, Order::Stats))
+            }
+            "Pause" => {
+                request.argument().and_then(|ask: PauseRequest| self.command(caller, &ask.id, Order::Pause))
+            }
             "Resume" => {
                 request.argument().and_then(|ask: ResumeRequest| self.command(caller, &ask.id, Order::Resume))
             }
@@ -61,7 +66,9 @@ impl Server {
             "CloseIO" => self.close_io(request),
             "Connect" => self.connect(request),
             "Shutdown" => self.shutdown(),
-            "Checkpoint" => Err(Failure::new(Code::Unimplemented, "checkpoint: this runtime saves no containers")),
+            "Checkpoint" => {
+                Err(Failure::new(Code::Unimplemented, "checkpoint: this runtime saves no containers"))
+            }
             _ => Err(Failure::no_method(&request.service, &request.method)),
         };
         match answer {
@@ -218,7 +225,8 @@ impl Server {
         let ask: KillRequest = request.argument()?;
         let (key, task, process) = self.table.process(&ask.id, &ask.exec_id)?;
         let signal = i32::try_from(ask.signal).ok().filter(|signal| (0..=64).contains(signal));
-        let signal = signal.ok_or_else(|| Failure::invalid_argument(format!("unknown signal {}", ask.signal)))?;
+        let signal =
+            signal.ok_or_else(|| Failure::invalid_argument(format!("unknown signal {}", ask.signal)))?;
         let gone = || Failure::not_found("process already finished: not found");
         if task.lives.phase(key) == Phase::Stopped {
             return Err(gone());
@@ -237,7 +245,10 @@ impl Server {
         match sys::process::pidfd_send_signal(pidfd.as_fd(), signal) {
             Ok(()) => done(),
             Err(Errno::ESRCH) => Err(gone()),
-            Err(e) => Err(Failure::new(Code::Unknown, format!("signal process {}: pidfd_send_signal: {e}", process.pid))),
+            Err(e) => Err(Failure::new(
+                Code::Unknown,
+                format!("signal process {}: pidfd_send_signal: {e}", process.pid),
+            )),
         }
     }
 
@@ -263,10 +274,16 @@ impl Server {
         } else {
             collect_pids(&task.cgroup, 0, &mut pids);
         }
+        if pids.is_empty() {
+            // One that has ended and is not deleted is there like a zombie: a containerd that restarts takes a shim without
+            // processes for a leaked one, and would end it with the exit that it alone knows.
+            pids.extend(self.table.processes.get(task.init).map(|process| process.pid));
+        }
         let info = |pid: i32| {
             let exec = self.table.by_pid(pid).and_then(|key| self.table.processes.get(key));
             let exec = exec.filter(|process| !process.exec_id.is_empty());
-            let details = exec.map(|p| Any::pack(PROCESS_DETAILS, &ProcessDetails { exec_id: p.exec_id.clone() }));
+            let details =
+                exec.map(|p| Any::pack(PROCESS_DETAILS, &ProcessDetails { exec_id: p.exec_id.clone() }));
             ProcessInfo { pid: number(pid), info: details }
         };
         let processes = pids.into_iter().map(info).collect();

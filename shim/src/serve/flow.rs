@@ -69,7 +69,8 @@ impl Server {
 
     /// A descriptor of the terminal's master for one more copy.
     fn terminal_of(&self, key: Key) -> Result<Option<OwnedFd>, Failure> {
-        let Some(terminal) = self.table.processes.get(key).and_then(|process| process.terminal.as_ref()) else {
+        let Some(terminal) = self.table.processes.get(key).and_then(|process| process.terminal.as_ref())
+        else {
             return Ok(None);
         };
         unblock(terminal)?;
@@ -153,7 +154,8 @@ impl Server {
 
     /// Asks a logger to end. It is waited for (`reap`), and killed if it does not.
     fn end_logger(&mut self, key: Key) {
-        let Some(logger) = self.table.processes.get_mut(key).and_then(|process| process.logger.as_mut()) else {
+        let Some(logger) = self.table.processes.get_mut(key).and_then(|process| process.logger.as_mut())
+        else {
             return;
         };
         if !logger.told {
@@ -168,6 +170,11 @@ impl Server {
         while let Some(alarm) = self.alarms.take(now) {
             match alarm {
                 Alarm::Idle => super::idle::tidy(),
+                Alarm::Lonely => {
+                    if self.table.tasks.is_empty() && self.connections.is_empty() {
+                        self.begin_end();
+                    }
+                }
                 Alarm::Drain(key) => {
                     // Another process holds the streams open, or the logger does not end: they are cut.
                     self.close_streams(key);

@@ -14,8 +14,8 @@ use crate::wire::task::CreateTaskRequest;
 use crate::wire::{metrics_v1, metrics_v2};
 use libcontainer::spec::{LinuxNamespaceType, LinuxResources, Spec};
 use libcontainer::{
-    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, Runtime, Signal, Stdio,
-    parse_process,
+    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, Runtime,
+    Signal, Stdio, parse_process,
 };
 use nix::errno::Errno;
 use prost::Message;
@@ -110,7 +110,8 @@ fn report_container(
 ) -> Result<Done, Failure> {
     let pid = container.pid();
     bundle::write_pid(place.bundle, pid)?;
-    let pidfd = container.pidfd().ok_or_else(|| Failure::new(Code::Internal, "the container has no process"))?;
+    let pidfd =
+        container.pidfd().ok_or_else(|| Failure::new(Code::Internal, "the container has no process"))?;
     let mut done = Done { fds: vec![copy(pidfd)?], ..Done::default() };
     let report = &mut done.report;
     *report = Report {
@@ -141,7 +142,8 @@ fn a_cgroup(paths: &CgroupPaths) -> PathBuf {
     match paths {
         CgroupPaths::V2(path) => path.clone(),
         CgroupPaths::V1(folders) => {
-            let wanted = ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
+            let wanted =
+                ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
             wanted.or_else(|| folders.values().next()).cloned().unwrap_or_default()
         }
         _ => PathBuf::new(),

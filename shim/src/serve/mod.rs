@@ -48,6 +48,8 @@ use table::{Caller, Table};
 
 /// How long a server that is to end waits for its events to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(2500);
+/// How long a server without containers waits for somebody to connect: who started it may have been killed.
+const LONELY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -76,8 +78,9 @@ pub(crate) struct Server {
 pub fn main(call: &Call) -> Result<(), String> {
     // Containers are made by copies of this process, whose program file they must not be able to write.
     libcontainer::protect_program(std::env::args_os()).map_err(|e| e.to_string())?;
-    let listener = crate::sys::socket::inherited_listener()
-        .map_err(|e| format!("take over the listener: descriptor 3: {e}: the server is started by \"start\""))?;
+    let listener = crate::sys::socket::inherited_listener().map_err(|e| {
+        format!("take over the listener: descriptor 3: {e}: the server is started by \"start\"")
+    })?;
     let mut server = Server::new(call, listener).map_err(|e| format!("start the server: {e}"))?;
     let result = server.serve();
     server.leave();
@@ -125,6 +128,7 @@ impl Server {
     }
 
     fn serve(&mut self) -> Result<(), Errno> {
+        self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         loop {
             let now = Instant::now();
             self.ring(now);
@@ -214,6 +218,9 @@ impl Server {
     fn hang_up(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
             self.poll.remove(&connection);
+        }
+        if self.table.tasks.is_empty() && self.connections.is_empty() {
+            self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         }
         // Who waited on it waits no more.
         for process in self.table.processes.keys() {

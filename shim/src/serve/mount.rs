@@ -60,7 +60,9 @@ pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> 
     }
     let root = bundle.join("rootfs");
     match DirBuilder::new().mode(0o711).create(&root) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(failure("mkdir", &root, Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))),
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(failure("mkdir", &root, Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))));
+        }
         _ => {}
     }
     for one in mounts {
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn words_become_flags_and_the_rest_is_the_file_systems() {
-        let parsed = Options::parse(&mount("overlay", &["ro", "nodev", "index=off", "rprivate", "rw"])).unwrap();
+        let parsed =
+            Options::parse(&mount("overlay", &["ro", "nodev", "index=off", "rprivate", "rw"])).unwrap();
         assert_eq!(parsed.flags, MsFlags::MS_NODEV);
         assert_eq!(parsed.data, ["index=off"]);
         assert_eq!(parsed.propagation, [MsFlags::MS_PRIVATE | MsFlags::MS_REC]);

@@ -18,8 +18,8 @@ pub(crate) struct OomWatch {
 
 impl OomWatch {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        let regular =
-            fstat(&fd).is_ok_and(|about| SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
+        let regular = fstat(&fd)
+            .is_ok_and(|about| SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG);
         let file = File::from(fd);
         let seen = regular.then(|| kills(&file).unwrap_or(0));
         OomWatch { file, seen }

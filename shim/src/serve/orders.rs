@@ -102,7 +102,9 @@ impl Server {
             }
             Order::Exec(process) => {
                 let spec = &self.table.processes.get(*process).ok_or_else(gone)?.spec;
-                self.hire_for_process(*process, task.owner, |ends, logger| jobs::exec(place, spec, ends, logger))
+                self.hire_for_process(*process, task.owner, |ends, logger| {
+                    jobs::exec(place, spec, ends, logger)
+                })
             }
             Order::Start => plain(Worker::employ(|| jobs::start(place))),
             Order::Pause => plain(Worker::employ(|| jobs::pause(place))),
@@ -137,7 +139,9 @@ impl Server {
 
     /// A worker has something to say.
     pub(crate) fn hear(&mut self, key: Key) {
-        let Some(report) = self.workers.get(key).and_then(|employed| employed.worker.report()) else { return };
+        let Some(report) = self.workers.get(key).and_then(|employed| employed.worker.report()) else {
+            return;
+        };
         let Some(employed) = self.workers.remove(key) else { return };
         self.poll.remove(&employed.worker);
         self.ending_workers.push(employed.worker.pid);

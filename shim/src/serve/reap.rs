@@ -39,7 +39,10 @@ impl Server {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         // Once it has reported, nobody else reaps it: its pid can not be another's.
         self.ending_workers.retain(|pid| {
-            matches!(waitid(Id::Pid(Pid::from_raw(*pid)), flags), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR))
+            matches!(
+                waitid(Id::Pid(Pid::from_raw(*pid)), flags),
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
+            )
         });
     }
 
@@ -47,7 +50,8 @@ impl Server {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         let Some(pidfd) = &process.pidfd else { return };
         // ECHILD: its worker is still its parent.
-        let Some(status) = ended(waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG))
+        let Some(status) =
+            ended(waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG))
         else {
             return;
         };
@@ -90,7 +94,8 @@ impl Server {
     }
 
     fn logger_with(&self, pid: i32) -> Option<Key> {
-        let is = |process: &super::table::Process| process.logger.as_ref().is_some_and(|logger| logger.pid == pid);
+        let is =
+            |process: &super::table::Process| process.logger.as_ref().is_some_and(|logger| logger.pid == pid);
         self.table.processes.iter().find(|(_, process)| is(process)).map(|(key, _)| key)
     }
 }

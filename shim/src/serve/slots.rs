@@ -59,10 +59,6 @@ impl<T> Slots<T> {
         self.items.iter().map(|(key, _)| *key).collect()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -76,8 +76,7 @@ impl Streams {
     /// Opens and makes all that is needed. The pipes belong to `uid` and `gid`, so that the process can open /dev/stdout anew.
     pub(crate) fn open(&self, uid: u32, gid: u32) -> Result<Plumbing, Failure> {
         let owner = (uid != 0 || gid != 0).then_some((uid, gid));
-        let mut plumbing =
-            Plumbing { ends: Ends::Terminal, logger: None, inlet: None, outlets: Vec::new() };
+        let mut plumbing = Plumbing { ends: Ends::Terminal, logger: None, inlet: None, outlets: Vec::new() };
         if let Some(logger) = Logger::parse(&self.stdout)? {
             self.open_logger(logger, owner, &mut plumbing)?;
         } else if self.terminal {

@@ -173,7 +173,10 @@ impl Table {
 
     /// The process with this pid, if it has not been reaped.
     pub(crate) fn by_pid(&self, pid: i32) -> Option<Key> {
-        self.processes.iter().find(|(_, process)| process.pid == pid && process.pidfd.is_some()).map(|(key, _)| key)
+        self.processes
+            .iter()
+            .find(|(_, process)| process.pid == pid && process.pidfd.is_some())
+            .map(|(key, _)| key)
     }
 
     pub(crate) fn phase(&self, key: Key) -> Phase {

@@ -5,7 +5,9 @@ use super::calls::number;
 use super::life::Act;
 use super::slots::Key;
 use super::table::{Caller, Order, Pending};
-use crate::wire::events::{Event, FORWARD, SERVICE, TaskDelete, TaskExecStarted, TaskExit, TaskOom, TaskStart};
+use crate::wire::events::{
+    Event, FORWARD, SERVICE, TaskDelete, TaskExecStarted, TaskExit, TaskOom, TaskStart,
+};
 use crate::wire::frame::{KeyValue, Request};
 use crate::wire::task::{DeleteResponse, WaitResponse};
 use crate::wire::types::Timestamp;

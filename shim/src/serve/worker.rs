@@ -17,9 +17,9 @@ const LONGEST: usize = 100 << 10;
 pub(crate) struct Report {
     /// A [`Code`]; 0 is success.
     #[prost(int32, tag = "1")]
-    code: i32,
+    pub(crate) code: i32,
     #[prost(string, tag = "2")]
-    message: String,
+    pub(crate) message: String,
     /// The process that was made; its pidfd is the first descriptor.
     #[prost(int32, tag = "3")]
     pub(crate) pid: i32,
@@ -63,15 +63,17 @@ pub(crate) struct Worker {
 impl Worker {
     /// Has `work` done in a copy of this process.
     pub(crate) fn employ(work: impl FnOnce() -> Result<Done, Failure>) -> Result<Self, Failure> {
-        let failed = |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
+        let failed =
+            |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
         let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
         let pid = process::fork(|| {
             process::reset_signals();
             let done = work().unwrap_or_else(refused);
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
-            let mut bytes = done.report.encode_to_vec();
+            let mut bytes = message(&done.report);
             if bytes.len() > LONGEST {
-                bytes = refused(Failure::new(Code::Internal, "the worker's report is too long")).report.encode_to_vec();
+                bytes =
+                    message(&refused(Failure::new(Code::Internal, "the worker's report is too long")).report);
             }
             i32::from(socket::send(there.as_fd(), &bytes, &fds).is_err())
         })
@@ -94,7 +96,7 @@ impl Worker {
             Err(Errno::EAGAIN | Errno::EINTR) => return None,
             Err(_) => return lost("can not be heard"),
         };
-        let Ok(report) = Report::decode(room.get(..count).unwrap_or_default()) else {
+        let Ok(report) = Report::decode(room.get(1..count).unwrap_or_default()) else {
             return lost("can not be understood");
         };
         if report.code != 0 {
@@ -108,6 +110,13 @@ impl AsFd for Worker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// A report as it is sent. The byte before it tells the report of plain success, which is empty, from the end of the worker.
+fn message(report: &Report) -> Vec<u8> {
+    let mut bytes = vec![1];
+    bytes.extend(report.encode_to_vec());
+    bytes
 }
 
 fn refused(failure: Failure) -> Done {

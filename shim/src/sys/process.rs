@@ -64,6 +64,7 @@ pub(crate) fn place(places: &[(&OwnedFd, i32)]) -> Result<(), Errno> {
 /// a program expects them again.
 pub(crate) fn reset_signals() {
     // SAFETY: SIG_DFL is no function of ours, so nothing runs in a signal handler.
-    let _ = unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
+    let _ =
+        unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) };
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
