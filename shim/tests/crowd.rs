@@ -6,8 +6,8 @@ use integration::{Lab, Outcome, Stop, Test, eq, fail, tests, yes};
 use shim::client::Told;
 use shim::wire::events::Event;
 use shim::wire::task::{
-    CreateTaskResponse, DeleteRequest, DeleteResponse, ExecProcessRequest, StartRequest, StartResponse, WaitRequest,
-    WaitResponse,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, ExecProcessRequest, StartRequest, StartResponse,
+    WaitRequest, WaitResponse,
 };
 use shim::wire::types::Empty;
 use std::collections::HashMap;
@@ -72,7 +72,8 @@ fn many_execs_at_once_each_end_once_with_their_code(lab: &Lab) -> Outcome {
     }
     size.has_not_grown()?;
     let last = |told: &[Told]| codes(told).len() >= many;
-    let told = stage.events.wait(LIMIT, last).or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
+    let told =
+        stage.events.wait(LIMIT, last).or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
     let codes = codes(&told);
     for number in 0..many {
         let key = (task.id.clone(), format!("x{number}"));
@@ -144,7 +145,10 @@ fn many_containers_of_a_pod_each_end_once_with_their_code(lab: &Lab) -> Outcome 
     }
     size.has_not_grown()?;
     let enough = |told: &[Told]| codes(told).len() >= many;
-    let told = stage.events.wait(LIMIT, enough).or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
+    let told = stage
+        .events
+        .wait(LIMIT, enough)
+        .or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
     let codes = codes(&told);
     for (number, id) in ids.iter().enumerate() {
         eq(codes.get(&(id.clone(), id.clone())), Some(&vec![code(number)]), format!("exits of {id}"))?;
@@ -156,7 +160,11 @@ fn many_containers_of_a_pod_each_end_once_with_their_code(lab: &Lab) -> Outcome 
 }
 
 /// Containers beside that of `pod`, all at once, to their end.
-fn containers(stage: &Stage<'_>, pod: &mut Task, numbers: std::ops::Range<usize>) -> Result<Vec<String>, Stop> {
+fn containers(
+    stage: &Stage<'_>,
+    pod: &mut Task,
+    numbers: std::ops::Range<usize>,
+) -> Result<Vec<String>, Stop> {
     let mut tasks = Vec::new();
     for number in numbers.clone() {
         tasks.push(stage.beside(pod, |config| {
@@ -218,7 +226,9 @@ fn many_shims_at_once_each_tell_their_story(lab: &Lab) -> Outcome {
                     scope.spawn(move || one(task, &request, number).err())
                 })
                 .collect();
-            runs.into_iter().filter_map(|run| run.join().unwrap_or(Some("a thread panicked".to_owned()))).collect()
+            runs.into_iter()
+                .filter_map(|run| run.join().unwrap_or(Some("a thread panicked".to_owned())))
+                .collect()
         });
         eq(failed, Vec::<String>::new(), "what failed")?;
         for task in &mut tasks {

@@ -26,7 +26,8 @@ const MOST: usize = 5000;
 /// The numbers to try.
 fn numbers(stride: usize) -> impl Iterator<Item = usize> {
     let day = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
-    let (first, stride) = if full() { (1, 1) } else { (1 + usize::try_from(day).unwrap_or(0) % stride, stride) };
+    let (first, stride) =
+        if full() { (1, 1) } else { (1 + usize::try_from(day).unwrap_or(0) % stride, stride) };
     (first..MOST).step_by(stride)
 }
 
@@ -177,7 +178,7 @@ fn a_delete_killed_at_any_system_call_is_finished_by_another(lab: &Lab) -> Outco
     stage.ours_only("it has threads, and runs runc")?;
     let mut hit = 0;
     for number in numbers(9) {
-        let mut task = stage.started(&["sleep", "1000"])?;
+        let task = stage.started(&["sleep", "1000"])?;
         task.kill_shim()?;
         let real = stage.launch.command(&task.bundle, &task.id, "delete");
         let mut command = strace(number)?;

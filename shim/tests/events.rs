@@ -61,14 +61,24 @@ fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
     stage.events.open()?;
     let told = stage.told(&task.id, "exit b")?;
     let wanted = [
-        "create", "start", "exec-added a", "exec-started a", "exit a", "exec-added b", "exec-started b", "exit b",
+        "create",
+        "start",
+        "exec-added a",
+        "exec-started a",
+        "exit a",
+        "exec-added b",
+        "exec-started b",
+        "exit b",
     ];
     if stage.is_ours() {
         eq(told, wanted, "events, in order")?;
     } else {
         // containerd's own shim sends again after a while, each event for itself.
         for word in wanted {
-            yes(told.iter().any(|one| one == word) || stage.told(&task.id, word).is_ok(), format!("{word} is lost"))?;
+            yes(
+                told.iter().any(|one| one == word) || stage.told(&task.id, word).is_ok(),
+                format!("{word} is lost"),
+            )?;
         }
     }
     task.finish()

@@ -54,7 +54,11 @@ fn the_socket_is_for_its_owner_alone(lab: &Lab) -> Outcome {
     yes(socket.file_type().is_socket(), "no socket")?;
     eq(socket.permissions().mode() & 0o777, 0o600, "the socket's mode")?;
     eq(fs::metadata(lab.dir.join("s"))?.permissions().mode() & 0o777, 0o700, "its folder's mode")?;
-    eq(fs::read_to_string(task.bundle.join("address"))?, format!("unix://{}", task.socket.display()), "the file address")?;
+    eq(
+        fs::read_to_string(task.bundle.join("address"))?,
+        format!("unix://{}", task.socket.display()),
+        "the file address",
+    )?;
     task.finish()
 }
 
@@ -95,7 +99,10 @@ fn containers_of_one_group_share_a_shim(lab: &Lab) -> Outcome {
     yes(other.socket != first.socket, "a container of another group has the same socket")?;
     stage.launch.delete(&other.bundle, &other.id)?;
     let mut other = other;
-    other.client.call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default()).ok();
+    other
+        .client
+        .call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default())
+        .ok();
     for task in [&mut first, &mut second] {
         task.kill("", nix::sys::signal::Signal::SIGKILL)?;
         task.wait("")?;
@@ -143,7 +150,10 @@ fn a_socket_directory_that_is_too_long_is_refused_by_its_length(lab: &Lab) -> Ou
     stage.launch.socket_dir = Some(format!("/tmp/{}", "x".repeat(37)).into());
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "42 bytes are too many for a socket's path (at most 41)")?;
-    yes(!stage.launch.socket_dir.as_ref().is_some_and(|folder| folder.exists()), "the folder was made all the same")
+    yes(
+        !stage.launch.socket_dir.as_ref().is_some_and(|folder| folder.exists()),
+        "the folder was made all the same",
+    )
 }
 
 fn another_runtime_is_refused_by_name(lab: &Lab) -> Outcome {
@@ -210,7 +220,9 @@ fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome 
     if !stage.is_ours() {
         // containerd's own shim stays until it is told to end.
         let mut client = shim::client::Client::connect(&socket, "t")?;
-        client.call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default()).ok();
+        client
+            .call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default())
+            .ok();
     }
     // A shim that nobody has heard of yet, since `start` was killed before it answered, ends.
     if wait_for("the socket goes", || (!socket.exists()).then_some(())).is_err() {

@@ -101,12 +101,14 @@ fn an_endless_writer_without_a_reader_fills_no_memory(lab: &Lab) -> Outcome {
     let pid = task.start("")?;
     // Blocked in a write: the pipes are full.
     wait_for("the writer has to wait", || {
-        let asleep = || integration::process::stat(pid.cast_signed()).is_some_and(|(_, state, _)| state == 'S');
-        (0..20).all(|_| {
-            thread::sleep(Duration::from_millis(10));
-            asleep()
-        })
-        .then_some(())
+        let asleep =
+            || integration::process::stat(pid.cast_signed()).is_some_and(|(_, state, _)| state == 'S');
+        (0..20)
+            .all(|_| {
+                thread::sleep(Duration::from_millis(10));
+                asleep()
+            })
+            .then_some(())
     })?;
     let after = resident(task.shim)?;
     yes(after < before + 1024, format!("the shim has grown from {before} to {after} KiB"))?;

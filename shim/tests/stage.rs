@@ -4,7 +4,6 @@ use integration::process::wait_for;
 use integration::{Config, Lab, Outcome, Stop, eq, fail, skip, yes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use prost::Message;
 use serde_json::json;
 use shim::client::{Client, Events, Launch, Style, Told};
 use shim::wire::code::{Code, Failure};
@@ -12,8 +11,8 @@ use shim::wire::events::Event;
 use shim::wire::options::Options;
 use shim::wire::task::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse,
-    ExecProcessRequest, KillRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, WaitRequest,
-    WaitResponse,
+    ExecProcessRequest, KillRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, WaitRequest, WaitResponse,
 };
 use shim::wire::types::{Any, Empty, Mount};
 use std::fs;
@@ -161,12 +160,8 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// What was told of this container so far, in short words: `start`, `exit`, `exit x` for an exec called x.
-    pub(crate) fn story(&self, id: &str) -> Vec<String> {
-        story(&self.events.told(), id)
-    }
-
-    /// Waits for an event of this container, and gives what was told of it until then.
+    /// Waits for an event of this container, and gives what was told of it until then, in short words: `start`, `exit`, `exit x`
+    /// for an exec called x.
     pub(crate) fn told(&self, id: &str, last: &str) -> Result<Vec<String>, Stop> {
         let enough = |told: &[Told]| story(told, id).iter().any(|word| word == last);
         match self.events.wait(LIMIT, enough) {
@@ -197,7 +192,8 @@ impl<'a> Stage<'a> {
 fn cgroup_name(bundle: &Path) -> String {
     let text = fs::read_to_string(bundle.join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let path = config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned();
+    let path =
+        config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned();
     format!("{path}\n")
 }
 
@@ -332,9 +328,4 @@ pub(crate) fn fifo(lab: &Lab, name: &str) -> Result<String, Stop> {
     let path = lab.dir.join(name);
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
     Ok(path.to_string_lossy().into_owned())
-}
-
-/// Number of an encoded message's bytes, for requests that are to be damaged.
-pub(crate) fn encoded(message: &impl Message) -> Vec<u8> {
-    message.encode_to_vec()
 }

@@ -9,8 +9,9 @@ use shim::wire::code::Code;
 use shim::wire::frame::{self, Request};
 use shim::wire::options::ProcessDetails;
 use shim::wire::task::{
-    CloseIORequest, ConnectRequest, ConnectResponse, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest,
-    ResumeRequest, SERVICE_V2, SERVICE_V3, ShutdownRequest, StatsRequest, StatsResponse, UpdateTaskRequest,
+    CloseIORequest, ConnectRequest, ConnectResponse, KillRequest, PauseRequest, PidsRequest, PidsResponse,
+    ResizePtyRequest, ResumeRequest, SERVICE_V2, SERVICE_V3, ShutdownRequest, StatsRequest, StatsResponse,
+    UpdateTaskRequest,
 };
 use shim::wire::types::{Any, Empty, Status};
 use shim::wire::{metrics_v1, metrics_v2};
@@ -147,7 +148,11 @@ fn what_is_not_there_is_not_found(lab: &Lab) -> Outcome {
     eq(task.kill("nope", Signal::SIGTERM).unwrap_err().code, Code::NotFound, "Kill of an unknown exec")?;
     eq(task.delete("nope").unwrap_err().code, Code::NotFound, "Delete of an unknown exec")?;
     let other = PidsRequest { id: "other".to_owned() };
-    eq(task.client.call::<PidsResponse>("Pids", &other).unwrap_err().code, Code::NotFound, "Pids of an unknown task")?;
+    eq(
+        task.client.call::<PidsResponse>("Pids", &other).unwrap_err().code,
+        Code::NotFound,
+        "Pids of an unknown task",
+    )?;
     task.finish()
 }
 
@@ -240,7 +245,10 @@ fn stats_are_those_of_the_containers_cgroup(lab: &Lab) -> Outcome {
     let (pids, memory) = match any.name() {
         metrics_v1::METRICS => {
             let metrics: metrics_v1::Metrics = any.unpack("metrics")?;
-            (metrics.pids.map(|pids| pids.current), metrics.memory.and_then(|memory| memory.usage).map(|m| m.usage))
+            (
+                metrics.pids.map(|pids| pids.current),
+                metrics.memory.and_then(|memory| memory.usage).map(|m| m.usage),
+            )
         }
         metrics_v2::METRICS => {
             let metrics: metrics_v2::Metrics = any.unpack("metrics")?;
@@ -290,7 +298,8 @@ fn a_shim_with_a_container_does_not_shut_down(lab: &Lab) -> Outcome {
 fn resize_without_a_terminal_and_closing_no_stdin_are_no_errors(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    let resize = ResizePtyRequest { id: task.id.clone(), width: 80, height: 25, ..ResizePtyRequest::default() };
+    let resize =
+        ResizePtyRequest { id: task.id.clone(), width: 80, height: 25, ..ResizePtyRequest::default() };
     task.client.call::<Empty>("ResizePty", &resize)?;
     let close = CloseIORequest { id: task.id.clone(), stdin: true, ..CloseIORequest::default() };
     task.client.call::<Empty>("CloseIO", &close)?;

@@ -1,8 +1,8 @@
 //! containerd's socket for events.
 
 use crate::wire::events::{
-    Event, ForwardRequest, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOom,
-    TaskPaused, TaskResumed, TaskStart,
+    Event, ForwardRequest, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted,
+    TaskExit, TaskOom, TaskPaused, TaskResumed, TaskStart,
 };
 use crate::wire::frame::{Decoder, Request, encode_response};
 use std::io::{self, Read, Write};
@@ -120,7 +120,8 @@ fn take(mut stream: UnixStream, shared: &Shared) {
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         decoder.push(bytes.get(..count).unwrap_or_default());
         while let Some(frame) = decoder.next() {
-            let told = frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
+            let told =
+                frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
             let answer = told.map(|forward: ForwardRequest| {
                 lock(&shared.told).extend(read(forward));
                 shared.arrived.notify_all();

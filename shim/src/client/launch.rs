@@ -85,7 +85,8 @@ impl Launch {
         }
         let address = address(&output.stdout);
         let path = address.as_deref().and_then(|address| address.strip_prefix("unix://"));
-        path.map(PathBuf::from).ok_or_else(|| io::Error::other(format!("start: no address: {}", words(&output))))
+        path.map(PathBuf::from)
+            .ok_or_else(|| io::Error::other(format!("start: no address: {}", words(&output))))
     }
 
     /// Runs `delete`.

@@ -58,7 +58,11 @@ impl Client {
     }
 
     /// Calls a method and waits for its result.
-    pub fn call<M: Message + Default>(&mut self, method: &str, argument: &impl Message) -> Result<M, Failure> {
+    pub fn call<M: Message + Default>(
+        &mut self,
+        method: &str,
+        argument: &impl Message,
+    ) -> Result<M, Failure> {
         let call = self.begin(method, argument)?;
         self.finish(call)
     }
@@ -67,7 +71,8 @@ impl Client {
     pub fn begin(&mut self, method: &str, argument: &impl Message) -> Result<u32, Failure> {
         let stream = self.next;
         self.next += 2;
-        let namespace = KeyValue { key: "containerd-namespace-ttrpc".to_owned(), value: self.namespace.clone() };
+        let namespace =
+            KeyValue { key: "containerd-namespace-ttrpc".to_owned(), value: self.namespace.clone() };
         let request = Request {
             service: self.service.to_owned(),
             method: method.to_owned(),
@@ -119,7 +124,9 @@ impl Client {
         let count = match self.stream.read(&mut bytes) {
             Ok(0) => return Err(Failure::new(Code::Unavailable, "the shim has hung up")),
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(());
+            }
             Err(error) => return Err(gone(error)),
         };
         self.decoder.push(bytes.get(..count).unwrap_or_default());
