@@ -11,9 +11,11 @@ use nix::sys::signal::Signal;
 use shim::wire::code::{Code, Failure};
 use shim::wire::task::CreateTaskResponse;
 use std::fs;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["death":
     a_shim_killed_in_each_state_leaves_what_delete_can_finish,
+    a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish,
     a_shim_killed_at_any_system_call_leaves_what_delete_can_finish,
     a_start_killed_at_any_system_call_leaves_what_delete_can_finish,
     a_delete_killed_at_any_system_call_is_finished_by_another,
@@ -69,6 +71,35 @@ fn clean(stage: &Stage<'_>, task: &Task) -> Outcome {
         stage.is_clean(task).ok()
     })
     .or_else(|_| stage.is_clean(task))
+}
+
+/// What a worker is doing must not go on when the shim is gone and `delete` is through.
+fn a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    for round in 0..if full() { 400 } else { 40 } {
+        let mut task = stage.shim(|config| {
+            config.args(&["sleep", "1000"]);
+        })?;
+        let request = stage.create_request(&task, ["", "", ""]);
+        if round % 4 == 3 {
+            // In the middle of exec; else of create.
+            task.create(&stage, ["", "", ""])?;
+            task.start("")?;
+            task.add("x", &["sleep", "1000"])?;
+            task.client.begin("Start", &task.start_request("x"))?;
+        } else if stage.is_ours() {
+            task.client.begin("Create", &request)?;
+        } else {
+            return skip("another shim: its pid is not known before Create");
+        }
+        std::thread::sleep(Duration::from_micros(round % 20 * 250));
+        task.kill_shim()?;
+        stage.clean_up(&task.bundle, &task.id)?;
+        if let Err(Stop::Failed(why)) = clean(&stage, &task) {
+            return fail(format!("round {round}: {why}"));
+        }
+    }
+    Ok(())
 }
 
 /// From Create to Delete, with an exec.
