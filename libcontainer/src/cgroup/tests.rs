@@ -362,6 +362,7 @@ fn only_allowed_devices_can_be_opened() {
     let mut plan = scratch.plan("{}");
     let outcome = |plan: &CgroupPlan| {
         let cgroup = Cgroup::create(plan, &scratch.host).expect("create");
+        cgroup.restrict_devices(plan).expect("restrict devices");
         let text = Waiting::in_cgroup(&script, &cgroup).output();
         text.lines().filter(|l| ["open", "null"].contains(l)).collect::<Vec<_>>().join(" ")
     };
