@@ -282,6 +282,11 @@ pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const l
     Errno::last()
 }
 
+// SAFETY: its pointers lead to its own strings, which stay where they are and do not change.
+unsafe impl Send for crate::plan::step::CStrArray {}
+// SAFETY: as above; a place is filled through `&mut` only.
+unsafe impl Sync for crate::plan::step::CStrArray {}
+
 /// prlimit(2) of another process.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
