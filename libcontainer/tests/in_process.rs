@@ -139,7 +139,7 @@ impl Place {
         let cgroup = &self.cgroup;
         let config = format!(
             r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
-                "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":{args:?},"env":["PATH=/bin"]}},
+                "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":{args:?},"env":["PATH=/bin"],"capabilities":{{}}}},
                 "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}}{mounts}],
                 "linux":{{"cgroupsPath":"/{cgroup}/{name}","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}{namespaces}]}}}}"#
         );

@@ -221,7 +221,7 @@ fn with_pids_of(
     let pids = libc::CLONE_NEWPID as u64;
     let own = sys::fs::openat_following(sys::fs::CWD, FILE, libc::O_RDONLY)
         .with_context(|| format!("open {FILE:?}"))?;
-    sys::process::setns(target, pids).context("setns: the container's pid namespace")?;
+    sys::process::join(target, pids).context("setns: the container's pid namespace")?;
     let spawned = spawn();
     let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
     if let Ok((_, process)) = spawned {

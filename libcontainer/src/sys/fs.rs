@@ -76,10 +76,15 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
 }
 
 /// All of a file of the kernel's. It has no size to ask for before, and most of them fit into one page.
-pub(crate) fn read_text(file: File) -> std::io::Result<String> {
-    let mut text = String::with_capacity(4096);
-    file.take(u64::MAX).read_to_string(&mut text)?;
+pub(crate) fn read_whole(file: File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(4096);
+    file.take(u64::MAX).read_to_end(&mut text)?;
     Ok(text)
+}
+
+/// The same as text.
+pub(crate) fn read_text(file: File) -> std::io::Result<String> {
+    String::from_utf8(read_whole(file)?).map_err(|_| std::io::ErrorKind::InvalidData.into())
 }
 
 /// The id of the mount that `fd` lies on: statx(2), and before kernel 5.8 the caller's own procfs.
