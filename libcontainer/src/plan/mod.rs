@@ -215,7 +215,7 @@ pub(crate) fn hook(
     draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
     Plan {
         clone_flags: 0,
-        clone_into_pids,
+        clone_into_pids: false,
         clone_into_cgroup: true,
         opens: draft.opens,
         child: draft.child,
