@@ -425,13 +425,8 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
-    pub fn delete(mut self, how: Delete) -> Result<()> {
+    pub fn delete(self, how: Delete) -> Result<()> {
         let lock = self.dir.lock()?;
-        if self.record.pid == 0 {
-            // A create may have gone on until it gave the lock away: then there is a process now.
-            self.record = self.dir.load()?;
-            self.process = state::alive::open(self.record.pid, self.record.start_time)?;
-        }
         let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
         if how == Delete::Stopped {
             allowed(Operation::Delete, status)?;
@@ -516,14 +511,14 @@ impl Watch for HookWatch<'_> {
     }
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
-        let Some((hooks, host)) = self.spec_hooks else { return Ok(()) };
+        let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);
         #[allow(deprecated)]
         hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
         hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
         let namespaces = self.record.facts.namespaces;
-        let (cgroup, root) = (&self.record.cgroup, self.record.rootfs.as_path());
-        let place = Place::Container { process, namespaces, cgroup, root, host };
+        let place =
+            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
         let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
         let state = self.record.hook_state(Status::Creating, inside);
         hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)

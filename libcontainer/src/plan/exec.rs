@@ -1,7 +1,7 @@
 //! The plan for one more process in a running container: into the namespaces of its first process, then as any process.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{MOUNT, USER};
+use super::namespaces::{MOUNT, PID, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
