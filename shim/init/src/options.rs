@@ -70,6 +70,7 @@ const LONG: [(&[u8], u8); 6] = [
 ];
 
 /// What the arguments, of which number 0 is the program's own name, and the environment ask for.
+#[inline(never)]
 pub fn read<'a>(
     arg: impl Fn(usize) -> Option<&'a [u8]>,
     env: impl Fn(&str) -> Option<&'a [u8]>,
@@ -89,6 +90,7 @@ pub fn read<'a>(
     reader.end(at, arg(at).is_some())
 }
 
+#[inline(never)]
 fn defaults<'a>(own_name: &[u8], env: impl Fn(&str) -> Option<&'a [u8]>) -> Options {
     let dumb = own_name.rsplit(|b| *b == b'/').next() == Some(b"dumb-init");
     let group = env("TINI_KILL_PROCESS_GROUP").is_some();
@@ -122,6 +124,7 @@ struct Reader {
 
 impl Reader {
     /// Reads `--name`, `--name=value`, `-x`, `-xyz`, `-xvalue`; says how many arguments that were.
+#[inline(never)]
     fn word<'a>(&mut self, word: &'a [u8], next: Option<&'a [u8]>) -> Result<usize, Bad<'a>> {
         let Some(long) = word.strip_prefix(b"--") else {
             return self.letters(word.get(1..).unwrap_or_default(), next);
@@ -139,6 +142,7 @@ impl Reader {
         }
     }
 
+#[inline(never)]
     fn letters<'a>(&mut self, letters: &'a [u8], next: Option<&'a [u8]>) -> Result<usize, Bad<'a>> {
         let mut left = letters;
         while let Some((letter, rest)) = left.split_first() {
@@ -190,6 +194,7 @@ impl Reader {
         Ok(())
     }
 
+#[inline(never)]
     fn end<'a>(mut self, at: usize, program: bool) -> Result<Request, Bad<'a>> {
         if self.options.target == Target::Session {
             // as dumb-init: a session without its shell has nobody who continues what these stop

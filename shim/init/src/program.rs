@@ -8,6 +8,7 @@ use linux_raw_sys::errno::{EACCES, ENAMETOOLONG, ENOENT, ENOEXEC};
 use crate::{message, say, sys};
 
 /// Becomes the program, or returns the exit status for why not.
+#[inline(never)]
 pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64) -> u8 {
     let group = sys::getpgrp();
     if options.target == Target::Session {
@@ -26,6 +27,7 @@ pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64) ->
 }
 
 /// The program gets the terminal if its parent had it: a container's first process has, one in the background has not.
+#[inline(never)]
 fn to_foreground(group: i32) {
     let opened = sys::open_terminal();
     let terminal = opened.unwrap_or(0);
@@ -39,6 +41,7 @@ fn to_foreground(group: i32) {
 }
 
 /// sd_listen_fds(3): descriptors are for the process that LISTEN_PID names, which was us.
+#[inline(never)]
 fn announce_listener(words: &mut sys::Words) {
     let ours = words.env("LISTEN_PID").and_then(knarr_init::signals::number);
     let (Some(ours), Ok(parent), Ok(own)) =
@@ -52,6 +55,7 @@ fn announce_listener(words: &mut sys::Words) {
 }
 
 /// execvp(3): the program by its path, or from PATH; a script that names no interpreter is the shell's.
+#[inline(never)]
 fn exec(words: &mut sys::Words, program: &CStr, at: usize) -> u32 {
     let mut name = Name::new();
     let mut found = ENOENT;

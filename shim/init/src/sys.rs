@@ -16,25 +16,29 @@ mod entry;
 pub(crate) type Errno = u32;
 type Outcome<T> = Result<T, Errno>;
 
-/// Makes a system call.
+/// Makes a system call; never inlined, because there are thirty of them, and a few bytes each way matter.
 ///
 /// # Safety
 /// Pointers among the arguments must be good for what the call does with them.
-unsafe fn call(number: u32, args: [usize; 5]) -> Outcome<usize> {
+#[inline(never)]
+unsafe fn call(number: u32, a: usize, b: usize, c: usize, d: usize, e: usize) -> Outcome<usize> {
     // SAFETY: the caller's promise
-    let result = unsafe { entry::syscall(number as usize, args) };
+    let result = unsafe { entry::syscall(number as usize, [a, b, c, d, e]) };
     // the kernel returns -4095 to -1 for errors
     u32::try_from(result.wrapping_neg()).ok().filter(|e| (1..4096).contains(e)).map_or(Ok(result), Err)
 }
 
 /// Makes a system call whose arguments are numbers and pointers to live borrows, never to memory that the call hands on.
 macro_rules! call {
-    ($number:ident $(, $arg:expr)*) => {{
-        let mut args = [0usize; 5];
-        let given = [$($arg),*];
-        args[..given.len()].copy_from_slice(&given);
+    ($number:ident) => { call!($number, 0) };
+    ($number:ident, $a:expr) => { call!($number, $a, 0) };
+    ($number:ident, $a:expr, $b:expr) => { call!($number, $a, $b, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr) => { call!($number, $a, $b, $c, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr) => { call!($number, $a, $b, $c, $d, 0) };
+    ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {{
+        let (a, b, c, d, e) = ($a, $b, $c, $d, $e);
         // SAFETY: every pointer given is one of a borrow that lives across the call, of the size the kernel expects
-        unsafe { call(nr::$number, args) }
+        unsafe { call(nr::$number, a, b, c, d, e) }
     }};
 }
 
@@ -47,11 +51,11 @@ fn id(result: usize) -> i32 {
 }
 
 pub(crate) fn getpid() -> i32 {
-    call!(__NR_getpid, 0).map_or(0, id)
+    call!(__NR_getpid).map_or(0, id)
 }
 
 pub(crate) fn getppid() -> i32 {
-    call!(__NR_getppid, 0).map_or(0, id)
+    call!(__NR_getppid).map_or(0, id)
 }
 
 pub(crate) fn getpgrp() -> i32 {
@@ -63,7 +67,7 @@ pub(crate) fn setpgid(pid: i32) -> Outcome<usize> {
 }
 
 pub(crate) fn setsid() -> Outcome<usize> {
-    call!(__NR_setsid, 0)
+    call!(__NR_setsid)
 }
 
 /// Sends a signal; a negative number is a process group, -1 is everyone.
@@ -281,6 +285,7 @@ impl Words {
         (n < self.argc).then(|| unsafe { string(self.argv, n) })?
     }
 
+    #[inline(never)]
     fn position(&self, name: &[u8]) -> Option<(usize, &'static [u8])> {
         // SAFETY: no string before n was null, so the array goes on to n
         let strings = (0..).map_while(|n| unsafe { string(self.envp, n) });

@@ -6,6 +6,7 @@ use crate::sys::{self, Info, Reaped};
 use crate::{message, say};
 
 /// Waits for the program's end, and returns the exit status that it means.
+#[inline(never)]
 pub(crate) fn until_end(options: &Options, child: i32) -> u8 {
     loop {
         let mut info = sys::next_signal();
@@ -20,6 +21,7 @@ pub(crate) fn until_end(options: &Options, child: i32) -> u8 {
 }
 
 /// Reaps until a signal says that it is over.
+#[inline(never)]
 pub(crate) fn pause(options: &Options) -> u8 {
     loop {
         match sys::next_signal().signal() {
@@ -53,6 +55,7 @@ fn reap(options: &Options, child: i32) -> Sweep {
     }
 }
 
+#[inline(never)]
 fn pass_on(options: &Options, child: i32, info: &mut Info) {
     let got = info.signal();
     let stops = [signals::TSTP, signals::TTIN, signals::TTOU].contains(&got);
@@ -76,6 +79,7 @@ fn pass_on(options: &Options, child: i32, info: &mut Info) {
     }
 }
 
+#[inline(never)]
 fn send(options: &Options, child: i32, signal: u8, info: &mut Info) -> Result<usize, sys::Errno> {
     let group = options.target != Target::Child;
     let queued = match (info.has_value(), group) {
@@ -89,6 +93,7 @@ fn send(options: &Options, child: i32, signal: u8, info: &mut Info) -> Result<us
 }
 
 /// After the program: what is left of its group, or of the container, is asked to end, and gets time for it.
+#[inline(never)]
 fn clear_away(options: &Options, child: i32) {
     let first = sys::getpid() == 1;
     let everyone = if first { -1 } else { -child };
