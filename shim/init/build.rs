@@ -16,7 +16,9 @@ fn main() {
     println!("cargo::rustc-cfg=bare");
     let sections = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("sections.ld");
     // at a fixed address nothing has to be relocated before the first instruction of Rust
-    for argument in ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--no-eh-frame-hdr"] {
+    for argument in
+        ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--no-eh-frame-hdr"]
+    {
         println!("cargo::rustc-link-arg-bin=knarr-init={argument}");
     }
     println!("cargo::rustc-link-arg-bin=knarr-init=-Wl,-T,{}", sections.display());

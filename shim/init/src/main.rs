@@ -13,7 +13,7 @@ use knarr_init::options::{self, Bad, Options, Request, Target};
 use knarr_init::{Line, signals, status};
 
 #[cfg(not(bare))]
-fn main() -> std::process::ExitCode {
+fn main() {
     sys::enter()
 }
 

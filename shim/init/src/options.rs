@@ -124,7 +124,7 @@ struct Reader {
 
 impl Reader {
     /// Reads `--name`, `--name=value`, `-x`, `-xyz`, `-xvalue`; says how many arguments that were.
-#[inline(never)]
+    #[inline(never)]
     fn word<'a>(&mut self, word: &'a [u8], next: Option<&'a [u8]>) -> Result<usize, Bad<'a>> {
         let Some(long) = word.strip_prefix(b"--") else {
             return self.letters(word.get(1..).unwrap_or_default(), next);
@@ -142,7 +142,7 @@ impl Reader {
         }
     }
 
-#[inline(never)]
+    #[inline(never)]
     fn letters<'a>(&mut self, letters: &'a [u8], next: Option<&'a [u8]>) -> Result<usize, Bad<'a>> {
         let mut left = letters;
         while let Some((letter, rest)) = left.split_first() {
@@ -194,7 +194,7 @@ impl Reader {
         Ok(())
     }
 
-#[inline(never)]
+    #[inline(never)]
     fn end<'a>(mut self, at: usize, program: bool) -> Result<Request, Bad<'a>> {
         if self.options.target == Target::Session {
             // as dumb-init: a session without its shell has nobody who continues what these stop

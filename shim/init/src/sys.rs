@@ -11,6 +11,8 @@ use linux_raw_sys::{ioctl, prctl};
 #[cfg_attr(bare, path = "sys/bare.rs")]
 #[cfg_attr(not(bare), path = "sys/hosted.rs")]
 mod entry;
+#[cfg(not(bare))]
+pub(crate) use entry::enter;
 
 /// An error number.
 pub(crate) type Errno = u32;
@@ -85,7 +87,7 @@ impl Info {
     }
 
     /// Sent by the kernel itself, not by a process: a key on the terminal, a timer.
-    pub(crate) fn from_kernel(&self) -> bool {
+    pub(crate) fn of_kernel(&self) -> bool {
         self.0[2] > 0
     }
 
@@ -301,13 +303,14 @@ impl Words {
     /// Gives a variable that is there a number for its value. Only one variable's number is kept.
     pub(crate) fn set_env(&mut self, name: &str, number: u32) {
         static mut ROOM: [u8; 32] = [0; 32];
+        let at = &raw mut ROOM;
         // SAFETY: there is one thread, and `&mut self` lets nobody in here twice; the array keeps what was written
-        let room = unsafe { &mut *(&raw mut ROOM) };
+        let room = unsafe { &mut *at };
         if let Some((n, _)) = self.position(name.as_bytes())
             && let Some(line) = knarr_init::line::variable(room, name, number)
         {
             // SAFETY: the array has a string at n, and is ours to change
-            unsafe { *self.envp.add(n) = line.as_ptr() };
+            unsafe { *self.envp.wrapping_add(n) = line.as_ptr() };
         }
     }
 
@@ -330,12 +333,11 @@ impl Words {
             return linux_raw_sys::errno::EINVAL;
         }
         let shell = c"/bin/sh";
-        // SAFETY: from is a place in the array, and not the first
-        let place = unsafe { self.argv.add(from - 1) };
-        // SAFETY: as above; the place before the script's is the shell's
+        let place = self.argv.wrapping_add(from - 1);
+        // SAFETY: from is a place in the array, and not the first; the place before it is the shell's
         unsafe { place.write(shell.as_ptr()) };
         // SAFETY: as above; the path lives until the call that replaces this program
-        unsafe { place.add(1).write(path.as_ptr()) };
+        unsafe { place.wrapping_add(1).write(path.as_ptr()) };
         self.exec(shell, from - 1)
     }
 }
@@ -344,7 +346,7 @@ impl Words {
 /// The array goes on to `n`, and its strings live for ever.
 unsafe fn string(array: *mut *const c_char, n: usize) -> Option<&'static CStr> {
     // SAFETY: the caller's promise
-    let at = unsafe { *array.add(n) };
+    let at = unsafe { *array.wrapping_add(n) };
     // SAFETY: the caller's promise, and not null
     (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) })
 }

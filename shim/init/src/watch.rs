@@ -60,7 +60,7 @@ fn pass_on(options: &Options, child: i32, info: &mut Info) {
     let got = info.signal();
     let stops = [signals::TSTP, signals::TTIN, signals::TTOU].contains(&got);
     // from the kernel these are about our own use of the terminal, not about the program's
-    if stops && info.from_kernel() && options.target != Target::Session {
+    if stops && info.of_kernel() && options.target != Target::Session {
         return;
     }
     let Some(signal) = options.rewrite.of(got) else { return };
@@ -109,7 +109,7 @@ fn clear_away(options: &Options, child: i32) {
     sys::alarm(seconds);
     while reap(options, 0).more {
         let info = sys::next_signal();
-        if info.signal() == signals::ALRM && info.from_kernel() {
+        if info.signal() == signals::ALRM && info.of_kernel() {
             break;
         }
     }

@@ -90,9 +90,9 @@ mod memory {
     unsafe extern "C" fn memcpy(to: *mut u8, from: *const u8, len: usize) -> *mut u8 {
         for n in 0..len {
             // SAFETY: the caller's promise
-            let byte = unsafe { from.add(n).read_volatile() };
+            let byte = unsafe { from.wrapping_add(n).read_volatile() };
             // SAFETY: the caller's promise
-            unsafe { to.add(n).write_volatile(byte) };
+            unsafe { to.wrapping_add(n).write_volatile(byte) };
         }
         to
     }
@@ -107,9 +107,9 @@ mod memory {
         }
         for n in (0..len).rev() {
             // SAFETY: the caller's promise
-            let byte = unsafe { from.add(n).read_volatile() };
+            let byte = unsafe { from.wrapping_add(n).read_volatile() };
             // SAFETY: the caller's promise
-            unsafe { to.add(n).write_volatile(byte) };
+            unsafe { to.wrapping_add(n).write_volatile(byte) };
         }
         to
     }
@@ -120,7 +120,7 @@ mod memory {
     unsafe extern "C" fn memset(to: *mut u8, byte: c_int, len: usize) -> *mut u8 {
         for n in 0..len {
             // SAFETY: the caller's promise
-            unsafe { to.add(n).write_volatile(byte.to_le_bytes()[0]) };
+            unsafe { to.wrapping_add(n).write_volatile(byte.to_le_bytes()[0]) };
         }
         to
     }
@@ -131,9 +131,9 @@ mod memory {
     unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> c_int {
         for n in 0..len {
             // SAFETY: the caller's promise
-            let left = unsafe { a.add(n).read_volatile() };
+            let left = unsafe { a.wrapping_add(n).read_volatile() };
             // SAFETY: the caller's promise
-            let right = unsafe { b.add(n).read_volatile() };
+            let right = unsafe { b.wrapping_add(n).read_volatile() };
             if left != right {
                 return c_int::from(left) - c_int::from(right);
             }
@@ -155,7 +155,7 @@ mod memory {
     unsafe extern "C" fn strlen(text: *const c_char) -> usize {
         let mut len = 0;
         // SAFETY: the caller's promise: a zero comes
-        while unsafe { text.add(len).read_volatile() } != 0 {
+        while unsafe { text.wrapping_add(len).read_volatile() } != 0 {
             len += 1;
         }
         len

@@ -7,7 +7,7 @@ use std::ptr;
 use super::Words;
 
 /// What std's `main` calls.
-pub(crate) fn enter() -> std::process::ExitCode {
+pub(crate) fn enter() -> ! {
     let args: Vec<OsString> = std::env::args_os().collect();
     let argc = args.len();
     let variable = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
@@ -15,7 +15,7 @@ pub(crate) fn enter() -> std::process::ExitCode {
     let envp = array(std::env::vars_os().map(variable));
     // SAFETY: both arrays were leaked just now, and nobody else knows them
     let words = unsafe { Words::new(argv, argc, envp) };
-    std::process::ExitCode::from(crate::run(words))
+    super::exit(crate::run(words))
 }
 
 fn array(strings: impl Iterator<Item = Vec<u8>>) -> *mut *const c_char {
