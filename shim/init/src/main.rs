@@ -37,8 +37,9 @@ fn run(mut words: sys::Words) -> u8 {
 
 fn supervise(options: &Options, words: &mut sys::Words) -> u8 {
     let mask = prepare(options);
+    let group = sys::getpgrp();
     match sys::fork() {
-        Ok(0) => program::become_it(options, words, mask),
+        Ok(0) => program::become_it(options, words, mask, group),
         Ok(child) => {
             if options.target != Target::Session {
                 // the child does the same: whoever is first, a signal to the group finds one

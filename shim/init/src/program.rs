@@ -7,10 +7,10 @@ use linux_raw_sys::errno::{EACCES, ENAMETOOLONG, ENOENT, ENOEXEC};
 
 use crate::{message, say, sys};
 
-/// Becomes the program, or returns the exit status for why not.
+/// Becomes the program, or returns the exit status for why not. The signals blocked and the process group are those that
+/// the parent was started with.
 #[inline(never)]
-pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64) -> u8 {
-    let group = sys::getpgrp();
+pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64, group: i32) -> u8 {
     if options.target == Target::Session {
         let _ = sys::setsid();
         let _ = sys::take_terminal(0);
