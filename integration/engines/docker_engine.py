@@ -54,7 +54,7 @@ def host_pid(name):
     return inspect(name, ".State.Pid")
 
 
-def start_daemon(*flags):
+def start_daemon(*flags, **configuration):
     # the first `runc` of PATH is the one that BuildKit runs: there it is the tested runtime too
     os.makedirs("/opt/first", exist_ok=True)
     if not os.path.lexists("/opt/first/runc"):
@@ -62,7 +62,7 @@ def start_daemon(*flags):
     os.makedirs("/etc/docker", exist_ok=True)
     with open("/etc/docker/daemon.json", "w") as file:  # as docs/engines.md has it
         json.dump({"runtimes": {"tested": {"path": Engine.runtime}}, "default-runtime": "tested",
-                   "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2"}, file)
+                   "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2", **configuration}, file)
     Engine.daemon = Daemon(LOG, "dockerd", *flags, env={"PATH": "/opt/first:" + os.environ["PATH"]})
     Engine.daemon.wait_for("/run/docker.sock")
     until("dockerd answers", lambda: sh("docker", "version", rc=None) and Engine.daemon.alive())
