@@ -14,6 +14,7 @@ import traceback
 
 SLOW = float(os.environ.get("ENGINES_SLOW", "1"))
 ONLY = os.environ.get("ENGINES_ONLY", "")
+QUICK = bool(os.environ.get("ENGINES_QUICK"))
 CGROUP2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
