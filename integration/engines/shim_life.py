@@ -116,7 +116,7 @@ def _():
     contains(ctr("run", "--rm", "--log-uri", "binary:///no/such/logger", *flags(), IMAGE, "unlogged", "true", rc=1, both=True), "/no/such/logger")
 
 
-@step("a detached task: task start, attach to its output, ls, delete with its exit status")
+@step("container create and task start: in the foreground with stdin, output and exit status")
 def _():
     name = f"manual{next(numbers)}"
     ctr("container", "create", *flags(), IMAGE, name, "sh", "-c", "read line; echo got $line; exit 12")
@@ -125,6 +125,10 @@ def _():
     out, _ = task.communicate(b"hello\n", timeout=20 * SLOW)
     equal((out, task.returncode), (b"got hello\n", 12))
     ctr("container", "rm", name)
+
+
+@step("a detached task that has ended: ls, delete with its exit status")
+def _():
     with running(cmd=("sh", "-c", "sleep 0.5; exit 13")) as name:
         until("it has stopped", lambda: status(name) == "STOPPED")
         contains(ctr("task", "ls"), name)

@@ -263,7 +263,8 @@ class Snapshot:
         try:
             until("all gone", lambda: not left(), 5)
         except AssertionError:
-            raise AssertionError("left behind:\n" + "\n".join(left())) from None
+            lines = left()
+            raise AssertionError("\n".join(["left behind:", *lines[:20], *([f"and {len(lines) - 20} more"] if lines[20:] else [])])) from None
 
 
 def needs_controller(*names):
