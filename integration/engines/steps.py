@@ -59,7 +59,10 @@ class Tally:
             comment(f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error))
             for log, start in starts.items():
                 comment(f"-- what {log} says of it\n" + tail(log, start, 8))
-            suite.reset()
+            try:
+                suite.reset()
+            except Exception as after:  # the engine may be what has failed
+                comment(f"-- what the step left is still there: {after}")
             return False
         else:
             self.passed += 1
