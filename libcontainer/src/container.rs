@@ -1,6 +1,6 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::cgroup::{Cgroup, Stats, SubPaths};
+use crate::cgroup::{Cgroup, CgroupPaths, OomWatch, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::Host;
@@ -383,6 +383,20 @@ impl Container {
     /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
     pub fn stats(&self) -> Result<Stats> {
         self.record.cgroup.stats()
+    }
+
+    /// Where the kernel accounts it.
+    pub fn cgroup(&self) -> CgroupPaths {
+        self.record.cgroup.paths()
+    }
+
+    /// Watches for processes that the kernel kills for its memory limit; `None` where its memory is not accounted. Kills before this
+    /// call are in [`Stats::oom_kills`].
+    ///
+    /// # Errors
+    /// `NotFound` when its cgroup is gone, `Os` when it can not be opened.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        self.record.cgroup.watch_oom()
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.

@@ -4,12 +4,14 @@
 
 mod apply;
 mod dir;
+mod oom;
 mod probe;
 mod stats;
 mod v1;
 mod v2;
 
-pub use stats::{IoEntry, Stats, Usage};
+pub use oom::OomWatch;
+pub use stats::{IoEntry, MemoryEvents, Pressure, Rdma, Stall, Stats, Usage};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
@@ -19,6 +21,7 @@ use crate::process::Signal;
 use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -51,6 +54,18 @@ pub(crate) struct Member {
     pub(crate) controllers: Vec<String>,
     #[serde(flatten)]
     pub(crate) folder: Folder,
+}
+
+/// Where the kernel accounts a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CgroupPaths {
+    /// Its folder in the v2 tree.
+    V2(PathBuf),
+    /// Its folder in each v1 hierarchy, by controller (`memory`, `name=systemd`).
+    V1(BTreeMap<String, PathBuf>),
+    /// It has none: a rootless caller may not make one.
+    None,
 }
 
 /// `exec --cgroup [controller[,controller]:]path`: where below the container's cgroup a process goes.
@@ -192,6 +207,23 @@ impl Cgroup {
             Cgroup::None => Ok(Vec::new()),
         };
         gone_as(list, Vec::new()).context("list processes")
+    }
+
+    /// Where it is on this host.
+    pub(crate) fn paths(&self) -> CgroupPaths {
+        let of = |member: &Member| {
+            let path = member.folder.full();
+            member
+                .controllers
+                .iter()
+                .map(move |controller| (controller.clone(), path.clone()))
+                .collect::<Vec<_>>()
+        };
+        match self {
+            Cgroup::V2(folder) => CgroupPaths::V2(folder.full()),
+            Cgroup::V1(members) => CgroupPaths::V1(members.iter().flat_map(of).collect()),
+            Cgroup::None => CgroupPaths::None,
+        }
     }
 
     /// What the kernel has counted.

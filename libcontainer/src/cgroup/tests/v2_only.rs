@@ -1,7 +1,6 @@
 //! What only a pure v2 host has.
 
 use super::*;
-use std::os::fd::AsFd;
 
 #[test]
 fn parents_that_are_made_hand_on_all_controllers() {
