@@ -4,6 +4,8 @@
 //! how a container is made: libcontainer does that.
 
 pub mod bundle;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod invoke;
 pub mod rootfs;
 pub mod serve;

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// An open cgroup. `path` is for messages.
 #[derive(Debug)]
-pub(super) struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -46,7 +46,8 @@ impl Dir {
         &self.path
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// For CLONE_INTO_CGROUP.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 

@@ -16,9 +16,10 @@ pub use stats::{IoEntry, MemoryEvents, Pressure, Rdma, Stall, Stats, Usage};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::devfilter::Policy;
 use crate::plan::limits::Limits;
 use crate::process::Signal;
-use dir::Dir;
+pub(crate) use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,14 +91,6 @@ impl Cgroup {
         }
     }
 
-    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
-    pub(crate) fn restrict_devices(&self, plan: &CgroupPlan) -> Result<()> {
-        match (self, &plan.devices) {
-            (Cgroup::V2(folder), Some(policy)) => v2::filter_devices(&folder.open()?, policy),
-            _ => Ok(()),
-        }
-    }
-
     /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
@@ -109,15 +102,15 @@ impl Cgroup {
         })
     }
 
-    /// A descriptor for CLONE_INTO_CGROUP; `None` where processes are attached by `attach`.
-    pub(crate) fn clone_fd(&self) -> Result<Option<OwnedFd>> {
+    /// Its folder in the v2 tree, open; `None` on v1, where there are several.
+    pub(crate) fn open(&self) -> Result<Option<Dir>> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => folder.open().map(Some),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
 
-    /// The same for a process that is to run in a cgroup below the container's.
+    /// A descriptor for CLONE_INTO_CGROUP, for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
             Cgroup::V2(folder) => {
@@ -270,6 +263,18 @@ fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
     match result {
         Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(value),
         other => other,
+    }
+}
+
+impl Dir {
+    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
+    pub(crate) fn restrict_devices(&self, policy: &Policy) -> Result<()> {
+        v2::filter_devices(self, policy)
+    }
+
+    /// Whether the processes of a v2 cgroup are stopped. A cgroup that is gone is not.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        v2::is_frozen(self)
     }
 }
 

@@ -346,6 +346,13 @@ fn a_limit_without_a_controller_is_named() {
     assert!(scratch.folders().iter().all(|f| !f.exists()));
 }
 
+/// As `create` does once the process is there.
+fn restrict(cgroup: &Cgroup, plan: &CgroupPlan) {
+    if let (Some(folder), Some(policy)) = (cgroup.open().expect("open"), &plan.devices) {
+        folder.restrict_devices(policy).expect("restrict devices");
+    }
+}
+
 #[test]
 fn only_allowed_devices_can_be_opened() {
     let Some(scratch) = Scratch::new("devices") else {
@@ -362,6 +369,7 @@ fn only_allowed_devices_can_be_opened() {
     let mut plan = scratch.plan("{}");
     let outcome = |plan: &CgroupPlan| {
         let cgroup = Cgroup::create(plan, &scratch.host).expect("create");
+        restrict(&cgroup, plan);
         let text = Waiting::in_cgroup(&script, &cgroup).output();
         text.lines().filter(|l| ["open", "null"].contains(l)).collect::<Vec<_>>().join(" ")
     };

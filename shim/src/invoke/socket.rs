@@ -2,22 +2,28 @@
 //!
 //! Whoever binds it first becomes the group's shim; the others hear its address. It must not know what is spoken there.
 
+use crate::wire::frame::{Request, encode_request};
+use crate::wire::task::{SERVICE_V3, ShutdownRequest};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{Mode, umask};
+use prost::Message;
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where sockets are, if the caller does not say.
 const FOLDER: &str = "/run/containerd/s";
 /// The longest path that Go's net package connects to.
 const LONGEST: usize = 106;
+/// How long a shim may take to say that it will shut down.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What has become of the attempt to bind.
 pub(super) enum Bound {
@@ -81,20 +87,40 @@ pub(super) fn bind(path: &Path) -> Result<Bound, String> {
     bound.map(|listener| Bound::Here(listener.into())).map_err(|error| fail("bind", error))
 }
 
-/// Takes the socket away if nobody serves there. One that is gone already is no error.
-pub(super) fn remove_dead(path: &Path) -> Result<(), String> {
+/// Sees to it that there is no shim without containers on `path`, and no dead socket. A `start` that was killed before it answered
+/// leaves a shim that nobody knows; told to shut down, it does, and one that has containers does not. What is gone already is no error.
+pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let _lock = match lock(folder) {
         Err(_) if !folder.exists() => return Ok(()),
         lock => lock?,
     };
     match UnixStream::connect(path) {
-        Ok(_) => Ok(()),
+        Ok(stream) => {
+            shut_down(stream, id);
+            Ok(())
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(_) => match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove {path:?}: {error}")),
             _ => Ok(()),
         },
+    }
+}
+
+/// Best effort: whatever is said or not said, there is nothing more to do.
+fn shut_down(mut stream: UnixStream, id: &str) {
+    let payload = ShutdownRequest { id: id.to_owned(), now: false }.encode_to_vec();
+    let request = Request {
+        service: SERVICE_V3.to_owned(),
+        method: "Shutdown".to_owned(),
+        payload,
+        ..Request::default()
+    };
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    if stream.write_all(&encode_request(1, &request)).is_ok() {
+        // An answer or the end of the connection: either way it has been heard.
+        let _ = stream.read(&mut [0; 64]);
     }
 }
 

@@ -10,6 +10,8 @@ pub(crate) enum Alarm {
     Idle,
     /// Stop waiting for the streams of a process that is to be deleted.
     Drain(Key),
+    /// Nobody has come, or come back, although there is nothing to keep.
+    Lonely,
     /// A logger does not end although it was asked to.
     KillLogger(Key),
 }

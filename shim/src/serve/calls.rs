@@ -274,6 +274,11 @@ impl Server {
         } else {
             collect_pids(&task.cgroup, 0, &mut pids);
         }
+        if pids.is_empty() {
+            // One that has ended and is not deleted is there like a zombie: a containerd that restarts takes a shim without
+            // processes for a leaked one, and would end it with the exit that it alone knows.
+            pids.extend(self.table.processes.get(task.init).map(|process| process.pid));
+        }
         let info = |pid: i32| {
             let exec = self.table.by_pid(pid).and_then(|key| self.table.processes.get(key));
             let exec = exec.filter(|process| !process.exec_id.is_empty());

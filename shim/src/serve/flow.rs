@@ -170,6 +170,11 @@ impl Server {
         while let Some(alarm) = self.alarms.take(now) {
             match alarm {
                 Alarm::Idle => super::idle::tidy(),
+                Alarm::Lonely => {
+                    if self.table.tasks.is_empty() && self.connections.is_empty() {
+                        self.begin_end();
+                    }
+                }
                 Alarm::Drain(key) => {
                     // Another process holds the streams open, or the logger does not end: they are cut.
                     self.close_streams(key);

@@ -279,9 +279,9 @@ mod tests {
         assert!(lives.starting(INIT).is_err(), "twice");
         lives.started(INIT, true);
         assert!(lives.starting(INIT).is_err(), "a running one");
+        assert_eq!(lives.starting(3).unwrap_err().code, Code::NotFound);
         lives.exited(INIT, exit(0));
         assert!(lives.starting(INIT).is_err(), "a stopped one");
-        assert_eq!(lives.starting(3).unwrap_err().code, Code::NotFound);
     }
 
     #[test]

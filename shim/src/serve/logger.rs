@@ -5,9 +5,11 @@
 //! first (`binary-v2`).
 
 use crate::sys::process;
-use crate::wire::code::Failure;
+use crate::wire::code::{Code, Failure};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{execve, pipe2, read, write};
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -58,13 +60,12 @@ impl Logger {
         stderr: &OwnedFd,
     ) -> Result<i32, Failure> {
         let failed = |call: &str, e: Errno| {
-            Failure::new(
-                crate::wire::code::Code::Unknown,
-                format!("run logger {:?}: {call}: {e}", self.program),
-            )
+            Failure::new(Code::Unknown, format!("run logger {:?}: {call}: {e}", self.program))
         };
-        let (ready, its_end) =
-            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e))?;
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e));
+        let (ready, its_end) = pipe()?;
+        // Closed by execve; if that fails, the reason comes through it.
+        let (trouble, tell_trouble) = pipe()?;
         let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
         let variable = |name: &str, value: &str| {
             CString::new(format!("{name}={value}")).map_err(|_| failed("environment", Errno::EINVAL))
@@ -74,14 +75,19 @@ impl Logger {
         let places = [(&null, 0), (&null, 1), (&null, 2), (stdout, 3), (stderr, 4), (&its_end, 5)];
         let pid = process::fork(|| {
             process::reset_signals();
-            if process::place(&places).is_err() {
-                return 126;
-            }
-            let _ = nix::unistd::execve(&self.program, &self.arguments, &environment);
+            let placed = process::place(&places);
+            let error = placed.and_then(|()| execve(&self.program, &self.arguments, &environment).map(drop));
+            let number = error.err().map_or(0, |e| e as i32);
+            let _ = write(&tell_trouble, &number.to_ne_bytes());
             127
         })
         .map_err(|e| failed("fork", e))?;
         drop(its_end);
+        drop(tell_trouble);
+        let mut number = [0; 4];
+        if read(&trouble, &mut number) == Ok(4) {
+            return Err(failed("execve", Errno::from_raw(i32::from_ne_bytes(number))));
+        }
         if let Err(why) = self.wait(&ready) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
             return Err(Failure::failed_precondition(format!("run logger {:?}: {why}", self.program)));
@@ -96,7 +102,7 @@ impl Logger {
             Ok(_) => {}
             Err(e) => return Err(format!("poll: {e}")),
         }
-        match nix::unistd::read(ready, &mut [0]) {
+        match read(ready, &mut [0]) {
             Ok(0) if self.strict => Err("it ended without being ready".to_owned()),
             Ok(_) => Ok(()),
             Err(e) => Err(format!("read: {e}")),

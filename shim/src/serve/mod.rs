@@ -48,6 +48,8 @@ use table::{Caller, Table};
 
 /// How long a server that is to end waits for its events to be taken.
 const LAST_WORDS: Duration = Duration::from_millis(2500);
+/// How long a server without containers waits for somebody to connect: who started it may have been killed.
+const LONELY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -126,6 +128,7 @@ impl Server {
     }
 
     fn serve(&mut self) -> Result<(), Errno> {
+        self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         loop {
             let now = Instant::now();
             self.ring(now);
@@ -215,6 +218,9 @@ impl Server {
     fn hang_up(&mut self, key: Key) {
         if let Some(connection) = self.connections.remove(key) {
             self.poll.remove(&connection);
+        }
+        if self.table.tasks.is_empty() && self.connections.is_empty() {
+            self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         }
         // Who waited on it waits no more.
         for process in self.table.processes.keys() {

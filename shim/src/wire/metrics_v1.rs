@@ -34,7 +34,7 @@ impl From<&Stats> for Metrics {
                     total: stats.cpu,
                     kernel: stats.cpu_system,
                     user: stats.cpu_user,
-                    per_cpu: Vec::new(),
+                    per_cpu: stats.cpu_each.clone(),
                 }),
                 throttling: Some(Throttle {
                     periods: stats.periods,
@@ -44,9 +44,11 @@ impl From<&Stats> for Metrics {
             }),
             memory: Some(memory(stats)),
             blkio: Some(block(stats)),
+            rdma: Some(rdma(stats)),
             memory_oom_control: Some(MemoryOomControl {
+                oom_kill_disable: stats.memory_events.kill_disabled.into(),
+                under_oom: stats.memory_events.under_oom.into(),
                 oom_kill: stats.oom_kills,
-                ..MemoryOomControl::default()
             }),
             ..Self::default()
         }
@@ -102,8 +104,22 @@ fn memory(stats: &Stats) -> MemoryStat {
         total_unevictable: get("total_unevictable"),
         usage: Some(MemoryEntry::from(&stats.memory)),
         swap: Some(MemoryEntry::from(&stats.swap)),
-        ..MemoryStat::default()
+        kernel: Some(MemoryEntry::from(&stats.kernel)),
+        kernel_tcp: Some(MemoryEntry::from(&stats.kernel_tcp)),
     }
+}
+
+fn rdma(stats: &Stats) -> RdmaStat {
+    let entry = |device: &str, handles: u64, objects: u64| RdmaEntry {
+        device: device.to_owned(),
+        hca_handles: u32::try_from(handles).unwrap_or(u32::MAX),
+        hca_objects: u32::try_from(objects).unwrap_or(u32::MAX),
+    };
+    let current = stats.rdma.iter().map(|(device, rdma)| entry(device, rdma.handles, rdma.objects));
+    let limit = stats.rdma.iter().map(|(device, rdma)| {
+        entry(device, rdma.handle_limit.unwrap_or(u64::MAX), rdma.object_limit.unwrap_or(u64::MAX))
+    });
+    RdmaStat { current: current.collect(), limit: limit.collect() }
 }
 
 fn block(stats: &Stats) -> BlkIoStat {

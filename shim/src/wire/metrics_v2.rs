@@ -3,7 +3,7 @@
 //! Field numbers are those of containerd/cgroups' cgroup2/stats/metrics.proto.
 
 use super::types::Any;
-use libcontainer::Stats;
+use libcontainer::{Pressure, Stall, Stats};
 use prost::Message;
 
 /// The type's name.
@@ -30,18 +30,34 @@ impl From<&Stats> for Metrics {
                 nr_periods: stats.periods,
                 nr_throttled: stats.throttled_periods,
                 throttled_usec: stats.throttled / 1000,
+                psi: stats.cpu_pressure.map(PsiStats::from),
                 ..CpuStat::default()
             }),
             memory: Some(memory(stats)),
-            io: Some(IoStat { usage: io(stats), psi: None }),
+            io: Some(IoStat { usage: io(stats), psi: stats.io_pressure.map(PsiStats::from) }),
             hugetlb: hugetlb.collect(),
+            rdma: Some(rdma(stats)),
             memory_events: Some(MemoryEvents {
-                max: stats.memory.failures,
+                low: stats.memory_events.low,
+                high: stats.memory_events.high,
+                max: stats.memory_events.max,
+                oom: stats.memory_events.oom,
                 oom_kill: stats.oom_kills,
-                ..MemoryEvents::default()
             }),
             ..Self::default()
         }
+    }
+}
+
+impl From<Pressure> for PsiStats {
+    fn from(pressure: Pressure) -> Self {
+        Self { some: Some(pressure.some.into()), full: Some(pressure.full.into()) }
+    }
+}
+
+impl From<Stall> for PsiData {
+    fn from(stall: Stall) -> Self {
+        Self { avg10: stall.avg10, avg60: stall.avg60, avg300: stall.avg300, total: stall.total / 1000 }
     }
 }
 
@@ -89,8 +105,21 @@ fn memory(stats: &Stats) -> MemoryStat {
         swap_limit: stats.swap.limit.unwrap_or(u64::MAX),
         max_usage: stats.memory.peak,
         swap_max_usage: stats.swap.peak,
-        ..MemoryStat::default()
+        psi: stats.memory_pressure.map(PsiStats::from),
     }
+}
+
+fn rdma(stats: &Stats) -> RdmaStat {
+    let entry = |device: &str, handles: u64, objects: u64| RdmaEntry {
+        device: device.to_owned(),
+        hca_handles: u32::try_from(handles).unwrap_or(u32::MAX),
+        hca_objects: u32::try_from(objects).unwrap_or(u32::MAX),
+    };
+    let current = stats.rdma.iter().map(|(device, rdma)| entry(device, rdma.handles, rdma.objects));
+    let limit = stats.rdma.iter().map(|(device, rdma)| {
+        entry(device, rdma.handle_limit.unwrap_or(u64::MAX), rdma.object_limit.unwrap_or(u64::MAX))
+    });
+    RdmaStat { current: current.collect(), limit: limit.collect() }
 }
 
 /// One entry a device, of one a device and kind.

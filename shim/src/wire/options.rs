@@ -186,7 +186,7 @@ impl Options {
     /// Refuses what this shim can not do. It is the runtime itself, so a program may be named only if that is what it stands for.
     pub fn check(&self) -> Result<(), Failure> {
         let name = self.binary_name.rsplit('/').next().unwrap_or_default();
-        if !matches!(name, "" | "runc" | "knarr") {
+        if !self.binary_name.is_empty() && !matches!(name, "runc" | "knarr") {
             return Err(Failure::invalid_argument(format!(
                 "runtime options: BinaryName {:?}: this shim runs containers itself and starts no other runtime (leave it \
                  empty, or use io.containerd.runc.v2 with the shim of containerd)",
