@@ -31,7 +31,7 @@ def init_is_ours(box):
 
 @step("knarr-init is the daemon's init: --init-path")
 def _():
-    with daemon("--init-path", INIT):
+    with daemon("--init-path", INIT, **{"init-path": None}):
         script = "sh -c '(sleep 0.2; echo > /slept) &'; trap 'exit 23' TERM; while :; do sleep 0.1; done"
         with running("--init", cmd=("sh", "-c", script)) as box:
             assert init_is_ours(box), "another init"

@@ -1,23 +1,24 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
-use crate::cgroup::{Cgroup, Stats, SubPaths};
+use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
-use crate::host::Host;
+use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched, Watch};
-use crate::plan::cgroup::CgroupPlan;
+use crate::plan::devfilter::Policy;
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
 use crate::plan::{self, ExecInputs, Plan};
 use crate::process::{ExecOptions, ExitStatus, Process, Signal};
 use crate::state::dir::StateDir;
-use crate::state::{self, Operation, Record, State, Status, allowed};
+use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::{pidfd, sock};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
@@ -38,6 +39,10 @@ pub struct Container {
     warnings: Vec<String>,
     /// Made with `start_here`, and not started yet.
     waiting: Option<Launched>,
+    host: SharedHost,
+    /// Its folder in the v2 tree and its filter, once they were needed.
+    folder: OnceLock<Option<Dir>>,
+    filter: OnceLock<Option<Filter>>,
 }
 
 /// Which containers `delete` takes.
@@ -75,12 +80,14 @@ impl Container {
         record: Record,
         held: Held,
         warnings: Vec<String>,
+        (host, folder): (SharedHost, Option<Dir>),
     ) -> Self {
         let Held { process, terminal, waiting } = held;
-        Container { id, dir, record, process: Some(process), terminal, warnings, waiting }
+        let (process, folder, filter) = (Some(process), folder.into(), OnceLock::new());
+        Container { id, dir, record, process, terminal, warnings, waiting, host, folder, filter }
     }
 
-    pub(crate) fn load(root: &Path, id: &ContainerId) -> Result<Self> {
+    pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
         let record = dir.load().map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
@@ -95,6 +102,9 @@ impl Container {
             terminal: None,
             warnings: Vec::new(),
             waiting: None,
+            host,
+            folder: OnceLock::new(),
+            filter: OnceLock::new(),
         })
     }
 
@@ -222,7 +232,7 @@ impl Container {
         }
         // A filter with a listener would wait for an agent that is told of containers and execs only.
         let filter = self.filter()?.filter(|filter| !filter.listener);
-        let mut plan = self.process_plan(&process, filter, 0)?;
+        let mut plan = self.process_plan(&process, filter.cloned(), 0)?;
         plan.exec.candidates = vec![path];
         plan.exec.argv = CStrArray::new(argv, 0);
         Ok(plan)
@@ -249,16 +259,19 @@ impl Container {
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
     pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        match &self.process {
-            Some(_) if self.record.cgroup.is_frozen()? => allowed(operation, Status::Paused)?,
-            Some(_) => {}
-            None => allowed(operation, Status::Stopped)?,
+        if self.process.is_none() {
+            allowed(operation, Status::Stopped)?;
         }
-        let plan = self.process_plan(process, self.filter()?, options.preserve_fds)?;
+        let folder = kept(&self.folder, || self.record.cgroup.open())?.as_ref();
+        if folder.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)? {
+            allowed(operation, Status::Paused)?;
+        }
+        let plan = self.process_plan(process, self.filter()?.cloned(), options.preserve_fds)?;
         let job = Job {
             plan,
             stdio: options.stdio,
             cgroup: &self.record.cgroup,
+            folder,
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
@@ -271,16 +284,13 @@ impl Container {
     }
 
     /// The container's seccomp filter, compiled by `create`.
-    fn filter(&self) -> Result<Option<Filter>> {
-        let Some(saved) = &self.record.seccomp else {
-            return Ok(None);
+    fn filter(&self) -> Result<Option<&Filter>> {
+        let load = |saved: &SeccompRecord| {
+            let (bpf, listener) = (self.dir.load_filter()?, saved.listener.is_some());
+            Ok(Filter { bpf, flags: saved.flags, listener, warnings: Vec::new() })
         };
-        Ok(Some(Filter {
-            bpf: self.dir.load_filter()?,
-            flags: saved.flags,
-            listener: saved.listener.is_some(),
-            warnings: Vec::new(),
-        }))
+        let filter = kept(&self.filter, || self.record.seccomp.as_ref().map(load).transpose())?;
+        Ok(filter.as_ref())
     }
 
     fn process_plan(
@@ -291,7 +301,7 @@ impl Container {
     ) -> Result<Plan> {
         plan::exec(ExecInputs {
             id: self.id.as_str(),
-            host: &Host::probe().context("probe the host")?,
+            host: self.host.get()?,
             process,
             base: &self.record.process,
             container: &self.record.facts,
@@ -351,7 +361,7 @@ impl Container {
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Update, self.status()?)?;
-        let host = Host::probe().context("probe the host")?;
+        let host = self.host.get()?;
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
         let limits = plan::cgroup::limits(&merged, &host.cgroup)?;
@@ -383,6 +393,20 @@ impl Container {
     /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
     pub fn stats(&self) -> Result<Stats> {
         self.record.cgroup.stats()
+    }
+
+    /// Where the kernel accounts it.
+    pub fn cgroup(&self) -> CgroupPaths {
+        self.record.cgroup.paths()
+    }
+
+    /// Watches for processes that the kernel kills for its memory limit; `None` where its memory is not accounted. Kills before this
+    /// call are in [`Stats::oom_kills`].
+    ///
+    /// # Errors
+    /// `NotFound` when its cgroup is gone, `Os` when it can not be opened.
+    pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
+        self.record.cgroup.watch_oom()
     }
 
     /// Waits for the end of its first process, which must be a child of the caller.
@@ -433,6 +457,17 @@ impl Container {
     }
 }
 
+/// What was made before, or is made now and kept.
+fn kept<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match place.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = make()?;
+            Ok(place.get_or_init(|| value))
+        }
+    }
+}
+
 pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
     hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
 }
@@ -459,26 +494,26 @@ impl Record {
 /// What the parent does for a launch at the gate `Hooks`, and with a seccomp listener.
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) spec_hooks: Option<&'a Hooks>,
-    /// Restrict the devices of a new cgroup.
-    pub(crate) devices: Option<(&'a Cgroup, &'a CgroupPlan)>,
+    pub(crate) spec_hooks: Option<(&'a Hooks, &'a Host)>,
+    /// Restrict the devices of a new v2 cgroup.
+    pub(crate) devices: Option<(&'a Dir, &'a Policy)>,
 }
 
 impl Watch for HookWatch<'_> {
     /// The kernel verifies a device program for as long as the child mounts: both go on at the same time.
     fn cloned(&mut self) -> Result<()> {
-        self.devices.map_or(Ok(()), |(cgroup, plan)| cgroup.restrict_devices(plan))
+        self.devices.map_or(Ok(()), |(folder, policy)| folder.restrict_devices(policy))
     }
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
-        let Some(hooks) = self.spec_hooks else { return Ok(()) };
+        let Some((hooks, host)) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);
         #[allow(deprecated)]
         hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
         hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
         let namespaces = self.record.facts.namespaces;
-        let place =
-            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
+        let (cgroup, root) = (&self.record.cgroup, self.record.rootfs.as_path());
+        let place = Place::Container { process, namespaces, cgroup, root, host };
         let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
         let state = self.record.hook_state(Status::Creating, inside);
         hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)

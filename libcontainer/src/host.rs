@@ -5,6 +5,7 @@ use crate::error::{Context, Result};
 use crate::sys;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// Facts about the host and the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,23 @@ pub(crate) struct V1Hierarchy {
     pub(crate) mount: PathBuf,
     /// The caller's own cgroup in it, from /proc/self/cgroup.
     pub(crate) own: PathBuf,
+}
+
+/// The host, probed when it is first needed: most commands on a container that is there never ask. One for a `Runtime` and all its
+/// containers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedHost(Arc<OnceLock<Host>>);
+
+impl SharedHost {
+    pub(crate) fn get(&self) -> Result<&Host> {
+        match self.0.get() {
+            Some(host) => Ok(host),
+            None => {
+                let host = Host::probe().context("probe the host")?;
+                Ok(self.0.get_or_init(|| host))
+            }
+        }
+    }
 }
 
 impl Host {

@@ -57,6 +57,7 @@ mod cgroup;
 mod container;
 mod error;
 mod fault;
+mod features;
 mod host;
 mod id;
 mod launch;
@@ -75,9 +76,10 @@ pub mod spec {
 }
 
 pub use bundle::{Bundle, parse_process};
-pub use cgroup::{IoEntry, Stats, Usage};
+pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
+pub use features::Features;
 pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;

@@ -206,6 +206,12 @@ impl Process {
         self.terminal.take()
     }
 
+    /// Its pidfd, to be kept without the rest: readable when it has ended, and what waitid(2) with P_PIDFD and pidfd_send_signal(2)
+    /// take.
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+
     /// Waits for its end. It must be a child of the caller.
     ///
     /// # Errors

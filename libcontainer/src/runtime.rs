@@ -8,7 +8,7 @@ use crate::cgroup::{Cgroup, SubPaths};
 use crate::container::{Container, Held, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
-use crate::host::Host;
+use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
 use crate::plan::step::Step;
@@ -19,14 +19,12 @@ use crate::state::dir::StateDir;
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 /// The directory of all containers' states, and the host. Cheap to open; may be shared between threads.
 #[derive(Debug)]
 pub struct Runtime {
     root: PathBuf,
-    /// Probed when it is first needed: most commands on a container that is there never ask.
-    host: OnceLock<Host>,
+    host: SharedHost,
 }
 
 /// How a container is made.
@@ -84,7 +82,7 @@ impl Runtime {
     pub fn open(state_root: impl AsRef<Path>) -> Result<Self> {
         let root = state_root.as_ref();
         let root = std::path::absolute(root).with_context(|| format!("state root {root:?}"))?;
-        Ok(Runtime { root, host: OnceLock::new() })
+        Ok(Runtime { root, host: SharedHost::default() })
     }
 
     /// The facts about this host.
@@ -92,13 +90,7 @@ impl Runtime {
     /// # Errors
     /// `Os` when the host can not be probed (no /proc).
     pub fn host(&self) -> Result<&Host> {
-        match self.host.get() {
-            Some(host) => Ok(host),
-            None => {
-                let host = Host::probe().context("probe the host")?;
-                Ok(self.host.get_or_init(|| host))
-            }
-        }
+        self.host.get()
     }
 
     /// What `create` would do, without doing it and without privileges.
@@ -172,15 +164,17 @@ impl Runtime {
         }
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
+        let folder = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
-            spec_hooks: bundle.spec.hooks().as_ref(),
-            devices: Some((&record.cgroup, &cgroup_plan)),
+            spec_hooks: bundle.spec.hooks().as_ref().map(|hooks| (hooks, host)),
+            devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
         };
         let job = Job {
             plan,
             stdio: options.stdio,
             cgroup: &record.cgroup,
+            folder: folder.as_ref(),
             sub_cgroups: &SubPaths::default(),
             start,
             target: None,
@@ -196,7 +190,7 @@ impl Runtime {
         fault::point();
         drop(lock);
         let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, held, warnings))
+        Ok(Container::made(id.clone(), dir, record, held, warnings, (self.host.clone(), folder)))
     }
 
     /// A container that was made before, perhaps by another process.
@@ -204,7 +198,7 @@ impl Runtime {
     /// # Errors
     /// `NotFound` (`container does not exist`).
     pub fn load(&self, id: &ContainerId) -> Result<Container> {
-        Container::load(&self.root, id)
+        Container::load(&self.root, id, self.host.clone())
     }
 
     /// Removes what is left of a container whose state can not be loaded: a `create` that died before it had written any.

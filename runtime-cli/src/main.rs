@@ -1,11 +1,11 @@
 //! `knarr`: runc's words and exit codes on top of libcontainer. Here: global flags, dispatch, and the last words of a failure.
 
+#![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 use args::{Flag, Order};
 use commands::{ALL, Context, Failure, Outcome};
 use log::Log;
-use std::process::ExitCode;
 
 mod args;
 mod commands;
@@ -21,6 +21,7 @@ mod process_spec;
 mod root;
 mod setup;
 mod sockets;
+mod sys;
 mod terminal;
 mod version;
 
@@ -37,13 +38,15 @@ const GLOBAL: &[Flag] = &[
     Flag::bool(&["version", "v"], "print the version").hidden(),
 ];
 
-fn main() -> ExitCode {
+/// The whole program: its exit status.
+#[cfg_attr(test, allow(dead_code, reason = "called by `sys`"))]
+fn knarr() -> u8 {
     let mut log = Log::default();
     match arguments().and_then(|arguments| run(&arguments, &mut log)) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(failure) => {
             log.fatal(&failure.message);
-            ExitCode::from(failure.status)
+            failure.status
         }
     }
 }

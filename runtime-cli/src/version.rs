@@ -10,7 +10,7 @@ pub(crate) const COMMIT: &str = match option_env!("KNARR_COMMIT") {
 };
 
 /// The newest version of the OCI runtime specification that is understood.
-pub(crate) const SPEC: &str = "1.2.1";
+pub(crate) const SPEC: &str = libcontainer::Features::SPECIFICATION;
 
 /// The name to go by: the command's own, or `runc` when it was called so (a link in place of runc), since callers match on it.
 pub(crate) fn program(called: &str) -> &'static str {

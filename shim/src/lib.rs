@@ -1,1 +1,13 @@
-//! The room of the containerd shim and of `knarr-init`. Neither is written yet.
+//! containerd's shim on libcontainer.
+//!
+//! A library only so that tests and benches can use its parts; the program is `containerd-shim-knarr-v2`. It must not know
+//! how a container is made: libcontainer does that.
+
+pub mod bundle;
+#[cfg(feature = "client")]
+pub mod client;
+pub mod invoke;
+pub mod rootfs;
+pub mod serve;
+mod sys;
+pub mod wire;

@@ -4,6 +4,7 @@
 //! It does not know what the files mean, nor which version of cgroups it is in.
 
 use crate::error::{Context, Error, Result};
+use crate::sys::fs;
 use nix::dir::Dir as Listing;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
@@ -12,7 +13,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, unlinkat};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// An open cgroup. `path` is for messages.
 #[derive(Debug)]
-pub(super) struct Dir {
+pub(crate) struct Dir {
     fd: OwnedFd,
     path: PathBuf,
 }
@@ -45,7 +46,8 @@ impl Dir {
         &self.path
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// For CLONE_INTO_CGROUP.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
@@ -93,7 +95,7 @@ impl Dir {
         unlinkat(&self.fd, path, UnlinkatFlags::RemoveDir)
     }
 
-    fn file(&self, name: &str, flags: OFlag) -> SysResult<File> {
+    pub(super) fn file(&self, name: &str, flags: OFlag) -> SysResult<File> {
         openat(&self.fd, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
@@ -115,9 +117,7 @@ impl Dir {
     }
 
     pub(super) fn read(&self, name: &str) -> SysResult<String> {
-        let mut text = String::with_capacity(256);
-        self.file(name, OFlag::O_RDONLY)?.read_to_string(&mut text).map_err(|e| errno(&e))?;
-        Ok(text)
+        fs::read_text(self.file(name, OFlag::O_RDONLY)?).map_err(|e| errno(&e))
     }
 
     /// The value of a file of `key value` lines.
@@ -228,12 +228,12 @@ impl Dir {
     }
 }
 
-fn value_of(text: &str, key: &str) -> Option<u64> {
+pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
 }
 
-fn errno(e: &std::io::Error) -> Errno {
+pub(super) fn errno(e: &std::io::Error) -> Errno {
     Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))
 }
 

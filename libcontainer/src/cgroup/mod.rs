@@ -4,21 +4,25 @@
 
 mod apply;
 mod dir;
+mod oom;
 mod probe;
 mod stats;
 mod v1;
 mod v2;
 
-pub use stats::{IoEntry, Stats, Usage};
+pub use oom::OomWatch;
+pub use stats::{IoEntry, MemoryEvents, Pressure, Rdma, Stall, Stats, Usage};
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
 use crate::plan::cgroup::CgroupPlan;
+use crate::plan::devfilter::Policy;
 use crate::plan::limits::Limits;
 use crate::process::Signal;
-use dir::Dir;
+pub(crate) use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -53,6 +57,18 @@ pub(crate) struct Member {
     pub(crate) folder: Folder,
 }
 
+/// Where the kernel accounts a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CgroupPaths {
+    /// Its folder in the v2 tree.
+    V2(PathBuf),
+    /// Its folder in each v1 hierarchy, by controller (`memory`, `name=systemd`).
+    V1(BTreeMap<String, PathBuf>),
+    /// It has none: a rootless caller may not make one.
+    None,
+}
+
 /// `exec --cgroup [controller[,controller]:]path`: where below the container's cgroup a process goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
@@ -75,14 +91,6 @@ impl Cgroup {
         }
     }
 
-    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
-    pub(crate) fn restrict_devices(&self, plan: &CgroupPlan) -> Result<()> {
-        match (self, &plan.devices) {
-            (Cgroup::V2(folder), Some(policy)) => v2::filter_devices(&folder.open()?, policy),
-            _ => Ok(()),
-        }
-    }
-
     /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
@@ -94,15 +102,15 @@ impl Cgroup {
         })
     }
 
-    /// A descriptor for CLONE_INTO_CGROUP; `None` where processes are attached by `attach`.
-    pub(crate) fn clone_fd(&self) -> Result<Option<OwnedFd>> {
+    /// Its folder in the v2 tree, open; `None` on v1, where there are several.
+    pub(crate) fn open(&self) -> Result<Option<Dir>> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(folder) => folder.open().map(Some),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
 
-    /// The same for a process that is to run in a cgroup below the container's.
+    /// A descriptor for CLONE_INTO_CGROUP, for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
             Cgroup::V2(folder) => {
@@ -194,6 +202,23 @@ impl Cgroup {
         gone_as(list, Vec::new()).context("list processes")
     }
 
+    /// Where it is on this host.
+    pub(crate) fn paths(&self) -> CgroupPaths {
+        let of = |member: &Member| {
+            let path = member.folder.full();
+            member
+                .controllers
+                .iter()
+                .map(move |controller| (controller.clone(), path.clone()))
+                .collect::<Vec<_>>()
+        };
+        match self {
+            Cgroup::V2(folder) => CgroupPaths::V2(folder.full()),
+            Cgroup::V1(members) => CgroupPaths::V1(members.iter().flat_map(of).collect()),
+            Cgroup::None => CgroupPaths::None,
+        }
+    }
+
     /// What the kernel has counted.
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
@@ -238,6 +263,18 @@ fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
     match result {
         Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(value),
         other => other,
+    }
+}
+
+impl Dir {
+    /// Restricts devices on v2, where that is a program: it may be loaded while the container's process is being prepared.
+    pub(crate) fn restrict_devices(&self, policy: &Policy) -> Result<()> {
+        v2::filter_devices(self, policy)
+    }
+
+    /// Whether the processes of a v2 cgroup are stopped. A cgroup that is gone is not.
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
+        v2::is_frozen(self)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::plan::cgroup::Place;
 use crate::plan::devfilter;
 use oci_spec::runtime::LinuxResources;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
 mod v2_only;
@@ -345,6 +346,13 @@ fn a_limit_without_a_controller_is_named() {
     assert!(scratch.folders().iter().all(|f| !f.exists()));
 }
 
+/// As `create` does once the process is there.
+fn restrict(cgroup: &Cgroup, plan: &CgroupPlan) {
+    if let (Some(folder), Some(policy)) = (cgroup.open().expect("open"), &plan.devices) {
+        folder.restrict_devices(policy).expect("restrict devices");
+    }
+}
+
 #[test]
 fn only_allowed_devices_can_be_opened() {
     let Some(scratch) = Scratch::new("devices") else {
@@ -361,6 +369,7 @@ fn only_allowed_devices_can_be_opened() {
     let mut plan = scratch.plan("{}");
     let outcome = |plan: &CgroupPlan| {
         let cgroup = Cgroup::create(plan, &scratch.host).expect("create");
+        restrict(&cgroup, plan);
         let text = Waiting::in_cgroup(&script, &cgroup).output();
         text.lines().filter(|l| ["open", "null"].contains(l)).collect::<Vec<_>>().join(" ")
     };
@@ -443,6 +452,10 @@ fn stats_count_what_runs() {
     if scratch.has("memory") && matches!(scratch.host, CgroupHost::V1 { .. }) {
         assert!(stats.memory.usage > 0 && stats.memory.limit.is_none(), "{stats:?}");
     }
+    match scratch.host {
+        CgroupHost::V1 { .. } => assert!(stats.cpu_each.iter().sum::<u64>() > 0, "{stats:?}"),
+        _ => assert_eq!(stats.cpu_pressure.is_some(), Path::new("/proc/pressure/cpu").exists(), "{stats:?}"),
+    }
 }
 
 #[test]
@@ -456,9 +469,33 @@ fn the_memory_limit_is_known_to_have_killed() {
     }
     let cgroup = scratch.create(r#"{"memory": {"limit": 8388608}}"#).expect("create");
     assert!(!cgroup.oom_killed());
+    let mut watch = cgroup.watch_oom().expect("watch").expect("memory is accounted");
+    let ready = |watch: &OomWatch| {
+        let events = nix::poll::PollFlags::from_bits_truncate(watch.events());
+        let mut polled = [nix::poll::PollFd::new(watch.as_fd(), events)];
+        nix::poll::poll(&mut polled, 5000u16).expect("poll") == 1
+    };
+    assert!(!watch.happened().expect("before"));
     // tail keeps an endless line in memory.
     Waiting::in_cgroup("tail /dev/zero", &cgroup).output();
-    assert!(cgroup.oom_killed());
+    assert!(cgroup.oom_killed() && cgroup.stats().expect("stats").oom_kills > 0);
+    assert!(ready(&watch) && watch.happened().expect("after"));
+    assert!(!watch.happened().expect("asked again"));
+    cgroup.remove().expect("remove");
+    assert_eq!(watch.happened().expect_err("gone").kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_cgroup_tells_where_it_is() {
+    let Some(scratch) = Scratch::new("where") else {
+        return;
+    };
+    let paths: Vec<PathBuf> = match scratch.create("{}").expect("create").paths() {
+        CgroupPaths::V2(path) => vec![path],
+        CgroupPaths::V1(by_controller) => by_controller.into_values().collect(),
+        CgroupPaths::None => Vec::new(),
+    };
+    assert!(!paths.is_empty() && paths.iter().all(|path| path.is_dir()), "{paths:?}");
 }
 
 #[test]

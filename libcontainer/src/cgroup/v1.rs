@@ -73,7 +73,7 @@ pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: O
 }
 
 impl Member {
-    fn has(&self, controller: &str) -> bool {
+    pub(super) fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|c| c == controller)
     }
 

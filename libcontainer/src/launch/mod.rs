@@ -11,7 +11,7 @@ pub(crate) mod hooks;
 mod idmap;
 mod settings;
 
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::{Cgroup, Dir, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::step::{Gate, Slot, Source, Step};
@@ -20,6 +20,7 @@ use crate::process::{ExitStatus, Signal, Stdio};
 use crate::sys::{self, Errno, clone, pidfd, sock};
 use fds::FdTable;
 use frame::{Call, Frame};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// How long a child may take from a sibling's failure to its own end, in milliseconds.
@@ -30,6 +31,8 @@ pub(crate) struct Job<'a> {
     pub(crate) plan: Plan,
     pub(crate) stdio: Stdio,
     pub(crate) cgroup: &'a Cgroup,
+    /// The same, open, on v2.
+    pub(crate) folder: Option<&'a Dir>,
     /// Sub-cgroups to join instead of the cgroup itself (exec).
     pub(crate) sub_cgroups: &'a SubPaths,
     /// The socket that `start` will connect to.
@@ -87,18 +90,19 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let stdio = streams(job.stdio)?;
     let sub = !job.sub_cgroups.is_empty();
-    let into = match (plan.clone_into_cgroup, sub) {
+    let below = if plan.clone_into_cgroup && sub { job.cgroup.clone_fd_sub(job.sub_cgroups)? } else { None };
+    let into = match (plan.clone_into_cgroup, &below) {
         (false, _) => None,
-        (true, true) => job.cgroup.clone_fd_sub(job.sub_cgroups)?,
-        (true, false) => job.cgroup.clone_fd()?,
+        (true, Some(below)) => Some(below.as_fd()),
+        (true, None) => job.folder.map(Dir::fd),
     };
-    let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into.as_ref().map(|fd| fd.as_fd()));
+    let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into, job.target);
     if let (Err(e), Some(target), false) = (&cloned, job.target, sub)
         && e.errno() == Some(libc::EBUSY)
     {
         // The container has moved its processes to a cgroup below its own: join them there.
         let beside = job.cgroup.clone_fd_of(target)?;
-        cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()));
+        cloned = clone_child(&mut plan, &mut fds, &stdio, beside.as_ref().map(|fd| fd.as_fd()), job.target);
     }
     let (pid, process) = cloned.map_err(|e| match e.errno() {
         // It hands out controllers, so that only cgroups below it may hold processes. In words that callers of runc match.
@@ -186,17 +190,43 @@ fn clone_child(
     fds: &mut FdTable,
     stdio: &[Option<OwnedFd>; 3],
     cgroup: Option<BorrowedFd<'_>>,
+    target: Option<BorrowedFd<'_>>,
 ) -> Result<(i32, OwnedFd)> {
     let flags = plan.clone_flags;
     let fault = fault::of_child();
+    let pids = target.filter(|_| plan.clone_into_pids);
     let blocked = clone::BlockedSignals::new().context("pthread_sigmask")?;
     let (steps, exec) = (plan.child.as_slice(), &mut plan.exec);
     let run = move || {
         child::run(child::Child::new(steps, exec, fds, stdio, fault));
     };
-    let parent = clone::spawn(flags, cgroup, run).map_err(|e| clone_error(e, flags))?;
+    let spawn = || clone::spawn(flags, cgroup, run).map_err(|e| clone_error(e, flags));
+    let parent = match pids {
+        Some(target) => with_pids_of(target, spawn),
+        None => spawn(),
+    };
     drop(blocked);
-    Ok(parent)
+    parent
+}
+
+/// Spawns while children of this thread, and of this thread only, are made in the pid namespace of `target`.
+fn with_pids_of(
+    target: BorrowedFd<'_>,
+    spawn: impl FnOnce() -> Result<(i32, OwnedFd)>,
+) -> Result<(i32, OwnedFd)> {
+    const FILE: &CStr = c"/proc/thread-self/ns/pid_for_children";
+    let pids = libc::CLONE_NEWPID as u64;
+    let own = sys::fs::openat_following(sys::fs::CWD, FILE, libc::O_RDONLY)
+        .with_context(|| format!("open {FILE:?}"))?;
+    sys::process::setns(target, pids).context("setns: the container's pid namespace")?;
+    let spawned = spawn();
+    let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
+    if let Ok((_, process)) = spawned {
+        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+        let _ = pidfd::wait(process.as_fd(), 0);
+    }
+    let lost = "this thread can not come back from the container's pid namespace: what it starts from now on would be in there";
+    Err(Error::os("setns", e.into()).wrap(lost))
 }
 
 fn clone_error(e: Errno, flags: u64) -> Error {

@@ -56,6 +56,7 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
 
     Ok(Plan {
         clone_flags,
+        clone_into_pids: false,
         clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
         opens: draft.opens,
         child: draft.child,

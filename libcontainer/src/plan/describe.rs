@@ -30,6 +30,11 @@ impl fmt::Display for Plan {
             none if none.is_empty() => "clone".to_owned(),
             names => format!("clone with new namespaces: {names}"),
         });
+        if self.clone_into_pids
+            && let Some(clone) = parent.last_mut()
+        {
+            clone.push_str(" into the container's pid namespace");
+        }
         for (i, line) in (1..).zip(&parent) {
             writeln!(f, "{:>4}  {line}", format!("p{i}"))?;
         }

@@ -1,7 +1,7 @@
 //! The plan for one more process in a running container: into the namespaces of its first process, then as any process.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{MOUNT, PID, USER};
+use super::namespaces::{MOUNT, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
@@ -49,19 +49,14 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     };
 
     draft.child.extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
-    // Before the container's processes can see this one (CVE-2016-9962).
+    // Before the container's processes can look into this one (CVE-2016-9962): see docs/decisions/0002.
     draft.push(Step::Undumpable);
     // Before the container is joined: what it shows as /proc is its own affair. `self` is this process in every procfs whose pid
     // namespace it is in.
     if finish.has_labels() {
         draft.push(Step::PrivateProc);
     }
-    if container.namespaces != 0 {
-        draft.push(Step::JoinTarget { flags: container.namespaces });
-    }
-    if own(PID) {
-        draft.push(Step::Fork { flags: 0 });
-    }
+    let clone_into_pids = draft.join_target(container.namespaces, inputs.host);
     if entry == CgroupEntry::Parent {
         draft.push(Step::Wait(Gate::Mapped));
     }
@@ -92,6 +87,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     parent.affinity_initial = affinity_initial;
     Ok(Plan {
         clone_flags: 0,
+        clone_into_pids,
         clone_into_cgroup: entry == CgroupEntry::Clone,
         opens: draft.opens,
         child: draft.child,

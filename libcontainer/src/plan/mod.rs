@@ -87,6 +87,9 @@ pub(crate) struct PlanOptions {
 pub struct Plan {
     /// Flags for the first clone3 (CLONE_NEW*).
     pub(crate) clone_flags: u64,
+    /// The clone makes the child in the pid namespace of the process behind `Slot::TARGET`, which holds only children of those that
+    /// have joined it.
+    pub(crate) clone_into_pids: bool,
     /// The clone puts the child into its cgroup (CLONE_INTO_CGROUP). Else the parent writes its pid, after the last fork and before
     /// it opens `Gate::Mapped`.
     pub(crate) clone_into_cgroup: bool,
@@ -201,19 +204,18 @@ pub(crate) fn hook(
     envp: Vec<CString>,
     namespaces: u64,
     root: CString,
+    host: &Host,
 ) -> Plan {
     let mut draft = Draft::new();
     draft.push(Step::Undumpable);
-    draft.push(Step::JoinTarget { flags: namespaces });
-    if namespaces & namespaces::PID != 0 {
-        draft.push(Step::Fork { flags: 0 });
-    }
+    let clone_into_pids = draft.join_target(namespaces, host);
     if namespaces & namespaces::USER != 0 {
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
     draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
     Plan {
         clone_flags: 0,
+        clone_into_pids,
         clone_into_cgroup: true,
         opens: draft.opens,
         child: draft.child,
@@ -270,6 +272,21 @@ impl Draft {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.child.push(step);
+    }
+
+    /// Into these namespaces of the process behind `Slot::TARGET`. True: the clone has to enter the pid namespace. The host's root
+    /// can do that; who gets the right to only by joining the user namespace has to go on in a child of his own.
+    pub(crate) fn join_target(&mut self, flags: u64, host: &Host) -> bool {
+        let pids = flags & namespaces::PID != 0;
+        let by_clone = pids && !host.is_rootless();
+        let flags = if by_clone { flags & !namespaces::PID } else { flags };
+        if flags != 0 {
+            self.push(Step::JoinTarget { flags });
+        }
+        if pids && !by_clone {
+            self.push(Step::Fork { flags: 0 });
+        }
+        by_clone
     }
 
     /// A descriptor slot of its own for something the parent opens.

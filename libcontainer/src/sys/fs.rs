@@ -2,6 +2,8 @@
 
 use super::{SysResult, length, owned, ret};
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The current directory, for calls that take a directory descriptor.
@@ -63,6 +65,13 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
     ret(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
     // SAFETY: fstat succeeded, so it has written the structure.
     Ok(unsafe { stat.assume_init() })
+}
+
+/// All of a file of the kernel's. It has no size to ask for before, and most of them fit into one page.
+pub(crate) fn read_text(file: File) -> std::io::Result<String> {
+    let mut text = String::with_capacity(4096);
+    file.take(u64::MAX).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// statx(2) for the id of the mount that `fd` lies on (kernel 5.8).

@@ -1,7 +1,6 @@
 //! What only a pure v2 host has.
 
 use super::*;
-use std::os::fd::AsFd;
 
 #[test]
 fn parents_that_are_made_hand_on_all_controllers() {
@@ -80,7 +79,7 @@ fn a_cgroup_without_a_path_is_beside_or_below_the_callers() {
         return;
     };
     let cgroup = Cgroup::create(&plan, &scratch.host).expect("create");
-    cgroup.restrict_devices(&plan).expect("restrict devices");
+    restrict(&cgroup, &plan);
     assert_eq!(cgroup, Cgroup::V2(folder.clone()));
     assert!(folder.full().is_dir() && folder.path.ends_with(&scratch.path));
     cgroup.remove().expect("remove");

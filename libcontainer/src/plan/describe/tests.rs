@@ -42,6 +42,7 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
         cgroup: None,
         facts: ContainerFacts::default(),
         clone_flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64,
+        clone_into_pids: false,
         opens: vec![
             Open::UserNamespace { slot: Slot(12), maps },
             Open::Tree {

@@ -1,0 +1,154 @@
+//! containerd's socket for events.
+
+use crate::wire::events::{
+    Event, ForwardRequest, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted,
+    TaskExit, TaskOom, TaskPaused, TaskResumed, TaskStart,
+};
+use crate::wire::frame::{Decoder, Request, encode_response};
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// One event that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Such as `/tasks/exit`.
+    pub topic: String,
+    /// containerd's namespace.
+    pub namespace: String,
+    /// What it says.
+    pub event: Event,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    told: Mutex<Vec<Told>>,
+    arrived: Condvar,
+    open: Mutex<Vec<UnixStream>>,
+    closing: Mutex<bool>,
+}
+
+/// A listener that takes events and keeps them in the order of their arrival.
+#[derive(Debug)]
+pub struct Events {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Events {
+    /// Listens on a new socket.
+    pub fn listen(path: &Path) -> io::Result<Self> {
+        let mut events = Self { path: path.to_owned(), shared: Arc::default(), thread: None };
+        events.open()?;
+        Ok(events)
+    }
+
+    /// Listens again after [`Events::close`].
+    pub fn open(&mut self) -> io::Result<()> {
+        let listener = UnixListener::bind(&self.path)?;
+        *lock(&self.shared.closing) = false;
+        let shared = Arc::clone(&self.shared);
+        self.thread = Some(thread::spawn(move || accept(&listener, &shared)));
+        Ok(())
+    }
+
+    /// As when containerd stops: the socket and all connections go.
+    pub fn close(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        *lock(&self.shared.closing) = true;
+        // Wakes the thread that accepts.
+        let _ = UnixStream::connect(&self.path);
+        let _ = thread.join();
+        for stream in lock(&self.shared.open).drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// What has arrived so far.
+    pub fn told(&self) -> Vec<Told> {
+        lock(&self.shared.told).clone()
+    }
+
+    /// Waits until what has arrived satisfies `enough`; gives it, or what there is when `limit` has passed.
+    pub fn wait(&self, limit: Duration, enough: impl Fn(&[Told]) -> bool) -> Result<Vec<Told>, Vec<Told>> {
+        let end = Instant::now() + limit;
+        let mut told = lock(&self.shared.told);
+        loop {
+            if enough(&told) {
+                return Ok(told.clone());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(told.clone());
+            }
+            told = self.shared.arrived.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept() {
+        if *lock(&shared.closing) {
+            return;
+        }
+        if let Ok(copy) = stream.try_clone() {
+            lock(&shared.open).push(copy);
+        }
+        let shared = Arc::clone(shared);
+        thread::spawn(move || take(stream, &shared));
+    }
+}
+
+/// Takes what one connection says, until it ends.
+fn take(mut stream: UnixStream, shared: &Shared) {
+    let (mut decoder, mut bytes) = (Decoder::new(), [0; 16 << 10]);
+    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+        decoder.push(bytes.get(..count).unwrap_or_default());
+        while let Some(frame) = decoder.next() {
+            let told =
+                frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
+            let answer = told.map(|forward: ForwardRequest| {
+                lock(&shared.told).extend(read(forward));
+                shared.arrived.notify_all();
+                Vec::new()
+            });
+            if stream.write_all(&encode_response(frame.stream, answer)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn read(forward: ForwardRequest) -> Option<Told> {
+    let envelope = forward.envelope?;
+    let any = envelope.event?;
+    macro_rules! one_of {
+        ($($name:literal $kind:ident $message:ident),*) => {
+            match any.name() {
+                $(concat!("containerd.events.", $name) => Event::$kind(any.unpack::<$message>($name).ok()?),)*
+                _ => return None,
+            }
+        };
+    }
+    let event = one_of!(
+        "TaskCreate" Create TaskCreate, "TaskStart" Start TaskStart, "TaskDelete" Delete TaskDelete, "TaskExit" Exit TaskExit,
+        "TaskOOM" Oom TaskOom, "TaskExecAdded" ExecAdded TaskExecAdded, "TaskExecStarted" ExecStarted TaskExecStarted,
+        "TaskPaused" Paused TaskPaused, "TaskResumed" Resumed TaskResumed, "TaskCheckpointed" Checkpointed TaskCheckpointed
+    );
+    Some(Told { topic: envelope.topic, namespace: envelope.namespace, event })
+}

@@ -1,0 +1,282 @@
+//! What workers do: one function a verb, on libcontainer. Each runs in a process of its own, which ends with it.
+//!
+//! It must not know the server: everything comes in as arguments and goes out as a report.
+
+use super::mount;
+use super::streams::{Ends, LoggerEnds};
+use super::worker::{Done, Report};
+use crate::bundle::{self, Record};
+use crate::rootfs;
+use crate::sys::process::pidfd_open;
+use crate::wire::code::{Code, Failure};
+use crate::wire::options::Options;
+use crate::wire::task::CreateTaskRequest;
+use crate::wire::{metrics_v1, metrics_v2};
+use libcontainer::spec::{LinuxNamespaceType, LinuxResources, Spec};
+use libcontainer::{
+    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, Runtime,
+    Signal, Stdio, parse_process,
+};
+use nix::errno::Errno;
+use prost::Message;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// How a container is found.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) bundle: &'a Path,
+    /// libcontainer's state directory.
+    pub(crate) root: &'a Path,
+}
+
+impl Place<'_> {
+    fn runtime(&self) -> Result<Runtime, Failure> {
+        Ok(Runtime::open(self.root)?)
+    }
+
+    fn load(&self) -> Result<Container, Failure> {
+        Ok(self.runtime()?.load(&ContainerId::new(self.id)?)?)
+    }
+}
+
+/// Words that Docker looks for, and in which people search.
+fn runtime_failed(verb: &str) -> impl Fn(libcontainer::Error) -> Failure {
+    let verb = verb.to_owned();
+    move |error| {
+        let failure = Failure::from(error);
+        Failure::new(failure.code, format!("OCI runtime {verb} failed: {}", failure.message))
+    }
+}
+
+fn os(what: &str, e: Errno) -> Failure {
+    Failure::new(Code::Unknown, format!("{what}: {e}"))
+}
+
+/// Makes the container up to the point where its process waits for `start`.
+pub(crate) fn create(
+    place: Place<'_>,
+    ask: &CreateTaskRequest,
+    options: &Options,
+    ends: Ends,
+    logger: Option<LoggerEnds>,
+) -> Result<Done, Failure> {
+    // First of all: from here on `delete` finds what is left, whenever this ends.
+    Record::new(place.id, place.root).write(place.bundle)?;
+    mount::mount_all(&ask.rootfs, place.bundle)?;
+    let made = create_on_root(place, ask, options, ends, logger);
+    if made.is_err() && !ask.rootfs.is_empty() {
+        let _ = rootfs::unmount(place.bundle);
+    }
+    made
+}
+
+fn create_on_root(
+    place: Place<'_>,
+    ask: &CreateTaskRequest,
+    options: &Options,
+    ends: Ends,
+    logger: Option<LoggerEnds>,
+) -> Result<Done, Failure> {
+    let mut bundle = Bundle::load(place.bundle).map_err(runtime_failed("create"))?;
+    let spec = bundle.spec_mut();
+    let owns_pids = has_own_pids(spec);
+    if let Some(process) = spec.process_mut() {
+        process.set_terminal(Some(ask.terminal));
+    }
+    let logger = Running::start(place, logger)?;
+    let mut wanted = CreateOptions::new(stdio(ends));
+    wanted.no_pivot = options.no_pivot_root;
+    wanted.no_new_keyring = options.no_new_keyring;
+    wanted.systemd_cgroup = options.systemd_cgroup;
+    let mut container = place
+        .runtime()?
+        .create(&ContainerId::new(place.id)?, &bundle, wanted)
+        .map_err(runtime_failed("create"))?;
+    let told = report_container(place, &mut container, owns_pids, logger);
+    if told.is_err() {
+        let _ = container.delete(Delete::Force);
+    }
+    told
+}
+
+fn report_container(
+    place: Place<'_>,
+    container: &mut Container,
+    owns_pids: bool,
+    logger: Option<Running>,
+) -> Result<Done, Failure> {
+    let pid = container.pid();
+    bundle::write_pid(place.bundle, pid)?;
+    let pidfd =
+        container.pidfd().ok_or_else(|| Failure::new(Code::Internal, "the container has no process"))?;
+    let mut done = Done { fds: vec![copy(pidfd)?], ..Done::default() };
+    let report = &mut done.report;
+    *report = Report {
+        pid,
+        owns_pids,
+        cgroup: a_cgroup(&container.cgroup()).to_string_lossy().into_owned(),
+        warnings: container.warnings().to_vec(),
+        ..Report::default()
+    };
+    if let Some(master) = container.take_terminal() {
+        report.terminal = true;
+        done.fds.push(master);
+    }
+    match container.watch_oom() {
+        Ok(Some(watch)) => {
+            report.oom = true;
+            done.fds.push(copy(watch.as_fd())?);
+        }
+        Ok(None) => {}
+        Err(e) => report.warnings.push(format!("kills by the memory limit will not be told: {e}")),
+    }
+    Running::report(logger, &mut done);
+    Ok(done)
+}
+
+/// One folder that all processes of the container are in.
+fn a_cgroup(paths: &CgroupPaths) -> PathBuf {
+    match paths {
+        CgroupPaths::V2(path) => path.clone(),
+        CgroupPaths::V1(folders) => {
+            let wanted =
+                ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
+            wanted.or_else(|| folders.values().next()).cloned().unwrap_or_default()
+        }
+        _ => PathBuf::new(),
+    }
+}
+
+fn has_own_pids(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+    namespaces.is_some_and(|list| {
+        list.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none())
+    })
+}
+
+fn stdio(ends: Ends) -> Stdio {
+    match ends {
+        Ends::Terminal => Stdio::Terminal,
+        Ends::Fds { stdin, stdout, stderr } => Stdio::Fds { stdin, stdout, stderr },
+    }
+}
+
+fn copy(fd: impl AsFd) -> Result<OwnedFd, Failure> {
+    fd.as_fd().try_clone_to_owned().map_err(Failure::from)
+}
+
+/// A logger that was started. Dropped, it is killed.
+struct Running {
+    pid: i32,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Running {
+    fn start(place: Place<'_>, ends: Option<LoggerEnds>) -> Result<Option<Self>, Failure> {
+        let Some(ends) = ends else { return Ok(None) };
+        let pid = ends.logger.run(place.id, place.namespace, &ends.stdout, &ends.stderr)?;
+        let pidfd = pidfd_open(pid).map_err(|e| os("pidfd_open of the logger", e))?;
+        Ok(Some(Running { pid, pidfd: Some(pidfd) }))
+    }
+
+    fn report(running: Option<Self>, done: &mut Done) {
+        if let Some(mut running) = running {
+            done.report.logger = running.pid;
+            done.fds.extend(running.pidfd.take());
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = crate::sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+}
+
+/// Lets the container's process run its program.
+pub(crate) fn start(place: Place<'_>) -> Result<Done, Failure> {
+    place.load()?.start().map_err(runtime_failed("start"))?;
+    Ok(Done::default())
+}
+
+/// Runs one more process in the container.
+pub(crate) fn exec(
+    place: Place<'_>,
+    process: &[u8],
+    ends: Ends,
+    logger: Option<LoggerEnds>,
+) -> Result<Done, Failure> {
+    let container = place.load()?;
+    let (mut process, warnings) = parse_process(process).map_err(runtime_failed("exec"))?;
+    process.set_terminal(Some(matches!(ends, Ends::Terminal)));
+    let logger = Running::start(place, logger)?;
+    let mut process =
+        container.exec(&process, ExecOptions::new(stdio(ends))).map_err(runtime_failed("exec"))?;
+    let master = process.take_terminal();
+    let report = Report { pid: process.pid(), terminal: master.is_some(), warnings, ..Report::default() };
+    let mut done = Done { report, fds: vec![process.into_pidfd()] };
+    done.fds.extend(master);
+    Running::report(logger, &mut done);
+    Ok(done)
+}
+
+/// Freezes.
+pub(crate) fn pause(place: Place<'_>) -> Result<Done, Failure> {
+    place.load()?.pause().map_err(runtime_failed("pause"))?;
+    Ok(Done::default())
+}
+
+/// Thaws.
+pub(crate) fn resume(place: Place<'_>) -> Result<Done, Failure> {
+    place.load()?.resume().map_err(runtime_failed("resume"))?;
+    Ok(Done::default())
+}
+
+/// Changes limits: `resources` is `linux.resources` as JSON.
+pub(crate) fn update(place: Place<'_>, resources: &[u8]) -> Result<Done, Failure> {
+    let resources: LinuxResources = serde_json::from_slice(resources)
+        .map_err(|e| Failure::invalid_argument(format!("update: parse the resources: {e}")))?;
+    place.load()?.update(&resources).map_err(runtime_failed("update"))?;
+    Ok(Done::default())
+}
+
+/// A signal to every process of the container.
+pub(crate) fn signal_all(place: Place<'_>, signal: i32) -> Result<Done, Failure> {
+    place.load()?.kill_all(Signal::from_number(signal)?).map_err(runtime_failed("kill"))?;
+    Ok(Done::default())
+}
+
+/// The container's counters.
+pub(crate) fn stats(place: Place<'_>) -> Result<Done, Failure> {
+    let container = place.load()?;
+    let stats = container.stats().map_err(runtime_failed("stats"))?;
+    let packed = match container.cgroup() {
+        CgroupPaths::V1(_) => metrics_v1::pack(&stats),
+        _ => metrics_v2::pack(&stats),
+    };
+    let payload = crate::wire::task::StatsResponse { stats: Some(packed) }.encode_to_vec();
+    Ok(Done { report: Report { payload, ..Report::default() }, fds: Vec::new() })
+}
+
+/// Removes the container and unmounts its root. What is gone already is no error.
+pub(crate) fn delete(place: Place<'_>, how: Delete) -> Result<Done, Failure> {
+    let removed = match place.runtime()?.load(&ContainerId::new(place.id)?) {
+        Ok(container) => container.delete(how),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            match place.runtime()?.remove_remains(&ContainerId::new(place.id)?) {
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        }
+        Err(e) => Err(e),
+    };
+    let unmounted = rootfs::unmount(place.bundle);
+    removed.map_err(runtime_failed("delete"))?;
+    unmounted?;
+    Ok(Done::default())
+}

@@ -1,0 +1,158 @@
+//! `binary://`: a program of the host's that takes a container's output. The URI is containerd's word: nothing of a container or
+//! an image may ever become one.
+//!
+//! The program gets stdout as descriptor 3, stderr as 4, and says by 5 that it is ready: by closing it (`binary`), or by a byte
+//! first (`binary-v2`).
+
+use crate::sys::process;
+use crate::wire::code::{Code, Failure};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{execve, pipe2, read, write};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How long it may take to be ready, in milliseconds.
+const PATIENCE: u16 = 30_000;
+
+/// What is run.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Logger {
+    program: CString,
+    arguments: Vec<CString>,
+    /// Only a byte means ready.
+    strict: bool,
+}
+
+impl Logger {
+    /// `binary:///path?name=value&…`: the arguments are the names and values in their order.
+    pub(crate) fn parse(uri: &str) -> Result<Option<Self>, Failure> {
+        let strict = uri.starts_with("binary-v2://");
+        let Some(rest) = uri.strip_prefix("binary://").or_else(|| uri.strip_prefix("binary-v2://")) else {
+            return Ok(None);
+        };
+        let bad = |why: &str| Failure::invalid_argument(format!("logger {uri:?}: {why}"));
+        let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let word = |text: &str, plus: bool| {
+            unescape(text, plus).and_then(|bytes| CString::new(bytes).ok()).ok_or_else(|| bad("bad escape"))
+        };
+        let program = word(path, false)?;
+        if !program.as_bytes().starts_with(b"/") {
+            return Err(bad("the program's path must be absolute"));
+        }
+        let mut arguments = vec![program.clone()];
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            arguments.push(word(name, true)?);
+            arguments.push(word(value, true)?);
+        }
+        Ok(Some(Logger { program, arguments, strict }))
+    }
+
+    /// Runs it and waits until it is ready: in a worker, never in the server. The pid is the result.
+    pub(crate) fn run(
+        &self,
+        id: &str,
+        namespace: &str,
+        stdout: &OwnedFd,
+        stderr: &OwnedFd,
+    ) -> Result<i32, Failure> {
+        let failed = |call: &str, e: Errno| {
+            Failure::new(Code::Unknown, format!("run logger {:?}: {call}: {e}", self.program))
+        };
+        let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e));
+        let (ready, its_end) = pipe()?;
+        // Closed by execve; if that fails, the reason comes through it.
+        let (trouble, tell_trouble) = pipe()?;
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        let variable = |name: &str, value: &str| {
+            CString::new(format!("{name}={value}")).map_err(|_| failed("environment", Errno::EINVAL))
+        };
+        let environment = [variable("CONTAINER_ID", id)?, variable("CONTAINER_NAMESPACE", namespace)?];
+        let null = OwnedFd::from(null);
+        let places = [(&null, 0), (&null, 1), (&null, 2), (stdout, 3), (stderr, 4), (&its_end, 5)];
+        let pid = process::fork(|| {
+            process::reset_signals();
+            let placed = process::place(&places);
+            let error = placed.and_then(|()| execve(&self.program, &self.arguments, &environment).map(drop));
+            let number = error.err().map_or(0, |e| e as i32);
+            let _ = write(&tell_trouble, &number.to_ne_bytes());
+            127
+        })
+        .map_err(|e| failed("fork", e))?;
+        drop(its_end);
+        drop(tell_trouble);
+        let mut number = [0; 4];
+        if read(&trouble, &mut number) == Ok(4) {
+            return Err(failed("execve", Errno::from_raw(i32::from_ne_bytes(number))));
+        }
+        if let Err(why) = self.wait(&ready) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+            return Err(Failure::failed_precondition(format!("run logger {:?}: {why}", self.program)));
+        }
+        Ok(pid)
+    }
+
+    fn wait(&self, ready: &OwnedFd) -> Result<(), String> {
+        let mut polled = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, PollTimeout::from(PATIENCE)) {
+            Ok(0) => return Err("it is not ready after 30 s".to_owned()),
+            Ok(_) => {}
+            Err(e) => return Err(format!("poll: {e}")),
+        }
+        match read(ready, &mut [0]) {
+            Ok(0) if self.strict => Err("it ended without being ready".to_owned()),
+            Ok(_) => Ok(()),
+            Err(e) => Err(format!("read: {e}")),
+        }
+    }
+}
+
+/// Percent escapes, and in a query `+` for a blank.
+fn unescape(text: &str, plus: bool) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            b'+' if plus => b' ',
+            other => other,
+        });
+    }
+    Some(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uri_becomes_a_program_and_its_arguments() {
+        let words = |uri: &str| {
+            let logger = Logger::parse(uri).unwrap().unwrap();
+            let text = |word: &CString| word.to_str().unwrap().to_owned();
+            assert_eq!(logger.program, logger.arguments[0]);
+            (logger.arguments.iter().map(text).collect::<Vec<_>>(), logger.strict)
+        };
+        assert_eq!(words("binary:///usr/bin/log"), (vec!["/usr/bin/log".to_owned()], false));
+        let long = "binary-v2:///a%20b?id=x&file=%2Fvar%2Flog+1&flag#part";
+        let expected = ["/a b", "id", "x", "file", "/var/log 1", "flag", ""].map(str::to_owned);
+        assert_eq!(words(long), (expected.to_vec(), true));
+    }
+
+    #[test]
+    fn bad_uris_are_refused_and_others_left_alone() {
+        for bad in ["binary://log", "binary://host/log", "binary:///a%2", "binary:///a%zz", "binary:///a%00"]
+        {
+            assert!(Logger::parse(bad).is_err(), "{bad}");
+        }
+        for other in ["", "/run/fifo", "file:///x", "binaryx:///a"] {
+            assert_eq!(Logger::parse(other).unwrap(), None);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! Orders for workers: queued for each container, so that what changes it happens one after the other, and what comes of them.
+
+use super::calls::number;
+use super::poll::{Interest, Token};
+use super::slots::Key;
+use super::streams::{Ends, LoggerEnds, Plumbing, Streams};
+use super::table::{Logger, Order, Pending};
+use super::worker::{Done, Worker};
+use super::{Server, jobs, oom};
+use crate::wire::code::{Code, Failure};
+use crate::wire::events::{Event, TaskCreate, TaskIo, TaskPaused, TaskResumed};
+use crate::wire::options::Options;
+use crate::wire::task::{CreateTaskRequest, CreateTaskResponse, StartResponse};
+use crate::wire::types::Empty;
+use libcontainer::Delete;
+use prost::Message;
+use std::os::fd::OwnedFd;
+
+/// A worker, what it does and what is kept for its return.
+#[derive(Debug)]
+pub(crate) struct Employed {
+    worker: Worker,
+    task: Key,
+    pending: Pending,
+    kept: Option<Kept>,
+}
+
+/// This side of the streams of a process that is being made.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    process: Key,
+    plumbing: Plumbing,
+}
+
+impl Server {
+    /// Gives an order. It is carried out when those before it are.
+    pub(crate) fn order(&mut self, key: Key, pending: Pending) {
+        if let Some(task) = self.table.tasks.get_mut(key) {
+            task.orders.push_back(pending);
+        }
+        self.go_on_with_orders(key);
+    }
+
+    fn go_on_with_orders(&mut self, key: Key) {
+        while let Some(task) = self.table.tasks.get_mut(key) {
+            let Some(next) = task.orders.front() else { break };
+            let shared = next.order.is_shared();
+            if task.alone || (!shared && task.shared > 0) {
+                break;
+            }
+            let Some(pending) = task.orders.pop_front() else { break };
+            if shared {
+                task.shared += 1;
+            } else {
+                task.alone = true;
+            }
+            self.employ(key, pending);
+        }
+    }
+
+    fn release(&mut self, key: Key, shared: bool) {
+        if let Some(task) = self.table.tasks.get_mut(key) {
+            if shared {
+                task.shared = task.shared.saturating_sub(1);
+            } else {
+                task.alone = false;
+            }
+        }
+        self.go_on_with_orders(key);
+    }
+
+    /// Hires a worker for an order whose turn it is.
+    fn employ(&mut self, key: Key, pending: Pending) {
+        match self.hire(key, &pending) {
+            Ok((worker, kept)) => {
+                let token = Token::Worker(self.workers.next_key());
+                if let Err(e) = self.poll.add(&worker, Interest::Read, token) {
+                    self.log.warn(&format!("watch a worker: epoll_ctl: {e}"));
+                }
+                self.workers.insert(Employed { worker, task: key, pending, kept });
+            }
+            Err(failure) => {
+                let shared = pending.order.is_shared();
+                self.fail(key, pending, failure);
+                self.release(key, shared);
+            }
+        }
+    }
+
+    fn hire(&self, key: Key, pending: &Pending) -> Result<(Worker, Option<Kept>), Failure> {
+        let gone = || Failure::not_found("container not created: not found");
+        let task = self.table.tasks.get(key).ok_or_else(gone)?;
+        let place =
+            jobs::Place { id: &task.id, namespace: &self.namespace, bundle: &task.bundle, root: &task.root };
+        let plain = |worker: Result<Worker, Failure>| Ok((worker?, None));
+        match &pending.order {
+            Order::Create(ask) => {
+                let options = Options::read(ask.options.as_ref())?;
+                self.hire_for_process(task.init, task.owner, |ends, logger| {
+                    jobs::create(place, ask, &options, ends, logger)
+                })
+            }
+            Order::Exec(process) => {
+                let spec = &self.table.processes.get(*process).ok_or_else(gone)?.spec;
+                self.hire_for_process(*process, task.owner, |ends, logger| {
+                    jobs::exec(place, spec, ends, logger)
+                })
+            }
+            Order::Start => plain(Worker::employ(|| jobs::start(place))),
+            Order::Pause => plain(Worker::employ(|| jobs::pause(place))),
+            Order::Resume => plain(Worker::employ(|| jobs::resume(place))),
+            Order::Update(resources) => plain(Worker::employ(|| jobs::update(place, resources))),
+            Order::SignalAll(signal) => plain(Worker::employ(|| jobs::signal_all(place, *signal))),
+            Order::Stats => plain(Worker::employ(|| jobs::stats(place))),
+            Order::Delete => plain(Worker::employ(|| jobs::delete(place, Delete::Stopped))),
+            Order::Clean(_) => plain(Worker::employ(|| jobs::delete(place, Delete::Force))),
+        }
+    }
+
+    /// A worker that makes a process, with its streams: their ends go with it.
+    fn hire_for_process(
+        &self,
+        process: Key,
+        owner: (u32, u32),
+        job: impl FnOnce(Ends, Option<LoggerEnds>) -> Result<Done, Failure>,
+    ) -> Result<(Worker, Option<Kept>), Failure> {
+        let none = Streams::default();
+        let streams = self.table.processes.get(process).map_or(&none, |process| &process.streams);
+        let mut plumbing = streams.open(owner.0, owner.1)?;
+        let mut ends = Some((std::mem::replace(&mut plumbing.ends, Ends::Terminal), plumbing.logger.take()));
+        let worker = Worker::employ(|| match ends.take() {
+            Some((ends, logger)) => job(ends, logger),
+            None => Err(Failure::new(Code::Internal, "the streams are gone")),
+        })?;
+        // This side's copies of the process's ends go now: else it would keep its own pipes open.
+        drop(ends);
+        Ok((worker, Some(Kept { process, plumbing })))
+    }
+
+    /// A worker has something to say.
+    pub(crate) fn hear(&mut self, key: Key) {
+        let Some(report) = self.workers.get(key).and_then(|employed| employed.worker.report()) else {
+            return;
+        };
+        let Some(employed) = self.workers.remove(key) else { return };
+        self.poll.remove(&employed.worker);
+        self.ending_workers.push(employed.worker.pid);
+        let Employed { task, pending, kept, .. } = employed;
+        let shared = pending.order.is_shared();
+        match report {
+            Ok(done) => self.finish(task, pending, kept, done),
+            Err(failure) => self.fail(task, pending, failure),
+        }
+        self.release(task, shared);
+    }
+
+    /// All workers that have something to say are heard now.
+    pub(crate) fn hear_all(&mut self) {
+        for key in self.workers.keys() {
+            self.hear(key);
+        }
+    }
+
+    fn finish(&mut self, key: Key, pending: Pending, kept: Option<Kept>, mut done: Done) {
+        for warning in &done.report.warnings {
+            self.log.warn(warning);
+        }
+        let answer = match pending.order {
+            Order::Create(ask) => self.created(key, *ask, kept, done),
+            Order::Start => {
+                let init = self.table.tasks.get(key).map_or(0, |task| task.init);
+                self.started(key, init)
+            }
+            Order::Exec(process) => {
+                self.adopt(process, kept, &mut done);
+                self.started(key, process)
+            }
+            Order::Pause => self.set_paused(key, true),
+            Order::Resume => self.set_paused(key, false),
+            Order::Stats => done.report.payload,
+            Order::Delete => {
+                // A created container was killed by it: its exit comes first.
+                self.reap();
+                self.forget_task(key, pending.caller);
+                return;
+            }
+            Order::Clean(failure) => {
+                self.discard(key);
+                if let Some(caller) = pending.caller {
+                    self.answer(caller, Err(failure));
+                }
+                return;
+            }
+            Order::Update(_) | Order::SignalAll(_) => Empty {}.encode_to_vec(),
+        };
+        if let Some(caller) = pending.caller {
+            self.answer(caller, Ok(answer));
+        }
+    }
+
+    fn fail(&mut self, key: Key, pending: Pending, failure: Failure) {
+        let mut caller = pending.caller;
+        match pending.order {
+            Order::Create(_) if failure.code == Code::Internal => {
+                // The worker died, perhaps half-way.
+                let order = Order::Clean(failure);
+                if let Some(task) = self.table.tasks.get_mut(key) {
+                    task.orders.push_front(Pending { order, caller });
+                }
+                return;
+            }
+            Order::Create(_) | Order::Clean(_) => self.discard(key),
+            Order::Start => self.not_started(key, None),
+            Order::Exec(process) => self.not_started(key, Some(process)),
+            Order::SignalAll(_) if caller.is_none() => self.log.warn(&failure.message),
+            Order::Delete => {
+                // Another attempt is possible; nobody else waits for this one.
+                if let Some(caller) = caller.take() {
+                    self.answer(caller, Err(failure));
+                }
+                return;
+            }
+            _ => {}
+        }
+        if let Some(caller) = caller {
+            self.answer(caller, Err(failure));
+        }
+    }
+
+    /// A container that was never made is forgotten.
+    fn discard(&mut self, key: Key) {
+        let Some(task) = self.table.tasks.get(key) else { return };
+        let (init, execs) = (task.init, task.execs.clone());
+        self.remove_task(key, init, &execs);
+    }
+
+    fn created(&mut self, key: Key, ask: CreateTaskRequest, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
+        let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
+        let init = task.init;
+        task.lives.made(done.report.owns_pids);
+        task.cgroup = std::mem::take(&mut done.report.cgroup).into();
+        self.adopt(init, kept, &mut done);
+        if done.report.oom
+            && let Some(fd) = done.fds.pop()
+        {
+            self.watch_oom(key, fd);
+        }
+        let pid = number(done.report.pid);
+        self.tell(Event::Create(TaskCreate {
+            container_id: ask.id,
+            bundle: ask.bundle,
+            rootfs: ask.rootfs,
+            io: Some(TaskIo {
+                stdin: ask.stdin,
+                stdout: ask.stdout,
+                stderr: ask.stderr,
+                terminal: ask.terminal,
+            }),
+            checkpoint: ask.checkpoint,
+            pid,
+        }));
+        CreateTaskResponse { pid }.encode_to_vec()
+    }
+
+    fn watch_oom(&mut self, key: Key, fd: OwnedFd) {
+        let watch = oom::OomWatch::new(fd);
+        let interest = if watch.is_urgent() { Interest::Urgent } else { Interest::Read };
+        if let Err(e) = self.poll.add(&watch, interest, Token::Oom(key)) {
+            self.log.warn(&format!("watch for kills by the memory limit: epoll_ctl: {e}"));
+            return;
+        }
+        if let Some(task) = self.table.tasks.get_mut(key) {
+            task.oom = Some(watch);
+        }
+    }
+
+    /// A process that a worker has made becomes the server's. Its descriptors leave `done`.
+    fn adopt(&mut self, key: Key, kept: Option<Kept>, done: &mut Done) {
+        let mut fds = std::mem::take(&mut done.fds);
+        let logger = if done.report.logger != 0 { fds.pop() } else { None };
+        let mut fds = fds.into_iter();
+        let (pidfd, terminal) = (fds.next(), if done.report.terminal { fds.next() } else { None });
+        done.fds = fds.collect();
+        let Some(process) = self.table.processes.get_mut(key) else { return };
+        process.pid = done.report.pid;
+        process.pidfd = pidfd;
+        process.terminal = terminal;
+        process.spec = Vec::new();
+        let pid = done.report.logger;
+        process.logger = logger.map(|pidfd| Logger { pid, pidfd, told: false });
+        if let Some(kept) = kept.filter(|kept| kept.process == key) {
+            self.connect_streams(key, kept.plumbing);
+        }
+    }
+
+    fn started(&mut self, task: Key, process: Key) -> Vec<u8> {
+        let pid = self.table.processes.get(process).map_or(0, |process| number(process.pid));
+        if let Some(about) = self.table.tasks.get_mut(task) {
+            let acts = about.lives.started(process, true);
+            self.act(task, acts);
+        }
+        StartResponse { pid }.encode_to_vec()
+    }
+
+    fn not_started(&mut self, key: Key, exec: Option<Key>) {
+        if let Some(task) = self.table.tasks.get_mut(key) {
+            let acts = task.lives.started(exec.unwrap_or(task.init), false);
+            self.act(key, acts);
+        }
+    }
+
+    fn set_paused(&mut self, key: Key, paused: bool) -> Vec<u8> {
+        if let Some(task) = self.table.tasks.get_mut(key) {
+            task.paused = paused;
+            let container_id = task.id.clone();
+            self.tell(if paused {
+                Event::Paused(TaskPaused { container_id })
+            } else {
+                Event::Resumed(TaskResumed { container_id })
+            });
+        }
+        Empty {}.encode_to_vec()
+    }
+}

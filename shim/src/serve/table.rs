@@ -1,0 +1,186 @@
+//! What the server keeps of containers and processes: as little as it needs to answer without asking anybody.
+
+use super::life::{Lives, Phase};
+use super::oom::OomWatch;
+use super::slots::{Key, Slots};
+use super::streams::Streams;
+use crate::wire::code::Failure;
+use crate::wire::task::CreateTaskRequest;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Caller {
+    pub(crate) connection: Key,
+    pub(crate) stream: u32,
+}
+
+/// Something for a worker.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Create(Box<CreateTaskRequest>),
+    Start,
+    /// Start an exec.
+    Exec(Key),
+    Pause,
+    Resume,
+    Update(Vec<u8>),
+    SignalAll(i32),
+    Stats,
+    Delete,
+    /// A worker died while it made the container.
+    Clean(Failure),
+}
+
+impl Order {
+    /// Others may be carried out at the same time: what they do does not change the container.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Order::Exec(_) | Order::Stats | Order::SignalAll(_))
+    }
+}
+
+/// An order, and who gave it; what the server does by itself has nobody to answer.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) order: Order,
+    pub(crate) caller: Option<Caller>,
+}
+
+/// A container.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    /// libcontainer's state directory.
+    pub(crate) root: PathBuf,
+    /// The owner of its pipes.
+    pub(crate) owner: (u32, u32),
+    pub(crate) init: Key,
+    pub(crate) execs: Vec<Key>,
+    pub(crate) lives: Lives,
+    pub(crate) paused: bool,
+    /// A folder that all its processes are in; empty without one.
+    pub(crate) cgroup: PathBuf,
+    pub(crate) oom: Option<OomWatch>,
+    pub(crate) orders: VecDeque<Pending>,
+    /// Workers of shared orders.
+    pub(crate) shared: u32,
+    /// A worker of an order that goes alone.
+    pub(crate) alone: bool,
+}
+
+/// A process: the first of a container, or an exec.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) task: Key,
+    /// Empty for the first.
+    pub(crate) exec_id: String,
+    /// 0 before there is one.
+    pub(crate) pid: i32,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) streams: Streams,
+    /// What an exec is to run, as JSON.
+    pub(crate) spec: Vec<u8>,
+    pub(crate) waiters: Vec<Caller>,
+    /// Those who want it deleted once its streams are through.
+    pub(crate) deletions: Vec<Caller>,
+    /// The copies that still run, outputs only.
+    pub(crate) outputs: Vec<Key>,
+    pub(crate) input: Option<Key>,
+    /// The writer of containerd's stdin fifo.
+    pub(crate) stdin_hold: Option<OwnedFd>,
+    /// Readers of containerd's output fifos.
+    pub(crate) holds: Vec<OwnedFd>,
+    /// The terminal's master.
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) logger: Option<Logger>,
+}
+
+/// A logger at work.
+#[derive(Debug)]
+pub(crate) struct Logger {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    /// It was asked to end.
+    pub(crate) told: bool,
+}
+
+impl Process {
+    pub(crate) fn new(task: Key, exec_id: String, streams: Streams, spec: Vec<u8>) -> Self {
+        Process {
+            task,
+            exec_id,
+            pid: 0,
+            pidfd: None,
+            streams,
+            spec,
+            waiters: Vec::new(),
+            deletions: Vec::new(),
+            outputs: Vec::new(),
+            input: None,
+            stdin_hold: None,
+            holds: Vec::new(),
+            terminal: None,
+            logger: None,
+        }
+    }
+
+    /// What it has written has arrived.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.outputs.is_empty() && self.logger.is_none()
+    }
+}
+
+/// All containers and processes.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) tasks: Slots<Task>,
+    pub(crate) processes: Slots<Process>,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Table { tasks: Slots::new(), processes: Slots::new() }
+    }
+
+    /// The container with this id, made or not.
+    pub(crate) fn find(&self, id: &str) -> Option<Key> {
+        self.tasks.iter().find(|(_, task)| task.id == id).map(|(key, _)| key)
+    }
+
+    /// A container that is made.
+    pub(crate) fn task(&self, id: &str) -> Result<(Key, &Task), Failure> {
+        let found = self.tasks.iter().find(|(_, task)| task.id == id);
+        found
+            .filter(|(_, task)| task.lives.phase(task.init) != Phase::Making)
+            .ok_or_else(|| Failure::not_found(format!("container {id:?} not created: not found")))
+    }
+
+    /// One of its processes.
+    pub(crate) fn process(&self, id: &str, exec_id: &str) -> Result<(Key, &Task, &Process), Failure> {
+        let (_, task) = self.task(id)?;
+        let key = if exec_id.is_empty() { Some(task.init) } else { self.exec(task, exec_id) };
+        key.and_then(|key| Some((key, task, self.processes.get(key)?)))
+            .ok_or_else(|| Failure::not_found(format!("process does not exist {exec_id}: not found")))
+    }
+
+    pub(crate) fn exec(&self, task: &Task, exec_id: &str) -> Option<Key> {
+        let named = |key: &&Key| self.processes.get(**key).is_some_and(|process| process.exec_id == exec_id);
+        task.execs.iter().find(named).copied()
+    }
+
+    /// The process with this pid, if it has not been reaped.
+    pub(crate) fn by_pid(&self, pid: i32) -> Option<Key> {
+        self.processes
+            .iter()
+            .find(|(_, process)| process.pid == pid && process.pidfd.is_some())
+            .map(|(key, _)| key)
+    }
+
+    pub(crate) fn phase(&self, key: Key) -> Phase {
+        let task = self.processes.get(key).and_then(|process| self.tasks.get(process.task));
+        task.map_or(Phase::Stopped, |task| task.lives.phase(key))
+    }
+}

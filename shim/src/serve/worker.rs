@@ -1,0 +1,131 @@
+//! Workers: a copy of this process does the work that takes time or memory, says how it went, and is gone, its memory with it.
+//!
+//! The server is small and has one thread, so a copy costs little, and what it makes (a container's process) becomes the server's
+//! child when the copy ends. It must not know what the work is.
+
+use crate::sys::{process, socket};
+use crate::wire::code::{Code, Failure};
+use nix::errno::Errno;
+use prost::Message;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The longest report. What a socket of the kernel's default size takes in one piece is twice that.
+const LONGEST: usize = 100 << 10;
+
+/// How it went. The descriptors go beside it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct Report {
+    /// A [`Code`]; 0 is success.
+    #[prost(int32, tag = "1")]
+    pub(crate) code: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) message: String,
+    /// The process that was made; its pidfd is the first descriptor.
+    #[prost(int32, tag = "3")]
+    pub(crate) pid: i32,
+    /// Its terminal's master is the next descriptor.
+    #[prost(bool, tag = "4")]
+    pub(crate) terminal: bool,
+    /// What tells of kills by the memory limit is the next one.
+    #[prost(bool, tag = "5")]
+    pub(crate) oom: bool,
+    /// The logger that was started; its pidfd is the last one.
+    #[prost(int32, tag = "6")]
+    pub(crate) logger: i32,
+    /// The process is the first of a pid namespace.
+    #[prost(bool, tag = "7")]
+    pub(crate) owns_pids: bool,
+    /// A folder of the container's cgroup.
+    #[prost(string, tag = "8")]
+    pub(crate) cgroup: String,
+    /// A result that is handed on as it is.
+    #[prost(bytes = "vec", tag = "9")]
+    pub(crate) payload: Vec<u8>,
+    /// What people should hear of.
+    #[prost(string, repeated, tag = "10")]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a worker has made: its report and the descriptors it speaks of, in the order of the fields.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) report: Report,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// A worker at work.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) pid: i32,
+    socket: OwnedFd,
+}
+
+impl Worker {
+    /// Has `work` done in a copy of this process.
+    pub(crate) fn employ(work: impl FnOnce() -> Result<Done, Failure>) -> Result<Self, Failure> {
+        let failed =
+            |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
+        let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
+        let pid = process::fork(|| {
+            process::reset_signals();
+            let done = work().unwrap_or_else(refused);
+            let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
+            let mut bytes = message(&done.report);
+            if bytes.len() > LONGEST {
+                bytes =
+                    message(&refused(Failure::new(Code::Internal, "the worker's report is too long")).report);
+            }
+            i32::from(socket::send(there.as_fd(), &bytes, &fds).is_err())
+        })
+        .map_err(|e| failed("fork", e))?;
+        Ok(Worker { pid, socket: here })
+    }
+
+    /// What it has to say; `None` is nothing yet. A worker that died without a word has failed.
+    pub(crate) fn report(&self) -> Option<Result<Done, Failure>> {
+        let lost = |why: &str| Some(Err(Failure::new(Code::Internal, format!("the shim's worker {why}"))));
+        let length = match socket::waiting(self.socket.as_fd()) {
+            Ok(0) => return lost("has died"),
+            Ok(length) => length,
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Err(_) => return lost("can not be heard"),
+        };
+        let mut room = vec![0; length];
+        let (count, fds) = match socket::receive(self.socket.as_fd(), &mut room) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN | Errno::EINTR) => return None,
+            Err(_) => return lost("can not be heard"),
+        };
+        let Ok(report) = Report::decode(room.get(1..count).unwrap_or_default()) else {
+            return lost("can not be understood");
+        };
+        if report.code != 0 {
+            return Some(Err(Failure::new(Code::from_number(report.code), report.message)));
+        }
+        Some(Ok(Done { report, fds }))
+    }
+}
+
+impl AsFd for Worker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A report as it is sent. The byte before it tells the report of plain success, which is empty, from the end of the worker.
+fn message(report: &Report) -> Vec<u8> {
+    let mut bytes = vec![1];
+    bytes.extend(report.encode_to_vec());
+    bytes
+}
+
+fn refused(failure: Failure) -> Done {
+    let mut message = failure.message;
+    // Room for it was reckoned with; a longer one would be no help to anybody.
+    let mut end = message.len().min(8 << 10);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    message.truncate(end);
+    Done { report: Report { code: failure.code as i32, message, ..Report::default() }, fds: Vec::new() }
+}

@@ -1,0 +1,229 @@
+//! The shim is killed, at any moment; `delete` leaves no process, mount, cgroup, state or socket.
+//!
+//! "At every system call" is meant literally: strace kills the shim at its first, its second, its third… until the whole story
+//! is told without. `KNARR_SHIM_FULL=1` takes every one; else every few, beginning with another one each day.
+
+use crate::stage::{Stage, Task, full};
+use integration::process::wait_for;
+use integration::{Lab, Outcome, Stop, Test, eq, fail, skip, tests, yes};
+use nix::sys::signal::Signal;
+use shim::wire::code::{Code, Failure};
+use shim::wire::task::CreateTaskResponse;
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+pub(crate) const TESTS: &[Test] = tests!["death":
+    a_shim_killed_in_each_state_leaves_what_delete_can_finish,
+    a_shim_killed_at_any_system_call_leaves_what_delete_can_finish,
+    a_start_killed_at_any_system_call_leaves_what_delete_can_finish,
+    a_delete_killed_at_any_system_call_is_finished_by_another,
+    a_worker_killed_at_any_point_fails_its_call_and_leaves_what_delete_can_finish,
+];
+
+/// More than any of these stories has.
+const MOST: usize = 5000;
+
+/// The numbers to try.
+fn numbers(stride: usize) -> impl Iterator<Item = usize> {
+    let day = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
+    let (first, stride) =
+        if full() { (1, 1) } else { (1 + usize::try_from(day).unwrap_or(0) % stride, stride) };
+    (first..MOST).step_by(stride)
+}
+
+fn a_shim_killed_in_each_state_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    for state in ["made", "running", "with an exec", "with a paused container", "ended"] {
+        let mut task = stage.created(["", "", ""], |config| {
+            config.args(&["sleep", if state == "ended" { "0" } else { "1000" }]);
+        })?;
+        if state != "made" {
+            task.start("")?;
+        }
+        if state == "with an exec" {
+            task.add("x", &["sleep", "1000"])?;
+            task.start("x")?;
+        } else if state == "with a paused container" {
+            let pause = shim::wire::task::PauseRequest { id: task.id.clone() };
+            task.client.call::<shim::wire::types::Empty>("Pause", &pause)?;
+        } else if state == "ended" {
+            task.wait("")?;
+        }
+        let pid = task.state("")?.pid;
+        task.kill_shim()?;
+        let answer = stage.launch.delete(&task.bundle, &task.id)?;
+        eq((answer.pid, answer.exit_status), (pid, 137), format!("what delete answers when killed {state}"))?;
+        clean(&stage, &task)?;
+        stage.launch.delete(&task.bundle, &task.id)?;
+    }
+    Ok(())
+}
+
+fn clean(stage: &Stage<'_>, task: &Task) -> Outcome {
+    if !stage.is_ours() {
+        // containerd's own shim leaves the socket of a killed one.
+        drop(fs::remove_file(&task.socket));
+    }
+    wait_for("processes end", || {
+        integration::process::reap();
+        stage.is_clean(task).ok()
+    })
+    .or_else(|_| stage.is_clean(task))
+}
+
+/// strace that kills what it traces at the system call of this number.
+fn strace(number: usize) -> Result<Command, Stop> {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        return skip("no strace");
+    }
+    let mut command = Command::new("strace");
+    command.args(["-qqq", "-o", "/dev/null", "-e", "trace=all", "-e"]);
+    command.arg(format!("inject=all:signal=SIGKILL:when={number}"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(command)
+}
+
+fn attach(number: usize, pid: i32) -> Result<Child, Stop> {
+    let child = strace(number)?.args(["-p", &pid.to_string()]).spawn()?;
+    let traced = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    };
+    wait_for("strace is there", traced)?;
+    Ok(child)
+}
+
+/// From Create to Delete, with an exec.
+fn live(stage: &Stage<'_>, task: &mut Task) -> Result<(), Failure> {
+    let request = stage.create_request(task, ["", "", ""]);
+    task.client.call::<CreateTaskResponse>("Create", &request)?;
+    task.start("")?;
+    task.add("x", &["sh", "-c", "exit 3"])?;
+    task.start("x")?;
+    task.wait("x")?;
+    task.delete("x")?;
+    task.kill("", Signal::SIGKILL)?;
+    task.wait("")?;
+    task.delete("").map(drop)
+}
+
+fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("its shim has a thread for everything")?;
+    let mut hit = 0;
+    for number in numbers(7) {
+        let mut task = stage.shim(|config| {
+            config.args(&["sleep", "1000"]);
+        })?;
+        let mut strace = attach(number, task.shim)?;
+        let lived = live(&stage, &mut task);
+        let died = matches!(&lived, Err(failure) if failure.code == Code::Unavailable);
+        if !died {
+            lived?;
+            drop(task.shut_down());
+        }
+        strace.wait()?;
+        integration::process::reap();
+        stage.launch.delete(&task.bundle, &task.id)?;
+        if let Err(Stop::Failed(why)) = clean(&stage, &task) {
+            return fail(format!("killed at system call {number}: {why}"));
+        }
+        fs::remove_dir_all(&task.bundle)?;
+        fs::remove_dir_all(stage.root_of(&task.id))?;
+        if !died {
+            return yes(hit > 10, format!("only {hit} system calls were hit"));
+        }
+        hit += 1;
+    }
+    fail("a story of too many system calls")
+}
+
+fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("it leaves a server that nobody knows")?;
+    let mut hit = 0;
+    for number in numbers(5) {
+        let (id, bundle) = stage.bundle(|_| ())?;
+        let real = stage.launch.command(&bundle, &id, "start");
+        let mut command = strace(number)?;
+        command.arg(real.get_program()).args(real.get_args()).current_dir(&bundle);
+        command.envs(real.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let whole = command.status()?.success();
+        stage.launch.delete(&bundle, &id)?;
+        let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
+        let socket = std::path::PathBuf::from(address.trim_start_matches("unix://"));
+        wait_for("the socket goes", || (address.is_empty() || !socket.exists()).then_some(()))?;
+        wait_for("the server ends", || {
+            integration::process::reap();
+            let ours = |(pid, _): &(i32, String)| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                String::from_utf8_lossy(&line).contains(&id)
+            };
+            (!integration::snapshot::descendants().iter().any(ours)).then_some(())
+        })?;
+        // Another start finds nothing in its way.
+        let socket = stage.launch.start(&bundle, &id)?;
+        stage.launch.delete(&bundle, &id)?;
+        wait_for("the second socket goes", || (!socket.exists()).then_some(()))?;
+        if whole {
+            return yes(hit > 5, format!("only {hit} system calls were hit"));
+        }
+        hit += 1;
+    }
+    fail("a start of too many system calls")
+}
+
+fn a_delete_killed_at_any_system_call_is_finished_by_another(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("it has threads, and runs runc")?;
+    let mut hit = 0;
+    for number in numbers(9) {
+        let task = stage.started(&["sleep", "1000"])?;
+        task.kill_shim()?;
+        let real = stage.launch.command(&task.bundle, &task.id, "delete");
+        let mut command = strace(number)?;
+        command.arg(real.get_program()).args(real.get_args()).current_dir(&task.bundle);
+        let whole = command.status()?.success();
+        stage.launch.delete(&task.bundle, &task.id)?;
+        if let Err(Stop::Failed(why)) = clean(&stage, &task) {
+            return fail(format!("killed at system call {number}: {why}"));
+        }
+        fs::remove_dir_all(&task.bundle)?;
+        fs::remove_dir_all(stage.root_of(&task.id))?;
+        if whole {
+            return yes(hit > 5, format!("only {hit} system calls were hit"));
+        }
+        hit += 1;
+    }
+    fail("a delete of too many system calls")
+}
+
+fn a_worker_killed_at_any_point_fails_its_call_and_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let mut stage = Stage::new(lab)?;
+    stage.ours_only("it can not be told to fail")?;
+    for number in 0..MOST {
+        stage.launch.environment = vec![("KNARR_FAULT".to_owned(), format!("kill:{number}"))];
+        let mut task = stage.shim(|config| {
+            config.args(&["sleep", "1000"]);
+        })?;
+        let lived = live(&stage, &mut task);
+        if lived.is_ok() && number == 0 {
+            task.shut_down()?;
+            return skip("this shim was built without the feature `fault`: make test-shim");
+        }
+        let died = matches!(&lived, Err(failure) if failure.code == Code::Internal);
+        if !died {
+            lived?;
+            task.shut_down()?;
+            return yes(number > 5, format!("only {number} points were hit"));
+        }
+        yes(crate::stage::is_alive(task.shim), "the shim has died with its worker")?;
+        stage.launch.environment.clear();
+        task.kill_shim()?;
+        stage.launch.delete(&task.bundle, &task.id)?;
+        if let Err(Stop::Failed(why)) = clean(&stage, &task) {
+            return fail(format!("worker killed at point {number}: {why}"));
+        }
+    }
+    fail("too many points")
+}

@@ -1,0 +1,115 @@
+//! Events: their order, and that none is lost.
+
+use crate::stage::{LIMIT, Stage, full, story};
+use integration::{Lab, Outcome, Test, eq, fail, tests, yes};
+use serde_json::json;
+use shim::wire::events::Event;
+use std::time::Duration;
+
+pub(crate) const TESTS: &[Test] = tests!["events":
+    a_start_is_told_before_the_exit_however_short_the_program,
+    the_containers_exit_is_told_last,
+    events_are_kept_while_containerd_is_away,
+    waiters_hear_of_an_exit_that_came_before_them,
+    kills_by_the_memory_limit_are_told,
+];
+
+fn a_start_is_told_before_the_exit_however_short_the_program(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    for _ in 0..if full() { 500 } else { 25 } {
+        let mut task = stage.started(&["true"])?;
+        eq(task.wait("")?, 0, "the status of true")?;
+        task.delete("")?;
+        eq(stage.told(&task.id, "delete")?, ["create", "start", "exit", "delete"], "events")?;
+        task.shut_down()?;
+    }
+    Ok(())
+}
+
+fn the_containers_exit_is_told_last(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    let mut task = stage.started(&["sleep", "1000"])?;
+    for exec in ["a", "b", "c"] {
+        task.add(exec, &["sleep", "1000"])?;
+        task.start(exec)?;
+    }
+    task.kill("", nix::sys::signal::Signal::SIGKILL)?;
+    eq(task.wait("")?, 137, "the status of the container")?;
+    let told = stage.told(&task.id, "exit")?;
+    let exits: Vec<&str> = told.iter().map(String::as_str).filter(|word| word.starts_with("exit")).collect();
+    eq(exits.len(), 4, format!("exits before and with the container's ({told:?})"))?;
+    eq(exits.last(), Some(&"exit"), "the last exit")?;
+    for exec in ["a", "b", "c"] {
+        eq(task.wait(exec)?, 137, "the status of an exec")?;
+        task.delete(exec)?;
+    }
+    task.finish()
+}
+
+fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
+    let mut stage = Stage::new(lab)?;
+    let mut task = stage.started(&["sleep", "1000"])?;
+    stage.told(&task.id, "start")?;
+    stage.events.close();
+    for exec in ["a", "b"] {
+        task.add(exec, &["sh", "-c", "exit 4"])?;
+        task.start(exec)?;
+        eq(task.wait(exec)?, 4, "the status of an exec")?;
+        task.delete(exec)?;
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    stage.events.open()?;
+    let told = stage.told(&task.id, "exit b")?;
+    let wanted = [
+        "create",
+        "start",
+        "exec-added a",
+        "exec-started a",
+        "exit a",
+        "exec-added b",
+        "exec-started b",
+        "exit b",
+    ];
+    if stage.is_ours() {
+        eq(told, wanted, "events, in order")?;
+    } else {
+        // containerd's own shim sends again after a while, each event for itself.
+        for word in wanted {
+            yes(
+                told.iter().any(|one| one == word) || stage.told(&task.id, word).is_ok(),
+                format!("{word} is lost"),
+            )?;
+        }
+    }
+    task.finish()
+}
+
+fn waiters_hear_of_an_exit_that_came_before_them(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    let mut task = stage.created(["", "", ""], |config| {
+        config.sh("exit 9");
+    })?;
+    let early = task.client.begin("Wait", &task.wait_request(""))?;
+    yes(!task.client.is_answered(early, Duration::from_millis(100))?, "Wait was answered before the start")?;
+    task.start("")?;
+    let ended: shim::wire::task::WaitResponse = task.client.finish(early)?;
+    eq(ended.exit_status, 9, "for who waited before")?;
+    eq(task.wait("")?, 9, "for who waits after")?;
+    task.finish()
+}
+
+fn kills_by_the_memory_limit_are_told(lab: &Lab) -> Outcome {
+    integration::runtime::need_controller("memory")?;
+    let stage = Stage::new(lab)?;
+    let mut task = stage.created(["", "", ""], |config| {
+        config.args(&["sh", "-c", "head -c 100m /dev/zero | tail"]);
+        config.set("/linux/resources/memory", json!({"limit": 16 << 20, "swap": 16 << 20}));
+    })?;
+    task.start("")?;
+    task.wait("")?;
+    let enough = |told: &[shim::client::Told]| told.iter().any(|told| matches!(told.event, Event::Oom(_)));
+    if let Err(told) = stage.events.wait(LIMIT, enough) {
+        return fail(format!("no oom was told: {:?}", story(&told, &task.id)));
+    }
+    task.finish()
+}

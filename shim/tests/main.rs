@@ -1,0 +1,26 @@
+//! Tests of a shim by what containerd sees of it: its command line, its task service, its events. As root.
+//!
+//! `SHIM=/path/to/containerd-shim-runc-v2` tests another shim (with its runc in PATH, and RUNTIME naming it); without it the one that
+//! was built. Each test runs between two pictures of the host, like those of the runtime (`integration`).
+//! `KNARR_SHIM_FULL=1`: the long runs of every test that has a short one.
+
+use std::process::ExitCode;
+
+mod crowd;
+mod death;
+mod events;
+mod launch;
+mod output;
+mod stage;
+mod tasks;
+
+fn main() -> ExitCode {
+    integration::runner::main(&[
+        launch::TESTS,
+        tasks::TESTS,
+        events::TESTS,
+        output::TESTS,
+        crowd::TESTS,
+        death::TESTS,
+    ])
+}

@@ -1,0 +1,331 @@
+//! A test's containerd: a place for bundles, a socket for events, and shims that are called as containerd calls them.
+
+use integration::process::wait_for;
+use integration::{Config, Lab, Outcome, Stop, eq, fail, skip, yes};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use shim::client::{Client, Events, Launch, Style, Told};
+use shim::wire::code::{Code, Failure};
+use shim::wire::events::Event;
+use shim::wire::options::Options;
+use shim::wire::task::{
+    ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse,
+    ExecProcessRequest, KillRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, WaitRequest, WaitResponse,
+};
+use shim::wire::types::{Any, Empty, Mount};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Long enough for anything on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) struct Stage<'a> {
+    pub(crate) lab: &'a Lab,
+    pub(crate) launch: Launch,
+    pub(crate) events: Events,
+}
+
+/// A container and the connection to its shim.
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) socket: PathBuf,
+    pub(crate) client: Client,
+    /// Of the shim.
+    pub(crate) shim: i32,
+}
+
+/// Whether the long run of a test is wanted.
+pub(crate) fn full() -> bool {
+    std::env::var_os("KNARR_SHIM_FULL").is_some()
+}
+
+fn program() -> Result<PathBuf, Stop> {
+    if let Some(path) = std::env::var_os("SHIM") {
+        return Ok(PathBuf::from(path));
+    }
+    let name = "containerd-shim-knarr-v2";
+    match integration::rootfs::beside_this_program(name) {
+        Some(path) => Ok(path),
+        None => fail(format!("no {name} beside the test program: cargo build -p shim")),
+    }
+}
+
+impl<'a> Stage<'a> {
+    pub(crate) fn new(lab: &'a Lab) -> Result<Self, Stop> {
+        let events = lab.dir.join("events.sock");
+        let launch = Launch {
+            program: program()?,
+            namespace: "t".to_owned(),
+            address: lab.dir.join("containerd.sock"),
+            events: events.clone(),
+            socket_dir: None,
+            options: Options {
+                root: lab.dir.join("root").to_string_lossy().into_owned(),
+                ..Options::default()
+            },
+            style: Style::Legacy,
+            environment: Vec::new(),
+        };
+        fs::create_dir_all(lab.dir.join("tasks"))?;
+        Ok(Self { lab, launch, events: Events::listen(&events)? })
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.launch.program.ends_with("containerd-shim-knarr-v2")
+    }
+
+    /// For what only this project's shim promises.
+    pub(crate) fn ours_only(&self, why: &str) -> Outcome {
+        if self.is_ours() { Ok(()) } else { skip(format!("another shim: {why}")) }
+    }
+
+    /// A bundle with the container's id as its name, as containerd makes it: the root file system is elsewhere.
+    pub(crate) fn bundle(&self, change: impl FnOnce(&mut Config)) -> Result<(String, PathBuf), Stop> {
+        let mut container = self.lab.container()?;
+        let bundle = self.lab.dir.join("tasks").join(&container.id);
+        fs::create_dir(&bundle)?;
+        fs::create_dir(bundle.join("rootfs"))?;
+        change(container.config());
+        container.bundle.config.set("/root/readonly", json!(false));
+        fs::rename(container.bundle.root(), self.root_of(&container.id))?;
+        fs::write(bundle.join("config.json"), serde_json::to_string(&container.bundle.config.0)?)?;
+        Ok((container.id, bundle))
+    }
+
+    pub(crate) fn root_of(&self, id: &str) -> PathBuf {
+        self.lab.dir.join(format!("root-of-{id}"))
+    }
+
+    /// A shim for a new container that is not yet made.
+    pub(crate) fn shim(&self, change: impl FnOnce(&mut Config)) -> Result<Task, Stop> {
+        let (id, bundle) = self.bundle(change)?;
+        let socket = self.launch.start(&bundle, &id)?;
+        self.join(id, bundle, socket)
+    }
+
+    /// Another container in the shim of `other`.
+    pub(crate) fn beside(&self, other: &Task, change: impl FnOnce(&mut Config)) -> Result<Task, Stop> {
+        let (id, bundle) = self.bundle(change)?;
+        self.join(id, bundle, other.socket.clone())
+    }
+
+    fn join(&self, id: String, bundle: PathBuf, socket: PathBuf) -> Result<Task, Stop> {
+        let mut client = Client::connect(&socket, &self.launch.namespace)?;
+        let shim = match client.call::<ConnectResponse>("Connect", &ConnectRequest { id: id.clone() }) {
+            Ok(who) => who.shim_pid.cast_signed(),
+            // containerd's own shim knows itself only by a container.
+            Err(failure) if failure.code == Code::NotFound => 0,
+            Err(failure) => return Err(failure.into()),
+        };
+        Ok(Task { id, bundle, socket, client, shim })
+    }
+
+    /// A container that was made, with these streams (`""` is none).
+    pub(crate) fn created(&self, streams: [&str; 3], change: impl FnOnce(&mut Config)) -> Result<Task, Stop> {
+        let mut task = self.shim(change)?;
+        task.create(self, streams)?;
+        Ok(task)
+    }
+
+    /// A container that was started, without streams.
+    pub(crate) fn started(&self, args: &[&str]) -> Result<Task, Stop> {
+        let mut task = self.created(["", "", ""], |config| {
+            config.args(args);
+        })?;
+        task.start("")?;
+        Ok(task)
+    }
+
+    pub(crate) fn create_request(&self, task: &Task, streams: [&str; 3]) -> CreateTaskRequest {
+        let [stdin, stdout, stderr] = streams.map(str::to_owned);
+        let rootfs = Mount {
+            r#type: "bind".to_owned(),
+            source: self.root_of(&task.id).to_string_lossy().into_owned(),
+            target: String::new(),
+            options: vec!["rbind".to_owned(), "rw".to_owned()],
+        };
+        CreateTaskRequest {
+            id: task.id.clone(),
+            bundle: task.bundle.to_string_lossy().into_owned(),
+            rootfs: vec![rootfs],
+            stdin,
+            stdout,
+            stderr,
+            options: Some(Any::pack(shim::wire::options::OPTIONS, &self.launch.options)),
+            ..CreateTaskRequest::default()
+        }
+    }
+
+    /// Waits for an event of this container, and gives what was told of it until then, in short words: `start`, `exit`, `exit x`
+    /// for an exec called x.
+    pub(crate) fn told(&self, id: &str, last: &str) -> Result<Vec<String>, Stop> {
+        let enough = |told: &[Told]| story(told, id).iter().any(|word| word == last);
+        match self.events.wait(LIMIT, enough) {
+            Ok(told) => Ok(story(&told, id)),
+            Err(told) => fail(format!("{last:?} of {id} was never told; told was {:?}", story(&told, id))),
+        }
+    }
+
+    /// Nothing of this container is left: no process, mount, cgroup, state. Sockets too, if it was the shim's last.
+    pub(crate) fn is_clean(&self, task: &Task) -> Outcome {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        yes(!mounts.contains(&task.id), format!("a mount of {} is left", task.id))?;
+        let state = Path::new(&self.launch.options.root).join(&self.launch.namespace).join(&task.id);
+        yes(!state.exists(), format!("{state:?} is left"))?;
+        yes(!task.socket.exists(), format!("the socket {:?} is left", task.socket))?;
+        let mut left = Vec::new();
+        for pid in integration::process::all_pids() {
+            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            if cgroups.contains(&cgroup_name(&task.bundle)) {
+                left.push(pid);
+            }
+        }
+        yes(left.is_empty(), format!("processes of {} are left: {left:?}", task.id))
+    }
+}
+
+/// The path in `linux.cgroupsPath`.
+fn cgroup_name(bundle: &Path) -> String {
+    let text = fs::read_to_string(bundle.join("config.json")).unwrap_or_default();
+    let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let path =
+        config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned();
+    format!("{path}\n")
+}
+
+pub(crate) fn story(told: &[Told], id: &str) -> Vec<String> {
+    let word = |told: &Told| {
+        let (container, exec, word) = match &told.event {
+            Event::Create(e) => (&e.container_id, "", "create"),
+            Event::Start(e) => (&e.container_id, "", "start"),
+            Event::Delete(e) => (&e.container_id, e.id.as_str(), "delete"),
+            Event::Exit(e) if e.id == e.container_id => (&e.container_id, "", "exit"),
+            Event::Exit(e) => (&e.container_id, e.id.as_str(), "exit"),
+            Event::Oom(e) => (&e.container_id, "", "oom"),
+            Event::ExecAdded(e) => (&e.container_id, e.exec_id.as_str(), "exec-added"),
+            Event::ExecStarted(e) => (&e.container_id, e.exec_id.as_str(), "exec-started"),
+            Event::Paused(e) => (&e.container_id, "", "paused"),
+            Event::Resumed(e) => (&e.container_id, "", "resumed"),
+            Event::Checkpointed(e) => (&e.container_id, "", "checkpointed"),
+        };
+        (container == id).then(|| if exec.is_empty() { word.to_owned() } else { format!("{word} {exec}") })
+    };
+    told.iter().filter_map(word).collect()
+}
+
+impl Task {
+    pub(crate) fn create(&mut self, stage: &Stage<'_>, streams: [&str; 3]) -> Result<u32, Stop> {
+        let request = stage.create_request(self, streams);
+        let made: CreateTaskResponse = self.client.call("Create", &request)?;
+        let who: ConnectResponse = self.client.call("Connect", &ConnectRequest { id: self.id.clone() })?;
+        self.shim = who.shim_pid.cast_signed();
+        eq(who.task_pid, made.pid, "the container's process by Connect and by Create")?;
+        Ok(made.pid)
+    }
+
+    pub(crate) fn start(&mut self, exec: &str) -> Result<u32, Failure> {
+        let started: StartResponse = self.client.call("Start", &self.start_request(exec))?;
+        Ok(started.pid)
+    }
+
+    pub(crate) fn start_request(&self, exec: &str) -> StartRequest {
+        StartRequest { id: self.id.clone(), exec_id: exec.to_owned() }
+    }
+
+    pub(crate) fn wait_request(&self, exec: &str) -> WaitRequest {
+        WaitRequest { id: self.id.clone(), exec_id: exec.to_owned() }
+    }
+
+    pub(crate) fn wait(&mut self, exec: &str) -> Result<u32, Failure> {
+        let ended: WaitResponse = self.client.call("Wait", &self.wait_request(exec))?;
+        Ok(ended.exit_status)
+    }
+
+    pub(crate) fn state(&mut self, exec: &str) -> Result<StateResponse, Failure> {
+        self.client.call("State", &StateRequest { id: self.id.clone(), exec_id: exec.to_owned() })
+    }
+
+    pub(crate) fn kill(&mut self, exec: &str, signal: Signal) -> Result<(), Failure> {
+        let request =
+            KillRequest { id: self.id.clone(), exec_id: exec.to_owned(), signal: signal as u32, all: false };
+        self.client.call::<Empty>("Kill", &request).map(drop)
+    }
+
+    pub(crate) fn delete(&mut self, exec: &str) -> Result<DeleteResponse, Failure> {
+        self.client.call("Delete", &DeleteRequest { id: self.id.clone(), exec_id: exec.to_owned() })
+    }
+
+    pub(crate) fn exec_request(&self, exec: &str, args: &[&str], streams: [&str; 3]) -> ExecProcessRequest {
+        let process = json!({"args": args, "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0}});
+        let [stdin, stdout, stderr] = streams.map(str::to_owned);
+        ExecProcessRequest {
+            id: self.id.clone(),
+            exec_id: exec.to_owned(),
+            terminal: false,
+            stdin,
+            stdout,
+            stderr,
+            spec: Some(Any {
+                type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".to_owned(),
+                value: process.to_string().into_bytes(),
+            }),
+        }
+    }
+
+    pub(crate) fn add(&mut self, exec: &str, args: &[&str]) -> Result<(), Failure> {
+        let request = self.exec_request(exec, args, ["", "", ""]);
+        self.client.call::<Empty>("Exec", &request).map(drop)
+    }
+
+    /// Tells the shim to end, and waits for it. containerd takes a connection that breaks for an answer.
+    pub(crate) fn shut_down(&mut self) -> Outcome {
+        let request = ShutdownRequest { id: self.id.clone(), now: false };
+        match self.client.call::<Empty>("Shutdown", &request) {
+            Ok(_) => {}
+            Err(failure) if failure.code == Code::Unavailable => {}
+            Err(failure) => return Err(failure.into()),
+        }
+        let shim = self.shim;
+        wait_for("the shim ends", || {
+            integration::process::reap();
+            (!is_alive(shim)).then_some(())
+        })
+    }
+
+    /// From any state to nothing, as a client that cleans up.
+    pub(crate) fn finish(&mut self) -> Outcome {
+        if let Ok(state) = self.state("") {
+            if state.exited_at.is_none_or(|at| at.seconds <= 0) {
+                let _ = self.kill("", Signal::SIGKILL);
+                self.wait("")?;
+            }
+            self.delete("")?;
+        }
+        self.shut_down()
+    }
+
+    pub(crate) fn kill_shim(&self) -> Outcome {
+        kill(Pid::from_raw(self.shim), Signal::SIGKILL)?;
+        let shim = self.shim;
+        wait_for("the killed shim is gone", || {
+            integration::process::reap();
+            (!is_alive(shim)).then_some(())
+        })
+    }
+}
+
+/// There, and no zombie.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    integration::process::stat(pid).is_some_and(|(_, state, _)| state != 'Z')
+}
+
+/// A new fifo.
+pub(crate) fn fifo(lab: &Lab, name: &str) -> Result<String, Stop> {
+    let path = lab.dir.join(name);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    Ok(path.to_string_lossy().into_owned())
+}
