@@ -1,7 +1,8 @@
 //! `knarr-init`: the first process of a container. It runs one program, passes signals on to it, reaps what is left to it
 //! and ends as the program did. It sleeps in one system call and has no timers, threads or heap. It must not know
 //! containers, engines or files other than the program's and the terminal's.
-#![cfg_attr(bare, no_std, no_main)]
+#![no_main]
+#![cfg_attr(bare, no_std)]
 
 mod program;
 mod sys;
@@ -11,11 +12,6 @@ use core::ffi::CStr;
 
 use knarr_init::options::{self, Bad, Options, Request, Target};
 use knarr_init::{Line, signals, status};
-
-#[cfg(not(bare))]
-fn main() {
-    sys::enter()
-}
 
 /// All of it: from the words of the command line to the exit status.
 fn run(mut words: sys::Words) -> u8 {

@@ -11,8 +11,6 @@ use linux_raw_sys::{ioctl, prctl};
 #[cfg_attr(bare, path = "sys/bare.rs")]
 #[cfg_attr(not(bare), path = "sys/hosted.rs")]
 mod entry;
-#[cfg(not(bare))]
-pub(crate) use entry::enter;
 
 /// An error number.
 pub(crate) type Errno = u32;

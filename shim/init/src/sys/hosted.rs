@@ -1,26 +1,18 @@
-//! The way into the program on std and libc, for architectures without an entry point in bare.rs. It must not know what
-//! the program does.
-use std::ffi::{CString, OsString, c_char};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::ptr;
+//! The way into the program on libc, for architectures without an entry point in bare.rs. It must not know what the program
+//! does.
+use core::ffi::{c_char, c_int};
 
 use super::Words;
 
-/// What std's `main` calls.
-pub(crate) fn enter() -> ! {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    let argc = args.len();
-    let variable = |(name, value): (OsString, OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
-    let argv = array(args.into_iter().map(OsString::into_vec));
-    let envp = array(std::env::vars_os().map(variable));
-    // SAFETY: both arrays were leaked just now, and nobody else knows them
-    let words = unsafe { Words::new(argv, argc, envp) };
+/// What libc calls. Not std's main function: that would have ignored SIGPIPE, for the program too.
+///
+/// # Safety
+/// Only libc calls it, with the arrays that the kernel made.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn main(argc: c_int, argv: *mut *const c_char, envp: *mut *const c_char) -> c_int {
+    // SAFETY: these are the process's own arrays, which stay for ever, and nobody else uses them
+    let words = unsafe { Words::new(argv, usize::try_from(argc).unwrap_or(0), envp) };
     super::exit(crate::run(words))
-}
-
-fn array(strings: impl Iterator<Item = Vec<u8>>) -> *mut *const c_char {
-    let strings = strings.map(|s| CString::new(s).unwrap_or_default().into_raw().cast_const());
-    strings.chain([ptr::null()]).collect::<Vec<_>>().leak().as_mut_ptr()
 }
 
 /// # Safety
