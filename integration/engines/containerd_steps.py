@@ -1,62 +1,15 @@
-"""containerd with its own shim (io.containerd.runc.v2) and BinaryName set to the runtime, driven by ctr."""
-import contextlib
-import itertools
+"""containerd driven by ctr: what it has a runtime do. The same steps for containerd's own shim with the runtime as BinaryName and
+for a tested shim."""
 import json
 import os
 
-import image
-from steps import CGROUP2, Daemon, Snapshot, Suite, Terminal, contains, equal, matches, needs_controller, sh, until
+import containerd_engine
+from containerd_engine import IMAGE, Engine, ctr, flags, pid, run, running, shim_pid, start_daemon, status
+from steps import CGROUP2, Suite, Terminal, contains, equal, matches, needs_controller, sh, until
+from tested import Tested
 
 suite = Suite("containerd")
 step = suite.step
-IMAGE = "docker.io/knarr/base:1"
-LOG = "/tmp/containerd.log"
-suite.logs = [LOG]
-numbers = itertools.count(1)
-
-
-class Engine:
-    daemon = None
-    before = None
-    runtime = None
-
-
-def ctr(*argv, **options):
-    return sh("ctr", *argv, **options)
-
-
-def flags():
-    return ["--runc-binary", Engine.runtime]
-
-
-def run(*argv, **options):
-    """`ctr run --rm` of the test image's shell: the last argument is its script, those before are flags. The shim writes the output
-    to a file: ctr itself loses that of a short task now and then, when it is over before ctr has come round to opening its FIFO."""
-    name = f"once{next(numbers)}"
-    log = f"/tmp/{name}.log"
-    seen = ctr("run", "--rm", "--log-uri", f"file://{log}", *flags(), *argv[:-1], IMAGE, name, "sh", "-c", argv[-1], **options)
-    with open(log) as file:
-        return file.read() + seen
-
-
-@contextlib.contextmanager
-def running(*more, cmd=("sleep", "1000")):
-    name = f"task{next(numbers)}"
-    try:
-        ctr("run", "-d", *flags(), *more, IMAGE, name, *cmd)
-        yield name
-    finally:
-        ctr("task", "rm", "-f", name, rc=None)
-        ctr("container", "rm", name, rc=None)
-
-
-def status(name):
-    found = [line.split() for line in ctr("task", "ls").splitlines() if line.startswith(name + " ")]
-    return found[0][2] if found else None
-
-
-def pid(name):
-    return int(next(line.split()[1] for line in ctr("task", "ls").splitlines() if line.startswith(name + " ")))
 
 
 @step("run: output, exit status, kernel and process table")
@@ -70,13 +23,20 @@ def _():
 
 @step("the runtime that runs is the one that was named")
 def _():
-    contains(ctr("run", "--rm", "--runc-binary", "/no/such/runtime", IMAGE, "none", "true", rc=1, both=True), "/no/such/runtime")
+    if Engine.tested.is_shim:
+        with running() as task:
+            equal(os.path.realpath(f"/proc/{shim_pid(task)}/exe"), Engine.tested.path)
+        missing = ["--runtime", "io.containerd.nosuch.v2"], "containerd-shim-nosuch-v2"
+    else:
+        missing = ["--runc-binary", "/no/such/runtime"], "/no/such/runtime"
+    contains(ctr("run", "--rm", *missing[0], IMAGE, "none", "true", rc=1, both=True), missing[1])
 
 
 @step("the CRI part of the configuration is read as docs/engines.md has it")
 def _():
     dump = sh("containerd", "config", "dump")
-    contains(dump, f"BinaryName = '{Engine.runtime}'", "default_runtime_name = 'tested'", "containerd.runtimes.tested]")
+    named = Engine.tested.runtime_type if Engine.tested.is_shim else f"BinaryName = '{Engine.tested.path}'"
+    contains(dump, named, "default_runtime_name = 'tested'", "containerd.runtimes.tested]")
 
 
 @step("run -t has a terminal")
@@ -195,49 +155,11 @@ def _():
 def _():
     with running() as task:
         first = pid(task)
-        os.kill(int(sh("pgrep", "-f", f"containerd-shim-runc-v2.*-id {task}( |$)").split()[0]), 9)
+        os.kill(shim_pid(task), 9)
         until("the process is gone with its shim", lambda: not os.path.exists(f"/proc/{first}"))
-
-
-CONFIG = """version = 3
-
-[plugins.'io.containerd.cri.v1.runtime'.containerd]
-  default_runtime_name = 'tested'
-
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tested]
-  runtime_type = 'io.containerd.runc.v2'
-
-  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tested.options]
-    BinaryName = '%s'
-    SystemdCgroup = false
-"""
-
-
-def start_daemon():
-    os.makedirs("/etc/containerd", exist_ok=True)
-    with open("/etc/containerd/config.toml", "w") as file:
-        file.write(CONFIG % Engine.runtime)
-    Engine.daemon = Daemon(LOG, "containerd", "-l", "warn")
-    Engine.daemon.wait_for("/run/containerd/containerd.sock")
-    until("containerd answers", lambda: sh("ctr", "version", rc=None))
-
-
-def start():
-    Engine.before = Snapshot()
-    start_daemon()
-    image.docker_archive("/tmp/base-image.tar", "knarr/base:1")
-    ctr("image", "import", "/tmp/base-image.tar")
-    contains(ctr("image", "ls"), IMAGE)
-
-
-def stop():
-    for line in ctr("task", "ls", "-q").split():
-        ctr("task", "rm", "-f", line, rc=None)
-    ctr("container", "rm", *ctr("container", "ls", "-q").split(), rc=None)
-    Engine.daemon.stop()
-    Engine.before.nothing_left(but=r"^cgroup \S+/default$")
+        until("containerd has cleaned up", lambda: status(task) is None)
 
 
 def engine(runtime):
-    Engine.runtime = runtime
-    return start, stop
+    Engine.tested = Tested(runtime)
+    return containerd_engine.engine(suite)

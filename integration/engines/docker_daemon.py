@@ -2,8 +2,8 @@
 import os
 
 import image
-from docker_engine import IMAGE, docker, host_pid, run, running, start_daemon, state, stop_daemon, suite
-from steps import equal
+from docker_engine import IMAGE, Engine, docker, host_pid, inspect, run, running, start_daemon, state, stop_daemon, suite
+from steps import equal, sh, until
 
 step = suite.step
 
@@ -21,6 +21,44 @@ def _():
         equal(docker("exec", box, "echo", "again"), "again\n")
         docker("stop", box)
         equal(docker("wait", box).strip(), "8")
+
+
+@step("live-restore: exits while the daemon and its containerd are away are known afterwards")
+def _():
+    stop_daemon()
+    start_daemon("--live-restore")
+    with running(cmd=("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; echo last; exit 8")) as ends, running() as killed, running() as stays:
+        pids = [host_pid(box) for box in (ends, killed, stays)]
+        stop_daemon()
+        with open(f"/proc/{pids[0]}/root/go", "w"):
+            pass
+        os.kill(pids[1], 9)
+        until("both are gone", lambda: not any(os.path.exists(f"/proc/{pid}/root/bin") for pid in pids[:2]))
+        start_daemon("--live-restore")
+        equal((state(ends), state(killed), state(stays)), ("exited", "exited", "running"))
+        if not Engine.tested.is_debians:  # of Go's shim containerd does not ask the exits, and Docker takes 255
+            equal([inspect(box, ".State.ExitCode") for box in (ends, killed)], [8, 137])
+            equal(docker("logs", ends), "last\n")
+        docker("start", killed)
+        equal(state(killed), "running")
+
+
+@step("containerd killed below the daemon: containers go on, and are managed by the next one")
+def _():
+    with running(cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")) as stays, running() as ends:
+        pids = host_pid(stays), host_pid(ends)
+        os.kill(int(sh("pgrep", "-f", "^containerd --config").split()[0]), 9)
+        os.kill(pids[1], 9)
+        until("the daemon has another containerd", lambda: docker("exec", stays, "echo", "again", rc=None) == "again\n", 60)
+        equal(host_pid(stays), pids[0])
+        if not Engine.tested.is_debians:  # Go's shim is ended as one that leaked, and Docker waits for its container's exit for ever
+            until("the exit is known", lambda: state(ends) == "exited")
+            equal(inspect(ends, ".State.ExitCode"), 137)
+        written = docker("logs", stays).splitlines()
+        until("the log goes on", lambda: len(docker("logs", stays).splitlines()) > len(written))
+        equal(written, [str(n) for n in range(1, len(written) + 1)])
+        docker("stop", "-t", "1", stays)
+        equal(docker("wait", stays).strip(), "137")
 
 
 @step("userns-remap: root inside is nobody outside, run, exec, volumes and a network work")

@@ -7,6 +7,7 @@ import os
 
 import image
 from steps import CGROUP2, Daemon, Snapshot, Suite, equal, sh, until
+from tested import Tested
 
 suite = Suite("docker")
 IMAGE = "knarr/base:1"
@@ -19,7 +20,7 @@ class Engine:
     """The daemon that runs now; steps that need another configuration restart it."""
     daemon = None
     before = None
-    runtime = None
+    tested = None
 
 
 def docker(*argv, **options):
@@ -54,15 +55,20 @@ def host_pid(name):
     return inspect(name, ".State.Pid")
 
 
-def start_daemon(*flags):
-    # the first `runc` of PATH is the one that BuildKit runs: there it is the tested runtime too
+def start_daemon(*flags, **configuration):
+    # the first `runc` of PATH is the one that BuildKit runs, which knows no shims: where there is a tested one, it is that
     os.makedirs("/opt/first", exist_ok=True)
-    if not os.path.lexists("/opt/first/runc"):
-        os.symlink(Engine.runtime, "/opt/first/runc")
+    command = Engine.tested.beside("knarr") if Engine.tested.is_shim else Engine.tested.path
+    if command and not os.path.lexists("/opt/first/runc"):
+        os.symlink(command, "/opt/first/runc")
+    config = {"runtimes": {"tested": Engine.tested.of_docker()}, "default-runtime": "tested",  # as docs/engines.md has it
+              "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2"}
+    if Engine.tested.beside("knarr-init"):
+        config["init-path"] = Engine.tested.beside("knarr-init")
     os.makedirs("/etc/docker", exist_ok=True)
-    with open("/etc/docker/daemon.json", "w") as file:  # as docs/engines.md has it
-        json.dump({"runtimes": {"tested": {"path": Engine.runtime}}, "default-runtime": "tested",
-                   "exec-opts": ["native.cgroupdriver=cgroupfs"], "storage-driver": "overlay2"}, file)
+    config.update(configuration)
+    with open("/etc/docker/daemon.json", "w") as file:
+        json.dump({name: value for name, value in config.items() if value is not None}, file)
     Engine.daemon = Daemon(LOG, "dockerd", *flags, env={"PATH": "/opt/first:" + os.environ["PATH"]})
     Engine.daemon.wait_for("/run/docker.sock")
     until("dockerd answers", lambda: sh("docker", "version", rc=None) and Engine.daemon.alive())
@@ -100,5 +106,5 @@ def stop():
 
 
 def engine(runtime):
-    Engine.runtime = runtime
+    Engine.tested = Tested(runtime)
     return start, stop

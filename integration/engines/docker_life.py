@@ -3,10 +3,11 @@ import hashlib
 import itertools
 import json
 import os
+import subprocess
 import time
 
 from docker_engine import IMAGE, docker, host_pid, inspect, run, running, state, suite
-from steps import Terminal, contains, equal, matches, needs_controller, sh, until
+from steps import SLOW, Terminal, contains, equal, matches, needs_controller, sh, until
 
 step = suite.step
 
@@ -136,6 +137,24 @@ def _():
     equal(docker("logs", "talk"), "".join(f"{n}\n" for n in range(1, 20001)))
     contains(docker("logs", "talk", both=True), "last\n")
     docker("rm", "talk")
+
+
+@step("logs -f follows what is written, to the container's end, and wait tells its exit status")
+def _():
+    with running(cmd=("sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done; exit 11")) as box:
+        follower = subprocess.Popen(["docker", "logs", "-f", box], stdout=subprocess.PIPE, text=True)
+        equal(docker("wait", box).strip(), "11")
+        out, _ = follower.communicate(timeout=20 * SLOW)
+        equal(out, "1\n2\n3\n")
+    t = Terminal("docker", "run", "--name", "again", "-i", IMAGE, "sh", "-c", "read line; echo got $line; exit 3")
+    t.send("one\r")
+    t.expect("got one")
+    t.end(3)
+    t = Terminal("docker", "start", "-ai", "again")
+    t.send("two\r")
+    t.expect("got two")
+    t.end(3)
+    docker("rm", "again")
 
 
 @step("pause freezes, unpause goes on, and a paused container takes no exec")

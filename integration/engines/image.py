@@ -59,17 +59,25 @@ def build_context(folder, files):
     return folder
 
 
-def docker_archive(path, name):
+def pause_archive(path, name, program, *arguments):
+    """Writes an image of nothing but a static program that waits: the first container of a pod."""
+    layer = "/tmp/pause.tar"
+    with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.add(os.path.realpath(program), "pause")
+    docker_archive(path, name, layer, ["/pause", *arguments])
+
+
+def docker_archive(path, name, layer=TAR, command=("/bin/sh",)):
     """Writes an image of one layer in the format of `docker save`."""
-    with open(TAR, "rb") as file:
+    with open(layer, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     config = json.dumps({"architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux",
-                         "config": {"Cmd": ["/bin/sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+                         "config": {"Cmd": list(command), "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
                          "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
                          "history": [{"created": "2020-01-01T00:00:00Z", "created_by": "integration/engines"}]}).encode()
     manifest = json.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]).encode()
     with tarfile.open(path, "w") as tar:
-        tar.add(TAR, "layer.tar")
+        tar.add(layer, "layer.tar")
         for file, data in ("config.json", config), ("manifest.json", manifest):
             entry = tarfile.TarInfo(file)
             entry.size = len(data)

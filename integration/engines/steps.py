@@ -14,6 +14,7 @@ import traceback
 
 SLOW = float(os.environ.get("ENGINES_SLOW", "1"))
 ONLY = os.environ.get("ENGINES_ONLY", "")
+QUICK = bool(os.environ.get("ENGINES_QUICK"))
 CGROUP2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
@@ -58,7 +59,10 @@ class Tally:
             comment(f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else str(error))
             for log, start in starts.items():
                 comment(f"-- what {log} says of it\n" + tail(log, start, 8))
-            suite.reset()
+            try:
+                suite.reset()
+            except Exception as after:  # the engine may be what has failed
+                comment(f"-- what the step left is still there: {after}")
             return False
         else:
             self.passed += 1
@@ -262,7 +266,8 @@ class Snapshot:
         try:
             until("all gone", lambda: not left(), 5)
         except AssertionError:
-            raise AssertionError("left behind:\n" + "\n".join(left())) from None
+            lines = left()
+            raise AssertionError("\n".join(["left behind:", *lines[:20], *([f"and {len(lines) - 20} more"] if lines[20:] else [])])) from None
 
 
 def needs_controller(*names):
