@@ -35,7 +35,7 @@ def _():
 @step("the CRI part of the configuration is read as docs/engines.md has it")
 def _():
     dump = sh("containerd", "config", "dump")
-    named = Engine.tested.runtime_type if Engine.tested.is_shim else f"BinaryName = '{Engine.tested.path}'"
+    named = f"runtime_path = '/usr/local/bin/{Engine.tested.shim}'" if Engine.tested.is_shim else f"BinaryName = '{Engine.tested.path}'"
     contains(dump, named, "default_runtime_name = 'tested'", "containerd.runtimes.tested]")
 
 
