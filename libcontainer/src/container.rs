@@ -421,8 +421,13 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
-    pub fn delete(self, how: Delete) -> Result<()> {
+    pub fn delete(mut self, how: Delete) -> Result<()> {
         let lock = self.dir.lock()?;
+        if self.record.pid == 0 {
+            // A create may have gone on until it gave the lock away: then there is a process now.
+            self.record = self.dir.load()?;
+            self.process = state::alive::open(self.record.pid, self.record.start_time)?;
+        }
         let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
         if how == Delete::Stopped {
             allowed(Operation::Delete, status)?;

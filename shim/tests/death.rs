@@ -1,8 +1,9 @@
 //! The shim is killed, at any moment; `delete` leaves no process, mount, cgroup, state or socket.
 //!
-//! "At every system call" is meant literally: strace kills the shim at its first, its second, its third… until the whole story
-//! is told without. `KNARR_SHIM_FULL=1` takes every one; else every few, beginning with another one each day.
+//! "At every system call" is meant literally: the shim is killed at its first, its second, its third… until the whole story is
+//! told without. `KNARR_SHIM_FULL=1` takes every one; else every few, beginning with another one each day.
 
+use crate::killer::{End, kill_at, run_and_kill_at};
 use crate::stage::{Stage, Task, full};
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, skip, tests, yes};
@@ -10,10 +11,11 @@ use nix::sys::signal::Signal;
 use shim::wire::code::{Code, Failure};
 use shim::wire::task::CreateTaskResponse;
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["death":
     a_shim_killed_in_each_state_leaves_what_delete_can_finish,
+    a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish,
     a_shim_killed_at_any_system_call_leaves_what_delete_can_finish,
     a_start_killed_at_any_system_call_leaves_what_delete_can_finish,
     a_delete_killed_at_any_system_call_is_finished_by_another,
@@ -51,10 +53,10 @@ fn a_shim_killed_in_each_state_leaves_what_delete_can_finish(lab: &Lab) -> Outco
         }
         let pid = task.state("")?.pid;
         task.kill_shim()?;
-        let answer = stage.launch.delete(&task.bundle, &task.id)?;
+        let answer = stage.clean_up(&task.bundle, &task.id)?;
         eq((answer.pid, answer.exit_status), (pid, 137), format!("what delete answers when killed {state}"))?;
         clean(&stage, &task)?;
-        stage.launch.delete(&task.bundle, &task.id)?;
+        stage.clean_up(&task.bundle, &task.id)?;
     }
     Ok(())
 }
@@ -71,26 +73,33 @@ fn clean(stage: &Stage<'_>, task: &Task) -> Outcome {
     .or_else(|_| stage.is_clean(task))
 }
 
-/// strace that kills what it traces at the system call of this number.
-fn strace(number: usize) -> Result<Command, Stop> {
-    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
-        return skip("no strace");
+/// What a worker is doing must not go on when the shim is gone and `delete` is through.
+fn a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    for round in 0..if full() { 400 } else { 40 } {
+        let mut task = stage.shim(|config| {
+            config.args(&["sleep", "1000"]);
+        })?;
+        let request = stage.create_request(&task, ["", "", ""]);
+        if round % 4 == 3 {
+            // In the middle of exec; else of create.
+            task.create(&stage, ["", "", ""])?;
+            task.start("")?;
+            task.add("x", &["sleep", "1000"])?;
+            task.client.begin("Start", &task.start_request("x"))?;
+        } else if stage.is_ours() {
+            task.client.begin("Create", &request)?;
+        } else {
+            return skip("another shim: its pid is not known before Create");
+        }
+        std::thread::sleep(Duration::from_micros(round % 20 * 250));
+        task.kill_shim()?;
+        stage.clean_up(&task.bundle, &task.id)?;
+        if let Err(Stop::Failed(why)) = clean(&stage, &task) {
+            return fail(format!("round {round}: {why}"));
+        }
     }
-    let mut command = Command::new("strace");
-    command.args(["-qqq", "-o", "/dev/null", "-e", "trace=all", "-e"]);
-    command.arg(format!("inject=all:signal=SIGKILL:when={number}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command)
-}
-
-fn attach(number: usize, pid: i32) -> Result<Child, Stop> {
-    let child = strace(number)?.args(["-p", &pid.to_string()]).spawn()?;
-    let traced = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        (!status.contains("TracerPid:\t0\n")).then_some(())
-    };
-    wait_for("strace is there", traced)?;
-    Ok(child)
+    Ok(())
 }
 
 /// From Create to Delete, with an exec.
@@ -115,16 +124,16 @@ fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> 
         let mut task = stage.shim(|config| {
             config.args(&["sleep", "1000"]);
         })?;
-        let mut strace = attach(number, task.shim)?;
+        let killer = kill_at(task.shim, number)?;
         let lived = live(&stage, &mut task);
-        let died = matches!(&lived, Err(failure) if failure.code == Code::Unavailable);
+        let mut died = matches!(&lived, Err(failure) if failure.code == Code::Unavailable);
         if !died {
             lived?;
-            drop(task.shut_down());
+            task.shut_down()?;
         }
-        strace.wait()?;
-        integration::process::reap();
-        stage.launch.delete(&task.bundle, &task.id)?;
+        // The last ones come after the last answer.
+        died |= killer.join().is_ok_and(|end| end == End::Killed);
+        stage.clean_up(&task.bundle, &task.id)?;
         if let Err(Stop::Failed(why)) = clean(&stage, &task) {
             return fail(format!("killed at system call {number}: {why}"));
         }
@@ -145,11 +154,8 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
     for number in numbers(5) {
         let (id, bundle) = stage.bundle(|_| ())?;
         let real = stage.launch.command(&bundle, &id, "start");
-        let mut command = strace(number)?;
-        command.arg(real.get_program()).args(real.get_args()).current_dir(&bundle);
-        command.envs(real.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let whole = command.status()?.success();
-        stage.launch.delete(&bundle, &id)?;
+        let whole = run_and_kill_at(&real, number)? == End::Exited(0);
+        stage.clean_up(&bundle, &id)?;
         let address = fs::read_to_string(bundle.join("address")).unwrap_or_default();
         let socket = std::path::PathBuf::from(address.trim_start_matches("unix://"));
         wait_for("the socket goes", || (address.is_empty() || !socket.exists()).then_some(()))?;
@@ -163,7 +169,7 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
         })?;
         // Another start finds nothing in its way.
         let socket = stage.launch.start(&bundle, &id)?;
-        stage.launch.delete(&bundle, &id)?;
+        stage.clean_up(&bundle, &id)?;
         wait_for("the second socket goes", || (!socket.exists()).then_some(()))?;
         if whole {
             return yes(hit > 5, format!("only {hit} system calls were hit"));
@@ -181,10 +187,8 @@ fn a_delete_killed_at_any_system_call_is_finished_by_another(lab: &Lab) -> Outco
         let task = stage.started(&["sleep", "1000"])?;
         task.kill_shim()?;
         let real = stage.launch.command(&task.bundle, &task.id, "delete");
-        let mut command = strace(number)?;
-        command.arg(real.get_program()).args(real.get_args()).current_dir(&task.bundle);
-        let whole = command.status()?.success();
-        stage.launch.delete(&task.bundle, &task.id)?;
+        let whole = run_and_kill_at(&real, number)? == End::Exited(0);
+        stage.clean_up(&task.bundle, &task.id)?;
         if let Err(Stop::Failed(why)) = clean(&stage, &task) {
             return fail(format!("killed at system call {number}: {why}"));
         }
@@ -220,7 +224,7 @@ fn a_worker_killed_at_any_point_fails_its_call_and_leaves_what_delete_can_finish
         yes(crate::stage::is_alive(task.shim), "the shim has died with its worker")?;
         stage.launch.environment.clear();
         task.kill_shim()?;
-        stage.launch.delete(&task.bundle, &task.id)?;
+        stage.clean_up(&task.bundle, &task.id)?;
         if let Err(Stop::Failed(why)) = clean(&stage, &task) {
             return fail(format!("worker killed at point {number}: {why}"));
         }

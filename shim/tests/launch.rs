@@ -97,7 +97,7 @@ fn containers_of_one_group_share_a_shim(lab: &Lab) -> Outcome {
         );
     })?;
     yes(other.socket != first.socket, "a container of another group has the same socket")?;
-    stage.launch.delete(&other.bundle, &other.id)?;
+    stage.clean_up(&other.bundle, &other.id)?;
     let mut other = other;
     other
         .client
@@ -121,7 +121,7 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
     first.create(&stage, ["", "", ""])?;
     first.kill_shim()?;
     yes(first.socket.exists(), "a killed shim can not have taken its socket along")?;
-    stage.launch.delete(&first.bundle, &first.id)?;
+    stage.clean_up(&first.bundle, &first.id)?;
     drop(UnixListener::bind(&first.socket).or_else(|_| {
         fs::remove_file(&first.socket)?;
         UnixListener::bind(&first.socket)
@@ -213,7 +213,7 @@ fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome 
     let (id, bundle) = stage.bundle(|_| ())?;
     let socket = stage.launch.start(&bundle, &id)?;
     for _ in 0..2 {
-        let answer = stage.launch.delete(&bundle, &id)?;
+        let answer = stage.clean_up(&bundle, &id)?;
         eq(answer.exit_status, 137, "the status")?;
         yes(answer.exited_at.is_some_and(|at| at.seconds > 1_600_000_000), "no time of the exit")?;
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 mod crowd;
 mod death;
 mod events;
+mod killer;
 mod launch;
 mod output;
 mod stage;

@@ -251,7 +251,7 @@ fn a_logger_gets_both_streams_and_ends_with_them(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let folder = lab.folder("logger")?;
     let program = lab.file("logger/log.sh", &format!(
-        "#!/bin/sh\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\ncat <&4 > err &\nexec 5>&-\ncat <&3 > out\nwait\necho done >> who\n",
+        "#!/bin/sh\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\nexec 5>&-\ncat <&4 > err &\ncat <&3 > out\nwait\necho done >> who\n",
         folder.display()
     ))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;

@@ -1,9 +1,10 @@
 //! A test's containerd: a place for bundles, a socket for events, and shims that are called as containerd calls them.
 
-use integration::process::wait_for;
+use integration::process::{start_as_is, wait_for};
 use integration::{Config, Lab, Outcome, Stop, eq, fail, skip, yes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use prost::Message;
 use serde_json::json;
 use shim::client::{Client, Events, Launch, Style, Told};
 use shim::wire::code::{Code, Failure};
@@ -15,8 +16,9 @@ use shim::wire::task::{
     StateResponse, WaitRequest, WaitResponse,
 };
 use shim::wire::types::{Any, Empty, Mount};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// Long enough for anything on a busy machine.
@@ -168,6 +170,19 @@ impl<'a> Stage<'a> {
             Ok(told) => Ok(story(&told, id)),
             Err(told) => fail(format!("{last:?} of {id} was never told; told was {:?}", story(&told, id))),
         }
+    }
+
+    /// `delete`, as containerd calls it. Orphans are reaped meanwhile, as by the init of a host: a container's first process does not
+    /// end before the others of its pid namespace are reaped.
+    pub(crate) fn clean_up(&self, bundle: &Path, id: &str) -> Result<DeleteResponse, Stop> {
+        let files = ["stdout", "stderr"].map(|name| self.lab.dir.join(format!("delete.{name}")));
+        let mut command = self.launch.command(bundle, id, "delete");
+        let [out, err] = &files;
+        command.stdin(Stdio::null()).stdout(File::create(out)?).stderr(File::create(err)?);
+        let ended = start_as_is(command, None)?.wait()?;
+        let words = fs::read_to_string(err)?;
+        eq(ended.code, 0, format!("the status of delete, which says {words:?}"))?;
+        Ok(DeleteResponse::decode(fs::read(out)?.as_slice())?)
     }
 
     /// Nothing of this container is left: no process, mount, cgroup, state. Sockets too, if it was the shim's last.

@@ -16,7 +16,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Where sockets are, if the caller does not say.
 const FOLDER: &str = "/run/containerd/s";
@@ -95,21 +96,27 @@ pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
         Err(_) if !folder.exists() => return Ok(()),
         lock => lock?,
     };
-    match UnixStream::connect(path) {
-        Ok(stream) => {
-            shut_down(stream, id);
-            Ok(())
+    let begun = Instant::now();
+    loop {
+        match UnixStream::connect(path) {
+            // Nobody answers: a process of a dying shim's holds the socket for a last moment.
+            Ok(stream) if !shut_down(stream, id) && begun.elapsed() < PATIENCE => {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => {
+                return match fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove {path:?}: {error}")),
+                    _ => Ok(()),
+                };
+            }
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(_) => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove {path:?}: {error}")),
-            _ => Ok(()),
-        },
     }
 }
 
-/// Best effort: whatever is said or not said, there is nothing more to do.
-fn shut_down(mut stream: UnixStream, id: &str) {
+/// Tells a shim to shut down, if it has no containers; whether it has heard it.
+fn shut_down(mut stream: UnixStream, id: &str) -> bool {
     let payload = ShutdownRequest { id: id.to_owned(), now: false }.encode_to_vec();
     let request = Request {
         service: SERVICE_V3.to_owned(),
@@ -117,11 +124,9 @@ fn shut_down(mut stream: UnixStream, id: &str) {
         payload,
         ..Request::default()
     };
-    let _ = stream.set_read_timeout(Some(PATIENCE));
-    if stream.write_all(&encode_request(1, &request)).is_ok() {
-        // An answer or the end of the connection: either way it has been heard.
-        let _ = stream.read(&mut [0; 64]);
-    }
+    stream.set_read_timeout(Some(PATIENCE)).is_ok()
+        && stream.write_all(&encode_request(1, &request)).is_ok()
+        && stream.read(&mut [0; 64]).is_ok_and(|count| count > 0)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {

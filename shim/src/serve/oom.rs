@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn kills_are_counted_from_the_file_and_told_once() {
         let path = std::env::temp_dir().join(format!("knarr-oom-{}", std::process::id()));
-        let mut file = File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
+        let mut file =
+            File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         file.write_all(b"low 0\noom 3\noom_kill 2\noom_group_kill 0\n").unwrap();
         let mut watch = OomWatch::new(file.try_clone().unwrap().into());

@@ -6,6 +6,7 @@
 use crate::sys::{process, socket};
 use crate::wire::code::{Code, Failure};
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use prost::Message;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -66,7 +67,13 @@ impl Worker {
         let failed =
             |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
         let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
+        let server = nix::unistd::getpid();
         let pid = process::fork(|| {
+            // Whatever it is doing must not go on when the server is gone: who cleans up then counts on being alone.
+            let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            if nix::unistd::getppid() != server {
+                return 1;
+            }
             process::reset_signals();
             let done = work().unwrap_or_else(refused);
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();

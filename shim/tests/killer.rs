@@ -1,0 +1,84 @@
+//! Kills a process at its N-th system call, by ptrace.
+
+use integration::process::wait_for;
+use integration::{Stop, fail};
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+/// What became of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It came to that system call and was killed there.
+    Killed,
+    /// It ended before, with this status.
+    Exited(i32),
+}
+
+/// Kills the running process `pid` when it enters its system call of this number, counted from now; 1 is the next.
+pub(crate) fn kill_at(pid: i32, number: usize) -> Result<JoinHandle<End>, Stop> {
+    let tracer = thread::spawn(move || trace(Pid::from_raw(pid), number));
+    let traced = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    };
+    wait_for("the process is traced", traced)?;
+    Ok(tracer)
+}
+
+/// Runs `command`, which is killed when it enters its system call of this number. A shell stops before it executes the command,
+/// so that it can be traced from there: its last few system calls count too.
+pub(crate) fn run_and_kill_at(command: &Command, number: usize) -> Result<End, Stop> {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        shell.current_dir(folder);
+    }
+    let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let pid = child.id().cast_signed();
+    let stopped = || integration::process::stat(pid).filter(|(_, state, _)| *state == 'T').map(drop);
+    wait_for("the shell stops", stopped)?;
+    // Being traced, it goes on without SIGCONT.
+    kill_at(pid, number)?.join().or_else(|_| fail("the tracer panicked"))
+}
+
+/// All requests come from the thread that attached, as ptrace(2) wants it.
+fn trace(pid: Pid, number: usize) -> End {
+    if ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).is_err() || ptrace::interrupt(pid).is_err()
+    {
+        return End::Exited(-1);
+    }
+    let mut stops = 0;
+    loop {
+        let signal = match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Exited(_, status)) => return End::Exited(status),
+            // Somebody else has reaped it.
+            Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => return End::Exited(-1),
+            Ok(WaitStatus::PtraceSyscall(_)) => {
+                stops += 1;
+                // Each system call stops twice: when it is entered and when it is left.
+                if stops == 2 * number - 1 {
+                    let _ = kill(pid, Signal::SIGKILL);
+                    let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+                    return End::Killed;
+                }
+                None
+            }
+            Ok(WaitStatus::Stopped(_, signal)) => Some(signal),
+            _ => None,
+        };
+        if ptrace::syscall(pid, signal).is_err() {
+            let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
+            return End::Exited(-1);
+        }
+    }
+}
