@@ -100,14 +100,16 @@ pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
     loop {
         match UnixStream::connect(path) {
             // Nobody answers: a process of a dying shim's holds the socket for a last moment.
-            Ok(stream) if !shut_down(stream, id) && begun.elapsed() < PATIENCE => {
+            Ok(stream) if !shut_down(&stream, id) && begun.elapsed() < PATIENCE => {
                 thread::sleep(Duration::from_millis(2));
             }
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(_) => {
                 return match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove {path:?}: {error}")),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        Err(format!("remove {path:?}: {error}"))
+                    }
                     _ => Ok(()),
                 };
             }
@@ -116,7 +118,7 @@ pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
 }
 
 /// Tells a shim to shut down, if it has no containers; whether it has heard it.
-fn shut_down(mut stream: UnixStream, id: &str) -> bool {
+fn shut_down(mut stream: &UnixStream, id: &str) -> bool {
     let payload = ShutdownRequest { id: id.to_owned(), now: false }.encode_to_vec();
     let request = Request {
         service: SERVICE_V3.to_owned(),
