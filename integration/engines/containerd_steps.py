@@ -25,7 +25,7 @@ def _():
 def _():
     if Engine.tested.is_shim:
         with running() as task:
-            equal(os.path.realpath(f"/proc/{shim_pid(task)}/exe"), Engine.tested.path)
+            assert os.path.samefile(f"/proc/{shim_pid(task)}/exe", Engine.tested.path)
         missing = ["--runtime", "io.containerd.nosuch.v2"], "containerd-shim-nosuch-v2"
     else:
         missing = ["--runc-binary", "/no/such/runtime"], "/no/such/runtime"
@@ -35,7 +35,7 @@ def _():
 @step("the CRI part of the configuration is read as docs/engines.md has it")
 def _():
     dump = sh("containerd", "config", "dump")
-    named = Engine.tested.runtime_type if Engine.tested.is_shim else f"BinaryName = '{Engine.tested.path}'"
+    named = f"runtime_path = '/usr/local/bin/{Engine.tested.shim}'" if Engine.tested.is_shim else f"BinaryName = '{Engine.tested.path}'"
     contains(dump, named, "default_runtime_name = 'tested'", "containerd.runtimes.tested]")
 
 

@@ -34,6 +34,9 @@ CONFIG = """version = 3
 [plugins.'io.containerd.cri.v1.runtime'.containerd]
   default_runtime_name = 'tested'
 
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.named]
+  runtime_type = '%s'
+
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tested]
 %s
 """
@@ -49,7 +52,7 @@ def call(method, *request, **fields):
 
 def start_cri():
     # without CAP_SYS_RESOURCE nobody may lower an oom score, as the CRI asks for its pods
-    start_daemon(CONFIG % (PAUSE, str(not has_capability(CAP_SYS_RESOURCE)).lower(), Engine.tested.of_cri()))
+    start_daemon(CONFIG % (PAUSE, str(not has_capability(CAP_SYS_RESOURCE)).lower(), Engine.tested.runtime_type, Engine.tested.of_cri()))
     why = "containerd ended"
 
     def ready():
@@ -84,11 +87,11 @@ def start():
 class Pod:
     """A pod sandbox with its containers."""
 
-    def __init__(self, linux=None, **config):
+    def __init__(self, linux=None, handler="", **config):
         n = next(numbers)
         self.config = {"metadata": {"name": f"pod{n}", "uid": f"uid{n}", "namespace": "tests", "attempt": 0}, "hostname": f"pod{n}",
                        "log_directory": f"{LOGS}/pod{n}", "linux": {"cgroup_parent": "/kubepods", **(linux or {})}, **config}
-        self.id = call("RunPodSandbox", config=self.config).pod_sandbox_id
+        self.id = call("RunPodSandbox", config=self.config, runtime_handler=handler).pod_sandbox_id
 
     def status(self):
         return call("PodSandboxStatus", pod_sandbox_id=self.id).status

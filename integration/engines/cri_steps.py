@@ -49,6 +49,16 @@ def _():
     before.nothing_left(but=but())
 
 
+@step("a pod whose runtime class names the shim by its type, and one of an unknown class")
+def _():
+    with pod(handler="named") as p:
+        c = p.start("sh", "-c", "echo by its type; exit 5")
+        equal(exited(c).exit_code, 5)
+        equal(p.log(c), [("stdout", "by its type")])
+        equal(p.status().runtime_handler, "named")
+    call("RunPodSandbox", config={"metadata": {"name": "x", "uid": "x", "namespace": "x"}}, runtime_handler="nosuch", refused="nosuch")
+
+
 @step("two containers in a pod: one network, IPC and hostname, own processes and files, the same shim")
 def _():
     with pod() as p:
@@ -164,9 +174,8 @@ def _():
     needs_controller("memory", "cpu", "pids")
     with pod() as p:
         c = p.start("sh", "-c", "while :; do :; done")
-        time.sleep(0.5)
+        until("it has worked for a while", lambda: call("ContainerStats", container_id=c).stats.cpu.usage_core_nano_seconds.value > 100_000_000)
         stats = call("ContainerStats", container_id=c).stats
-        assert stats.cpu.usage_core_nano_seconds.value > 100_000_000, stats
         assert stats.memory.working_set_bytes.value > 0 and stats.memory.usage_bytes.value > 0, stats
         equal([s.attributes.id for s in call("ListContainerStats", filter={"pod_sandbox_id": p.id}).stats], [c])
         linux = call("PodSandboxStats", pod_sandbox_id=p.id).stats.linux

@@ -28,9 +28,9 @@ class Tested:
         return ["--runtime", self.runtime_type] if self.is_shim else ["--runc-binary", self.path]
 
     def of_cri(self):
-        """The lines of config.toml that describe the runtime, as docs/engines.md has them."""
-        lines = [f"runtime_type = '{self.runtime_type}'"]
-        if not self.is_shim:
-            lines += ["[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tested.options]",
-                      f"BinaryName = '{self.path}'", "SystemdCgroup = false"]
-        return "\n".join(lines)
+        """The lines of config.toml that describe the runtime, as docs/engines.md has them. containerd 2.1 asks only a shim that is
+        called io.containerd.runc.v2 what it can do, and with any other breaks when a pod wants what it might not be able to."""
+        if self.is_shim:
+            return f"runtime_type = 'io.containerd.runc.v2'\nruntime_path = '/usr/local/bin/{self.shim}'"
+        return "\n".join(["runtime_type = 'io.containerd.runc.v2'", "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.tested.options]",
+                          f"BinaryName = '{self.path}'", "SystemdCgroup = false"])

@@ -20,6 +20,7 @@ mod orders;
 mod poll;
 mod publish;
 mod reap;
+mod shifted;
 mod slots;
 mod streams;
 mod table;

@@ -2,6 +2,7 @@
 //!
 //! For a worker: it may change the working directory. It must not know tasks. Taking mounts away is `crate::rootfs`'s.
 
+use super::shifted::Shift;
 use crate::wire::code::{Code, Failure};
 use crate::wire::types::Mount;
 use nix::errno::Errno;
@@ -85,6 +86,7 @@ struct Options {
     flags: MsFlags,
     propagation: Vec<MsFlags>,
     data: Vec<String>,
+    shift: Shift,
 }
 
 impl Options {
@@ -98,20 +100,35 @@ impl Options {
         if !mount.target.trim_matches('/').is_empty() {
             return refuse(format!("a place inside the root ({:?}) is not supported", mount.target));
         }
-        let mut options = Options { flags: MsFlags::empty(), propagation: Vec::new(), data: Vec::new() };
+        let mut options = Options {
+            flags: MsFlags::empty(),
+            propagation: Vec::new(),
+            data: Vec::new(),
+            shift: Shift::default(),
+        };
         for word in &mount.options {
             if let Some((_, flag, set)) = WORDS.iter().find(|(name, _, _)| name == word) {
                 options.flags.set(*flag, *set);
             } else if let Some((_, flag)) = PROPAGATION.iter().find(|(name, _)| name == word) {
                 options.propagation.push(*flag);
-            } else if word == "loop" || word.starts_with("uidmap=") || word.starts_with("gidmap=") {
+            } else if word == "loop" {
                 return refuse(format!("option {word:?} is not supported"));
             } else {
-                options.data.push(word.clone());
+                match options.shift.take(word) {
+                    Ok(true) => {}
+                    Ok(false) => options.data.push(word.clone()),
+                    Err(why) => return refuse(why),
+                }
             }
         }
         if mount.r#type == "bind" {
             options.flags |= MsFlags::MS_BIND;
+        }
+        let shiftable = mount.r#type == "overlay" || options.flags.contains(MsFlags::MS_BIND);
+        if !options.shift.is_none() && !shiftable {
+            return refuse(
+                "options uidmap and gidmap are supported for overlays and bind mounts only".to_owned(),
+            );
         }
         Ok(options)
     }
@@ -119,6 +136,10 @@ impl Options {
     fn mount(mut self, what: &Mount, root: &Path) -> Result<(), Failure> {
         let name = || format!("{} on", what.r#type);
         let failed = |call: &str, e: Errno| failure(&format!("mount {} {call}", name()), root, e);
+        if !self.shift.is_none() && what.r#type == "overlay" {
+            self.shift.overlay(&self.data, self.flags, root)?;
+            return self.propagate(root);
+        }
         let mut data = self.data.join(",");
         if data.len() > LONGEST && what.r#type == "overlay" {
             if let Some(folder) = shorten(&mut self.data) {
@@ -135,7 +156,12 @@ impl Options {
             // A bind mount is made first, and gets its attributes by a second call (mount(2), MS_REMOUNT).
             let attributes = self.flags - (MsFlags::MS_BIND | MsFlags::MS_REC);
             let first = self.flags - attributes;
-            mount(Some(source), root, None::<&str>, first, None::<&str>).map_err(|e| failed("bind", e))?;
+            if self.shift.is_none() {
+                mount(Some(source), root, None::<&str>, first, None::<&str>)
+                    .map_err(|e| failed("bind", e))?;
+            } else {
+                self.shift.bind(source, first.contains(MsFlags::MS_REC), root)?;
+            }
             if !attributes.is_empty() {
                 let flags = attributes | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
                 mount(None::<&str>, root, None::<&str>, flags, None::<&str>)
@@ -144,9 +170,13 @@ impl Options {
         } else {
             mount(Some(source), root, Some(kind), self.flags, data).map_err(|e| failed("mount", e))?;
         }
-        for flags in self.propagation {
-            mount(None::<&str>, root, None::<&str>, flags, None::<&str>)
-                .map_err(|e| failed("propagation", e))?;
+        self.propagate(root)
+    }
+
+    fn propagate(&self, root: &Path) -> Result<(), Failure> {
+        for flags in &self.propagation {
+            mount(None::<&str>, root, None::<&str>, *flags, None::<&str>)
+                .map_err(|e| failure("propagation", root, e))?;
         }
         Ok(())
     }
@@ -193,9 +223,9 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        for word in ["loop", "uidmap=0:1:2"] {
+        for (word, part) in [("loop", "loop"), ("uidmap=0:1:2", "uidmap")] {
             let why = Options::parse(&mount("ext4", &[word])).unwrap_err();
-            assert!(why.message.contains(word), "{why}");
+            assert!(why.message.contains(part), "{why}");
         }
         let inside = Mount { target: "/etc".to_owned(), ..mount("bind", &[]) };
         assert!(Options::parse(&inside).unwrap_err().message.contains("/etc"));

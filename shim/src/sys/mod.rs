@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod memory;
+pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod terminal;
