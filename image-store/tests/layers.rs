@@ -243,15 +243,9 @@ fn sparse_files_keep_their_holes() {
     let hole = fs::File::create(source.join("hole")).unwrap();
     hole.set_len(2 << 30).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&hole, b"middle", 1 << 30).unwrap();
-    for (format, version) in [("gnu", "1.0"), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")] {
-        let archive = place.path().join("sparse.tar");
-        let status = std::process::Command::new("tar")
-            .args(["--sparse", "--format", format, &format!("--sparse-version={version}"), "-cf"])
-            .args([&archive, std::path::Path::new("-C"), &source, std::path::Path::new("hole")])
-            .status()
-            .unwrap();
-        assert!(status.success());
-        unpack(&place, &fs::read(&archive).unwrap()).unwrap();
+    for (format, version) in common::SPARSE {
+        let archive = common::sparse_archive(&place, &source, (format, version));
+        unpack(&place, &archive).unwrap();
         let file = fs::File::open(place.path().join("fs/hole")).unwrap();
         let meta = file.metadata().unwrap();
         assert!(
