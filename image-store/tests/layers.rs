@@ -170,6 +170,7 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
         ("hard link by absolute path", vec![hard("x", place.path().join("secret").to_str().unwrap())]),
         ("hard link through a link", vec![link("l", place.path().to_str().unwrap()), hard("x", "l/secret")]),
         ("hard link to the root", vec![hard("x", ".")]),
+        ("hard link to itself", vec![file("x", b""), hard("x", "./x")]),
         ("hard link to a folder", vec![dir("d"), hard("x", "d")]),
         ("hard link to a lower layer", vec![hard("x", "usr/bin/env")]),
         ("loop of links", vec![link("a", "b"), link("b", "a"), file("a/x", b"")]),

@@ -35,13 +35,26 @@ pub struct ApplyOptions {
     pub limits: Limits,
 }
 
+impl ApplyOptions {
+    fn restricted(&self) -> bool {
+        self.ownership.restricted(self.marks)
+    }
+}
+
 /// Who owns the files of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// Those the layer names: wants CAP_CHOWN over these IDs.
     Keep,
-    /// The caller: for a user without a range of IDs. Devices are left out.
+    /// The caller: for a user without a range of IDs.
     Squash,
+}
+
+impl Ownership {
+    /// Whether this is at most root of a user namespace, who makes no devices and sets no `trusted.` attributes.
+    pub(super) fn restricted(self, marks: Marks) -> bool {
+        self == Self::Squash || marks == Marks::User
+    }
 }
 
 /// What applying a layer found.
@@ -275,7 +288,7 @@ impl Applier<'_> {
         let parent = self.existing(folder)?.ok_or_else(missing)?;
         let real = join(&parent.path, target_name);
         if real == path {
-            return Ok(());
+            return Err(Error::invalid("a hard link to itself"));
         }
         // Removing what stands at `path` may remove the target with it, a folder for instance.
         let link = || rustix::fs::linkat(&*parent.fd, target_name, fd, name, AtFlags::empty());
@@ -298,10 +311,7 @@ impl Applier<'_> {
             rustix::fs::mknodat(fd, name, kind, Mode::RUSR | Mode::WUSR, device)
         });
         match made {
-            Err(error)
-                if error.errno() == Some(Errno::PERM.raw_os_error())
-                    && self.options.ownership == Ownership::Squash =>
-            {
+            Err(error) if error.errno() == Some(Errno::PERM.raw_os_error()) && self.options.restricted() => {
                 self.applied.skipped += 1;
                 Ok(false)
             }
@@ -355,7 +365,7 @@ impl Applier<'_> {
                 self.applied.skipped += 1;
                 Ok(())
             }
-            Err(Errno::PERM) if name.starts_with(b"user.") || self.options.ownership == Ownership::Squash => {
+            Err(Errno::PERM) if name.starts_with(b"user.") || self.options.restricted() => {
                 self.applied.skipped += 1;
                 Ok(())
             }

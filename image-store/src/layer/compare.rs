@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::io::Errno;
 
 use super::Marks;
 use super::apply::Ownership;
@@ -50,9 +51,12 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
                     twice = true;
                     continue;
                 }
-                if let Err(error) = one(root, &path, &entry, &mut reader, ownership) {
-                    // Where a path occurs twice the first may rightly be gone.
-                    if !twice {
+                if let Err(error) = one(root, &path, &entry, &mut reader, marks, ownership) {
+                    // Where a path occurs twice the first may rightly be gone; and a user without any rights over modes
+                    // can not look into folders that even their owner may not open.
+                    let closed =
+                        ownership == Ownership::Squash && error.errno() == Some(Errno::ACCESS.raw_os_error());
+                    if !twice && !closed {
                         return Err(error.context(doing()));
                     }
                 }
@@ -82,6 +86,7 @@ fn one<R: std::io::BufRead>(
     path: &[u8],
     entry: &Entry,
     reader: &mut Reader<R>,
+    marks: Marks,
     ownership: Ownership,
 ) -> Result<()> {
     let Some((parent, name)) = locate(root, path)? else {
@@ -90,8 +95,7 @@ fn one<R: std::io::BufRead>(
     let name = if name.is_empty() { b".".as_slice() } else { name };
     let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(_)
-            if ownership == Ownership::Squash
-                && matches!(entry.kind, Kind::Block(..) | Kind::Character(..)) =>
+            if ownership.restricted(marks) && matches!(entry.kind, Kind::Block(..) | Kind::Character(..)) =>
         {
             return Ok(());
         }
