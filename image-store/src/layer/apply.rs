@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use super::change::{Change, change, clean, join, split};
 use super::{Limits, Marks};
 use crate::error::{Doing, Error, Result};
-use crate::tar::{Entry, Kind, Reader, Timestamp, show};
+use crate::tar::{Entry, Kind, Placement, Reader, Timestamp, show};
 use crate::tree;
 
 /// Parents kept open.
@@ -267,7 +268,13 @@ impl Applier<'_> {
         let mut file = File::from(file);
         match &entry.sparse {
             None => reader.data(|piece| file.write_all(piece).doing(|| "write"))?,
-            Some(map) => fill_sparse(&mut file, map, entry.size, reader)?,
+            Some(_) => {
+                file.set_len(entry.size).doing(|| "ftruncate")?;
+                let mut placement = Placement::of(entry);
+                reader.data(|bytes| {
+                    placement.place(bytes, |offset, part| file.write_all_at(part, offset).doing(|| "pwrite"))
+                })?;
+            }
         }
         self.attributes(file.as_fd(), entry)
     }
@@ -499,33 +506,6 @@ fn spliced(real: &[u8], target: &[u8], rest: &[Vec<u8>]) -> Result<Vec<u8>> {
         return Err(Error::limit("a symbolic link that leads to a path of more than 64 KiB"));
     }
     Ok(path)
-}
-
-fn fill_sparse<R: BufRead>(
-    file: &mut File,
-    map: &[(u64, u64)],
-    size: u64,
-    reader: &mut Reader<R>,
-) -> Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    file.set_len(size).doing(|| "ftruncate")?;
-    let mut pieces = map.iter().copied().filter(|(_, length)| *length > 0);
-    let (mut offset, mut left) = pieces.next().unwrap_or_default();
-    reader.data(|mut bytes| {
-        while !bytes.is_empty() {
-            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            if length == 0 {
-                return Err(Error::invalid("more data than its sparse map has room for"));
-            }
-            file.write_all_at(&bytes[..length], offset).doing(|| "pwrite")?;
-            bytes = &bytes[length..];
-            (offset, left) = (offset + length as u64, left - length as u64);
-            if left == 0 {
-                (offset, left) = pieces.next().unwrap_or_default();
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Attributes a layer may bring. Overlay's own would be obeyed at the next mount, and labels are the host's business.

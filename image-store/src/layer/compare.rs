@@ -17,7 +17,7 @@ use super::change::{Change, change, split};
 use super::compression::Compression;
 use super::diff::is_whiteout;
 use crate::error::{Doing, Error, Result};
-use crate::tar::{Entry, Kind, Reader, show};
+use crate::tar::{Entry, Kind, Placement, Reader, show};
 use crate::tree;
 
 /// Reads the compressed layer from `blob` and compares it with `root`.
@@ -143,27 +143,16 @@ fn one<R: std::io::BufRead>(
 }
 
 fn data<R: std::io::BufRead>(file: &File, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
-    let whole = vec![(0, entry.size)];
-    let map = entry.sparse.as_ref().unwrap_or(&whole);
-    let mut pieces = map.iter().copied().filter(|(_, length)| *length > 0);
-    let (mut offset, mut left) = pieces.next().unwrap_or_default();
-    let mut buffer = vec![0; 256 << 10];
-    reader.data(|mut bytes| {
-        while !bytes.is_empty() {
-            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)).min(buffer.len());
-            if length == 0 {
-                return Err(Error::invalid("more data than its sparse map has room for"));
-            }
-            file.read_exact_at(&mut buffer[..length], offset).doing(|| "pread")?;
-            if buffer[..length] != bytes[..length] {
+    let mut placement = Placement::of(entry);
+    let mut buffer = Vec::new();
+    reader.data(|bytes| {
+        placement.place(bytes, |offset, part| {
+            buffer.resize(part.len(), 0);
+            file.read_exact_at(&mut buffer, offset).doing(|| "pread")?;
+            if buffer != part {
                 return Err(Error::mismatch(format!("the content near byte {offset} differs")));
             }
-            bytes = &bytes[length..];
-            (offset, left) = (offset + length as u64, left - length as u64);
-            if left == 0 {
-                (offset, left) = pieces.next().unwrap_or_default();
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     })
 }
