@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 pub mod archive;
+mod buffered;
 pub mod copy;
 pub mod digest;
 mod error;

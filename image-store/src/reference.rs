@@ -40,7 +40,7 @@ impl Reference {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), with the part that is wrong.
     pub fn parse_untagged(text: &str) -> Result<Self> {
         let invalid = |why: &str| Error::invalid(format!("image name {text:?}: {why}"));
-        if text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        if is_id(text) {
             return Err(invalid("64 hexadecimal digits are an ID, not a name"));
         }
         let (rest, digest) = match text.split_once('@') {
@@ -100,16 +100,22 @@ impl Reference {
         format!("{}/{}", self.domain, self.path)
     }
 
-    /// The repository as Docker lists it, without what is understood: `alpine`.
+    /// The repository as Docker lists it, without what is understood: `alpine`. Complete where the short form would be
+    /// understood as something else, which Docker overlooks: `docker.io/quay.io/app`.
     #[must_use]
     pub fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
             return self.repository();
         }
-        match self.path.strip_prefix("library/") {
-            Some(name) if !name.contains('/') => name.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix("library/") {
+            Some(name) if !name.contains('/') => name,
+            _ => &self.path,
+        };
+        let (domain, path) = split_domain(short);
+        if is_id(short) || domain != self.domain || path != self.path {
+            return self.repository();
         }
+        short.to_owned()
     }
 
     /// [`Reference::familiar_name`] with tag and digest.
@@ -164,6 +170,11 @@ impl std::str::FromStr for Reference {
     fn from_str(text: &str) -> Result<Self> {
         Self::parse(text)
     }
+}
+
+/// What commands take for an image's ID.
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// The last `:` after the last `/` separates the tag; one before it belongs to a port.
@@ -285,12 +296,17 @@ mod tests {
             ("Host/foo", "Host/foo:latest", "Host/foo:latest"),
             ("a__b/c--d/e.f", "docker.io/a__b/c--d/e.f:latest", "a__b/c--d/e.f:latest"),
             ("alpine:A_b.-1", "docker.io/library/alpine:A_b.-1", "alpine:A_b.-1"),
+            ("docker.io/quay.io/app", "docker.io/quay.io/app:latest", "docker.io/quay.io/app:latest"),
+            ("docker.io/localhost/app", "docker.io/localhost/app:latest", "docker.io/localhost/app:latest"),
         ] {
             let reference = Reference::parse(typed).unwrap();
             assert_eq!(reference.to_string(), full, "{typed}");
             assert_eq!(reference.familiar(), familiar, "{typed}");
             assert_eq!(Reference::parse(full).unwrap(), reference, "round trip of {typed}");
+            assert_eq!(Reference::parse(familiar).unwrap(), reference, "round trip of {familiar}");
         }
+        let like_an_id = Reference::parse(&format!("docker.io/library/{HEX}:1")).unwrap();
+        assert_eq!(like_an_id.familiar_name(), format!("docker.io/library/{HEX}"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ fn remove_level(
     depth: usize,
     spilled: &mut u64,
 ) -> Result<()> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+    match unlink(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // Linux says EISDIR; POSIX, and some file systems, EPERM.
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -90,8 +90,15 @@ fn remove_level(
     if depth >= DEPTH {
         let target = spill_name(*spilled);
         *spilled += 1;
-        return rustix::fs::renameat(parent, name, spill, target.as_str())
-            .doing(|| format!("rename {}", show(name)));
+        let rename = || rustix::fs::renameat(parent, name, spill, target.as_str());
+        let renamed = match rename() {
+            // Its `..` changes, so the right to write to it is needed too.
+            Err(Errno::ACCESS) => open_up(parent)
+                .and_then(|()| rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty()))
+                .and_then(|()| rename()),
+            other => other,
+        };
+        return renamed.doing(|| format!("rename {}", show(name)));
     }
     let folder = match open_folder(parent, name, OFlags::RDONLY) {
         Ok(folder) => folder,
@@ -107,10 +114,25 @@ fn remove_level(
     for (child, _) in list(&folder).doing(|| format!("list {}", show(name)))? {
         remove_level(folder.as_fd(), child.to_bytes(), spill, depth + 1, spilled)?;
     }
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+    match unlink(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).doing(|| format!("rmdir {}", show(name))),
     }
+}
+
+fn unlink(parent: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> rustix::io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, flags) {
+        Err(Errno::ACCESS) => {
+            open_up(parent)?;
+            rustix::fs::unlinkat(parent, name, flags)
+        }
+        other => other,
+    }
+}
+
+/// Without CAP_DAC_OVERRIDE the owner must give himself the right to change a folder.
+fn open_up(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fchmod(folder, Mode::RWXU)
 }
 
 #[cfg(test)]

@@ -170,6 +170,7 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
         ("hard link by absolute path", vec![hard("x", place.path().join("secret").to_str().unwrap())]),
         ("hard link through a link", vec![link("l", place.path().to_str().unwrap()), hard("x", "l/secret")]),
         ("hard link to the root", vec![hard("x", ".")]),
+        ("hard link to itself", vec![file("x", b""), hard("x", "./x")]),
         ("hard link to a folder", vec![dir("d"), hard("x", "d")]),
         ("hard link to a lower layer", vec![hard("x", "usr/bin/env")]),
         ("loop of links", vec![link("a", "b"), link("b", "a"), file("a/x", b"")]),
@@ -243,15 +244,9 @@ fn sparse_files_keep_their_holes() {
     let hole = fs::File::create(source.join("hole")).unwrap();
     hole.set_len(2 << 30).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&hole, b"middle", 1 << 30).unwrap();
-    for (format, version) in [("gnu", "1.0"), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")] {
-        let archive = place.path().join("sparse.tar");
-        let status = std::process::Command::new("tar")
-            .args(["--sparse", "--format", format, &format!("--sparse-version={version}"), "-cf"])
-            .args([&archive, std::path::Path::new("-C"), &source, std::path::Path::new("hole")])
-            .status()
-            .unwrap();
-        assert!(status.success());
-        unpack(&place, &fs::read(&archive).unwrap()).unwrap();
+    for (format, version) in common::SPARSE {
+        let archive = common::sparse_archive(&place, &source, (format, version));
+        unpack(&place, &archive).unwrap();
         let file = fs::File::open(place.path().join("fs/hole")).unwrap();
         let meta = file.metadata().unwrap();
         assert!(

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
-"""Power cuts: what a load writes, cut at every point.
+"""Power cuts: what each command that changes a store writes, cut at every point.
 
-  power_cut.py KNARR-IMAGE
+  power_cut.py KNARR-IMAGE [SCENARIO...]
 
-A small image is loaded under strace. From the log a model of the file system is made in which each change is durable or not:
-a sync of a file makes its content durable, one of a folder its names, one of the file system everything. For each point of
-the log, states are built that a power cut there may leave: everything up to it; nothing that was not synced; names kept but
-content lost, as a journal without data does; and random choices. Each state is written out as a store. It must then open,
-every image it names must be whole, and loading the image again must heal it.
+A command (load, pull, import, commit, rmi, prune) runs under strace on a small store. From the log a model of the file
+system is made in which each change is durable or not: a sync of a file makes its content durable, one of a folder its
+names, one of the file system everything; what was there before is durable. For each point of the log, states are built that
+a power cut there may leave: everything up to it; nothing that was not synced; names kept but content lost, as a journal
+without data does; and random choices. Each state is written out as a store. It must then open, every image it names must be
+whole, those the command had nothing to do with must be there, and running the command again must heal it.
 """
-import ast, os, random, re, shutil, subprocess, sys, tempfile
+import ast, http.server, json, os, random, re, shutil, stat, subprocess, sys, tempfile, threading
 
 BIN = os.path.realpath(sys.argv[1])
 CALLS = ("openat,openat2,open,mkdirat,mkdir,write,pwrite64,ftruncate,rename,renameat,renameat2,linkat,symlinkat,mknodat,"
@@ -28,7 +29,29 @@ class Log:
         self.root, self.names, self.ops = root, {}, []
         # The folder the store is in exists before it.
         self.names[os.path.dirname(root)] = Inode("d")
-        self.names[root] = Inode("d")
+        self.names[root] = self.root_inode = Inode("d")
+        self.linked = {}
+        if os.path.isdir(root):
+            self.there(root)
+        # What was there before the command is not cut.
+        self.base = len(self.ops)
+
+    def there(self, folder):
+        """Operations that make what lies in FOLDER."""
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+            meta = entry.stat(follow_symlinks=False)
+            kind = "d" if entry.is_dir(follow_symlinks=False) else "l" if entry.is_symlink() else "f"
+            kind = "w" if stat.S_ISCHR(meta.st_mode) else kind
+            inode = self.linked.setdefault(meta.st_ino, Inode(kind))
+            self.create(entry.path, inode)
+            if kind == "f" and meta.st_size:
+                self.add("data", inode, open(entry.path, "rb").read())
+            elif kind == "l":
+                self.add("data", inode, os.fsencode(os.readlink(entry.path)))
+            elif kind == "d":
+                self.there(entry.path)
+            self.add("mode", inode, stat.S_IMODE(meta.st_mode))
+            self.add("time", inode, meta.st_mtime_ns // 10**9)
 
     def add(self, *op):
         self.ops.append(op)
@@ -122,8 +145,9 @@ def decode(text):
     return ast.literal_eval('b"' + text.encode("unicode_escape").decode().replace("\\\\", "\\") + '"')
 
 
-def read_log(path, root):
-    log, partial = Log(root), {}
+def read_log(path, log):
+    """Adds the calls in strace's file at PATH to LOG."""
+    partial = {}
     for line in open(path, errors="surrogateescape"):
         pid, _, text = line.partition(" ")
         text = text.strip()
@@ -139,12 +163,14 @@ def read_log(path, root):
     return log
 
 
-def durable(ops, cut):
-    """For each of the first CUT operations: whether a sync before the cut covers it."""
+def durable(ops, cut, base):
+    """For each of the first CUT operations: whether a sync before the cut covers it, or it is older than the log."""
     marks, synced, everything = [False] * cut, set(), False
     for at in range(cut - 1, -1, -1):
         op = ops[at]
-        if op[0] == "syncfs":
+        if at < base:
+            marks[at] = True
+        elif op[0] == "syncfs":
             everything = True
         elif op[0] == "sync":
             synced.add(op[1])
@@ -170,7 +196,8 @@ def build(log, keep, target):
                 if inode is not None:
                     entries[name] = inode
         elif op[0] == "data":
-            data[op[1]] = data.get(op[1], b"") + op[2]
+            # A link has one target; files are only ever written from their start to their end.
+            data[op[1]] = op[2] if op[1].kind == "l" else data.get(op[1], b"") + op[2]
         elif op[0] == "mode":
             modes[op[1]] = op[2]
         elif op[0] == "time":
@@ -204,67 +231,157 @@ def run(*arguments):
     return subprocess.run([BIN, *arguments], capture_output=True, text=True)
 
 
-def check(store, image, what):
-    """Opens, names nothing incomplete, heals."""
-    listed = run("--root", store, "images", "-q")
+def check(store, scenario, what):
+    """Opens, names nothing incomplete, has lost nothing, heals."""
+    listed = run("--root", store, "images", "--format", "{{.Repository}}:{{.Tag}}")
     if listed.returncode != 0:
         return f"{what}: does not open: {listed.stderr}"
     names = listed.stdout.split()
+    lost = [name for name in scenario.keeps if name not in names]
+    if lost:
+        return f"{what}: lost {lost}, has {names}"
     verified = run("--root", store, "verify")
     if names and verified.returncode != 0:
         return f"{what}: names {names} but: {verified.stdout}{verified.stderr}"
-    for step in (["load", "-qi", image], ["verify"], ["prune"], ["verify"]):
+    heal = scenario.heal
+    if scenario.takes_away and scenario.takes_away not in names:
+        heal = ["images"]
+    for step in (heal, ["verify"], ["prune"], ["verify"]):
         again = run("--root", store, *step)
         if again.returncode != 0:
             return f"{what}: {step[0]} after it: {again.stdout}{again.stderr}"
+    left = run("--root", store, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()
+    wanted = scenario.keeps + ([scenario.makes] if scenario.makes else [])
+    if sorted(left) != sorted(wanted):
+        return f"{what}: {left} after healing, not {wanted}"
     return None
+
+
+class Scenario:
+    """A command, the store it starts with, and what must be true of every store a cut of it leaves."""
+
+    def __init__(self, command, start=None, heal=None, keeps=(), makes=None, takes_away=None):
+        self.command, self.start, self.heal = command, start, heal or command
+        self.keeps, self.makes, self.takes_away = list(keeps), makes, takes_away
+
+
+class Registry(http.server.BaseHTTPRequestHandler):
+    """Serves the OCI layout in FOLDER as the only repository there is."""
+    folder = None
+
+    def do_GET(self):
+        kind, reference = self.path.rstrip("/").split("/")[-2:]
+        path, media = None, "application/octet-stream"
+        if kind == "manifests" and not reference.startswith("sha256:"):
+            entry = json.load(open(f"{self.folder}/index.json"))["manifests"][0]
+            reference, media = entry["digest"], entry["mediaType"]
+        if kind in ("manifests", "blobs"):
+            path = f"{self.folder}/blobs/" + reference.replace(":", "/")
+        body = open(path, "rb").read() if path and os.path.exists(path) else b"{}"
+        self.send_response(200 if path or self.path == "/v2/" else 404)
+        self.send_header("content-type", media)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def scenarios(work):
+    """Makes stores and archives in WORK, and what to do with them by name."""
+    tree, made, image = f"{work}/tree", f"{work}/made", f"{work}/image.tar"
+    os.makedirs(f"{tree}/etc/conf.d")
+    for number in range(6):
+        with open(f"{tree}/etc/conf.d/{number}", "w") as file:
+            file.write(str(number) * 100)
+    os.symlink("conf.d/0", f"{tree}/etc/link")
+    with open(f"{work}/new", "w") as file:
+        file.write("new")
+    subprocess.run(["tar", "-C", tree, "--sort=name", "-czf", f"{work}/tree.tar.gz", "."], check=True)
+
+    def must(store, *arguments):
+        done = run("--root", store, *arguments)
+        assert done.returncode == 0, done.stderr
+
+    must(made, "import", f"{work}/tree.tar.gz", "app:1")
+    must(made, "create", "--name", "c", "app:1")
+    must(made, "cp", f"{work}/new", "c:/etc/new")
+    changed = f"{work}/changed"
+    subprocess.run(["cp", "-a", made, changed], check=True)
+    must(made, "commit", "c", "app:2")
+    must(made, "rm", "c")
+    must(made, "empty-trash")
+    must(made, "save", "-o", image, "app:2")
+    os.mkdir(f"{work}/layout")
+    subprocess.run(["tar", "-C", f"{work}/layout", "-xf", image], check=True)
+    Registry.folder = f"{work}/layout"
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    name = f"127.0.0.1:{server.server_port}/app:2"
+    # Without app:2's name, but with all that it had: what a removal leaves that was cut before its collection.
+    unnamed = f"{work}/unnamed"
+    subprocess.run(["cp", "-a", made, unnamed], check=True)
+    for file in os.listdir(f"{unnamed}/refs"):
+        if "app%3A2" in file or "app:2" in file:
+            os.remove(f"{unnamed}/refs/{file}")
+    return {
+        "load": Scenario(["load", "-qi", image], makes="app:2"),
+        "pull": Scenario(["pull", "-q", name], makes=name),
+        "pull beside its base": Scenario(["pull", "-q", name], start=changed, keeps=["app:1"], makes=name),
+        "import": Scenario(["import", f"{work}/tree.tar.gz", "app:3"], makes="app:3"),
+        "commit": Scenario(["commit", "c", "app:2"], start=changed, keeps=["app:1"], makes="app:2"),
+        "rmi": Scenario(["rmi", "app:2"], start=made, keeps=["app:1"], takes_away="app:2"),
+        "prune": Scenario(["prune"], start=unnamed, keeps=["app:1"]),
+    }
+
+
+def trace(scenario, work):
+    """The log of the scenario's command."""
+    store = os.path.realpath(f"{work}/store")
+    shutil.rmtree(store, ignore_errors=True)
+    if scenario.start:
+        subprocess.run(["cp", "-a", scenario.start, store], check=True)
+    before = Log(store)
+    strace = ["strace", "-f", "-qq", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-o", f"{work}/log"]
+    subprocess.run([*strace, BIN, "--root", store, *scenario.command], check=True, capture_output=True)
+    return read_log(f"{work}/log", before)
+
+
+def cuts(name, scenario, work, step):
+    """The count of states and what was wrong with some."""
+    full = trace(scenario, work)
+    total, failures, source = 0, [], random.Random(1)
+    for cut in sorted({*range(full.base + 1, len(full.ops) + 1, step), len(full.ops)}):
+        marks = durable(full.ops, cut, full.base)
+        content = [full.ops[at][0] != "names" for at in range(cut)]
+        choices = {
+            "everything": range(cut),
+            "only what was synced": [at for at in range(cut) if marks[at]],
+            "names without content": [at for at in range(cut) if marks[at] or not content[at]],
+            "a random part": [at for at in range(cut) if marks[at] or source.random() < 0.5],
+        }
+        for state, keep in choices.items():
+            target = os.path.join(work, "cut")
+            build(full, keep, target)
+            problem = check(target, scenario, f"{name}: cut {cut - full.base} of {len(full.ops) - full.base}, {state}")
+            shutil.rmtree(target)
+            total += 1
+            failures += [problem] if problem else []
+    return total, failures
 
 
 def main():
     work = tempfile.mkdtemp(prefix="knarr-power-cut.", dir="/var/tmp")
     try:
-        tree = os.path.join(work, "tree")
-        os.makedirs(os.path.join(tree, "etc/conf.d"))
-        for number in range(6):
-            with open(os.path.join(tree, "etc/conf.d", str(number)), "w") as file:
-                file.write(str(number) * 100)
-        os.symlink("conf.d/0", os.path.join(tree, "etc/link"))
-        subprocess.run(["tar", "-C", tree, "--sort=name", "-czf", f"{work}/tree.tar.gz", "."], check=True)
-        made = os.path.join(work, "made")
-        assert run("--root", made, "import", f"{work}/tree.tar.gz", "app:1").returncode == 0
-        assert run("--root", made, "create", "--name", "c", "app:1").returncode == 0
-        with open(os.path.join(work, "new"), "w") as file:
-            file.write("new")
-        assert run("--root", made, "cp", f"{work}/new", "c:/etc/new").returncode == 0
-        assert run("--root", made, "commit", "c", "app:2").returncode == 0
-        image = f"{work}/image.tar"
-        assert run("--root", made, "save", "-o", image, "app:2").returncode == 0
-        store = os.path.join(work, "store")
-        trace = ["strace", "-f", "-qq", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS}", "-o", f"{work}/log"]
-        subprocess.run([*trace, BIN, "--root", store, "load", "-qi", image], check=True, capture_output=True)
-        os_root = os.path.realpath(store)
-        full = read_log(f"{work}/log", os_root)
-        full.root_inode = full.names[os_root]
         total, failures = 0, []
-        source = random.Random(1)
         step = int(os.environ.get("KNARR_CUT_STEP", "1"))
-        for cut in range(1, len(full.ops) + 1, step):
-            marks = durable(full.ops, cut)
-            content = [full.ops[at][0] != "names" for at in range(cut)]
-            choices = {
-                "everything": range(cut),
-                "only what was synced": [at for at in range(cut) if marks[at]],
-                "names without content": [at for at in range(cut) if marks[at] or not content[at]],
-                "a random part": [at for at in range(cut) if marks[at] or source.random() < 0.5],
-            }
-            for name, keep in choices.items():
-                target = os.path.join(work, "cut")
-                build(full, keep, target)
-                problem = check(target, image, f"cut {cut} of {len(full.ops)}, {name}")
-                shutil.rmtree(target)
-                total += 1
-                if problem:
-                    failures.append(problem)
+        for name, scenario in scenarios(work).items():
+            if sys.argv[2:] and name not in sys.argv[2:]:
+                continue
+            states, wrong = cuts(name, scenario, work, step)
+            print(f"{'FAIL ' if wrong else 'ok   '} {name}: {states} states of a power cut", flush=True)
+            total, failures = total + states, failures + wrong
         for problem in failures[:20]:
             print("FAIL ", problem)
         print(f"{total - len(failures)} passed, {len(failures)} failed, 0 skipped")

@@ -1,18 +1,7 @@
-//! Manifests, indexes and configs: no panic, and never two kinds at once.
+//! libFuzzer's way into ../targets/manifest.rs.
 #![no_main]
 
-use image_store::manifest::{Document, ImageConfig};
-use image_store::platform::Platform;
-use libfuzzer_sys::fuzz_target;
+#[path = "../targets/manifest.rs"]
+mod target;
 
-fuzz_target!(|bytes: &[u8]| {
-    match Document::parse(bytes, "") {
-        Ok(Document::Index(index)) => {
-            let _ = index.choose(&Platform::host());
-            assert!(Document::parse(bytes, image_store::manifest::media::OCI_MANIFEST).is_err() || index.media_type.is_empty());
-        }
-        Ok(Document::Manifest(manifest)) => assert!(manifest.layers.len() <= image_store::manifest::LAYERS_LIMIT),
-        Err(_) => {}
-    }
-    let _ = ImageConfig::parse(bytes, 0);
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| target::run(bytes));

@@ -134,11 +134,7 @@ impl Positioned<'_> {
 
 impl Read for Positioned<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(out.len());
-        out[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
+        crate::buffered::read(self, out)
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{BufRead, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::rc::Rc;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 use super::change::{Change, change, clean, join, split};
 use super::{Limits, Marks};
 use crate::error::{Doing, Error, Result};
-use crate::tar::{Entry, Kind, Reader, Timestamp, show};
+use crate::tar::{Entry, Kind, Placement, Reader, Timestamp, show};
 use crate::tree;
 
 /// Parents kept open.
@@ -35,13 +36,26 @@ pub struct ApplyOptions {
     pub limits: Limits,
 }
 
+impl ApplyOptions {
+    fn restricted(&self) -> bool {
+        self.ownership.restricted(self.marks)
+    }
+}
+
 /// Who owns the files of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// Those the layer names: wants CAP_CHOWN over these IDs.
     Keep,
-    /// The caller: for a user without a range of IDs. Devices are left out.
+    /// The caller: for a user without a range of IDs.
     Squash,
+}
+
+impl Ownership {
+    /// Whether this is at most root of a user namespace, who makes no devices and sets no `trusted.` attributes.
+    pub(super) fn restricted(self, marks: Marks) -> bool {
+        self == Self::Squash || marks == Marks::User
+    }
 }
 
 /// What applying a layer found.
@@ -254,7 +268,13 @@ impl Applier<'_> {
         let mut file = File::from(file);
         match &entry.sparse {
             None => reader.data(|piece| file.write_all(piece).doing(|| "write"))?,
-            Some(map) => fill_sparse(&mut file, map, entry.size, reader)?,
+            Some(_) => {
+                file.set_len(entry.size).doing(|| "ftruncate")?;
+                let mut placement = Placement::of(entry);
+                reader.data(|bytes| {
+                    placement.place(bytes, |offset, part| file.write_all_at(part, offset).doing(|| "pwrite"))
+                })?;
+            }
         }
         self.attributes(file.as_fd(), entry)
     }
@@ -275,7 +295,7 @@ impl Applier<'_> {
         let parent = self.existing(folder)?.ok_or_else(missing)?;
         let real = join(&parent.path, target_name);
         if real == path {
-            return Ok(());
+            return Err(Error::invalid("a hard link to itself"));
         }
         // Removing what stands at `path` may remove the target with it, a folder for instance.
         let link = || rustix::fs::linkat(&*parent.fd, target_name, fd, name, AtFlags::empty());
@@ -298,10 +318,7 @@ impl Applier<'_> {
             rustix::fs::mknodat(fd, name, kind, Mode::RUSR | Mode::WUSR, device)
         });
         match made {
-            Err(error)
-                if error.errno() == Some(Errno::PERM.raw_os_error())
-                    && self.options.ownership == Ownership::Squash =>
-            {
+            Err(error) if error.errno() == Some(Errno::PERM.raw_os_error()) && self.options.restricted() => {
                 self.applied.skipped += 1;
                 Ok(false)
             }
@@ -355,7 +372,7 @@ impl Applier<'_> {
                 self.applied.skipped += 1;
                 Ok(())
             }
-            Err(Errno::PERM) if name.starts_with(b"user.") || self.options.ownership == Ownership::Squash => {
+            Err(Errno::PERM) if name.starts_with(b"user.") || self.options.restricted() => {
                 self.applied.skipped += 1;
                 Ok(())
             }
@@ -489,33 +506,6 @@ fn spliced(real: &[u8], target: &[u8], rest: &[Vec<u8>]) -> Result<Vec<u8>> {
         return Err(Error::limit("a symbolic link that leads to a path of more than 64 KiB"));
     }
     Ok(path)
-}
-
-fn fill_sparse<R: BufRead>(
-    file: &mut File,
-    map: &[(u64, u64)],
-    size: u64,
-    reader: &mut Reader<R>,
-) -> Result<()> {
-    use std::os::unix::fs::FileExt as _;
-    file.set_len(size).doing(|| "ftruncate")?;
-    let mut pieces = map.iter().copied().filter(|(_, length)| *length > 0);
-    let (mut offset, mut left) = pieces.next().unwrap_or_default();
-    reader.data(|mut bytes| {
-        while !bytes.is_empty() {
-            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            if length == 0 {
-                return Err(Error::invalid("more data than its sparse map has room for"));
-            }
-            file.write_all_at(&bytes[..length], offset).doing(|| "pwrite")?;
-            bytes = &bytes[length..];
-            (offset, left) = (offset + length as u64, left - length as u64);
-            if left == 0 {
-                (offset, left) = pieces.next().unwrap_or_default();
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Attributes a layer may bring. Overlay's own would be obeyed at the next mount, and labels are the host's business.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::io::Errno;
 
 use super::Marks;
 use super::apply::Ownership;
@@ -16,7 +17,7 @@ use super::change::{Change, change, split};
 use super::compression::Compression;
 use super::diff::is_whiteout;
 use crate::error::{Doing, Error, Result};
-use crate::tar::{Entry, Kind, Reader, show};
+use crate::tar::{Entry, Kind, Placement, Reader, show};
 use crate::tree;
 
 /// Reads the compressed layer from `blob` and compares it with `root`.
@@ -50,9 +51,12 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
                     twice = true;
                     continue;
                 }
-                if let Err(error) = one(root, &path, &entry, &mut reader, ownership) {
-                    // Where a path occurs twice the first may rightly be gone.
-                    if !twice {
+                if let Err(error) = one(root, &path, &entry, &mut reader, marks, ownership) {
+                    // Where a path occurs twice the first may rightly be gone; and a user without any rights over modes
+                    // can not look into folders that even their owner may not open.
+                    let closed =
+                        ownership == Ownership::Squash && error.errno() == Some(Errno::ACCESS.raw_os_error());
+                    if !twice && !closed {
                         return Err(error.context(doing()));
                     }
                 }
@@ -82,6 +86,7 @@ fn one<R: std::io::BufRead>(
     path: &[u8],
     entry: &Entry,
     reader: &mut Reader<R>,
+    marks: Marks,
     ownership: Ownership,
 ) -> Result<()> {
     let Some((parent, name)) = locate(root, path)? else {
@@ -90,8 +95,7 @@ fn one<R: std::io::BufRead>(
     let name = if name.is_empty() { b".".as_slice() } else { name };
     let stat = match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(_)
-            if ownership == Ownership::Squash
-                && matches!(entry.kind, Kind::Block(..) | Kind::Character(..)) =>
+            if ownership.restricted(marks) && matches!(entry.kind, Kind::Block(..) | Kind::Character(..)) =>
         {
             return Ok(());
         }
@@ -139,27 +143,16 @@ fn one<R: std::io::BufRead>(
 }
 
 fn data<R: std::io::BufRead>(file: &File, entry: &Entry, reader: &mut Reader<R>) -> Result<()> {
-    let whole = vec![(0, entry.size)];
-    let map = entry.sparse.as_ref().unwrap_or(&whole);
-    let mut pieces = map.iter().copied().filter(|(_, length)| *length > 0);
-    let (mut offset, mut left) = pieces.next().unwrap_or_default();
-    let mut buffer = vec![0; 256 << 10];
-    reader.data(|mut bytes| {
-        while !bytes.is_empty() {
-            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)).min(buffer.len());
-            if length == 0 {
-                return Err(Error::invalid("more data than its sparse map has room for"));
-            }
-            file.read_exact_at(&mut buffer[..length], offset).doing(|| "pread")?;
-            if buffer[..length] != bytes[..length] {
+    let mut placement = Placement::of(entry);
+    let mut buffer = Vec::new();
+    reader.data(|bytes| {
+        placement.place(bytes, |offset, part| {
+            buffer.resize(part.len(), 0);
+            file.read_exact_at(&mut buffer, offset).doing(|| "pread")?;
+            if buffer != part {
                 return Err(Error::mismatch(format!("the content near byte {offset} differs")));
             }
-            bytes = &bytes[length..];
-            (offset, left) = (offset + length as u64, left - length as u64);
-            if left == 0 {
-                (offset, left) = pieces.next().unwrap_or_default();
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     })
 }

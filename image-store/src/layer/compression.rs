@@ -50,7 +50,7 @@ impl Compression {
     }
 
     /// Refuses a stream that is something else than its media type says, and encrypted layers. Docker has always
-    /// compressed what it calls gzip or not, so its types, and unknown ones, are not held to it.
+    /// compressed what it calls gzip or not, so its types are not held to it. No type at all is fine: archives have none.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
@@ -59,7 +59,11 @@ impl Compression {
             return Err(Error::unsupported(format!("layer: {media_type:?} is encrypted")));
         }
         let claimed = match media_type {
-            t if !t.starts_with("application/vnd.oci.image.layer.") => return Ok(()),
+            "" => return Ok(()),
+            t if t.starts_with("application/vnd.docker.image.rootfs.") => return Ok(()),
+            t if !t.starts_with("application/vnd.oci.image.layer.") => {
+                return Err(Error::unsupported(format!("layer: {media_type:?} is no type of layer")));
+            }
             t if t.ends_with("+gzip") => Self::Gzip,
             t if t.ends_with("+zstd") => Self::Zstd,
             t if t.ends_with(".tar") => Self::None,
@@ -199,6 +203,7 @@ mod tests {
         assert!(Compression::Gzip.check(media::OCI_LAYER).is_err());
         assert!(Compression::Gzip.check(media::OCI_LAYER_GZIP).is_ok());
         assert!(Compression::None.check(media::DOCKER_LAYER_GZIP).is_ok());
+        assert!(Compression::Gzip.check("application/vnd.cncf.helm.chart.content.v1.tar+gzip").is_err());
         assert!(Compression::Gzip.check("application/vnd.oci.image.layer.v1.tar+gzip+encrypted").is_err());
     }
 }

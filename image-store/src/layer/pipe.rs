@@ -38,19 +38,22 @@ pub(crate) fn pipe() -> (Source, Sink) {
 
 impl Source {
     /// Copies `input` into the pipe to its end, handing each full buffer to `seen` first. An error of either is passed
-    /// on to the reader; a reader that went away ends the copy, for the reader then knows why.
-    pub(crate) fn copy(self, mut input: impl Read, mut seen: impl FnMut(&[u8]) -> io::Result<()>) {
+    /// on to the reader; a reader that went away ends the copy, for the reader then knows why. `true`: `input` was read
+    /// to its end.
+    pub(crate) fn copy(self, mut input: impl Read, mut seen: impl FnMut(&[u8]) -> io::Result<()>) -> bool {
         while let Ok(mut buffer) = self.empty.recv() {
             buffer.resize(BUFFER, 0);
             let result = fill(&mut input, &mut buffer).and_then(|length| {
                 buffer.truncate(length);
                 seen(&buffer)
             });
-            let last = result.is_err() || buffer.len() < BUFFER;
+            let ended = result.is_ok() && buffer.len() < BUFFER;
+            let last = ended || result.is_err();
             if self.full.send(result.map(|()| buffer)).is_err() || last {
-                return;
+                return ended;
             }
         }
+        false
     }
 }
 
@@ -91,11 +94,7 @@ impl BufRead for Sink {
 
 impl Read for Sink {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let length = available.len().min(out.len());
-        out[..length].copy_from_slice(&available[..length]);
-        self.consume(length);
-        Ok(length)
+        crate::buffered::read(self, out)
     }
 }
 
@@ -108,8 +107,9 @@ mod tests {
         let (source, mut sink) = pipe();
         let mut out = Vec::new();
         std::thread::scope(|scope| {
-            scope.spawn(|| source.copy(data.as_slice(), |_| Ok(())));
+            let copied = scope.spawn(|| source.copy(data.as_slice(), |_| Ok(())));
             sink.read_to_end(&mut out).unwrap();
+            assert!(copied.join().unwrap());
         });
         assert!(out == data, "{length} bytes");
         out
@@ -138,6 +138,6 @@ mod tests {
         });
         let (source, sink) = pipe();
         drop(sink);
-        source.copy(io::repeat(0), |_| Ok(()));
+        assert!(!source.copy(io::repeat(0), |_| Ok(())));
     }
 }

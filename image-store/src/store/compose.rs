@@ -14,7 +14,7 @@ use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::instruction::Instruction;
 use crate::layer::compression::Compression;
 use crate::layer::diff::{DiffOptions, write_diff};
-use crate::layer::unpack::Unpacked;
+use crate::layer::unpack::{Expected, Unpacked};
 use crate::manifest::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, MANIFEST_LIMIT, Manifest, media};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -103,7 +103,7 @@ impl Store {
         composition: &Composition,
     ) -> Result<Record> {
         let transaction = Transaction::begin(self)?;
-        let (unpacked, tree) = transaction.unpack_staged(input, "", true, &|_| ()).doing(|| "import")?;
+        let (unpacked, tree) = transaction.unpack_staged(input, None, true, &|_| ()).doing(|| "import")?;
         if unpacked.applied.entries == 0 {
             return Err(Error::invalid("import: the archive is empty"));
         }
@@ -163,8 +163,8 @@ impl Store {
         transaction.add([&descriptor.digest, &diff_id])?;
         if !self.layer_path(&diff_id).exists() {
             let input = File::open(&path).doing(|| format!("open {path:?}"))?;
-            let (unpacked, tree) =
-                transaction.unpack_staged(input, &descriptor.media_type, false, &|_| ())?;
+            let expected = Some(Expected { blob: &descriptor, diff_id: &diff_id });
+            let (unpacked, tree) = transaction.unpack_staged(input, expected, false, &|_| ())?;
             transaction.stage_layer(tree, &unpacked)?;
         }
         transaction.stage(path, self.blob_path(&descriptor.digest));

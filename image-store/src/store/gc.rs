@@ -132,29 +132,23 @@ impl Store {
         self.sync_folder(&self.path("refs"))?;
         let (marked, alive) = self.mark()?;
         for algorithm in ["sha256", "sha512"] {
+            let unneeded = |name: &str| {
+                let digest = Digest::parse(&format!("{algorithm}:{name}")).ok();
+                digest.filter(|digest| !marked.digests.contains(digest))
+            };
             self.sweep_folder(&format!("blobs/{algorithm}"), |name, path| {
-                let Ok(digest) = Digest::parse(&format!("{algorithm}:{name}")) else {
-                    return true;
-                };
-                if marked.digests.contains(&digest) {
-                    return true;
-                }
+                let Some(digest) = unneeded(name) else { return true };
                 collected.bytes += fs::metadata(path).map_or(0, |meta| meta.len());
                 collected.blobs.push(digest);
                 false
             })?;
+            self.sweep_folder(&format!("layers/{algorithm}"), |name, _| {
+                let Some(digest) = unneeded(name) else { return true };
+                collected.bytes += self.layer_meta(&digest).map_or(0, |meta| meta.diff_size);
+                collected.layers.push(digest);
+                false
+            })?;
         }
-        self.sweep_folder("layers/sha256", |name, _| {
-            let Ok(digest) = Digest::parse(&format!("sha256:{name}")) else {
-                return true;
-            };
-            if marked.digests.contains(&digest) {
-                return true;
-            }
-            collected.bytes += self.layer_meta(&digest).map_or(0, |meta| meta.diff_size);
-            collected.layers.push(digest);
-            false
-        })?;
         self.sweep_folder("fixup", |name, _| marked.fixups.contains(name))?;
         self.sweep_folder("ingest", |name, _| alive.iter().any(|lease| lease == name))?;
         // A container without its record never was complete.

@@ -17,6 +17,7 @@
 mod blobs;
 mod compose;
 mod container;
+mod flush;
 mod gc;
 mod lease;
 mod record;
@@ -48,6 +49,7 @@ const FOLDERS: &[&str] = &[
     "blobs/sha256",
     "blobs/sha512",
     "layers/sha256",
+    "layers/sha512",
     "fixup",
     "refs",
     "containers",

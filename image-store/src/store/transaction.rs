@@ -14,12 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::FlockOperation;
 
+use super::flush::Flusher;
 use super::lease::Lease;
 use super::{LayerMeta, Record, Store};
-use crate::digest::{Digest, VerifyingReader};
+use crate::digest::Digest;
 use crate::error::{Doing, Error, Result};
 use crate::layer::apply::ApplyOptions;
-use crate::layer::unpack::{Target, Unpacked, unpack};
+use crate::layer::unpack::{Expected, Target, Unpacked, unpack};
 use crate::manifest::{
     CONFIG_LIMIT, Descriptor, Document, INDEX_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest,
 };
@@ -270,19 +271,28 @@ impl<'a> Transaction<'a> {
         todo.sort_by_key(|layer| std::cmp::Reverse(layer.blob.size));
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
+        let fail = |error| {
+            failed.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
+        };
+        let flusher = Flusher::new(&self.store.handle);
         std::thread::scope(|scope| {
-            for _ in 0..self.store.options.parallel.min(todo.len()) {
-                scope.spawn(|| {
-                    while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Err(error) = self.layer(source, layer, progress) {
-                            let error = error.context(format!("layer {}", layer.blob.digest));
-                            failed.lock().unwrap_or_else(|p| p.into_inner()).get_or_insert(error);
-                            // The others finish what they are at and take nothing new.
-                            next.store(todo.len(), Ordering::Relaxed);
-                        }
-                    }
-                });
+            if self.store.options.sync {
+                scope.spawn(|| flusher.run().unwrap_or_else(fail));
             }
+            std::thread::scope(|scope| {
+                for _ in 0..self.store.options.parallel.min(todo.len()) {
+                    scope.spawn(|| {
+                        while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            if let Err(error) = self.layer(source, layer, progress, &flusher) {
+                                fail(error.context(format!("layer {}", layer.blob.digest)));
+                                // The others finish what they are at and take nothing new.
+                                next.store(todo.len(), Ordering::Relaxed);
+                            }
+                        }
+                    });
+                }
+            });
+            flusher.end();
         });
         failed.into_inner().unwrap_or_else(|p| p.into_inner()).map_or(Ok(()), Err)
     }
@@ -291,23 +301,31 @@ impl<'a> Transaction<'a> {
         !self.store.options.keep_blobs || self.store.has_blob(blob)
     }
 
-    fn layer(&self, source: &dyn Source, layer: &Layer<'_>, progress: &dyn Progress) -> Result<()> {
+    fn layer(
+        &self,
+        source: &dyn Source,
+        layer: &Layer<'_>,
+        progress: &dyn Progress,
+        flusher: &Flusher<'_>,
+    ) -> Result<()> {
         let Layer { blob, diff_id } = *layer;
         progress.step(blob, Step::Started);
-        let stored = self.store.has_blob(blob);
-        let input: Box<dyn Read + Send + '_> =
-            if stored { Box::new(self.store.open_blob(&blob.digest)?) } else { source.open(blob)? };
-        let input = VerifyingReader::new(input, &blob.digest, blob.size);
-        let keep = !stored && self.store.options.keep_blobs;
-        let seen = |count| progress.step(blob, Step::Advanced(count));
-        let (unpacked, tree) = self.unpack_staged(input, &blob.media_type, keep, &seen)?;
-        if unpacked.diff_id != *diff_id {
-            self.discard(&tree);
-            return Err(Error::mismatch(format!(
-                "unpacks to {}, the config promises {diff_id}",
-                unpacked.diff_id
-            )));
-        }
+        let seen = |count| {
+            flusher.advance(count);
+            progress.step(blob, Step::Advanced(count));
+        };
+        let expected = Some(Expected { blob, diff_id });
+        let fetch = || {
+            let keep = self.store.options.keep_blobs;
+            self.unpack_staged(source.open(blob)?, expected, keep, &seen)
+        };
+        let (unpacked, tree) = if self.store.has_blob(blob) {
+            // A damaged one is fetched again, and replaced.
+            let stored = self.store.open_blob(&blob.digest)?;
+            self.unpack_staged(stored, expected, false, &seen).or_else(|_| fetch())?
+        } else {
+            fetch()?
+        };
         self.stage_layer(tree, &unpacked)?;
         progress.step(blob, Step::Done);
         Ok(())
@@ -317,7 +335,7 @@ impl<'a> Transaction<'a> {
     pub(super) fn unpack_staged(
         &self,
         input: impl Read + Send,
-        media_type: &str,
+        expected: Option<Expected<'_>>,
         keep: bool,
         seen: &(dyn Fn(u64) + Sync),
     ) -> Result<(Unpacked, PathBuf)> {
@@ -330,8 +348,8 @@ impl<'a> Transaction<'a> {
             ownership: self.store.ownership,
             limits: self.store.options.limits,
         };
-        let target = Target { root: root_fd.as_fd(), spill: spill.as_fd(), blob, options };
-        let unpacked = unpack(input, media_type, target, seen).inspect_err(|_| {
+        let target = Target { root: root_fd.as_fd(), spill: spill.as_fd(), blob, expected, options };
+        let unpacked = unpack(input, target, seen).inspect_err(|_| {
             self.discard(&tree);
             blob_path.iter().for_each(|path| drop(fs::remove_file(path)));
         })?;

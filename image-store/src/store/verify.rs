@@ -9,8 +9,9 @@ use std::os::fd::AsFd as _;
 use super::transaction::Transaction;
 use super::{Record, Store};
 use crate::digest::{Digest, VerifyingReader};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::layer::compare::compare;
+use crate::layer::unpack::Expected;
 use crate::manifest::Descriptor;
 
 /// What is damaged.
@@ -141,11 +142,9 @@ impl Store {
     fn unpack_again(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
         let _locks = self.lock_layers(std::slice::from_ref(diff_id), || ())?;
         let transaction = Transaction::begin(self)?;
-        let input = VerifyingReader::new(self.open_blob(&blob.digest)?, &blob.digest, blob.size);
-        let (unpacked, tree) = transaction.unpack_staged(input, &blob.media_type, false, &|_| ())?;
-        if unpacked.diff_id != *diff_id {
-            return Err(Error::mismatch(format!("unpacks to {}, expected {diff_id}", unpacked.diff_id)));
-        }
+        let input = self.open_blob(&blob.digest)?;
+        let expected = Some(Expected { blob, diff_id });
+        let (unpacked, tree) = transaction.unpack_staged(input, expected, false, &|_| ())?;
         transaction.stage_layer(tree, &unpacked)?;
         self.discard(&self.layer_path(diff_id))?;
         transaction.publish()

@@ -12,6 +12,7 @@ mod sparse;
 pub mod writer;
 
 pub use reader::Reader;
+pub(crate) use sparse::Placement;
 pub use writer::Writer;
 
 /// The unit of a tar archive, in bytes.

@@ -298,8 +298,8 @@ fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind> {
         Ok(link)
     };
     Ok(match header.typeflag() {
-        // Before POSIX a folder was a file whose name ends in a slash.
-        b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
+        // Before POSIX a folder was a file whose name ends in a slash; as in Go, only then.
+        0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | 0 | b'7' | b'S' => Kind::File,
         b'1' => Kind::Hardlink(target(link)?),
         b'2' => Kind::Symlink(target(link)?),

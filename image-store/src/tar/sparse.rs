@@ -1,5 +1,6 @@
 //! Maps of sparse files: where the stored bytes belong. All of GNU's formats end up as one checked list. Pure.
 
+use super::Entry;
 use super::pax::{SparseRecords, decimal};
 use crate::error::{Error, Result};
 
@@ -79,6 +80,42 @@ impl Prefix {
     }
 }
 
+/// Tells where the stored bytes of a file belong, as they come: in pieces with holes between, or one after the other.
+#[derive(Debug)]
+pub(crate) struct Placement {
+    pieces: std::vec::IntoIter<(u64, u64)>,
+    offset: u64,
+    left: u64,
+}
+
+impl Placement {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let pieces = entry.sparse.clone().unwrap_or_else(|| vec![(0, entry.size)]);
+        Self { pieces: pieces.into_iter(), offset: 0, left: 0 }
+    }
+
+    /// Hands the next `bytes` to `put`, each part with its offset in the file.
+    pub(crate) fn place(
+        &mut self,
+        mut bytes: &[u8],
+        mut put: impl FnMut(u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                let next = self.pieces.next();
+                (self.offset, self.left) =
+                    next.ok_or_else(|| Error::invalid("more data than its sparse map has room for"))?;
+                continue;
+            }
+            let length = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+            put(self.offset, &bytes[..length])?;
+            bytes = &bytes[length..];
+            (self.offset, self.left) = (self.offset + length as u64, self.left - length as u64);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +144,22 @@ mod tests {
         assert_eq!(prefix.pieces(), [(0, 5), (100, 6)]);
         assert!(Prefix::default().feed(b"99999999\n").is_err());
         assert!(Prefix::default().feed(b"-1\n").is_err());
+    }
+
+    #[test]
+    fn bytes_go_where_the_map_says_however_they_come() {
+        let sparse = Some(vec![(2, 3), (7, 0), (10, 2)]);
+        let entry = Entry { size: 20, sparse, ..Entry::new("f", crate::tar::Kind::File, 0o644) };
+        for step in 1..=5 {
+            let (mut placement, mut file) = (Placement::of(&entry), [b'.'; 13]);
+            let mut put = |offset: u64, part: &[u8]| {
+                let at = usize::try_from(offset).unwrap();
+                file[at..at + part.len()].copy_from_slice(part);
+                Ok(())
+            };
+            b"abcde".chunks(step).for_each(|bytes| placement.place(bytes, &mut put).unwrap());
+            assert!(placement.place(b"f", &mut put).is_err(), "more than the map has room for");
+            assert_eq!(&file, b"..abc.....de.", "{step}");
+        }
     }
 }

@@ -110,8 +110,23 @@ pub fn unpack_whole(place: &Scratch, bytes: &[u8], limits: Limits) -> image_stor
     let root = File::open(&root).unwrap();
     let spill = File::open(place.path()).unwrap();
     let options = ApplyOptions { marks: Marks::Trusted, ownership: Ownership::Keep, limits };
-    let target = Target { root: root.as_fd(), spill: spill.as_fd(), blob: None, options };
-    image_store::layer::unpack::unpack(bytes, "", target, &|_| ())
+    let target = Target { root: root.as_fd(), spill: spill.as_fd(), blob: None, expected: None, options };
+    image_store::layer::unpack::unpack(bytes, target, &|_| ())
+}
+
+/// The formats of GNU tar for files with holes.
+pub const SPARSE: [(&str, &str); 4] = [("gnu", "1.0"), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")];
+
+/// An archive of the file `hole` in `source`, with its holes.
+pub fn sparse_archive(place: &Scratch, source: &Path, (format, version): (&str, &str)) -> Vec<u8> {
+    let archive = place.path().join("sparse.tar");
+    let status = std::process::Command::new("tar")
+        .args(["-b1", "--sparse", "--format", format, &format!("--sparse-version={version}"), "-cf"])
+        .args([&archive, Path::new("-C"), source, Path::new("hole")])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{format} {version}");
+    fs::read(&archive).unwrap()
 }
 
 /// Everything in a tree, one line each, sorted.

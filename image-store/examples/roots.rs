@@ -1,0 +1,29 @@
+//! How long a writable root file system of many layers takes: `roots STORE IMAGE` prepares and mounts one a hundred times and
+//! prints the median of milliseconds. Wants to be root.
+
+use std::time::Instant;
+
+use image_store::{Error, ErrorKind, Store, StoreOptions};
+
+fn main() -> image_store::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [store, image] = arguments.as_slice() else {
+        return Err(Error::new(ErrorKind::Invalid, "wants a store and an image"));
+    };
+    let store = Store::open(store, StoreOptions::default())?;
+    let record = store.resolve(image)?;
+    let mut times = Vec::new();
+    for number in 0..100 {
+        let id = format!("roots-{number}");
+        let start = Instant::now();
+        let mount = store.prepare(&record, &id, serde_json::Value::Null)?.mount()?;
+        times.push(start.elapsed());
+        drop(mount);
+        store.remove_container(&id)?;
+    }
+    store.empty_trash()?;
+    times.sort_unstable();
+    let line = format!("{:.2} ms for {} layers\n", times[50].as_secs_f64() * 1000.0, record.layers.len());
+    std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
+    Ok(())
+}
