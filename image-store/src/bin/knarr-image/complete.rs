@@ -37,7 +37,7 @@ pub(crate) fn man(args: &Args) -> Result<u8> {
 }
 
 fn visible() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().filter(|command| !command.help.is_empty())
+    COMMANDS.iter().flat_map(|table| table.iter()).filter(|command| !command.help.is_empty())
 }
 
 fn names() -> String {

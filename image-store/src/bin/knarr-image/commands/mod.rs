@@ -30,11 +30,11 @@ pub(crate) static GLOBAL: &[Flag] = &[
     switch("help", None, "show this"),
 ];
 
-const FORMAT: Flag =
+pub(crate) const FORMAT: Flag =
     value("format", None, "TEMPLATE", "print with a Go template, such as '{{.ID}}' or 'json'");
-const JSON: Flag = switch("json", None, "print JSON");
-const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
-const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
+pub(crate) const JSON: Flag = switch("json", None, "print JSON");
+pub(crate) const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
+pub(crate) const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
 pub(crate) const PLATFORM: Flag =
     value("platform", None, "OS/ARCH[/VARIANT]", "the image for this platform (default: this machine's)");
 const CHANGE: Flag = value(
@@ -52,7 +52,7 @@ pub(crate) const INSECURE: Flag =
 pub(crate) const CERTS: Flag =
     value("cert-dir", None, "FOLDER", "a folder with a folder HOST:PORT that has *.crt to trust");
 
-const fn command(
+pub(crate) const fn command(
     name: &'static str,
     usage: &'static str,
     help: &'static str,
@@ -66,7 +66,19 @@ const fn command(
 const ANY: usize = usize::MAX;
 
 /// All commands.
-pub(crate) static COMMANDS: &[Command] = &[
+pub(crate) static COMMANDS: &[&[Command]] = &[
+    IMAGES,
+    #[cfg(feature = "run")]
+    crate::run::COMMANDS,
+];
+
+/// Those that touch no store.
+#[cfg(feature = "run")]
+pub(crate) const WITHOUT_STORE: &[&str] =
+    &["completion", "man", "search", "tags", "login", "logout", "map-ids"];
+
+/// Commands on images.
+static IMAGES: &[Command] = &[
     command(
         "pull",
         "NAME[:TAG|@DIGEST]",
@@ -215,6 +227,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, 2),
         archives::commit,
     ),
+    #[cfg(not(feature = "run"))]
     command(
         "create",
         "IMAGE",
@@ -259,52 +272,6 @@ pub(crate) static COMMANDS: &[Command] = &[
         (0, 0),
         images::verify,
     ),
-    #[cfg(feature = "run")]
-    Command {
-        stop_at_first: true,
-        ..command(
-            "run",
-            "IMAGE [COMMAND [ARGUMENT...]]",
-            "run a command in a new container",
-            crate::run::FLAGS,
-            (1, ANY),
-            crate::run::run,
-        )
-    },
-    #[cfg(feature = "run")]
-    command(
-        "ps",
-        "",
-        "list containers",
-        &[switch("all", Some('a'), "also those that do not run"), FORMAT, JSON, QUIET, NO_TRUNC],
-        (0, 0),
-        crate::run::ps,
-    ),
-    #[cfg(feature = "run")]
-    command(
-        "rm",
-        "CONTAINER...",
-        "remove containers",
-        &[
-            switch("force", Some('f'), "also running ones; no error when there is none"),
-            switch("volumes", Some('v'), "as Docker has it; they go anyway"),
-        ],
-        (1, ANY),
-        crate::run::rm,
-    ),
-    #[cfg(feature = "run")]
-    command(
-        "stop",
-        "CONTAINER...",
-        "end containers",
-        &[value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)")],
-        (1, ANY),
-        crate::run::stop,
-    ),
-    #[cfg(feature = "run")]
-    command("logs", "CONTAINER", "what a detached container wrote", &[], (1, 1), crate::run::logs),
-    #[cfg(feature = "run")]
-    command("supervise", "", "", &[], (1, 1), crate::run::supervise_detached),
     command(
         "completion",
         "bash|zsh|fish",
@@ -330,7 +297,11 @@ fn root(args: &Args) -> Result<PathBuf> {
     if let Some(root) = variable("KNARR_IMAGE_ROOT") {
         return Ok(root);
     }
-    if rustix::process::geteuid().is_root() {
+    #[cfg(feature = "run")]
+    let root = crate::run::rootless::real_uid() == 0;
+    #[cfg(not(feature = "run"))]
+    let root = rustix::process::geteuid().is_root();
+    if root {
         return Ok("/var/lib/knarr/images".into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
@@ -344,14 +315,30 @@ fn platform(args: &Args) -> Result<Platform> {
     args.get("platform").map_or_else(|| Ok(Platform::host()), Platform::parse)
 }
 
+/// A container as `inspect` shows it.
+fn describe(store: &Store, container: &image_store::store::ContainerRecord) -> Result<serde_json::Value> {
+    #[cfg(feature = "run")]
+    return crate::run::describe(store, container);
+    #[cfg(not(feature = "run"))]
+    return {
+        let _ = store;
+        serde_json::to_value(container).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
+    };
+}
+
+/// This program again.
+fn own_program() -> std::process::Command {
+    #[cfg(feature = "run")]
+    return crate::run::rootless::own_program();
+    #[cfg(not(feature = "run"))]
+    return std::process::Command::new("/proc/self/exe");
+}
+
 /// Deleting gigabytes takes longer than anybody wants to wait: a process of its own does it. When that can not be
 /// started, the next prune does it.
 pub(crate) fn empty_trash_later(store: &Store) {
     use std::os::unix::process::CommandExt as _;
-    let Ok(program) = std::env::current_exe() else {
-        return;
-    };
-    let mut command = std::process::Command::new(program);
+    let mut command = own_program();
     command.args(["--root".as_ref(), store.root().as_os_str(), "empty-trash".as_ref()]);
     command
         .stdin(std::process::Stdio::null())
