@@ -38,30 +38,34 @@ impl Log {
 
     /// A full disk costs the log, not the container.
     pub(super) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.begun[stream as usize].extend_from_slice(&rest[..=end]);
-            self.flush(stream);
-            rest = &rest[end + 1..];
+        let mut text = Vec::with_capacity(bytes.len() * 2);
+        let begun = &mut self.begun[stream as usize];
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            begun.extend_from_slice(line);
+            if line.last() == Some(&b'\n') || begun.len() >= PIECE {
+                entry(stream, begun, &mut text);
+                begun.clear();
+            }
         }
-        self.begun[stream as usize].extend_from_slice(rest);
-        if self.begun[stream as usize].len() >= PIECE {
-            self.flush(stream);
-        }
+        let _ = self.file.write_all(&text);
     }
 
     /// Writes a line that has only begun.
     pub(super) fn flush(&mut self, stream: Stream) {
-        let bytes = std::mem::take(&mut self.begun[stream as usize]);
-        if bytes.is_empty() {
-            return;
+        let mut text = Vec::new();
+        let begun = std::mem::take(&mut self.begun[stream as usize]);
+        if !begun.is_empty() {
+            entry(stream, &begun, &mut text);
+            let _ = self.file.write_all(&text);
         }
-        let log = String::from_utf8_lossy(&bytes).into_owned();
-        let entry = Entry { log, stream: stream.name().to_owned(), time: now() };
-        if let Ok(mut line) = serde_json::to_vec(&entry) {
-            line.push(b'\n');
-            let _ = self.file.write_all(&line);
-        }
+    }
+}
+
+fn entry(stream: Stream, bytes: &[u8], into: &mut Vec<u8>) {
+    let log = String::from_utf8_lossy(bytes).into_owned();
+    let entry = Entry { log, stream: stream.name().to_owned(), time: now() };
+    if serde_json::to_writer(&mut *into, &entry).is_ok() {
+        into.push(b'\n');
     }
 }
 

@@ -1,4 +1,5 @@
-//! What is mounted in a container: Docker's list, with what flags, volumes and the caller's rights make of it. Pure.
+//! What is mounted in a container: Docker's list, with what flags, volumes and the caller's rights make of it. Pure but
+//! for a look at what of the host there is.
 
 use serde_json::{Value, json};
 
@@ -63,7 +64,13 @@ fn system(options: &Options, context: &Context<'_>) -> Vec<Value> {
     list.push(mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]));
     list.push(mount("/dev/pts", "devpts", &terminals));
     match &options.namespaces.ipc {
-        Mode::Host => list.extend(["/dev/shm", "/dev/mqueue"].map(|target| host(target, "rw"))),
+        Mode::Host => {
+            // Many hosts have no message queues mounted.
+            let there = ["/dev/shm", "/dev/mqueue"]
+                .into_iter()
+                .filter(|target| std::path::Path::new(target).is_dir());
+            list.extend(there.map(|target| host(target, "rw")));
+        }
         _ => {
             let size = format!("size={}", options.limits.shm);
             if !options.namespaces.no_shm {

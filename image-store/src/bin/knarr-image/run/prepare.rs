@@ -40,12 +40,18 @@ pub(super) fn prepare(
         None => random_name(taken)?,
     };
     let id = crate::commands::random_id()?;
+    let mut volumes = Vec::new();
     let made = store.prepare(record, &id, Value::Null).and_then(|rootfs| {
-        let run = fill(store, record, &id, options, command, rootfs)?;
+        let run = fill(store, record, &id, options, command, rootfs, &mut volumes)?;
         remember(store, &id, &Run { name, ..run })
     });
-    made.inspect_err(|_| drop(store.remove_container(&id)))?;
-    Ok(id)
+    if made.is_err() {
+        let _ = store.remove_container(&id);
+        for volume in volumes.iter().filter(|volume| volume.anonymous) {
+            let _ = super::volumes::remove_unused(store, &volume.name);
+        }
+    }
+    made.map(|()| id)
 }
 
 fn fill(
@@ -55,6 +61,7 @@ fn fill(
     options: &Options,
     command: &[String],
     rootfs: image_store::store::Rootfs,
+    volumes: &mut Vec<Mounted>,
 ) -> Result<Run> {
     let (config, _) = store.config(record)?;
     let image = config.config.unwrap_or_default();
@@ -68,11 +75,11 @@ fn fill(
     let place = folder(store, id);
     let hostname = hostname(options, id);
     write_names(&place, options, &hostname)?;
-    let volumes = volumes(store, &view, id, options, &image)?;
+    let (nodes, joins) = (nodes(options)?, joins(store, options)?);
+    fill_volumes(store, &view, options, &image, volumes)?;
     // Overlay must not see its folders twice at once.
     drop((view, rootfs));
-    add_stubs(store, id, options, &image, &volumes)?;
-    let nodes = nodes(options)?;
+    add_stubs(store, id, options, &image, volumes)?;
     let binds: Vec<Volume> = volumes.iter().map(Mounted::as_volume).collect();
     let init = options.init.then(init_program).transpose()?;
     let context = spec::Context {
@@ -89,7 +96,7 @@ fn fill(
     Ok(Run {
         name: String::new(),
         spec,
-        joins: joins(store, options)?,
+        joins,
         terminal: options.terminal,
         interactive: options.interactive,
         input_once: !options.detach,
@@ -99,7 +106,7 @@ fn fill(
         stop_signal: stop_signal(options, &image),
         stop_timeout: options.stop_timeout,
         labels: image.labels.unwrap_or_default().into_iter().chain(options.labels.clone()).collect(),
-        volumes,
+        volumes: volumes.clone(),
         user: who,
         privileged: options.privileged,
         network: mode_name(&options.namespaces.network),
@@ -199,14 +206,13 @@ fn add_stubs(
 }
 
 /// Bind sources and targets: folders of the host, named volumes, those the image asks for; new ones begin as the image.
-fn volumes(
+fn fill_volumes(
     store: &Store,
     view: &OwnedFd,
-    id: &str,
     options: &Options,
     image: &RunConfig,
-) -> Result<Vec<Mounted>> {
-    let mut all = Vec::new();
+    all: &mut Vec<Mounted>,
+) -> Result<()> {
     for bind in &options.binds {
         all.push(volume(store, view, bind)?);
     }
@@ -223,11 +229,14 @@ fn volumes(
         if !taken {
             let source = Source::Volume(crate::commands::random_id()?, true);
             let (propagation, target) = ("rprivate".to_owned(), target.clone());
-            let bind = Bind { source, target, read_only: false, propagation, fill: true };
-            all.push(volume(store, view, &bind).map_err(|e| e.context(format!("container {}", &id[..12])))?);
+            all.push(volume(
+                store,
+                view,
+                &Bind { source, target, read_only: false, propagation, fill: true },
+            )?);
         }
     }
-    Ok(all)
+    Ok(())
 }
 
 fn volume(store: &Store, view: &OwnedFd, bind: &Bind) -> Result<Mounted> {

@@ -102,11 +102,11 @@ impl Relay {
         let mut input = Vec::new();
         loop {
             let ready = self.wait(process, &input)?;
-            for at in (0..process.outputs.len()).rev().filter(|at| ready.outputs.get(*at) == Some(&true)) {
-                if !self.pass_output(&process.outputs[at]) {
-                    process.outputs.remove(at);
-                }
-            }
+            let mut at = 0;
+            process.outputs.retain(|output| {
+                at += 1;
+                ready.outputs.get(at - 1) != Some(&true) || self.pass_output(output)
+            });
             self.hear(process, &mut input, &ready.watchers);
             feed(process, &mut input);
             if let Some(Ok((socket, _))) =
