@@ -6,11 +6,12 @@ mod containers;
 mod copying;
 mod images;
 mod listing;
+mod login;
 mod transfer;
 
 pub(crate) use containers::random_id;
 #[cfg(feature = "run")]
-pub(crate) use transfer::pull_for_run;
+pub(crate) use transfer::{find_named, pull_for_run};
 
 use std::path::PathBuf;
 
@@ -26,6 +27,12 @@ pub(crate) static GLOBAL: &[Flag] = &[
         None,
         "FOLDER",
         "the store (default: $KNARR_IMAGE_ROOT, /var/lib/knarr/images, or below $XDG_DATA_HOME)",
+    ),
+    value(
+        "keep-blobs",
+        None,
+        "BOOL",
+        "false: keep layers unpacked only, which can then not be pushed or saved (default: $KNARR_IMAGE_KEEP_BLOBS, true)",
     ),
     switch("help", None, "show this"),
 ];
@@ -177,6 +184,28 @@ static IMAGES: &[Command] = &[
         transfer::search,
     ),
     command(
+        "login",
+        "[REGISTRY]",
+        "try credentials at a registry, and keep them",
+        &[
+            value("username", Some('u'), "USER", "who you are there (default: is asked)"),
+            value(
+                "password",
+                Some('p'),
+                "PASSWORD",
+                "seen by all who list processes: better use --password-stdin",
+            ),
+            switch("password-stdin", None, "read it from standard input"),
+            switch("get-login", None, "print who is logged in"),
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+        ],
+        (0, 1),
+        login::login,
+    ),
+    command("logout", "[REGISTRY]", "forget credentials", &[AUTHFILE], (0, 1), login::logout),
+    command(
         "tags",
         "NAME",
         "list a repository's tags at its registry",
@@ -286,7 +315,19 @@ static IMAGES: &[Command] = &[
 
 /// The store that the flags and the environment name.
 pub(crate) fn store(args: &Args) -> Result<Store> {
-    Store::open(root(args)?, StoreOptions::default())
+    let mut options = StoreOptions::default();
+    let setting = std::env::var("KNARR_IMAGE_KEEP_BLOBS").ok();
+    options.keep_blobs = match args.get("keep-blobs").or(setting.as_deref()) {
+        None | Some("true" | "1" | "") => true,
+        Some("false" | "0") => false,
+        Some(other) => {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("--keep-blobs {other:?}: is neither true nor false"),
+            ));
+        }
+    };
+    Store::open(root(args)?, options)
 }
 
 fn root(args: &Args) -> Result<PathBuf> {

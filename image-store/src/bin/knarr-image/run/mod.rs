@@ -153,7 +153,11 @@ fn make(args: &Args, store: &Store) -> Result<(String, options::Options)> {
 fn image(store: &Store, args: &Args) -> Result<Record> {
     let name = &args.positional[0];
     let pull = args.get("pull").unwrap_or("missing");
-    match (pull, store.resolve(name)) {
+    let found = match crate::commands::find_named(store, name) {
+        Ok(Some(record)) => Ok(record),
+        _ => store.resolve(name),
+    };
+    match (pull, found) {
         ("always", _) => crate::commands::pull_for_run(args, store),
         ("missing", Err(error)) if error.kind() == ErrorKind::NotFound && Reference::parse(name).is_ok() => {
             eprintln!("Unable to find image {name:?} locally");
