@@ -97,8 +97,7 @@ fn last(result: &Result<i32>) -> Frame {
 /// From start to end, as often as the container is started again.
 fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
     let place = folder(store, id);
-    let _lock = record::lock(&place.join("lock"), FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| Error::new(ErrorKind::Busy, format!("container {id}: is running already")))?;
+    let _lock = lock(&place.join("lock"), id)?;
     record::clean(id);
     let container = store.container(id)?;
     let run = known(&container)?;
@@ -131,6 +130,20 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
     result
 }
 
+/// Only one parent at a time; the last one may still be leaving.
+fn lock(path: &Path, id: &str) -> Result<File> {
+    for _ in 0..250 {
+        if let Ok(file) = record::lock(path, FlockOperation::NonBlockingLockExclusive) {
+            return Ok(file);
+        }
+        if running(id).is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::new(ErrorKind::Busy, format!("container {id}: is running already")))
+}
+
 /// `false`: somebody stopped the container.
 fn wait_unless(stopping: &Path, pause: Duration) -> bool {
     let end = std::time::Instant::now() + pause;
@@ -160,13 +173,13 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
     let mut made = made.map_err(|e| from_runtime(&e))?;
     pipes.terminal(made.take_terminal())?;
+    let socket = Listening::open(id)?;
     let result = made.start().map_err(|e| from_runtime(&e)).and_then(|()| {
         change(store, id, |run| {
             (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
             run.error.clear();
         })?;
         let log = run.log.then(|| Log::open(&folder(store, id).join("log"))).transpose()?;
-        let socket = Listening::open(id)?;
         relay.listen(socket.listener()?, log)?;
         relay.say(&Frame::Started);
         let kill = |number: i32| drop(Signal::from_number(number).map(|signal| made.kill(signal)));
@@ -174,10 +187,15 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         relay.run(&mut process)
     });
     let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(|e| from_runtime(&e)));
+    // Noted before the state goes, for whoever sees it gone looks here.
+    let noted = match &code {
+        Ok(code) => change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
+        Err(_) => Ok(()),
+    };
     let deleted = made.delete(Delete::Force).map_err(|e| from_runtime(&e));
+    drop(socket);
     let code = code?;
-    deleted?;
-    change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(code)))?;
+    noted.and(deleted)?;
     Ok(code)
 }
 
