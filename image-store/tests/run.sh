@@ -216,7 +216,7 @@ test_rootless() {
   # As the user daemon, in a mount namespace where /etc/subuid is ours.
   cat >"$W/as" <<AS
 #!/bin/bash
-exec timeout -k 1 60 unshare -m --propagation private bash -c 'mount --bind $W/ranges /etc/subuid && mount --bind $W/ranges /etc/subgid
+exec timeout --foreground -k 1 60 unshare -m --propagation private bash -c 'mount --bind $W/ranges /etc/subuid && mount --bind $W/ranges /etc/subgid
   exec env -i PATH="\$PATH" HOME=$home XDG_RUNTIME_DIR=$home/run setpriv --reuid 1 --regid 1 --clear-groups "\$@"' _ "\$@"
 AS
   chmod +x "$W/as"; as() { "$W/as" "$@"; }

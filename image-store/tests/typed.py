@@ -1,6 +1,6 @@
 """Drives commands on a terminal, as a person would type: typed.py STEP...
 
-Steps: run:COMMAND, size:ROWS,COLUMNS, pause:SECONDS, expect:TEXT (what comes until then is passed over), send:TEXT (with escapes such as
+Steps: run:COMMAND, size:ROWS,COLUMNS, pause:SECONDS, expect:TEXT (what comes until then is passed over), send:TEXT (both with escapes such as
 \\n and \\x10), end:CODE (the command ends with this code). Says what it saw when a step does not come true.
 Knows nothing of containers.
 """
@@ -76,7 +76,7 @@ for step in sys.argv[1:]:
     elif what == "pause":
         time.sleep(float(argument))
     elif what == "expect":
-        terminal.expect(argument.encode())
+        terminal.expect(codecs.escape_decode(argument.encode())[0])
     elif what == "send":
         os.write(terminal.master, codecs.escape_decode(argument.encode())[0])
     elif what == "end":

@@ -31,7 +31,11 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
             return Ok(());
         }
         let split = |line: &String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-        let mut cells = vec![split(&template.heads())];
+        let known = |field: &str| {
+            let column = columns.iter().find(|(_, own)| *own == field);
+            column.map_or_else(|| field.to_uppercase(), |(head, _)| (*head).to_owned())
+        };
+        let mut cells = vec![split(&template.heads(&known))];
         cells.extend(lines.iter().map(split));
         print(&table(&cells));
         return Ok(());

@@ -155,7 +155,7 @@ static IMAGES: &[Command] = &[
         "IMAGE|CONTAINER...",
         "all that is known of images and containers",
         &[
-            FORMAT,
+            value("format", Some('f'), "TEMPLATE", "print with a Go template, such as '{{.Id}}' or 'json'"),
             switch("remote", None, "of images at a registry, without getting them"),
             PLATFORM,
             CREDS,

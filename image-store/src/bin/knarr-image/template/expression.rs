@@ -80,15 +80,13 @@ impl Expression {
         }
     }
 
-    /// The head of a table's column.
-    pub(super) fn head(&self) -> String {
+    /// The field that a column shows.
+    pub(super) fn field(&self) -> Option<&str> {
         match self {
-            Self::Path(Begin::Group(inner), fields) if fields.is_empty() => inner.head(),
-            Self::Path(_, fields) => fields.last().map(|name| name.to_uppercase()).unwrap_or_default(),
-            Self::Call(_, arguments) => {
-                arguments.iter().map(Self::head).find(|head| !head.is_empty()).unwrap_or_default()
-            }
-            Self::Constant(_) => String::new(),
+            Self::Path(Begin::Group(inner), fields) if fields.is_empty() => inner.field(),
+            Self::Path(_, fields) => fields.last().map(String::as_str),
+            Self::Call(_, arguments) => arguments.iter().find_map(Self::field),
+            Self::Constant(_) => None,
         }
     }
 }

@@ -146,11 +146,11 @@ impl Template {
         Ok(text)
     }
 
-    /// The heads of a table's columns: the fields' names.
-    pub(crate) fn heads(&self) -> String {
+    /// The heads of a table's columns, by the fields' names.
+    pub(crate) fn heads(&self, known: &dyn Fn(&str) -> String) -> String {
         let head = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
-            Piece::Show(expression) => expression.head(),
+            Piece::Show(expression) => expression.field().map(known).unwrap_or_default(),
             _ => String::new(),
         };
         self.body.iter().map(head).collect()
@@ -237,7 +237,10 @@ mod tests {
         ] {
             assert_eq!(Template::parse(template).unwrap().fill(&value).unwrap(), wanted, "{template}");
         }
-        assert_eq!(Template::parse(r"table {{.ID}}\t{{.Config.Cmd}}").unwrap().heads(), "ID\tCMD");
+        assert_eq!(
+            Template::parse(r"table {{.ID}}\t{{.Config.Cmd}}").unwrap().heads(&str::to_uppercase),
+            "ID\tCMD"
+        );
     }
 
     #[test]
