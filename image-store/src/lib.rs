@@ -10,7 +10,7 @@
 //! fn main() -> image_store::Result<()> {
 //!     let store = Store::open("/var/lib/engine/images", StoreOptions::default())?;
 //!     let name = Reference::parse("alpine:3.20")?;
-//!     let client = Client::new(ClientOptions::from_environment());
+//!     let client = Client::new(ClientOptions::from_environment()?);
 //!     let remote = client.find(&name)?;
 //!     let image = store.ingest(&remote, &remote.descriptor, &Platform::host(), &[name], &Quiet)?;
 //!

@@ -29,7 +29,8 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     let program = match read_only_mount(&file) {
         Ok(mount) => mount,
         Err(Errno(libc::EPERM)) => return Ok(()),
-        Err(Errno(libc::ENOSYS)) => sealed_copy()?,
+        // Seen from another mount namespace, or with mounts below it that a user namespace may not take off: no clone.
+        Err(Errno(libc::ENOSYS | libc::EINVAL)) => sealed_copy()?,
         Err(e) => return Err(e).context("mount the program's file read-only"),
     };
     let arguments = arguments
@@ -61,7 +62,7 @@ fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
     Ok(tree)
 }
 
-/// For kernels without mount_setattr(2), older than 5.12.
+/// For kernels without mount_setattr(2), older than 5.12, and where there is no mount to clone.
 fn sealed_copy() -> Result<OwnedFd> {
     let source = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_RDONLY)
         .context("open \"/proc/self/exe\"")?;

@@ -36,21 +36,23 @@ pub struct ClientOptions {
 
 impl ClientOptions {
     /// As this user's files and environment have it.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        Self {
-            hosts: Hosts::from_environment(),
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a registries.conf that does not parse.
+    pub fn from_environment() -> Result<Self> {
+        Ok(Self {
+            hosts: Hosts::from_environment()?,
             credentials: Credentials::from_environment(),
             pause: Duration::from_millis(250),
             chunk: None,
-        }
+        })
     }
 }
 
 /// A client; use one for many requests, also from several threads.
 pub struct Client {
     pub(super) options: ClientOptions,
-    transport: Transport,
+    pub(super) transport: Transport,
     tokens: Mutex<HashMap<(String, String), Token>>,
     /// Whether a host that may speak plain http does.
     plain: Mutex<HashMap<String, bool>>,
@@ -127,8 +129,17 @@ impl Client {
     /// The URL of `path` (after `/v2/`) at an endpoint.
     pub(super) fn url(&self, access: &Access, path: &str) -> Result<Url> {
         let endpoint = &access.endpoint;
-        let scheme = if self.speaks_plain(endpoint)? { "http" } else { "https" };
-        let url = Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?;
+        let url = match &endpoint.more {
+            Some(host) => {
+                let version = if host.override_path { "" } else { "/v2" };
+                let base = host.url.to_string();
+                Url::parse(&format!("{}{version}/{path}", base.trim_end_matches('/')))?
+            }
+            None => {
+                let scheme = if self.speaks_plain(endpoint)? { "http" } else { "https" };
+                Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?
+            }
+        };
         Ok(match &endpoint.namespace {
             Some(namespace) => url.with_query("ns", namespace),
             None => url,
@@ -303,9 +314,20 @@ impl Client {
         access: &Access,
     ) -> Result<Token> {
         let insecure = access.endpoint.insecure && realm.authority == access.endpoint.host;
-        let (method, url, headers, form) = token_request(realm, service, scopes, credential);
-        let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
-        let answer = self.transport.exchange(&method, &url, &headers, &payload, insecure)?;
+        let ask = |(method, url, headers, form): TokenRequest| {
+            let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
+            let answer = self.transport.exchange(&method, &url, &headers, &payload, insecure)?;
+            Ok::<_, Error>((method, url, answer))
+        };
+        let (mut method, mut url, mut answer) = ask(token_request(realm, service, scopes, credential))?;
+        // Some speak OAuth2 only.
+        if let (404 | 405, Method::GET, Some(Credential::Password(user, password))) =
+            (answer.status, method.clone(), credential)
+        {
+            let grant =
+                format!("grant_type=password&username={}&password={}", encode(user), encode(password));
+            (method, url, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
+        }
         if answer.status != 200 {
             return Err(status_error(&method, &url, answer));
         }
@@ -333,13 +355,8 @@ fn token_request(
     credential: Option<&Credential>,
 ) -> TokenRequest {
     if let Some(Credential::IdentityToken(token)) = credential {
-        let mut form =
-            format!("grant_type=refresh_token&refresh_token={}&client_id=knarr-image", encode(token));
-        for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
-            form.push_str(&format!("&{key}={}", encode(value)));
-        }
-        let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        return (Method::POST, realm.clone(), headers, Some(form));
+        let grant = format!("grant_type=refresh_token&refresh_token={}", encode(token));
+        return oauth_request(realm, service, scopes, &grant);
     }
     let mut url = realm.clone();
     if let Some(service) = service {
@@ -354,6 +371,16 @@ fn token_request(
         headers.push(("authorization", basic(user, password)));
     }
     (Method::GET, url, headers, None)
+}
+
+/// RFC 6749: a grant for a token.
+fn oauth_request(realm: &Url, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
+    let mut form = format!("{grant}&client_id=knarr-image");
+    for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
+        form.push_str(&format!("&{key}={}", encode(value)));
+    }
+    let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
+    (Method::POST, realm.clone(), headers, Some(form))
 }
 
 fn basic(user: &str, password: &str) -> String {

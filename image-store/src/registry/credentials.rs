@@ -128,7 +128,7 @@ fn find_in(bytes: &[u8], repository: &Reference) -> Result<Option<Credential>> {
 }
 
 /// `host/path/of/repo`, each shorter path, `host`; Docker Hub has an old name too.
-fn keys(repository: &Reference) -> Vec<String> {
+pub(super) fn keys(repository: &Reference) -> Vec<String> {
     let mut keys = vec![repository.repository()];
     while let Some((shorter, _)) = keys[keys.len() - 1].rsplit_once('/') {
         keys.push(shorter.to_owned());
@@ -140,7 +140,7 @@ fn keys(repository: &Reference) -> Vec<String> {
 }
 
 /// Keys of old files have a scheme, or a path of the protocol's first version.
-fn normal(key: &str) -> &str {
+pub(super) fn normal(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.strip_suffix('/').unwrap_or(key);
     key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key)

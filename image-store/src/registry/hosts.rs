@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::hosts_toml::{self, Host};
+use super::registries::Registries;
+use crate::error::Result;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
 /// A place that has what another registry has.
@@ -20,8 +23,11 @@ pub struct Hosts {
     pub mirrors: Vec<(String, Vec<Mirror>)>,
     /// Registries whose certificates are not checked and that may speak plain http.
     pub insecure: Vec<String>,
-    /// Folders with a folder for each `host:port` that has `*.crt`: authorities to trust for it.
+    /// Folders with a folder for each `host:port`: `*.crt` are authorities to trust for it, `*.cert` and `*.key` are who we
+    /// are to it, `hosts.toml` is containerd's.
     pub certificates: Vec<PathBuf>,
+    /// registries.conf.
+    pub registries: Registries,
 }
 
 /// One place to ask.
@@ -34,50 +40,98 @@ pub(super) struct Endpoint {
     /// The registry a mirror stands for.
     pub(super) namespace: Option<String>,
     pub(super) insecure: bool,
+    /// What else a hosts.toml says of it.
+    pub(super) more: Option<Host>,
+}
+
+impl Endpoint {
+    fn new(host: &str, repository: &str) -> Self {
+        let (host, repository) = (host.to_owned(), repository.trim_start_matches('/').to_owned());
+        Self { host, repository, namespace: None, insecure: false, more: None }
+    }
 }
 
 impl Hosts {
-    /// The usual folders for certificates, and no mirrors.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        let folders = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
-        Self { certificates: folders.iter().map(PathBuf::from).collect(), ..Self::default() }
+    /// The usual folders for certificates, registries.conf, and no other mirrors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a registries.conf that does not parse.
+    pub fn from_environment() -> Result<Self> {
+        let mut certificates = Vec::new();
+        if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
+            certificates
+                .extend([".config/containers/certs.d", ".docker/certs.d"].map(|path| home.join(path)));
+        }
+        let folders = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
+        certificates.extend(folders.map(PathBuf::from));
+        Ok(Self { certificates, registries: Registries::from_environment()?, ..Self::default() })
     }
 
     /// Mirrors first, the registry itself last.
-    pub(super) fn endpoints(&self, reference: &Reference) -> Vec<Endpoint> {
-        let mirrors =
-            self.mirrors.iter().find(|(host, _)| host == reference.domain()).map(|(_, mirrors)| mirrors);
+    pub(super) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
+        let domain = reference.domain();
+        let mirrors = self.mirrors.iter().find(|(host, _)| host == domain).map(|(_, mirrors)| mirrors);
         let mirror = |mirror: &Mirror| {
             let (host, path) = mirror.location.split_once('/').unwrap_or((&mirror.location, ""));
-            let repository = format!("{path}/{}", reference.path());
             Endpoint {
-                host: host.to_owned(),
-                repository: repository.trim_start_matches('/').to_owned(),
-                namespace: Some(reference.domain().to_owned()),
-                insecure: mirror.insecure || self.insecure.iter().any(|name| name == host),
+                namespace: Some(domain.to_owned()),
+                insecure: mirror.insecure || self.is_insecure(host),
+                ..Endpoint::new(host, &format!("{path}/{}", reference.path()))
             }
         };
         let mut endpoints: Vec<_> = mirrors.into_iter().flatten().map(mirror).collect();
-        endpoints.push(self.origin(reference));
-        endpoints
+        if let Some(places) = self.registries.places(reference)? {
+            for place in places {
+                let (host, path) = place.name.split_once('/').unwrap_or((&place.name, ""));
+                let insecure = place.insecure || self.is_insecure(host);
+                let namespace = place.mirror.then(|| domain.to_owned());
+                endpoints.push(Endpoint { namespace, insecure, ..Endpoint::new(real(host), path) });
+            }
+            return Ok(endpoints);
+        }
+        for host in
+            hosts_toml::find(&self.certificates, domain)?.into_iter().flatten().filter(|host| host.pulls)
+        {
+            endpoints.push(self.described(reference, host));
+        }
+        if !endpoints.iter().any(|endpoint| endpoint.host == real(domain)) {
+            endpoints.push(self.plain(reference));
+        }
+        Ok(endpoints)
     }
 
-    /// The registry itself.
-    pub(super) fn origin(&self, reference: &Reference) -> Endpoint {
+    fn described(&self, reference: &Reference, host: Host) -> Endpoint {
         let domain = reference.domain();
+        let authority = host.url.authority.clone();
+        let mirror = authority != real(domain);
         Endpoint {
-            // Docker Hub's registry has another name than the registry of its names.
-            host: if domain == DEFAULT_DOMAIN {
-                "registry-1.docker.io".to_owned()
-            } else {
-                domain.to_owned()
-            },
-            repository: reference.path().to_owned(),
-            namespace: None,
-            insecure: self.insecure.iter().any(|host| host == domain),
+            namespace: mirror.then(|| domain.to_owned()),
+            insecure: host.insecure || !host.url.https || self.is_insecure(&authority),
+            more: Some(host),
+            ..Endpoint::new(&authority, reference.path())
         }
     }
+
+    fn is_insecure(&self, host: &str) -> bool {
+        self.insecure.iter().any(|name| name == host)
+    }
+
+    fn plain(&self, reference: &Reference) -> Endpoint {
+        let domain = reference.domain();
+        Endpoint { insecure: self.is_insecure(domain), ..Endpoint::new(real(domain), reference.path()) }
+    }
+
+    /// The registry itself: the last place that is configured for it.
+    pub(super) fn origin(&self, reference: &Reference) -> Result<Endpoint> {
+        let endpoints = self.endpoints(reference)?;
+        let own = endpoints.into_iter().rev().find(|endpoint| endpoint.namespace.is_none());
+        Ok(own.unwrap_or_else(|| self.plain(reference)))
+    }
+}
+
+/// Docker Hub's registry has another name than the registry of its names.
+fn real(domain: &str) -> &str {
+    if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 
 /// Whether `host` is this machine: there plain http is tried when https does not answer, as Docker does.
@@ -93,18 +147,38 @@ pub(super) fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn list(hosts: &Hosts, name: &str) -> Vec<(String, String, bool)> {
+        let endpoints = hosts.endpoints(&Reference::parse(name).unwrap()).unwrap();
+        endpoints.into_iter().map(|e| (e.host, e.repository, e.insecure)).collect()
+    }
+
+    fn row(host: &str, repository: &str, insecure: bool) -> (String, String, bool) {
+        (host.to_owned(), repository.to_owned(), insecure)
+    }
+
     #[test]
     fn mirrors_come_before_the_registry() {
         let mirror = Mirror { location: "mirror:5000/hub".into(), insecure: true };
         let hosts = Hosts { mirrors: vec![("docker.io".into(), vec![mirror])], ..Hosts::default() };
-        let endpoints = hosts.endpoints(&Reference::parse("alpine").unwrap());
-        let list: Vec<_> =
-            endpoints.iter().map(|e| (e.host.as_str(), e.repository.as_str(), e.insecure)).collect();
         assert_eq!(
-            list,
-            [("mirror:5000", "hub/library/alpine", true), ("registry-1.docker.io", "library/alpine", false)]
+            list(&hosts, "alpine"),
+            [
+                row("mirror:5000", "hub/library/alpine", true),
+                row("registry-1.docker.io", "library/alpine", false)
+            ]
         );
+        let endpoints = hosts.endpoints(&Reference::parse("alpine").unwrap()).unwrap();
         assert_eq!(endpoints[0].namespace.as_deref(), Some("docker.io"));
+    }
+
+    #[test]
+    fn registries_conf_says_where_a_registry_is() {
+        let text = "[[registry]]\nprefix='r.io/team'\nlocation='inner:5000/x'\ninsecure=true\n[[registry.mirror]]\nlocation='m'\n";
+        let hosts = Hosts { registries: Registries::parse(text).unwrap(), ..Hosts::default() };
+        assert_eq!(list(&hosts, "r.io/team/a"), [row("m", "a", false), row("inner:5000", "x/a", true)]);
+        assert_eq!(list(&hosts, "r.io/other"), [row("r.io", "other", false)]);
+        let origin = hosts.origin(&Reference::parse("r.io/team/a").unwrap()).unwrap();
+        assert_eq!((origin.host.as_str(), origin.repository.as_str()), ("inner:5000", "x/a"));
     }
 
     #[test]

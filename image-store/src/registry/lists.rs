@@ -38,7 +38,7 @@ impl Client {
         struct Page {
             tags: Option<Vec<String>>,
         }
-        let access = self.access(repository, self.options.hosts.origin(repository), "pull");
+        let access = self.access(repository, self.options.hosts.origin(repository)?, "pull");
         let url = self.url(&access, &format!("{}/tags/list", access.endpoint.repository))?;
         self.pages(&access, url, |page: Page| page.tags.unwrap_or_default())
     }
@@ -53,7 +53,7 @@ impl Client {
             repositories: Option<Vec<String>>,
         }
         let reference = Reference::parse(&format!("{host}/x"))?;
-        let endpoint = self.options.hosts.origin(&reference);
+        let endpoint = self.options.hosts.origin(&reference)?;
         let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned() };
         let url = self.url(&access, "_catalog")?;
         let names = self.pages(&access, url, |page: Page| page.repositories.unwrap_or_default())?;
@@ -73,17 +73,31 @@ impl Client {
             results: Vec<SearchResult>,
         }
         let first = term.split('/').next().unwrap_or_default();
-        if first != DEFAULT_DOMAIN && (first.contains(['.', ':']) || first == "localhost") {
-            let mut found = self.catalog(first, term[first.len()..].trim_start_matches('/'))?;
-            found.truncate(limit);
-            return Ok(found);
+        let host = (first.contains(['.', ':']) || first == "localhost").then_some(first);
+        let host = host.unwrap_or(DEFAULT_DOMAIN);
+        let words = term.strip_prefix(host).map_or(term, |rest| rest.trim_start_matches('/'));
+        let reference = Reference::parse(&format!("{host}/library/x"))?;
+        let mut endpoint = self.options.hosts.origin(&reference)?;
+        if host == DEFAULT_DOMAIN {
+            endpoint.host = "index.docker.io".to_owned();
         }
-        let reference = Reference::parse("docker.io/library/x")?;
-        let mut endpoint = self.options.hosts.origin(&reference);
-        endpoint.host = "index.docker.io".to_owned();
         let access = Access { reference, endpoint, scope: String::new() };
-        let url = Url::parse("https://index.docker.io/v1/search")?.with_query("q", term);
+        // Docker Hub's endpoint is older than, and beside, the protocol's.
+        let mut url = self.url(&access, "")?;
+        url.path = "/v1/search".to_owned();
+        let url = url.with_query("q", words);
         let call = Call::new(Method::GET, url.with_query("n", &limit.min(100).to_string()));
+        if host != DEFAULT_DOMAIN {
+            let found = self
+                .send(&access, &call, &[])
+                .and_then(|(answer, _)| answer.into_bytes(PAGE_LIMIT, "search"));
+            let parsed = found.ok().and_then(|bytes| serde_json::from_slice::<Answer>(&bytes).ok());
+            let found = match parsed {
+                Some(answer) => answer.results,
+                None => self.catalog(host, words)?,
+            };
+            return Ok(found.into_iter().take(limit).collect());
+        }
         let bytes = self.send(&access, &call, &[])?.0.into_bytes(PAGE_LIMIT, "search")?;
         let answer: Answer =
             serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("search: {e}")))?;

@@ -36,6 +36,9 @@ impl Client {
         endpoint: super::hosts::Endpoint,
         actions: &str,
     ) -> Access {
+        if let Some(host) = &endpoint.more {
+            self.transport.trust(&endpoint.host, &host.authorities, host.client.as_ref());
+        }
         let scope = format!("repository:{}:{actions}", endpoint.repository);
         Access { reference: reference.clone(), endpoint, scope }
     }
@@ -47,7 +50,7 @@ impl Client {
     /// what the digest in the name says.
     pub fn find(&self, reference: &Reference) -> Result<RemoteImage<'_>> {
         let mut failure = None;
-        for endpoint in self.options.hosts.endpoints(reference) {
+        for endpoint in self.options.hosts.endpoints(reference)? {
             match self.find_at(self.access(reference, endpoint, "pull")) {
                 Ok(image) => return Ok(image),
                 // The registry itself comes last: what it says counts.

@@ -40,7 +40,7 @@ impl Client {
         target: &Reference,
         progress: &dyn Progress,
     ) -> Result<()> {
-        let endpoint = self.options.hosts.origin(target);
+        let endpoint = self.options.hosts.origin(target)?;
         let access = self.access(target, endpoint, "pull,push");
         let manifest = store.manifest(record)?;
         let others = self.others(store, target)?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, SendBody};
 
 use super::url::Url;
@@ -59,11 +59,34 @@ impl Answer {
 pub(super) struct Transport {
     agents: Mutex<HashMap<(String, bool), Agent>>,
     certificates: Vec<PathBuf>,
+    /// Authorities, certificate and key that a host's own configuration names.
+    named: Mutex<HashMap<String, Named>>,
+}
+
+/// Authorities to trust; certificate and key.
+type Named = (Vec<PathBuf>, Option<(PathBuf, PathBuf)>);
+
+/// Who is trusted, and who we are.
+#[derive(Default)]
+struct Trust {
+    roots: Vec<Certificate<'static>>,
+    client: Option<ClientCert>,
 }
 
 impl Transport {
     pub(super) fn new(certificates: Vec<PathBuf>) -> Self {
-        Self { agents: Mutex::default(), certificates }
+        Self { agents: Mutex::default(), certificates, named: Mutex::default() }
+    }
+
+    /// What a host's own configuration names, before the first request to it.
+    pub(super) fn trust(
+        &self,
+        authority: &str,
+        authorities: &[PathBuf],
+        client: Option<&(PathBuf, PathBuf)>,
+    ) {
+        let mut named = self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        named.insert(authority.to_owned(), (authorities.to_vec(), client.cloned()));
     }
 
     /// One request, one answer, whatever its status.
@@ -102,13 +125,15 @@ impl Transport {
 
     fn agent(&self, authority: &str, insecure: bool) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let own = self.own_roots(authority)?;
+        let own = self.own_trust(authority)?;
         // Hosts without certificates of their own share a pool.
-        let key = (if own.is_empty() { String::new() } else { authority.to_owned() }, insecure);
+        let shared = own.roots.is_empty() && own.client.is_none();
+        let key = (if shared { String::new() } else { authority.to_owned() }, insecure);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let tls = TlsConfig::builder().root_certs(roots(own)?).disable_verification(insecure).build();
+        let tls = TlsConfig::builder().root_certs(roots(own.roots)?).client_cert(own.client);
+        let tls = tls.disable_verification(insecure).build();
         let config = Agent::config_builder()
             .tls_config(tls)
             .http_status_as_error(false)
@@ -128,21 +153,34 @@ impl Transport {
         Ok(agent)
     }
 
-    /// The authorities somebody put into this host's folder.
-    fn own_roots(&self, authority: &str) -> Result<Vec<Certificate<'static>>> {
-        let mut roots = Vec::new();
+    /// What somebody put into this host's folder (`*.crt`; `*.cert` with `*.key`), or named for it.
+    fn own_trust(&self, authority: &str) -> Result<Trust> {
+        let mut trust = Trust::default();
+        let named =
+            self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(authority).cloned();
+        let (mut authorities, mut client) = named.unwrap_or_default();
         for folder in self.certificates.iter().map(|folder| folder.join(authority)) {
-            let Ok(entries) = std::fs::read_dir(&folder) else {
-                continue;
-            };
-            for path in entries.flatten().map(|entry| entry.path()) {
-                if path.extension().is_some_and(|extension| extension == "crt") {
-                    let pem = std::fs::read(&path).doing(|| format!("read {path:?}"))?;
-                    roots.extend(certificates(&pem).doing(|| format!("certificate {path:?}"))?);
+            for path in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("crt") => authorities.push(path),
+                    Some("cert") if client.is_none() => {
+                        client = Some((path.clone(), path.with_extension("key")))
+                    }
+                    _ => {}
                 }
             }
         }
-        Ok(roots)
+        let read = |path: &PathBuf| std::fs::read(path).doing(|| format!("read {path:?}"));
+        for path in authorities {
+            trust.roots.extend(certificates(&read(&path)?).doing(|| format!("certificate {path:?}"))?);
+        }
+        if let Some((path, key)) = client {
+            let chain = certificates(&read(&path)?).doing(|| format!("certificate {path:?}"))?;
+            let key = PrivateKey::from_pem(&read(&key)?)
+                .map_err(|e| Error::invalid(format!("private key {key:?}: {e}")))?;
+            trust.client = Some(ClientCert::new_with_certs(&chain, key));
+        }
+        Ok(trust)
     }
 }
 

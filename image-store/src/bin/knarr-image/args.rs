@@ -74,7 +74,7 @@ impl Args {
 
 /// Parses what follows the program's name.
 pub(crate) fn parse(
-    commands: &'static [Command],
+    commands: &[&'static [Command]],
     global: &'static [Flag],
     arguments: &[String],
 ) -> Result<Parsed, String> {
@@ -95,7 +95,7 @@ pub(crate) fn parse(
                 if argument == "help" {
                     return topic(commands, global, rest.next());
                 }
-                let found = commands.iter().find(|command| command.name == argument);
+                let found = all(commands).find(|command| command.name == argument);
                 command =
                     Some(found.ok_or_else(|| format!("{argument:?} is no command: see knarr-image --help"))?);
             }
@@ -119,20 +119,24 @@ pub(crate) fn parse(
     Ok(Parsed::Run(command, args))
 }
 
+fn all(commands: &[&'static [Command]]) -> impl Iterator<Item = &'static Command> {
+    commands.iter().flat_map(|table| table.iter())
+}
+
 /// `run -h NAME` is a host's name, as with Docker.
 fn owns_h(command: Option<&Command>) -> bool {
     command.is_some_and(|command| command.flags.iter().any(|flag| flag.short == Some('h')))
 }
 
 fn topic(
-    commands: &'static [Command],
+    commands: &[&'static [Command]],
     global: &'static [Flag],
     name: Option<&String>,
 ) -> Result<Parsed, String> {
     let Some(name) = name else {
         return Ok(Parsed::Help(overview(commands, global)));
     };
-    let found = commands.iter().find(|command| command.name == name);
+    let found = all(commands).find(|command| command.name == name);
     found.map(|command| Parsed::Help(help(command, global))).ok_or_else(|| format!("{name:?} is no command"))
 }
 
@@ -152,7 +156,7 @@ fn flag<'a>(
         };
         let flag = all().find(|flag| flag.long == name).ok_or_else(unknown)?;
         let value = match (flag.value, given) {
-            (None, given) => given.unwrap_or_else(|| "true".to_owned()),
+            (None, given) => truth(name, given.as_deref().unwrap_or("true"))?.to_owned(),
             (Some(_), Some(given)) => given,
             (Some(value), None) => rest.next().cloned().ok_or_else(|| format!("--{name} wants {value}"))?,
         };
@@ -175,11 +179,20 @@ fn flag<'a>(
     Ok(())
 }
 
-fn overview(commands: &[Command], global: &[Flag]) -> String {
+/// As Go reads booleans.
+fn truth(name: &str, text: &str) -> Result<&'static str, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok("true"),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok("false"),
+        other => Err(format!("--{name} {other:?}: is neither true nor false")),
+    }
+}
+
+fn overview(commands: &[&[Command]], global: &[Flag]) -> String {
     let mut text =
         "Usage: knarr-image [OPTIONS] COMMAND\n\nContainer images: get, keep, change, send.\n\nCommands:\n"
             .to_owned();
-    for command in commands.iter().filter(|command| !command.help.is_empty()) {
+    for command in commands.iter().flat_map(|table| table.iter()).filter(|command| !command.help.is_empty()) {
         text.push_str(&format!("  {:<12}{}\n", command.name, command.help));
     }
     text.push_str("\nOptions:\n");
@@ -213,7 +226,7 @@ mod tests {
 
     static FLAGS: &[Flag] =
         &[switch("all", Some('a'), ""), switch("quiet", Some('q'), ""), value("env", Some('e'), "K=V", "")];
-    static COMMANDS: &[Command] = &[Command {
+    static COMMANDS: &[&[Command]] = &[&[Command {
         name: "run",
         usage: "IMAGE [ARGUMENT...]",
         help: "",
@@ -221,7 +234,7 @@ mod tests {
         positional: (1, usize::MAX),
         stop_at_first: true,
         run: |_| Ok(0),
-    }];
+    }]];
     static GLOBAL: &[Flag] = &[value("root", None, "FOLDER", "")];
 
     fn args(line: &str) -> Result<Args, String> {
@@ -248,6 +261,7 @@ mod tests {
             ("run --what x", "unknown flag"),
             ("run -z x", "unknown flag"),
             ("run -e", "wants K=V"),
+            ("run --all=perhaps x", "neither true nor false"),
             ("run", "wants IMAGE"),
             ("run --help", "Usage: knarr-image run"),
             ("help run", "Usage: knarr-image run"),

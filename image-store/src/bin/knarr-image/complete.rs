@@ -37,7 +37,7 @@ pub(crate) fn man(args: &Args) -> Result<u8> {
 }
 
 fn visible() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().filter(|command| !command.help.is_empty())
+    COMMANDS.iter().flat_map(|table| table.iter()).filter(|command| !command.help.is_empty())
 }
 
 fn names() -> String {
@@ -50,13 +50,18 @@ fn words(flags: &[Flag]) -> String {
     long.chain(short).collect::<Vec<_>>().join(" ")
 }
 
+/// Commands that take images, and those that take containers.
+const OF_IMAGES: &[&str] = &["create", "history", "inspect", "mount", "push", "rmi", "run", "save", "tag"];
+const OF_CONTAINERS: &[&str] = &[
+    "attach", "commit", "cp", "diff", "exec", "export", "kill", "logs", "pause", "rename", "restart", "rm",
+    "start", "stop", "top", "unpause", "wait",
+];
+
 fn bash() -> String {
     let mut cases = String::new();
     for command in visible() {
         cases.push_str(&format!("    {}) flags='{}' ;;\n", command.name, words(command.flags)));
     }
-    let images = ["history", "inspect", "mount", "push", "rmi", "run", "save", "tag", "create"];
-    let containers = ["commit", "cp", "diff", "export", "rm"];
     format!(
         r#"_knarr_image() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} command= flags='' i
@@ -77,8 +82,8 @@ complete -F _knarr_image knarr-image
 "#,
         names = names(),
         global = words(GLOBAL),
-        images = images.join("|"),
-        containers = containers.join("|"),
+        images = OF_IMAGES.join("|"),
+        containers = OF_CONTAINERS.join("|"),
     )
 }
 
@@ -100,6 +105,15 @@ fn fish() -> String {
         command.flags.iter().for_each(|f| text.push_str(&flag(&condition, f)));
     }
     GLOBAL.iter().for_each(|f| text.push_str(&flag("true", f)));
+    for (commands, list) in [
+        (OF_IMAGES, "images --format \"{{.Repository}}:{{.Tag}}\""),
+        (OF_CONTAINERS, "ps -a --format \"{{.Names}}\""),
+    ] {
+        text.push_str(&format!(
+            "complete -c knarr-image -n '__fish_seen_subcommand_from {}' -a '(knarr-image {list} 2>/dev/null)'\n",
+            commands.join(" ")
+        ));
+    }
     text
 }
 
@@ -147,7 +161,7 @@ fn overview() -> String {
     }
     text.push_str(&format!(".SH OPTIONS\n{}", flag_items(GLOBAL)));
     text.push_str(".SH FILES\n.TP\n\\fI/var/lib/knarr/images\\fR\nThe store, for root; \\fI$XDG_DATA_HOME/knarr/images\\fR for others.\n");
-    text.push_str(".TP\n\\fI~/.docker/config.json\\fR, \\fI$XDG_RUNTIME_DIR/containers/auth.json\\fR\nCredentials for registries.\n");
-    text.push_str(".SH EXIT STATUS\n0 on success, 1 on failure, 125 for a wrong command line.\n");
+    text.push_str(".TP\n\\fI~/.docker/config.json\\fR, \\fI$REGISTRY_AUTH_FILE\\fR, \\fI$XDG_RUNTIME_DIR/containers/auth.json\\fR\nCredentials for registries.\n.TP\n\\fI/etc/containers/registries.conf\\fR, \\fI~/.config/containers/registries.conf\\fR\nMirrors, short names, what is blocked: see registries.conf(5).\n.TP\n\\fI/etc/docker/certs.d\\fR, \\fI/etc/containers/certs.d\\fR, \\fI/etc/containerd/certs.d\\fR\nA folder HOST:PORT for a registry: *.crt to trust, *.cert and *.key to show, hosts.toml.\n");
+    text.push_str(".SH ENVIRONMENT\n.TP\nKNARR_IMAGE_ROOT\nThe store.\n.TP\nKNARR_IMAGE_KEEP_BLOBS\nWith \\fIfalse\\fR layers are kept unpacked only.\n.SH EXIT STATUS\n0 on success, 1 on failure, 125 for a wrong command line.\n\\fBrun\\fR, \\fBexec\\fR, \\fBattach\\fR and \\fBstart \\-a\\fR: that of the process; 125 when the container could not be made, 126 when the program can not be executed, 127 when there is none; 128 and the number of the signal that ended it.\n");
     text
 }

@@ -13,19 +13,13 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Prints what may be no text.
-#[cfg(feature = "run")]
-pub(crate) fn print_bytes(bytes: &[u8]) {
-    let _ = std::io::stdout().lock().write_all(bytes);
-}
-
 pub(crate) fn line(text: &str) {
     print(&format!("{text}\n"));
 }
 
 /// Rows as `--format`, `--json` or a table with `columns` (head and field) wants them.
 pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Result<()> {
-    if args.has("json") || args.get("format") == Some("json") && args.has("json") {
+    if args.has("json") {
         print(&format!("{}\n", pretty(&Value::Array(rows.to_vec()))?));
         return Ok(());
     }
@@ -37,7 +31,11 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
             return Ok(());
         }
         let split = |line: &String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-        let mut cells = vec![split(&template.heads())];
+        let known = |field: &str| {
+            let column = columns.iter().find(|(_, own)| *own == field);
+            column.map_or_else(|| field.to_uppercase(), |(head, _)| (*head).to_owned())
+        };
+        let mut cells = vec![split(&template.heads(&known))];
         cells.extend(lines.iter().map(split));
         print(&table(&cells));
         return Ok(());
@@ -52,7 +50,7 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
 }
 
 /// Left-aligned columns, three spaces apart, as Docker has them.
-fn table(cells: &[Vec<String>]) -> String {
+pub(crate) fn table(cells: &[Vec<String>]) -> String {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         cells.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max().unwrap_or(0)
@@ -97,10 +95,15 @@ pub(crate) fn size(bytes: u64) -> String {
 
 /// How long ago, in one unit: `3 weeks ago`.
 pub(crate) fn ago(then: Option<i64>) -> String {
+    if then.is_none() { "N/A".to_owned() } else { format!("{} ago", since(then)) }
+}
+
+/// How long since then, in one unit.
+pub(crate) fn since(then: Option<i64>) -> String {
     let Some(then) = then else { return "N/A".to_owned() };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX).saturating_sub(then).max(0);
-    format!("{} ago", duration(seconds))
+    duration(seconds)
 }
 
 fn duration(seconds: i64) -> String {

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::args::Args;
 use crate::output::{line, pretty, print};
 
-/// `create IMAGE`
+/// `create IMAGE`, of a build without `run`.
+#[cfg(not(feature = "run"))]
 pub(super) fn create(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let record = store.resolve(&args.positional[0])?;
@@ -24,9 +25,9 @@ pub(super) fn create(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// Twelve hexadecimal digits.
+/// Sixty-four hexadecimal digits, as Docker has them.
 pub(crate) fn random_id() -> Result<String> {
-    let mut random = [0; 6];
+    let mut random = [0; 32];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|errno| Error::from(errno).context("getrandom"))?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -82,9 +82,7 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
         } else {
             store.resolve(text).and_then(|record| describe(&store, &record)).or_else(|error| {
                 let container = super::container_id(&store, text).and_then(|id| store.container(&id));
-                container.map_err(|_| error).and_then(|c| {
-                    serde_json::to_value(c).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
-                })
+                container.map_err(|_| error).and_then(|container| super::describe(&store, &container))
             })
         };
         match described {

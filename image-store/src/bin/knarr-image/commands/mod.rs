@@ -6,11 +6,12 @@ mod containers;
 mod copying;
 mod images;
 mod listing;
+mod login;
 mod transfer;
 
 pub(crate) use containers::random_id;
 #[cfg(feature = "run")]
-pub(crate) use transfer::pull_for_run;
+pub(crate) use transfer::{find_named, pull_for_run};
 
 use std::path::PathBuf;
 
@@ -27,14 +28,20 @@ pub(crate) static GLOBAL: &[Flag] = &[
         "FOLDER",
         "the store (default: $KNARR_IMAGE_ROOT, /var/lib/knarr/images, or below $XDG_DATA_HOME)",
     ),
+    value(
+        "keep-blobs",
+        None,
+        "BOOL",
+        "false: keep layers unpacked only, which can then not be pushed or saved (default: $KNARR_IMAGE_KEEP_BLOBS, true)",
+    ),
     switch("help", None, "show this"),
 ];
 
-const FORMAT: Flag =
+pub(crate) const FORMAT: Flag =
     value("format", None, "TEMPLATE", "print with a Go template, such as '{{.ID}}' or 'json'");
-const JSON: Flag = switch("json", None, "print JSON");
-const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
-const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
+pub(crate) const JSON: Flag = switch("json", None, "print JSON");
+pub(crate) const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
+pub(crate) const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
 pub(crate) const PLATFORM: Flag =
     value("platform", None, "OS/ARCH[/VARIANT]", "the image for this platform (default: this machine's)");
 const CHANGE: Flag = value(
@@ -52,7 +59,7 @@ pub(crate) const INSECURE: Flag =
 pub(crate) const CERTS: Flag =
     value("cert-dir", None, "FOLDER", "a folder with a folder HOST:PORT that has *.crt to trust");
 
-const fn command(
+pub(crate) const fn command(
     name: &'static str,
     usage: &'static str,
     help: &'static str,
@@ -66,7 +73,19 @@ const fn command(
 const ANY: usize = usize::MAX;
 
 /// All commands.
-pub(crate) static COMMANDS: &[Command] = &[
+pub(crate) static COMMANDS: &[&[Command]] = &[
+    IMAGES,
+    #[cfg(feature = "run")]
+    crate::run::COMMANDS,
+];
+
+/// Those that touch no store.
+#[cfg(feature = "run")]
+pub(crate) const WITHOUT_STORE: &[&str] =
+    &["completion", "man", "search", "tags", "login", "logout", "map-ids"];
+
+/// Commands on images.
+static IMAGES: &[Command] = &[
     command(
         "pull",
         "NAME[:TAG|@DIGEST]",
@@ -136,7 +155,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "IMAGE|CONTAINER...",
         "all that is known of images and containers",
         &[
-            FORMAT,
+            value("format", Some('f'), "TEMPLATE", "print with a Go template, such as '{{.Id}}' or 'json'"),
             switch("remote", None, "of images at a registry, without getting them"),
             PLATFORM,
             CREDS,
@@ -164,6 +183,28 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, 1),
         transfer::search,
     ),
+    command(
+        "login",
+        "[REGISTRY]",
+        "try credentials at a registry, and keep them",
+        &[
+            value("username", Some('u'), "USER", "who you are there (default: is asked)"),
+            value(
+                "password",
+                Some('p'),
+                "PASSWORD",
+                "seen by all who list processes: better use --password-stdin",
+            ),
+            switch("password-stdin", None, "read it from standard input"),
+            switch("get-login", None, "print who is logged in"),
+            AUTHFILE,
+            INSECURE,
+            CERTS,
+        ],
+        (0, 1),
+        login::login,
+    ),
+    command("logout", "[REGISTRY]", "forget credentials", &[AUTHFILE], (0, 1), login::logout),
     command(
         "tags",
         "NAME",
@@ -215,6 +256,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, 2),
         archives::commit,
     ),
+    #[cfg(not(feature = "run"))]
     command(
         "create",
         "IMAGE",
@@ -259,52 +301,6 @@ pub(crate) static COMMANDS: &[Command] = &[
         (0, 0),
         images::verify,
     ),
-    #[cfg(feature = "run")]
-    Command {
-        stop_at_first: true,
-        ..command(
-            "run",
-            "IMAGE [COMMAND [ARGUMENT...]]",
-            "run a command in a new container",
-            crate::run::FLAGS,
-            (1, ANY),
-            crate::run::run,
-        )
-    },
-    #[cfg(feature = "run")]
-    command(
-        "ps",
-        "",
-        "list containers",
-        &[switch("all", Some('a'), "also those that do not run"), FORMAT, JSON, QUIET, NO_TRUNC],
-        (0, 0),
-        crate::run::ps,
-    ),
-    #[cfg(feature = "run")]
-    command(
-        "rm",
-        "CONTAINER...",
-        "remove containers",
-        &[
-            switch("force", Some('f'), "also running ones; no error when there is none"),
-            switch("volumes", Some('v'), "as Docker has it; they go anyway"),
-        ],
-        (1, ANY),
-        crate::run::rm,
-    ),
-    #[cfg(feature = "run")]
-    command(
-        "stop",
-        "CONTAINER...",
-        "end containers",
-        &[value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)")],
-        (1, ANY),
-        crate::run::stop,
-    ),
-    #[cfg(feature = "run")]
-    command("logs", "CONTAINER", "what a detached container wrote", &[], (1, 1), crate::run::logs),
-    #[cfg(feature = "run")]
-    command("supervise", "", "", &[], (1, 1), crate::run::supervise_detached),
     command(
         "completion",
         "bash|zsh|fish",
@@ -319,7 +315,19 @@ pub(crate) static COMMANDS: &[Command] = &[
 
 /// The store that the flags and the environment name.
 pub(crate) fn store(args: &Args) -> Result<Store> {
-    Store::open(root(args)?, StoreOptions::default())
+    let mut options = StoreOptions::default();
+    let setting = std::env::var("KNARR_IMAGE_KEEP_BLOBS").ok();
+    options.keep_blobs = match args.get("keep-blobs").or(setting.as_deref()) {
+        None | Some("true" | "1" | "") => true,
+        Some("false" | "0") => false,
+        Some(other) => {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("--keep-blobs {other:?}: is neither true nor false"),
+            ));
+        }
+    };
+    Store::open(root(args)?, options)
 }
 
 fn root(args: &Args) -> Result<PathBuf> {
@@ -330,7 +338,11 @@ fn root(args: &Args) -> Result<PathBuf> {
     if let Some(root) = variable("KNARR_IMAGE_ROOT") {
         return Ok(root);
     }
-    if rustix::process::geteuid().is_root() {
+    #[cfg(feature = "run")]
+    let root = crate::run::rootless::real_uid() == 0;
+    #[cfg(not(feature = "run"))]
+    let root = rustix::process::geteuid().is_root();
+    if root {
         return Ok("/var/lib/knarr/images".into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
@@ -344,14 +356,30 @@ fn platform(args: &Args) -> Result<Platform> {
     args.get("platform").map_or_else(|| Ok(Platform::host()), Platform::parse)
 }
 
+/// A container as `inspect` shows it.
+fn describe(store: &Store, container: &image_store::store::ContainerRecord) -> Result<serde_json::Value> {
+    #[cfg(feature = "run")]
+    return crate::run::describe(store, container);
+    #[cfg(not(feature = "run"))]
+    return {
+        let _ = store;
+        serde_json::to_value(container).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
+    };
+}
+
+/// This program again.
+fn own_program() -> std::process::Command {
+    #[cfg(feature = "run")]
+    return crate::run::rootless::own_program();
+    #[cfg(not(feature = "run"))]
+    return std::process::Command::new("/proc/self/exe");
+}
+
 /// Deleting gigabytes takes longer than anybody wants to wait: a process of its own does it. When that can not be
 /// started, the next prune does it.
 pub(crate) fn empty_trash_later(store: &Store) {
     use std::os::unix::process::CommandExt as _;
-    let Ok(program) = std::env::current_exe() else {
-        return;
-    };
-    let mut command = std::process::Command::new(program);
+    let mut command = own_program();
     command.args(["--root".as_ref(), store.root().as_os_str(), "empty-trash".as_ref()]);
     command
         .stdin(std::process::Stdio::null())

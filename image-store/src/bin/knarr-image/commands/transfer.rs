@@ -2,7 +2,9 @@
 
 use image_store::digest::VerifyingReader;
 use image_store::manifest::{Document, ImageConfig};
-use image_store::registry::{Client, ClientOptions, Credential, Credentials, Mirror, RemoteImage};
+use image_store::registry::{
+    Client, ClientOptions, Credential, Credentials, Mirror, Registries, RemoteImage,
+};
 use image_store::store::{Record, Source as _};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
@@ -16,8 +18,12 @@ fn invalid(message: String) -> Error {
 }
 
 /// A client as the flags and the environment want it, for the registry `host`.
-fn client(args: &Args, host: &str) -> Result<Client> {
-    let mut options = ClientOptions::from_environment();
+pub(super) fn client(args: &Args, host: &str) -> Result<Client> {
+    options(args, host).map(Client::new)
+}
+
+fn options(args: &Args, host: &str) -> Result<ClientOptions> {
+    let mut options = ClientOptions::from_environment()?;
     if let Some(creds) = args.get("creds") {
         let (user, password) =
             creds.split_once(':').ok_or_else(|| invalid("--creds: wants USER:PASSWORD".to_owned()))?;
@@ -47,7 +53,14 @@ fn client(args: &Args, host: &str) -> Result<Client> {
         .get("chunk")
         .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: is no number"))))
         .transpose()?;
-    Ok(Client::new(options))
+    Ok(options)
+}
+
+/// As [`client`], as this user of the registry.
+pub(super) fn client_as(args: &Args, host: &str, who: Credential) -> Result<Client> {
+    let mut given = options(args, host)?;
+    given.credentials.fixed = Some(who);
+    Ok(Client::new(given))
 }
 
 /// `pull NAME`
@@ -65,17 +78,50 @@ pub(crate) fn pull_for_run(args: &Args, store: &Store) -> Result<Record> {
 }
 
 fn fetch(args: &Args, store: &Store) -> Result<Record> {
-    let reference = Reference::parse(&args.positional[0])?;
+    let mut failure = None;
+    for reference in registries()?.candidates(&args.positional[0])? {
+        match fetch_one(args, store, &reference) {
+            Ok(record) => return Ok(record),
+            // Of several registries, the first that says more than that it has no such image.
+            Err(error) => match &failure {
+                Some(known) if not_found(&error) || !not_found(known) => {}
+                _ => failure = Some(error),
+            },
+        }
+    }
+    Err(failure.unwrap_or_else(|| invalid(format!("{:?}: there is nowhere to ask", args.positional[0]))))
+}
+
+fn not_found(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+fn registries() -> Result<Registries> {
+    Registries::from_environment()
+}
+
+/// The image of a name as a person types it, under any of the names that may mean.
+#[cfg(feature = "run")]
+pub(crate) fn find_named(store: &Store, text: &str) -> Result<Option<Record>> {
+    for reference in registries()?.candidates(text)? {
+        if let Some(record) = store.find(&reference)? {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record> {
     let quiet = args.has("quiet");
     let client = client(args, reference.domain())?;
-    let image = client.find(&reference)?;
+    let image = client.find(reference)?;
     if !quiet {
         eprintln!("{}: from {}", reference.familiar(), image.host());
     }
     let progress = Shown::new(quiet, "Pulling");
     let platform = super::platform(args)?;
     let record =
-        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(&reference), &progress)?;
+        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(reference), &progress)?;
     if !quiet {
         eprintln!("Digest: {}", record.target.digest);
     }

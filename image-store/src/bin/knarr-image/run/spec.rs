@@ -1,76 +1,17 @@
 //! config.json from an image's config and the flags of `run`: Docker's defaults, put together in one place. Pure.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image_store::manifest::RunConfig;
 use image_store::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
-use super::options::{Bind, Network, Options, Seccomp};
+use super::capabilities::capabilities;
+use super::mounts::mounts;
+use super::options::{Mode, Options};
+use super::rootless::Ids;
+use super::seccomp::seccomp;
 use super::user::User;
-
-/// All capabilities up to Linux 5.9, by number.
-pub(super) const CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Those Docker leaves a container.
-const DEFAULT: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
 
 const MASKED: &[&str] = &[
     "/proc/acpi",
@@ -89,58 +30,26 @@ const MASKED: &[&str] = &[
 
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// Docker's profile for its default capabilities; what others add is in [`EXTRA`].
-const SECCOMP: &str = include_str!("seccomp.json");
+/// A folder or file of the host that is bound into the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Volume {
+    pub(super) source: String,
+    pub(super) target: String,
+    pub(super) read_only: bool,
+    pub(super) propagation: String,
+}
 
-/// Calls that a capability adds to the default profile.
-const EXTRA: &[(&str, &[&str])] = &[
-    ("DAC_READ_SEARCH", &["open_by_handle_at"]),
-    (
-        "SYS_ADMIN",
-        &[
-            "bpf",
-            "clone",
-            "clone3",
-            "fanotify_init",
-            "fsconfig",
-            "fsmount",
-            "fsopen",
-            "fspick",
-            "lookup_dcookie",
-            "lsm_get_self_attr",
-            "lsm_list_modules",
-            "lsm_set_self_attr",
-            "mount",
-            "mount_setattr",
-            "move_mount",
-            "open_tree",
-            "perf_event_open",
-            "quotactl",
-            "quotactl_fd",
-            "setdomainname",
-            "sethostname",
-            "setns",
-            "syslog",
-            "umount",
-            "umount2",
-            "unshare",
-        ],
-    ),
-    ("SYS_BOOT", &["reboot"]),
-    ("SYS_MODULE", &["delete_module", "init_module", "finit_module"]),
-    ("SYS_PACCT", &["acct"]),
-    (
-        "SYS_PTRACE",
-        &["kcmp", "pidfd_getfd", "process_madvise", "process_vm_readv", "process_vm_writev", "ptrace"],
-    ),
-    ("SYS_RAWIO", &["iopl", "ioperm"]),
-    ("SYS_TIME", &["settimeofday", "stime", "clock_settime", "clock_settime64"]),
-    ("SYS_TTY_CONFIG", &["vhangup"]),
-    ("SYS_NICE", &["get_mempolicy", "mbind", "set_mempolicy", "set_mempolicy_home_node"]),
-    ("SYSLOG", &["syslog"]),
-    ("BPF", &["bpf"]),
-    ("PERFMON", &["perf_event_open"]),
-];
+/// A device node with its numbers.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) target: String,
+    pub(super) access: String,
+    /// `b` or `c`.
+    pub(super) kind: &'static str,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    pub(super) mode: u32,
+}
 
 /// What does not come from image or flags.
 #[derive(Debug)]
@@ -148,8 +57,12 @@ pub(super) struct Context<'a> {
     pub(super) folder: &'a Path,
     pub(super) hostname: &'a str,
     pub(super) user: &'a User,
-    pub(super) volumes: &'a [Bind],
+    pub(super) volumes: &'a [Volume],
+    pub(super) nodes: &'a [Node],
+    pub(super) init: Option<PathBuf>,
     pub(super) id: &'a str,
+    /// Of a user namespace, when we are in one.
+    pub(super) ids: Option<Ids>,
 }
 
 pub(super) fn build(
@@ -159,40 +72,41 @@ pub(super) fn build(
     context: &Context<'_>,
 ) -> Result<Value> {
     let capabilities = capabilities(options);
-    let args = arguments(image, options, command)?;
     let user = context.user;
     // As the kernel has it: another user than root keeps capabilities only in the bounding set.
     let effective = if user.uid == 0 { capabilities.clone() } else { Vec::new() };
+    let folder = options.workdir.as_deref().or(image.working_dir.as_deref()).filter(|dir| !dir.is_empty());
     let mut spec = json!({
         "ociVersion": "1.2.0",
         "process": {
-            "terminal": options.terminal && !options.detach,
+            "terminal": options.terminal,
             "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
-            "args": args,
+            "args": arguments(image, options, command)?,
             "env": environment(image, options, context),
-            "cwd": options.workdir.as_deref().or(image.working_dir.as_deref()).filter(|dir| !dir.is_empty()).unwrap_or("/"),
+            "cwd": folder.unwrap_or("/"),
             "capabilities": { "bounding": capabilities, "effective": effective, "permitted": effective },
             "noNewPrivileges": options.no_new_privileges,
+            "rlimits": options.limits.rlimits,
         },
         "root": { "path": context.folder.join("rootfs"), "readonly": options.read_only },
-        "hostname": context.hostname,
-        "mounts": mounts(options, context)?,
-        "linux": {
-            "cgroupsPath": format!("/knarr-image/{}", context.id),
-            "namespaces": namespaces(options),
-            "resources": resources(options),
-        },
+        "mounts": mounts(options, context),
+        "annotations": options.annotations,
+        "linux": linux(options, context),
     });
-    if let Some(profile) = &options.apparmor {
-        spec["process"]["apparmorProfile"] = json!(profile);
+    if options.namespaces.uts == Mode::Own {
+        spec["hostname"] = json!(context.hostname);
+        if let Some(name) = &options.domainname {
+            spec["domainname"] = json!(name);
+        }
     }
-    if !options.labels.is_empty() {
-        spec["annotations"] =
-            options.labels.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let process = &mut spec["process"];
+    for (key, value) in [("apparmorProfile", &options.apparmor), ("selinuxLabel", &options.selinux)] {
+        if let Some(value) = value {
+            process[key] = json!(value);
+        }
     }
-    if !options.privileged {
-        spec["linux"]["maskedPaths"] = json!(MASKED);
-        spec["linux"]["readonlyPaths"] = json!(READ_ONLY);
+    if let Some(score) = options.limits.oom_score {
+        process["oomScoreAdj"] = json!(score);
     }
     if let Some(profile) = seccomp(options, &capabilities)? {
         spec["linux"]["seccomp"] = profile;
@@ -200,11 +114,33 @@ pub(super) fn build(
     Ok(spec)
 }
 
+fn linux(options: &Options, context: &Context<'_>) -> Value {
+    let mut linux = json!({ "namespaces": namespaces(options), "resources": resources(options, context) });
+    let limited = linux["resources"].as_object().is_some_and(|all| all.keys().any(|key| key != "devices"));
+    // Without a right to cgroups a container may go without one, if it needs none.
+    if context.ids.is_none() || limited || options.cgroup_parent.is_some() {
+        let parent = options.cgroup_parent.as_deref().unwrap_or("/knarr-image").trim_end_matches('/');
+        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_start_matches('/'), context.id));
+    }
+    if !options.sysctls.is_empty() {
+        linux["sysctl"] = json!(options.sysctls);
+    }
+    if !options.privileged && !options.unmasked {
+        linux["maskedPaths"] = json!(MASKED);
+        linux["readonlyPaths"] = json!(READ_ONLY);
+    }
+    if context.ids.is_none() {
+        let node = |n: &Node| {
+            json!({ "path": n.target, "type": n.kind, "major": n.major, "minor": n.minor, "fileMode": n.mode,
+                "uid": 0, "gid": 0 })
+        };
+        linux["devices"] = context.nodes.iter().map(node).collect();
+    }
+    linux
+}
+
 fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result<Vec<String>> {
     let mut args = Vec::new();
-    if options.init {
-        args.extend(["/dev/init".to_owned(), "--".to_owned()]);
-    }
     match &options.entrypoint {
         // An empty one takes the image's away; with another, the image's arguments mean nothing.
         Some(program) => args.extend(Some(program.clone()).filter(|program| !program.is_empty())),
@@ -215,8 +151,11 @@ fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result
     } else if options.entrypoint.is_none() {
         args.extend(image.cmd.iter().flatten().cloned());
     }
-    if args.is_empty() || args.len() == 2 && options.init {
+    if args.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "the image says no command: give one after its name"));
+    }
+    if options.init {
+        args.splice(..0, ["/dev/init".to_owned(), "--".to_owned()]);
     }
     Ok(args)
 }
@@ -231,147 +170,59 @@ fn environment(image: &RunConfig, options: &Options, context: &Context<'_>) -> V
     if options.terminal {
         all.push("TERM=xterm".to_owned());
     }
-    for line in image.env.iter().flatten().chain(&options.env) {
+    merge(&mut all, image.env.iter().flatten().chain(&options.env));
+    all
+}
+
+/// Sets variables, in the place of those of the same name.
+pub(super) fn merge<'a>(all: &mut Vec<String>, more: impl IntoIterator<Item = &'a String>) {
+    for line in more {
         let name = line.split('=').next().unwrap_or_default();
         match all.iter_mut().find(|known| known.split('=').next() == Some(name)) {
             Some(known) => known.clone_from(line),
             None => all.push(line.clone()),
         }
     }
-    all
-}
-
-fn capabilities(options: &Options) -> Vec<String> {
-    let all = || CAPABILITIES.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    let has = |list: &[String], name: &str| list.iter().any(|other| other == name);
-    let mut names = if options.privileged || has(&options.cap_add, "ALL") {
-        all()
-    } else if has(&options.cap_drop, "ALL") {
-        Vec::new()
-    } else {
-        DEFAULT.iter().map(|name| (*name).to_owned()).collect()
-    };
-    if !options.privileged {
-        names.retain(|name| !has(&options.cap_drop, name));
-        for name in options.cap_add.iter().filter(|name| *name != "ALL") {
-            if !has(&names, name) {
-                names.push(name.clone());
-            }
-        }
-    }
-    names.sort();
-    names.into_iter().map(|name| format!("CAP_{name}")).collect()
 }
 
 fn namespaces(options: &Options) -> Value {
-    let mut list = vec!["pid", "ipc", "uts", "mount"];
-    if options.network == Network::None {
-        list.push("network");
-    }
-    if !options.privileged {
-        list.push("cgroup");
-    }
-    list.into_iter().map(|kind| json!({ "type": kind })).collect()
-}
-
-fn resources(options: &Options) -> Value {
-    let mut resources = json!({ "devices": [{ "allow": options.privileged, "access": "rwm" }] });
-    if let Some(memory) = options.memory {
-        resources["memory"] = json!({ "limit": memory });
-    }
-    if let Some(cpus) = options.cpus {
-        // In microseconds of each tenth of a second.
-        resources["cpu"] = json!({ "period": 100_000, "quota": whole(cpus * 100_000.0) });
-    }
-    if let Some(pids) = options.pids {
-        resources["pids"] = json!({ "limit": pids });
-    }
-    resources
-}
-
-/// The parser bounds the number, so it fits.
-#[allow(clippy::cast_possible_truncation)]
-fn whole(number: f64) -> i64 {
-    number as i64
-}
-
-fn mounts(options: &Options, context: &Context<'_>) -> Result<Value> {
-    let system = if options.privileged { "rw" } else { "ro" };
-    let mut list = vec![
-        json!({ "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"] }),
-        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
-        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] }),
-        json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"] }),
-        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] }),
-        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", system] }),
-        json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", system] }),
+    let own = &options.namespaces;
+    let cgroup = own.cgroup.clone().unwrap_or(if options.privileged { Mode::Host } else { Mode::Own });
+    // One that is joined gets its path when the container starts.
+    let all = [
+        ("pid", &own.pid),
+        ("ipc", &own.ipc),
+        ("uts", &own.uts),
+        ("network", &own.network),
+        ("cgroup", &cgroup),
     ];
-    let bind = |source: Value, target: &str, read_only: bool| {
-        let mode = if read_only { "ro" } else { "rw" };
-        json!({ "destination": target, "type": "bind", "source": source, "options": ["rbind", "rprivate", mode] })
-    };
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let target = format!("/etc/{name}");
-        if !context.volumes.iter().any(|volume| volume.target == target) {
-            list.push(bind(json!(context.folder.join(name)), &target, false));
+    let new = all.into_iter().filter(|(_, mode)| **mode == Mode::Own).map(|(kind, _)| kind);
+    new.chain(["mount"]).map(|kind| json!({ "type": kind })).collect()
+}
+
+fn resources(options: &Options, context: &Context<'_>) -> Value {
+    let limits = &options.limits;
+    let mut devices = vec![json!({ "allow": options.privileged, "access": "rwm" })];
+    devices.extend(context.nodes.iter().map(
+        |n| json!({ "allow": true, "type": n.kind, "major": n.major, "minor": n.minor, "access": n.access }),
+    ));
+    let mut resources = json!({ "devices": devices });
+    let mut set = |group: &str, key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            resources[group][key] = value;
         }
-    }
-    if options.init {
-        let init = init_program()?;
-        list.push(bind(json!(init), "/dev/init", true));
-    }
-    for (target, given) in &options.tmpfs {
-        let mut words = vec!["nosuid", "nodev", "noexec"];
-        words.extend(given.split(',').filter(|word| !word.is_empty()));
-        list.push(json!({ "destination": target, "type": "tmpfs", "source": "tmpfs", "options": words }));
-    }
-    // Outer folders before inner ones, whatever the order of the flags.
-    let mut volumes: Vec<&Bind> = context.volumes.iter().collect();
-    volumes.sort_by_key(|volume| volume.target.split('/').count());
-    list.extend(
-        volumes.into_iter().map(|volume| bind(json!(volume.source), &volume.target, volume.read_only)),
-    );
-    Ok(list.into())
-}
-
-/// Beside this program, or where packages put it.
-fn init_program() -> Result<String> {
-    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("knarr-init"));
-    let places =
-        beside.into_iter().chain(["/usr/libexec/knarr/knarr-init", "/usr/bin/knarr-init"].map(Into::into));
-    let found = places.into_iter().find(|path| path.is_file());
-    let found = found.ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            "--init: knarr-init is neither beside this program nor in /usr/libexec/knarr",
-        )
-    })?;
-    Ok(found.display().to_string())
-}
-
-fn seccomp(options: &Options, capabilities: &[String]) -> Result<Option<Value>> {
-    match &options.seccomp {
-        Seccomp::Unconfined => return Ok(None),
-        Seccomp::Profile(profile) => return Ok(Some(profile.clone())),
-        Seccomp::Default if options.privileged => return Ok(None),
-        Seccomp::Default => {}
-    }
-    let mut profile: Value =
-        serde_json::from_str(SECCOMP).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
-    let has = |name: &str| capabilities.iter().any(|other| other.strip_prefix("CAP_") == Some(name));
-    let Some(rules) = profile["syscalls"].as_array_mut() else { return Ok(Some(profile)) };
-    if has("SYS_ADMIN") {
-        // clone3's flags are out of a filter's sight, so it is refused unless everything it can do is allowed.
-        rules.retain(|rule| !["clone", "clone3"].contains(&rule["names"][0].as_str().unwrap_or_default()));
-    }
-    if !has("SYS_CHROOT") {
-        rules.retain(|rule| rule["names"][0] != "chroot");
-    }
-    for (_, names) in EXTRA.iter().filter(|(capability, _)| has(capability)) {
-        rules.push(json!({ "names": names, "action": "SCMP_ACT_ALLOW" }));
-    }
-    Ok(Some(profile))
+    };
+    set("memory", "limit", limits.memory.map(Value::from));
+    set("memory", "swap", limits.swap.map(Value::from));
+    set("memory", "reservation", limits.reservation.map(Value::from));
+    set("cpu", "quota", limits.quota.map(Value::from));
+    set("cpu", "period", limits.period.map(Value::from));
+    set("cpu", "shares", limits.shares.map(Value::from));
+    set("cpu", "cpus", limits.cpus.clone().map(Value::from));
+    set("cpu", "mems", limits.mems.clone().map(Value::from));
+    set("blockIO", "weight", limits.weight.map(Value::from));
+    set("pids", "limit", limits.pids.map(Value::from));
+    resources
 }
 
 #[cfg(test)]
@@ -381,8 +232,16 @@ mod tests {
     fn built(image: &str, options: &Options, command: &[&str]) -> Result<Value> {
         let image: RunConfig = serde_json::from_str(image).unwrap();
         let user = User { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
-        let context =
-            Context { folder: Path::new("/c"), hostname: "h", user: &user, volumes: &[], id: "abc" };
+        let context = Context {
+            folder: Path::new("/c"),
+            hostname: "h",
+            user: &user,
+            volumes: &[],
+            nodes: &[],
+            init: None,
+            id: "abc",
+            ids: None,
+        };
         let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         build(&image, options, &command, &context)
     }
@@ -420,7 +279,10 @@ mod tests {
         let count = |spec: &Value| spec["process"]["capabilities"]["bounding"].as_array().unwrap().len();
         assert_eq!(count(&with(&[], &[])), 14);
         assert_eq!(count(&with(&["SYS_ADMIN"], &["MKNOD"])), 14);
-        assert_eq!(count(&with(&["ALL"], &["SYS_ADMIN"])), CAPABILITIES.len() - 1);
+        assert_eq!(
+            count(&with(&["ALL"], &["SYS_ADMIN"])),
+            super::super::capabilities::CAPABILITIES.len() - 1
+        );
         assert_eq!(count(&with(&["CHOWN"], &["ALL"])), 1);
         let allows = |spec: &Value, name: &str| {
             spec["linux"]["seccomp"]["syscalls"].as_array().unwrap().iter().any(|rule| {

@@ -21,9 +21,29 @@ pub(super) struct User {
     pub(super) home: String,
 }
 
-/// Resolves `user[:group]` in the root file system `root`; empty is root.
-pub(super) fn resolve(root: &OwnedFd, text: &str) -> Result<User> {
-    resolve_in(text, &read(root, "etc/passwd")?, &read(root, "etc/group")?)
+/// Resolves `user[:group]` in the root file system `root`, with further groups; an empty user is root.
+pub(super) fn resolve(root: &OwnedFd, text: &str, more: &[String]) -> Result<User> {
+    let group = read(root, "etc/group")?;
+    let mut user = resolve_in(text, &read(root, "etc/passwd")?, &group)?;
+    for name in more {
+        let line = || {
+            group
+                .lines()
+                .map(|line| line.split(':').collect())
+                .find(|f: &Vec<&str>| f[0] == name && f.len() >= 3)
+        };
+        let gid = match number(name)? {
+            Some(gid) => Some(gid),
+            None => line().and_then(|fields| fields[2].parse().ok()),
+        };
+        let gid = gid.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("--group-add {name:?}: the image has no such group"))
+        })?;
+        if gid != user.gid && !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(user)
 }
 
 /// Empty when there is no such file.

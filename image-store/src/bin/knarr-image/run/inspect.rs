@@ -1,0 +1,136 @@
+//! `inspect` of a container, in the shape of `docker container inspect`.
+
+use image_store::store::ContainerRecord;
+use image_store::time::rfc3339;
+use image_store::{Result, Store};
+use serde_json::{Value, json};
+
+use super::list::state;
+use super::record::{Mounted, Run, folder, recall, running};
+
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What `docker container inspect` prints, as far as it means something here; config.json is in `Spec`.
+pub(crate) fn describe(store: &Store, container: &ContainerRecord) -> Result<Value> {
+    let run = recall(container);
+    let state = state(container, run.as_ref());
+    let place = folder(store, &container.id);
+    let mut described = json!({
+        "Id": container.id,
+        "Created": i64::try_from(container.created).map(rfc3339).unwrap_or_default(),
+        "Image": container.image_id,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "GraphDriver": { "Name": "overlay", "Data": {
+            "UpperDir": place.join("upper"), "WorkDir": place.join("work"),
+        }},
+        "HostnamePath": place.join("hostname"),
+        "HostsPath": place.join("hosts"),
+        "ResolvConfPath": place.join("resolv.conf"),
+        "LogPath": place.join("log"),
+        "State": described_state(container, run.as_ref(), state),
+    });
+    if let (Some(run), Some(fields)) = (&run, described.as_object_mut()) {
+        let words = run.words();
+        fields.insert("Name".into(), json!(format!("/{}", run.name)));
+        fields.insert("Path".into(), json!(words.first()));
+        fields.insert("Args".into(), json!(words.get(1..)));
+        fields.insert("RestartCount".into(), json!(run.restarts));
+        fields.insert("Config".into(), config(container, run));
+        fields.insert("HostConfig".into(), host_config(run));
+        fields.insert("Mounts".into(), run.volumes.iter().map(mount).collect());
+        fields.insert("NetworkSettings".into(), json!({ "Networks": {}, "Ports": {} }));
+        fields.insert("Spec".into(), run.spec.clone());
+    }
+    Ok(described)
+}
+
+fn described_state(container: &ContainerRecord, run: Option<&Run>, state: &str) -> Value {
+    let time = |time: Option<&String>| time.cloned().unwrap_or_else(|| NEVER.to_owned());
+    let pid = running(&container.id).map_or(0, |(live, _)| live.pid());
+    json!({
+        "Status": state,
+        "Running": (state == "running" || state == "paused"),
+        "Paused": state == "paused",
+        "Restarting": false,
+        "Dead": false,
+        "OOMKilled": false,
+        "Pid": pid,
+        "ExitCode": run.and_then(|run| run.exit_code).unwrap_or(0),
+        "Error": run.map(|run| run.error.clone()).unwrap_or_default(),
+        "StartedAt": time(run.and_then(|run| run.started.as_ref())),
+        "FinishedAt": time(run.and_then(|run| run.finished.as_ref())),
+    })
+}
+
+fn config(container: &ContainerRecord, run: &Run) -> Value {
+    let process = &run.spec["process"];
+    json!({
+        "Hostname": run.spec["hostname"],
+        "User": run.user,
+        "Tty": run.terminal,
+        "OpenStdin": run.interactive,
+        "StdinOnce": run.input_once,
+        "Env": process["env"],
+        "Cmd": process["args"],
+        "WorkingDir": process["cwd"],
+        "Image": container.image,
+        "Labels": run.labels,
+        "StopSignal": run.stop_signal,
+        "StopTimeout": run.stop_timeout,
+    })
+}
+
+fn host_config(run: &Run) -> Value {
+    let resources = &run.spec["linux"]["resources"];
+    let number = |group: &str, key: &str| resources[group][key].as_i64().unwrap_or(0);
+    json!({
+        "AutoRemove": run.remove,
+        "NetworkMode": run.network,
+        "Privileged": run.privileged,
+        "ReadonlyRootfs": run.spec["root"]["readonly"],
+        "RestartPolicy": { "Name": restart_name(run) },
+        "LogConfig": { "Type": if run.log { "json-file" } else { "none" } },
+        "Memory": number("memory", "limit"),
+        "MemorySwap": number("memory", "swap"),
+        "CpuQuota": number("cpu", "quota"),
+        "CpuPeriod": number("cpu", "period"),
+        "CpuShares": number("cpu", "shares"),
+        "PidsLimit": resources["pids"]["limit"],
+        "CgroupParent": run.spec["linux"]["cgroupsPath"],
+    })
+}
+
+fn restart_name(run: &Run) -> &'static str {
+    match run.restart {
+        super::options::Restart::No => "no",
+        super::options::Restart::OnFailure(_) => "on-failure",
+        super::options::Restart::Always => "always",
+    }
+}
+
+fn mount(mounted: &Mounted) -> Value {
+    json!({
+        "Type": if mounted.name.is_empty() { "bind" } else { "volume" },
+        "Name": mounted.name,
+        "Source": mounted.source,
+        "Destination": mounted.target,
+        "RW": !mounted.read_only,
+        "Propagation": mounted.propagation,
+    })
+}
+
+/// Bytes of the files in the writable layer.
+pub(super) fn written(store: &Store, container: &ContainerRecord) -> u64 {
+    fn bytes(path: &std::path::Path) -> u64 {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries
+            .map(|entry| match entry.metadata() {
+                Ok(meta) if meta.is_dir() => bytes(&entry.path()),
+                Ok(meta) => meta.len(),
+                Err(_) => 0,
+            })
+            .sum()
+    }
+    bytes(&folder(store, &container.id).join("upper"))
+}

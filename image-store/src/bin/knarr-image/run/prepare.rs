@@ -1,0 +1,332 @@
+//! Makes a container of an image and flags: the writable layer, the files a container gets from us, its volumes, its
+//! config.json, its record. Nothing runs yet.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use image_store::copy::{Owner, Place, copy};
+use image_store::manifest::RunConfig;
+use image_store::store::Record;
+use image_store::{Error, ErrorKind, Result, Store};
+use serde_json::Value;
+
+use super::names::random_name;
+use super::options::{Bind, Device, Mode, Options, Source, invalid};
+use super::record::{Mounted, Run, find, folder, known, lock_names, recall, remember};
+use super::rootless::Ids;
+use super::spec::{self, Node, Volume};
+use super::user;
+
+/// Makes a container and returns its ID.
+pub(super) fn prepare(
+    store: &Store,
+    record: &Record,
+    options: &Options,
+    command: &[String],
+) -> Result<String> {
+    let _names = lock_names(store)?;
+    let taken = |name: &str| find(store, name).is_ok_and(|c| recall(&c).is_some_and(|run| run.name == name));
+    let name = match &options.name {
+        Some(name) if taken(name) => {
+            let id = find(store, name)?.id;
+            let message = format!(
+                "container {name:?}: exists already as {}: remove or rename that",
+                &id[..12.min(id.len())]
+            );
+            return Err(Error::new(ErrorKind::Exists, message));
+        }
+        Some(name) => name.clone(),
+        None => random_name(taken)?,
+    };
+    let id = crate::commands::random_id()?;
+    let mut volumes = Vec::new();
+    let made = store.prepare(record, &id, Value::Null).and_then(|rootfs| {
+        let run = fill(store, record, &id, options, command, rootfs, &mut volumes)?;
+        remember(store, &id, &Run { name, ..run })
+    });
+    if made.is_err() {
+        let _ = store.remove_container(&id);
+        for volume in volumes.iter().filter(|volume| volume.anonymous) {
+            let _ = super::volumes::remove_unused(store, &volume.name);
+        }
+    }
+    made.map(|()| id)
+}
+
+fn fill(
+    store: &Store,
+    record: &Record,
+    id: &str,
+    options: &Options,
+    command: &[String],
+    rootfs: image_store::store::Rootfs,
+    volumes: &mut Vec<Mounted>,
+) -> Result<Run> {
+    let (config, _) = store.config(record)?;
+    let image = config.config.unwrap_or_default();
+    let view = rootfs.mount()?;
+    let who = options.user.clone().or_else(|| image.user.clone()).unwrap_or_default();
+    let user = user::resolve(&view, &who, &options.groups)?;
+    let ids = Ids::current();
+    if let Some(ids) = &ids {
+        check_ids(ids, &user)?;
+    }
+    let place = folder(store, id);
+    let hostname = hostname(options, id);
+    write_names(&place, options, &hostname)?;
+    let (nodes, joins) = (nodes(options)?, joins(store, options)?);
+    fill_volumes(store, &view, options, &image, volumes)?;
+    // Overlay must not see its folders twice at once.
+    drop((view, rootfs));
+    add_stubs(store, id, options, &image, volumes)?;
+    let binds: Vec<Volume> = volumes.iter().map(Mounted::as_volume).collect();
+    let init = options.init.then(init_program).transpose()?;
+    let context = spec::Context {
+        folder: &place,
+        hostname: &hostname,
+        user: &user,
+        volumes: &binds,
+        nodes: &nodes,
+        init,
+        id,
+        ids,
+    };
+    let spec = spec::build(&image, options, command, &context)?;
+    Ok(Run {
+        name: String::new(),
+        spec,
+        joins,
+        terminal: options.terminal,
+        interactive: options.interactive,
+        input_once: !options.detach,
+        remove: options.remove,
+        restart: options.restart,
+        log: options.log,
+        stop_signal: stop_signal(options, &image),
+        stop_timeout: options.stop_timeout,
+        labels: image.labels.unwrap_or_default().into_iter().chain(options.labels.clone()).collect(),
+        volumes: volumes.clone(),
+        user: who,
+        privileged: options.privileged,
+        network: mode_name(&options.namespaces.network),
+        started: None,
+        finished: None,
+        exit_code: None,
+        error: String::new(),
+        restarts: 0,
+    })
+}
+
+fn mode_name(mode: &Mode) -> String {
+    match mode {
+        Mode::Own => "none".to_owned(),
+        Mode::Host => "host".to_owned(),
+        Mode::Container(name) => format!("container:{name}"),
+    }
+}
+
+/// What the image says may be nonsense: then it is what everybody uses.
+fn stop_signal(options: &Options, image: &RunConfig) -> String {
+    let images = || image.stop_signal.clone().filter(|text| super::options::signal(text).is_ok());
+    options.stop_signal.clone().or_else(images).unwrap_or_else(|| "TERM".to_owned())
+}
+
+fn check_ids(ids: &Ids, user: &user::User) -> Result<()> {
+    let missing = |what: &str, id: u32| {
+        invalid(format!(
+            "{what} {id}: is not among the IDs this user may use: give it ranges in /etc/subuid and /etc/subgid, and \
+             install newuidmap(1)"
+        ))
+    };
+    if !ids.has_user(user.uid) {
+        return Err(missing("user", user.uid));
+    }
+    match [user.gid].iter().chain(&user.groups).find(|group| !ids.has_group(**group)) {
+        Some(group) => Err(missing("group", *group)),
+        None => Ok(()),
+    }
+}
+
+fn hostname(options: &Options, id: &str) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let shares = options.namespaces.uts == Mode::Host || options.namespaces.network == Mode::Host;
+    options.hostname.clone().unwrap_or_else(|| if shares { host() } else { id[..12].to_owned() })
+}
+
+/// /etc/hosts, /etc/hostname and /etc/resolv.conf.
+fn write_names(place: &Path, options: &Options, hostname: &str) -> Result<()> {
+    let host_network = options.namespaces.network != Mode::Own;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let mut hosts = if options.namespaces.network == Mode::Host {
+        read("/etc/hosts")
+    } else {
+        format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{hostname}\n")
+    };
+    for (name, address) in &options.names.hosts {
+        hosts.push_str(&format!("{address}\t{name}\n"));
+    }
+    let names = &options.names;
+    let mut resolv = String::new();
+    let lines = [("nameserver", &names.servers), ("search", &names.search), ("options", &names.options)];
+    for (word, values) in lines.iter().filter(|(_, values)| !values.is_empty()) {
+        match *word {
+            "nameserver" => values.iter().for_each(|value| resolv.push_str(&format!("nameserver {value}\n"))),
+            word => resolv.push_str(&format!("{word} {}\n", values.join(" "))),
+        }
+    }
+    let given = |word: &str| lines.iter().any(|(own, values)| *own == word && !values.is_empty());
+    let system = if host_network { read("/etc/resolv.conf") } else { String::new() };
+    let kept = system.lines().filter(|line| !given(line.split_whitespace().next().unwrap_or_default()));
+    let resolv = kept.map(|line| format!("{line}\n")).collect::<String>() + &resolv;
+    for (name, content) in [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
+    {
+        let path = place.join(name);
+        let failed = |e: std::io::Error| Error::from(e).context(format!("write {path:?}"));
+        std::fs::write(&path, content).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What will be mounted upon, in a layer of its own, and a working folder the image names but does not have.
+fn add_stubs(
+    store: &Store,
+    id: &str,
+    options: &Options,
+    image: &RunConfig,
+    volumes: &[Mounted],
+) -> Result<()> {
+    let mut stubs = vec![("proc", true), ("sys", true), ("dev", true)];
+    stubs.extend(["etc/hosts", "etc/hostname", "etc/resolv.conf"].map(|path| (path, false)));
+    stubs.extend(options.tmpfs.iter().map(|(target, _)| (target.as_str(), true)));
+    stubs.extend(volumes.iter().map(|bind| (bind.target.as_str(), Path::new(&bind.source).is_dir())));
+    stubs.extend(options.workdir.as_deref().or(image.working_dir.as_deref()).map(|folder| (folder, true)));
+    store.add_stubs(id, stubs)
+}
+
+/// Bind sources and targets: folders of the host, named volumes, those the image asks for; new ones begin as the image.
+fn fill_volumes(
+    store: &Store,
+    view: &OwnedFd,
+    options: &Options,
+    image: &RunConfig,
+    all: &mut Vec<Mounted>,
+) -> Result<()> {
+    for bind in &options.binds {
+        all.push(volume(store, view, bind)?);
+    }
+    for (name, read_only) in &options.volumes_from {
+        for mounted in known(&find(store, name)?)?.volumes {
+            if !all.iter().any(|other| other.target == mounted.target) {
+                all.push(Mounted { read_only: mounted.read_only || *read_only, anonymous: false, ..mounted });
+            }
+        }
+    }
+    for target in image.volumes.iter().flatten().map(|(target, _)| target).filter(|t| t.starts_with('/')) {
+        let taken =
+            all.iter().any(|bind| bind.target == *target) || options.tmpfs.iter().any(|(at, _)| at == target);
+        if !taken {
+            let source = Source::Volume(crate::commands::random_id()?, true);
+            let (propagation, target) = ("rprivate".to_owned(), target.clone());
+            all.push(volume(
+                store,
+                view,
+                &Bind { source, target, read_only: false, propagation, fill: true },
+            )?);
+        }
+    }
+    Ok(())
+}
+
+fn volume(store: &Store, view: &OwnedFd, bind: &Bind) -> Result<Mounted> {
+    let (name, source, anonymous) = match &bind.source {
+        Source::Host(path) => {
+            if !Path::new(path).exists() {
+                return Err(invalid(format!(
+                    "volume {path:?}: does not exist on the host: make it, or is it mistyped?"
+                )));
+            }
+            (String::new(), path.clone(), false)
+        }
+        Source::Volume(name, anonymous) => {
+            let source = super::volumes::path(store, name);
+            fill_volume(view, &source, &bind.target, bind.fill)?;
+            (name.clone(), text(&source)?, *anonymous)
+        }
+    };
+    let (target, propagation) = (bind.target.clone(), bind.propagation.clone());
+    Ok(Mounted { name, source, target, read_only: bind.read_only, propagation, anonymous })
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| invalid(format!("{path:?}: is no UTF-8")))
+}
+
+/// A volume nobody has used begins as what the image has there, with its owner and mode.
+fn fill_volume(view: &OwnedFd, source: &Path, target: &str, fill: bool) -> Result<()> {
+    let failed = |e: std::io::Error| Error::from(e).context(format!("volume {source:?}"));
+    let used = std::fs::read_dir(source).is_ok_and(|mut entries| entries.next().is_some());
+    if used || source.exists() && !fill {
+        return Ok(());
+    }
+    std::fs::create_dir_all(source.parent().unwrap_or(source)).map_err(failed)?;
+    if source.exists() {
+        std::fs::remove_dir(source).map_err(failed)?;
+    }
+    let root = view.try_clone().map_err(failed)?;
+    let copied = if fill {
+        copy(&Place::root(root), target, &Place::host()?, &text(source)?, Owner::Keep)
+    } else {
+        Err(Error::new(ErrorKind::NotFound, "nothing is copied"))
+    };
+    match copied {
+        Err(error) if error.kind() == ErrorKind::NotFound || error.errno() == Some(2) => {
+            std::fs::create_dir(source).map_err(failed)
+        }
+        other => other,
+    }
+}
+
+/// The numbers of devices, by their nodes on the host.
+fn nodes(options: &Options) -> Result<Vec<Node>> {
+    let node = |device: &Device| {
+        let path = &device.source;
+        let meta =
+            std::fs::metadata(path).map_err(|e| Error::from(e).context(format!("--device {path:?}")))?;
+        let kind = match meta.file_type() {
+            kind if kind.is_char_device() => "c",
+            kind if kind.is_block_device() => "b",
+            _ => return Err(invalid(format!("--device {path:?}: is no device"))),
+        };
+        let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+        let (target, access) = (device.target.clone(), device.access.clone());
+        Ok(Node { target, access, kind, major, minor, mode: meta.mode() & 0o777 })
+    };
+    options.devices.iter().map(node).collect()
+}
+
+/// Kinds of namespaces that are another container's, and whose.
+fn joins(store: &Store, options: &Options) -> Result<Vec<(String, String)>> {
+    let own = &options.namespaces;
+    let mut all = Vec::new();
+    for (kind, mode) in [("network", &own.network), ("pid", &own.pid), ("ipc", &own.ipc)] {
+        if let Mode::Container(name) = mode {
+            all.push((kind.to_owned(), find(store, name)?.id));
+        }
+    }
+    Ok(all)
+}
+
+/// Beside this program, or where packages put it.
+fn init_program() -> Result<PathBuf> {
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("knarr-init"));
+    let places =
+        beside.into_iter().chain(["/usr/libexec/knarr/knarr-init", "/usr/bin/knarr-init"].map(Into::into));
+    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            "--init: knarr-init is neither beside this program nor in /usr/libexec/knarr or /usr/bin",
+        )
+    })
+}

@@ -1,0 +1,63 @@
+//! `rm`: containers and the volumes that were made for them alone.
+
+use image_store::{Error, ErrorKind, Result, Store};
+use libcontainer::Signal;
+
+use super::control::{end, no_restart, settle};
+use super::record::{Run, clean, find, recall, running};
+use crate::args::Args;
+use crate::output::line;
+
+/// `rm CONTAINER...`: goes on after an error.
+pub(crate) fn rm(args: &Args) -> Result<u8> {
+    let store = crate::commands::store(args)?;
+    let mut failed = false;
+    for text in &args.positional {
+        match remove(&store, text, args.has("force"), args.has("volumes")) {
+            Ok(()) => line(text),
+            Err(error) if error.kind() == ErrorKind::NotFound && args.has("force") => {}
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+            }
+        }
+    }
+    crate::commands::empty_trash_later(&store);
+    Ok(u8::from(failed))
+}
+
+fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
+    let container = find(store, text)?;
+    if let Some((live, _)) = running(&container.id) {
+        if !force {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                format!("container {text:?}: is running: stop it, or force"),
+            ));
+        }
+        no_restart(store, &container.id);
+        end(&live, Signal::KILL, 10)?;
+        settle(&container.id);
+    }
+    clean(&container.id);
+    let removed = match recall(&container) {
+        Some(run) => remove_record(store, &container.id, &run, volumes),
+        None => store.remove_container(&container.id),
+    };
+    match removed {
+        // Its parent was faster, with --rm.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Takes a container's record and layer away, and with `volumes` those nobody else uses.
+pub(super) fn remove_record(store: &Store, id: &str, run: &Run, volumes: bool) -> Result<()> {
+    store.remove_container(id)?;
+    if volumes {
+        for mounted in run.volumes.iter().filter(|mounted| mounted.anonymous) {
+            super::volumes::remove_unused(store, &mounted.name)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Logging in and out: credentials are tried at the registry, then kept where Docker and podman look for them: with a
+//! credential helper if the file names one, else in the file, readable for its owner alone.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use ureq::http::Method;
+
+use super::client::{Access, Call, Client};
+use super::credentials::{Credentials, normal};
+use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::reference::{DEFAULT_DOMAIN, Reference};
+
+/// Docker Hub's key in auth files is older than its name.
+const HUB: &str = "https://index.docker.io/v1/";
+
+/// Where credentials were kept, or taken from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// This file.
+    File(PathBuf),
+    /// This credential helper.
+    Helper(String),
+}
+
+impl Client {
+    /// Asks a registry whether it takes this client's credentials.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] when it does not; those of the network.
+    pub fn login(&self, registry: &str) -> Result<()> {
+        let reference = Reference::parse(&format!("{registry}/library/x"))?;
+        let endpoint = self.options.hosts.origin(&reference)?;
+        let access = Access { scope: String::new(), ..self.access(&reference, endpoint, "pull") };
+        let url = self.url(&access, "")?;
+        self.send(&access, &Call::new(Method::GET, url), &[])
+            .map(drop)
+            .doing(|| format!("log in to {registry}"))
+    }
+}
+
+fn key(registry: &str) -> &str {
+    if registry == DEFAULT_DOMAIN { HUB } else { registry }
+}
+
+fn read(path: &Path) -> Result<Value> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).doing(|| format!("read {path:?}")),
+    };
+    if text.trim().is_empty() {
+        return Ok(json!({}));
+    }
+    let value: Value =
+        serde_json::from_str(&text).map_err(|e| Error::invalid(format!("auth file {path:?}: {e}")))?;
+    if !value.is_object() {
+        return Err(Error::invalid(format!("auth file {path:?}: is no JSON object")));
+    }
+    Ok(value)
+}
+
+/// A new file in its place, so that a crash leaves the old one.
+fn write(path: &Path, value: &Value) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = folder.join(format!(".{}", crate::store::unique()?));
+    let write = || -> Result<()> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
+        let text = serde_json::to_string_pretty(value).map_err(|e| Error::invalid(e.to_string()))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        Ok(std::fs::rename(&temporary, path)?)
+    };
+    write().doing(|| format!("write {path:?}")).inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+fn helper(file: &Value, registry: &str) -> Option<String> {
+    let own = file["credHelpers"][registry].as_str().or_else(|| file["credHelpers"][key(registry)].as_str());
+    own.or_else(|| file["credsStore"].as_str()).filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+/// Runs `docker-credential-NAME ACTION` with this input.
+fn run_helper(name: &str, action: &str, input: &str) -> Result<()> {
+    let doing = || format!("credential helper docker-credential-{name} {action}");
+    if name.contains('/') {
+        return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
+    }
+    let mut command = Command::new(format!("docker-credential-{name}"));
+    command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().doing(doing)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().doing(doing)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Err(Error::new(ErrorKind::Denied, format!("{}: {said}", doing())))
+}
+
+impl Credentials {
+    /// Keeps user and password for a registry in an auth file, or with the credential helper it names.
+    ///
+    /// # Errors
+    /// Those of the file or the helper.
+    pub fn save(path: &Path, registry: &str, user: &str, password: &str) -> Result<Saved> {
+        let mut file = read(path)?;
+        if let Some(name) = helper(&file, registry) {
+            let input = json!({ "ServerURL": key(registry), "Username": user, "Secret": password });
+            run_helper(&name, "store", &input.to_string())?;
+            return Ok(Saved::Helper(name));
+        }
+        if !file["auths"].is_object() {
+            file["auths"] = json!({});
+        }
+        file["auths"][key(registry)] = json!({ "auth": STANDARD.encode(format!("{user}:{password}")) });
+        write(path, &file)?;
+        Ok(Saved::File(path.to_owned()))
+    }
+
+    /// Forgets what is kept for a registry. `false`: there was nothing.
+    ///
+    /// # Errors
+    /// Those of the file or the helper.
+    pub fn forget(path: &Path, registry: &str) -> Result<bool> {
+        let mut file = read(path)?;
+        if let Some(name) = helper(&file, registry) {
+            run_helper(&name, "erase", key(registry))?;
+        }
+        let Some(auths) = file["auths"].as_object_mut() else { return Ok(false) };
+        let before = auths.len();
+        auths.retain(|name, _| normal(name) != normal(key(registry)));
+        if auths.len() == before {
+            return Ok(false);
+        }
+        write(path, &file)?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Credential;
+
+    #[test]
+    fn what_is_saved_is_found_and_forgotten() {
+        let place = crate::scratch::Scratch::new("login");
+        let path = place.path().join("new/config.json");
+        let find = |name: &str| {
+            let credentials = Credentials { fixed: None, files: vec![path.clone()] };
+            credentials.find(&Reference::parse(name).unwrap()).unwrap()
+        };
+        Credentials::save(&path, "r.io:5", "a", "b:c").unwrap();
+        Credentials::save(&path, "docker.io", "u", "p").unwrap();
+        assert_eq!(find("r.io:5/x"), Some(Credential::Password("a".into(), "b:c".into())));
+        assert_eq!(find("alpine"), Some(Credential::Password("u".into(), "p".into())));
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(
+            Credentials::forget(&path, "docker.io").unwrap()
+                && !Credentials::forget(&path, "docker.io").unwrap()
+        );
+        assert_eq!(find("alpine"), None);
+        assert!(find("r.io:5/x").is_some());
+        std::fs::write(&path, "[]").unwrap();
+        assert!(Credentials::save(&path, "x.io", "a", "b").is_err());
+    }
+}

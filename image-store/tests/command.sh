@@ -1,0 +1,77 @@
+#!/bin/bash
+# The command itself: templates, quiet and JSON output, progress, exit codes, completion, manual pages.
+#   command.sh [KNARR-IMAGE]
+# Every check prints one line; the last line counts them.
+set -u
+HERE=$(cd "$(dirname "$0")" && pwd)
+BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+. "$HERE/checks.sh"
+
+k() { timeout -k 1 60 "$BIN" --root "$W/store" "$@"; }
+code() { local name=$1 wanted=$2; shift 2; k "$@" >/dev/null 2>&1; same "$name" $? "$wanted"; }
+
+test_output() {
+  mkdir -p "$W/root/etc"; echo x >"$W/root/etc/file"; tar -C "$W/root" -cf "$W/root.tar" .
+  ID=$(k import -c 'CMD ["/a","b"]' -c 'ENV A=b' -c 'LABEL x.y=z' "$W/root.tar" host:5000/team/app:1)
+  k tag host:5000/team/app:1 app:2
+  same 'import prints the ID alone' "${#ID} ${ID:0:7}" '71 sha256:'
+  none 'tag prints nothing' "$(k tag app:2 app:3 2>&1)"
+  same 'images as a table' "$(k images | head -1 | tr -s ' ')" 'REPOSITORY TAG IMAGE ID CREATED SIZE'
+  same 'images --format' "$(k images --format '{{.Repository}}:{{.Tag}}' | sort | tr '\n' ' ')" 'app:2 app:3 host:5000/team/app:1 '
+  same 'images --format table' "$(k images --format 'table {{.Repository}}\t{{.ID}}' app:2 | tr -s ' ' | tr '\n' ' ')" "REPOSITORY IMAGE ID app ${ID:7:12} "
+  same 'images --format json is a line each' "$(k images --format json | python3 -c 'import json,sys; print(sorted(json.loads(l)["Tag"] for l in sys.stdin))')" "['1', '2', '3']"
+  same 'images --json is one list' "$(k images --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" 3
+  same 'images -q' "$(k images -q)" "${ID:7:12}"
+  same 'images -q --no-trunc' "$(k images -q --no-trunc)" "$ID"
+  same 'images --filter' "$(k images -q --filter reference='app:*' --format '{{.Tag}}' | wc -l)" 1
+  same 'history --no-trunc --format' "$(k history --format '{{.ID}}' --no-trunc app:2)" "$ID"
+  same 'inspect --format with index, range, join' "$(k inspect -f '{{index .Config.Labels "x.y"}} {{range .Config.Env}}{{.}};{{end}} {{join .Config.Cmd ","}}' app:2)" 'z A=b; /a,b'
+  same 'inspect --format json' "$(k inspect --format '{{json .Config.Cmd}}' app:2)" '["/a","b"]'
+  same 'save | load of a pipe' "$(k save app:2 | timeout 60 "$BIN" --root "$W/other" load -q)" 'Loaded image: app:2'
+  none 'nothing on standard error when quiet' "$(k save app:2 2>&1 >/dev/null | cat; k load -q -i <(k save app:2) 2>&1 >/dev/null)"
+  same 'plain lines without a terminal' "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1
+  check 'bars on a terminal' timeout -k 1 60 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' expect:Complete expect:'Loaded image' end:0
+  refuse 'an archive is not for a terminal' 'not for a terminal' script -qec "'$BIN' --root '$W/store' save app:2" /dev/null
+}
+
+test_codes() {
+  code 'no command: help' 0
+  code 'an unknown command' 125 fly
+  code 'an unknown flag' 125 images --nonsense
+  code 'a missing argument' 125 tag app:2
+  code 'an unknown image' 1 history nothing
+  code 'one of two unknown' 1 inspect app:2 nothing
+  code 'a name that is none' 1 tag app:2 UPPER
+  code 'a broken template' 1 images --format '{{.Nope}}'
+  code 'a broken store' 1 --root /proc/nothing images
+  code 'run: its own failures' 125 run nothing-here:1 true
+  refuse 'errors are one line' "^knarr-image: image \"nothing\": is not in the store$" k history nothing
+  mkdir "$W/bad"; local what; for what in '' 'not a tar' '{}'; do
+    printf '%s' "$what" >"$W/bad/in"; k load -i "$W/bad/in" >/dev/null 2>&1; same "load of ${what:-nothing}" $? 1
+  done
+  code 'load of a folder that is no layout' 1 load -i "$W/bad"
+  same 'and nothing is left' "$(find "$W/store/ingest" "$W/store/leases" -mindepth 1 | wc -l) $(k images | wc -l)" '0 4'
+}
+
+test_generated() {
+  local shell; for shell in bash zsh fish; do k completion $shell >"$W/completion.$shell"; done
+  check 'bash reads its completion' bash -n "$W/completion.bash"
+  same 'and completes commands' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image unp) COMP_CWORD=1; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" unpause
+  same 'and flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image run --shm) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --shm-size
+  same 'and images' "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store bash -c '. "$1"; COMP_WORDS=(knarr-image rmi app:) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" 'app:2 app:3'
+  if command -v zsh >/dev/null; then check 'zsh reads its completion' zsh -n "$W/completion.zsh"; else skip 'zsh: is not here'; fi
+  if command -v fish >/dev/null; then
+    same 'fish completes commands' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image unp"' "$W/completion.fish" | cut -f1)" unpause
+  else skip 'fish: is not here'; fi
+  local command bad=; for command in '' $(k --help | awk '/^Commands:/ {on=1; next} /^$/ {on=0} on {print $1}'); do
+    k man $command >"$W/page" || bad="$bad $command"
+    if command -v man >/dev/null; then [ -z "$(man --warnings -l "$W/page" 2>&1 >/dev/null)" ] || bad="$bad $command"; fi
+    grep -q '^.SH SYNOPSIS' "$W/page" || bad="$bad $command"
+    [ -z "$command" ] || k "$command" --help | grep -q "^Usage: knarr-image $command" || bad="$bad $command"
+  done
+  none 'each command has a manual page and help' "$bad"
+}
+
+[ "$(id -u)" = 0 ] || { skip 'everything: needs root'; count; exit; }
+for group in output codes generated; do "test_$group"; done
+count

@@ -1,0 +1,206 @@
+#!/bin/bash
+# Registries as people configure them: tokens, login and logout, registries.conf, hosts.toml, client certificates, search.
+#   registries.sh [KNARR-IMAGE]
+# Debian's docker-registry and a token server of our own listen on the loopback. Every check prints one line.
+set -u
+HERE=$(cd "$(dirname "$0")" && pwd)
+BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+. "$HERE/checks.sh"
+
+export HOME=$W/home XDG_RUNTIME_DIR=$W/run; unset DOCKER_CONFIG REGISTRY_AUTH_FILE XDG_CONFIG_HOME CONTAINERS_REGISTRIES_CONF
+mkdir -p "$HOME" "$W/run"
+k() { timeout -k 1 60 "$BIN" --root "$W/store" "$@"; }
+fresh() { rm -rf "$W/other"; timeout -k 1 60 "$BIN" --root "$W/other" "$@"; }
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+answers() { local i; for i in $(seq 100); do curl -sk "$1" >/dev/null && return; sleep 0.05; done; echo "nothing answers at $1"; }
+
+# serve NAME PORT TLS AUTH: a registry with a folder of its own.
+serve() {
+  cat >"$W/$1.yml" <<YML
+version: 0.1
+storage: {filesystem: {rootdirectory: $W/registry-$1}, delete: {enabled: true}}
+http: {addr: "127.0.0.1:$2"$3}
+$4
+YML
+  mkdir -p "$W/registry-$1"
+  docker-registry serve "$W/$1.yml" >"$W/$1.log" 2>&1 & PIDS+=($!)
+}
+
+make_keys() {
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+    -addext basicConstraints=critical,CA:TRUE -keyout "$W/key.pem" -out "$W/cert.pem" 2>/dev/null
+  openssl req -newkey rsa:2048 -nodes -subj /CN=us -keyout "$W/client.key" -out "$W/client.csr" 2>/dev/null
+  printf 'extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\nsubjectAltName=DNS:us\n' >"$W/client.ext"
+  openssl x509 -req -in "$W/client.csr" -CA "$W/cert.pem" -CAkey "$W/key.pem" -CAcreateserial -days 2 -extfile "$W/client.ext" -out "$W/client.cert" 2>/dev/null
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+    -addext basicConstraints=CA:FALSE -keyout "$W/server.key" -out "$W/server.pem" 2>/dev/null
+}
+
+trust() { mkdir -p "$HOME/.config/containers/certs.d/$1"; cp "$2" "$HOME/.config/containers/certs.d/$1/ca.crt"; }
+
+test_tokens() {
+  local port tokens how; how=${1:-}; port=$(free_port) tokens=$(free_port)
+  local host=localhost:$port
+  : >"$W/grants.log"
+  python3 "$HERE/token_server.py" "$tokens" "$W/server.pem" "$W/server.key" "$W/cert.pem" "$W/key.pem" "$W/grants.log" $how & PIDS+=($!)
+  serve "tokens$how" "$port" ", tls: {certificate: $W/server.pem, key: $W/server.key}" \
+    "auth: {token: {realm: \"https://localhost:$tokens/token\", service: tests, issuer: test, rootcertbundle: $W/cert.pem}}"
+  answers "https://$host/v2/"; answers "https://localhost:$tokens/"; : >"$W/grants.log"
+  trust "$host" "$W/server.pem"; trust "localhost:$tokens" "$W/server.pem"
+  local name="tokens${how:+ of OAuth2 alone}"
+  refuse "$name: no credentials" 'HTTP 40[15]' k push -q box "$host/a:1"
+  refuse "$name: wrong credentials" 'HTTP 401' k push -q --creds user:wrong box "$host/a:1"
+  check "$name: push" k push -q --creds user:secret box "$host/a:1"
+  check "$name: pull" fresh pull -q --creds user:secret "$host/a:1"
+  if [ -n "$how" ]; then
+    same "$name: the password is granted one" "$(grep -c '^POST password' "$W/grants.log")" "$(grep -cv refused "$W/grants.log")"
+  else
+    same "$name: scopes are asked for" "$(grep -c 'GET repository:a:pull,push' "$W/grants.log")" 1
+    printf '{"auths":{"%s":{"identitytoken":"refresh-me"}}}' "$host" >"$W/identity.json"
+    check "$name: a refresh token" fresh pull -q --authfile "$W/identity.json" "$host/a:1"
+    same "$name: was used" "$(tail -1 "$W/grants.log")" 'POST refresh_token'
+    refuse "$name: login with a wrong password" 'HTTP 401' k login -u user -p wrong "$host"
+    none "$name: keeps nothing then" "$(ls "$HOME/.docker" 2>/dev/null)"
+    same "$name: login" "$(echo secret | k login -u user --password-stdin "$host" 2>/dev/null)" 'Login Succeeded'
+    same "$name: the file is ours alone" "$(stat -c %a "$HOME/.docker/config.json")" 600
+    same "$name: --get-login" "$(k login --get-login "$host")" user
+    check "$name: pull with what login kept" fresh pull -q "$host/a:1"
+    check "$name: logout" k logout "$host"
+    refuse "$name: and then it is refused" 'HTTP 401' fresh pull -q "$host/a:1"
+    mkdir -p "$W/helpers"
+    printf '#!/bin/sh\ncase $1 in store) cat >%s/kept;; get) cat %s/kept 2>/dev/null || { echo credentials not found in native keychain; exit 1; };; erase) rm %s/kept;; esac\n' "$W" "$W" "$W" >"$W/helpers/docker-credential-test"
+    chmod +x "$W/helpers/docker-credential-test"; echo '{"credsStore":"test"}' >"$HOME/.docker/config.json"
+    check "$name: login with a helper" env PATH="$W/helpers:$PATH" "$BIN" login -u user -p secret "$host"
+    same "$name: no password in the file" "$(cat "$HOME/.docker/config.json")" '{"credsStore":"test"}'
+    check "$name: pull with the helper" env PATH="$W/helpers:$PATH" "$BIN" --root "$W/helped" pull -q "$host/a:1"
+    check "$name: logout of the helper" env PATH="$W/helpers:$PATH" "$BIN" logout "$host"
+    none "$name: it has forgotten" "$(cat "$W/kept" 2>/dev/null)"
+    rm "$HOME/.docker/config.json"
+  fi
+}
+
+test_client_certificates() {
+  local port; port=$(free_port); local host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+  serve clients "$port" ", tls: {certificate: $W/server.pem, key: $W/server.key, clientcas: [$W/cert.pem]}" ''
+  sleep 0.3; trust "$host" "$W/server.pem"
+  refuse 'a registry that wants a certificate of ours' 'GET\|HEAD\|POST' k push -q box "$host/a:1"
+  cp "$W/client.cert" "$W/client.key" "$folder/"
+  check 'a client certificate in certs.d' k push -q box "$host/a:1"
+  rm "$folder"/*
+  printf 'server = "https://%s"\nca = "%s/server.pem"\nclient = ["%s/client.cert", "%s/client.key"]\n' "$host" "$W" "$W" "$W" >"$folder/hosts.toml"
+  check 'a client certificate in hosts.toml' fresh pull -q "$host/a:1"
+  echo nonsense >"$W/broken.key"; sed -i "s/client.key/broken.key/" "$folder/hosts.toml"
+  refuse 'a key that is none' 'private key' fresh pull -q "$host/a:1"
+}
+
+test_registries_conf() {
+  local one two; one=$(free_port) two=$(free_port)
+  serve one "$one" '' ''; serve two "$two" '' ''; answers "http://localhost:$one/v2/"; answers "http://localhost:$two/v2/"
+  export CONTAINERS_REGISTRIES_CONF=$W/registries.conf
+  k push -q box "localhost:$one/team/app:1" >/dev/null; k push -q box "localhost:$two/only:1" >/dev/null
+  cat >"$CONTAINERS_REGISTRIES_CONF" <<CONF
+unqualified-search-registries = ["localhost:$one", "localhost:$two"]
+[[registry]]
+prefix = "docker.io/library"
+location = "localhost:$one/team"
+[[registry]]
+prefix = "gone.example"
+location = "localhost:9"
+[[registry.mirror]]
+location = "localhost:$two"
+[[registry]]
+prefix = "bad.example"
+blocked = true
+[aliases]
+"short" = "localhost:$one/team/app"
+CONF
+  same 'registries.conf: a place of its own' "$(fresh pull -q docker.io/library/app:1)" docker.io/library/app:1
+  same 'registries.conf: a mirror' "$(fresh pull -q gone.example/only:1)" gone.example/only:1
+  refuse 'registries.conf: what is blocked' 'blocks' fresh pull -q bad.example/x
+  same 'registries.conf: an alias' "$(fresh pull -q short:1)" "localhost:$one/team/app:1"
+  same 'registries.conf: names without a registry' "$(fresh pull -q only:1)" "localhost:$two/only:1"
+  same 'run finds it under that name' "$(timeout 20 "$BIN" --root "$W/other" run --rm --pull never only:1 echo yes)" yes
+  refuse 'registries.conf: that none has' 'HTTP 404' fresh pull -q nowhere:1
+  echo 'x = ' >"$CONTAINERS_REGISTRIES_CONF"; refuse 'registries.conf: one that is broken' 'registries.conf' fresh pull -q only:1
+  unset CONTAINERS_REGISTRIES_CONF
+  mkdir -p "$HOME/.docker/certs.d/gone.example"
+  printf '[host."http://localhost:%s"]\ncapabilities = ["pull", "resolve"]\n' "$two" >"$HOME/.docker/certs.d/gone.example/hosts.toml"
+  check 'hosts.toml: a mirror' fresh pull -q gone.example/only:1
+  printf 'server = "http://localhost:%s/v2/team"\noverride_path = true\n' "$one" >"$HOME/.docker/certs.d/gone.example/hosts.toml"
+  check 'hosts.toml: a path of its own' fresh pull -q gone.example/app:1
+  same 'search a registry without a search of its own' "$(k search --format '{{.Name}}' "localhost:$one/app")" "localhost:$one/team/app"
+  check '--keep-blobs=false' env KNARR_IMAGE_KEEP_BLOBS=false "$BIN" --root "$W/lean" pull -q "localhost:$one/team/app:1"
+  same 'keeps layers unpacked alone' "$(timeout 20 "$BIN" --root "$W/lean" run --rm "localhost:$one/team/app:1" echo yes; find "$W/lean/blobs" -size +64k | wc -l)" $'yes\n0'
+  refuse 'which can not be pushed' 'not in the store' "$BIN" --root "$W/lean" push -q "localhost:$one/team/app:1" "localhost:$two/x:1"
+}
+
+test_platforms() {
+  local port; port=$(free_port); serve many "$port" '' ''; answers "http://localhost:$port/v2/"
+  k import --platform linux/arm64 -c 'ENV ON=arm64' "$W/box.tar" box-arm >/dev/null
+  k save --format oci-dir -o "$W/amd" box >/dev/null; k save --format oci-dir -o "$W/arm" box-arm >/dev/null
+  python3 - "$W" <<'PY'
+import json, shutil, sys, os
+w = sys.argv[1]
+index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
+shutil.copytree(f"{w}/amd", f"{w}/many"); shutil.copytree(f"{w}/arm/blobs", f"{w}/many/blobs", dirs_exist_ok=True)
+for name, arch in (("amd", "amd64"), ("arm", "arm64")):
+    entry = json.load(open(f"{w}/{name}/index.json"))["manifests"][0]
+    entry.pop("annotations", None); entry["platform"] = {"os": "linux", "architecture": arch}
+    index["manifests"].append(entry)
+# An attestation, as buildx adds them, is no image.
+index["manifests"].append({**index["manifests"][0], "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}})
+import hashlib
+data = json.dumps(index).encode(); digest = hashlib.sha256(data).hexdigest()
+open(f"{w}/many/blobs/sha256/{digest}", "wb").write(data)
+json.dump({"schemaVersion": 2, "manifests": [{"mediaType": index["mediaType"], "digest": f"sha256:{digest}", "size": len(data), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}]}, open(f"{w}/many/index.json", "w"))
+PY
+  check 'load an index of several platforms' k load -qi "$W/many"
+  same 'ours is taken' "$(k inspect --format '{{.Os}}/{{.Architecture}}' many:1)" "linux/$(dpkg --print-architecture)"
+  check '--platform takes another' k load -qi "$W/many" --platform linux/arm64
+  same 'and that it is' "$(k inspect --format '{{.Architecture}} {{.Config.Env}}' many:1 | cut -d' ' -f1,2)" 'arm64 [ON=arm64]'
+  refuse 'a platform it does not have' 'linux/arm64' k load -qi "$W/many" --platform linux/s390x
+}
+
+# eStargz: each entry is a gzip member of its own, with a table of contents at the end: a plain gzip layer to us.
+test_lazy_layers() {
+  python3 - "$W" <<'PY'
+import gzip, hashlib, io, json, os, sys, tarfile
+w = sys.argv[1]; out = b""; plain = b""; toc = {"version": 1, "entries": []}
+def member(data):
+    global out, plain
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as f: f.write(data)
+    out += buffer.getvalue(); plain += data
+for name, body in (("bin/", None), ("bin/one", b"1" * 5000), ("etc/", None), ("etc/two", b"two\n")):
+    info = tarfile.TarInfo(name.rstrip("/")); info.mode = 0o755
+    if body is None: info.type = tarfile.DIRTYPE
+    else: info.size = len(body)
+    toc["entries"].append({"name": name, "type": "dir" if body is None else "reg", "size": info.size, "offset": len(out)})
+    data = info.tobuf(format=tarfile.USTAR_FORMAT) + (body or b"")
+    member(data + b"\0" * (-len(data) % 512))
+text = json.dumps(toc).encode(); info = tarfile.TarInfo("stargz.index.json"); info.size = len(text)
+data = info.tobuf(format=tarfile.USTAR_FORMAT) + text; at = len(out)
+member(data + b"\0" * (-len(data) % 512) + b"\0" * 1024)
+extra = b"%016xSTARGZ" % at
+out += b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff" + (len(extra) + 4).to_bytes(2, "little") + b"SG" + len(extra).to_bytes(2, "little") + extra + b"\x01\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"
+folder = f"{w}/stargz/blobs/sha256"; os.makedirs(folder)
+def blob(data):
+    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(plain).hexdigest()]}}
+layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(out), "annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:" + hashlib.sha256(text).hexdigest()}}
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": [layer]}
+entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/stargz:1"}}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{w}/stargz/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{w}/stargz/oci-layout", "w"))
+PY
+  check 'load an eStargz layer' k load -qi "$W/stargz"
+  same 'its files are there' "$(k export stargz:1 | tar -xO etc/two)" two
+}
+
+[ "$(id -u)" = 0 ] || { skip 'everything: needs root'; count; exit; }
+for need in docker-registry openssl python3 curl busybox; do command -v $need >/dev/null || { skip "everything: $need is not here"; count; exit; }; done
+mkdir -p "$W/box/bin"; cp "$(command -v busybox)" "$W/box/bin/busybox"; ln -s busybox "$W/box/bin/echo"
+tar -C "$W/box" -cf "$W/box.tar" .; k import -c 'CMD ["/bin/echo"]' "$W/box.tar" box >/dev/null
+make_keys
+test_tokens; test_tokens oauth
+for group in client_certificates registries_conf platforms lazy_layers; do "test_$group"; done
+count
