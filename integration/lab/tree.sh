@@ -8,7 +8,7 @@ need_root
 PEERS=runc,crun,containerd,podman,docker.io,docker-cli,docker-compose,docker-buildx,docker-registry,buildah,skopeo,umoci,conmon
 PARTS=criu,bats,tini,catatonit,netavark,aardvark-dns,containernetworking-plugins,passt,uidmap,fuse-overlayfs
 TOOLS=iproute2,nftables,iptables,procps,jq,curl,strace,attr,util-linux,python3,busybox-static,ca-certificates
-TOOLS=$TOOLS,libcap2-bin,e2fsprogs,xz-utils,file,git,make,gcc,libc6-dev
+TOOLS=$TOOLS,apparmor,libcap2-bin,e2fsprogs,xz-utils,file,git,make,gcc,libc6-dev
 BOOT=systemd,systemd-sysv,dbus,kmod,linux-image-cloud-$DEB_ARCH
 
 # What a usable tree has, whoever built it.
