@@ -58,8 +58,8 @@ class Containerd:
         self.stream.cancel()
         self.channel.close()
 
-    def create(self, name, args):
-        spec = {**BASE, "process": {**BASE["process"], "args": args}, "linux": {**BASE["linux"], "cgroupsPath": f"/default/{name}"}}
+    def create(self, name, args, group=None):
+        spec = {**BASE, "annotations": {"io.containerd.runc.v2.group": group} if group else {}, "process": {**BASE["process"], "args": args}, "linux": {**BASE["linux"], "cgroupsPath": f"/default/{name}"}}
         container = message(f1=name, f4=message(f1=Engine.tested.runtime_type), f5=message(f1=SPEC, f2=json.dumps(spec)))
         self.call("containers.v1.Containers/Create", message(f1=container))
         self.call("tasks.v1.Tasks/Create", message(f1=name))
@@ -164,6 +164,41 @@ def _():
     nothing_but([])
     until("the shims are gone", lambda: not shims())
     print(f"# {COUNT / took:.0f} containers a second, {ATONCE} at once", flush=True)
+
+
+@step(f"{COUNT} containers that end at once in one pod: one shim for all, every exit once, in order; it grows by nothing")
+def _():
+    containerd = Containerd("stress")
+    pod = f"p{next(numbers)}"
+    containerd.create(pod, ["sleep", "100000"], pod)
+
+    def life(number):
+        code = number % 256
+        name = f"{pod}-{number}"
+        containerd.create(name, ["true"] if code == 0 else ["sh", "-c", f"exit {code}"], pod)
+        equal((containerd.wait(name), containerd.remove(name)), (code, code))
+
+    at_once(50, life)
+    before = until("one shim at rest", lambda: time.sleep(3 * SLOW) or shims())
+    equal(len(before), 1)
+    containerd.seen.clear()
+    at_once(COUNT, life)
+    time.sleep(3 * SLOW)
+    after = shims()
+    equal(sorted(after), sorted(before))
+    [grown] = [[b - a for a, b in zip(before[pid], after[pid])] for pid in before]
+    until("all events", lambda: all(any(t == "delete" for t, _ in containerd.seen[f"{pod}-{n}"]) for n in range(COUNT)), 60)
+    for number in range(COUNT):
+        events = containerd.seen[f"{pod}-{number}"]
+        equal((number, [topic for topic, _ in events]), (number, ["create", "start", "exit", "delete"]))
+        equal((number, code_of(events[2][1])), (number, number % 256))
+    containerd.call("tasks.v1.Tasks/Kill", message(f1=pod, f3=9))
+    equal((containerd.wait(pod), containerd.remove(pod)), (137, 137))
+    containerd.close()
+    until("the shim is gone", lambda: not shims())
+    nothing_but([])
+    print(f"# the shim grew by {grown[0]} descriptors, {grown[1]} kB, {grown[2]} threads", flush=True)
+    assert Engine.tested.is_debians or (grown[0] <= 0 and grown[1] <= 64 and grown[2] <= 0), f"grown by descriptors, kB, threads: {grown}"
 
 
 @step(f"{COUNT} execs in ten containers: every exit once, in order, with its code; shims grow by nothing")
