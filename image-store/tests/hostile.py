@@ -21,6 +21,7 @@ OWN_WAY = {
     "a name with dots inside": "refused: as above",
     "a PAX path with dots": "refused: as above",
     "a PAX uid that is too large": "refused: no system has such an owner, and the others leave the file to root",
+    "another version of the schema": "refused: the specification says that it must be 2",
     "a whiteout as a folder": "refused: the others make a folder of this name, which no layer can say of another",
     "overlay's own whiteout": "refused: it would hide a file behind the back of whoever looks for whiteouts",
     "a GNU sparse file": "the others do not know the kind of entry that GNU tar writes, though they take the same file as PAX",

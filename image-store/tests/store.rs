@@ -382,3 +382,67 @@ fn two_processes_bring_in_the_same_image_at_once() {
     assert!(target.verify(false).unwrap().is_empty());
     assert_eq!(target.images().unwrap().len(), 1);
 }
+
+#[test]
+fn a_blob_damaged_in_the_store_is_fetched_again_when_it_is_unpacked() {
+    common::need_root!();
+    let (place, other) = (Scratch::new("heal"), Scratch::new("heal-from"));
+    let (store, from) = (store(&place), store(&other));
+    let image = import(&from, "x", &base());
+    let names = [image.reference().unwrap()];
+    let source = Lying { store: &from, lie: &|_, bytes| bytes };
+    let ingest = || store.ingest(&source, &image.manifest, &Platform::host(), &names, &Quiet).unwrap();
+    ingest();
+    let blob = store.manifest(&image).unwrap().layers[0].clone();
+    let path = store.root().join("blobs").join(blob.digest.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20] ^= 1;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    fs::remove_dir_all(store.root().join("layers").join(image.layers[0].path())).unwrap();
+    ingest();
+    assert!(store.verify(false).unwrap().is_empty(), "{:?}", store.verify(false));
+}
+
+#[test]
+fn images_may_be_hashed_with_sha512() {
+    use image_store::digest::{Algorithm, Digest, Hasher};
+    use image_store::manifest::media;
+    common::need_root!();
+    struct Held(Vec<(Digest, Vec<u8>)>);
+    impl Source for Held {
+        fn open(&self, descriptor: &Descriptor) -> image_store::Result<Box<dyn Read + Send + '_>> {
+            let found = self.0.iter().find(|(digest, _)| *digest == descriptor.digest);
+            Ok(Box::new(found.unwrap().1.as_slice()))
+        }
+    }
+    let mut held = Held(Vec::new());
+    let digest = |bytes: &[u8]| {
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(bytes);
+        hasher.finish()
+    };
+    let mut hold = |media_type: &str, bytes: Vec<u8>| {
+        let descriptor = Descriptor::new(media_type, digest(&bytes), bytes.len() as u64);
+        held.0.push((descriptor.digest.clone(), bytes));
+        descriptor
+    };
+    let plain = tar(&base());
+    let layer = hold(media::OCI_LAYER_GZIP, common::gzip(&plain));
+    let config = serde_json::json!({ "architecture": Platform::host().architecture, "os": "linux",
+        "rootfs": { "type": "layers", "diff_ids": [digest(&plain).to_string()] } });
+    let config = hold(media::OCI_CONFIG, config.to_string().into_bytes());
+    let manifest = serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+    let manifest = hold(media::OCI_MANIFEST, manifest.to_string().into_bytes());
+    let place = Scratch::new("sha512");
+    let store = store(&place);
+    let names = [Reference::parse("strong").unwrap()];
+    let image = store.ingest(&held, &manifest, &Platform::host(), &names, &Quiet).unwrap();
+    assert!(store.verify(false).unwrap().is_empty(), "{:?}", store.verify(false));
+    let view = Mounted(store.rootfs(&image).unwrap().mount().unwrap());
+    assert!(view.path().join("etc/passwd").exists());
+    drop(view);
+    let gone = store.remove(&image, false).unwrap();
+    assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
+    assert_eq!(fs::read_dir(store.root().join("layers/sha512")).unwrap().count(), 0);
+}
