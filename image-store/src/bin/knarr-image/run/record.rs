@@ -18,7 +18,7 @@ use super::rootless::state_root;
 use super::spec::Volume;
 
 /// What a container's record remembers of how it is run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) name: String,
     /// config.json, without the namespaces of other containers.
