@@ -9,6 +9,7 @@ mod listing;
 mod login;
 mod transfer;
 
+#[cfg(feature = "run")]
 pub(crate) use containers::random_id;
 #[cfg(feature = "run")]
 pub(crate) use transfer::{find_named, pull_for_run};
