@@ -399,6 +399,17 @@ fn container_id(store: &Store, text: &str) -> Result<String> {
     return store.container(text).map(|container| container.id);
 }
 
+/// Whether a container runs.
+fn is_live(id: &str) -> bool {
+    #[cfg(feature = "run")]
+    return crate::run::live_root(id).is_some();
+    #[cfg(not(feature = "run"))]
+    return {
+        let _ = id;
+        false
+    };
+}
+
 /// The mounted root file system of a container; of a running one, the one it runs on.
 fn container_root(store: &Store, id: &str) -> Result<std::os::fd::OwnedFd> {
     #[cfg(feature = "run")]
