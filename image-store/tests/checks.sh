@@ -7,7 +7,8 @@ cleanup() {
   declare -F before_cleanup >/dev/null && before_cleanup
   for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; wait "$pid" 2>/dev/null; done
   umount -q "$W/view" 2>/dev/null
-  rm -rf "$W"
+  # What the command deletes in the background may still be at it.
+  rm -rf "$W" 2>/dev/null || { sleep 1; rm -rf "$W"; }
 }
 trap cleanup EXIT
 

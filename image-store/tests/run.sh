@@ -153,6 +153,7 @@ test_life() {
   same 'exec sees the processes' "$(k exec web ps | grep -c 'sleep 100')" 1
   same 'top' "$(k top web | grep -c 'sleep 100')" 1
   echo host >"$W/in"; k cp "$W/in" web:/tmp/in && same 'cp into a running container' "$(k cp web:/tmp/in "$W/out" && cat "$W/out")" host
+  same 'export while it runs, without what is mounted' "$(k export web | tar -t | grep -c '^proc/.\|^etc/hosts\|^tmp/in$')" 1
   check 'pause' k pause web
   same 'it is paused' "$(k ps --format '{{.State}}')" paused
   refuse 'exec in a paused one' 'is paused' k exec web true
@@ -176,7 +177,7 @@ test_life() {
   same 'start -a shows it' "$(k start -a later)" later
   check 'rm it' k rm later
   k run -d --restart on-failure:2 --name again box sh -c 'echo x; exit 3' >/dev/null
-  soon sh -c "'$BIN' --root '$W/store' ps -aq --filter status=exited | grep -q ." ; sleep 0.7
+  soon sh -c "'$BIN' --root '$W/store' inspect -f '{{.RestartCount}} {{.State.Status}} {{.State.FinishedAt}}' again | grep -q '^2 exited 2'"
   same '--restart on-failure:2' "$(k logs again | grep -c x) $(k inspect --format '{{.RestartCount}}' again)" '3 2'
   k rm again >/dev/null
   k run -d --restart always --name ever box sh -c 'exit 1' >/dev/null; check 'stop ends --restart always' k stop ever

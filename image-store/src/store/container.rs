@@ -185,6 +185,17 @@ impl Store {
         })
     }
 
+    /// A read-only view of a container's files as they are now, also while it runs: without what a runtime has mounted, and
+    /// without [`Store::add_stubs`]'s mount points. An overlay must not be mounted twice for writing; this one is not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when a layer is missing.
+    pub fn container_view(&self, container: &ContainerRecord) -> Result<Rootfs> {
+        let mut lower = self.lower(&container.layers, container.fixup.as_ref())?;
+        lower.insert(0, self.path("containers").join(&container.id).join("upper"));
+        Ok(Rootfs { lower, upper: None, work: None, marks: self.marks })
+    }
+
     /// Makes files (`false`) and folders (`true`) that a runtime will mount upon, where the image has none, in a layer of
     /// their own between image and writable layer: so they are neither a change of the container nor part of a commit.
     /// Paths that lead through links are left to the runtime. Before the container's first mount only.

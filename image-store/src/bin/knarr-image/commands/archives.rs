@@ -116,10 +116,14 @@ pub(super) fn import(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-/// The mounted root file system of a container, or of an image.
-pub(super) fn mounted(store: &Store, text: &str) -> Result<std::os::fd::OwnedFd> {
-    match super::container_id(store, text) {
-        Ok(id) => super::container_root(store, &id),
+/// The mounted root file system of a container, or of an image. With `whole` the container's may be written to, unless it
+/// runs; without, it is what an export has.
+pub(super) fn mounted(store: &Store, text: &str, whole: bool) -> Result<std::os::fd::OwnedFd> {
+    match super::container_id(store, text).and_then(|id| store.container(&id)) {
+        Ok(container) if whole && !super::is_live(&container.id) => {
+            store.container_rootfs(&container)?.mount()
+        }
+        Ok(container) => store.container_view(&container)?.mount(),
         Err(missing) => match store.resolve(text) {
             Ok(record) => store.rootfs(&record)?.mount(),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(missing),
@@ -131,7 +135,7 @@ pub(super) fn mounted(store: &Store, text: &str) -> Result<std::os::fd::OwnedFd>
 /// `export CONTAINER|IMAGE`
 pub(super) fn export(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
-    let root = mounted(&store, &args.positional[0])?;
+    let root = mounted(&store, &args.positional[0], false)?;
     with_output(args, |output| {
         store
             .export(&root, std::io::BufWriter::with_capacity(256 << 10, output))

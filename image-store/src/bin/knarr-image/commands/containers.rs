@@ -65,7 +65,7 @@ pub(super) fn diff(args: &Args) -> Result<u8> {
 /// `mount CONTAINER|IMAGE FOLDER`
 pub(super) fn mount(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
-    let root = super::archives::mounted(&store, &args.positional[0])?;
+    let root = super::archives::mounted(&store, &args.positional[0], true)?;
     let target = &args.positional[1];
     let failed = |error: Error| error.context(format!("mount on {target:?}"));
     let folder = File::open(target).map_err(|e| failed(e.into()))?;

@@ -9,6 +9,7 @@ mod listing;
 mod login;
 mod transfer;
 
+#[cfg(feature = "run")]
 pub(crate) use containers::random_id;
 #[cfg(feature = "run")]
 pub(crate) use transfer::{find_named, pull_for_run};
@@ -396,6 +397,17 @@ fn container_id(store: &Store, text: &str) -> Result<String> {
     return crate::run::id_of(store, text);
     #[cfg(not(feature = "run"))]
     return store.container(text).map(|container| container.id);
+}
+
+/// Whether a container runs.
+fn is_live(id: &str) -> bool {
+    #[cfg(feature = "run")]
+    return crate::run::live_root(id).is_some();
+    #[cfg(not(feature = "run"))]
+    return {
+        let _ = id;
+        false
+    };
 }
 
 /// The mounted root file system of a container; of a running one, the one it runs on.

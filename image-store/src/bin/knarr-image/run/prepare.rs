@@ -94,7 +94,7 @@ fn fill(
     };
     let spec = spec::build(&image, options, command, &context)?;
     Ok(Run {
-        name: String::new(),
+        user: who,
         spec,
         joins,
         terminal: options.terminal,
@@ -107,14 +107,9 @@ fn fill(
         stop_timeout: options.stop_timeout,
         labels: image.labels.unwrap_or_default().into_iter().chain(options.labels.clone()).collect(),
         volumes: volumes.clone(),
-        user: who,
         privileged: options.privileged,
         network: mode_name(&options.namespaces.network),
-        started: None,
-        finished: None,
-        exit_code: None,
-        error: String::new(),
-        restarts: 0,
+        ..Run::default()
     })
 }
 

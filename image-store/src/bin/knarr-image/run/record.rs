@@ -18,7 +18,7 @@ use super::rootless::state_root;
 use super::spec::Volume;
 
 /// What a container's record remembers of how it is run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) name: String,
     /// config.json, without the namespaces of other containers.
@@ -175,6 +175,7 @@ pub(super) fn clean(id: &str) {
     if let Ok(container) = runtime().and_then(|r| r.load(&container_id(id)?).map_err(|e| from_runtime(&e))) {
         let _ = container.delete(Delete::Stopped);
     }
+    let _ = socket(id).map(std::fs::remove_file);
 }
 
 /// The root of a running container, seen through its first process: an overlay must not be mounted twice.
