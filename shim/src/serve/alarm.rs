@@ -8,6 +8,8 @@ use std::time::Instant;
 pub(crate) enum Alarm {
     /// Give memory back.
     Idle,
+    /// Look whether somebody reads the outputs of a process that has ended.
+    Look(Key),
     /// Stop waiting for the streams of a process that is to be deleted.
     Drain(Key),
     /// Nobody has come, or come back, although there is nothing to keep.

@@ -49,6 +49,11 @@ impl Copy {
         self.to.as_fd()
     }
 
+    /// Keeps the sink alone.
+    pub(crate) fn into_sink(self) -> OwnedFd {
+        self.to
+    }
+
     /// Moves what can be moved now.
     pub(crate) fn advance(&mut self) -> Wait {
         for _ in 0..TURNS {
@@ -96,6 +101,13 @@ impl Copy {
 fn is_writable(fd: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(fd, PollFlags::POLLOUT)];
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
+/// Whether anybody has the other end of this pipe or fifo open.
+pub(crate) fn has_reader(writer: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::new(writer, PollFlags::empty())];
+    let _ = poll(&mut polled, PollTimeout::ZERO);
+    polled.iter().all(|fd| !fd.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
 }
 
 #[cfg(test)]
@@ -164,6 +176,14 @@ mod tests {
         drop(reader);
         write(&writer, b"x").unwrap();
         assert_eq!(copy.advance(), Wait::Ended);
+    }
+
+    #[test]
+    fn a_reader_shows() {
+        let (reader, writer) = pipe();
+        assert!(has_reader(writer.as_fd()));
+        drop(reader);
+        assert!(!has_reader(writer.as_fd()));
     }
 
     #[test]

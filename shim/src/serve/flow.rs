@@ -3,7 +3,7 @@
 
 use super::Server;
 use super::alarm::Alarm;
-use super::copy::{Copy, Wait};
+use super::copy::{self, Copy, Wait};
 use super::poll::{Interest, Token};
 use super::slots::Key;
 use super::streams::{Plumbing, unblock};
@@ -16,12 +16,17 @@ use std::time::{Duration, Instant};
 /// How long a logger may take to end after it was asked to.
 const LOGGER: Duration = Duration::from_secs(12);
 
+/// The first and the longest pause between two looks for a reader.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+
 /// A copy, and whose it is.
 #[derive(Debug)]
 pub(crate) struct Stream {
     copy: Copy,
     process: Key,
     wait: Wait,
+    /// A reader of containerd's fifo, which keeps what containerd has not read yet.
+    hold: Option<OwnedFd>,
 }
 
 impl Server {
@@ -38,11 +43,8 @@ impl Server {
                 Some(from) => Some(from),
                 None => self.terminal_of(key)?,
             };
-            if let Some(process) = self.table.processes.get_mut(key) {
-                process.holds.extend(outlet.hold);
-            }
             if let Some(from) = from {
-                let copy = self.begin_copy(key, from, outlet.to)?;
+                let copy = self.begin_copy(key, from, outlet.to, outlet.hold)?;
                 if let Some(process) = self.table.processes.get_mut(key) {
                     process.outputs.push(copy);
                 }
@@ -58,7 +60,7 @@ impl Server {
             None => self.terminal_of(key)?,
         };
         if let Some(to) = to {
-            let copy = self.begin_copy(key, inlet.from, to)?;
+            let copy = self.begin_copy(key, inlet.from, to, None)?;
             if let Some(process) = self.table.processes.get_mut(key) {
                 process.input = Some(copy);
             }
@@ -77,11 +79,17 @@ impl Server {
         Ok(Some(terminal.as_fd().try_clone_to_owned()?))
     }
 
-    fn begin_copy(&mut self, process: Key, from: OwnedFd, to: OwnedFd) -> Result<Key, Failure> {
+    fn begin_copy(
+        &mut self,
+        process: Key,
+        from: OwnedFd,
+        to: OwnedFd,
+        hold: Option<OwnedFd>,
+    ) -> Result<Key, Failure> {
         let copy = Copy::new(from, to);
         let added = self.poll.add(copy.source(), Interest::Read, Token::Copy(self.copies.next_key()));
         added.map_err(|e| Failure::from(std::io::Error::from(e)))?;
-        Ok(self.copies.insert(Stream { copy, process, wait: Wait::Source }))
+        Ok(self.copies.insert(Stream { copy, process, wait: Wait::Source, hold }))
     }
 
     /// One end of a copy is ready: moves what can be moved.
@@ -122,8 +130,24 @@ impl Server {
             process.input = None;
             process.stdin_hold = None;
         }
-        drop(stream.copy);
+        if stream.hold.is_some() {
+            // The reader that counts is another's.
+            drop(stream.hold);
+            process.unread.push(stream.copy.into_sink());
+            self.look_for_readers(stream.process, LOOK.0);
+        }
         self.go_on_deleting(stream.process);
+    }
+
+    /// A fifo without a reader is kept open until there is one: what is in it would go with its last user, and a reader that comes
+    /// later (containerd was away, or slow) would wait for a writer for ever. The kernel does not say when one comes.
+    fn look_for_readers(&mut self, key: Key, pause: Duration) {
+        let Some(process) = self.table.processes.get_mut(key) else { return };
+        process.unread.retain(|fifo| !copy::has_reader(fifo.as_fd()));
+        if !process.unread.is_empty() {
+            process.next_look = (pause * 2).min(LOOK.1);
+            self.alarms.replace(Instant::now() + pause, Alarm::Look(key));
+        }
     }
 
     /// `CloseIO`: with the last writer gone the process sees the end of its input, after all that is in the fifo.
@@ -137,7 +161,7 @@ impl Server {
     pub(crate) fn close_streams(&mut self, key: Key) {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         process.stdin_hold = None;
-        process.holds.clear();
+        process.unread.clear();
         process.terminal = None;
         let copies: Vec<Key> = process.outputs.drain(..).chain(process.input.take()).collect();
         for copy in copies {
@@ -170,10 +194,10 @@ impl Server {
         while let Some(alarm) = self.alarms.take(now) {
             match alarm {
                 Alarm::Idle => super::idle::tidy(),
-                Alarm::Lonely => {
-                    if self.table.tasks.is_empty() && self.connections.is_empty() {
-                        self.begin_end();
-                    }
+                Alarm::Lonely => self.mind_loneliness(),
+                Alarm::Look(key) => {
+                    let pause = self.table.processes.get(key).map_or(LOOK.1, |process| process.next_look);
+                    self.look_for_readers(key, pause);
                 }
                 Alarm::Drain(key) => {
                     // Another process holds the streams open, or the logger does not end: they are cut.

@@ -219,7 +219,7 @@ impl Server {
         if let Some(connection) = self.connections.remove(key) {
             self.poll.remove(&connection);
         }
-        if self.table.tasks.is_empty() && self.connections.is_empty() {
+        if self.connections.is_empty() {
             self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         }
         // Who waited on it waits no more.
@@ -268,6 +268,18 @@ impl Server {
             self.poll.remove(connection);
         }
         self.events.disconnect(now);
+    }
+
+    /// Nobody is connected. A containerd that restarts takes a moment; one that has given up on this server has removed the bundles.
+    fn mind_loneliness(&mut self) {
+        if !self.connections.is_empty() {
+            return;
+        }
+        if self.table.tasks.iter().all(|(_, task)| !task.bundle.exists()) {
+            self.begin_end();
+        } else {
+            self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
+        }
     }
 
     /// containerd needs this server no more.

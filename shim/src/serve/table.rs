@@ -9,6 +9,7 @@ use crate::wire::task::CreateTaskRequest;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Who waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +92,10 @@ pub(crate) struct Process {
     pub(crate) input: Option<Key>,
     /// The writer of containerd's stdin fifo.
     pub(crate) stdin_hold: Option<OwnedFd>,
-    /// Readers of containerd's output fifos.
-    pub(crate) holds: Vec<OwnedFd>,
+    /// Writers of containerd's output fifos that nobody has open for reading, when all is written.
+    pub(crate) unread: Vec<OwnedFd>,
+    /// The pause after the next look for readers.
+    pub(crate) next_look: Duration,
     /// The terminal's master.
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) logger: Option<Logger>,
@@ -121,7 +124,8 @@ impl Process {
             outputs: Vec::new(),
             input: None,
             stdin_hold: None,
-            holds: Vec::new(),
+            unread: Vec::new(),
+            next_look: Duration::ZERO,
             terminal: None,
             logger: None,
         }

@@ -1,6 +1,7 @@
 //! What the server tells: exits to those who wait for them, events to containerd, in the order that `life` says.
 
 use super::Server;
+use super::alarm::Alarm;
 use super::calls::number;
 use super::life::Act;
 use super::slots::Key;
@@ -161,7 +162,8 @@ impl Server {
     fn forget_process(&mut self, key: Key) {
         self.close_streams(key);
         let Some(process) = self.table.processes.remove(key) else { return };
-        self.alarms.cancel(super::alarm::Alarm::Drain(key));
+        self.alarms.cancel(Alarm::Drain(key));
+        self.alarms.cancel(Alarm::Look(key));
         for caller in process.waiters.into_iter().chain(process.deletions) {
             self.answer(caller, Err(crate::wire::code::Failure::not_found("process was deleted: not found")));
         }
