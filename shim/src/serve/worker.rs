@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use prost::Message;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
 /// The longest report. What a socket of the kernel's default size takes in one piece is twice that.
@@ -77,7 +77,7 @@ impl Worker {
                 return 1;
             }
             process::reset_signals();
-            restore_file_limit();
+            restore_file_limit(there.as_raw_fd());
             let done = work().unwrap_or_else(refused);
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
             let mut bytes = message(&done.report);
@@ -141,8 +141,13 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-fn restore_file_limit() {
-    if let Some((soft, hard)) = FILES.get() {
+/// `newest` is the number of the newest descriptor. Where so many are open that the work could open no more with the old limit, the
+/// new one stays, also for the process that is made.
+fn restore_file_limit(newest: RawFd) {
+    const ROOM: u64 = 256;
+    if let Some((soft, hard)) = FILES.get()
+        && u64::try_from(newest).is_ok_and(|newest| newest + ROOM < *soft)
+    {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard);
     }
 }
