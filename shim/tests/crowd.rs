@@ -2,7 +2,7 @@
 
 use crate::output::resident;
 use crate::stage::{LIMIT, Stage, Task, full, story};
-use integration::{Lab, Outcome, Stop, Test, eq, fail, tests, yes};
+use integration::{Lab, Outcome, Stop, Test, eq, fail, tests};
 use shim::client::Told;
 use shim::wire::events::Event;
 use shim::wire::task::{
