@@ -1,6 +1,7 @@
 //! The program that holds all integration tests, one module a topic. `--list` names them.
 use std::process::ExitCode;
 
+mod apparmor;
 mod cgroups;
 mod commands;
 mod control;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         mounts::TESTS,
         root::TESTS,
         process::TESTS,
+        apparmor::TESTS,
         seccomp::TESTS,
         cgroups::TESTS,
         control::TESTS,

@@ -9,7 +9,7 @@ use integration::inspect::status;
 use integration::lab::text;
 use integration::process::{Ended, command, start};
 use integration::rootfs::beside_this_program;
-use integration::runtime::need_program;
+use integration::runtime::{need_program, v2};
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
 use serde_json::json;
 
@@ -34,6 +34,8 @@ pub(crate) const TESTS: &[Test] = tests!["rootless":
     a_created_container_can_be_entered_and_hooks_run_in_it,
     in_the_hosts_pid_namespace_a_container_comes_and_goes,
     a_cgroup_of_the_same_name_that_is_anothers_is_left_alone,
+    in_a_cgroup_of_ones_own_a_container_is_limited_paused_entered_and_killed,
+    in_a_cgroup_of_ones_own_a_container_without_a_path_gets_one_beside_its_maker,
 ];
 
 const USER: u32 = 1000;
@@ -407,4 +409,126 @@ fn the_configuration_of_spec_rootless_runs(lab: &Lab) -> Outcome {
     home.c.config().set("/process/terminal", false).args(&["echo", "fine"]);
     eq(home.run()?.ok()?.text(), "fine", "output")?;
     yes(text(&home.state).contains("run"), "its own state root")
+}
+
+/// A cgroup v2 folder that belongs to the user (as `Delegate=yes` of a systemd user service gives one), with a cgroup `own` in it for
+/// the callers: what is made beside that may have controllers.
+struct Delegated {
+    path: std::path::PathBuf,
+    controllers: Vec<String>,
+}
+
+impl Delegated {
+    fn new(lab: &Lab) -> Result<Self, Stop> {
+        if !v2() {
+            return skip("needs cgroup v2 alone");
+        }
+        need_program("setpriv")?;
+        let root = Path::new("/sys/fs/cgroup");
+        let words = |file: &Path| -> Result<Vec<String>, Stop> {
+            Ok(fs::read_to_string(file)?.split_whitespace().map(str::to_owned).collect())
+        };
+        for controller in words(&root.join("cgroup.controllers"))? {
+            drop(fs::write(root.join("cgroup.subtree_control"), format!("+{controller}")));
+        }
+        let path = root.join(format!("{}-delegated", lab.token));
+        fs::create_dir(&path)?;
+        fs::create_dir(path.join("own"))?;
+        let given = Delegated { controllers: words(&path.join("cgroup.controllers"))?, path };
+        for folder in [given.path.clone(), given.path.join("own")] {
+            std::os::unix::fs::chown(&folder, Some(USER), Some(USER))?;
+            for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+                std::os::unix::fs::chown(folder.join(file), Some(USER), Some(USER))?;
+            }
+        }
+        for controller in &given.controllers {
+            fs::write(given.path.join("cgroup.subtree_control"), format!("+{controller}"))?;
+        }
+        Ok(given)
+    }
+
+    /// A command of the user, called in the user's own cgroup.
+    fn call(&self, home: &Home, args: &[&str]) -> Result<Ended, Stop> {
+        let enter = format!("echo $$ > {}/own/cgroup.procs; exec \"$@\"", self.path.display());
+        let user = USER.to_string();
+        let mut call = command("sh");
+        call.args(["-c", &enter, "sh", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+        let runtime = home.lab.runtime.program(&home.runtime);
+        call.arg(runtime.get_program()).args(runtime.get_args()).arg("--root").arg(&home.state).args(args);
+        call.env("XDG_RUNTIME_DIR", &home.state).env("HOME", &home.state).env_remove("SUDO_UID");
+        call.current_dir("/");
+        start(call, &home.lab.dir)?.wait()
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        drop(fs::remove_dir(self.path.join("own")));
+        drop(fs::remove_dir(&self.path));
+    }
+}
+
+fn in_a_cgroup_of_ones_own_a_container_is_limited_paused_entered_and_killed(lab: &Lab) -> Outcome {
+    let given = Delegated::new(lab)?;
+    let mut home = Home::new(lab)?;
+    let group = given.path.join("box");
+    home.c
+        .config()
+        .args(&["sleep", "1000"])
+        .set("/linux/cgroupsPath", text(&group).replace("/sys/fs/cgroup", ""));
+    if given.has("pids") {
+        home.c.config().set("/linux/resources/pids", json!({"limit": 30}));
+    }
+    if given.has("memory") {
+        home.c.config().set("/linux/resources/memory", json!({"limit": 50_000_000}));
+    }
+    home.c.bundle.write()?;
+    let id = home.c.id.clone();
+    given.call(&home, &["create", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
+    given.call(&home, &["start", &id])?.ok()?;
+    let value = |file: &str| fs::read_to_string(group.join(file)).map(|t| t.trim().to_owned());
+    if given.has("pids") {
+        eq(value("pids.max")?.as_str(), "30", "pids.max")?;
+        given.call(&home, &["update", "--pids-limit", "40", &id])?.ok()?;
+        eq(value("pids.max")?.as_str(), "40", "pids.max after an update")?;
+    }
+    if given.has("memory") {
+        // The kernel rounds to pages.
+        eq(value("memory.max")?.as_str(), "49999872", "memory.max")?;
+    }
+    given.call(&home, &["exec", "--detach", &id, "sleep", "1001"])?.ok()?;
+    eq(value("cgroup.procs")?.lines().count(), 2, "processes in the cgroup")?;
+    let state = || -> Result<String, Stop> {
+        let json = given.call(&home, &["state", &id])?.ok()?.json()?;
+        Ok(json["status"].as_str().unwrap_or_default().to_owned())
+    };
+    given.call(&home, &["pause", &id])?.ok()?;
+    eq(state()?.as_str(), "paused", "status")?;
+    given.call(&home, &["resume", &id])?.ok()?;
+    eq(state()?.as_str(), "running", "status")?;
+    given.call(&home, &["kill", "--all", &id, "KILL"])?.ok()?;
+    given.call(&home, &["delete", "--force", &id])?.ok()?;
+    yes(!group.exists(), "the cgroup is still there")
+}
+
+fn in_a_cgroup_of_ones_own_a_container_without_a_path_gets_one_beside_its_maker(lab: &Lab) -> Outcome {
+    let given = Delegated::new(lab)?;
+    let mut home = Home::new(lab)?;
+    home.c.config().mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "rw"]);
+    home.c.config().sh("cat /proc/self/cgroup; mkdir /sys/fs/cgroup/inner && echo made; sleep 1000");
+    home.c.bundle.write()?;
+    let id = home.c.id.clone();
+    given.call(&home, &["run", "--detach", "--bundle", &home.c.bundle_arg(), &id])?.ok()?;
+    let group = given.path.join(&id);
+    yes(group.join("cgroup.procs").exists(), format!("no cgroup {group:?}"))?;
+    // With a cgroup and a user namespace of its own, and a writable mount, the cgroup is the container's.
+    integration::process::wait_for("the container makes a cgroup", || {
+        group.join("inner").is_dir().then_some(())
+    })?;
+    given.call(&home, &["delete", "--force", &id])?.ok()?;
+    yes(!group.exists(), "the cgroup is still there")
 }

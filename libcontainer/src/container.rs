@@ -97,7 +97,7 @@ impl Container {
             ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
             _ => e,
         })?;
-        let process = state::alive::open(record.pid, record.start_time)?;
+        let process = state::alive::open(record.pid, record.start_time)?.map(|alive| alive.process);
         Ok(Container {
             id: id.clone(),
             dir,
@@ -131,13 +131,13 @@ impl Container {
             // A create that is going on holds the lock; one that has died does not.
             return Ok(if self.dir.try_lock()?.is_some() { Status::Stopped } else { Status::Creating });
         }
-        if state::alive::open(self.record.pid, self.record.start_time)?.is_none() {
+        let Some(alive) = state::alive::open(self.record.pid, self.record.start_time)? else {
             return Ok(Status::Stopped);
-        }
+        };
         if self.record.cgroup.is_frozen()? {
             return Ok(Status::Paused);
         }
-        Ok(if self.dir.connect()?.is_some() { Status::Created } else { Status::Running })
+        Ok(if alive.executed { Status::Running } else { Status::Created })
     }
 
     /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
@@ -187,7 +187,8 @@ impl Container {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
-            return Err(Error::new(ErrorKind::WrongState, "cannot start a container that has stopped"));
+            let why = "cannot start a container that waits for its maker alone, or is being started";
+            return Err(Error::new(ErrorKind::WrongState, why));
         };
         self.run_start_container()?;
         fault::point();

@@ -3,7 +3,9 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
-use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Overlay, Runtime, Signal, Stdio};
+use libcontainer::{
+    Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Overlay, Runtime, Signal, Status, Stdio,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,7 +235,13 @@ fn dropped_before_start(place: &Place) {
     let id = ContainerId::new("dropped").unwrap();
     let mut options = CreateOptions::new(Stdio::inherit());
     options.start_here = true;
-    drop(runtime.create(&id, &bundle, options).unwrap());
+    let container = runtime.create(&id, &bundle, options).unwrap();
+    let seen = || runtime.load(&id).unwrap().state().unwrap().status;
+    assert_eq!((seen(), container.state().unwrap().status), (Status::Created, Status::Created));
+    let error = runtime.load(&id).unwrap().start().unwrap_err();
+    assert!(error.to_string().contains("waits for its maker"), "{error}");
+    assert_eq!(seen(), Status::Created);
+    drop(container);
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
     assert_eq!(runtime.list().unwrap(), []);
 }

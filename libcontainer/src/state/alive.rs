@@ -6,11 +6,21 @@ use crate::sys::{Errno, pidfd};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+const PF_FORKNOEXEC: u32 = 0x40;
+
 /// What /proc/pid/stat says of a process.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    executed: bool,
     start_time: u64,
+}
+
+/// A process that is there.
+pub(crate) struct Alive {
+    pub(crate) process: OwnedFd,
+    /// It runs a program of its own. Until its first execve, a process carries PF_FORKNOEXEC (linux/sched.h, since 2.6; ps(1)'s F 1).
+    pub(crate) executed: bool,
 }
 
 /// The start time of a process that is there, in clock ticks since boot.
@@ -41,8 +51,8 @@ pub(crate) fn in_pid_namespace_of(pid: i32) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// A pidfd of the process, if it is the one that was recorded and has not ended.
-pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
+/// The process, by a pidfd, if it is the one that was recorded and has not ended.
+pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<Alive>> {
     if pid <= 0 {
         return Ok(None);
     }
@@ -53,7 +63,8 @@ pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
     };
     // Read after the pidfd is open: if the start time is right now, the pidfd is of the right process.
     let stat = read(pid)?;
-    Ok(stat.filter(|s| s.start_time == start_time && !matches!(s.state, 'Z' | 'X')).map(|_| process))
+    let stat = stat.filter(|s| s.start_time == start_time && !matches!(s.state, 'Z' | 'X'));
+    Ok(stat.map(|s| Alive { process, executed: s.executed }))
 }
 
 fn read(pid: i32) -> Result<Option<Stat>> {
@@ -76,8 +87,9 @@ fn parse(text: &[u8]) -> Option<Stat> {
     let end = text.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(text.get(end + 1..)?).ok()?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some(Stat { state, start_time })
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    let start_time = fields.nth(12)?.parse().ok()?;
+    Some(Stat { state, executed: flags & PF_FORKNOEXEC == 0, start_time })
 }
 
 #[cfg(test)]
@@ -87,7 +99,9 @@ mod tests {
     #[test]
     fn a_hostile_command_name_does_not_shift_the_fields() {
         let text = b"7 (a) R 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
-        assert_eq!(parse(text), Some(Stat { state: 'S', start_time: 987_654 }));
+        assert_eq!(parse(text), Some(Stat { state: 'S', executed: true, start_time: 987_654 }));
+        let text = b"7 (a) S 1 7 7 0 -1 4194624 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
+        assert_eq!(parse(text), Some(Stat { state: 'S', executed: false, start_time: 987_654 }));
         assert_eq!(parse(b"7 (x) S 1"), None);
         assert_eq!(parse(b""), None);
     }
@@ -96,7 +110,7 @@ mod tests {
     fn a_pid_with_another_start_time_is_not_the_process() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let time = start_time(pid).unwrap();
-        assert!(open(pid, time).unwrap().is_some());
+        assert!(open(pid, time).unwrap().unwrap().executed);
         assert!(open(pid, time + 1).unwrap().is_none());
         assert!(open(0, time).unwrap().is_none());
     }
