@@ -54,7 +54,7 @@ impl Record {
 }
 
 /// Where the states of the containers of `namespace` are, if the caller has not named a place: `/run/containerd/knarr/NAMESPACE`,
-/// and for a shim that stands in for containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0302). `chosen` is
+/// and for a shim that stands in for containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0306). `chosen` is
 /// [`crate::wire::options::Options::root`].
 pub fn state_root(chosen: &str, namespace: &str, program: &str) -> PathBuf {
     let stands_in = program.rsplit('/').next().is_some_and(|name| name.starts_with("containerd-shim-runc-"));
@@ -108,4 +108,40 @@ fn read_short(bundle: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     file.take(LIMIT).read_to_end(&mut text)?;
     Ok(Some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, read_pid, read_socket, state_root, write_address, write_pid};
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn the_place_of_states_is_the_callers_or_goes_by_the_programs_name() {
+        let place = |chosen, program| state_root(chosen, "k8s.io", program);
+        assert_eq!(place("", "containerd-shim-knarr-v2"), Path::new("/run/containerd/knarr/k8s.io"));
+        assert_eq!(place("", "/usr/bin/containerd-shim-runc-v2"), Path::new("/run/containerd/runc/k8s.io"));
+        assert_eq!(place("/r", "/usr/bin/containerd-shim-runc-v2"), Path::new("/r/k8s.io"));
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_what_is_not_there_is_none() {
+        let folder = std::env::temp_dir().join(format!("knarr-bundle-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(Record::read(&folder).unwrap(), None);
+        assert_eq!((read_pid(&folder).unwrap(), read_socket(&folder).unwrap()), (None, None));
+        let record = Record::new("c1", "/run/x/ns");
+        record.write(&folder).unwrap();
+        write_pid(&folder, 42).unwrap();
+        write_address(&folder, "unix:///run/s/abc").unwrap();
+        assert_eq!(Record::read(&folder).unwrap(), Some(record));
+        assert_eq!(read_pid(&folder).unwrap(), Some(42));
+        assert_eq!(read_socket(&folder).unwrap(), Some(PathBuf::from("/run/s/abc")));
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "files, none of them temporary");
+        fs::write(folder.join("knarr.json"), "{\"version\":2,\"id\":\"c1\",\"state_root\":\"/\"}").unwrap();
+        assert!(Record::read(&folder).unwrap_err().to_string().contains("version 2"));
+        write_address(&folder, "vsock://3").unwrap();
+        assert_eq!(read_socket(&folder).unwrap(), None);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -119,3 +119,33 @@ fn complain(name: &str, error: &str, status: u8) -> ExitCode {
     eprintln!("{name}: {error}");
     ExitCode::from(status)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Call, Flags};
+
+    fn call(program: &str, namespace: &str, id: &str) -> Call {
+        let flags = Flags { namespace: namespace.to_owned(), id: id.to_owned(), ..Flags::default() };
+        Call { program: program.to_owned(), flags }
+    }
+
+    #[test]
+    fn the_runtime_is_named_after_the_program() {
+        for (program, name) in [
+            ("/usr/bin/containerd-shim-knarr-v2", "io.containerd.knarr.v2"),
+            ("containerd-shim-runc-v2", "io.containerd.runc.v2"),
+            ("containerd-shim-runc-knarr-v1", "io.containerd.runc-knarr.v1"),
+            ("/tmp/x", "io.containerd.knarr.v2"),
+        ] {
+            assert_eq!(call(program, "n", "i").runtime_name(), name);
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_name_and_no_path() {
+        assert_eq!(call("x", "k8s.io", "c-1").check(), Ok(()));
+        for (namespace, id) in [("", "c"), ("n", ""), ("n", ".."), ("n", "a/b"), ("../n", "c")] {
+            assert!(call("x", namespace, id).check().is_err(), "{namespace} {id}");
+        }
+    }
+}

@@ -271,3 +271,39 @@ fn damaged_requests_are_failures_and_never_panics() {
     }
     assert_eq!(Request::read(b"\xff").unwrap_err().code, Code::InvalidArgument);
 }
+
+#[test]
+fn counters_of_libcontainer_become_containerds() {
+    let mut stats = libcontainer::Stats::default();
+    (stats.cpu, stats.cpu_user, stats.cpu_system, stats.throttled) = (7_000_000, 4_000_000, 3_000_000, 9_000);
+    (stats.pids, stats.pids_limit) = (5, Some(77));
+    (stats.memory.usage, stats.memory.limit, stats.memory.failures) = (4096, Some(8192), 2);
+    stats.memory_stat.insert("pgpgin".into(), 11);
+    stats.memory_stat.insert("workingset_refault_anon".into(), 1);
+    stats.memory_stat.insert("workingset_refault_file".into(), 2);
+    (stats.oom_kills, stats.memory_events.max, stats.memory_events.under_oom) = (3, 2, true);
+
+    let v1 = metrics_v1::Metrics::from(&stats);
+    assert_eq!(
+        v1.cpu.unwrap().usage.map(|usage| (usage.total, usage.user, usage.kernel)),
+        Some((7_000_000, 4_000_000, 3_000_000))
+    );
+    let memory = v1.memory.unwrap();
+    let usage = memory.usage.unwrap();
+    assert_eq!((memory.pg_pg_in, usage.usage, usage.limit, usage.failcnt), (11, 4096, 8192, 2));
+    // As the kernel writes "no limit".
+    assert_eq!(memory.swap.unwrap().limit, 9_223_372_036_854_771_712);
+    assert_eq!(v1.memory_oom_control.map(|oom| (oom.oom_kill, oom.under_oom)), Some((3, 1)));
+
+    let v2 = metrics_v2::Metrics::from(&stats);
+    assert_eq!(v2.cpu.map(|cpu| (cpu.usage_usec, cpu.throttled_usec, cpu.psi)), Some((7000, 9, None)));
+    let memory = v2.memory.unwrap();
+    assert_eq!(
+        (memory.workingset_refault, memory.usage, memory.usage_limit, memory.swap_limit),
+        (3, 4096, 8192, u64::MAX)
+    );
+    assert_eq!(v2.pids.map(|pids| (pids.current, pids.limit)), Some((5, 77)));
+    assert_eq!(v2.memory_events.map(|events| (events.oom_kill, events.max)), Some((3, 2)));
+    assert_eq!(metrics_v2::pack(&stats).name(), "io.containerd.cgroups.v2.Metrics");
+    assert_eq!(metrics_v1::pack(&stats).name(), "io.containerd.cgroups.v1.Metrics");
+}
