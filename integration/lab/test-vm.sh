@@ -9,11 +9,11 @@ trap 'rm -rf "$share"' EXIT
 newest=$(ls -t "target/$triple/debug/deps/integration-"* | grep -v '\.d$' | head -1)
 mkdir "$share/deps"
 cp "$newest" "$share/deps/integration"
-cp "target/$triple/debug/inspector" "$share/inspector"
+cp "target/$triple/debug/"{inspector,without} "$share/"
 cp "$RUNTIME" "$share/${RUNTIME##*/}"
 runtime=/tmp/runtime/${RUNTIME##*/}
 # A dynamic peer copied from this machine would miss its libraries there: the VM has the same one of its own.
 case $RUNTIME in */peers/*) runtime=/usr/bin/${RUNTIME##*/} ;; esac
-SHARE=$share "$HERE/vm-run.sh" "mkdir -p /tmp/runtime/deps; cp /share/${RUNTIME##*/} /share/inspector /tmp/runtime/
+SHARE=$share "$HERE/vm-run.sh" "mkdir -p /tmp/runtime/deps; cp /share/${RUNTIME##*/} /share/inspector /share/without /tmp/runtime/
   cp /share/deps/integration /tmp/runtime/deps/; uname -sr
   RUNTIME=$runtime KNARR_SLOW=6 KNARR_ALONE=1 /tmp/runtime/deps/integration $*"

@@ -61,6 +61,20 @@ impl Lab {
         if self.kind() == kind { skip(format!("{kind:?}: {why}")) } else { Ok(()) }
     }
 
+    /// A place of its own inside this one, for one of several tests.
+    pub fn inner(&self, name: &str) -> Result<Self, Stop> {
+        let outer = self.dir.file_name().and_then(OsStr::to_str).unwrap_or("t");
+        let dir = self.dir.join(format!("{outer}.{name}"));
+        Lab::new(self.runtime.clone(), dir, self.token.clone(), self.programs.clone())
+    }
+
+    /// The same place with a runtime for which these system calls do not exist.
+    pub fn without(&self, calls: &str) -> Self {
+        let mut lab = self.clone();
+        lab.runtime.without = calls.to_owned();
+        lab
+    }
+
     /// A new container with an ordinary bundle, not yet created.
     pub fn container(&self) -> Result<Container, Stop> {
         let number = self.next.get();

@@ -18,6 +18,7 @@ pub mod runtime;
 pub mod snapshot;
 pub mod sys;
 pub mod terminal;
+pub mod without;
 
 pub use config::Config;
 pub use lab::{Container, Lab};

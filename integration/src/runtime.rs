@@ -27,6 +27,8 @@ pub struct Runtime {
     pub path: PathBuf,
     /// Whose it is, by the first word of `--version`.
     pub kind: Kind,
+    /// System calls that it has to do without, with commas between them; `WITHOUT=…` names them for all tests.
+    pub without: String,
 }
 
 impl Runtime {
@@ -48,12 +50,31 @@ impl Runtime {
             Some("crun") => Kind::Crun,
             _ => Kind::Other,
         };
-        Ok(Runtime { path, kind })
+        Ok(Runtime { path, kind, without: std::env::var("WITHOUT").unwrap_or_default() })
+    }
+
+    /// The runtime's file, or a copy of it, as a program. A copy of the wrapper may lie beside it.
+    pub fn program(&self, path: &Path) -> Command {
+        if self.without.is_empty() {
+            return process::command(path);
+        }
+        let beside = path.with_file_name("without");
+        let wrapper = if beside.is_file() { Some(beside) } else { beside_this_program("without") };
+        let mut command = process::command(wrapper.unwrap_or_else(|| PathBuf::from("without")));
+        command.arg(&self.without).arg(path);
+        command
+    }
+
+    /// The runtime as words of a shell's command line.
+    pub fn line(&self) -> String {
+        let program = self.program(&self.path);
+        let words = std::iter::once(program.get_program()).chain(program.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     /// The runtime with `--root` and these arguments.
     pub fn command(&self, root: &Path, args: &[&str]) -> Command {
-        let mut command = process::command(&self.path);
+        let mut command = self.program(&self.path);
         command.arg("--root").arg(root).args(args);
         command
     }

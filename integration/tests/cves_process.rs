@@ -33,8 +33,8 @@ fn cve_2019_5736_the_binary_can_not_be_overwritten(lab: &Lab) -> Outcome {
         case $e in /proc/1/*|/proc/self/*|/proc/$$/*) continue;; esac
         t=$(readlink $e) || continue; case $t in */busybox|*/inspector|'') continue;; esac
         echo seen $t
-        ( : >>$e ) 2>/dev/null && echo overwritten
-        ( exec 7<$e || exit; for i in 1 2 3 4 5 6 7 8 9; do ( : >>/proc/self/fd/7 ) 2>/dev/null && echo overwritten; sleep 0.02; done ) 2>/dev/null &
+        ( echo x >>$e ) 2>/dev/null && echo overwritten
+        ( exec 7<$e || exit; for i in 1 2 3 4 5 6 7 8 9; do ( echo x >>/proc/self/fd/7 ) 2>/dev/null && echo overwritten; sleep 0.02; done ) 2>/dev/null &
         done; done";
     c.config().privileged().writable().sh(watch);
     let running = c.foreground(&[])?;

@@ -361,7 +361,7 @@ fn preserved_descriptors_reach_exec(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let line = format!(
         "exec 3</dev/zero 4</dev/full; exec {} --root {} exec --preserve-fds 1 {} inspector report",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.id
     );

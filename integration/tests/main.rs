@@ -13,6 +13,7 @@ mod input;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod oldkernel;
 mod process;
 mod root;
 mod rootless;
@@ -42,5 +43,6 @@ fn main() -> ExitCode {
         faults::TESTS,
         cves_paths::TESTS,
         cves_process::TESTS,
+        oldkernel::TESTS,
     ])
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use integration::inspect::status;
 use integration::lab::text;
 use integration::process::{Ended, command, start};
+use integration::rootfs::beside_this_program;
 use integration::runtime::need_program;
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
 use serde_json::json;
@@ -51,6 +52,9 @@ impl Home {
         let runtime = lab.dir.join("runtime").join(lab.runtime.path.file_name().unwrap_or_default());
         fs::create_dir(lab.dir.join("runtime"))?;
         fs::copy(&lab.runtime.path, &runtime)?;
+        if let Some(wrapper) = beside_this_program("without").filter(|_| !lab.runtime.without.is_empty()) {
+            fs::copy(wrapper, runtime.with_file_name("without"))?;
+        }
         if lab.runtime.path.ancestors().any(|p| p.ends_with("peers")) && !reachable(Path::new("/root")) {
             return skip("the peers' own libraries are out of an ordinary user's reach");
         }
@@ -72,7 +76,7 @@ impl Home {
 
     fn call(&self, args: &[&str]) -> Result<Ended, Stop> {
         // std clears the supplementary groups when root sets a uid.
-        let mut call = command(&self.runtime);
+        let mut call = self.lab.runtime.program(&self.runtime);
         call.arg("--root").arg(&self.state).args(args).uid(USER).gid(USER);
         call.env("XDG_RUNTIME_DIR", &self.state).env("HOME", &self.state).env_remove("SUDO_UID");
         call.current_dir("/");
@@ -213,7 +217,7 @@ fn a_user_can_not_see_anothers_containers(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.sleeping()?;
     let home = Home::new(lab)?;
-    let mut call = command(&home.runtime);
+    let mut call = lab.runtime.program(&home.runtime);
     call.arg("--root").arg(&lab.state).args(["state", &c.id]).uid(USER).gid(USER);
     start(call, &lab.dir)?.wait()?.refused()?;
     let mode = fs::metadata(lab.state.join(&c.id))?.permissions().mode() & 0o777;
@@ -308,7 +312,8 @@ fn sysctls_and_clocks_of_ones_own_namespaces_are_set(lab: &Lab) -> Outcome {
 /// The command as root of a user namespace that maps this one id.
 fn outside(home: &Home, args: &[&str]) -> Result<Ended, Stop> {
     let mut call = command("unshare");
-    call.args(["--user", "--map-root-user", "--"]).arg(&home.runtime);
+    let runtime = home.lab.runtime.program(&home.runtime);
+    call.args(["--user", "--map-root-user", "--"]).arg(runtime.get_program()).args(runtime.get_args());
     call.arg("--root").arg(&home.state).args(args).uid(USER).gid(USER);
     call.env("HOME", &home.state).env_remove("SUDO_UID").current_dir("/");
     start(call, &home.lab.dir)?.wait()
@@ -341,7 +346,7 @@ fn without_newuidmap_a_range_is_refused(lab: &Lab) -> Outcome {
     let map = json!([{"containerID": 0, "hostID": USER, "size": 1}, {"containerID": 1, "hostID": 300_000, "size": 10}]);
     home.c.config().set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map).args(&["true"]);
     home.c.bundle.write()?;
-    let mut call = command(&home.runtime);
+    let mut call = lab.runtime.program(&home.runtime);
     call.arg("--root").arg(&home.state).args(["run", "--bundle", &home.c.bundle_arg(), &home.c.id]);
     call.uid(USER).gid(USER).env("PATH", "/nowhere").env("HOME", &home.state).current_dir("/");
     start(call, &home.lab.dir)?.wait()?.refused()?;

@@ -123,7 +123,7 @@ fn preserved_descriptors_are_passed_and_no_others(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let command = format!(
         "exec 3</dev/null 4</dev/zero 5</dev/full; exec {} --root {} run --preserve-fds 2 --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id
@@ -161,7 +161,7 @@ fn listen_fds_are_passed_with_pid_one(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let script = format!(
         "exec 3</dev/zero; LISTEN_FDS=1 LISTEN_PID=$$ exec {} --root {} run --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id
@@ -216,7 +216,15 @@ fn a_script_without_interpreter_is_refused(lab: &Lab) -> Outcome {
     c.bundle.file("/script", "#!/no/such/interpreter\n")?;
     fs::set_permissions(c.bundle.inside("/script"), fs::Permissions::from_mode(0o755))?;
     c.config().args(&["/script"]);
-    c.run()?.refused_with("no such file or directory")?;
+    let ended = c.run()?.refused_with("no such file or directory")?;
+    if lab.kind() == Kind::Knarr {
+        eq(
+            ended.stderr.as_str(),
+            "exec /script: no such file or directory\n",
+            "what the dying init says with runc",
+        )?;
+        eq(ended.code, 255, "status")?;
+    }
     c.bundle.file("/script", "no format the kernel knows")?;
     c.run()?.refused_with("exec format error")?;
     c.is_gone()

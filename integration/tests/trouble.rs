@@ -88,7 +88,7 @@ fn the_state_root_must_not_be_the_root(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "does not mind")?;
     let c = lab.container()?;
     c.bundle.write()?;
-    let mut command = integration::process::command(&lab.runtime.path);
+    let mut command = lab.runtime.program(&lab.runtime.path);
     command.args(["--root", "/", "create", "--bundle", &c.bundle_arg(), &c.id]);
     integration::process::start(command, &lab.dir)?.wait()?.refused()?;
     yes(!std::path::Path::new("/").join(&c.id).exists(), "state in the root folder")
@@ -165,7 +165,7 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
     fs::write(state.join("filler"), vec![0_u8; 4096])?;
     let c = lab.container()?;
     c.bundle.write()?;
-    let mut command = integration::process::command(&lab.runtime.path);
+    let mut command = lab.runtime.program(&lab.runtime.path);
     command.arg("--root").arg(&state).args(["create", "--bundle", &c.bundle_arg(), &c.id]);
     let ended = integration::process::start(command, &lab.dir)?.wait()?.refused();
     let left: Vec<_> =
@@ -192,7 +192,7 @@ fn a_disk_that_fills_at_any_moment_leaves_no_state(lab: &Lab) -> Outcome {
         c.config().args(&["sleep", "1000"]);
         c.bundle.write()?;
         let call = |line: &[&str]| {
-            let mut command = integration::process::command(&lab.runtime.path);
+            let mut command = lab.runtime.program(&lab.runtime.path);
             command.arg("--root").arg(&state).args(line);
             integration::process::start(command, &lab.dir)?.wait()
         };
@@ -244,7 +244,7 @@ fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
     let line = format!(
         "echo $$ > {}/caller/cgroup.procs && exec {} --root {} create --bundle {} {}",
         group.display(),
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id
@@ -270,7 +270,7 @@ fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {
     c.bundle.write()?;
     let line = format!(
         "echo 0 > /proc/sys/user/max_net_namespaces && exec {} --root {} create --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id
@@ -289,7 +289,7 @@ fn an_engine_that_closes_its_ends_does_not_hang_the_runtime(lab: &Lab) -> Outcom
     c.bundle.write()?;
     let line = format!(
         "exec 0<&- 1>&- 2>&-; exec {} --root {} run --bundle {} {}",
-        lab.runtime.path.display(),
+        lab.runtime.line(),
         lab.state.display(),
         c.bundle_arg(),
         c.id

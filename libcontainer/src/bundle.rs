@@ -19,7 +19,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 pub struct Bundle {
     pub(crate) path: PathBuf,
-    pub(crate) spec: Spec,
+    pub(crate) spec: Box<Spec>,
     /// What becomes the root instead of the directory at `root.path`, and is mounted there.
     pub(crate) overlay: Option<Overlay>,
     /// What was tolerated while parsing.
@@ -45,7 +45,7 @@ impl Bundle {
         let path = path.into();
         // An empty path stays what it is: `root.path` must be absolute then.
         let path = std::path::absolute(&path).unwrap_or(path);
-        Bundle { path, spec, overlay: None, warnings: Vec::new() }
+        Bundle { path, spec: Box::new(spec), overlay: None, warnings: Vec::new() }
     }
 
     /// A copy-on-write root: `root.path` is only where it is mounted, a directory, in the container's own mount namespace.
@@ -99,8 +99,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
-fn parse(text: &[u8]) -> Result<(Spec, Vec<String>)> {
-    match serde_json::from_slice(text) {
+fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
+    match serde_json::from_slice::<Box<Spec>>(text) {
         Ok(spec) if !has_unnamed_page_size(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
         Ok(_) => {
             let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;

@@ -3,7 +3,7 @@
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
-use crate::host::{Host, SharedHost};
+use crate::host::SharedHost;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched, Watch};
@@ -32,13 +32,13 @@ const KILL_PATIENCE: i32 = 10_000;
 pub struct Container {
     id: ContainerId,
     dir: StateDir,
-    record: Record,
+    record: Box<Record>,
     /// Open when this process made the container, or when it was found alive.
     process: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
     /// Made with `start_here`, and not started yet.
-    waiting: Option<Launched>,
+    waiting: Option<Box<Launched>>,
     host: SharedHost,
     /// Its folder in the v2 tree and its filter, once they were needed.
     folder: OnceLock<Option<Dir>>,
@@ -58,7 +58,7 @@ pub enum Delete {
 pub(crate) struct Held {
     process: OwnedFd,
     terminal: Option<OwnedFd>,
-    waiting: Option<Launched>,
+    waiting: Option<Box<Launched>>,
 }
 
 impl Held {
@@ -66,7 +66,11 @@ impl Held {
     pub(crate) fn new(mut launched: Launched, start_here: bool) -> Result<Self> {
         if start_here {
             let process = launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
-            return Ok(Held { process, terminal: launched.take_terminal(), waiting: Some(launched) });
+            return Ok(Held {
+                process,
+                terminal: launched.take_terminal(),
+                waiting: Some(Box::new(launched)),
+            });
         }
         let (_, process, terminal) = launched.release()?;
         Ok(Held { process, terminal, waiting: None })
@@ -77,7 +81,7 @@ impl Container {
     pub(crate) fn made(
         id: ContainerId,
         dir: StateDir,
-        record: Record,
+        record: Box<Record>,
         held: Held,
         warnings: Vec<String>,
         (host, folder): (SharedHost, Option<Dir>),
@@ -89,7 +93,7 @@ impl Container {
 
     pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
-        let record = dir.load().map_err(|e| match e.kind() {
+        let record = dir.load().map(Box::new).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
             _ => e,
         })?;
@@ -163,7 +167,7 @@ impl Container {
     pub fn start(&mut self) -> Result<()> {
         let _lock = self.dir.lock()?;
         match self.waiting.take() {
-            Some(launched) => self.start_own(launched)?,
+            Some(launched) => self.start_own(*launched)?,
             None => self.start_waiting()?,
         }
         let running = self.record.hook_state(Status::Running, self.record.pid);
@@ -421,13 +425,8 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
-    pub fn delete(mut self, how: Delete) -> Result<()> {
+    pub fn delete(self, how: Delete) -> Result<()> {
         let lock = self.dir.lock()?;
-        if self.record.pid == 0 {
-            // A create may have gone on until it gave the lock away: then there is a process now.
-            self.record = self.dir.load()?;
-            self.process = state::alive::open(self.record.pid, self.record.start_time)?;
-        }
         let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
         if how == Delete::Stopped {
             allowed(Operation::Delete, status)?;
@@ -442,7 +441,8 @@ impl Container {
         // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
         // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
         // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
-        if self.record.pid != 0 && self.record.cgroup != Cgroup::None {
+        // From an empty one it goes without a signal.
+        if self.record.pid != 0 && self.record.cgroup != Cgroup::None && !self.record.cgroup.remove_empty() {
             note(self.record.cgroup.kill(Signal::KILL));
         }
         if let Some(process) = &self.process {
@@ -499,7 +499,7 @@ impl Record {
 /// What the parent does for a launch at the gate `Hooks`, and with a seccomp listener.
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) spec_hooks: Option<(&'a Hooks, &'a Host)>,
+    pub(crate) spec_hooks: Option<&'a Hooks>,
     /// Restrict the devices of a new v2 cgroup.
     pub(crate) devices: Option<(&'a Dir, &'a Policy)>,
 }
@@ -511,14 +511,14 @@ impl Watch for HookWatch<'_> {
     }
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
-        let Some((hooks, host)) = self.spec_hooks else { return Ok(()) };
+        let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);
         #[allow(deprecated)]
         hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
         hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
         let namespaces = self.record.facts.namespaces;
-        let (cgroup, root) = (&self.record.cgroup, self.record.rootfs.as_path());
-        let place = Place::Container { process, namespaces, cgroup, root, host };
+        let place =
+            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
         let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
         let state = self.record.hook_state(Status::Creating, inside);
         hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)

@@ -38,6 +38,8 @@ struct Inner {
     contexts: Vec<Cow<'static, str>>,
     source: Option<io::Error>,
     hint: Option<Cow<'static, str>>,
+    /// What execve(2) refused.
+    program: Option<String>,
     /// Further failures of a tear-down that went on after the first.
     others: Vec<Error>,
 }
@@ -52,6 +54,7 @@ impl Error {
             contexts: vec![message.into()],
             source: None,
             hint: None,
+            program: None,
             others: Vec::new(),
         }))
     }
@@ -72,6 +75,7 @@ impl Error {
             contexts: vec![call.into()],
             source: Some(source),
             hint: None,
+            program: None,
             others: Vec::new(),
         }))
     }
@@ -79,6 +83,13 @@ impl Error {
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint.get_or_insert(hint.into());
         self
+    }
+
+    /// execve(2) of `program` failed.
+    pub(crate) fn exec(program: &str, source: io::Error) -> Self {
+        let mut error = Error::os(format!("exec {program}"), source);
+        error.0.program = Some(program.to_owned());
+        error
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -102,6 +113,12 @@ impl Error {
     /// The coarse kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The program, as the process names it, if all was ready for it and the kernel refused to execute it (execve(2)): no program for
+    /// this machine, or its interpreter is missing.
+    pub fn refused_program(&self) -> Option<&str> {
+        self.0.program.as_deref()
     }
 
     /// The errno of the system call that failed, if one did.

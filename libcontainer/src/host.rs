@@ -3,7 +3,9 @@
 
 use crate::error::{Context, Result};
 use crate::sys;
+use caps::{CapSet, Capability};
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -28,6 +30,9 @@ pub struct Host {
     pub(crate) last_cap: u8,
     /// The caller's own bounding set, by number.
     pub(crate) bounding: u64,
+    /// The caller has CAP_SYS_PTRACE, so that who has not can not look into his processes.
+    #[serde(default)]
+    pub(crate) traces: bool,
     /// There is a /proc/kcore.
     #[serde(default)]
     pub(crate) kcore: bool,
@@ -89,6 +94,7 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             last_cap,
             bounding,
+            traces: caps::has_cap(None, CapSet::Permitted, Capability::CAP_SYS_PTRACE).unwrap_or(false),
             kcore: Path::new("/proc/kcore").exists(),
         })
     }
@@ -100,7 +106,7 @@ impl Host {
 }
 
 fn read(path: &str) -> Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("read {path:?}"))
+    File::open(path).and_then(sys::fs::read_text).with_context(|| format!("read {path:?}"))
 }
 
 fn kernel() -> Result<(u32, u32)> {

@@ -141,7 +141,7 @@ impl Runtime {
         let lock = dir.lock()?;
         fault::point();
         let filter = plan.child.iter().find_map(filter_of);
-        let mut record = record(id, bundle, &plan, filter.is_some(), host)?;
+        let mut record = Box::new(record(id, bundle, &plan, filter.is_some())?);
         record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
         if let Some((bpf, flags)) = filter {
             dir.save_filter(bpf)?;
@@ -153,7 +153,8 @@ impl Runtime {
         // From here on a crash leaves what `delete` can find.
         dir.save(&record)?;
         fault::point();
-        record.cgroup = undo.cgroup.insert(Cgroup::create(&cgroup_plan, &host.cgroup)?).clone();
+        record.cgroup =
+            undo.cgroup.insert(Cgroup::create(&cgroup_plan, &record.cgroup, &host.cgroup)?).clone();
         fault::point();
         if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // In runc's words.
@@ -167,7 +168,7 @@ impl Runtime {
         let folder = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
-            spec_hooks: bundle.spec.hooks().as_ref().map(|hooks| (hooks, host)),
+            spec_hooks: bundle.spec.hooks().as_ref(),
             devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
         };
         let job = Job {
@@ -181,6 +182,7 @@ impl Runtime {
             hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
+        record.owner = state::owner::name(host.euid);
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
         fault::point();
@@ -277,7 +279,7 @@ fn filter_of(step: &Step) -> Option<(&[u64], u64)> {
     }
 }
 
-fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: &Host) -> Result<Record> {
+fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool) -> Result<Record> {
     let spec = &bundle.spec;
     let linux = spec.linux().as_ref();
     let process = spec.process().clone().unwrap_or_default();
@@ -291,8 +293,8 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool, host: 
         id: id.as_str().to_owned(),
         bundle: bundle.path.clone(),
         rootfs: plan::mounts::root_of(spec, &bundle.path)?,
-        created: state::time::now(),
-        owner: state::owner::name(host.euid),
+        created: now(),
+        owner: String::new(),
         annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
         pid: 0,
         start_time: 0,
@@ -311,4 +313,10 @@ fn explain_death(error: Error, cgroup: &Cgroup) -> Error {
         return error.hint("the container's memory limit is too low: the process was killed (OOM)");
     }
     error
+}
+
+/// RFC 3339, in UTC.
+fn now() -> String {
+    let text = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
+    text.unwrap_or_default()
 }

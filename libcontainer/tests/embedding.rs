@@ -86,3 +86,12 @@ fn the_example_engine_runs_a_process_in_a_container_and_leaves_nothing() {
     assert!(text.starts_with("embedded ") && text.contains(" is running, with 1 processes"), "{text}{error}");
     assert!(!Path::new(&scratch.path("state")).join(&id).exists());
 }
+
+#[test]
+fn handles_go_from_thread_to_thread() {
+    fn shared<T: Send + Sync>() {}
+    shared::<libcontainer::Container>();
+    shared::<libcontainer::Runtime>();
+    shared::<libcontainer::Plan>();
+    shared::<libcontainer::OomWatch>();
+}

@@ -16,6 +16,7 @@ const TESTS: &[Test] = &[
     ("two_hundred_containers_are_made_by_four_threads_while_others_allocate", two_hundred),
     ("creates_that_fail_leave_no_process_and_no_descriptor", failing_creates),
     ("a_handle_that_is_dropped_before_its_start_leaves_no_process", dropped_before_start),
+    ("four_threads_execute_by_one_handle_and_stay_where_they_are", execs_by_one_handle),
     ("a_copy_on_write_root_keeps_its_lower_directories_as_they_are", copy_on_write),
     ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
 ];
@@ -138,7 +139,7 @@ impl Place {
         let cgroup = &self.cgroup;
         let config = format!(
             r#"{{"ociVersion":"1.2.0","root":{{"path":"rootfs"}},
-                "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":{args:?},"env":["PATH=/bin"]}},
+                "process":{{"cwd":"/","user":{{"uid":0,"gid":0}},"args":{args:?},"env":["PATH=/bin"],"capabilities":{{}}}},
                 "mounts":[{{"destination":"/proc","type":"proc","source":"proc"}}{mounts}],
                 "linux":{{"cgroupsPath":"/{cgroup}/{name}","namespaces":[{{"type":"mount"}},{{"type":"ipc"}}{namespaces}]}}}}"#
         );
@@ -235,6 +236,39 @@ fn dropped_before_start(place: &Place) {
     drop(runtime.create(&id, &bundle, options).unwrap());
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
     assert_eq!(runtime.list().unwrap(), []);
+}
+
+/// A clone into the container's pid namespace changes the thread for a moment. What an exec needs to know is in the handle: the files
+/// of the state are not read again.
+fn execs_by_one_handle(place: &Place) {
+    let runtime = Runtime::open(place.state()).unwrap();
+    let bundle = Bundle::load(place.bundle("execs", &["busybox", "sleep", "1000"], OWN, "")).unwrap();
+    let id = ContainerId::new("execs").unwrap();
+    let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap();
+    container.start().unwrap();
+    let (record, aside) = (place.state().join("execs/state.json"), place.dir.join("aside"));
+    fs::rename(&record, &aside).unwrap();
+    let pids = || fs::read_link("/proc/thread-self/ns/pid_for_children").unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let before = pids();
+                for number in 0..25 {
+                    let mut process = container.process_spec().clone();
+                    let script = format!("[ $$ -lt 1000 ] || exit 2; [ $$ != 1 ] && exit {number}");
+                    process.set_args(Some(vec!["sh".to_owned(), "-c".to_owned(), script]));
+                    let options = libcontainer::ExecOptions::new(Stdio::inherit());
+                    let executed = container.exec(&process, options).unwrap();
+                    assert_eq!(executed.wait().unwrap(), ExitStatus::Exited(number));
+                    assert_eq!(pids(), before);
+                }
+            });
+        }
+    });
+    fs::rename(&aside, &record).unwrap();
+    container.kill(Signal::KILL).unwrap();
+    container.wait().unwrap();
+    container.delete(Delete::Stopped).unwrap();
 }
 
 /// Two lower directories, one over the other; what the container writes is in the upper one, and the host has no mount of it.

@@ -49,6 +49,6 @@ pub(crate) fn topic(program: &str, name: &str, rest: &[String]) -> Outcome {
     };
     match ALL.iter().find(|c| c.name == topic) {
         Some(command) => output::print(&help::command(program, command)).map(|()| 0),
-        None => Err(Failure { message: format!("No help topic for '{topic}'"), status: 3 }),
+        None => Err(Failure { status: 3, ..Failure::new(format!("No help topic for '{topic}'")) }),
     }
 }

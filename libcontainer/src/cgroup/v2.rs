@@ -3,34 +3,36 @@
 //! The hot path is a container without limits: mkdir, open, one program loaded and attached. Nothing else is read or written then.
 
 use super::dir::{Dir, os};
-use super::{Cgroup, Folder, PATIENCE, apply, processes, signal_each};
+use super::{Folder, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
+use crate::sys::fs::read_text;
 use crate::sys::{bpf, pidfd};
 use nix::errno::Errno;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-pub(super) fn create(plan: &CgroupPlan, mount: &Path) -> Result<Cgroup> {
+/// Makes the folder that was planned.
+pub(super) fn create(plan: &CgroupPlan, Folder { mount, path }: &Folder) -> Result<()> {
     let root = Dir::mount(mount)?;
-    let path = path(plan)?;
     let mut made = Made { root: &root, paths: Vec::new(), keep: false };
-    let dir = make(&mut made, &path).map_err(|e| explain(e, plan))?;
-    let fresh = made.paths.last() == Some(&path);
+    let dir = make(&mut made, path).map_err(|e| explain(e, plan))?;
+    let fresh = made.paths.last() == Some(path);
     if !fresh {
         refuse_used(&dir)?;
     }
     let new_parents = made.paths.len() > 1;
-    enable(&root, &path, &dir, &plan.limits.controllers(), new_parents);
+    enable(&root, path, &dir, &plan.limits.controllers(), new_parents);
     if let Some(uid) = plan.owner {
         hand_over(&dir, uid)?;
     }
     apply::write(&plan.limits, &|_| Some(&dir))?;
     made.keep = true;
-    Ok(Cgroup::V2(Folder { mount: mount.to_owned(), path }))
+    Ok(())
 }
 
 /// Where the plan's cgroup is, relative to the mount.
@@ -125,7 +127,7 @@ pub(super) fn frozen(dir: &Dir) -> Error {
 /// The cgroup of a process in the v2 tree, below the root of our cgroup namespace.
 fn own(pid: i32) -> Result<PathBuf> {
     let file = format!("/proc/{pid}/cgroup");
-    let text = std::fs::read_to_string(&file).context("read").with_context(|| format!("{file:?}"))?;
+    let text = File::open(&file).and_then(read_text).context("read").with_context(|| format!("{file:?}"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path =
         path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;

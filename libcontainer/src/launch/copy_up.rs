@@ -34,19 +34,8 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
         if n == 0 {
             break;
         }
-        let mut rest = buffer.get(..n).unwrap_or_default();
-        // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
-        while let Some(length) =
-            rest.get(16..).and_then(|l| l.first_chunk()).map(|l| usize::from(u16::from_ne_bytes(*l)))
-        {
-            let entry = rest.get(19..length).unwrap_or_default();
-            rest = rest.get(length..).unwrap_or_default();
-            if let Ok(name) = CStr::from_bytes_until_nul(entry)
-                && name != c"."
-                && name != c".."
-            {
-                one(source.as_fd(), copy.as_fd(), name, depth)?;
-            }
+        for name in fs::names(buffer.get(..n).unwrap_or_default()) {
+            one(source.as_fd(), copy.as_fd(), name, depth)?;
         }
     }
     let stat = fs::fstat(source.as_fd()).on(Call::CopyUp)?;

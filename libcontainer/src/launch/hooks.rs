@@ -4,7 +4,6 @@
 use super::{Job, Watch, launch};
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::host::Host;
 use crate::plan::{self, Plan, c_string};
 use crate::process::{ExitStatus, Stdio};
 use crate::sys::pidfd;
@@ -27,7 +26,7 @@ pub(crate) enum Place<'a> {
     /// In the caller's namespaces.
     Host,
     /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
-    Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path, host: &'a Host },
+    Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
     /// As a process of the container, with no more rights than its own: the program is one of the container's.
     Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
 }
@@ -50,10 +49,8 @@ fn numbered(hooks: Option<&[Hook]>) -> impl Iterator<Item = (usize, &Hook)> {
 fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -> Result<()> {
     let result = match place {
         Place::Host => on_host(hook, state),
-        Place::Container { process, namespaces, cgroup, root, host } => {
-            host_program(hook, *namespaces, root, host)
-                .and_then(|plan| in_container(hook, state, plan, *process, cgroup))
-        }
+        Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
+            .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
         Place::Inside { process, cgroup, plan } => {
             plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
         }
@@ -103,12 +100,12 @@ pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
     Ok((path, argv))
 }
 
-fn host_program(hook: &Hook, namespaces: u64, root: &Path, host: &Host) -> Result<Plan> {
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
     let (path, argv) = program(hook)?;
     let env = hook.env().as_deref().unwrap_or_default();
     let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
     let root = c_string("root.path", root.as_os_str().as_bytes())?;
-    Ok(plan::hook(path, argv, envp, namespaces, root, host))
+    Ok(plan::hook(path, argv, envp, namespaces, root))
 }
 
 fn in_container(

@@ -4,7 +4,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
-use crate::sys::{clone, fs, pidfd};
+use crate::sys::{Errno, clone, fs, pidfd};
 use std::fmt::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -86,34 +86,49 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
         .hint("see /etc/subuid and /etc/subgid"))
 }
 
-/// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12).
+/// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12). `None`: the kernel has no
+/// such trees, and none that is mapped is asked for.
 pub(super) fn open_tree(
     path: &Path,
     recursive: bool,
     map: Option<BorrowedFd<'_>>,
     map_recursive: bool,
-) -> Result<OwnedFd> {
+) -> Result<Option<OwnedFd>> {
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::invalid(format!("mount source {path:?} contains a NUL byte")))?;
     let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
-    let tree = mount::open_tree(fs::CWD, &name, flags)
-        .with_context(|| format!("open mount source {path:?}: open_tree"))?;
+    let tree = match mount::open_tree(fs::CWD, &name, flags) {
+        Err(Errno(libc::ENOSYS)) if map.is_none() => return Ok(None),
+        other => {
+            other.with_context(|| format!("open mount source {path:?}: open_tree")).map_err(without_calls)?
+        }
+    };
     if let Some(namespace) = map {
         map_ids(tree.as_fd(), map_recursive, namespace)
             .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
     // The clone is still a peer of the host's mount: nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
-    mount::mount_setattr(tree.as_fd(), recursive, &slave)
-        .with_context(|| format!("make {path:?} a slave: mount_setattr"))?;
-    Ok(tree)
+    match mount::mount_setattr(tree.as_fd(), recursive, &slave) {
+        // The child does it, when it has attached the tree.
+        Err(Errno(libc::ENOSYS)) => {}
+        other => other.with_context(|| format!("make {path:?} a slave: mount_setattr"))?,
+    }
+    Ok(Some(tree))
+}
+
+fn without_calls(e: Error) -> Error {
+    if e.errno() == Some(libc::ENOSYS) { e.hint("id-mapped mounts need Linux 5.12") } else { e }
 }
 
 /// Sets the id map of a detached tree.
 pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<()> {
-    mount::map_ids(tree, recursive, userns)
-        .context("mount_setattr(MOUNT_ATTR_IDMAP)")
-        .map_err(|e| e.hint("the file system must support id-mapped mounts"))
+    mount::map_ids(tree, recursive, userns).context("mount_setattr(MOUNT_ATTR_IDMAP)").map_err(|e| {
+        match e.errno() {
+            Some(libc::ENOSYS) => without_calls(e),
+            _ => e.hint("the file system must support id-mapped mounts"),
+        }
+    })
 }
 
 /// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.

@@ -168,7 +168,10 @@ fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Re
             }
             Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {
                 let map = idmap.and_then(|slot| fds.get(slot));
-                (*slot, idmap::open_tree(path, *recursive, map, *idmap_recursive)?)
+                match idmap::open_tree(path, *recursive, map, *idmap_recursive)? {
+                    Some(tree) => (*slot, tree),
+                    None => continue,
+                }
             }
             Open::Overlay { slot, overlay } => (*slot, overlay.mount()?),
             Open::UserNamespace { slot, maps } => (*slot, idmap::user_namespace(maps)?),
@@ -218,7 +221,7 @@ fn with_pids_of(
     let pids = libc::CLONE_NEWPID as u64;
     let own = sys::fs::openat_following(sys::fs::CWD, FILE, libc::O_RDONLY)
         .with_context(|| format!("open {FILE:?}"))?;
-    sys::process::setns(target, pids).context("setns: the container's pid namespace")?;
+    sys::process::join(target, pids).context("setns: the container's pid namespace")?;
     let spawned = spawn();
     let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
     if let Ok((_, process)) = spawned {
@@ -305,7 +308,11 @@ impl Launched {
 
     /// Lets the child pass its last gate, and follows it to its exec.
     pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
-        self.go_on()?;
+        match self.go_on() {
+            // It has failed before its last gate; what it said of that is still to be read.
+            Err(e) if self.unled && e.errno() == Some(libc::EPIPE) => {}
+            other => other?,
+        }
         self.released = true;
         if self.unled {
             // Nothing is to be answered on the way, so one wake-up at its end is enough.
@@ -460,10 +467,7 @@ pub(crate) fn follow_start(
 ) -> Result<()> {
     loop {
         let mut buffer = [0u8; Frame::SIZE];
-        let (n, _) = match sock::receive(sync, &mut buffer) {
-            Err(Errno(libc::ECONNRESET)) => return Ok(()),
-            other => other.context("recvmsg from the child")?,
-        };
+        let (n, _) = sock::receive(sync, &mut buffer).context("recvmsg from the child")?;
         match Frame::decode(buffer.get(..n).unwrap_or_default()) {
             None if n == 0 => return Ok(()),
             Some(Frame::Listener(number)) => {
@@ -481,7 +485,7 @@ pub(crate) fn follow_start(
 
 /// In runc's words, which engines turn into exit codes 126 and 127.
 fn exec_error(program: &str, errno: i32) -> Error {
-    let error = Error::os(format!("exec {program}"), Errno(errno).into());
+    let error = Error::exec(program, Errno(errno).into());
     match errno {
         libc::ENOENT => error.hint("the interpreter that it names is missing"),
         libc::ENOEXEC => error.hint("no program for this machine, or a script without #!"),

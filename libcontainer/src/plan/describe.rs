@@ -357,6 +357,17 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
             libc::ENOSPC | libc::EUSERS,
         ) => Some("too many namespaces: see /proc/sys/user/max_*_namespaces"),
         (Step::Ids(_), libc::EINVAL) => Some("the id is not mapped in the user namespace of the container"),
+        (Step::Bind { source: Source::InsideMapped { .. }, .. }, libc::ENOSYS) => {
+            Some("id-mapped mounts need Linux 5.12")
+        }
+        (Step::Bind { attr, .. } | Step::Remount { attr, .. }, libc::ENOSYS)
+            if attr.rec_set | attr.rec_clear != 0 =>
+        {
+            Some("options for all mounts below (rro, rnosuid, …) need Linux 5.12")
+        }
+        (_, libc::ENOSYS) => {
+            Some("Linux 5.4 is needed; or a seccomp filter around the caller refuses the call")
+        }
         (Step::PivotRoot, libc::EINVAL) => Some("the host's root is a ramfs: use --no-pivot"),
         _ => None,
     }

@@ -1,13 +1,13 @@
 //! The plan for one more process in a running container: into the namespaces of its first process, then as any process.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{MOUNT, USER};
+use super::namespaces::{MOUNT, PID, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
 use crate::error::Result;
 use crate::host::Host;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{Capability, Process};
 
 /// What a plan for a further process is made from.
 pub(crate) struct ExecInputs<'a> {
@@ -56,7 +56,14 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     if finish.has_labels() {
         draft.push(Step::PrivateProc);
     }
-    let clone_into_pids = draft.join_target(container.namespaces, inputs.host);
+    let clone_into_pids = own(PID) && may_clone_into_pids(&inputs, own(USER));
+    let joined = if clone_into_pids { container.namespaces & !PID } else { container.namespaces };
+    if joined != 0 {
+        draft.push(Step::JoinTarget { flags: joined });
+    }
+    if own(PID) && !clone_into_pids {
+        draft.push(Step::Fork { flags: 0 });
+    }
     if entry == CgroupEntry::Parent {
         draft.push(Step::Wait(Gate::Mapped));
     }
@@ -102,6 +109,15 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     })
 }
 
+/// Whether the process may be born in the container's pid namespace. For a moment it has all that its caller has, and must not be open to
+/// those inside: they need CAP_SYS_PTRACE in the caller's user namespace for that, if the caller has it himself (docs/decisions/0002).
+/// The right to enter needs no user namespace to be joined first for the host's root only.
+fn may_clone_into_pids(inputs: &ExecInputs, own_user: bool) -> bool {
+    let held = inputs.base.capabilities().as_ref().map(|sets| sets.bounding().clone().unwrap_or_default());
+    let traced = held.is_none_or(|set| set.contains(&Capability::SysPtrace));
+    !inputs.host.is_rootless() && inputs.host.traces && (own_user || !traced)
+}
+
 /// The process with what it leaves out taken from the container's own, as runc does. Capabilities are taken whole or not at all: a set
 /// that was left out is empty (CVE-2022-29162's class).
 fn complete(process: &Process, base: &Process) -> Process {
@@ -138,4 +154,62 @@ fn complete(process: &Process, base: &Process) -> Process {
         whole.user_mut().set_umask(base.user().umask());
     }
     whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Is the process of such a caller born in the pid namespace of such a container?
+    fn born_inside(caller: &str, namespaces: u64, capabilities: &str) -> bool {
+        let host: Host = serde_json::from_str(&format!(
+            r#"{{"kernel":[6,18],"egid":0,"cgroup":"None","apparmor":false,"selinux":false,"last_cap":40,"bounding":0,{caller}}}"#
+        ))
+        .unwrap();
+        let base: Process = serde_json::from_str(&format!(
+            r#"{{"args":["/x"],"cwd":"/","user":{{"uid":0,"gid":0}}{capabilities}}}"#
+        ))
+        .unwrap();
+        let container = ContainerFacts { namespaces, ..ContainerFacts::default() };
+        let (process, container) = (&base, &container);
+        let inputs = ExecInputs {
+            id: "c",
+            host: &host,
+            process,
+            base: &base,
+            container,
+            seccomp: None,
+            preserve_fds: 0,
+        };
+        let plan = exec(inputs).unwrap();
+        let forks = plan.child.iter().any(|step| matches!(step, Step::Fork { .. }));
+        assert_eq!(forks, namespaces & PID != 0 && !plan.clone_into_pids, "one way or the other");
+        plan.clone_into_pids
+    }
+
+    #[test]
+    fn only_who_can_not_be_looked_into_is_born_in_the_pid_namespace() {
+        const ROOT: &str = r#""euid":0,"in_user_namespace":false,"traces":true"#;
+        const WEAK: &str = r#""euid":0,"in_user_namespace":false,"traces":false"#;
+        const ROOTLESS: &str = r#""euid":1000,"in_user_namespace":false,"traces":true"#;
+        const NESTED: &str = r#""euid":0,"in_user_namespace":true,"traces":true"#;
+        const FEW: &str = r#","capabilities":{"bounding":["CAP_KILL"]}"#;
+        const TRACER: &str = r#","capabilities":{"bounding":["CAP_KILL","CAP_SYS_PTRACE"]}"#;
+        for (caller, namespaces, capabilities, inside) in [
+            (ROOT, PID | MOUNT, FEW, true),
+            (ROOT, MOUNT, FEW, false),
+            (ROOT, PID | MOUNT, TRACER, false),
+            (ROOT, PID | MOUNT, "", false),
+            (ROOT, PID | MOUNT | USER, TRACER, true),
+            (WEAK, PID | MOUNT, FEW, false),
+            (ROOTLESS, PID | MOUNT | USER, FEW, false),
+            (NESTED, PID | MOUNT, FEW, false),
+        ] {
+            assert_eq!(
+                born_inside(caller, namespaces, capabilities),
+                inside,
+                "{caller} {namespaces:#x} {capabilities}"
+            );
+        }
+    }
 }

@@ -204,18 +204,20 @@ pub(crate) fn hook(
     envp: Vec<CString>,
     namespaces: u64,
     root: CString,
-    host: &Host,
 ) -> Plan {
     let mut draft = Draft::new();
     draft.push(Step::Undumpable);
-    let clone_into_pids = draft.join_target(namespaces, host);
+    draft.push(Step::JoinTarget { flags: namespaces });
+    if namespaces & namespaces::PID != 0 {
+        draft.push(Step::Fork { flags: 0 });
+    }
     if namespaces & namespaces::USER != 0 {
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
     draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
     Plan {
         clone_flags: 0,
-        clone_into_pids,
+        clone_into_pids: false,
         clone_into_cgroup: true,
         opens: draft.opens,
         child: draft.child,
@@ -272,21 +274,6 @@ impl Draft {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.child.push(step);
-    }
-
-    /// Into these namespaces of the process behind `Slot::TARGET`. True: the clone has to enter the pid namespace. The host's root
-    /// can do that; who gets the right to only by joining the user namespace has to go on in a child of his own.
-    pub(crate) fn join_target(&mut self, flags: u64, host: &Host) -> bool {
-        let pids = flags & namespaces::PID != 0;
-        let by_clone = pids && !host.is_rootless();
-        let flags = if by_clone { flags & !namespaces::PID } else { flags };
-        if flags != 0 {
-            self.push(Step::JoinTarget { flags });
-        }
-        if pids && !by_clone {
-            self.push(Step::Fork { flags: 0 });
-        }
-        by_clone
     }
 
     /// A descriptor slot of its own for something the parent opens.

@@ -3,13 +3,13 @@
 //! Runs between clone and exec as well as in the parent: nothing here allocates.
 
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS};
+use crate::sys::path::{PATH_MAX, StackPath};
 use crate::sys::{Errno, SysResult};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// As many symlinks as the kernel follows in one lookup.
 const MAX_LINKS: usize = 40;
-const PATH_MAX: usize = 4096;
 
 /// What `create` makes at the end of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,70 +99,6 @@ fn walk(root: BorrowedFd<'_>, text: &mut StackPath, make: Make) -> SysResult<Opt
             Err(e) => return Err(e),
         }
         start = end;
-    }
-}
-
-/// A path in a fixed buffer, always NUL-terminated.
-pub(crate) struct StackPath {
-    bytes: [u8; PATH_MAX],
-    length: usize,
-}
-
-impl StackPath {
-    pub(crate) fn new(text: &[u8]) -> SysResult<Self> {
-        let mut path = StackPath { bytes: [0; PATH_MAX], length: 0 };
-        path.append(text)?;
-        Ok(path)
-    }
-
-    pub(crate) fn append(&mut self, text: &[u8]) -> SysResult<()> {
-        let end =
-            self.length.checked_add(text.len()).filter(|e| *e < PATH_MAX).ok_or(Errno(libc::ENAMETOOLONG))?;
-        self.bytes.get_mut(self.length..end).ok_or(Errno(libc::ENAMETOOLONG))?.copy_from_slice(text);
-        self.length = end;
-        if let Some(terminator) = self.bytes.get_mut(end) {
-            *terminator = 0;
-        }
-        Ok(())
-    }
-
-    pub(crate) fn as_cstr(&self) -> SysResult<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno(libc::ENAMETOOLONG))
-    }
-
-    fn text(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    fn byte(&self, at: usize) -> Option<u8> {
-        self.text().get(at).copied()
-    }
-
-    fn component_end(&self, start: usize) -> usize {
-        let rest = self.text().get(start..).unwrap_or_default();
-        start + rest.iter().position(|b| *b == b'/').unwrap_or(rest.len())
-    }
-
-    fn rest_is_empty(&self, from: usize) -> bool {
-        self.text().get(from..).unwrap_or_default().iter().all(|b| *b == b'/')
-    }
-
-    fn prefix(&self, end: usize) -> SysResult<StackPath> {
-        StackPath::new(self.text().get(..end).unwrap_or_default())
-    }
-
-    fn component(&self, start: usize, end: usize) -> SysResult<StackPath> {
-        StackPath::new(self.text().get(start..end).unwrap_or_default())
-    }
-
-    /// Replaces the component by the target of the symlink it names: an absolute target begins at the root again.
-    fn substitute(&mut self, start: usize, end: usize, target: &[u8]) -> SysResult<()> {
-        let before = if target.first() == Some(&b'/') { 0 } else { start };
-        let mut path = StackPath::new(self.text().get(..before).unwrap_or_default())?;
-        path.append(target)?;
-        path.append(self.text().get(end..).unwrap_or_default())?;
-        *self = path;
-        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! Is the process of a record still there? A pid alone can name another process by now, so its start time is compared.
 
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::sys::fs::read_whole;
 use crate::sys::{Errno, pidfd};
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 /// What /proc/pid/stat says of a process.
@@ -56,7 +58,7 @@ pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<OwnedFd>> {
 
 fn read(pid: i32) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
-    let text = match std::fs::read(&path) {
+    let text = match File::open(&path).and_then(read_whole) {
         Ok(text) => text,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("read {path:?}")),

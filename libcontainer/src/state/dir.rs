@@ -152,6 +152,11 @@ impl StateDir {
 
     /// Removes the directory and what is in it; gone already is done.
     pub(crate) fn remove(&self) -> Result<()> {
+        // Most hold the record alone, for which no listing is needed.
+        let _ = fs::remove_file(self.path.join(RECORD));
+        if fs::remove_dir(&self.path).is_ok() {
+            return Ok(());
+        }
         match fs::remove_dir_all(&self.path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(e).with_context(|| format!("remove {:?}", self.path))

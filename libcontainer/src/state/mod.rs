@@ -3,7 +3,6 @@
 pub(crate) mod alive;
 pub(crate) mod dir;
 pub(crate) mod owner;
-pub(crate) mod time;
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, ErrorKind, Result};

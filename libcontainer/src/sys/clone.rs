@@ -1,7 +1,7 @@
-//! clone3(2), the leaving of its child, and the signal mask around it.
+//! clone3(2) (clone(2) where it is refused), the leaving of its child, and the signal mask around it.
 
-use super::{Errno, SysResult, owned, ret};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use super::{Errno, SysResult, fs, owned, path, pidfd, ret, sock};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
 #[repr(C)]
@@ -51,11 +51,55 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     }
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
     // this stack, as fork. What the child may do is the caller's promise.
-    let pid = ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    let pid = match ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }) {
+        // SAFETY: the caller's promise holds for both.
+        Err(Errno(libc::ENOSYS)) => return unsafe { clone(flags, args.exit_signal, cgroup) },
+        other => other?,
+    };
     if pid == 0 {
         return Ok(Cloned::Child);
     }
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
+}
+
+/// As `clone3`, by clone(2): outer seccomp filters refuse clone3, whose arguments they can not look into. The child goes on when it is in
+/// its cgroup.
+///
+/// # Safety
+/// As for `clone3`.
+unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
+    let procs = match cgroup {
+        Some(dir) => Some(fs::openat_following(dir.as_raw_fd(), c"cgroup.procs", libc::O_WRONLY)?),
+        None => None,
+    };
+    let (gate, opener) = sock::pair()?;
+    let mut pidfd: i32 = -1;
+    let flags = flags | libc::CLONE_PIDFD as u64 | signal;
+    // On one machine stack and flags change places.
+    let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
+    // SAFETY: CLONE_PIDFD (kernel 5.2) writes to `pidfd`, which outlives the call, through the parent_tid pointer; the rest are plain
+    // numbers. What the child may do is the caller's promise.
+    let pid = ret(unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) })?;
+    if pid == 0 {
+        drop(opener);
+        // Without a word its creator is dead, or could not bring it to its cgroup.
+        return match fs::read(gate.as_fd(), &mut [0]) {
+            Ok(1) => Ok(Cloned::Child),
+            _ => exit(1),
+        };
+    }
+    let (pid, pidfd) = (i32::try_from(pid).unwrap_or(-1), owned(pidfd.into()));
+    let attached = match procs {
+        Some(procs) => path::numbered(b"", pid)
+            .and_then(|text| fs::write(procs.as_fd(), text.as_cstr()?.to_bytes()).map(drop)),
+        None => Ok(()),
+    };
+    let told = attached.and_then(|()| sock::send(opener.as_fd(), b"g"));
+    if told.is_err() {
+        drop(opener);
+        let _ = pidfd::wait(pidfd.as_fd(), 0);
+    }
+    told.map(|()| Cloned::Parent { pid, pidfd })
 }
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not

@@ -1,10 +1,10 @@
 //! Files and directories by descriptor.
 
-use super::{SysResult, length, owned, ret};
+use super::{Errno, SysResult, length, owned, path, ret, walk};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The current directory, for calls that take a directory descriptor.
 pub(crate) const CWD: RawFd = libc::AT_FDCWD;
@@ -15,7 +15,7 @@ pub(crate) const RESOLVE_NO_SYMLINKS: u64 = 0x04;
 pub(crate) const RESOLVE_BENEATH: u64 = 0x08;
 pub(crate) const RESOLVE_IN_ROOT: u64 = 0x10;
 
-/// openat2(2), kernel 5.6. O_CLOEXEC is always set.
+/// openat2(2), kernel 5.6; before that, a walk over the components. O_CLOEXEC is always set.
 pub(crate) fn openat2(dir: BorrowedFd<'_>, path: &CStr, flags: i32, resolve: u64) -> SysResult<OwnedFd> {
     openat2_create(dir, path, flags, 0, resolve)
 }
@@ -46,11 +46,19 @@ pub(crate) fn openat2_create(
             )
         });
         match fd {
-            Err(e) if e.0 == libc::EAGAIN || e.0 == libc::EINTR => continue,
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => continue,
+            Err(Errno(libc::ENOSYS)) => return walk::openat2(dir, path, flags, mode, resolve),
             other => return other.map(owned),
         }
     }
-    Err(super::Errno(libc::EAGAIN))
+    Err(Errno(libc::EAGAIN))
+}
+
+/// openat(2) of one component, with O_CLOEXEC.
+pub(super) fn openat_create(dir: BorrowedFd<'_>, name: &CStr, flags: i32, mode: u32) -> SysResult<OwnedFd> {
+    // SAFETY: `name` is NUL-terminated and outlives the call; a mode is passed.
+    ret(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) }.into())
+        .map(owned)
 }
 
 /// openat(2) of a path that is trusted: a host path before the pivot, or one component. O_CLOEXEC is always set.
@@ -68,15 +76,37 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
 }
 
 /// All of a file of the kernel's. It has no size to ask for before, and most of them fit into one page.
-pub(crate) fn read_text(file: File) -> std::io::Result<String> {
-    let mut text = String::with_capacity(4096);
-    file.take(u64::MAX).read_to_string(&mut text)?;
+pub(crate) fn read_whole(file: File) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(4096);
+    file.take(u64::MAX).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// statx(2) for the id of the mount that `fd` lies on (kernel 5.8).
+/// The same as text.
+pub(crate) fn read_text(file: File) -> std::io::Result<String> {
+    String::from_utf8(read_whole(file)?).map_err(|_| std::io::ErrorKind::InvalidData.into())
+}
+
+/// The id of the mount that `fd` lies on: statx(2), and before kernel 5.8 the caller's own procfs.
 pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
-    Ok(statx(fd, libc::STATX_MNT_ID)?.stx_mnt_id)
+    let stat = statx(fd, libc::STATX_MNT_ID)?;
+    if stat.stx_mask & libc::STATX_MNT_ID != 0 {
+        return Ok(stat.stx_mnt_id);
+    }
+    fdinfo(fd, b"mnt_id:")
+}
+
+/// A number in /proc/self/fdinfo. Only where the host's own procfs is at /proc: before the pivot.
+pub(super) fn fdinfo(fd: BorrowedFd<'_>, key: &[u8]) -> SysResult<u64> {
+    let file = path::numbered(b"/proc/self/fdinfo/", fd.as_raw_fd())?;
+    let file = openat_following(CWD, file.as_cstr()?, libc::O_RDONLY)?;
+    let mut text = [0u8; 1024];
+    let length = read(file.as_fd(), &mut text)?;
+    text.get(..length)
+        .unwrap_or_default()
+        .split(|b| *b == b'\n')
+        .find_map(|line| std::str::from_utf8(line.strip_prefix(key)?).ok()?.trim().parse().ok())
+        .ok_or(Errno(libc::ENOENT))
 }
 
 pub(crate) fn statx(fd: BorrowedFd<'_>, mask: u32) -> SysResult<libc::statx> {
@@ -97,14 +127,19 @@ pub(crate) fn fstatfs(fd: BorrowedFd<'_>) -> SysResult<libc::statfs> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// The mount or the file system that `fd` lies on is read-only (fstatvfs(3), ST_RDONLY).
+/// The mount or the file system that `fd` lies on is read-only.
 pub(crate) fn is_read_only(fd: BorrowedFd<'_>) -> SysResult<bool> {
+    Ok(mount_flags(fd)? & libc::ST_RDONLY != 0)
+}
+
+/// The ST_* flags of the mount that `fd` lies on (fstatvfs(3)).
+pub(crate) fn mount_flags(fd: BorrowedFd<'_>) -> SysResult<libc::c_ulong> {
     let mut stat = std::mem::MaybeUninit::uninit();
     // SAFETY: `stat` has room for the structure.
     ret(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) }.into())?;
     // SAFETY: fstatvfs succeeded, so it has written the structure.
     let stat: libc::statvfs = unsafe { stat.assume_init() };
-    Ok(stat.f_flag & libc::ST_RDONLY != 0)
+    Ok(stat.f_flag)
 }
 
 pub(crate) fn mkdirat(dir: BorrowedFd<'_>, name: &CStr, mode: u32) -> SysResult<()> {
@@ -191,6 +226,23 @@ pub(crate) fn getdents(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize
     length(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })
 }
 
+/// The names that `getdents` has filled a buffer with, without `.` and `..`.
+pub(crate) fn names(entries: &[u8]) -> impl Iterator<Item = &CStr> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        loop {
+            // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, name.
+            let length = usize::from(u16::from_ne_bytes(*rest.get(16..)?.first_chunk()?));
+            let entry = rest.get(19..length)?;
+            rest = rest.get(length..)?;
+            match CStr::from_bytes_until_nul(entry) {
+                Ok(name) if name != c"." && name != c".." => return Some(name),
+                _ => {}
+            }
+        }
+    })
+}
+
 pub(crate) fn fchdir(fd: BorrowedFd<'_>) -> SysResult<()> {
     // SAFETY: no pointers.
     ret(unsafe { libc::fchdir(fd.as_raw_fd()) }.into()).map(drop)
@@ -218,10 +270,15 @@ pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
 pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
     // faccessat2 (kernel 5.8) for AT_EACCESS; glibc's faccessat emulates it otherwise.
     // SAFETY: `path` is NUL-terminated and outlives the call.
-    ret(unsafe {
+    let allowed = ret(unsafe {
         libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
-    })
-    .map(drop)
+    });
+    if allowed != Err(Errno(libc::ENOSYS)) {
+        return allowed.map(drop);
+    }
+    // The real ids, which are the effective ones here.
+    // SAFETY: as above.
+    ret(unsafe { libc::syscall(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK) }).map(drop)
 }
 
 pub(crate) fn stat_path(path: &CStr) -> SysResult<libc::stat> {
@@ -245,16 +302,50 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
 /// Every descriptor from `first` on is closed by the next execve (close_range(2) with CLOSE_RANGE_CLOEXEC, kernel 5.11).
 pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     // SAFETY: no pointers; nothing is closed now.
-    ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
+        Err(Errno(libc::ENOSYS | libc::EINVAL)) => {}
+        other => return other.map(drop),
+    }
+    // There is no procfs to trust any more that would name them. What was inherited is closed already, and what was opened since
+    // has low numbers.
+    for number in first..first.saturating_add(4096) {
+        // SAFETY: no pointers; nothing is closed now. A number that is not open is EBADF.
+        unsafe { libc::fcntl(number.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(())
 }
 
-/// Closes every descriptor from `first` to `last` (close_range(2)), whoever owns it: for a process that only goes on to exec.
+/// Closes every descriptor from `first` to `last` (close_range(2), kernel 5.9), whoever owns it: for a process that only goes on to
+/// exec.
 pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     if first > last {
         return Ok(());
     }
     // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
-    ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
+        Err(Errno(libc::ENOSYS)) => close_listed(first, last),
+        other => other.map(drop),
+    }
+}
+
+/// As `close_range`, by the list in the caller's own procfs.
+fn close_listed(first: u32, last: u32) -> SysResult<()> {
+    let list = openat_following(CWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let own = list.as_raw_fd().cast_unsigned();
+    let mut buffer = [0u8; 4096];
+    loop {
+        let length = getdents(list.as_fd(), &mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        for name in names(buffer.get(..length).unwrap_or_default()) {
+            let number = name.to_str().ok().and_then(|name| name.parse().ok());
+            if let Some(number) = number.filter(|n: &u32| (first..=last).contains(n) && *n != own) {
+                // SAFETY: as for close_range.
+                unsafe { libc::close(number.cast_signed()) };
+            }
+        }
+    }
 }
 
 /// F_DUPFD_CLOEXEC: the same file under a number of at least `least`.

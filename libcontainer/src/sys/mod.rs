@@ -12,11 +12,13 @@ pub(crate) mod errno;
 pub(crate) mod exe;
 pub(crate) mod fs;
 pub(crate) mod mount;
+pub(crate) mod path;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod sock;
 #[cfg(feature = "tripwire")]
 pub(crate) mod tripwire;
+mod walk;
 
 pub(crate) use errno::{Errno, SysResult, length, ret};
 

@@ -1,7 +1,7 @@
 //! The mount calls by descriptor (kernel 5.2, mount_setattr 5.12), and mount(2) for what has no other form and for kernels or
-//! outer seccomp filters that refuse the new calls with ENOSYS.
+//! outer seccomp filters that refuse the new calls with ENOSYS. It names its places by /proc/self/fd/N, so it walks no path either.
 
-use super::{SysResult, owned, ret};
+use super::{Errno, SysResult, fs, owned, path, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -137,6 +137,55 @@ pub(crate) fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, dat
     }
     .into())
     .map(drop)
+}
+
+/// mount(2) of a clone of the tree that `source` is open at, over `place`.
+pub(crate) fn bind(source: BorrowedFd<'_>, place: BorrowedFd<'_>, recursive: bool) -> SysResult<()> {
+    let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
+    mount(path::of_fd(source)?.as_cstr()?, path::of_fd(place)?.as_cstr()?, c"", flags, c"")
+}
+
+/// What mount_setattr(2) does, by mount(2) on `name`, which is the root of the attached mount that `fd` is open at. Attributes of a
+/// whole tree it can not set: ENOSYS.
+pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr: &SetAttr) -> SysResult<()> {
+    if attr.set | attr.clear != 0 {
+        if recursive {
+            return Err(Errno(libc::ENOSYS));
+        }
+        let attributes = attributes_of(fs::mount_flags(fd)?) & !attr.clear | attr.set;
+        let relative = if attributes & MOUNT_ATTR_ATIME == 0 { libc::MS_RELATIME } else { 0 };
+        mount(c"", name, c"", libc::MS_REMOUNT | libc::MS_BIND | relative | flags_of(attributes), c"")?;
+    }
+    if attr.propagation != 0 {
+        mount(c"", name, c"", attr.propagation | if recursive { libc::MS_REC } else { 0 }, c"")?;
+    }
+    Ok(())
+}
+
+/// MOUNT_ATTR_* beside the flags that mount(2) takes, and those that statfs(2) tells (ST_NOSYMFOLLOW: kernel 5.10).
+const ATTRIBUTES: [(u64, u64, u64); 7] = [
+    (MOUNT_ATTR_RDONLY, libc::MS_RDONLY, 1),
+    (MOUNT_ATTR_NOSUID, libc::MS_NOSUID, 2),
+    (MOUNT_ATTR_NODEV, libc::MS_NODEV, 4),
+    (MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC, 8),
+    (MOUNT_ATTR_NOATIME, libc::MS_NOATIME, 1024),
+    (MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME, 2048),
+    (MOUNT_ATTR_NOSYMFOLLOW, 256, 8192),
+];
+
+/// Attributes as mount(2)'s flags.
+pub(crate) fn flags_of(attributes: u64) -> u64 {
+    let strict = if attributes & MOUNT_ATTR_STRICTATIME != 0 { libc::MS_STRICTATIME } else { 0 };
+    let set = ATTRIBUTES.iter().filter(|(attribute, ..)| attributes & attribute != 0);
+    set.fold(strict, |all, (_, flag, _)| all | flag)
+}
+
+/// The attributes that statfs(2)'s flags tell of.
+fn attributes_of(told: u64) -> u64 {
+    const ST_RELATIME: u64 = 4096;
+    let set = ATTRIBUTES.iter().filter(|(.., flag)| told & flag != 0);
+    let all = set.fold(0, |all, (attribute, ..)| all | attribute);
+    if all & MOUNT_ATTR_NOATIME == 0 && told & ST_RELATIME == 0 { all | MOUNT_ATTR_STRICTATIME } else { all }
 }
 
 /// umount2(2) with MNT_DETACH, never following a symlink at the end.

@@ -1,8 +1,8 @@
 //! What a process changes of itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
-use super::{Errno, SysResult, length, owned, ret};
+use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
     // SAFETY: PR_SET_DUMPABLE takes a number.
@@ -13,6 +13,53 @@ pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
     let flags = namespaces(flags)?;
     // SAFETY: no pointers.
     ret(unsafe { libc::setns(ns.as_raw_fd(), flags) }.into()).map(drop)
+}
+
+/// setns(2) to these namespaces of the process behind `target` (a pidfd: kernel 5.8; before that, by its files in the caller's own
+/// procfs).
+pub(crate) fn join(target: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
+    match setns(target, flags) {
+        Err(Errno(libc::EINVAL)) => join_by_files(target, flags),
+        other => other,
+    }
+}
+
+fn join_by_files(target: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
+    const FILES: [(u64, &[u8]); 8] = [
+        (libc::CLONE_NEWCGROUP as u64, b"cgroup"),
+        (libc::CLONE_NEWIPC as u64, b"ipc"),
+        (libc::CLONE_NEWUTS as u64, b"uts"),
+        (libc::CLONE_NEWNET as u64, b"net"),
+        (libc::CLONE_NEWPID as u64, b"pid"),
+        (libc::CLONE_NEWTIME as u64, b"time"),
+        (libc::CLONE_NEWNS as u64, b"mnt"),
+        (libc::CLONE_NEWUSER as u64, b"user"),
+    ];
+    let pid = fs::fdinfo(target, b"Pid:").map_err(|_| Errno(libc::ESRCH))?;
+    let pid = i32::try_from(pid).map_err(|_| Errno(libc::ESRCH))?;
+    let mut open: [Option<OwnedFd>; 8] = [const { None }; 8];
+    for ((_, name), place) in FILES.iter().zip(&mut open).filter(|((flag, _), _)| flags & flag != 0) {
+        let mut file = path::numbered(b"/proc/", pid)?;
+        file.append(b"/ns/")?;
+        file.append(name)?;
+        *place = Some(fs::openat_following(fs::CWD, file.as_cstr()?, libc::O_RDONLY)?);
+    }
+    // The pid is still the process's if that has not ended meanwhile.
+    if pidfd::readable(target, 0)? {
+        return Err(Errno(libc::ESRCH));
+    }
+    // The user namespace is last, as what it owns needs rights there. Those of the others that the caller's rights do not reach
+    // come once more after it.
+    for last in [false, true] {
+        for ((flag, _), place) in FILES.iter().zip(&mut open) {
+            match place.as_ref().map(|ns| setns(ns.as_fd(), *flag)) {
+                Some(Ok(())) => *place = None,
+                Some(Err(e)) if last || e.0 != libc::EPERM => return Err(e),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The CLONE_NEW* flag of an open namespace file (NS_GET_NSTYPE, kernel 4.11).
@@ -234,6 +281,11 @@ pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const l
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Errno::last()
 }
+
+// SAFETY: its pointers lead to its own strings, which stay where they are and do not change.
+unsafe impl Send for crate::plan::step::CStrArray {}
+// SAFETY: as above; a place is filled through `&mut` only.
+unsafe impl Sync for crate::plan::step::CStrArray {}
 
 /// prlimit(2) of another process.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {

@@ -82,7 +82,8 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     let n = loop {
         // SAFETY: `message` and all that it points to outlive the call.
         match length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }) {
-            Err(e) if e.0 == libc::EINTR => {}
+            // A peer that ends without reading all it was sent leaves ECONNRESET, told once, before what it has said itself.
+            Err(Errno(libc::EINTR | libc::ECONNRESET)) => {}
             other => break other?,
         }
     };
@@ -98,4 +99,22 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     // SAFETY: an SCM_RIGHTS message has at least one i32, written by the kernel.
     let fd = unsafe { place.cast::<i32>().read_unaligned() };
     Ok((n, Some(owned(fd.into()))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn what_a_peer_said_before_it_ended_is_heard_although_it_did_not_listen() {
+        let (here, there) = pair().unwrap();
+        send(there.as_fd(), b"why").unwrap();
+        send(here.as_fd(), b"go").unwrap();
+        drop(there);
+        let mut buffer = [0u8; 16];
+        assert_eq!(receive(here.as_fd(), &mut buffer).unwrap().0, 3);
+        assert_eq!(&buffer[..3], b"why");
+        assert_eq!(receive(here.as_fd(), &mut buffer).unwrap().0, 0);
+    }
 }

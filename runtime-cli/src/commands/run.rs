@@ -80,7 +80,7 @@ fn start<'a>(
     notify: Option<&'a Notify>,
 ) -> Result<Option<Listening<'a>>, Failure> {
     let listening = notify.map(Notify::listen).transpose()?;
-    container.start().map_err(|e| Failure::starting(&e))?;
+    container.start().map_err(|e| Failure::running(&e))?;
     Ok(listening)
 }
 

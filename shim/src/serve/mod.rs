@@ -98,6 +98,7 @@ impl Server {
     fn new(call: &Call, listener: UnixListener) -> Result<Self, Errno> {
         // Signals to the caller's group or terminal are none of this process's business; it may lead its group already.
         let _ = nix::unistd::setsid();
+        worker::raise_file_limit();
         // The containers' processes become this one's children when their worker ends.
         nix::sys::prctl::set_child_subreaper(true)?;
         let mut mask = SigSet::empty();
@@ -175,6 +176,10 @@ impl Server {
                 let now = Instant::now();
                 if !self.events.serve(now) {
                     self.drop_events(now);
+                } else if let Some(connection) = self.events.connection()
+                    && !connection.is_backed_up()
+                {
+                    let _ = self.poll.change(connection, Interest::Read, Token::Events);
                 }
             }
         }

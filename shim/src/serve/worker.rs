@@ -6,9 +6,11 @@
 use crate::sys::{process, socket};
 use crate::wire::code::{Code, Failure};
 use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use prost::Message;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 /// The longest report. What a socket of the kernel's default size takes in one piece is twice that.
 const LONGEST: usize = 100 << 10;
@@ -75,6 +77,7 @@ impl Worker {
                 return 1;
             }
             process::reset_signals();
+            restore_file_limit(there.as_raw_fd());
             let done = work().unwrap_or_else(refused);
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
             let mut bytes = message(&done.report);
@@ -124,6 +127,29 @@ fn message(report: &Report) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend(report.encode_to_vec());
     bytes
+}
+
+/// The limit of open files that this program was started with.
+static FILES: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// A pod with many execs has many streams. What a container inherits stays as it was: workers put the limit back.
+pub(crate) fn raise_file_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
+    {
+        let _ = FILES.set((soft, hard));
+    }
+}
+
+/// `newest` is the number of the newest descriptor. Where so many are open that the work could open no more with the old limit, the
+/// new one stays, also for the process that is made.
+fn restore_file_limit(newest: RawFd) {
+    const ROOM: u64 = 256;
+    if let Some((soft, hard)) = FILES.get()
+        && u64::try_from(newest).is_ok_and(|newest| newest + ROOM < *soft)
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard);
+    }
 }
 
 fn refused(failure: Failure) -> Done {

@@ -35,7 +35,7 @@ fn a_cgroup_can_be_handed_over() {
     }
     let mut plan = scratch.plan("{}");
     plan.owner = Some(100_000);
-    Cgroup::create(&plan, &scratch.host).expect("create");
+    made(&plan, &scratch.host).expect("create");
     let folder = &scratch.folders()[0];
     let owner = |name: &str| std::fs::metadata(folder.join(name)).expect(name).uid();
     for name in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
@@ -78,7 +78,7 @@ fn a_cgroup_without_a_path_is_beside_or_below_the_callers() {
         println!("skipped: no pure v2 host");
         return;
     };
-    let cgroup = Cgroup::create(&plan, &scratch.host).expect("create");
+    let cgroup = made(&plan, &scratch.host).expect("create");
     restrict(&cgroup, &plan);
     assert_eq!(cgroup, Cgroup::V2(folder.clone()));
     assert!(folder.full().is_dir() && folder.path.ends_with(&scratch.path));

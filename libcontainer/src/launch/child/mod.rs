@@ -11,6 +11,7 @@
     clippy::arithmetic_side_effects
 )]
 
+mod attach;
 mod home;
 mod identity;
 mod mounts;
@@ -36,6 +37,8 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
+    /// A mount call by descriptor is not there.
+    pub(crate) by_name: bool,
     /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
     pub(crate) joined: u64,
     /// `TryCwd` has changed to the working directory.
@@ -77,7 +80,11 @@ pub(crate) fn run(mut child: Child<'_>) -> ! {
         child.report(number, e);
     }
     for step in child.steps {
-        if let Err(e) = child.check_fault(number).and_then(|()| child.step(step)) {
+        let done = match child.check_fault(number).and_then(|()| child.step(step)) {
+            Err(e) if child.go_by_name(&e) => child.step(step),
+            other => other,
+        };
+        if let Err(e) = done {
             child.report(number, e);
         }
         number = number.wrapping_add(1);
@@ -102,6 +109,7 @@ impl<'a> Child<'a> {
             home: home::Home::new(),
             program: None,
             host_shared: false,
+            by_name: false,
             joined: 0,
             in_cwd: false,
             fault,
@@ -160,7 +168,7 @@ impl<'a> Child<'a> {
             Step::TryJoin { ns, flag, .. } => self.try_join(*ns, *flag),
             Step::Join { flag, .. } if self.joined & *flag != 0 => Ok(()),
             Step::Join { ns, flag, .. } => process::setns(self.fd(*ns)?, *flag).on(Call::Setns),
-            Step::JoinTarget { flags } => process::setns(self.fd(Slot::TARGET)?, *flags).on(Call::Setns),
+            Step::JoinTarget { flags } => process::join(self.fd(Slot::TARGET)?, *flags).on(Call::Setns),
             Step::Unshare { flags } => process::unshare(*flags).on(Call::Unshare),
             Step::TimeNamespace { offsets } => self.time_namespace(offsets),
             Step::Fork { flags } => self.fork(*flags),

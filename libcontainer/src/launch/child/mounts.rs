@@ -1,6 +1,7 @@
 //! Steps that assemble the root file system: trees attached by descriptor to places found by descriptor, never by path.
 
-use super::{Child, Done, On, failed};
+use super::attach::Tree;
+use super::{Child, Done, Failed, On, failed};
 use crate::launch::copy_up;
 use crate::launch::frame::{Call, Frame};
 use crate::plan::step::{
@@ -8,7 +9,8 @@ use crate::plan::step::{
 };
 use crate::rootfs::resolve::{self, Make};
 use crate::sys::mount::SetAttr;
-use crate::sys::{Errno, SysResult, fs, mount, sock};
+use crate::sys::path::{self, StackPath};
+use crate::sys::{Errno, fs, mount, sock};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -23,23 +25,25 @@ impl Child<'_> {
 
     /// The tree at `path` is mounted over itself, so that it is a mount of its own, as pivot_root asks.
     pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
-        let place = fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+        let open = || fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
+        let place = open()?;
         if self.host_shared {
-            make_containing_mount_private(place.as_fd())?;
+            self.make_containing_mount_private(place.as_fd())?;
         }
         let tree = match source {
-            Some(slot) => self.fds.take(slot).ok_or(Errno(libc::EBADF)).on(Call::Slot)?,
-            None => mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE)
-                .on(Call::OpenTree)?,
+            Some(slot) => self.tree_from_parent(slot)?,
+            None => self.tree_at(path, true).on(Call::OpenTree)?,
         };
-        if propagation != 0 {
-            set_propagation(
-                tree.as_fd(),
-                Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 },
-            )?;
+        let change =
+            Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 };
+        if propagation != 0 && !self.by_name {
+            self.set_propagation(tree.as_fd(), change)?;
         }
-        mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)?;
-        self.fds.set(Slot::ROOT, tree);
+        let root = self.attach(tree, place.as_fd(), &MountAttr::default(), open)?;
+        if propagation != 0 && self.by_name {
+            self.set_propagation(root.as_fd(), change)?;
+        }
+        self.fds.set(Slot::ROOT, root);
         Ok(())
     }
 
@@ -53,7 +57,8 @@ impl Child<'_> {
         let proc = match new_proc() {
             // Without the right over this pid namespace, or with a masked /proc around us, none can be made. What the caller has at
             // /proc is its own, not yet the container's; nothing that is mounted over a part of it is used (RESOLVE_NO_XDEV).
-            Err(e) if e.errno.0 == libc::EPERM => callers_proc()?,
+            // Nor can one on a kernel without the calls.
+            Err(e) if matches!(e.errno.0, libc::EPERM | libc::ENOSYS) => callers_proc()?,
             other => other?,
         };
         self.fds.set(Slot::PROC, proc);
@@ -113,31 +118,25 @@ impl Child<'_> {
             return failed(Call::Verify, libc::EPERM);
         }
         let stat = fs::fstat(tree.as_fd()).on(Call::Fstat)?;
-        let target = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
-        set_attributes(tree.as_fd(), attr)?;
-        mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
-        propagate(tree.as_fd(), attr)
+        let place = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
+        let mounted = self.attach(tree, place.as_fd(), attr, || self.find(&target.path))?;
+        self.propagate(mounted.as_fd(), attr)
     }
 
-    fn source(&mut self, source: &Source, recursive: bool) -> Done<OwnedFd> {
-        let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
+    fn source(&mut self, source: &Source, recursive: bool) -> Done<Tree> {
         match source {
-            Source::Path(path) => mount::open_tree(fs::CWD, path, flags).on(Call::OpenTree),
-            Source::Tree(slot) => self.fds.take(*slot).ok_or(Errno(libc::EBADF)).on(Call::Slot),
-            Source::PathOrTree { path, tree } => match mount::open_tree(fs::CWD, path, flags) {
-                Err(Errno(libc::EACCES)) => self.fds.take(*tree).ok_or(Errno(libc::EBADF)).on(Call::Slot),
+            Source::Path(path) => self.tree_at(path, recursive).on(Call::OpenTree),
+            Source::Tree(slot) => self.tree_from_parent(*slot),
+            Source::PathOrTree { path, tree } => match self.tree_at(path, recursive) {
+                Err(Errno(libc::EACCES)) => self.tree_from_parent(*tree),
                 other => other.on(Call::OpenTree),
             },
-            Source::Inside(path) => {
-                let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
-                mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)
-            }
-            Source::InsideMapped { path, userns, recursive } => {
-                let inside = resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)?;
-                let tree = mount::open_tree(inside.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
-                match mount::map_ids(tree.as_fd(), *recursive, self.fd(*userns)?) {
+            Source::Inside(path) => self.tree_of(self.find(path)?.as_fd(), recursive).on(Call::OpenTree),
+            Source::InsideMapped { path, userns, recursive: map_tree } => {
+                let tree = self.tree_of(self.find(path)?.as_fd(), recursive).on(Call::OpenTree)?;
+                match mount::map_ids(tree.as_fd(), *map_tree, self.fd(*userns)?) {
                     // The privilege has to be over the user namespace of the file system, which is the host's.
-                    Err(Errno(libc::EPERM)) => self.map_by_parent(tree.as_fd(), *userns, *recursive)?,
+                    Err(Errno(libc::EPERM)) => self.map_by_parent(tree.as_fd(), *userns, *map_tree)?,
                     other => other.on(Call::MountSetattr)?,
                 }
                 Ok(tree)
@@ -154,55 +153,82 @@ impl Child<'_> {
     pub(super) fn mount(&mut self, new: &NewFs) -> Done {
         let mode = if new.inherit_mode { self.mode_of(&new.target)? } else { None };
         let target = self.target(&new.target, true)?;
-        let made = if new.classic { failed(Call::Fsopen, libc::ENOSYS) } else { make_fs(new, mode) };
-        let tree = match made {
-            Ok(tree) => tree,
-            Err(e) => match (&new.or_bind, e.errno.0) {
-                (Some(path), libc::EPERM | libc::EBUSY) => bind_instead(path, &new.attr)?,
-                (_, libc::ENOSYS) if e.call == Call::Fsopen => {
-                    return self.mount_by_name(new, mode, target.as_fd());
-                }
-                _ => return Err(e),
-            },
+        if new.classic || self.by_name {
+            return self.mount_by_name(new, mode, target.as_fd());
+        }
+        let tree = match make_fs(new, mode) {
+            Err(e) if refused(&e) && new.or_bind.is_some() => {
+                return self.bind_instead(new, target.as_fd());
+            }
+            other => other?,
         };
         if new.copy_up {
             copy_up::copy(target.as_fd(), tree.as_fd())?;
         }
-        set_tree_attributes(tree.as_fd(), &new.attr)?;
+        self.set_tree_attributes(tree.as_fd(), &new.attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
         self.finish(new, tree.as_fd())
     }
 
-    /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes. The target is named by its
-    /// descriptor, so no path is walked.
+    /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes.
     fn mount_by_name(&self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
-        let name = fd_path(target).on(Call::Mount)?;
-        let mut data = resolve::StackPath::new(b"").on(Call::Mount)?;
+        let mounted = match self.new_at(new, mode, target) {
+            Err(e) if e.errno.0 == libc::EBUSY => self.new_at_covered(new, mode, target),
+            other => other,
+        };
+        let mounted = match mounted {
+            Err(e) if refused(&e) && new.or_bind.is_some() => return self.bind_instead(new, target),
+            other => other?,
+        };
+        if new.copy_up {
+            copy_up::copy(target, mounted.as_fd())?;
+        }
+        self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
+        self.finish(new, mounted.as_fd())
+    }
+
+    fn new_at(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
+        let mut data = StackPath::new(b"").on(Call::Mount)?;
         if let Some(mode) = mode {
             data.append(b"mode=").on(Call::Mount)?;
             data.append(octal(mode).get(..4).unwrap_or_default()).on(Call::Mount)?;
             data.append(if new.data.is_empty() { b"" } else { b"," }).on(Call::Mount)?;
         }
         data.append(new.data.to_bytes()).on(Call::Mount)?;
+        let name = path::of_fd(place).on(Call::Mount)?;
         let (name, data) = (name.as_cstr().on(Call::Mount)?, data.as_cstr().on(Call::Mount)?);
-        mount::mount(&new.source, name, &new.fstype, mount_flags(new.attr.set) | new.flags, data)
-            .on(Call::Mount)?;
-        let mounted = resolve::open(self.fd(Slot::ROOT)?, &new.target.path, libc::O_PATH).on(Call::Open)?;
-        if new.copy_up {
-            copy_up::copy(target, mounted.as_fd())?;
-        }
-        set_tree_attributes(mounted.as_fd(), &new.attr)?;
+        let flags = mount::flags_of(new.attr.set) | new.flags;
+        mount::mount(&new.source, name, &new.fstype, flags, data).on(Call::Mount)?;
+        self.mounted_at(&new.target.path, place)
+    }
+
+    /// mount(2), unlike move_mount(2), refuses a file system on itself: the host's cgroups below a bind of /sys. Not so with one between.
+    fn new_at_covered(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
+        empty_at(place)?;
+        let cover = self.mounted_at(&new.target.path, place)?;
+        self.new_at(new, mode, cover.as_fd())
+    }
+
+    /// Without the privilege for a file system of its own the container sees the host's, no more open than it asked for. (By name, the
+    /// mounts below keep the host's attributes.)
+    fn bind_instead(&self, new: &NewFs, target: BorrowedFd<'_>) -> Done {
+        let path = new.or_bind.as_deref().unwrap_or_default();
+        let change = MountAttr { set: new.attr.set & !mount::MOUNT_ATTR_ATIME, ..MountAttr::default() };
+        let whole = MountAttr { rec_set: change.set, ..MountAttr::default() };
+        let tree = self.tree_at(path, true).on(Call::OpenTree)?;
+        let attr = if self.by_name { change } else { whole };
+        let mounted = self.attach(tree, target, &attr, || self.find(&new.target.path))?;
         self.finish(new, mounted.as_fd())
     }
 
     /// What is done to a file system at its place.
     fn finish(&self, new: &NewFs, mounted: BorrowedFd<'_>) -> Done {
         if let Some(label) = &new.label {
-            let name = fd_path(mounted).on(Call::Mount)?;
+            let name = path::of_fd(mounted).on(Call::Mount)?;
             fs::setxattr(name.as_cstr().on(Call::Mount)?, c"security.selinux", label.to_bytes())
                 .on(Call::Write)?;
         }
-        propagate(mounted, &new.attr)
+        self.propagate(mounted, &new.attr)
     }
 
     /// The mode of what is at the target; `None` when nothing is.
@@ -215,9 +241,9 @@ impl Child<'_> {
     }
 
     pub(super) fn remount(&mut self, target: &Target, attr: &MountAttr) -> Done {
-        let mounted = resolve::open(self.fd(Slot::ROOT)?, &target.path, libc::O_PATH).on(Call::Open)?;
-        set_attributes(mounted.as_fd(), attr)?;
-        propagate(mounted.as_fd(), attr)
+        let mounted = self.find(&target.path)?;
+        self.set_attributes(mounted.as_fd(), attr)?;
+        self.propagate(mounted.as_fd(), attr)
     }
 
     pub(super) fn open_dir(&mut self, path: &CStr) -> Done {
@@ -301,11 +327,9 @@ impl Child<'_> {
 
     pub(super) fn read_only_path(&mut self, path: &CStr) -> Done {
         let Some(place) = self.existing(path)? else { return Ok(()) };
-        let flags = mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE;
-        let tree = mount::open_tree(place.as_raw_fd(), c"", flags).on(Call::OpenTree)?;
+        let tree = self.tree_of(place.as_fd(), true).on(Call::OpenTree)?;
         let attr = MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..MountAttr::default() };
-        set_attributes(tree.as_fd(), &attr)?;
-        mount::move_mount(tree.as_fd(), place.as_fd()).on(Call::MoveMount)
+        self.attach(tree, place.as_fd(), &attr, || self.find(path)).map(drop)
     }
 
     pub(super) fn mask(&mut self, path: &CStr) -> Done {
@@ -316,6 +340,9 @@ impl Child<'_> {
         }
         if let Some(empty) = self.fds.get(Slot::EMPTY) {
             return self.attach_file(empty, place.as_fd());
+        }
+        if self.by_name {
+            return empty_at(place.as_fd());
         }
         // One empty file system serves all masks; it must be attached before it can be cloned (until kernel 6.15).
         let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
@@ -379,7 +406,35 @@ impl Child<'_> {
 
     pub(super) fn root_read_only(&mut self) -> Done {
         let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-        set_attributes(root.as_fd(), &MountAttr { set: mount::MOUNT_ATTR_RDONLY, ..MountAttr::default() })
+        let change = SetAttr { set: mount::MOUNT_ATTR_RDONLY, ..SetAttr::default() };
+        if self.by_name {
+            // What /proc names is the container's by now.
+            return mount::set_by_name(root.as_fd(), c"/", false, &change).on(Call::Mount);
+        }
+        mount::mount_setattr(root.as_fd(), false, &change).on(Call::MountSetattr)
+    }
+
+    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it private.
+    fn make_containing_mount_private(&self, place: BorrowedFd<'_>) -> Done {
+        let id = fs::mount_id(place).on(Call::Fstat)?;
+        let mut here: Option<OwnedFd> = None;
+        for _ in 0..4096 {
+            let current = here.as_ref().map_or(place, |fd| fd.as_fd());
+            let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
+                .on(Call::Open)?;
+            let (a, b) = (
+                fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+                fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+            );
+            let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor)
+                == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+            if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
+                return self
+                    .set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
+            }
+            here = Some(up);
+        }
+        failed(Call::Verify, libc::ELOOP)
     }
 }
 
@@ -409,15 +464,16 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
     mount::fsconfig_text(context, key, value).on(Call::Fsconfig)
 }
 
-/// Without the privilege for a file system of its own the container sees the host's, no more open than it asked for.
-fn bind_instead(path: &CStr, attr: &MountAttr) -> Done<OwnedFd> {
-    let tree =
-        mount::open_tree(fs::CWD, path, mount::OPEN_TREE_CLONE | mount::AT_RECURSIVE).on(Call::OpenTree)?;
-    let change = SetAttr { set: attr.set & !mount::MOUNT_ATTR_ATIME, ..SetAttr::default() };
-    if change.set != 0 {
-        mount::mount_setattr(tree.as_fd(), true, &change).on(Call::MountSetattr)?;
-    }
-    Ok(tree)
+/// An empty, read-only file system.
+fn empty_at(place: BorrowedFd<'_>) -> Done {
+    let name = path::of_fd(place).on(Call::Mount)?;
+    let (name, data) = (name.as_cstr().on(Call::Mount)?, c"nr_blocks=1,nr_inodes=1");
+    mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
+}
+
+/// The kernel refuses the file system itself.
+fn refused(e: &Failed) -> bool {
+    matches!(e.errno.0, libc::EPERM | libc::EBUSY)
 }
 
 fn new_proc() -> Done<OwnedFd> {
@@ -446,96 +502,4 @@ fn on_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
 fn octal(mode: u32) -> [u8; 5] {
     let digit = |shift: u32| b'0'.saturating_add(((mode >> shift) & 7) as u8);
     [digit(9), digit(6), digit(3), digit(0), 0]
-}
-
-/// `/proc/self/fd/N`: the host's own procfs, before the pivot.
-fn fd_path(fd: BorrowedFd<'_>) -> SysResult<resolve::StackPath> {
-    let mut digits = [0u8; 12];
-    let mut at = digits.len();
-    let mut number = fd.as_raw_fd().unsigned_abs();
-    loop {
-        at = at.saturating_sub(1);
-        if let Some(place) = digits.get_mut(at) {
-            *place = b'0'.saturating_add((number % 10) as u8);
-        }
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    let mut path = resolve::StackPath::new(b"/proc/self/fd/")?;
-    path.append(digits.get(at..).unwrap_or_default())?;
-    Ok(path)
-}
-
-/// Attribute bits as mount(2) flags.
-fn mount_flags(attributes: u64) -> u64 {
-    const TABLE: [(u64, u64); 7] = [
-        (mount::MOUNT_ATTR_RDONLY, libc::MS_RDONLY),
-        (mount::MOUNT_ATTR_NOSUID, libc::MS_NOSUID),
-        (mount::MOUNT_ATTR_NODEV, libc::MS_NODEV),
-        (mount::MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC),
-        (mount::MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME),
-        (mount::MOUNT_ATTR_NOSYMFOLLOW, 256),
-        (mount::MOUNT_ATTR_NOATIME, libc::MS_NOATIME),
-    ];
-    let mut flags =
-        TABLE.iter().filter(|(attr, _)| attributes & attr != 0).fold(0, |all, (_, flag)| all | flag);
-    if attributes & mount::MOUNT_ATTR_STRICTATIME != 0 {
-        flags |= libc::MS_STRICTATIME;
-    }
-    flags
-}
-
-fn set_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    if attr.set | attr.clear != 0 {
-        let change = SetAttr { set: attr.set, clear: attr.clear, ..SetAttr::default() };
-        match mount::mount_setattr(tree, false, &change) {
-            Err(Errno(libc::EPERM)) if attr.implied != 0 => {
-                let change = SetAttr { clear: attr.clear & !attr.implied, ..change };
-                mount::mount_setattr(tree, false, &change).on(Call::MountSetattr)?;
-            }
-            other => other.on(Call::MountSetattr)?,
-        }
-    }
-    set_tree_attributes(tree, attr)
-}
-
-fn set_tree_attributes(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    if attr.rec_set | attr.rec_clear == 0 {
-        return Ok(());
-    }
-    let change = SetAttr { set: attr.rec_set, clear: attr.rec_clear, ..SetAttr::default() };
-    mount::mount_setattr(tree, true, &change).on(Call::MountSetattr)
-}
-
-fn propagate(tree: BorrowedFd<'_>, attr: &MountAttr) -> Done {
-    attr.propagation.iter().filter(|p| p.flag != 0).try_for_each(|p| set_propagation(tree, *p))
-}
-
-fn set_propagation(tree: BorrowedFd<'_>, change: Propagation) -> Done {
-    let attr = SetAttr { propagation: change.flag, ..SetAttr::default() };
-    mount::mount_setattr(tree, change.recursive, &attr).on(Call::MountSetattr)
-}
-
-/// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it private.
-fn make_containing_mount_private(place: BorrowedFd<'_>) -> Done {
-    let id = fs::mount_id(place).on(Call::Fstat)?;
-    let mut here: Option<OwnedFd> = None;
-    for _ in 0..4096 {
-        let current = here.as_ref().map_or(place, |fd| fd.as_fd());
-        let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
-            .on(Call::Open)?;
-        let (a, b) = (
-            fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
-            fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
-        );
-        let at_top =
-            (a.stx_ino, a.stx_dev_major, a.stx_dev_minor) == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
-        if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
-            return set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
-        }
-        here = Some(up);
-    }
-    failed(Call::Verify, libc::ELOOP)
 }

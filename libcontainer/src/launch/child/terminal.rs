@@ -5,7 +5,7 @@ use super::{Child, Done, On, failed};
 use crate::launch::frame::{Call, Frame};
 use crate::plan::step::Slot;
 use crate::rootfs::resolve::{self, Make};
-use crate::sys::{fs, mount, process, sock};
+use crate::sys::{fs, process, sock};
 use std::os::fd::AsFd;
 
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -44,16 +44,5 @@ impl Child<'_> {
         }
         self.fds.take(Slot::TERMINAL);
         Ok(())
-    }
-
-    /// Binds one open file over another.
-    pub(super) fn attach_file(
-        &self,
-        file: std::os::fd::BorrowedFd<'_>,
-        target: std::os::fd::BorrowedFd<'_>,
-    ) -> Done {
-        use std::os::fd::AsRawFd;
-        let tree = mount::open_tree(file.as_raw_fd(), c"", mount::OPEN_TREE_CLONE).on(Call::OpenTree)?;
-        mount::move_mount(tree.as_fd(), target).on(Call::MoveMount)
     }
 }

@@ -13,6 +13,7 @@ fn host(cgroup: CgroupHost, euid: u32) -> Host {
         cgroup,
         apparmor: false,
         selinux: false,
+        traces: true,
         last_cap: 40,
         bounding: u64::MAX,
         kcore: true,

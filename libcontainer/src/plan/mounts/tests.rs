@@ -19,6 +19,7 @@ pub(crate) fn host() -> Host {
         cgroup: CgroupHost::V2 { mount: "/sys/fs/cgroup".into() },
         apparmor: false,
         selinux: false,
+        traces: true,
         last_cap: 40,
         bounding: u64::MAX,
         kcore: true,
