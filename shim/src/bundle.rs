@@ -54,7 +54,7 @@ impl Record {
 }
 
 /// Where the states of the containers of `namespace` are, if the caller has not named a place: `/run/containerd/knarr/NAMESPACE`,
-/// and for a shim that stands in for containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0302). `chosen` is
+/// and for a shim that stands in for containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0306). `chosen` is
 /// [`crate::wire::options::Options::root`].
 pub fn state_root(chosen: &str, namespace: &str, program: &str) -> PathBuf {
     let stands_in = program.rsplit('/').next().is_some_and(|name| name.starts_with("containerd-shim-runc-"));

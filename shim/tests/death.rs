@@ -115,8 +115,7 @@ fn live(stage: &Stage<'_>, task: &mut Task) -> Result<(), Failure> {
 fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("its shim has a thread for everything")?;
-    let mut hit = 0;
-    for number in numbers(7) {
+    for (hit, number) in numbers(7).enumerate() {
         let mut task = stage.shim(|config| {
             config.args(&["sleep", "1000"]);
         })?;
@@ -138,7 +137,6 @@ fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> 
         if !died {
             return yes(hit > 10, format!("only {hit} system calls were hit"));
         }
-        hit += 1;
     }
     fail("a story of too many system calls")
 }
@@ -146,8 +144,7 @@ fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> 
 fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it leaves a server that nobody knows")?;
-    let mut hit = 0;
-    for number in numbers(5) {
+    for (hit, number) in numbers(5).enumerate() {
         let (id, bundle) = stage.bundle(|_| ())?;
         let real = stage.launch.command(&bundle, &id, "start");
         let whole = run_and_kill_at(&real, number)? == End::Exited(0);
@@ -170,7 +167,6 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
         if whole {
             return yes(hit > 5, format!("only {hit} system calls were hit"));
         }
-        hit += 1;
     }
     fail("a start of too many system calls")
 }
@@ -178,8 +174,7 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
 fn a_delete_killed_at_any_system_call_is_finished_by_another(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it has threads, and runs runc")?;
-    let mut hit = 0;
-    for number in numbers(9) {
+    for (hit, number) in numbers(9).enumerate() {
         let task = stage.started(&["sleep", "1000"])?;
         task.kill_shim()?;
         let real = stage.launch.command(&task.bundle, &task.id, "delete");
@@ -193,7 +188,6 @@ fn a_delete_killed_at_any_system_call_is_finished_by_another(lab: &Lab) -> Outco
         if whole {
             return yes(hit > 5, format!("only {hit} system calls were hit"));
         }
-        hit += 1;
     }
     fail("a delete of too many system calls")
 }

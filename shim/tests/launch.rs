@@ -212,19 +212,12 @@ fn the_version_is_told(lab: &Lab) -> Outcome {
 fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (id, bundle) = stage.bundle(|_| ())?;
-    let socket = stage.launch.start(&bundle, &id)?;
+    // containerd's own shim stays until it is told to end.
+    let socket = if stage.is_ours() { stage.launch.start(&bundle, &id)? } else { bundle.join("none") };
     for _ in 0..2 {
         let answer = stage.clean_up(&bundle, &id)?;
         eq(answer.exit_status, 137, "the status")?;
         yes(answer.exited_at.is_some_and(|at| at.seconds > 1_600_000_000), "no time of the exit")?;
-    }
-    if !stage.is_ours() {
-        // containerd's own shim stays until it is told to end.
-        let mut client = shim::client::Client::connect(&socket, "t")?;
-        client
-            .call::<shim::wire::types::Empty>("Shutdown", &shim::wire::task::ShutdownRequest::default())
-            .ok();
-        return Ok(());
     }
     // A shim that nobody has heard of yet, since `start` was killed before it answered, ends.
     if wait_for("the socket goes", || (!socket.exists()).then_some(())).is_err() {

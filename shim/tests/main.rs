@@ -4,6 +4,8 @@
 //! was built. Each test runs between two pictures of the host, like those of the runtime (`integration`).
 //! `KNARR_SHIM_FULL=1`: the long runs of every test that has a short one.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::process::ExitCode;
 
 mod crowd;

@@ -23,10 +23,10 @@ pub(crate) const TESTS: &[Test] = tests!["output":
     a_logger_gets_both_streams_and_ends_with_them,
 ];
 
-/// Resident memory in KiB.
+/// Memory of its own in KiB: what it has mapped of its program comes and goes.
 pub(crate) fn resident(pid: i32) -> Result<u64, Stop> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 

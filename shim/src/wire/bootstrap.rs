@@ -106,7 +106,7 @@ impl Input {
     }
 
     /// What to print, in the way the caller asked. containerd before 2.3 hears the bare address, which means version 2 of the task
-    /// service: 1.6 understands nothing else, 1.7 refuses version 3, and nothing tells them from 2.0 (decision 0301).
+    /// service: 1.6 understands nothing else, 1.7 refuses version 3, and nothing tells them from 2.0 (decision 0305).
     pub fn reply(&self, address: &str) -> Vec<u8> {
         match self {
             Self::Bootstrap(_) => BootstrapResult {
