@@ -55,7 +55,7 @@ def host_pid(name):
     return inspect(name, ".State.Pid")
 
 
-def start_daemon(*flags):
+def start_daemon(*flags, **configuration):
     # the first `runc` of PATH is the one that BuildKit runs, which knows no shims: where there is a tested one, it is that
     os.makedirs("/opt/first", exist_ok=True)
     command = Engine.tested.beside("knarr") if Engine.tested.is_shim else Engine.tested.path
@@ -66,8 +66,9 @@ def start_daemon(*flags):
     if Engine.tested.beside("knarr-init"):
         config["init-path"] = Engine.tested.beside("knarr-init")
     os.makedirs("/etc/docker", exist_ok=True)
+    config.update(configuration)
     with open("/etc/docker/daemon.json", "w") as file:
-        json.dump(config, file)
+        json.dump({name: value for name, value in config.items() if value is not None}, file)
     Engine.daemon = Daemon(LOG, "dockerd", *flags, env={"PATH": "/opt/first:" + os.environ["PATH"]})
     Engine.daemon.wait_for("/run/docker.sock")
     until("dockerd answers", lambda: sh("docker", "version", rc=None) and Engine.daemon.alive())

@@ -5,7 +5,7 @@ import sys
 import image
 import steps
 
-MODULES = {name: f"{name}_steps" for name in ("docker", "compose", "containerd", "containerd16", "shim", "cri", "podman", "buildah")}
+MODULES = {name: f"{name}_steps" for name in ("docker", "compose", "containerd", "containerd16", "shim", "stress", "cri", "podman", "buildah")}
 
 
 def main(runtime, *engines):

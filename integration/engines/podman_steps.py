@@ -83,6 +83,22 @@ def _():
     podman("run", "--rm", "--no-such-flag", IMAGE, "true", rc=125)
 
 
+@step("knarr-init is the container's init: --init-path")
+def _():
+    init = "/opt/runtime/knarr-init"
+    if not os.path.exists(init):
+        raise Skip("no knarr-init beside the runtime")
+    ours = ("--init", "--init-path", init)
+    contains(run(*ours, "ps -o pid,args; /run/podman-init --version"), "/run/podman-init -- sh -c", "knarr-init")
+    run(*ours, "kill -9 $$", rc=137)
+    podman("run", "--rm", *ours, IMAGE, "no-such-program", rc=127)
+    with running(*ours, cmd=("sh", "-c", "sh -c '(sleep 0.2; echo > /slept) &'; trap 'exit 23' TERM; while :; do sleep 0.1; done")) as box:
+        until("the orphan ended", lambda: "slept" in podman("exec", box, "ls", "/"))
+        until("no zombie", lambda: podman("exec", box, "ps", "-o", "stat").count("Z") == 0)
+        podman("stop", "-t", "20", box)
+        equal(inspect(box, ".State.ExitCode"), 23)
+
+
 @step("run -it has a terminal of the right size, detach keys and attach")
 def _():
     t = Terminal(*command(), "run", "-it", "--name", "term", IMAGE, "sh")

@@ -171,6 +171,8 @@ fn spawn(call: &Call, containerd: &str, input: &Input) -> Result<Child, String> 
     {
         command.env("TTRPC_ADDRESS", &params.containerd_ttrpc_address);
     }
+    // glibc keeps small freed blocks of every size for each thread; they pin pages all over the heap, which then never shrinks
+    command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().map_err(|error| format!("execute \"/proc/self/exe\": {error}"))
 }
