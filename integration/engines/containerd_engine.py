@@ -159,12 +159,13 @@ def engine(suite, folder="/usr/bin"):
 
 def leftovers():
     """Bundles and shims' sockets that are there; not the sockets of Go's shim, which it leaves when it is killed."""
-    return [f"{folder}/{name}" for folder in (BUNDLES, *([] if Engine.tested.is_debians else [SOCKETS])) if os.path.isdir(folder) for name in os.listdir(folder)]
+    return [f"{folder}/{name}" for folder in (BUNDLES, *([] if Engine.tested.is_debians else [SOCKETS])) if os.path.isdir(folder) for name in os.listdir(folder)
+            if not name.startswith(".")]  # containerd hides a bundle before it removes it, and may be killed in between
 
 
-def nothing_but(wanted):
+def nothing_but(wanted, timeout=5):
     """Demands that bundles and shims' sockets are those that were there before."""
     try:
-        until("all gone", lambda: set(leftovers()) <= set(wanted), 5)
+        until("all gone", lambda: set(leftovers()) <= set(wanted), timeout)
     except AssertionError:
         raise AssertionError("left behind:\n" + "\n".join(sorted(set(leftovers()) - set(wanted)))) from None

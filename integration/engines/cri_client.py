@@ -1,7 +1,6 @@
 """A client of the CRI, as the kubelet is one: calls by gRPC, streams by websocket. Messages are Kubernetes' own (integration/lab/parts.sh);
 requests are given as dictionaries of them. It must not know containerd."""
 import json
-import os
 import struct
 import sys
 import time
@@ -9,8 +8,6 @@ import time
 from steps import SLOW, contains, until
 
 sys.path.append("/opt/cri")
-# its hooks around fork wait for threads that never rest; the commands that are run here exec at once
-os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 IMAGES = "ListImages", "ImageStatus", "PullImage", "RemoveImage", "ImageFsInfo"
 STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
 

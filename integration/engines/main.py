@@ -12,6 +12,8 @@ def main(runtime, *engines):
     unknown = [e for e in engines if e not in MODULES]
     if unknown:
         sys.exit(f"unknown engine {unknown[0]!r}: known are {' '.join(MODULES)}")
+    # gRPC's hook around fork, which a terminal needs, waits for threads of gRPC's that never rest
+    engines = sorted(engines, key="cri".__eq__)
     image.build()
     tally = steps.Tally()
     for engine in engines:
