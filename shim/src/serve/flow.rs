@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const LOGGER: Duration = Duration::from_secs(12);
 
 /// The first and the longest pause between two looks for a reader.
-const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
+const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
 /// A copy, and whose it is.
 #[derive(Debug)]
