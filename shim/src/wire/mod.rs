@@ -7,6 +7,7 @@ pub mod code;
 pub mod events;
 pub mod frame;
 pub mod info;
+mod metrics;
 pub mod metrics_v1;
 pub mod metrics_v2;
 pub mod options;
