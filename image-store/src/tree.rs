@@ -111,7 +111,12 @@ fn remove_level(
         }
         Err(errno) => return Err(errno).doing(|| format!("open {}", show(name))),
     };
-    for (child, _) in list(&folder).doing(|| format!("list {}", show(name)))? {
+    let children = match list(&folder) {
+        // Somebody else removes the same tree: a folder without a name can not be listed.
+        Err(Errno::NOENT) => return Ok(()),
+        other => other.doing(|| format!("list {}", show(name)))?,
+    };
+    for (child, _) in children {
         remove_level(folder.as_fd(), child.to_bytes(), spill, depth + 1, spilled)?;
     }
     match unlink(parent, name, AtFlags::REMOVEDIR) {
@@ -138,6 +143,26 @@ fn open_up(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_may_remove_the_same_tree_at_once() {
+        let place = crate::scratch::Scratch::new("at-once");
+        for folder in 0..300 {
+            std::fs::create_dir_all(place.path().join(format!("t/{folder}/a/b"))).unwrap();
+        }
+        let remove = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let top = rustix::fs::open(place.path(), flags, Mode::empty()).unwrap();
+            remove(top.as_fd(), b"t", top.as_fd())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (0..4).map(|_| scope.spawn(remove)).collect();
+            for other in others {
+                other.join().unwrap().unwrap();
+            }
+        });
+        assert!(!place.path().join("t").exists());
+    }
 
     #[test]
     fn a_tree_deeper_than_the_descriptor_limit_is_removed() {

@@ -305,7 +305,7 @@ def scenarios(work):
         assert done.returncode == 0, done.stderr
 
     must(made, "import", f"{work}/tree.tar.gz", "app:1")
-    must(made, "create", "--name", "c", "app:1")
+    must(made, "create", "--name", "c", "app:1", "sh")
     must(made, "cp", f"{work}/new", "c:/etc/new")
     changed = f"{work}/changed"
     subprocess.run(["cp", "-a", made, changed], check=True)
