@@ -123,7 +123,9 @@ def as_they_were(path):
 
     with Init(path, "--", "cat", stdin=-1, preexec=block, first=False) as init:
         [child] = until("it runs", lambda: [c for c in children(init.pid) if status(c, "Name") == "cat"])
-        equal([int(status(child, f), 16) for f in ("SigBlk", "SigIgn")], [1 << 9, 1])
+        # the C library's own, 32 and 33, can not be set from here: make's children ignore them
+        seen = [int(status(child, f), 16) & ~(3 << 31) for f in ("SigBlk", "SigIgn")]
+        equal(seen, [1 << 9, 1])
         init.process.stdin.close()
         equal(init.end(), 0)
 
