@@ -15,8 +15,9 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// More events than these are kept for nobody: the oldest go.
-const MOST: usize = 2048;
+/// More events than these are kept for nobody: the oldest go. A pod that makes hundreds of containers a second is ahead of a busy
+/// containerd by thousands; each takes some 300 bytes while it waits.
+const MOST: usize = 65_536;
 /// How long containerd may take to acknowledge one.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an event is offered to a containerd that refuses it.
