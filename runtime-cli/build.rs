@@ -1,4 +1,4 @@
-//! Names the entry point: src/sys.rs.
+//! Names the entry point: src/sys/mod.rs.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

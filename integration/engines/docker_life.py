@@ -1,6 +1,5 @@
 """Docker: what a container is, terminals, its life from run to rm, exec, exit statuses."""
 import hashlib
-import itertools
 import json
 import os
 import subprocess
@@ -43,16 +42,7 @@ def _():
     t.expect("# ")
     t.send("tty; stty size; hostname\r")
     t.expect(r"/dev/pts/0\s+30 100\s+demo")
-    rows = itertools.count(40)
-
-    def resized():
-        # a signal tells docker of each new size: one that comes before it listens is lost
-        wanted = str(next(rows))
-        t.resize(int(wanted), 120)
-        time.sleep(0.2)
-        t.send("echo size $(stty size)\r")
-        return t.expect(r"size (\d+) (\d+)").groups() == (wanted, "120")
-    until("the terminal has the new size", resized)
+    t.follows_resizes()
     t.send("exit 7\r")
     t.end(7)
 

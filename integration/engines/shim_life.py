@@ -164,15 +164,7 @@ def _():
 def _():
     t = Terminal(f"{Engine.folder}/ctr", "run", "--rm", "-t", *flags(), IMAGE, "term", "sh")
     t.expect("# ")
-    rows = itertools.count(40)
-
-    def resized():
-        wanted = str(next(rows))
-        t.resize(int(wanted), 120)
-        time.sleep(0.2)
-        t.send("echo size $(stty size)\r")
-        return t.expect(r"size (\d+) (\d+)").groups() == (wanted, "120")
-    until("the terminal has the new size", resized)
+    t.follows_resizes()
     t.send("/bin/sleep 1000\r")
     time.sleep(0.3)
     t.send("\x03")

@@ -1,6 +1,7 @@
 """What every engine's steps are made of: registering and running them, commands with a time limit, terminals, waiting.
 One line is printed for each step, in TAP's manner. It must not know any engine."""
 import fcntl
+import itertools
 import os
 import pty
 import re
@@ -159,6 +160,18 @@ class Terminal:
 
     def resize(self, rows, columns):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def follows_resizes(self):
+        """The shell in front sees a new size. Signals tell of each: one that comes before anybody listens is lost."""
+        rows = itertools.count(40)
+
+        def resized():
+            wanted = str(next(rows))
+            self.resize(int(wanted), 120)
+            time.sleep(0.2)
+            self.send("echo size $(stty size)\r")
+            return self.expect(r"size (\d+) (\d+)").groups() == (wanted, "120")
+        until("the terminal has the new size", resized)
 
     def send(self, text):
         os.write(self.fd, text.encode())

@@ -7,7 +7,6 @@ mod flags;
 mod info;
 mod socket;
 mod start;
-mod sys;
 
 pub use flags::Flags;
 

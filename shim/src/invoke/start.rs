@@ -4,8 +4,9 @@
 //! listener is there before the address is printed: nobody can come too early, and nobody waits for the server to begin.
 
 use super::socket::{self, Bound};
-use super::{Call, print, sys};
+use super::{Call, print};
 use crate::bundle;
+use crate::sys::inherit;
 use crate::wire::bootstrap::Input;
 use crate::wire::options::Options;
 use serde::Deserialize;
@@ -49,7 +50,7 @@ pub(super) fn start(call: &Call) -> Result<(), String> {
         .map_err(|error| format!("write \"address\" in {here:?}: {error}"))?;
     if let Bound::Here(listener) = socket::bind(&path)? {
         let mut undo = Undo { path, server: None };
-        sys::hand_down(listener, LISTENER)
+        inherit::hand_down(listener, LISTENER)
             .map_err(|error| format!("hand down the listener: dup3: {error}"))?;
         prepare(&options)?;
         undo.server = Some(spawn(call, containerd, &input)?);
@@ -111,9 +112,9 @@ fn group(config: &Path) -> Result<Option<String>, String> {
 
 /// What the server shall inherit of this process.
 fn prepare(options: &Options) -> Result<(), String> {
-    sys::close_on_exec_from(4).map_err(|error| format!("close_range: {error}"))?;
+    inherit::close_on_exec_from(4).map_err(|error| format!("close_range: {error}"))?;
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
-        sys::share_cores_with_nobody()
+        inherit::share_cores_with_nobody()
             .map_err(|error| format!("SCHED_CORE: prctl(PR_SCHED_CORE): {error}"))?;
     }
     if !options.shim_cgroup.is_empty() {

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod inherit;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;

@@ -49,6 +49,20 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
     Ok(())
 }
 
+/// What an `inspect` found, one after the other, as `--format` wants it, or all as one JSON array.
+pub(crate) fn inspected(args: &Args, found: Vec<Value>) -> Result<()> {
+    match args.get("format") {
+        Some(format) => {
+            let template = Template::parse(format)?;
+            for value in &found {
+                line(&template.fill(value)?);
+            }
+        }
+        None => print(&format!("{}\n", pretty(&Value::Array(found))?)),
+    }
+    Ok(())
+}
+
 /// Left-aligned columns, three spaces apart, as Docker has them.
 pub(crate) fn table(cells: &[Vec<String>]) -> String {
     let columns = cells.iter().map(Vec::len).max().unwrap_or(0);

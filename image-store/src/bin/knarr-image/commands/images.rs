@@ -5,8 +5,7 @@ use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
 use crate::args::Args;
-use crate::output::{line, pretty, print, size};
-use crate::template::Template;
+use crate::output::{inspected, line, pretty, print, size};
 
 /// `tag IMAGE NAME`
 pub(super) fn tag(args: &Args) -> Result<u8> {
@@ -93,15 +92,7 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
             }
         }
     }
-    match args.get("format") {
-        Some(format) => {
-            let template = Template::parse(format)?;
-            for value in &found {
-                line(&template.fill(value)?);
-            }
-        }
-        None => print(&format!("{}\n", pretty(&Value::Array(found))?)),
-    }
+    inspected(args, found)?;
     Ok(u8::from(failed))
 }
 

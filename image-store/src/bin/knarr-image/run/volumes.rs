@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::options::invalid;
 use super::record::recall;
 use crate::args::Args;
-use crate::output::{line, pretty, print, rows};
-use crate::template::Template;
+use crate::output::{inspected, line, rows};
 
 fn folder(store: &Store) -> PathBuf {
     store.root().join("volumes")
@@ -106,15 +105,7 @@ fn inspect(args: &Args, store: &Store, names: &[String]) -> Result<u8> {
             failed = true;
         }
     }
-    match args.get("format") {
-        Some(format) => {
-            let template = Template::parse(format)?;
-            for value in &found {
-                line(&template.fill(value)?);
-            }
-        }
-        None => print(&format!("{}\n", pretty(&Value::Array(found))?)),
-    }
+    inspected(args, found)?;
     Ok(u8::from(failed))
 }
 

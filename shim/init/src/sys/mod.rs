@@ -8,8 +8,8 @@ use core::ptr;
 use linux_raw_sys::general as nr;
 use linux_raw_sys::{ioctl, prctl};
 
-#[cfg_attr(bare, path = "sys/bare.rs")]
-#[cfg_attr(not(bare), path = "sys/hosted.rs")]
+#[cfg_attr(bare, path = "bare.rs")]
+#[cfg_attr(not(bare), path = "hosted.rs")]
 mod entry;
 
 /// An error number.
