@@ -75,6 +75,7 @@ def _():
         for _ in range(2):
             reader = subprocess.Popen([f"{Engine.folder}/ctr", "task", "attach", task], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             contains(reader.stdout.readline().decode(), "line")
+            reader.send_signal(signal.SIGSTOP)  # a ctr that sees its containerd end removes the FIFOs' folder
             kill_daemon()
             reader.kill()
             reader.wait()
