@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests!["process":
     empty_args_are_refused,
     the_oom_score_is_set,
     the_oom_score_is_inherited_when_absent,
+    the_oom_score_may_be_below_the_callers_in_a_user_namespace_too,
     the_scheduler_and_nice_value_are_set,
     the_io_priority_is_set,
     the_process_is_a_session_leader_with_default_signals,
@@ -357,6 +358,23 @@ fn the_oom_score_is_set(lab: &Lab) -> Outcome {
         c.is_gone()?;
     }
     Ok(())
+}
+
+fn the_oom_score_may_be_below_the_callers_in_a_user_namespace_too(lab: &Lab) -> Outcome {
+    // What a process with CAP_SYS_RESOURCE has set, another without it can not go below: engines raise the score of their shims.
+    let mut c = lab.container()?;
+    c.config().user_namespace(100_000, 65536).set("/process/oomScoreAdj", 50);
+    c.config().sh("cat /proc/self/oom_score_adj");
+    c.bundle.write()?;
+    let line = format!(
+        "echo 200 > /proc/self/oom_score_adj && exec {} --root {} run --bundle {} {}",
+        lab.runtime.line(),
+        lab.state.display(),
+        c.bundle_arg(),
+        c.id
+    );
+    eq(lab.host(&["sh", "-c", &line])?.ok()?.text(), "50", "oom_score_adj")?;
+    c.is_gone()
 }
 
 fn the_oom_score_is_inherited_when_absent(lab: &Lab) -> Outcome {

@@ -11,6 +11,11 @@ use std::path::Path;
 
 /// Before the child joins its cgroups.
 pub(super) fn before_join(settings: &ParentSettings, pid: i32) -> Result<()> {
+    if let Some(score) = &settings.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        std::fs::write(&path, score.to_bytes())
+            .with_context(|| format!("process.oomScoreAdj: write {score:?} to {path:?}"))?;
+    }
     if settings.affinity_initial.is_empty() {
         return Ok(());
     }

@@ -47,12 +47,17 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     let filter = inputs.filter.clone();
     draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
 
-    let clone_flags = container.enter(&mut draft)?;
+    let score = process::oom_score_adj(container.process)?;
+    // In a user namespace of its own the process may not lower what a privileged caller of ours has raised.
+    let by_parent = container.makes(USER) && !inputs.host.is_rootless();
+    let clone_flags = container.enter(score.clone().filter(|_| !by_parent), &mut draft)?;
     container.root(&cgroup, &finish, &mut draft)?;
     container.system(&finish, &mut draft)?;
     container.pivot(&mut draft)?;
     let gate = Some(Gate::Start);
-    let (exec, parent) = finish.append(filter.map(Step::from), gate, inputs.options.preserve_fds, &mut draft);
+    let (exec, mut parent) =
+        finish.append(filter.map(Step::from), gate, inputs.options.preserve_fds, &mut draft);
+    parent.oom_score_adj = score.filter(|_| by_parent);
 
     Ok(Plan {
         clone_flags,
@@ -126,9 +131,9 @@ impl Container<'_> {
     }
 
     /// Into the namespaces and the cgroup. Returns the flags for the parent's clone3.
-    fn enter(&self, draft: &mut Draft) -> Result<u64> {
-        let rootless = self.inputs.host.is_rootless();
-        draft.child.extend(process::oom_score_adj(self.process, rootless)?);
+    fn enter(&self, score: Option<CString>, draft: &mut Draft) -> Result<u64> {
+        let tolerate = self.inputs.host.is_rootless();
+        draft.child.extend(score.map(|value| Step::OomScoreAdj { value, tolerate }));
         // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps first, and an
         // unprivileged child its clocks; until then it is in a user namespace of its own, out of reach of the container.
         let dumpable_first = self.inputs.host.euid != 0 && self.makes(USER);

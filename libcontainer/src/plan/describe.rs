@@ -35,6 +35,9 @@ impl fmt::Display for Plan {
         {
             clone.push_str(" into the container's pid namespace");
         }
+        parent.extend(
+            self.parent.oom_score_adj.iter().map(|score| format!("set its oom_score_adj {}", text(score))),
+        );
         for (i, line) in (1..).zip(&parent) {
             writeln!(f, "{:>4}  {line}", format!("p{i}"))?;
         }

@@ -48,7 +48,9 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         entry => entry,
     };
 
-    draft.child.extend(process::oom_score_adj(process, inputs.host.is_rootless())?);
+    let tolerate = inputs.host.is_rootless();
+    let score = process::oom_score_adj(process)?;
+    draft.child.extend(score.map(|value| Step::OomScoreAdj { value, tolerate }));
     // Before the container's processes can look into this one (CVE-2016-9962): see docs/decisions/0002.
     draft.push(Step::Undumpable);
     // Before the container is joined: what it shows as /proc is its own affair. `self` is this process in every procfs whose pid

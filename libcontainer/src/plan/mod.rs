@@ -170,6 +170,8 @@ pub(crate) struct ParentSettings {
     pub(crate) io_priority: Option<i32>,
     /// CPUs as (first, last) ranges, set right before the cgroup is joined (exec only).
     pub(crate) affinity_initial: Vec<(u32, u32)>,
+    /// Of a process that is born in a user namespace of its own.
+    pub(crate) oom_score_adj: Option<CString>,
 }
 
 impl ParentSettings {

@@ -209,15 +209,15 @@ pub(crate) fn settings(process: &Process) -> Result<ParentSettings> {
     })
 }
 
-/// The step that sets `oomScoreAdj`; absent, the caller's stays.
-pub(crate) fn oom_score_adj(process: &Process, tolerate: bool) -> Result<Option<Step>> {
+/// What `oomScoreAdj` sets; absent, the caller's stays.
+pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<CString>> {
     let Some(score) = process.oom_score_adj() else {
         return Ok(None);
     };
     if !(-1000..=1000).contains(&score) {
         return Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")));
     }
-    Ok(Some(Step::OomScoreAdj { value: c_string("process.oomScoreAdj", score.to_string())?, tolerate }))
+    c_string("process.oomScoreAdj", score.to_string()).map(Some)
 }
 
 /// linux/keyctl.h: what the processes of a container need to find their session keyring, as others in a user namespace of its own

@@ -22,8 +22,8 @@ fn scheduling_follows_the_rules_of_sched_setattr() {
     ] {
         assert!(of(json).is_err(), "{json}");
     }
-    assert!(oom_score_adj(&process(r#"{"oomScoreAdj":1001}"#), false).is_err());
-    assert!(oom_score_adj(&process("{}"), false).unwrap().is_none());
+    assert!(oom_score_adj(&process(r#"{"oomScoreAdj":1001}"#)).is_err());
+    assert!(oom_score_adj(&process("{}")).unwrap().is_none());
 }
 
 #[test]
