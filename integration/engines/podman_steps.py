@@ -448,8 +448,8 @@ def stop():
     podman("system", "reset", "-f")
     # a user's podman keeps a process that holds its user namespace
     sh("pkill", "-U", "1000", "catatonit", rc=None)
-    # in hierarchies without a controller podman forgets the pods' own cgroups
-    Engine.before.nothing_left(but=r"^cgroup \S+/libpod_parent(/conmon)?$|^cgroup /sys/fs/cgroup/(systemd|unified)/libpod_parent/\w{64}$|^mount /run/netns$|^mount /run/user")
+    # in hierarchies without a controller podman forgets the pods' own cgroups; --cgroups=split puts podman into init/runtime
+    Engine.before.nothing_left(but=r"^cgroup \S+/libpod_parent(/conmon)?$|^cgroup /sys/fs/cgroup/(systemd|unified)/libpod_parent/\w{64}$|^cgroup /sys/fs/cgroup/init/runtime$|^mount /run/netns$|^mount /run/user")
 
 
 def engine(runtime):
