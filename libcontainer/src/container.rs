@@ -190,6 +190,10 @@ impl Container {
             let why = "cannot start a container that waits for its maker alone, or is being started";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
+        // Frozen it would not answer.
+        if self.frozen()? {
+            allowed(Operation::Start, Status::Paused)?;
+        }
         self.run_start_container()?;
         fault::point();
         sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
@@ -267,8 +271,7 @@ impl Container {
         if self.process.is_none() {
             allowed(operation, Status::Stopped)?;
         }
-        let folder = kept(&self.folder, || self.record.cgroup.open())?.as_ref();
-        if folder.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)? {
+        if self.frozen()? {
             allowed(operation, Status::Paused)?;
         }
         let plan = self.process_plan(process, self.filter()?.cloned(), options.preserve_fds)?;
@@ -276,7 +279,7 @@ impl Container {
             plan,
             stdio: options.stdio,
             cgroup: &self.record.cgroup,
-            folder,
+            folder: self.folder()?,
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
@@ -286,6 +289,15 @@ impl Container {
             launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })?;
         let (pid, pidfd, terminal) = launched.release()?;
         Ok(Process { pid, pidfd, terminal })
+    }
+
+    /// The cgroup's folder, where there is but one.
+    fn folder(&self) -> Result<Option<&Dir>> {
+        Ok(kept(&self.folder, || self.record.cgroup.open())?.as_ref())
+    }
+
+    fn frozen(&self) -> Result<bool> {
+        self.folder()?.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)
     }
 
     /// The container's seccomp filter, compiled by `create`.
@@ -370,7 +382,9 @@ impl Container {
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
         let limits = plan::cgroup::limits(&merged, &host.cgroup)?;
+        let before = self.record.cgroup.values(&limits)?;
         if let Err(e) = self.record.cgroup.apply(&limits) {
+            self.record.cgroup.put_back(&before);
             if let Ok(before) = plan::cgroup::limits(&old, &host.cgroup) {
                 let _ = self.record.cgroup.apply(&before);
             }

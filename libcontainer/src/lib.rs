@@ -75,7 +75,7 @@ pub mod spec {
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::{Bundle, parse_process};
+pub use bundle::{Bundle, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};

@@ -225,7 +225,7 @@ fn mount(fs: &NewFs) -> String {
     if fs.classic {
         words.push("by mount(2)".to_owned());
     }
-    if fs.copy_up {
+    if fs.copy_up.is_some() {
         words.push("tmpcopyup".to_owned());
     }
     let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();

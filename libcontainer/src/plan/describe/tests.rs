@@ -84,7 +84,7 @@ fn a_refused_mount_comes_with_what_may_help() {
             classic: false,
             attr: MountAttr::default(),
             target: target(no_symlinks, ProcGuard::NotOnProcfs),
-            copy_up: false,
+            copy_up: None,
             inherit_mode: false,
             label: None,
             or_bind: None,
