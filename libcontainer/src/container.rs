@@ -171,7 +171,7 @@ impl Container {
             None => self.start_waiting()?,
         }
         let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host { bundle: &self.record.bundle })
     }
 
     /// Starts the child that this handle has made.
@@ -472,7 +472,7 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle }));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }
@@ -529,8 +529,18 @@ impl Watch for HookWatch<'_> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);
         #[allow(deprecated)]
-        hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
-        hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
+        hooks::run(
+            "prestart",
+            hooks.prestart().as_deref(),
+            &state,
+            &Place::Host { bundle: &self.record.bundle },
+        )?;
+        hooks::run(
+            "createRuntime",
+            hooks.create_runtime().as_deref(),
+            &state,
+            &Place::Host { bundle: &self.record.bundle },
+        )?;
         let namespaces = self.record.facts.namespaces;
         let place =
             Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
