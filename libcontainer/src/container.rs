@@ -262,7 +262,9 @@ impl Container {
         &self.record.process
     }
 
-    /// Runs a further process in it.
+    /// Runs a further process in it. What `process` leaves out of capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O
+    /// priority, CPU affinity and `oomScoreAdj` it has from the container's own ([`Container::process_spec`]); environment, working
+    /// directory and user are its own alone.
     ///
     /// # Errors
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
@@ -431,12 +433,13 @@ impl Container {
     /// Waits for the end of its first process, which must be a child of the caller.
     ///
     /// # Errors
-    /// `NotFound` when it is not.
+    /// `NotFound` when it is not; `WrongState` when it had ended before this handle was made.
     pub fn wait(&self) -> Result<ExitStatus> {
         launch::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, state. What is gone already is no error, so that a second call finishes a first.
+    /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
+    /// it again, and a second call finishes the first.
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
