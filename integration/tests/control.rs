@@ -14,10 +14,15 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     update_changes_limits,
     update_reads_resources_from_a_file_and_from_standard_input,
     update_of_a_broken_value_changes_nothing,
+    update_that_fails_puts_back_what_it_has_set,
+    update_makes_a_container_idle_and_busy_again,
+    an_idle_container_is_updated_with_shares_that_it_does_not_feel,
+    update_without_a_pids_limit_leaves_it_alone,
     update_of_a_stopped_container_is_refused_or_harmless,
     update_never_loosens_the_device_rules,
     pause_freezes_and_resume_thaws,
     pause_of_a_paused_container_is_refused,
+    start_of_a_paused_container_is_refused_and_works_after_resume,
     resume_of_a_running_container_is_refused,
     a_paused_container_is_deleted_by_force,
     kill_of_a_paused_container_works_after_resume,
@@ -77,6 +82,63 @@ fn update_of_a_broken_value_changes_nothing(lab: &Lab) -> Outcome {
     c.delete_force()
 }
 
+fn update_that_fails_puts_back_what_it_has_set(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "puts back what the container was created with, and nothing else")?;
+    lab.except(Kind::Crun, "leaves what it has set")?;
+    need_controller("cpu")?;
+    let c = lab.limited(&["pids"], &json!({}))?;
+    let file = lab.file("half.json", r#"{"pids": {"limit": 9}, "cpu": {"quota": 5000, "period": 10}}"#)?;
+    let file2 = lab.file("half2.json", r#"{"cpu": {"shares": 77, "cpus": "99999"}}"#)?;
+    for file in [file, file2] {
+        c.call("update", &["-r", &text(&file)])?.refused()?;
+        eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids")?;
+        let weight = c.limit("cpu/cpu.shares", "cpu.weight")?;
+        eq(weight.as_str(), if v2() { "100" } else { "1024" }, "the weight")?;
+        let quota = c.limit("cpu/cpu.cfs_quota_us", "cpu.max")?;
+        eq(quota.as_str(), if v2() { "max 100000" } else { "-1" }, "quota")?;
+    }
+    c.delete_force()
+}
+
+fn update_makes_a_container_idle_and_busy_again(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "has no --cpu-idle")?;
+    need_controller("cpu")?;
+    let c = lab.limited(&["pids"], &json!({"cpu": {"shares": 512}}))?;
+    let idle = || c.limit("cpu/cpu.idle", "cpu.idle");
+    c.call("update", &["--cpu-idle", "1"])?.ok()?;
+    eq(idle()?.as_str(), "1", "idle")?;
+    c.call("update", &["--pids-limit", "50"])?.ok()?;
+    c.call("update", &["--cpu-idle", "0"])?.ok()?;
+    eq(idle()?.as_str(), "0", "busy")?;
+    c.delete_force()
+}
+
+fn an_idle_container_is_updated_with_shares_that_it_does_not_feel(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "writes shares that the kernel refuses in an idle cgroup")?;
+    need_controller("cpu")?;
+    lab.except(Kind::Runc, "writes shares that the kernel refuses in an idle cgroup")?;
+    let c = lab.limited(&["pids"], &json!({"cpu": {"shares": 512, "idle": 1}}))?;
+    let both = lab.file("both.json", r#"{"cpu": {"shares": 700, "idle": 1}}"#)?;
+    for _ in 0..2 {
+        c.call("update", &["-r", &text(&both)])?.ok()?;
+        eq(c.limit("cpu/cpu.idle", "cpu.idle")?.as_str(), "1", "idle with shares")?;
+    }
+    c.delete_force()
+}
+
+fn update_without_a_pids_limit_leaves_it_alone(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "1.3 takes it for 0, which is no limit there")?;
+    let c = lab.limited(&["pids"], &json!({"pids": {}}))?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids of {}")?;
+    c.call("update", &["--pids-limit", "40"])?.ok()?;
+    let file = lab.file("none.json", r#"{"pids": {}}"#)?;
+    c.call("update", &["-r", &text(&file)])?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "40", "pids after an update to {}")?;
+    let file = lab.file("list.json", "[]")?;
+    c.call("update", &["-r", &text(&file)])?.refused()?;
+    c.delete_force()
+}
+
 fn update_of_a_stopped_container_is_refused_or_harmless(lab: &Lab) -> Outcome {
     let c = lab.container()?;
     c.run_detached()?;
@@ -127,6 +189,20 @@ fn pause_of_a_paused_container_is_refused(lab: &Lab) -> Outcome {
     yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a word")?;
     eq(c.status()?, "paused", "status")?;
     c.call("resume", &[])?.ok()?;
+    c.delete_force()
+}
+
+fn start_of_a_paused_container_is_refused_and_works_after_resume(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "waits for ever")?;
+    let mut c = lab.container()?;
+    c.config().args(&["sleep", "1000"]);
+    c.create_ok()?;
+    c.call("pause", &[])?.ok()?;
+    c.start()?.refused_with("cannot start a container in the paused state")?;
+    eq(c.status()?, "paused", "status")?;
+    c.call("resume", &[])?.ok()?;
+    c.start_ok()?;
+    c.wait_for_status("running")?;
     c.delete_force()
 }
 

@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = tests!["cves_paths":
     cve_2021_30465_parents_that_are_symlinks_stay_inside,
     cve_2024_45310_no_folders_are_made_on_the_host,
     race_a_flipping_target_never_escapes,
+    race_a_flipping_folder_below_all_that_is_made_never_escapes,
     fifos_in_place_of_files_do_not_hang,
     devices_in_place_of_files_do_not_hang,
     default_masks_and_read_only_paths_hold,
@@ -159,6 +160,53 @@ fn cve_2024_45310_no_folders_are_made_on_the_host(lab: &Lab) -> Outcome {
     c.config().set("/process/cwd", "/link/cwd");
     c.run_or_refuse()?;
     alive(&host)
+}
+
+/// Everything that a runtime makes, opens or covers by a path in the root lies below one folder, which is exchanged for a symlink to the
+/// host all the while: binds, a copied tmpfs, a procfs, a device, masks, the working directory, a file.
+fn race_a_flipping_folder_below_all_that_is_made_never_escapes(lab: &Lab) -> Outcome {
+    let host = canary(lab)?;
+    let source = lab.folder("source")?;
+    let Some(inspector) = integration::rootfs::beside_this_program("inspector") else {
+        return fail("no inspector beside the test program");
+    };
+    let mut c = lab.container()?;
+    fs::create_dir_all(c.bundle.inside("/v/a/sub"))?;
+    symlink(text(&host), c.bundle.inside("/v/b"))?;
+    c.bundle.file("/v/fa", "inside")?;
+    symlink(text(&host.join("canary")), c.bundle.inside("/v/fb"))?;
+    let file = lab.file("file", "bound")?;
+    c.config()
+        .writable()
+        .mount("/v/a/m/x", "bind", &text(&source), &["rbind", "rro"])
+        .mount("/v/a/t", "tmpfs", "tmpfs", &["tmpcopyup"])
+        .mount("/v/fa", "bind", &text(&file), &["bind"])
+        .mount("/v/a/p", "proc", "proc", &[])
+        .set("/process/cwd", "/v/a/new/deep")
+        .push("/linux/maskedPaths", json!("/v/a/sub"))
+        .push("/linux/maskedPaths", json!("/v/fa"))
+        .push("/linux/readonlyPaths", json!("/v/a/sub"))
+        .set(
+            "/linux/devices",
+            json!([{"path": "/v/a/dev/n", "type": "c", "major": 1, "minor": 3, "uid": 5}]),
+        );
+    let mut attackers = Vec::new();
+    for (a, b) in [("/v/a", "/v/b"), ("/v/fa", "/v/fb")] {
+        let mut flip = integration::process::command(&inspector);
+        flip.arg("flip").arg(c.bundle.inside(a)).arg(c.bundle.inside(b));
+        attackers.push(integration::process::start(flip, &lab.dir)?);
+    }
+    let rounds = if lab.kind() == Kind::Knarr { 40 } else { 20 };
+    let outcome = (0..rounds).try_for_each(|_| {
+        c.run()?;
+        c.delete_force()?;
+        alive(&host)
+    });
+    for attacker in attackers {
+        attacker.signal(nix::sys::signal::Signal::SIGKILL)?;
+        attacker.wait()?;
+    }
+    outcome
 }
 
 fn race_a_flipping_target_never_escapes(lab: &Lab) -> Outcome {

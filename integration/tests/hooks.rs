@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = tests!["hooks":
     hooks_of_the_runtime_run_in_its_namespaces,
     hooks_of_the_container_run_in_its_namespaces,
     arguments_and_environment_are_exactly_those_given,
+    a_hook_without_an_environment_has_the_callers_and_is_in_the_bundle,
     hooks_of_one_kind_run_in_the_order_given,
     a_failing_hook_before_start_stops_the_creation,
     a_failing_start_container_hook_stops_the_start,
@@ -139,6 +140,31 @@ fn hooks_of_the_container_run_in_its_namespaces(lab: &Lab) -> Outcome {
             has(&text, "box")?;
             has(&text, "/bin/inspector\n")?;
         }
+    }
+    Ok(())
+}
+
+fn a_hook_without_an_environment_has_the_callers_and_is_in_the_bundle(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "gives it no environment")?;
+    let mut c = lab.container()?;
+    for kind in ["prestart", "createRuntime", "createContainer", "poststart"] {
+        let file = text(&lab.dir.join(kind));
+        let script = format!("echo $OF_THE_CALLER $(pwd) > {file}");
+        c.config().push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
+    }
+    c.bundle.write()?;
+    let mut command = lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]);
+    command.env("OF_THE_CALLER", "x");
+    integration::process::start(command, &lab.dir)?.wait()?.ok()?;
+    let (bundle, root) = (c.bundle_arg(), text(&c.bundle.root()));
+    for (kind, line) in [
+        ("prestart", format!("x {bundle}\n")),
+        ("createRuntime", format!("x {bundle}\n")),
+        // In the container's namespaces nothing is the caller's.
+        ("createContainer", format!("{root}\n")),
+        ("poststart", format!("x {bundle}\n")),
+    ] {
+        eq(fs::read_to_string(lab.dir.join(kind))?, line, kind)?;
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = tests!["mounts":
     a_tmpfs_has_its_size_and_mode,
     a_tmpfs_takes_the_mode_of_the_folder_it_covers,
     tmpcopyup_copies_what_the_tmpfs_covers,
+    tmpcopyup_leaves_the_owner_and_mode_that_options_name,
     mounts_are_made_in_the_order_given,
     a_mount_over_a_mount_is_allowed,
     an_unknown_option_is_handed_to_the_file_system,
@@ -198,6 +199,24 @@ fn tmpcopyup_copies_what_the_tmpfs_covers(lab: &Lab) -> Outcome {
     c.config().sh("cd /data; cat file deep/er/file; readlink link; stat -c '%a %u %g' file; echo new > file");
     eq(c.run()?.ok()?.text(), "oldolderfile\n640 7 8", "what is in the tmpfs")?;
     eq(fs::read_to_string(c.bundle.inside("/data/file"))?.as_str(), "old", "the file below")
+}
+
+fn tmpcopyup_leaves_the_owner_and_mode_that_options_name(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    let places = [
+        ("/a", vec!["tmpcopyup", "mode=1777", "uid=5", "gid=6"], "1777 5 6"),
+        ("/b", vec!["tmpcopyup", "mode=700"], "700 0 0"),
+        ("/c", vec!["tmpcopyup"], "2751 0 0"),
+    ];
+    for (place, options, _) in &places {
+        fs::create_dir(c.bundle.inside(place))?;
+        fs::write(c.bundle.inside(place).join("file"), "old")?;
+        fs::set_permissions(c.bundle.inside(place), fs::Permissions::from_mode(0o2751))?;
+        c.config().mount(place, "tmpfs", "tmpfs", options);
+    }
+    c.config().sh("stat -c '%a %u %g' /a /b /c; cat /a/file /b/file /c/file");
+    let want = places.map(|(_, _, line)| line).join("\n") + "\noldoldold";
+    eq(c.run()?.ok()?.text(), want.as_str(), "the folders and what is in them")
 }
 
 fn mounts_are_made_in_the_order_given(lab: &Lab) -> Outcome {

@@ -24,6 +24,7 @@ pub(crate) const TESTS: &[Test] = tests!["namespaces":
     the_loopback_device_is_up_or_alone,
     a_user_namespace_maps_ids,
     a_user_namespace_maps_several_ranges,
+    message_queues_of_a_user_namespace_belong_to_its_root,
     a_user_namespace_without_maps_is_refused,
     broken_maps_are_refused,
     a_user_namespace_is_joined_by_path,
@@ -243,6 +244,13 @@ fn a_user_namespace_maps_several_ranges(lab: &Lab) -> Outcome {
     eq(map_words(&report, "uid_map").len(), 3, "ranges")?;
     eq(status(&report, "Uid")?, "1000\t1000\t1000\t1000", "uid")?;
     eq(status(&report, "Gid")?, "1001\t1001\t1001\t1001", "gid")
+}
+
+fn message_queues_of_a_user_namespace_belong_to_its_root(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.config().user_namespace(100_000, 65536).sh("stat -c '%u' /dev/mqueue");
+    c.bundle.chown(100_000)?;
+    eq(c.run()?.ok()?.text(), "0", "owner of /dev/mqueue")
 }
 
 fn a_user_namespace_without_maps_is_refused(lab: &Lab) -> Outcome {

@@ -9,6 +9,7 @@ pub(crate) const TESTS: &[Test] = tests!["terminals":
     the_console_socket_receives_the_master,
     the_terminal_is_the_controlling_terminal_and_dev_console,
     a_foreground_terminal_does_not_turn_newlines_into_two_characters,
+    a_terminal_that_is_handed_over_has_the_kernels_settings,
     the_console_size_of_the_configuration_is_set,
     the_terminal_belongs_to_the_user_of_the_process,
     a_detached_terminal_needs_a_console_socket,
@@ -75,6 +76,17 @@ fn a_foreground_terminal_does_not_turn_newlines_into_two_characters(lab: &Lab) -
     running.wait()?.ok()?;
     has(&seen, "-onlcr")?;
     hasnt(&seen, "\r\r")
+}
+
+fn a_terminal_that_is_handed_over_has_the_kernels_settings(lab: &Lab) -> Outcome {
+    // Engines hand its output on to a terminal in raw mode, which adds no carriage return of its own.
+    let mut c = lab.container()?;
+    let mut terminal = with_terminal(lab, &mut c, "stty -a; echo done")?;
+    let seen = terminal.read_until("done\r\n")?;
+    for mode in ["onlcr", "opost", "icrnl", "icanon", "isig", "echo"] {
+        yes(seen.split_whitespace().any(|word| word == mode), format!("{mode} in {seen}"))?;
+    }
+    c.delete_force()
 }
 
 fn the_console_size_of_the_configuration_is_set(lab: &Lab) -> Outcome {

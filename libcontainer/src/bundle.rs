@@ -7,7 +7,7 @@ mod shape;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::rootfs::overlay::Overlay;
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -101,16 +101,16 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 /// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
 fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     match serde_json::from_slice::<Box<Spec>>(text) {
-        Ok(spec) if !has_unnamed_page_size(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
+        Ok(spec) if !may_have_lost_limits(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
         Ok(_) => {
             let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
-            spell_page_sizes(&mut value);
+            value.pointer_mut("/linux/resources").map(tolerate_limits);
             let spec = serde_json::from_value(value).map_err(|e| json_error(&e))?;
             shape::check(text).map(|()| (spec, Vec::new()))
         }
         Err(first) => {
             let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
-            spell_page_sizes(&mut value);
+            value.pointer_mut("/linux/resources").map(tolerate_limits);
             let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
             // The first error has a line and a column.
             let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
@@ -120,20 +120,41 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     }
 }
 
-fn has_unnamed_page_size(spec: &Spec) -> bool {
+fn may_have_lost_limits(spec: &Spec) -> bool {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let limits = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
-    limits.iter().any(|limit| limit.page_size().is_empty())
+    let pages = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
+    pages.iter().any(|limit| limit.page_size().is_empty())
+        || resources.and_then(|resources| resources.pids().as_ref()).is_some_and(|pids| pids.limit() == 0)
 }
 
-/// Go's decoder does not mind the case of a key, and `pagesize` is what people write.
-fn spell_page_sizes(spec: &mut Value) {
-    let limits = spec.pointer_mut("/linux/resources/hugepageLimits").and_then(Value::as_array_mut);
-    for limit in limits.into_iter().flatten().filter_map(Value::as_object_mut) {
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without its limit, which it would take for 0; page sizes, for Go's decoder does
+/// not mind the case of a key, and `pagesize` is what people write; and their limits, which are 64 bits without a sign.
+fn tolerate_limits(resources: &mut Value) {
+    let unset =
+        |pids: &Value| pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null));
+    if let Some(fields) = resources.as_object_mut().filter(|fields| fields.get("pids").is_some_and(unset)) {
+        fields.remove("pids");
+    }
+    let pages = resources.pointer_mut("/hugepageLimits").and_then(Value::as_array_mut);
+    for limit in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
         if let Some(size) = limit.remove("pagesize") {
             limit.entry("pageSize").or_insert(size);
         }
+        if limit.get("limit").and_then(Value::as_u64).is_some_and(|bytes| bytes > i64::MAX.cast_unsigned()) {
+            limit.insert("limit".to_owned(), i64::MAX.into());
+        }
     }
+}
+
+/// Parses limits alone, as for [`Container::update`](crate::Container::update): a JSON object of the form of `linux.resources`.
+///
+/// # Errors
+/// `InvalidSpec` for what is no JSON object of that form.
+pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
+    shape::check_resources(text)?;
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
+    tolerate_limits(&mut value);
+    serde_json::from_value(value).map_err(|e| json_error(&e))
 }
 
 /// Parses the description of a process alone, as for `exec`, and says what was tolerated in it. `user` and `cwd` may be left out.
@@ -202,6 +223,21 @@ mod tests {
         let flag =
             br#"{"args":["x"],"scheduler":{"policy":"SCHED_FIFO","flags":["SCHED_FLAG_RESET_ON_FORK"]}}"#;
         assert!(parse_process(flag).unwrap().0.scheduler().is_some());
+        for (text, pids) in [("{}", None), (r#"{"pids":{}}"#, None), (r#"{"pids":{"limit":0}}"#, Some(0))] {
+            let found = parse_resources(text.as_bytes()).unwrap();
+            assert_eq!(found.pids().map(|pids| pids.limit()), pids, "{text}");
+            let whole = format!(r#"{{"ociVersion":"1.0.0","linux":{{"resources":{text}}}}}"#);
+            let (spec, _) = parse(whole.as_bytes()).unwrap();
+            assert_eq!(
+                spec.linux().clone().unwrap().resources().clone().unwrap().pids(),
+                found.pids(),
+                "{text}"
+            );
+        }
+        let pages = br#"{"hugepageLimits":[{"pagesize":"2MB","limit":18446744073709551615}]}"#;
+        let pages = parse_resources(pages).unwrap().hugepage_limits().clone().unwrap();
+        assert_eq!((pages[0].page_size().as_str(), pages[0].limit()), ("2MB", i64::MAX));
+        assert!(parse_resources(b"[]").is_err() && parse_resources(br#"{"pids":[1]}"#).is_err());
         let nested = "[".repeat(100_000);
         assert!(parse(nested.as_bytes()).is_err());
     }

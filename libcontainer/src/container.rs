@@ -171,7 +171,7 @@ impl Container {
             None => self.start_waiting()?,
         }
         let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host)
+        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host { bundle: &self.record.bundle })
     }
 
     /// Starts the child that this handle has made.
@@ -190,6 +190,10 @@ impl Container {
             let why = "cannot start a container that waits for its maker alone, or is being started";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
+        // Frozen it would not answer.
+        if self.frozen()? {
+            allowed(Operation::Start, Status::Paused)?;
+        }
         self.run_start_container()?;
         fault::point();
         sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
@@ -258,7 +262,9 @@ impl Container {
         &self.record.process
     }
 
-    /// Runs a further process in it.
+    /// Runs a further process in it. What `process` leaves out of capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O
+    /// priority, CPU affinity and `oomScoreAdj` it has from the container's own ([`Container::process_spec`]); environment, working
+    /// directory and user are its own alone.
     ///
     /// # Errors
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
@@ -267,8 +273,7 @@ impl Container {
         if self.process.is_none() {
             allowed(operation, Status::Stopped)?;
         }
-        let folder = kept(&self.folder, || self.record.cgroup.open())?.as_ref();
-        if folder.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)? {
+        if self.frozen()? {
             allowed(operation, Status::Paused)?;
         }
         let plan = self.process_plan(process, self.filter()?.cloned(), options.preserve_fds)?;
@@ -276,7 +281,7 @@ impl Container {
             plan,
             stdio: options.stdio,
             cgroup: &self.record.cgroup,
-            folder,
+            folder: self.folder()?,
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
@@ -286,6 +291,15 @@ impl Container {
             launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })?;
         let (pid, pidfd, terminal) = launched.release()?;
         Ok(Process { pid, pidfd, terminal })
+    }
+
+    /// The cgroup's folder, where there is but one.
+    fn folder(&self) -> Result<Option<&Dir>> {
+        Ok(kept(&self.folder, || self.record.cgroup.open())?.as_ref())
+    }
+
+    fn frozen(&self) -> Result<bool> {
+        self.folder()?.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)
     }
 
     /// The container's seccomp filter, compiled by `create`.
@@ -370,7 +384,9 @@ impl Container {
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
         let limits = plan::cgroup::limits(&merged, &host.cgroup)?;
+        let before = self.record.cgroup.values(&limits)?;
         if let Err(e) = self.record.cgroup.apply(&limits) {
+            self.record.cgroup.put_back(&before);
             if let Ok(before) = plan::cgroup::limits(&old, &host.cgroup) {
                 let _ = self.record.cgroup.apply(&before);
             }
@@ -417,12 +433,13 @@ impl Container {
     /// Waits for the end of its first process, which must be a child of the caller.
     ///
     /// # Errors
-    /// `NotFound` when it is not.
+    /// `NotFound` when it is not; `WrongState` when it had ended before this handle was made.
     pub fn wait(&self) -> Result<ExitStatus> {
         launch::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, state. What is gone already is no error, so that a second call finishes a first.
+    /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
+    /// it again, and a second call finishes the first.
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
@@ -458,7 +475,7 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host));
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle }));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }
@@ -515,8 +532,18 @@ impl Watch for HookWatch<'_> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
         let state = self.record.hook_state(Status::Creating, pid);
         #[allow(deprecated)]
-        hooks::run("prestart", hooks.prestart().as_deref(), &state, &Place::Host)?;
-        hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &Place::Host)?;
+        hooks::run(
+            "prestart",
+            hooks.prestart().as_deref(),
+            &state,
+            &Place::Host { bundle: &self.record.bundle },
+        )?;
+        hooks::run(
+            "createRuntime",
+            hooks.create_runtime().as_deref(),
+            &state,
+            &Place::Host { bundle: &self.record.bundle },
+        )?;
         let namespaces = self.record.facts.namespaces;
         let place =
             Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };

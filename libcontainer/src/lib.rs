@@ -35,6 +35,12 @@
 //! and from several at once. A container's process is a child of the calling process; who calls [`Container::wait`] must not ignore
 //! SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
 //!
+//! # Hooks
+//!
+//! [`Runtime::create`], [`Container::start`] and [`Container::delete`] run the hooks of config.json, and wait for them. Those of the host
+//! (prestart, createRuntime, poststart, poststop) are processes of the caller's: in its namespaces, with the bundle as working directory,
+//! and with the caller's environment unless they name one.
+//!
 //! # Errors
 //!
 //! All functions return [`Error`], which has a [kind](ErrorKind) to decide on, an errno if a system call failed, and one line of text:
@@ -43,7 +49,7 @@
 //!
 //! # Rights
 //!
-//! Root, or any user if the container has a user namespace of its own (a rootless container). Linux 5.12 or newer; `docs/kernel-features.md`
+//! Root, or any user if the container has a user namespace of its own (a rootless container). Linux 5.4 or newer; `docs/kernel-features.md`
 //! of the repository lists what is used when it is there.
 //!
 //! # Features
@@ -75,7 +81,7 @@ pub mod spec {
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::{Bundle, parse_process};
+pub use bundle::{Bundle, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};

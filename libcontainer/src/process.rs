@@ -18,7 +18,8 @@ pub enum Stdio {
         /// Descriptor 2.
         stderr: OwnedFd,
     },
-    /// A new terminal from the container's own devpts; its master is handed back by `take_terminal`.
+    /// A new terminal from the container's own devpts, with the kernel's settings; its master is handed back by `take_terminal`. Its
+    /// output has carriage returns (termios(3), ONLCR) for a terminal in raw mode.
     Terminal,
 }
 

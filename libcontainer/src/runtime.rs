@@ -289,7 +289,7 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool) -> Res
     });
     Ok(Record {
         version: RECORD_VERSION,
-        oci_version: spec.version().clone(),
+        oci_version: crate::Features::SPECIFICATION.to_owned(),
         id: id.as_str().to_owned(),
         bundle: bundle.path.clone(),
         rootfs: plan::mounts::root_of(spec, &bundle.path)?,

@@ -2,6 +2,7 @@
 //! the keys and the quoting that readers of runc's logs expect. This room knows no command.
 
 use crate::failure::Failure;
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -98,6 +99,7 @@ impl Log {
 fn line(json: bool, level: Level, message: &str, seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (level, time) = (level.name(), time.format(&Rfc3339).unwrap_or_default());
+    let message = &*shortened(message);
     if json {
         let message = serde_json::Value::from(message);
         format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
@@ -106,6 +108,16 @@ fn line(json: bool, level: Level, message: &str, seconds: i64) -> String {
     } else {
         format!("time=\"{time}\" level={level} msg={}\n", quoted(message))
     }
+}
+
+/// Messages quote what config.json says, which may be megabytes. What was being done is at their beginning, why not at their end.
+fn shortened(message: &str) -> Cow<'_, str> {
+    const HALF: usize = 4096;
+    if message.len() <= 2 * HALF {
+        return message.into();
+    }
+    let (head, tail) = (message.floor_char_boundary(HALF), message.ceil_char_boundary(message.len() - HALF));
+    format!("{} [… {} bytes …] {}", &message[..head], tail - head, &message[tail..]).into()
 }
 
 /// logfmt: bare when it is a plain word, else quoted like a Go string.
@@ -134,6 +146,16 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_message_keeps_its_beginning_and_its_end() {
+        let long = format!("begin {} end", "é".repeat(1 << 20));
+        let line = line(false, Level::Error, &long, 0);
+        assert!(line.len() < 10_000 && line.contains("msg=\"begin é") && line.ends_with("é end\"\n"));
+        assert!(line.contains(" bytes …] "));
+        let short = "é".repeat(4096);
+        assert_eq!(shortened(&short), short);
+    }
 
     #[test]
     fn lines_have_the_keys_the_quotes_and_the_times_of_logrus() {

@@ -37,7 +37,8 @@ impl HostTerminal {
         Ok(HostTerminal { fd, saved: None })
     }
 
-    /// Hands every key on as it is. Output processing stays on, since the process's own terminal has it off (`clear_onlcr`).
+    /// Hands every key on as it is. Output processing stays on, since the process's own terminal adds no carriage returns
+    /// (`clear_onlcr`).
     pub(crate) fn set_raw(&mut self) -> Result<(), Failure> {
         let failure =
             |call: &str, e: nix::Error| Failure::os("set the caller's terminal to raw mode", call, e);

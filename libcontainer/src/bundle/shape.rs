@@ -73,7 +73,16 @@ struct Resources {
 
 /// Refuses a config.json that has an array where the specification has an object.
 pub(super) fn check(text: &[u8]) -> Result<()> {
-    let shape: serde_json::Result<Object<Spec>> = serde_json::from_slice(text);
+    is::<Spec>(text)
+}
+
+/// The same for `linux.resources` alone.
+pub(super) fn check_resources(text: &[u8]) -> Result<()> {
+    is::<Resources>(text)
+}
+
+fn is<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<()> {
+    let shape: serde_json::Result<Object<T>> = serde_json::from_slice(text);
     shape.map(drop).map_err(|e| Error::new(ErrorKind::InvalidSpec, format!("parse JSON: {e}")))
 }
 

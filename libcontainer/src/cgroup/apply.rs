@@ -19,21 +19,32 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
             ));
         };
         match one(at, limit) {
-            Ok(()) => {}
+            Ok(()) => read_back(at, limit)?,
             Err(Errno::EINVAL) if matches!(limit.rule, Rule::Retry | Rule::RetryOptional) => {
                 again.push((at, limit))
             }
             Err(errno) => return Err(refused(at, limit, errno)),
         }
     }
-    for (at, limit) in again {
-        one(at, limit).map_err(|errno| refused(at, limit, errno))?;
+    again.into_iter().try_for_each(|(at, limit)| one(at, limit).map_err(|errno| refused(at, limit, errno)))
+}
+
+/// What the files of these writes hold now. Files with a line for each device are left out: a line that is not there yet can not be
+/// put back.
+pub(super) fn values<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) -> Vec<Write> {
+    let now = |limit: &Write| {
+        let value = dir(&limit.controller)?.read(&limit.file).ok()?.trim().to_owned();
+        let single = !value.is_empty() && !value.contains(['\n', ':', '=']);
+        single.then(|| Write { value, rule: Rule::Must, ..limit.clone() })
+    };
+    limits.writes.iter().filter_map(now).collect()
+}
+
+/// Writes what `values` has read, as far as the kernel takes it: twice, since it checks values against each other.
+pub(super) fn put_back<'a>(values: &[Write], dir: &dyn Fn(&str) -> Option<&'a Dir>) {
+    for write in values.iter().rev().chain(values) {
+        let _ = dir(&write.controller).map(|at| at.write(&write.file, &write.value));
     }
-    limits
-        .writes
-        .iter()
-        .filter(|w| w.rule == Rule::ReadBack)
-        .try_for_each(|w| read_back(dir(&w.controller), w))
 }
 
 fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
@@ -50,8 +61,11 @@ fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
     }
 }
 
-fn read_back(at: Option<&Dir>, limit: &Write) -> Result<()> {
-    let Some(at) = at else { return Ok(()) };
+/// What the kernel took instead of a value out of its range. At once: a later write (cpu.idle) may change it.
+fn read_back(at: &Dir, limit: &Write) -> Result<()> {
+    if limit.rule != Rule::ReadBack {
+        return Ok(());
+    }
     let (Ok(asked), Ok(text)) = (limit.value.parse::<u64>(), at.read(&limit.file)) else {
         return Ok(());
     };
@@ -81,6 +95,10 @@ fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
             ),
         );
     }
+    let (file, value) = match &limit.rule {
+        Rule::Or(other, value) if at.read(file) == Err(Errno::ENOENT) => (other, value),
+        _ => (file, value),
+    };
     let error = os("write", errno).wrap(format!("set {file} of cgroup {:?} to {value:?}", at.path()));
     match (&**file, errno) {
         ("memory.limit_in_bytes", Errno::EBUSY) => {

@@ -17,7 +17,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::CgroupHost;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::devfilter::Policy;
-use crate::plan::limits::Limits;
+use crate::plan::limits::{Limits, Write};
 use crate::process::Signal;
 pub(crate) use dir::Dir;
 use nix::errno::Errno;
@@ -146,6 +146,38 @@ impl Cgroup {
             Cgroup::V1(members) => v1::apply(members, limits),
             Cgroup::None if limits.writes.is_empty() => Ok(()),
             Cgroup::None => Err(Error::unsupported("the container has no cgroup to set limits on")),
+        }
+    }
+
+    /// What the files hold now that these limits would change, as far as it can be put back.
+    pub(crate) fn values(&self, limits: &Limits) -> Result<Vec<Write>> {
+        Ok(match self {
+            Cgroup::V2(folder) => {
+                let dir = folder.open()?;
+                apply::values(limits, &|_| Some(&dir))
+            }
+            Cgroup::V1(members) => {
+                let dirs = v1::open_all(members)?;
+                apply::values(limits, &|controller| v1::find(&dirs, controller))
+            }
+            Cgroup::None => Vec::new(),
+        })
+    }
+
+    /// Writes what `values` has read, as far as the kernel takes it.
+    pub(crate) fn put_back(&self, values: &[Write]) {
+        match self {
+            Cgroup::V2(folder) => {
+                if let Ok(dir) = folder.open() {
+                    apply::put_back(values, &|_| Some(&dir));
+                }
+            }
+            Cgroup::V1(members) => {
+                if let Ok(dirs) = v1::open_all(members) {
+                    apply::put_back(values, &|controller| v1::find(&dirs, controller));
+                }
+            }
+            Cgroup::None => {}
         }
     }
 

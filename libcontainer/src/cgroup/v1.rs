@@ -82,7 +82,7 @@ impl Member {
     }
 }
 
-fn find<'a>(dirs: &'a [(&Member, Dir)], controller: &str) -> Option<&'a Dir> {
+pub(super) fn find<'a>(dirs: &'a [(&Member, Dir)], controller: &str) -> Option<&'a Dir> {
     dirs.iter().find(|(member, _)| member.has(controller)).map(|(_, dir)| dir)
 }
 

@@ -11,6 +11,7 @@
 
 use super::child::{Done, On, failed};
 use super::frame::Call;
+use crate::plan::step::CopyUp;
 use crate::sys::{Errno, fs};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,16 +19,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 const MAX_DEPTH: u32 = 64;
 const PATH_MAX: usize = 4096;
 
-/// Copies the directory `from` (O_PATH) into the root of the mount `to`, contents, owners, modes.
-pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Done {
-    directory(from, to, c".", c".", MAX_DEPTH)
+const WHOLE: CopyUp = CopyUp { uid: true, gid: true, mode: true };
+/// chown(2): leave it as it is.
+const SAME: u32 = u32::MAX;
+
+/// Copies the directory `from` (O_PATH) into the root of the mount `to`, contents, owners, modes; of the directory itself what is to
+/// be taken.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, take: CopyUp) -> Done {
+    directory(from, to, c".", take, MAX_DEPTH)
 }
 
-fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &CStr, depth: u32) -> Done {
+fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, take: CopyUp, depth: u32) -> Done {
     let Some(depth) = depth.checked_sub(1) else { return failed(Call::CopyUp, libc::ELOOP) };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
     let source = fs::openat2(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
-    let copy = fs::openat2(to, new_name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let copy = fs::openat2(to, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let mut buffer = [0u8; 4096];
     loop {
         let n = fs::getdents(source.as_fd(), &mut buffer).on(Call::CopyUp)?;
@@ -39,8 +45,9 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, new_name: &C
         }
     }
     let stat = fs::fstat(source.as_fd()).on(Call::CopyUp)?;
-    fs::fchownat(copy.as_fd(), c"", stat.st_uid, stat.st_gid).on(Call::CopyUp)?;
-    fs::fchmod(copy.as_fd(), stat.st_mode & 0o7777).on(Call::CopyUp)
+    let (uid, gid) = (if take.uid { stat.st_uid } else { SAME }, if take.gid { stat.st_gid } else { SAME });
+    fs::fchownat(copy.as_fd(), c"", uid, gid).on(Call::CopyUp)?;
+    if take.mode { fs::fchmod(copy.as_fd(), stat.st_mode & 0o7777).on(Call::CopyUp) } else { Ok(()) }
 }
 
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Done {
@@ -50,7 +57,7 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Don
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
             fs::mkdirat(to, name, 0o700).on(Call::CopyUp)?;
-            directory(from, to, name, name, depth)
+            directory(from, to, name, WHOLE, depth)
         }
         libc::S_IFLNK => {
             let mut target = [0u8; PATH_MAX];

@@ -23,8 +23,8 @@ const OUTPUT_LIMIT: usize = 64 << 10;
 
 /// Where a hook runs.
 pub(crate) enum Place<'a> {
-    /// In the caller's namespaces.
-    Host,
+    /// In the caller's namespaces, in the folder of the bundle if it is still there.
+    Host { bundle: &'a Path },
     /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
     Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
     /// As a process of the container, with no more rights than its own: the program is one of the container's.
@@ -48,7 +48,7 @@ fn numbered(hooks: Option<&[Hook]>) -> impl Iterator<Item = (usize, &Hook)> {
 
 fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -> Result<()> {
     let result = match place {
-        Place::Host => on_host(hook, state),
+        Place::Host { bundle } => on_host(hook, state, bundle),
         Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
             .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
         Place::Inside { process, cgroup, plan } => {
@@ -58,18 +58,20 @@ fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -
     result.with_context(|| format!("error running {kind} hook #{number}"))
 }
 
-fn on_host(hook: &Hook, state: &str) -> Result<()> {
+fn on_host(hook: &Hook, state: &str, bundle: &Path) -> Result<()> {
     let mut command = Command::new(hook.path());
     let args = hook.args().as_deref().unwrap_or_default();
     if let Some(first) = args.first() {
         command.arg0(first);
     }
-    command.args(args.iter().skip(1)).env_clear();
-    for variable in hook.env().iter().flatten() {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        if !name.is_empty() {
-            command.env(name, value);
-        }
+    command.args(args.iter().skip(1));
+    if bundle.is_dir() {
+        command.current_dir(bundle);
+    }
+    // Without an environment of its own it has the caller's, as with runc: `#!/usr/bin/env` needs a PATH.
+    if let Some(env) = hook.env().as_ref().filter(|env| !env.is_empty()) {
+        let pairs = env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, "")));
+        command.env_clear().envs(pairs.filter(|(name, _)| !name.is_empty()));
     }
     let (reader, writer) = pipe()?;
     let (out, out_writer) = pipe()?;

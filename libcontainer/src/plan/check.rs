@@ -136,19 +136,20 @@ fn given(text: Option<&String>) -> bool {
 
 /// Labels need their security module.
 fn labels(inputs: &Inputs, process: &Process) -> Result<()> {
-    let selinux = "selinux label is specified in config, but selinux is disabled or not supported";
-    if given(process.selinux_label().as_ref()) && !inputs.host.selinux {
-        return Err(Error::unsupported(format!("process.selinuxLabel: {selinux}")));
-    }
     let mount_label = inputs.spec.linux().as_ref().and_then(|l| l.mount_label().as_ref());
     if given(mount_label) && !inputs.host.selinux {
-        return Err(Error::unsupported(format!("linux.mountLabel: {selinux}")));
+        return Err(Error::unsupported(format!("linux.mountLabel: {NO_SELINUX}")));
     }
-    apparmor(inputs.host, process)
+    process_labels(inputs.host, process)
 }
 
-/// Without AppArmor nothing but `unconfined` can be had.
-pub(crate) fn apparmor(host: &crate::Host, process: &Process) -> Result<()> {
+const NO_SELINUX: &str = "selinux label is specified in config, but selinux is disabled or not supported";
+
+/// The labels of a process alone. Without AppArmor nothing but `unconfined` can be had.
+pub(crate) fn process_labels(host: &crate::Host, process: &Process) -> Result<()> {
+    if given(process.selinux_label().as_ref()) && !host.selinux {
+        return Err(Error::unsupported(format!("process.selinuxLabel: {NO_SELINUX}")));
+    }
     match process.apparmor_profile().as_deref() {
         None | Some("" | "unconfined") => Ok(()),
         Some(_) if host.apparmor => Ok(()),

@@ -1,7 +1,7 @@
 //! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
 
 use super::finish::{Finish, Surroundings};
-use super::namespaces::{self, CGROUP, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
+use super::namespaces::{self, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
 use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
@@ -159,9 +159,9 @@ impl Container<'_> {
                 !self.inputs.host.in_user_namespace && self.maps.as_ref().is_some_and(|m| !m.deny_setgroups);
             draft.push(Step::BecomeRoot { drop_groups });
         }
-        // Its root is the cgroup that the process is in now.
-        if self.makes(CGROUP) {
-            draft.push(Step::Unshare { flags: CGROUP });
+        let flags = namespaces::after_all(self.ns.facts) & !TIME;
+        if flags != 0 {
+            draft.push(Step::Unshare { flags });
         }
         draft.push(Step::NewSession);
         if !self.inputs.options.no_new_keyring {

@@ -225,7 +225,7 @@ fn mount(fs: &NewFs) -> String {
     if fs.classic {
         words.push("by mount(2)".to_owned());
     }
-    if fs.copy_up {
+    if fs.copy_up.is_some() {
         words.push("tmpcopyup".to_owned());
     }
     let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();
@@ -320,6 +320,15 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
             Some("proc and sysfs must be mounted on ordinary directory")
         }
         (Step::Mount(fs), libc::EPERM) => of_refused_mount(&fs.fstype),
+        (Step::Mount(fs), libc::ENOSPC) if fs.copy_up.is_some() => {
+            Some("the tmpfs is smaller than what is copied into it: raise its size")
+        }
+        (Step::Mount(fs), libc::ELOOP) if fs.copy_up.is_some() => {
+            Some("tmpcopyup copies folders at most 64 deep, and no magic links")
+        }
+        (Step::Node { .. }, libc::EEXIST) => {
+            Some("the root has something else in its place: remove it, or mount a tmpfs on its folder")
+        }
         (Step::Mount(_), libc::ENODEV) => Some("this kernel does not have the file system"),
         (Step::Mount(_), libc::EINVAL) => {
             Some("an option that the file system does not know, or an id that is not mapped; see dmesg")

@@ -120,7 +120,8 @@ fn may_clone_into_pids(inputs: &ExecInputs, own_user: bool) -> bool {
     !inputs.host.is_rootless() && inputs.host.traces && (own_user || !traced)
 }
 
-/// The process with what it leaves out taken from the container's own, as runc does. Capabilities are taken whole or not at all: a set
+/// The process with what it leaves out taken from the container's own. runc takes less: what restricts the container
+/// (no_new_privileges, limits) does not fall away here because a caller's process.json is short. Capabilities are taken whole or not at all: a set
 /// that was left out is empty (CVE-2022-29162's class).
 fn complete(process: &Process, base: &Process) -> Process {
     let mut whole = process.clone();

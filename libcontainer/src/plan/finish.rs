@@ -46,7 +46,7 @@ pub(crate) struct Surroundings<'a> {
 impl Finish {
     pub(crate) fn new(process: &Process, around: Surroundings, warnings: &mut Vec<String>) -> Result<Finish> {
         check::process(process)?;
-        check::apparmor(around.host, process)?;
+        check::process_labels(around.host, process)?;
         let known = u64::MAX >> (63 - u32::from(around.host.last_cap.min(63)));
         let available = if around.own_user { known } else { known & around.host.bounding };
         let caps = process.capabilities().as_ref();
@@ -155,14 +155,14 @@ fn labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
     if let Some(profile) = process.apparmor_profile().as_ref().filter(|p| !p.is_empty() && host.apparmor) {
         let value = c_string("process.apparmorProfile", format!("exec {profile}"))?;
         steps.push(Step::Label {
-            what: "AppArmor profile",
+            what: "AppArmor",
             files: files(&["self/attr/apparmor/exec", "self/attr/exec"])?,
             value,
         });
     }
     if let Some(label) = process.selinux_label().as_ref().filter(|l| !l.is_empty()) {
         let value = c_string("process.selinuxLabel", label.as_str())?;
-        steps.push(Step::Label { what: "SELinux label", files: files(&["self/attr/exec"])?, value });
+        steps.push(Step::Label { what: "SELinux", files: files(&["self/attr/exec"])?, value });
     }
     Ok(steps)
 }

@@ -350,11 +350,16 @@ fn set<T: PartialEq + Default>(value: Option<T>) -> Option<T> {
     value.filter(|n| *n != T::default())
 }
 
+/// The shares, where the kernel takes them: EINVAL in an idle cgroup, whose weight is the least (sched_group_set_shares, Linux 5.15).
+fn shares(cpu: &LinuxCpu) -> Option<u64> {
+    set(cpu.shares()).filter(|_| cpu.idle().unwrap_or(0) == 0)
+}
+
 fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
     if let Some(idle) = cpu.idle() {
         limits.must("cpu", "cpu.idle", idle);
     }
-    if let Some(shares) = set(cpu.shares()) {
+    if let Some(shares) = shares(cpu) {
         limits.must("cpu", "cpu.weight", weight_of_shares(shares));
     }
     let (quota, period) = (set(cpu.quota()), set(cpu.period()));
@@ -398,7 +403,10 @@ fn cpu_v1(limits: &mut Limits, cpu: &LinuxCpu) {
     if let Some(runtime) = set(cpu.realtime_runtime()) {
         limits.push("cpu", "cpu.rt_runtime_us", runtime, Rule::Must);
     }
-    if let Some(shares) = set(cpu.shares()) {
+    if let Some(idle) = cpu.idle() {
+        limits.must("cpu", "cpu.idle", idle);
+    }
+    if let Some(shares) = shares(cpu) {
         limits.push("cpu", "cpu.shares", shares, Rule::ReadBack);
     }
     // The kernel checks period, quota and burst against each other and the parent's.
@@ -416,9 +424,6 @@ fn cpu_v1(limits: &mut Limits, cpu: &LinuxCpu) {
     }
     if let Some(quota) = quota {
         limits.must("cpu", "cpu.cfs_quota_us", quota);
-    }
-    if let Some(idle) = cpu.idle() {
-        limits.must("cpu", "cpu.idle", idle);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::cgroup::Place;
 use super::options::{self, MountOptions};
-use super::step::{MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
+use super::step::{CopyUp, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
 use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string, cgroup_mounts};
 use crate::error::{Context, Error, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
@@ -466,12 +466,17 @@ fn file_system(setting: &mut Setting<'_>, entry: &Entry<'_>, fstype: &str) -> Re
         classic: fs.classic,
         attr,
         target: target(entry, TargetKind::Directory)?,
-        copy_up: entry.options.copy_up,
+        copy_up: copy_up(&entry.options),
         inherit_mode: fstype == "tmpfs" && !entry.options.has_data("mode"),
         label: label.filter(|_| fstype == "mqueue").map(|l| c_string("linux.mountLabel", l)).transpose()?,
         or_bind: or_bind(setting, fstype),
     }));
     Ok(())
+}
+
+fn copy_up(options: &MountOptions) -> Option<CopyUp> {
+    let free = |name: &str| !options.has_data(name);
+    options.copy_up.then(|| CopyUp { uid: free("uid"), gid: free("gid"), mode: free("mode") })
 }
 
 /// sysfs shows a network namespace; a user namespace may only mount that of a network namespace it owns.

@@ -84,8 +84,8 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
     Ok(namespaces)
 }
 
-/// Appends the joins and, where the clone can not make them, the new namespaces. Returns the flags of the parent's clone3. A new
-/// cgroup or time namespace is left to the caller: both need something done first. The `changed` ones must not be the host's.
+/// Appends the joins and, where the clone can not make them, the new namespaces. Returns the flags of the parent's clone3. The new
+/// ones of `after_all` are left to the caller: they need something done first. The `changed` ones must not be the host's.
 pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -> u64 {
     let route = route(namespaces.facts);
     let slots: Vec<(u64, Slot)> = namespaces
@@ -118,10 +118,16 @@ pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -
     route.clone
 }
 
+/// The new namespaces that the process makes when all others are there and it is their root: a cgroup namespace begins at the cgroup
+/// that its maker is in, clocks are set first, and the queues of an ipc namespace (the root of mqueue) belong to its maker's user.
+pub(crate) fn after_all(facts: NamespaceFacts) -> u64 {
+    facts.new & if facts.own(USER) { CGROUP | TIME | IPC } else { CGROUP | TIME }
+}
+
 /// The order. Without joins one clone3 makes everything, the user namespace first by the kernel's own rule. With joins, a user
 /// namespace, new or joined, has to wait for them, and the other new namespaces for it, so that it owns them.
 fn route(facts: NamespaceFacts) -> Route {
-    let new = facts.new & !(CGROUP | TIME);
+    let new = facts.new & !after_all(facts);
     let joins = facts.joined & !USER;
     let join_user = facts.joined & USER != 0;
     let late = if join_user || (joins != 0 && new & USER != 0) { new } else { 0 };
@@ -201,7 +207,8 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
-            assert_eq!(made, facts.new & !(CGROUP | TIME), "{facts:?} {steps:?}");
+            assert_eq!(made | after_all(facts), facts.new, "{facts:?} {steps:?}");
+            assert_eq!(made & after_all(facts), 0, "{facts:?} {steps:?}");
             assert_eq!(joined, facts.joined, "{facts:?} {steps:?}");
         }
     }
@@ -258,8 +265,9 @@ mod tests {
     }
 
     #[test]
-    fn cgroup_and_time_namespaces_are_never_made_by_the_clone() {
+    fn cgroup_and_time_namespaces_and_ipc_in_a_user_namespace_are_never_made_by_the_clone() {
         assert!(every_set().all(|facts| steps(facts).0 & (CGROUP | TIME) == 0));
+        assert!(every_set().filter(|facts| facts.own(USER)).all(|facts| steps(facts).0 & IPC == 0));
     }
 
     #[test]

@@ -138,7 +138,7 @@ pub(crate) struct NewFs {
     pub(crate) attr: MountAttr,
     pub(crate) target: Target,
     /// `tmpcopyup`: begin with a copy of what the target directory holds.
-    pub(crate) copy_up: bool,
+    pub(crate) copy_up: Option<CopyUp>,
     /// When the target was there, begin with its mode (option `mode=%04o` before all others); a new target has the file system's own.
     pub(crate) inherit_mode: bool,
     /// Written to `security.selinux` of the new root (mqueue takes no `context` option).
@@ -146,6 +146,14 @@ pub(crate) struct NewFs {
     /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead, recursively,
     /// with the attributes on the whole tree (sysfs, cgroup2 without privilege).
     pub(crate) or_bind: Option<CString>,
+}
+
+/// What the root of a tmpfs takes from the directory that it is a copy of: all that no option names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CopyUp {
+    pub(crate) uid: bool,
+    pub(crate) gid: bool,
+    pub(crate) mode: bool,
 }
 
 /// A capability set of each kind, as bit masks by capability number.

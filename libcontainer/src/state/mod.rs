@@ -47,7 +47,7 @@ impl Status {
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct State {
-    /// The version of the runtime specification.
+    /// The version of the runtime specification that this state complies with, whatever config.json names.
     pub oci_version: String,
     /// The container's id.
     pub id: String,
@@ -140,6 +140,7 @@ pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
         | (O::Resume, S::Paused)
         | (O::Update, S::Created | S::Running | S::Paused)
         | (O::Delete, S::Stopped | S::Created) => return Ok(()),
+        (O::Start, S::Paused) => "cannot start a container in the paused state".into(),
         (O::Start, S::Stopped) => "cannot start a container that has stopped".into(),
         (O::Start, _) => "cannot start an already running container".into(),
         (O::Exec { .. }, S::Stopped) => "cannot exec in a stopped container".into(),

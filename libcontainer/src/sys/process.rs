@@ -258,18 +258,6 @@ pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16)
         .map(drop)
 }
 
-/// Clears ONLCR: what a program writes reaches the master unchanged.
-pub(crate) fn clear_onlcr(terminal: BorrowedFd<'_>) -> SysResult<()> {
-    let mut settings = std::mem::MaybeUninit::uninit();
-    // SAFETY: `settings` has room for the structure.
-    ret(unsafe { libc::tcgetattr(terminal.as_raw_fd(), settings.as_mut_ptr()) }.into())?;
-    // SAFETY: tcgetattr succeeded, so it has written the structure.
-    let mut settings: libc::termios = unsafe { settings.assume_init() };
-    settings.c_oflag &= !libc::ONLCR;
-    // SAFETY: `settings` is a valid termios and outlives the call.
-    ret(unsafe { libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw const settings) }.into()).map(drop)
-}
-
 /// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
 pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
     let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());

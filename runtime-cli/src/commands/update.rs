@@ -77,7 +77,7 @@ fn read(path: &str) -> Result<LinuxResources, Failure> {
     if text.len() as u64 > MAX_RESOURCES {
         return Err(Failure::new(format!("{doing}: it is larger than 1 MiB")));
     }
-    serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{doing}: parse JSON: {e}")))
+    libcontainer::parse_resources(&text).map_err(|e| Failure::new(format!("{doing}: {e}")))
 }
 
 fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {

@@ -12,10 +12,10 @@ use crate::wire::code::{Code, Failure};
 use crate::wire::options::Options;
 use crate::wire::task::CreateTaskRequest;
 use crate::wire::{metrics_v1, metrics_v2};
-use libcontainer::spec::{LinuxNamespaceType, LinuxResources, Spec};
+use libcontainer::spec::{LinuxNamespaceType, Spec};
 use libcontainer::{
     Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, Runtime,
-    Signal, Stdio, parse_process,
+    Signal, Stdio, parse_process, parse_resources,
 };
 use nix::errno::Errno;
 use prost::Message;
@@ -239,7 +239,7 @@ pub(crate) fn resume(place: Place<'_>) -> Result<Done, Failure> {
 
 /// Changes limits: `resources` is `linux.resources` as JSON.
 pub(crate) fn update(place: Place<'_>, resources: &[u8]) -> Result<Done, Failure> {
-    let resources: LinuxResources = serde_json::from_slice(resources)
+    let resources = parse_resources(resources)
         .map_err(|e| Failure::invalid_argument(format!("update: parse the resources: {e}")))?;
     place.load()?.update(&resources).map_err(runtime_failed("update"))?;
     Ok(Done::default())

@@ -162,8 +162,8 @@ impl Child<'_> {
             }
             other => other?,
         };
-        if new.copy_up {
-            copy_up::copy(target.as_fd(), tree.as_fd())?;
+        if let Some(take) = new.copy_up {
+            copy_up::copy(target.as_fd(), tree.as_fd(), take)?;
         }
         self.set_tree_attributes(tree.as_fd(), &new.attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
@@ -180,8 +180,8 @@ impl Child<'_> {
             Err(e) if refused(&e) && new.or_bind.is_some() => return self.bind_instead(new, target),
             other => other?,
         };
-        if new.copy_up {
-            copy_up::copy(target, mounted.as_fd())?;
+        if let Some(take) = new.copy_up {
+            copy_up::copy(target, mounted.as_fd(), take)?;
         }
         self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
         self.finish(new, mounted.as_fd())

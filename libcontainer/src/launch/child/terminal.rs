@@ -20,7 +20,6 @@ impl Child<'_> {
             return failed(Call::Verify, libc::ENOTTY);
         }
         let slave = process::terminal_peer(master.as_fd()).on(Call::Terminal)?;
-        process::clear_onlcr(slave.as_fd()).on(Call::Terminal)?;
         if let Some((rows, columns)) = size {
             process::set_window_size(slave.as_fd(), rows, columns).on(Call::Terminal)?;
         }

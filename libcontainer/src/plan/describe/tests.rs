@@ -1,7 +1,7 @@
 //! The words of steps that no other room's tests show, the list of a whole plan, and the hints.
 
 use super::*;
-use crate::plan::step::{CStrArray, CapSets, Exec, Ids, Slot, Target, TargetKind};
+use crate::plan::step::{CStrArray, CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
 use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
 
 #[test]
@@ -84,7 +84,7 @@ fn a_refused_mount_comes_with_what_may_help() {
             classic: false,
             attr: MountAttr::default(),
             target: target(no_symlinks, ProcGuard::NotOnProcfs),
-            copy_up: false,
+            copy_up: None,
             inherit_mode: false,
             label: None,
             or_bind: None,
@@ -98,7 +98,26 @@ fn a_refused_mount_comes_with_what_may_help() {
     };
     let path = || Source::Path(c"/x".into());
     let mapped = Source::InsideMapped { path: c"/x".into(), userns: Slot(12), recursive: false };
+    let copied = || match fs(c"tmpfs", false) {
+        Step::Mount(fs) => {
+            Step::Mount(NewFs { copy_up: Some(CopyUp { uid: true, gid: true, mode: true }), ..fs })
+        }
+        other => other,
+    };
+    let node = Step::Node {
+        name: c"null".into(),
+        mode: 0,
+        major: 1,
+        minor: 3,
+        uid: 0,
+        gid: 0,
+        shown: c"/dev/null".into(),
+    };
     for (step, errno, part) in [
+        (copied(), libc::ENOSPC, Some("raise its size")),
+        (copied(), libc::ELOOP, Some("at most 64 deep")),
+        (fs(c"tmpfs", false), libc::ENOSPC, Some("mount-max")),
+        (node, libc::EEXIST, Some("something else in its place")),
         (fs(c"proc", true), libc::ELOOP, Some("must be mounted on ordinary directory")),
         (fs(c"proc", true), libc::EPERM, Some("pid namespace")),
         (fs(c"sysfs", true), libc::EPERM, Some("network namespace")),

@@ -62,6 +62,12 @@ fn resources_become_writes() {
         (r#"{"cpu": {"period": 10000}}"#, &["cpu.max=10000"], &["cpu.cfs_period_us=10000"]),
         (r#"{"cpu": {"burst": 100}}"#, &["cpu.max.burst=100"], &["cpu.cfs_burst_us=100"]),
         (r#"{"cpu": {"idle": 1, "shares": 0}}"#, &["cpu.idle=1"], &["cpu.idle=1"]),
+        (r#"{"cpu": {"idle": 1, "shares": 1024}}"#, &["cpu.idle=1"], &["cpu.idle=1"]),
+        (
+            r#"{"cpu": {"idle": 0, "shares": 1024}}"#,
+            &["cpu.idle=0", "cpu.weight=100"],
+            &["cpu.idle=0", "cpu.shares=1024"],
+        ),
         (
             r#"{"cpu": {"realtimeRuntime": 9, "realtimePeriod": 99}}"#,
             &[],

@@ -128,7 +128,7 @@ fn the_mounts_of_runc_spec_become_these_steps() {
                 fs.target.path == *c"/proc" || fs.target.path == *c"/sys",
                 "{fs:?}"
             );
-            assert!(!fs.inherit_mode && !fs.copy_up && !fs.classic, "{fs:?}");
+            assert!(!fs.inherit_mode && fs.copy_up.is_none() && !fs.classic, "{fs:?}");
         }
     }
 }
