@@ -93,6 +93,42 @@ test_client_certificates() {
   refuse 'a key that is none' 'private key' fresh pull -q "$host/a:1"
 }
 
+# What `openssl req -x509` makes, the commonest private registry: one certificate that signs itself, marked as an authority.
+make_expired() {
+  printf '[ca]\ndefault_ca=c\n[c]\ndatabase=%s/db\nnew_certs_dir=%s\nserial=%s/serial\ndefault_md=sha256\npolicy=p\nx509_extensions=e\n[p]\nCN=supplied\n[e]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' "$W/self" "$W/self" "$W/self" >"$W/self/conf"
+  : >"$W/self/db"; openssl req -newkey rsa:2048 -nodes -subj /CN=registry -keyout "$W/self/expired.key" -out "$W/self/expired.csr" 2>/dev/null
+  openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
+}
+test_self_signed() {
+  local port host folder kind; mkdir "$W/self"
+  make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
+  make rsa rsa:2048; make ec ec "-pkeyopt ec_paramgen_curve:prime256v1"; make other rsa:2048; make name rsa:2048 '' '' DNS:registry.example
+  make_expired
+  printf 'subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' >"$W/self/ext"
+  openssl req -newkey rsa:2048 -nodes -subj /CN=leaf -keyout "$W/self/signed.key" -out "$W/self/signed.csr" 2>/dev/null
+  openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
+  for kind in rsa ec name expired signed; do
+    port=$(free_port) host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+    serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
+    refuse "a $kind certificate that nobody here trusts" 'certificate' k push -q box "$host/a:1"
+    trust "$host" "$W/self/other.crt"
+    case $kind in
+      rsa | ec)
+        refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
+        trust "$host" "$W/self/$kind.crt"
+        check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
+        mv "$folder" "$W/self/folder"
+        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/folder" "$host/a:1"
+        rm -r "$W/self/folder"
+        check "a self-signed $kind certificate among the system's" env SSL_CERT_FILE="$W/self/$kind.crt" "$BIN" --root "$W/system" pull -q "$host/a:1" ;;
+      name) trust "$host" "$W/self/name.crt"; refuse 'a self-signed certificate for another name' 'registry.example' k push -q box "$host/a:1" ;;
+      expired) trust "$host" "$W/self/expired.crt"; refuse 'a self-signed certificate that has expired' 'expired' k push -q box "$host/a:1" ;;
+      signed) refuse 'an authority of another authority' 'is an authority' k push -q box "$host/a:1" ;;
+    esac
+    rm -rf "$folder"
+  done
+}
+
 test_registries_conf() {
   local one two; one=$(free_port) two=$(free_port)
   serve one "$one" '' ''; serve two "$two" '' ''; answers "http://localhost:$one/v2/"; answers "http://localhost:$two/v2/"
@@ -202,5 +238,5 @@ mkdir -p "$W/box/bin"; cp "$(command -v busybox)" "$W/box/bin/busybox"; ln -s bu
 tar -C "$W/box" -cf "$W/box.tar" .; k import -c 'CMD ["/bin/echo"]' "$W/box.tar" box >/dev/null
 make_keys
 test_tokens; test_tokens oauth
-for group in client_certificates registries_conf platforms lazy_layers; do "test_$group"; done
+for group in client_certificates self_signed registries_conf platforms lazy_layers; do "test_$group"; done
 count

@@ -79,10 +79,7 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
         let described = if args.has("remote") {
             super::transfer::inspect_remote(args, text)
         } else {
-            store.resolve(text).and_then(|record| describe(&store, &record)).or_else(|error| {
-                let container = super::container_id(&store, text).and_then(|id| store.container(&id));
-                container.map_err(|_| error).and_then(|container| super::describe(&store, &container))
-            })
+            inspect_one(&store, text, args.get("type"))
         };
         match described {
             Ok(value) => found.push(value),
@@ -94,6 +91,30 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
     }
     inspected(args, found)?;
     Ok(u8::from(failed))
+}
+
+/// Of a container and an image with one name, the container is meant, as with Docker.
+fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
+    let container = || {
+        let container = store.container(&super::container_id(store, text)?)?;
+        super::describe(store, &container)
+    };
+    let image = || describe(store, &store.resolve(text)?);
+    let missing = |error: &Error| error.kind() == ErrorKind::NotFound;
+    match kind {
+        Some("container") => container(),
+        Some("image") => image(),
+        None => match container() {
+            Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
+                true => Error::new(ErrorKind::NotFound, format!("{text:?}: is neither a container nor an image here")),
+                false => error,
+            }),
+            other => other,
+        },
+        Some(other) => {
+            Err(Error::new(ErrorKind::Invalid, format!("--type {other:?}: is neither image nor container")))
+        }
+    }
 }
 
 /// As `docker image inspect` has it.

@@ -124,7 +124,7 @@ fn mode_name(mode: &Mode) -> String {
 /// What the image says may be nonsense: then it is what everybody uses.
 fn stop_signal(options: &Options, image: &RunConfig) -> String {
     let images = || image.stop_signal.clone().filter(|text| super::options::signal(text).is_ok());
-    options.stop_signal.clone().or_else(images).unwrap_or_else(|| "TERM".to_owned())
+    options.stop_signal.clone().or_else(images).unwrap_or_else(|| "SIGTERM".to_owned())
 }
 
 fn check_ids(ids: &Ids, user: &user::User) -> Result<()> {
