@@ -218,7 +218,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// A new folder for a tree, and its `fs`, open, which is where the files go.
-    fn new_tree(&self) -> Result<(PathBuf, File)> {
+    pub(super) fn new_tree(&self) -> Result<(PathBuf, File)> {
         let tree = self.new_path();
         let root = tree.join("fs");
         fs::DirBuilder::new()

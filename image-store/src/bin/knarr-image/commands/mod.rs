@@ -321,8 +321,8 @@ static IMAGES: &[Command] = &[
     command("diff", "CONTAINER", "what a container changed", &[JSON], (1, 1), containers::diff),
     command(
         "cp",
-        "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
-        "copy files out of a container or into it",
+        "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
+        "copy files out of a container or into it; -: as a tar",
         &[switch("archive", Some('a'), "keep owners"), QUIET],
         (2, 2),
         copying::cp,
