@@ -122,10 +122,8 @@ impl Client {
     /// A client that has not asked anybody yet.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        let transport = Transport::new(
-            options.hosts.certificates.clone(),
-            options.hosts.certificates_for_all.clone(),
-        );
+        let transport =
+            Transport::new(options.hosts.certificates.clone(), options.hosts.certificates_for_all.clone());
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 

@@ -132,7 +132,7 @@ impl Hosts {
 }
 
 /// Docker Hub's registry has another name than the registry of its names.
-fn real(domain: &str) -> &str {
+pub(super) fn real(domain: &str) -> &str {
     if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 

@@ -53,11 +53,8 @@ impl Trust {
     /// The configuration of connections to this host; with `insecure`, whoever answers is believed.
     pub(super) fn config(&self, insecure: bool) -> Result<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = if insecure {
-            Arc::new(Anybody(Arc::clone(&provider)))
-        } else {
-            self.verifier(&provider)?
-        };
+        let verifier: Arc<dyn ServerCertVerifier> =
+            if insecure { Arc::new(Anybody(Arc::clone(&provider))) } else { self.verifier(&provider)? };
         let tls = |error: rustls::Error| Error::invalid(format!("TLS: {error}"));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
@@ -123,7 +120,8 @@ impl ServerCertVerifier for Configured {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let result = self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now);
         // webpki looks at the dates before it looks for this, and at the name after.
-        if result.as_ref().is_err_and(is_authority) && self.anchors.iter().any(|anchor| anchor == end_entity) {
+        if result.as_ref().is_err_and(is_authority) && self.anchors.iter().any(|anchor| anchor == end_entity)
+        {
             client::verify_server_name(&rustls::server::ParsedCertificate::try_from(end_entity)?, name)?;
             return Ok(ServerCertVerified::assertion());
         }

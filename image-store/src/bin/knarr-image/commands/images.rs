@@ -106,7 +106,10 @@ fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
         Some("image") => image(),
         None => match container() {
             Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
-                true => Error::new(ErrorKind::NotFound, format!("{text:?}: is neither a container nor an image here")),
+                true => Error::new(
+                    ErrorKind::NotFound,
+                    format!("{text:?}: is neither a container nor an image here"),
+                ),
                 false => error,
             }),
             other => other,

@@ -57,8 +57,12 @@ pub(crate) const AUTHFILE: Flag =
     value("authfile", None, "FILE", "credentials file (default: those of podman and Docker)");
 pub(crate) const INSECURE: Flag =
     value("tls-verify", None, "BOOL", "false: accept any certificate, and plain http");
-pub(crate) const CERTS: Flag =
-    value("cert-dir", None, "FOLDER", "a folder with *.crt to trust, our *.cert and *.key, or with such folders HOST:PORT");
+pub(crate) const CERTS: Flag = value(
+    "cert-dir",
+    None,
+    "FOLDER",
+    "a folder with *.crt to trust, our *.cert and *.key, or with such folders HOST:PORT",
+);
 
 pub(crate) const fn command(
     name: &'static str,
@@ -225,6 +229,7 @@ static IMAGES: &[Command] = &[
         "search Docker Hub, or HOST/TERM a registry",
         &[
             value("limit", None, "COUNT", "at most so many (default 25)"),
+            value("filter", Some('f'), "KEY=VALUE", "stars=COUNT, is-official=true|false"),
             FORMAT,
             JSON,
             NO_TRUNC,

@@ -198,12 +198,16 @@ fn push_all(args: &Args, store: &Store) -> Result<u8> {
     if let Some(other) = args.positional.get(1) {
         return Err(invalid(format!("{other:?}: --all-tags sends images under the names that they have")));
     }
-    let images = store.images()?.into_iter().filter_map(|record| record.reference().map(|name| (record, name)));
+    let images =
+        store.images()?.into_iter().filter_map(|record| record.reference().map(|name| (record, name)));
     let images: Vec<_> = images
         .filter(|(_, known)| known.repository() == name.repository() && known.tag().is_some())
         .collect();
     if images.is_empty() {
-        return Err(Error::new(ErrorKind::NotFound, format!("image {:?}: there is none", name.familiar_name())));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("image {:?}: there is none", name.familiar_name()),
+        ));
     }
     for (record, target) in &images {
         push_one(args, store, record, target)?;
@@ -232,13 +236,30 @@ pub(super) fn search(args: &Args) -> Result<u8> {
     let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
     let term = &args.positional[0];
     let host = term.split('/').next().unwrap_or_default();
-    let found = client(args, host)?.search(term, limit)?;
+    let mut found = client(args, host)?.search(term, limit)?;
+    for filter in args.all("filter") {
+        match filter.split_once('=') {
+            Some(("stars", least)) => {
+                let least =
+                    least.parse().map_err(|_| invalid(format!("filter {filter:?}: wants a number")))?;
+                found.retain(|result| result.stars >= least);
+            }
+            Some(("is-official", wanted)) => found.retain(|result| result.official == (wanted != "false")),
+            _ => {
+                return Err(invalid(format!(
+                    "filter {filter:?}: is neither stars=COUNT nor is-official=BOOL"
+                )));
+            }
+        }
+    }
     let whole = args.has("no-trunc");
     let values: Vec<Value> = found
         .iter()
         .map(|result| {
             let description = result.description.clone().unwrap_or_default().replace('\n', " ");
-            let description = if whole { description } else { description.chars().take(45).collect() };
+            let short = |text: &str| format!("{}…", text.chars().take(44).collect::<String>());
+            let whole = whole || description.chars().count() <= 45;
+            let description = if whole { description } else { short(&description) };
             let official = if result.official { "[OK]" } else { "" };
             json!({ "Name": result.name, "Description": description, "StarCount": result.stars.to_string(), "IsOfficial": official })
         })

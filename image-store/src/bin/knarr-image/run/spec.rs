@@ -91,7 +91,7 @@ pub(super) fn build(
         "root": { "path": context.folder.join("rootfs"), "readonly": options.read_only },
         "mounts": mounts(options, context),
         "annotations": options.annotations,
-        "linux": linux(options, context),
+        "linux": linux(options, context)?,
     });
     if options.namespaces.uts == Mode::Own {
         spec["hostname"] = json!(context.hostname);
@@ -114,13 +114,17 @@ pub(super) fn build(
     Ok(spec)
 }
 
-fn linux(options: &Options, context: &Context<'_>) -> Value {
+fn linux(options: &Options, context: &Context<'_>) -> Result<Value> {
     let mut linux = json!({ "namespaces": namespaces(options), "resources": resources(options, context) });
     let limited = linux["resources"].as_object().is_some_and(|all| all.keys().any(|key| key != "devices"));
     // Without a right to cgroups a container may go without one, if it needs none.
     if context.ids.is_none() || limited || options.cgroup_parent.is_some() {
-        let parent = options.cgroup_parent.as_deref().unwrap_or("/knarr-image").trim_end_matches('/');
-        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_start_matches('/'), context.id));
+        let parent = match &options.cgroup_parent {
+            Some(parent) => parent.clone(),
+            None if context.ids.is_some() => super::rootless::cgroup_parent()?,
+            None => "knarr-image".to_owned(),
+        };
+        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_matches('/'), context.id));
     }
     if !options.sysctls.is_empty() {
         linux["sysctl"] = json!(options.sysctls);
@@ -136,7 +140,7 @@ fn linux(options: &Options, context: &Context<'_>) -> Value {
         };
         linux["devices"] = context.nodes.iter().map(node).collect();
     }
-    linux
+    Ok(linux)
 }
 
 fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result<Vec<String>> {
