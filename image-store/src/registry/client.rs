@@ -401,11 +401,11 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
     }
     let status = answer.status;
     let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
-    let said =
-        serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.errors.into_iter().next());
-    let said =
-        said.map(|entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default()));
-    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
+    let errors = serde_json::from_slice::<Errors>(&body).map(|errors| errors.errors).unwrap_or_default();
+    let one =
+        |entry: Entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default());
+    let said = errors.into_iter().map(one).collect::<Vec<_>>().join("; ");
+    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     let (kind, hint) = match status {
         401 => (ErrorKind::Denied, "wants credentials, or other ones"),
         403 => (ErrorKind::Denied, "these credentials do not allow it"),

@@ -136,7 +136,13 @@ impl<'a> Transaction<'a> {
         blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
         self.lease.add(&blobs)?;
         let config_bytes = self.document(source, &manifest.config, CONFIG_LIMIT)?;
-        let config = ImageConfig::parse(&config_bytes, manifest.layers.len())?;
+        let config =
+            ImageConfig::parse(&config_bytes, manifest.layers.len()).map_err(|error| {
+                match manifest.artifact() {
+                    Some(kind) => Error::unsupported(format!("is no image but an artifact: {kind}")),
+                    None => error,
+                }
+            })?;
         self.lease.add(&config.rootfs.diff_ids)?;
         let layers: Vec<_> = manifest.layers.iter().zip(&config.rootfs.diff_ids).collect();
         let layers: Vec<_> = layers.into_iter().map(|(blob, diff_id)| Layer { blob, diff_id }).collect();
