@@ -197,6 +197,29 @@ PY
   refuse 'a platform it does not have' 'linux/arm64' k load -qi "$W/many" --platform linux/s390x
 }
 
+# Ctrl-C and kill: what is complete is kept, and the next try has less to do.
+test_interrupted() {
+  local port slow pid count number; port=$(free_port) slow=$(free_port); serve interrupted "$port" '' ''; answers "http://localhost:$port/v2/"
+  python3 "$HERE/slow.py" "$slow" "$port" & PIDS+=($!)
+  k tag box layers:0
+  for number in $(seq 12); do
+    k create --name "layer$number" "layers:$((number - 1))" >/dev/null; head -c 1500000 /dev/urandom >"$W/noise"
+    k cp "$W/noise" "layer$number:/noise$number"; k commit "layer$number" "layers:$number" >/dev/null; k rm "layer$number" >/dev/null
+  done
+  k push -q layers:12 "localhost:$port/layers:12" >/dev/null
+  "$BIN" --root "$W/cut" pull "localhost:$slow/layers:12" >"$W/cut.log" 2>&1 & pid=$!
+  for _ in $(seq 200); do [ "$(grep -c ': Complete$' "$W/cut.log")" -ge 3 ] && break; sleep 0.02; done
+  kill -TERM $pid; wait $pid; same 'a pull that is killed ends as that' $? 143
+  same 'and says so' "$(grep -c 'interrupted' "$W/cut.log")" 1
+  none 'it leaves no name' "$("$BIN" --root "$W/cut" images -q)"
+  none 'and nothing half done' "$(ls "$W/cut/ingest")"
+  count=$(find "$W/cut/layers/sha256" -mindepth 1 -maxdepth 1 | wc -l)
+  [ "$count" -ge 3 ] && pass 'but what was complete' || fail 'but what was complete' "$count layers"
+  "$BIN" --root "$W/cut" pull "localhost:$slow/layers:12" >"$W/again.log" 2>&1
+  same 'which the next pull does not fetch again' "$(grep -c ': Already exists$' "$W/again.log")" "$count"
+  check 'all of it is sound' "$BIN" --root "$W/cut" verify
+}
+
 # eStargz: each entry is a gzip member of its own, with a table of contents at the end: a plain gzip layer to us.
 test_lazy_layers() {
   python3 - "$W" <<'PY'
@@ -238,5 +261,5 @@ mkdir -p "$W/box/bin"; cp "$(command -v busybox)" "$W/box/bin/busybox"; ln -s bu
 tar -C "$W/box" -cf "$W/box.tar" .; k import -c 'CMD ["/bin/echo"]' "$W/box.tar" box >/dev/null
 make_keys
 test_tokens; test_tokens oauth
-for group in client_certificates self_signed registries_conf platforms lazy_layers; do "test_$group"; done
+for group in client_certificates self_signed registries_conf interrupted platforms lazy_layers; do "test_$group"; done
 count

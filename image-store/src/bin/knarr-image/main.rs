@@ -5,6 +5,8 @@
 mod args;
 mod commands;
 mod complete;
+#[cfg(feature = "run")]
+mod interrupt;
 mod output;
 mod progress;
 #[cfg(feature = "run")]

@@ -6,7 +6,7 @@ use image_store::platform::Platform;
 use image_store::registry::{
     Client, ClientOptions, Credential, Credentials, Mirror, Registries, RemoteImage,
 };
-use image_store::store::{Record, Source as _};
+use image_store::store::{Record, Source};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -165,8 +165,12 @@ fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record
     let progress = Shown::new(quiet, "Pulling");
     let platform = super::platform(args)?;
     let before = store.find(reference)?;
-    let record =
-        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(reference), &progress)?;
+    let names = std::slice::from_ref(reference);
+    let ingest = |source: &dyn Source| store.ingest(source, &image.descriptor, &platform, names, &progress);
+    #[cfg(feature = "run")]
+    let record = crate::interrupt::watched(&image, ingest)?;
+    #[cfg(not(feature = "run"))]
+    let record = ingest(&image)?;
     if !quiet {
         eprintln!("Digest: {}", record.target.digest);
         let same = before.is_some_and(|before| before.manifest.digest == record.manifest.digest);
