@@ -69,7 +69,9 @@ test_isolation() {
   refuse "--security-opt seccomp=FILE in Docker's format" 'not permitted' k run --rm --security-opt "seccomp=$W/profile.json" box mkdir /x
   same '--security-opt no-new-privileges' "$(k run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status)" $'NoNewPrivs:\t1'
   refuse '--read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
-  same '--privileged sees devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
+  same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
+  same '--device of a folder' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
+  same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
   refuse 'without it /proc is masked' 'Read-only\|not permitted' k run --rm box sh -c 'echo 1 >/proc/sys/vm/drop_caches'
   same '--network none has loopback alone' "$(k run --rm box sh -c 'ls /sys/class/net')" lo
   same '--network host' "$(k run --rm --network host box sh -c 'readlink /proc/self/ns/net')" "$(readlink /proc/self/ns/net)"

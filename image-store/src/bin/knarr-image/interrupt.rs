@@ -17,6 +17,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 const TICK: Duration = Duration::from_millis(50);
 
 /// Does `work` with a source that dries up at the first signal. After one, the program ends as one that a signal killed.
+#[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
 pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> Result<T>) -> Result<T> {
     let os = |errno: nix::Error| Error::from(io::Error::from(errno));
     let ignored = ignored();
@@ -53,6 +54,7 @@ fn ignored() -> u64 {
 }
 
 /// The first signal that came.
+#[allow(clippy::exit, reason = "a second signal means now")]
 fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32> {
     let mut first = None;
     let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);

@@ -13,6 +13,7 @@ mod attach;
 mod capabilities;
 mod commands;
 mod control;
+mod devices;
 mod frames;
 mod inspect;
 mod keys;

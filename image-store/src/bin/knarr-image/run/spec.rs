@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub(super) major: u32,
     pub(super) minor: u32,
     pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 /// What does not come from image or flags.
@@ -136,7 +138,7 @@ fn linux(options: &Options, context: &Context<'_>) -> Result<Value> {
     if context.ids.is_none() {
         let node = |n: &Node| {
             json!({ "path": n.target, "type": n.kind, "major": n.major, "minor": n.minor, "fileMode": n.mode,
-                "uid": 0, "gid": 0 })
+                "uid": n.uid, "gid": n.gid })
         };
         linux["devices"] = context.nodes.iter().map(node).collect();
     }
@@ -207,7 +209,9 @@ fn namespaces(options: &Options) -> Value {
 fn resources(options: &Options, context: &Context<'_>) -> Value {
     let limits = &options.limits;
     let mut devices = vec![json!({ "allow": options.privileged, "access": "rwm" })];
-    devices.extend(context.nodes.iter().map(
+    // Who may use all devices needs no list of them.
+    let listed = if options.privileged { &[] } else { context.nodes };
+    devices.extend(listed.iter().map(
         |n| json!({ "allow": true, "type": n.kind, "major": n.major, "minor": n.minor, "access": n.access }),
     ));
     let mut resources = json!({ "devices": devices });
