@@ -69,7 +69,7 @@ part_small() {
   for n in $(seq 2 200); do k rmi -q "name$n:1"; done >/dev/null 2>&1
   start=$(date +%s%N); k rmi -q -f name1:1 >/dev/null; end=$(date +%s%N)
   printf '%-26s %6.2f ms\n' 'rmi of the image' "$(echo "scale=2; ($end - $start) / 1000000" | bc)"
-  echo 0 >"$w/tree/0"; tar -C "$w/tree" -cf "$w/tree.tar" .; k import "$w/tree.tar" stack:0 >/dev/null
+  echo 0 >"$w/tree/0"; tar -C "$w/tree" -cf "$w/tree.tar" .; k import -c 'CMD ["/0"]' "$w/tree.tar" stack:0 >/dev/null
   for n in $(seq 19); do
     k create --name c "stack:$((n - 1))" >/dev/null; echo "$n" >"$w/$n"; k cp "$w/$n" "c:/$n"
     k commit c "stack:$n" >/dev/null; k rm c >/dev/null

@@ -53,6 +53,11 @@ impl Place {
         Ok(Self { root: root.into(), confined: false })
     }
 
+    /// Opens the folder that `path` names, following links.
+    pub(crate) fn open_folder(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+        self.open(path.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
     /// Opens what `path` names, following links: a folder, or the folder and name of something else.
     fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b".".as_slice() } else { path };

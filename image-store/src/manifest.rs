@@ -119,6 +119,17 @@ pub struct Manifest {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
+impl Manifest {
+    /// The type of the config, when that says that this is something else than an image.
+    #[must_use]
+    pub fn artifact(&self) -> Option<&str> {
+        let kind = self.config.media_type.as_str();
+        // Old registries called every config a stream of bytes.
+        let image = [media::OCI_CONFIG, media::DOCKER_CONFIG, "application/octet-stream", ""].contains(&kind);
+        (!image).then_some(kind)
+    }
+}
+
 /// An image index, or Docker's manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {

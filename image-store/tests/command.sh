@@ -10,6 +10,24 @@ BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
 k() { timeout -k 1 60 "$BIN" --root "$W/store" "$@"; }
 code() { local name=$1 wanted=$2; shift 2; k "$@" >/dev/null 2>&1; same "$name" $? "$wanted"; }
 
+# Thirty small layers in $W/many.
+many_layers() {
+  python3 - "$W/many" <<'PY'
+import hashlib, io, json, os, sys, tarfile
+folder = sys.argv[1]; os.makedirs(f"{folder}/blobs/sha256")
+def blob(data):
+    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+def layer(number):
+    out = io.BytesIO(); tar = tarfile.open(fileobj=out, mode="w"); info = tarfile.TarInfo(f"f{number}"); info.size = 100000; tar.addfile(info, io.BytesIO(os.urandom(100000))); tar.close()
+    return {"mediaType": "application/vnd.oci.image.layer.v1.tar", **blob(out.getvalue())}
+layers = [layer(number) for number in range(30)]
+config = {"architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in layers]}}
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": layers}
+entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{folder}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{folder}/oci-layout", "w"))
+PY
+}
+
 test_output() {
   mkdir -p "$W/root/etc"; echo x >"$W/root/etc/file"; tar -C "$W/root" -cf "$W/root.tar" .
   ID=$(k import -c 'CMD ["/a","b"]' -c 'ENV A=b' -c 'LABEL x.y=z' "$W/root.tar" host:5000/team/app:1)
@@ -31,6 +49,14 @@ test_output() {
   none 'nothing on standard error when quiet' "$(k save app:2 2>&1 >/dev/null | cat; k load -q -i <(k save app:2) 2>&1 >/dev/null)"
   same 'plain lines without a terminal' "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1
   check 'bars on a terminal' timeout -k 1 60 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' expect:Complete expect:'Loaded image' end:0
+  many_layers
+  local seen; seen=$(timeout -k 1 60 python3 "$HERE/screen.py" 8 40 "$BIN" --root "$W/fifth" load -i "$W/many")
+  same 'more bars than a small terminal has lines: each is there once, in the end' "$(grep -c ': Complete$' <<<"$seen") $(wc -l <<<"$seen")" '30 31'
+  same 'image and container before a command' "$(k image ls -q app) $(k container ls -aq | wc -l)" "$(k images -q app) 0"
+  refuse 'inspect looks for containers alone' 'does not exist' k container inspect app:2
+  refuse 'or images alone' 'is not in the store' k inspect --type image nothing
+  same 'images --filter label=' "$(k images --filter label=x.y=z --format '{{.Tag}}')" "$(k images --filter label=x.y --format '{{.Tag}}')"
+  same '--version' "$(k --version)" "$(k version)"
   refuse 'an archive is not for a terminal' 'not for a terminal' script -qec "'$BIN' --root '$W/store' save app:2" /dev/null
 }
 

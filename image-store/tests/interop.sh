@@ -51,6 +51,12 @@ test_command() {
   echo new >"$W/new"
   check 'cp into a container' k cp "$W/new" c1:/etc/new
   check 'cp out of a container' k cp c1:/etc/new "$W/back"
+  check 'another container' k create --name c2 app:1
+  mkdir -p "$W/stream/tmp" && echo streamed >"$W/stream/tmp/s" && tar -C "$W/stream" -cz tmp/s >"$W/stream.tgz"
+  check 'cp of a tar into it' k cp - c2:/ <"$W/stream.tgz"
+  same 'its file is there, in a folder that stays as it was' "$(k cp c2:/tmp - | tar tv | awk '{print $1, $6}')" $'drwxrwxrwt tmp/\n-rw-r--r-- tmp/s'
+  refuse 'cp of a tar onto a file' 'wants a folder' k cp - c2:/tmp/s <"$W/stream.tgz"
+  check 'it goes' k rm c2
   same 'cp keeps content' "$(cat "$W/back")" new
   same 'diff' "$(k diff c1)" $'C /etc\nA /etc/new'
   check 'commit' k commit -m remark -c 'USER 5' c1 app:2
@@ -182,6 +188,9 @@ YML
   check 'pull with a credential helper' env PATH="$W/helpers:$PATH" "$BIN" --root "$W/pulled" pull -q "${trust[@]}" --authfile "$W/helper.json" "$host/a:1"
   check 'a pulled store verifies' "$BIN" --root "$W/pulled" verify
   same 'tags' "$(k tags "${trust[@]}" "${creds[@]}" "$host/a" | sort | tr "\n" " ")" "1 2 "
+  check 'push --all-tags' k push -q -a "${trust[@]}" "${creds[@]}" "$host/a"
+  same 'pull --all-tags' "$("$BIN" --root "$W/all" pull -q -a "${trust[@]}" "${creds[@]}" "$host/a" | sort | tr "\n" " ")" "$host/a:1 $host/a:2 "
+  refuse 'of one tag' 'one image of many' k pull -a "${trust[@]}" "${creds[@]}" "$host/a:1"
   same 'search a registry' "$(k search "${trust[@]}" "${creds[@]}" --format '{{.Name}}' "$host/piec")" "$host/pieces"
   same 'inspect from afar' "$(k inspect --remote "${trust[@]}" "${creds[@]}" --format '{{.Id}}' "$host/a:1")" "$(k inspect --format '{{.Id}}' app:2)"
   k tag app:2 "$host/a:1"

@@ -93,6 +93,42 @@ test_client_certificates() {
   refuse 'a key that is none' 'private key' fresh pull -q "$host/a:1"
 }
 
+# What `openssl req -x509` makes, the commonest private registry: one certificate that signs itself, marked as an authority.
+make_expired() {
+  printf '[ca]\ndefault_ca=c\n[c]\ndatabase=%s/db\nnew_certs_dir=%s\nserial=%s/serial\ndefault_md=sha256\npolicy=p\nx509_extensions=e\n[p]\nCN=supplied\n[e]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' "$W/self" "$W/self" "$W/self" >"$W/self/conf"
+  : >"$W/self/db"; openssl req -newkey rsa:2048 -nodes -subj /CN=registry -keyout "$W/self/expired.key" -out "$W/self/expired.csr" 2>/dev/null
+  openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
+}
+test_self_signed() {
+  local port host folder kind; mkdir "$W/self"
+  make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
+  make rsa rsa:2048; make ec ec "-pkeyopt ec_paramgen_curve:prime256v1"; make other rsa:2048; make name rsa:2048 '' '' DNS:registry.example
+  make_expired
+  printf 'subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' >"$W/self/ext"
+  openssl req -newkey rsa:2048 -nodes -subj /CN=leaf -keyout "$W/self/signed.key" -out "$W/self/signed.csr" 2>/dev/null
+  openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
+  for kind in rsa ec name expired signed; do
+    port=$(free_port) host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+    serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
+    refuse "a $kind certificate that nobody here trusts" 'certificate' k push -q box "$host/a:1"
+    trust "$host" "$W/self/other.crt"
+    case $kind in
+      rsa | ec)
+        refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
+        trust "$host" "$W/self/$kind.crt"
+        check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
+        mv "$folder" "$W/self/folder"
+        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/folder" "$host/a:1"
+        rm -r "$W/self/folder"
+        check "a self-signed $kind certificate among the system's" env SSL_CERT_FILE="$W/self/$kind.crt" "$BIN" --root "$W/system" pull -q "$host/a:1" ;;
+      name) trust "$host" "$W/self/name.crt"; refuse 'a self-signed certificate for another name' 'registry.example' k push -q box "$host/a:1" ;;
+      expired) trust "$host" "$W/self/expired.crt"; refuse 'a self-signed certificate that has expired' 'expired' k push -q box "$host/a:1" ;;
+      signed) refuse 'an authority of another authority' 'is an authority' k push -q box "$host/a:1" ;;
+    esac
+    rm -rf "$folder"
+  done
+}
+
 test_registries_conf() {
   local one two; one=$(free_port) two=$(free_port)
   serve one "$one" '' ''; serve two "$two" '' ''; answers "http://localhost:$one/v2/"; answers "http://localhost:$two/v2/"
@@ -161,6 +197,29 @@ PY
   refuse 'a platform it does not have' 'linux/arm64' k load -qi "$W/many" --platform linux/s390x
 }
 
+# Ctrl-C and kill: what is complete is kept, and the next try has less to do.
+test_interrupted() {
+  local port slow pid count number; port=$(free_port) slow=$(free_port); serve interrupted "$port" '' ''; answers "http://localhost:$port/v2/"
+  python3 "$HERE/slow.py" "$slow" "$port" & PIDS+=($!)
+  k tag box layers:0
+  for number in $(seq 12); do
+    k create --name "layer$number" "layers:$((number - 1))" >/dev/null; head -c 1500000 /dev/urandom >"$W/noise"
+    k cp "$W/noise" "layer$number:/noise$number"; k commit "layer$number" "layers:$number" >/dev/null; k rm "layer$number" >/dev/null
+  done
+  k push -q layers:12 "localhost:$port/layers:12" >/dev/null
+  "$BIN" --root "$W/cut" pull "localhost:$slow/layers:12" >"$W/cut.log" 2>&1 & pid=$!
+  for _ in $(seq 200); do [ "$(grep -c ': Complete$' "$W/cut.log")" -ge 3 ] && break; sleep 0.02; done
+  kill -TERM $pid; wait $pid; same 'a pull that is killed ends as that' $? 143
+  same 'and says so' "$(grep -c 'interrupted' "$W/cut.log")" 1
+  none 'it leaves no name' "$("$BIN" --root "$W/cut" images -q)"
+  none 'and nothing half done' "$(ls "$W/cut/ingest")"
+  count=$(find "$W/cut/layers/sha256" -mindepth 1 -maxdepth 1 | wc -l)
+  [ "$count" -ge 3 ] && pass 'but what was complete' || fail 'but what was complete' "$count layers"
+  "$BIN" --root "$W/cut" pull "localhost:$slow/layers:12" >"$W/again.log" 2>&1
+  same 'which the next pull does not fetch again' "$(grep -c ': Already exists$' "$W/again.log")" "$count"
+  check 'all of it is sound' "$BIN" --root "$W/cut" verify
+}
+
 # eStargz: each entry is a gzip member of its own, with a table of contents at the end: a plain gzip layer to us.
 test_lazy_layers() {
   python3 - "$W" <<'PY'
@@ -202,5 +261,5 @@ mkdir -p "$W/box/bin"; cp "$(command -v busybox)" "$W/box/bin/busybox"; ln -s bu
 tar -C "$W/box" -cf "$W/box.tar" .; k import -c 'CMD ["/bin/echo"]' "$W/box.tar" box >/dev/null
 make_keys
 test_tokens; test_tokens oauth
-for group in client_certificates registries_conf platforms lazy_layers; do "test_$group"; done
+for group in client_certificates self_signed registries_conf interrupted platforms lazy_layers; do "test_$group"; done
 count

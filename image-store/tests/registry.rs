@@ -514,3 +514,24 @@ fn lists_follow_pages_within_the_registry() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].name, format!("{}/b/two", server.address));
 }
+
+#[test]
+fn search_asks_the_endpoint_that_docker_hub_has() {
+    let server = Server::start(|request| match request.path.split('?').next().unwrap() {
+        "/v2/" => Response::new(200, ""),
+        "/v1/search" => Response::new(
+            200,
+            r#"{"num_results":2,"results":[{"name":"busybox","description":"small","star_count":3,"is_official":true},{"name":"a/busybox","description":null}]}"#,
+        ),
+        _ => Response::new(404, ""),
+    });
+    let conf =
+        format!("[[registry]]\nprefix = \"docker.io\"\nlocation = \"{}\"\ninsecure = true\n", server.address);
+    let registries = image_store::registry::Registries::parse(&conf).unwrap();
+    let hosts = Hosts { registries, ..Hosts::default() };
+    let found = Client::new(ClientOptions { hosts, ..quick() }).search("busy box", 7).unwrap();
+    assert_eq!((found.len(), found[0].stars, found[0].official), (2, 3, true));
+    assert_eq!((found[1].name.as_str(), &found[1].description), ("a/busybox", &None));
+    let asked: Vec<_> = server.requests().into_iter().map(|request| request.path).collect();
+    assert!(asked.contains(&"/v1/search?q=busy%20box&n=7".to_owned()), "{asked:?}");
+}

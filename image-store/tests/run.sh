@@ -69,7 +69,9 @@ test_isolation() {
   refuse "--security-opt seccomp=FILE in Docker's format" 'not permitted' k run --rm --security-opt "seccomp=$W/profile.json" box mkdir /x
   same '--security-opt no-new-privileges' "$(k run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status)" $'NoNewPrivs:\t1'
   refuse '--read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
-  same '--privileged sees devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
+  same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
+  same '--device of a folder' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
+  same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
   refuse 'without it /proc is masked' 'Read-only\|not permitted' k run --rm box sh -c 'echo 1 >/proc/sys/vm/drop_caches'
   same '--network none has loopback alone' "$(k run --rm box sh -c 'ls /sys/class/net')" lo
   same '--network host' "$(k run --rm --network host box sh -c 'readlink /proc/self/ns/net')" "$(readlink /proc/self/ns/net)"
@@ -191,6 +193,24 @@ test_life() {
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 
+test_damage() {
+  local layer blob; layer=$(k inspect --format '{{index .RootFS.Layers 0}}' box); layer=$W/store/layers/sha256/${layer#sha256:}/fs
+  [ -d "$layer/bin" ] || { fail 'the layer is where its diffID says' "$layer"; return; }
+  check 'verify' k verify
+  echo changed >>"$layer/etc/passwd"; refuse 'a changed file is found' 'etc/passwd' k verify
+  k run -d --name onit box sleep 60 >/dev/null
+  refuse 'but is not repaired under a container' 'stop it before' k verify --repair
+  k rm -f onit >/dev/null; check 'verify --repair' k verify --repair; check 'and all is well' k verify
+  rm "$layer/bin/busybox"; refuse 'a missing file is found' 'bin' k verify; k verify --repair >/dev/null
+  touch "$layer/etc/extra"; refuse 'a file too many is found' 'etc' k verify; k verify --repair >/dev/null
+  same 'a repaired image runs' "$(k run --rm box /bin/sh -c 'ls /etc/extra 2>/dev/null; tail -1 /etc/passwd')" "$(k export box | tar xO etc/passwd | tail -1)"
+  k save -o "$W/sound.tar" box; blob=$(find "$W/store/blobs" -type f -size +100k | head -1)
+  chmod u+w "$blob"; printf X | dd of="$blob" bs=1 seek=1000 conv=notrunc 2>/dev/null
+  refuse 'a changed blob is found' "${blob##*/}.*repair takes it away" k verify
+  refuse 'and taken away' 'pull or load' k verify --repair
+  check 'load brings it back' k load -qi "$W/sound.tar"; check 'and all is well again' k verify
+}
+
 test_terminal() {
   local K="'$BIN' --root '$W/store'"
   typed 'a shell on a terminal, left with ctrl-p ctrl-q' "run:$K run -it -h demo --name t box /bin/sh" expect:# size:33,91 'send:hostname\n' expect:demo 'send:stty size\n' 'expect:33 91' 'send:\x10\x11' end:0
@@ -247,5 +267,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes life terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes life damage terminal rootless}; do "test_$group"; done
 count

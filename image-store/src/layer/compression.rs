@@ -32,8 +32,16 @@ impl Compression {
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A skippable frame may come first.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
-            [b'B', b'Z', b'h', ..] => return Err(Error::unsupported("layer: compressed with bzip2")),
-            [0xfd, b'7', b'z', b'X', ..] => return Err(Error::unsupported("layer: compressed with xz")),
+            [b'B', b'Z', b'h', ..] => {
+                return Err(Error::unsupported(
+                    "compressed with bzip2, which no layer may be: unpack it first (bzip2 -d)",
+                ));
+            }
+            [0xfd, b'7', b'z', b'X', ..] => {
+                return Err(Error::unsupported(
+                    "compressed with xz, which no layer may be: unpack it first (xz -d)",
+                ));
+            }
             _ => Self::None,
         })
     }

@@ -122,7 +122,8 @@ impl Client {
     /// A client that has not asked anybody yet.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
-        let transport = Transport::new(options.hosts.certificates.clone());
+        let transport =
+            Transport::new(options.hosts.certificates.clone(), options.hosts.certificates_for_all.clone());
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
@@ -400,11 +401,11 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
     }
     let status = answer.status;
     let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
-    let said =
-        serde_json::from_slice::<Errors>(&body).ok().and_then(|errors| errors.errors.into_iter().next());
-    let said =
-        said.map(|entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default()));
-    let said: String = said.unwrap_or_default().chars().filter(|c| !c.is_control()).take(300).collect();
+    let errors = serde_json::from_slice::<Errors>(&body).map(|errors| errors.errors).unwrap_or_default();
+    let one =
+        |entry: Entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default());
+    let said = errors.into_iter().map(one).collect::<Vec<_>>().join("; ");
+    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     let (kind, hint) = match status {
         401 => (ErrorKind::Denied, "wants credentials, or other ones"),
         403 => (ErrorKind::Denied, "these credentials do not allow it"),

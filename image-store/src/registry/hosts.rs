@@ -26,6 +26,8 @@ pub struct Hosts {
     /// Folders with a folder for each `host:port`: `*.crt` are authorities to trust for it, `*.cert` and `*.key` are who we
     /// are to it, `hosts.toml` is containerd's.
     pub certificates: Vec<PathBuf>,
+    /// Folders with such `*.crt`, `*.cert` and `*.key` for whatever host is asked.
+    pub certificates_for_all: Vec<PathBuf>,
     /// registries.conf.
     pub registries: Registries,
 }
@@ -130,7 +132,7 @@ impl Hosts {
 }
 
 /// Docker Hub's registry has another name than the registry of its names.
-fn real(domain: &str) -> &str {
+pub(super) fn real(domain: &str) -> &str {
     if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 

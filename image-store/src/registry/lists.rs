@@ -4,6 +4,7 @@ use serde::Deserialize;
 use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
+use super::hosts::real;
 use super::url::Url;
 use crate::error::{Error, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
@@ -78,7 +79,9 @@ impl Client {
         let words = term.strip_prefix(host).map_or(term, |rest| rest.trim_start_matches('/'));
         let reference = Reference::parse(&format!("{host}/library/x"))?;
         let mut endpoint = self.options.hosts.origin(&reference)?;
-        if host == DEFAULT_DOMAIN {
+        // A registry that registries.conf puts in Docker Hub's place is asked as any other.
+        let hub = endpoint.host == real(DEFAULT_DOMAIN);
+        if hub {
             endpoint.host = "index.docker.io".to_owned();
         }
         let access = Access { reference, endpoint, scope: String::new() };
@@ -87,7 +90,7 @@ impl Client {
         url.path = "/v1/search".to_owned();
         let url = url.with_query("q", words);
         let call = Call::new(Method::GET, url.with_query("n", &limit.min(100).to_string()));
-        if host != DEFAULT_DOMAIN {
+        if !hub {
             let found = self
                 .send(&access, &call, &[])
                 .and_then(|(answer, _)| answer.into_bytes(PAGE_LIMIT, "search"));

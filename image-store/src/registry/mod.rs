@@ -13,7 +13,9 @@ mod login;
 mod pull;
 mod push;
 mod registries;
+mod tls;
 mod transport;
+mod trust;
 mod url;
 
 pub use client::{Client, ClientOptions};

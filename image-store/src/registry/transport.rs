@@ -8,23 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Method, Request};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, SendBody};
 
+use super::tls::TlsConnector;
+use super::trust::{self, Trust};
 use super::url::Url;
 use crate::error::{Doing, Error, ErrorKind, Result};
 
 const CONNECT: Duration = Duration::from_secs(30);
 /// A registry that says nothing for so long is gone; uploads may take a while to be checked.
 const SILENCE: Duration = Duration::from_secs(120);
-/// Where distributions keep the authorities they trust.
-const SYSTEM_ROOTS: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-];
-
 /// What is sent along; can be sent again.
 pub(super) enum Payload<'a> {
     None,
@@ -59,23 +54,14 @@ impl Answer {
 pub(super) struct Transport {
     agents: Mutex<HashMap<(String, bool), Agent>>,
     certificates: Vec<PathBuf>,
-    /// Authorities, certificate and key that a host's own configuration names.
-    named: Mutex<HashMap<String, Named>>,
-}
-
-/// Authorities to trust; certificate and key.
-type Named = (Vec<PathBuf>, Option<(PathBuf, PathBuf)>);
-
-/// Who is trusted, and who we are.
-#[derive(Default)]
-struct Trust {
-    roots: Vec<Certificate<'static>>,
-    client: Option<ClientCert>,
+    for_all: Vec<PathBuf>,
+    /// What a host's own configuration names.
+    named: Mutex<HashMap<String, Trust>>,
 }
 
 impl Transport {
-    pub(super) fn new(certificates: Vec<PathBuf>) -> Self {
-        Self { agents: Mutex::default(), certificates, named: Mutex::default() }
+    pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>) -> Self {
+        Self { agents: Mutex::default(), certificates, for_all, named: Mutex::default() }
     }
 
     /// What a host's own configuration names, before the first request to it.
@@ -86,7 +72,8 @@ impl Transport {
         client: Option<&(PathBuf, PathBuf)>,
     ) {
         let mut named = self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        named.insert(authority.to_owned(), (authorities.to_vec(), client.cloned()));
+        let trust = Trust { authorities: authorities.to_vec(), client: client.cloned() };
+        named.insert(authority.to_owned(), trust);
     }
 
     /// One request, one answer, whatever its status.
@@ -104,8 +91,9 @@ impl Transport {
         for (name, value) in headers {
             request = request.header(*name, value.as_str());
         }
-        let network =
-            |error: ureq::Error| Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error)));
+        let network = |error: ureq::Error| {
+            Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error, &url.authority)))
+        };
         let invalid = |error: ureq::http::Error| Error::invalid(format!("{}: {error}", doing()));
         let answer = match payload {
             Payload::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
@@ -125,17 +113,13 @@ impl Transport {
 
     fn agent(&self, authority: &str, insecure: bool) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let own = self.own_trust(authority)?;
+        let own = self.own_trust(authority);
         // Hosts without certificates of their own share a pool.
-        let shared = own.roots.is_empty() && own.client.is_none();
-        let key = (if shared { String::new() } else { authority.to_owned() }, insecure);
+        let key = (if own.is_empty() { String::new() } else { authority.to_owned() }, insecure);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
-        let tls = TlsConfig::builder().root_certs(roots(own.roots)?).client_cert(own.client);
-        let tls = tls.disable_verification(insecure).build();
         let config = Agent::config_builder()
-            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -148,66 +132,25 @@ impl Transport {
             .timeout_per_write(Some(SILENCE))
             .max_response_header_size(64 << 10)
             .build();
-        let agent = Agent::new_with_config(config);
+        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
+        let connector = connector.chain(TlsConnector(Arc::new(own.config(insecure)?)));
+        let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         agents.insert(key, agent.clone());
         Ok(agent)
     }
 
-    /// What somebody put into this host's folder (`*.crt`; `*.cert` with `*.key`), or named for it.
-    fn own_trust(&self, authority: &str) -> Result<Trust> {
-        let mut trust = Trust::default();
-        let named =
-            self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(authority).cloned();
-        let (mut authorities, mut client) = named.unwrap_or_default();
-        for folder in self.certificates.iter().map(|folder| folder.join(authority)) {
-            for path in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-                match path.extension().and_then(|extension| extension.to_str()) {
-                    Some("crt") => authorities.push(path),
-                    Some("cert") if client.is_none() => {
-                        client = Some((path.clone(), path.with_extension("key")))
-                    }
-                    _ => {}
-                }
-            }
+    /// What is named for this host, and what somebody put into its folders.
+    fn own_trust(&self, authority: &str) -> Trust {
+        let named = self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut trust = named.get(authority).cloned().unwrap_or_default();
+        for folder in &self.for_all {
+            trust.add_folder(folder);
         }
-        let read = |path: &PathBuf| std::fs::read(path).doing(|| format!("read {path:?}"));
-        for path in authorities {
-            trust.roots.extend(certificates(&read(&path)?).doing(|| format!("certificate {path:?}"))?);
+        for folder in &self.certificates {
+            trust.add_folder(&folder.join(authority));
         }
-        if let Some((path, key)) = client {
-            let chain = certificates(&read(&path)?).doing(|| format!("certificate {path:?}"))?;
-            let key = PrivateKey::from_pem(&read(&key)?)
-                .map_err(|e| Error::invalid(format!("private key {key:?}: {e}")))?;
-            trust.client = Some(ClientCert::new_with_certs(&chain, key));
-        }
-        Ok(trust)
+        trust
     }
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>> {
-    let mut found = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item.map_err(|e| Error::invalid(e.to_string()))? {
-            found.push(certificate);
-        }
-    }
-    Ok(found)
-}
-
-/// The system's authorities and the host's own; where the system has none, those of Mozilla that are built in.
-fn roots(own: Vec<Certificate<'static>>) -> Result<RootCerts> {
-    let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-    let file = file.or_else(|| SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists()));
-    let mut all = own;
-    match file {
-        Some(path) => {
-            let pem = std::fs::read(&path).doing(|| format!("read {path:?}"))?;
-            all.extend(certificates(&pem).doing(|| format!("certificates {path:?}"))?);
-        }
-        None if all.is_empty() => return Ok(RootCerts::WebPki),
-        None => {}
-    }
-    Ok(RootCerts::Specific(Arc::new(all)))
 }
 
 /// A URL as errors show it: a query may hold a signature that is as good as a password.
@@ -216,15 +159,14 @@ pub(super) fn shown(url: &Url) -> String {
     text.split('?').next().unwrap_or_default().to_owned()
 }
 
-fn reason(error: &ureq::Error) -> String {
+fn reason(error: &ureq::Error, authority: &str) -> String {
     match error {
         ureq::Error::Io(io) => {
-            let text = io.to_string();
             if io.raw_os_error().is_some() {
-                Error::from(std::io::Error::from(io.kind())).to_string()
-            } else {
-                text
+                return Error::from(std::io::Error::from(io.kind())).to_string();
             }
+            let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            tls.map_or_else(|| io.to_string(), |error| trust::reason(error, authority))
         }
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
         other => other.to_string(),

@@ -21,6 +21,7 @@ mod flush;
 mod gc;
 mod lease;
 mod record;
+mod stream;
 mod transaction;
 mod verify;
 

@@ -136,7 +136,13 @@ impl<'a> Transaction<'a> {
         blobs.extend(manifest.layers.iter().map(|layer| layer.digest.clone()));
         self.lease.add(&blobs)?;
         let config_bytes = self.document(source, &manifest.config, CONFIG_LIMIT)?;
-        let config = ImageConfig::parse(&config_bytes, manifest.layers.len())?;
+        let config =
+            ImageConfig::parse(&config_bytes, manifest.layers.len()).map_err(|error| {
+                match manifest.artifact() {
+                    Some(kind) => Error::unsupported(format!("is no image but an artifact: {kind}")),
+                    None => error,
+                }
+            })?;
         self.lease.add(&config.rootfs.diff_ids)?;
         let layers: Vec<_> = manifest.layers.iter().zip(&config.rootfs.diff_ids).collect();
         let layers: Vec<_> = layers.into_iter().map(|(blob, diff_id)| Layer { blob, diff_id }).collect();
@@ -218,7 +224,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// A new folder for a tree, and its `fs`, open, which is where the files go.
-    fn new_tree(&self) -> Result<(PathBuf, File)> {
+    pub(super) fn new_tree(&self) -> Result<(PathBuf, File)> {
         let tree = self.new_path();
         let root = tree.join("fs");
         fs::DirBuilder::new()

@@ -50,11 +50,16 @@ impl Store {
                 if repair {
                     self.discard(&self.blob_path(&digest))?;
                 }
-                findings.push(Finding {
-                    part: Part::Blob(digest.clone()),
-                    why: error.to_string(),
-                    repaired: false,
-                });
+                let why = error.to_string();
+                let why = why.strip_prefix(&format!("{digest}: ")).unwrap_or(&why);
+                // Its layer can be compared with it no more.
+                let next = if repair {
+                    "taken away: pull or load what needs it again, then verify"
+                } else {
+                    "repair takes it away"
+                };
+                let why = format!("{why}: {next}");
+                findings.push(Finding { part: Part::Blob(digest.clone()), why, repaired: false });
                 bad.insert(digest);
             }
         }

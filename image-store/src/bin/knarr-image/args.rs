@@ -35,6 +35,16 @@ pub(crate) struct Args {
     pub(crate) positional: Vec<String>,
 }
 
+/// A longer name of a command, as Docker groups them: `image ls`.
+#[derive(Debug)]
+pub(crate) struct Grouped {
+    /// `image`, `container`: also what `inspect` then looks for.
+    pub(crate) group: &'static str,
+    pub(crate) word: &'static str,
+    /// The command's own name.
+    pub(crate) name: &'static str,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) enum Parsed {
@@ -75,6 +85,7 @@ impl Args {
 /// Parses what follows the program's name.
 pub(crate) fn parse(
     commands: &[&'static [Command]],
+    groups: &[Grouped],
     global: &'static [Flag],
     arguments: &[String],
 ) -> Result<Parsed, String> {
@@ -85,6 +96,7 @@ pub(crate) fn parse(
     while let Some(argument) = rest.next() {
         let positional = only_positional || argument == "-" || !argument.starts_with('-');
         match command {
+            None if argument == "--version" || argument == "-v" => return Ok(Parsed::Help(version())),
             _ if !positional && (argument == "--help" || argument == "-h" && !owns_h(command)) => {
                 return Ok(Parsed::Help(
                     command.map_or_else(|| overview(commands, global), |c| help(c, global)),
@@ -95,9 +107,13 @@ pub(crate) fn parse(
                 if argument == "help" {
                     return topic(commands, global, rest.next());
                 }
-                let found = all(commands).find(|command| command.name == argument);
+                let mut name = argument.as_str();
+                if groups.iter().any(|known| known.group == name) {
+                    name = grouped(groups, argument, rest.next(), &mut args)?;
+                }
+                let found = all(commands).find(|command| command.name == name);
                 command =
-                    Some(found.ok_or_else(|| format!("{argument:?} is no command: see knarr-image --help"))?);
+                    Some(found.ok_or_else(|| format!("{name:?} is no command: see knarr-image --help"))?);
             }
             Some(command) if positional => {
                 args.positional.push(argument.clone());
@@ -117,6 +133,28 @@ pub(crate) fn parse(
         return Err(format!("{}: wants {}", command.name, command.usage));
     }
     Ok(Parsed::Run(command, args))
+}
+
+/// The command that a word of a group means.
+fn grouped(
+    groups: &[Grouped],
+    group: &str,
+    word: Option<&String>,
+    args: &mut Args,
+) -> Result<&'static str, String> {
+    let words = || groups.iter().filter(|known| known.group == group);
+    let Some(found) = words().find(|known| Some(known.word) == word.map(String::as_str)) else {
+        let list: Vec<_> = words().map(|known| known.word).collect();
+        return Err(format!("{group}: wants one of {}", list.join(", ")));
+    };
+    if found.name == "inspect" {
+        args.flags.push(("type", found.group.to_owned()));
+    }
+    Ok(found.name)
+}
+
+pub(crate) fn version() -> String {
+    format!("knarr-image version {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 fn all(commands: &[&'static [Command]]) -> impl Iterator<Item = &'static Command> {
@@ -197,7 +235,8 @@ fn overview(commands: &[&[Command]], global: &[Flag]) -> String {
     }
     text.push_str("\nOptions:\n");
     global.iter().for_each(|flag| text.push_str(&line(flag)));
-    text.push_str("\nSee `knarr-image COMMAND --help` for a command's options.\n");
+    text.push_str("  -v, --version                  print the version\n");
+    text.push_str("\nSee `knarr-image COMMAND --help` for a command's options. Docker's longer names, `image ls` or `container rm`, are\nunderstood, too.\n");
     text
 }
 
@@ -236,10 +275,11 @@ mod tests {
         run: |_| Ok(0),
     }]];
     static GLOBAL: &[Flag] = &[value("root", None, "FOLDER", "")];
+    static GROUPS: &[Grouped] = &[Grouped { group: "container", word: "start", name: "run" }];
 
     fn args(line: &str) -> Result<Args, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        match parse(COMMANDS, GLOBAL, &words)? {
+        match parse(COMMANDS, GROUPS, GLOBAL, &words)? {
             Parsed::Run(_, args) => Ok(args),
             Parsed::Help(text) => Err(text),
         }
@@ -252,12 +292,16 @@ mod tests {
         assert!(parsed.has("quiet") && !parsed.has("all"));
         assert_eq!(parsed.all("env").collect::<Vec<_>>(), ["A=1", "B=2", "C=3"]);
         assert_eq!(parsed.positional, ["image", "-x", "--all"]);
+        assert_eq!(args("container start -q image").unwrap().positional, ["image"]);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (line, wanted) in [
             ("fly", "no command"),
+            ("container", "container: wants one of start"),
+            ("container fly", "container: wants one of start"),
+            ("--version", "knarr-image version"),
             ("run --what x", "unknown flag"),
             ("run -z x", "unknown flag"),
             ("run -e", "wants K=V"),

@@ -5,6 +5,8 @@
 mod args;
 mod commands;
 mod complete;
+#[cfg(feature = "run")]
+mod interrupt;
 mod output;
 mod progress;
 #[cfg(feature = "run")]
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
         };
-    match args::parse(commands::COMMANDS, commands::GLOBAL, &arguments) {
+    match args::parse(commands::COMMANDS, commands::GROUPS, commands::GLOBAL, &arguments) {
         Ok(Parsed::Run(command, args)) => run(command, &args),
         Ok(Parsed::Help(text)) => {
             output::print(&text);

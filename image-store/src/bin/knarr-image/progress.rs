@@ -12,6 +12,7 @@ use crate::output::size;
 
 const REDRAW: Duration = Duration::from_millis(100);
 const BAR: usize = 30;
+const ENDS: &[&str] = &["Already exists", "Complete"];
 
 /// Shows what happens to blobs.
 pub(crate) struct Shown {
@@ -27,6 +28,8 @@ struct State {
     blobs: Vec<(String, Line)>,
     index: HashMap<String, usize>,
     drawn: usize,
+    /// How many of the first blobs are not drawn any more.
+    gone: usize,
     last: Option<Instant>,
 }
 
@@ -82,23 +85,37 @@ impl Progress for Shown {
     }
 }
 
+/// Draws as many lines as the terminal has room for: what has scrolled away can not be drawn over. Where there are more blobs,
+/// those that are done scroll away first.
 fn draw(state: &mut State, verb: &str) {
+    let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stderr())
+        .map_or((0, 0), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
+    let (rows, columns) = (if rows > 1 { rows - 1 } else { 23 }, if columns > 0 { columns } else { 80 });
     let mut text = String::new();
     if state.drawn > 0 {
         // Back to the first line of what was drawn before.
         text.push_str(&format!("\x1b[{}A", state.drawn));
     }
-    for (id, line) in &state.blobs {
-        text.push_str(&format!("\r\x1b[K{id}: {}", line.text));
-        if line.text == verb && line.size > 0 {
-            let at = line.at.min(line.size);
-            let filled = usize::try_from(at * BAR as u64 / line.size).unwrap_or(BAR);
-            let bar = format!("{}>", "=".repeat(filled));
-            text.push_str(&format!(" [{bar:<width$}] {}/{}", size(at), size(line.size), width = BAR + 1));
-        }
-        text.push('\n');
+    let lines = state.blobs.get(state.gone..).unwrap_or_default();
+    let too_many = lines.len().saturating_sub(rows);
+    let going = lines.iter().take(too_many).take_while(|(_, line)| ENDS.contains(&line.text)).count();
+    for (id, line) in lines.iter().take(going + rows) {
+        let shown = row(id, line, verb);
+        let shown: String = shown.chars().take(columns).collect();
+        text.push_str(&format!("\r\x1b[K{shown}\n"));
     }
-    state.drawn = state.blobs.len();
+    state.drawn = lines.len().saturating_sub(going).min(rows);
+    state.gone += going;
     state.last = Some(Instant::now());
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn row(id: &str, line: &Line, verb: &str) -> String {
+    if line.text != verb || line.size == 0 {
+        return format!("{id}: {}", line.text);
+    }
+    let at = line.at.min(line.size);
+    let filled = usize::try_from(at * BAR as u64 / line.size).unwrap_or(BAR);
+    let bar = format!("{}>", "=".repeat(filled));
+    format!("{id}: {verb} [{bar:<width$}] {}/{}", size(at), size(line.size), width = BAR + 1)
 }

@@ -18,7 +18,7 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// Where output goes: a file that appears only when it is complete, or standard output, which must not be a terminal.
-fn with_output(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+pub(super) fn with_output(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Some(path) = args.get("output") else {
         let mut stdout = std::io::stdout().lock();
         if stdout.is_terminal() {

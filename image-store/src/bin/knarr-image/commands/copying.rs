@@ -1,11 +1,13 @@
 //! `cp`: between a container and the host.
 
+use std::io::Write as _;
+
 use image_store::copy::{Owner, Place, copy};
 use image_store::{Error, ErrorKind, Result};
 
 use crate::args::Args;
 
-/// `cp SOURCE TARGET`, of which one is CONTAINER:PATH.
+/// `cp SOURCE TARGET`, of which one is CONTAINER:PATH; `-` is a tar.
 pub(super) fn cp(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let (source, target) = (&args.positional[0], &args.positional[1]);
@@ -16,6 +18,17 @@ pub(super) fn cp(args: &Args) -> Result<u8> {
         _ => return Err(wrong("copying between containers is not supported")),
     };
     let root = Place::root(super::container_root(&store, &super::container_id(&store, id)?)?);
+    match (host.as_str(), out) {
+        ("-", true) => {
+            return super::archives::with_output(args, |output| {
+                let output = std::io::BufWriter::with_capacity(256 << 10, output);
+                Ok(store.copy_out(&root, confined, output)?.flush()?)
+            })
+            .map(|()| 0);
+        }
+        ("-", false) => return store.copy_in(std::io::stdin(), &root, confined).map(|()| 0),
+        _ => {}
+    }
     let outside = Place::host()?;
     // As Docker: copies in a container belong to its root, copies outside to whoever made them.
     let (uid, gid) =

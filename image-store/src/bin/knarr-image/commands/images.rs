@@ -1,6 +1,7 @@
 //! Images one by one: tag, rmi, inspect, prune, verify.
 
-use image_store::store::{Collected, Part, Record};
+use image_store::digest::Digest;
+use image_store::store::{Collected, Finding, Part, Record};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -79,10 +80,7 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
         let described = if args.has("remote") {
             super::transfer::inspect_remote(args, text)
         } else {
-            store.resolve(text).and_then(|record| describe(&store, &record)).or_else(|error| {
-                let container = super::container_id(&store, text).and_then(|id| store.container(&id));
-                container.map_err(|_| error).and_then(|container| super::describe(&store, &container))
-            })
+            inspect_one(&store, text, args.get("type"))
         };
         match described {
             Ok(value) => found.push(value),
@@ -94,6 +92,33 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
     }
     inspected(args, found)?;
     Ok(u8::from(failed))
+}
+
+/// Of a container and an image with one name, the container is meant, as with Docker.
+fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
+    let container = || {
+        let container = store.container(&super::container_id(store, text)?)?;
+        super::describe(store, &container)
+    };
+    let image = || describe(store, &store.resolve(text)?);
+    let missing = |error: &Error| error.kind() == ErrorKind::NotFound;
+    match kind {
+        Some("container") => container(),
+        Some("image") => image(),
+        None => match container() {
+            Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
+                true => Error::new(
+                    ErrorKind::NotFound,
+                    format!("{text:?}: is neither a container nor an image here"),
+                ),
+                false => error,
+            }),
+            other => other,
+        },
+        Some(other) => {
+            Err(Error::new(ErrorKind::Invalid, format!("--type {other:?}: is neither image nor container")))
+        }
+    }
 }
 
 /// As `docker image inspect` has it.
@@ -140,7 +165,11 @@ pub(super) fn prune(args: &Args) -> Result<u8> {
 /// `verify`: 0 when all is well or was mended.
 pub(super) fn verify(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
-    let findings = store.verify(args.has("repair"))?;
+    let mut findings = store.verify(false)?;
+    if args.has("repair") && !findings.is_empty() {
+        spare_running(&store, &findings)?;
+        findings = store.verify(true)?;
+    }
     let text = |part: &Part| match part {
         Part::Blob(digest) => format!("blob {digest}"),
         Part::Layer(digest) => format!("layer {digest}"),
@@ -159,6 +188,21 @@ pub(super) fn verify(args: &Args) -> Result<u8> {
         }
     }
     Ok(u8::from(findings.iter().any(|finding| !finding.repaired)))
+}
+
+/// A layer that is unpacked again takes the files of the old one with it, also from under a container.
+fn spare_running(store: &Store, findings: &[Finding]) -> Result<()> {
+    let damaged = |layer: &Digest| findings.iter().any(|finding| finding.part == Part::Layer(layer.clone()));
+    for container in store.containers()? {
+        if container.layers.iter().any(damaged) && super::is_live(&container.id) {
+            let message = format!(
+                "container {}: runs on a damaged layer: stop it before a repair",
+                &container.id[..12]
+            );
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what nobody needs and deletes what lies in the trash; runs in the background.

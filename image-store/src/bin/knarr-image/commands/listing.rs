@@ -2,7 +2,7 @@
 
 use image_store::store::Record;
 use image_store::time::parse_rfc3339;
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
 use crate::args::Args;
@@ -13,12 +13,9 @@ pub(super) fn images(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let mut records = store.images()?;
     records.sort_by_key(|record| std::cmp::Reverse(record.created.as_deref().and_then(parse_rfc3339)));
-    let filters = args.all("filter").map(filter).collect::<Result<Vec<_>>>()?;
-    records.retain(|record| filters.iter().all(|filter| filter.fits(record)));
-    if let Some(pattern) = args.positional.first() {
-        let wanted = Filter::Reference(pattern.clone());
-        records.retain(|record| wanted.fits(record));
-    }
+    let mut filters = args.all("filter").map(|text| filter(&store, text)).collect::<Result<Vec<_>>>()?;
+    filters.extend(args.positional.first().map(|pattern| Filter::Reference(pattern.clone())));
+    records.retain(|record| filters.iter().all(|filter| filter.fits(&store, record)));
     if args.has("quiet") {
         let mut seen = Vec::new();
         for record in &records {
@@ -59,22 +56,44 @@ fn row(record: &Record, whole: bool) -> Value {
 enum Filter {
     Dangling(bool),
     Reference(String),
+    Label(String),
+    /// Created before, or after, so many seconds since the epoch.
+    Before(i64),
+    Since(i64),
 }
 
-fn filter(text: &str) -> Result<Filter> {
+fn filter(store: &Store, text: &str) -> Result<Filter> {
+    let time = |image: &str| store.resolve(image).map(|record| created(&record));
     match text.split_once('=') {
         Some(("dangling", value)) => Ok(Filter::Dangling(value != "false")),
         Some(("reference", pattern)) => Ok(Filter::Reference(pattern.to_owned())),
+        Some(("label", label)) => Ok(Filter::Label(label.to_owned())),
+        Some(("before", image)) => time(image).map(Filter::Before),
+        Some(("since", image)) => time(image).map(Filter::Since),
         _ => Err(Error::new(
             ErrorKind::Invalid,
-            format!("filter {text:?}: is none of dangling=true, reference=PATTERN"),
+            format!("filter {text:?}: is none of dangling, reference, label, before, since, with =VALUE"),
         )),
     }
 }
 
+fn created(record: &Record) -> i64 {
+    record.created.as_deref().and_then(parse_rfc3339).unwrap_or(0)
+}
+
+/// Whether an image has a label `NAME` or `NAME=VALUE`.
+fn has_label(store: &Store, record: &Record, wanted: &str) -> bool {
+    let (name, value) = wanted.split_once('=').map_or((wanted, None), |(name, value)| (name, Some(value)));
+    let labels = store.config(record).ok().and_then(|(config, _)| config.config?.labels).unwrap_or_default();
+    labels.get(name).is_some_and(|own| value.is_none_or(|value| value == own))
+}
+
 impl Filter {
-    fn fits(&self, record: &Record) -> bool {
+    fn fits(&self, store: &Store, record: &Record) -> bool {
         match self {
+            Self::Label(wanted) => has_label(store, record, wanted),
+            Self::Before(time) => created(record) < *time,
+            Self::Since(time) => created(record) > *time,
             Self::Dangling(wanted) => record.name.is_none() == *wanted,
             Self::Reference(pattern) => record.reference().is_some_and(|name| {
                 // A name as a person types it means what it is completed to; else it is a pattern of the short name.

@@ -12,14 +12,14 @@ mod transfer;
 #[cfg(feature = "run")]
 pub(crate) use containers::random_id;
 #[cfg(feature = "run")]
-pub(crate) use transfer::{find_named, pull_for_run};
+pub(crate) use transfer::{find_named, pull_for_run, warn_of_platform};
 
 use std::path::PathBuf;
 
 use image_store::platform::Platform;
 use image_store::{Error, ErrorKind, Result, Store, StoreOptions};
 
-use crate::args::{Args, Command, Flag, switch, value};
+use crate::args::{Args, Command, Flag, Grouped, switch, value};
 
 /// Flags of every command.
 pub(crate) static GLOBAL: &[Flag] = &[
@@ -57,8 +57,12 @@ pub(crate) const AUTHFILE: Flag =
     value("authfile", None, "FILE", "credentials file (default: those of podman and Docker)");
 pub(crate) const INSECURE: Flag =
     value("tls-verify", None, "BOOL", "false: accept any certificate, and plain http");
-pub(crate) const CERTS: Flag =
-    value("cert-dir", None, "FOLDER", "a folder with a folder HOST:PORT that has *.crt to trust");
+pub(crate) const CERTS: Flag = value(
+    "cert-dir",
+    None,
+    "FOLDER",
+    "a folder with *.crt to trust, our *.cert and *.key, or with such folders HOST:PORT",
+);
 
 pub(crate) const fn command(
     name: &'static str,
@@ -80,10 +84,54 @@ pub(crate) static COMMANDS: &[&[Command]] = &[
     crate::run::COMMANDS,
 ];
 
+const fn group(group: &'static str, word: &'static str, name: &'static str) -> Grouped {
+    Grouped { group, word, name }
+}
+
+/// Docker's longer names.
+pub(crate) static GROUPS: &[Grouped] = &[
+    group("image", "ls", "images"),
+    group("image", "list", "images"),
+    group("image", "rm", "rmi"),
+    group("image", "pull", "pull"),
+    group("image", "push", "push"),
+    group("image", "tag", "tag"),
+    group("image", "history", "history"),
+    group("image", "inspect", "inspect"),
+    group("image", "save", "save"),
+    group("image", "load", "load"),
+    group("image", "import", "import"),
+    group("image", "prune", "prune"),
+    group("container", "ls", "ps"),
+    group("container", "list", "ps"),
+    group("container", "ps", "ps"),
+    group("container", "prune", "prune-containers"),
+    group("container", "run", "run"),
+    group("container", "create", "create"),
+    group("container", "start", "start"),
+    group("container", "attach", "attach"),
+    group("container", "exec", "exec"),
+    group("container", "inspect", "inspect"),
+    group("container", "logs", "logs"),
+    group("container", "top", "top"),
+    group("container", "stop", "stop"),
+    group("container", "restart", "restart"),
+    group("container", "kill", "kill"),
+    group("container", "pause", "pause"),
+    group("container", "unpause", "unpause"),
+    group("container", "wait", "wait"),
+    group("container", "rename", "rename"),
+    group("container", "rm", "rm"),
+    group("container", "commit", "commit"),
+    group("container", "cp", "cp"),
+    group("container", "diff", "diff"),
+    group("container", "export", "export"),
+];
+
 /// Those that touch no store.
 #[cfg(feature = "run")]
 pub(crate) const WITHOUT_STORE: &[&str] =
-    &["completion", "man", "search", "tags", "login", "logout", "map-ids"];
+    &["completion", "man", "version", "search", "tags", "login", "logout", "map-ids"];
 
 /// Commands on images.
 static IMAGES: &[Command] = &[
@@ -92,6 +140,7 @@ static IMAGES: &[Command] = &[
         "NAME[:TAG|@DIGEST]",
         "get an image from a registry",
         &[
+            switch("all-tags", Some('a'), "all images of the repository"),
             QUIET,
             PLATFORM,
             CREDS,
@@ -108,6 +157,7 @@ static IMAGES: &[Command] = &[
         "IMAGE [NAME[:TAG]]",
         "send an image to a registry",
         &[
+            switch("all-tags", Some('a'), "all images of this name, with their tags"),
             QUIET,
             CREDS,
             AUTHFILE,
@@ -125,7 +175,12 @@ static IMAGES: &[Command] = &[
         &[
             switch("all", Some('a'), "also those without a name (as is the default)"),
             switch("digests", None, "show digests"),
-            value("filter", Some('f'), "KEY=VALUE", "dangling=true|false, reference=PATTERN"),
+            value(
+                "filter",
+                Some('f'),
+                "KEY=VALUE",
+                "dangling=true|false, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE",
+            ),
             FORMAT,
             JSON,
             QUIET,
@@ -157,6 +212,7 @@ static IMAGES: &[Command] = &[
         "all that is known of images and containers",
         &[
             value("format", Some('f'), "TEMPLATE", "print with a Go template, such as '{{.Id}}' or 'json'"),
+            value("type", None, "image|container", "look for such alone (default: containers, then images)"),
             switch("remote", None, "of images at a registry, without getting them"),
             PLATFORM,
             CREDS,
@@ -173,6 +229,7 @@ static IMAGES: &[Command] = &[
         "search Docker Hub, or HOST/TERM a registry",
         &[
             value("limit", None, "COUNT", "at most so many (default 25)"),
+            value("filter", Some('f'), "KEY=VALUE", "stars=COUNT, is-official=true|false"),
             FORMAT,
             JSON,
             NO_TRUNC,
@@ -269,8 +326,8 @@ static IMAGES: &[Command] = &[
     command("diff", "CONTAINER", "what a container changed", &[JSON], (1, 1), containers::diff),
     command(
         "cp",
-        "CONTAINER:PATH PATH | PATH CONTAINER:PATH",
-        "copy files out of a container or into it",
+        "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
+        "copy files out of a container or into it; -: as a tar",
         &[switch("archive", Some('a'), "keep owners"), QUIET],
         (2, 2),
         copying::cp,
@@ -311,6 +368,10 @@ static IMAGES: &[Command] = &[
         crate::complete::completion,
     ),
     command("man", "[COMMAND]", "print a manual page", &[], (0, 1), crate::complete::man),
+    command("version", "", "print the version", &[], (0, 0), |_| {
+        crate::output::print(&crate::args::version());
+        Ok(0)
+    }),
     command("empty-trash", "", "", &[], (0, 0), images::empty_trash),
 ];
 

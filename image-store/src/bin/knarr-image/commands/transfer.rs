@@ -2,10 +2,11 @@
 
 use image_store::digest::VerifyingReader;
 use image_store::manifest::{Document, ImageConfig};
+use image_store::platform::Platform;
 use image_store::registry::{
     Client, ClientOptions, Credential, Credentials, Mirror, Registries, RemoteImage,
 };
-use image_store::store::{Record, Source as _};
+use image_store::store::{Record, Source};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
@@ -36,7 +37,9 @@ fn options(args: &Args, host: &str) -> Result<ClientOptions> {
         options.hosts.insecure.push(host.to_owned());
     }
     if let Some(folder) = args.get("cert-dir") {
+        std::fs::read_dir(folder).map_err(|e| invalid(format!("--cert-dir {folder:?}: {e}")))?;
         options.hosts.certificates.insert(0, folder.into());
+        options.hosts.certificates_for_all.push(folder.into());
     }
     for mirror in args.all("mirror") {
         let (registry, location) = mirror
@@ -66,9 +69,35 @@ pub(super) fn client_as(args: &Args, host: &str, who: Credential) -> Result<Clie
 /// `pull NAME`
 pub(super) fn pull(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
+    if args.has("all-tags") {
+        return pull_all(args, &store);
+    }
     let record = fetch(args, &store)?;
+    warn_of_platform(args, &record)?;
     line(record.name.as_deref().unwrap_or_default());
     Ok(0)
+}
+
+/// `pull -a NAME`: what the repository has now, one image after the other.
+fn pull_all(args: &Args, store: &Store) -> Result<u8> {
+    untagged(&args.positional[0])?;
+    let (name, tags) = first_of(&args.positional[0], |reference| {
+        Ok((reference.repository(), client(args, reference.domain())?.tags(reference)?))
+    })?;
+    for tag in tags {
+        let record = fetch_one(args, store, &Reference::parse(&format!("{name}:{tag}"))?)?;
+        line(record.name.as_deref().unwrap_or_default());
+    }
+    Ok(0)
+}
+
+/// A name for --all-tags.
+fn untagged(text: &str) -> Result<Reference> {
+    let name = Reference::parse_untagged(text)?;
+    if name.tag().is_some() || name.digest().is_some() {
+        return Err(invalid(format!("--all-tags {text:?}: a tag or digest is one image of many")));
+    }
+    Ok(name)
 }
 
 /// Gets the image that `run` is to run.
@@ -77,11 +106,26 @@ pub(crate) fn pull_for_run(args: &Args, store: &Store) -> Result<Record> {
     fetch(args, store)
 }
 
+/// An image that is for another machine alone is taken, as with Docker, but not silently.
+pub(crate) fn warn_of_platform(args: &Args, record: &Record) -> Result<()> {
+    let wanted = super::platform(args)?;
+    if Platform::parse(&record.platform).is_ok_and(|own| wanted.rank(&own).is_none()) {
+        let name = record.reference().map_or_else(|| record.id.short().to_owned(), |name| name.familiar());
+        eprintln!("knarr-image: warning: {name}: is for {}, not for {wanted}", record.platform);
+    }
+    Ok(())
+}
+
 fn fetch(args: &Args, store: &Store) -> Result<Record> {
+    first_of(&args.positional[0], |reference| fetch_one(args, store, reference))
+}
+
+/// What can be had under the first of the names that a person may mean.
+fn first_of<T>(text: &str, get: impl Fn(&Reference) -> Result<T>) -> Result<T> {
     let mut failure = None;
-    for reference in registries()?.candidates(&args.positional[0])? {
-        match fetch_one(args, store, &reference) {
-            Ok(record) => return Ok(record),
+    for reference in registries()?.candidates(text)? {
+        match get(&reference) {
+            Ok(found) => return Ok(found),
             // Of several registries, the first that says more than that it has no such image.
             Err(error) => match &failure {
                 Some(known) if not_found(&error) || !not_found(known) => {}
@@ -89,7 +133,7 @@ fn fetch(args: &Args, store: &Store) -> Result<Record> {
             },
         }
     }
-    Err(failure.unwrap_or_else(|| invalid(format!("{:?}: there is nowhere to ask", args.positional[0]))))
+    Err(failure.unwrap_or_else(|| invalid(format!("{text:?}: there is nowhere to ask"))))
 }
 
 fn not_found(error: &Error) -> bool {
@@ -120,10 +164,18 @@ fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record
     }
     let progress = Shown::new(quiet, "Pulling");
     let platform = super::platform(args)?;
-    let record =
-        store.ingest(&image, &image.descriptor, &platform, std::slice::from_ref(reference), &progress)?;
+    let before = store.find(reference)?;
+    let names = std::slice::from_ref(reference);
+    let ingest = |source: &dyn Source| store.ingest(source, &image.descriptor, &platform, names, &progress);
+    #[cfg(feature = "run")]
+    let record = crate::interrupt::watched(&image, ingest)?;
+    #[cfg(not(feature = "run"))]
+    let record = ingest(&image)?;
     if !quiet {
         eprintln!("Digest: {}", record.target.digest);
+        let same = before.is_some_and(|before| before.manifest.digest == record.manifest.digest);
+        let status = if same { "Image is up to date for" } else { "Downloaded newer image for" };
+        eprintln!("Status: {status} {}", reference.familiar());
     }
     Ok(record)
 }
@@ -131,6 +183,9 @@ fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record
 /// `push IMAGE [NAME]`
 pub(super) fn push(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
+    if args.has("all-tags") {
+        return push_all(args, &store);
+    }
     let record = store.resolve(&args.positional[0])?;
     let target = match args.positional.get(1) {
         Some(name) => Reference::parse(name)?,
@@ -138,11 +193,38 @@ pub(super) fn push(args: &Args) -> Result<u8> {
             .reference()
             .ok_or_else(|| invalid(format!("image {:?}: has no name to push to", args.positional[0])))?,
     };
+    push_one(args, &store, &record, &target)
+}
+
+/// `push -a NAME`
+fn push_all(args: &Args, store: &Store) -> Result<u8> {
+    let name = untagged(&args.positional[0])?;
+    if let Some(other) = args.positional.get(1) {
+        return Err(invalid(format!("{other:?}: --all-tags sends images under the names that they have")));
+    }
+    let images =
+        store.images()?.into_iter().filter_map(|record| record.reference().map(|name| (record, name)));
+    let images: Vec<_> = images
+        .filter(|(_, known)| known.repository() == name.repository() && known.tag().is_some())
+        .collect();
+    if images.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("image {:?}: there is none", name.familiar_name()),
+        ));
+    }
+    for (record, target) in &images {
+        push_one(args, store, record, target)?;
+    }
+    Ok(0)
+}
+
+fn push_one(args: &Args, store: &Store, record: &Record, target: &Reference) -> Result<u8> {
     let quiet = args.has("quiet");
     if !quiet {
         eprintln!("The push refers to repository [{}]", target.repository());
     }
-    client(args, target.domain())?.push(&store, &record, &target, &Shown::new(quiet, "Pushing"))?;
+    client(args, target.domain())?.push(store, record, target, &Shown::new(quiet, "Pushing"))?;
     let tag = target.tag().unwrap_or("none");
     line(&if quiet {
         target.to_string()
@@ -158,13 +240,30 @@ pub(super) fn search(args: &Args) -> Result<u8> {
     let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
     let term = &args.positional[0];
     let host = term.split('/').next().unwrap_or_default();
-    let found = client(args, host)?.search(term, limit)?;
+    let mut found = client(args, host)?.search(term, limit)?;
+    for filter in args.all("filter") {
+        match filter.split_once('=') {
+            Some(("stars", least)) => {
+                let least =
+                    least.parse().map_err(|_| invalid(format!("filter {filter:?}: wants a number")))?;
+                found.retain(|result| result.stars >= least);
+            }
+            Some(("is-official", wanted)) => found.retain(|result| result.official == (wanted != "false")),
+            _ => {
+                return Err(invalid(format!(
+                    "filter {filter:?}: is neither stars=COUNT nor is-official=BOOL"
+                )));
+            }
+        }
+    }
     let whole = args.has("no-trunc");
     let values: Vec<Value> = found
         .iter()
         .map(|result| {
             let description = result.description.clone().unwrap_or_default().replace('\n', " ");
-            let description = if whole { description } else { description.chars().take(45).collect() };
+            let short = |text: &str| format!("{}…", text.chars().take(44).collect::<String>());
+            let whole = whole || description.chars().count() <= 45;
+            let description = if whole { description } else { short(&description) };
             let official = if result.official { "[OK]" } else { "" };
             json!({ "Name": result.name, "Description": description, "StarCount": result.stars.to_string(), "IsOfficial": official })
         })

@@ -156,6 +156,14 @@ pub(crate) static COMMANDS: &[Command] = &[
         (1, ANY),
         super::volumes::volume,
     ),
+    command(
+        "prune-containers",
+        "",
+        "",
+        &[switch("force", Some('f'), "as Docker has it; there is no question")],
+        (0, 0),
+        super::prune,
+    ),
     command("supervise", "", "", &[], (1, 2), super::supervise),
     command("map-ids", "", "", &[], (3, 3), super::rootless::map_ids),
 ];

@@ -13,6 +13,7 @@ mod attach;
 mod capabilities;
 mod commands;
 mod control;
+mod devices;
 mod frames;
 mod inspect;
 mod keys;
@@ -45,7 +46,7 @@ pub(crate) use inspect::describe;
 pub(crate) use list::ps;
 use options::FLAGS;
 pub(crate) use record::{id_of, live_root};
-pub(crate) use remove::rm;
+pub(crate) use remove::{prune, rm};
 pub(crate) use supervise::supervise;
 
 use crate::args::Args;
@@ -140,6 +141,7 @@ fn make(args: &Args, store: &Store) -> Result<(String, options::Options)> {
         None => None,
     };
     let made = image(store, args)
+        .and_then(|record| crate::commands::warn_of_platform(args, &record).map(|()| record))
         .and_then(|record| prepare::prepare(store, &record, &options, &args.positional[1..]));
     let id = made
         .inspect_err(|_| args.get("cidfile").into_iter().for_each(|path| drop(std::fs::remove_file(path))))?;

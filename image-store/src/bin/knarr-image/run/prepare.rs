@@ -2,7 +2,7 @@
 //! config.json, its record. Nothing runs yet.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use image_store::copy::{Owner, Place, copy};
@@ -11,11 +11,12 @@ use image_store::store::Record;
 use image_store::{Error, ErrorKind, Result, Store};
 use serde_json::Value;
 
+use super::devices;
 use super::names::random_name;
-use super::options::{Bind, Device, Mode, Options, Source, invalid};
+use super::options::{Bind, Mode, Options, Source, invalid};
 use super::record::{Mounted, Run, find, folder, known, lock_names, recall, remember};
 use super::rootless::Ids;
-use super::spec::{self, Node, Volume};
+use super::spec::{self, Volume};
 use super::user;
 
 /// Makes a container and returns its ID.
@@ -75,7 +76,7 @@ fn fill(
     let place = folder(store, id);
     let hostname = hostname(options, id);
     write_names(&place, options, &hostname)?;
-    let (nodes, joins) = (nodes(options)?, joins(store, options)?);
+    let (nodes, joins) = (devices::nodes(options, ids.is_some())?, joins(store, options)?);
     fill_volumes(store, &view, options, &image, volumes)?;
     // Overlay must not see its folders twice at once.
     drop((view, rootfs));
@@ -124,7 +125,7 @@ fn mode_name(mode: &Mode) -> String {
 /// What the image says may be nonsense: then it is what everybody uses.
 fn stop_signal(options: &Options, image: &RunConfig) -> String {
     let images = || image.stop_signal.clone().filter(|text| super::options::signal(text).is_ok());
-    options.stop_signal.clone().or_else(images).unwrap_or_else(|| "TERM".to_owned())
+    options.stop_signal.clone().or_else(images).unwrap_or_else(|| "SIGTERM".to_owned())
 }
 
 fn check_ids(ids: &Ids, user: &user::User) -> Result<()> {
@@ -281,24 +282,6 @@ fn fill_volume(view: &OwnedFd, source: &Path, target: &str, fill: bool) -> Resul
         }
         other => other,
     }
-}
-
-/// The numbers of devices, by their nodes on the host.
-fn nodes(options: &Options) -> Result<Vec<Node>> {
-    let node = |device: &Device| {
-        let path = &device.source;
-        let meta =
-            std::fs::metadata(path).map_err(|e| Error::from(e).context(format!("--device {path:?}")))?;
-        let kind = match meta.file_type() {
-            kind if kind.is_char_device() => "c",
-            kind if kind.is_block_device() => "b",
-            _ => return Err(invalid(format!("--device {path:?}: is no device"))),
-        };
-        let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
-        let (target, access) = (device.target.clone(), device.access.clone());
-        Ok(Node { target, access, kind, major, minor, mode: meta.mode() & 0o777 })
-    };
-    options.devices.iter().map(node).collect()
 }
 
 /// Kinds of namespaces that are another container's, and whose.

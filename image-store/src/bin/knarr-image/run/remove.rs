@@ -26,6 +26,19 @@ pub(crate) fn rm(args: &Args) -> Result<u8> {
     Ok(u8::from(failed))
 }
 
+/// `container prune`: all that do not run.
+pub(crate) fn prune(args: &Args) -> Result<u8> {
+    let store = crate::commands::store(args)?;
+    for container in store.containers()? {
+        if running(&container.id).is_none() {
+            remove(&store, &container.id, false, false)?;
+            line(&container.id);
+        }
+    }
+    crate::commands::empty_trash_later(&store);
+    Ok(0)
+}
+
 fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
     let container = find(store, text)?;
     if let Some((live, _)) = running(&container.id) {

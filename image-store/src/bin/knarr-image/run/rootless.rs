@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -232,6 +232,30 @@ pub(crate) fn map_ids(args: &Args) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Where the cgroups of a user's containers go: beside the command's own, if what is above that was delegated to the user.
+/// In its own they have no place: a cgroup with limited ones below it has no processes (cgroups(7), "no internal processes").
+pub(super) fn cgroup_parent() -> Result<String> {
+    let unified = Path::new("/sys/fs/cgroup");
+    let ours = |path: &str| {
+        let folder = unified.join(path.trim_start_matches('/'));
+        rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
+    };
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let above = own.rsplit_once('/').map_or("", |(above, _)| above);
+    if !above.is_empty() && ours(above) {
+        return Ok(above.to_owned());
+    }
+    if !unified.join("cgroup.controllers").exists() || ours("knarr-image") {
+        return Ok("knarr-image".to_owned());
+    }
+    Err(Error::new(
+        ErrorKind::Denied,
+        "limits: there is no cgroup here that this user may write to: put `systemd-run --user --scope` before \
+         the command, or name one with --cgroup-parent",
+    ))
 }
 
 #[cfg(test)]

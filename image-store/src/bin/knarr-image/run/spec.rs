@@ -49,6 +49,8 @@ pub(super) struct Node {
     pub(super) major: u32,
     pub(super) minor: u32,
     pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 /// What does not come from image or flags.
@@ -91,7 +93,7 @@ pub(super) fn build(
         "root": { "path": context.folder.join("rootfs"), "readonly": options.read_only },
         "mounts": mounts(options, context),
         "annotations": options.annotations,
-        "linux": linux(options, context),
+        "linux": linux(options, context)?,
     });
     if options.namespaces.uts == Mode::Own {
         spec["hostname"] = json!(context.hostname);
@@ -114,13 +116,17 @@ pub(super) fn build(
     Ok(spec)
 }
 
-fn linux(options: &Options, context: &Context<'_>) -> Value {
+fn linux(options: &Options, context: &Context<'_>) -> Result<Value> {
     let mut linux = json!({ "namespaces": namespaces(options), "resources": resources(options, context) });
     let limited = linux["resources"].as_object().is_some_and(|all| all.keys().any(|key| key != "devices"));
     // Without a right to cgroups a container may go without one, if it needs none.
     if context.ids.is_none() || limited || options.cgroup_parent.is_some() {
-        let parent = options.cgroup_parent.as_deref().unwrap_or("/knarr-image").trim_end_matches('/');
-        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_start_matches('/'), context.id));
+        let parent = match &options.cgroup_parent {
+            Some(parent) => parent.clone(),
+            None if context.ids.is_some() => super::rootless::cgroup_parent()?,
+            None => "knarr-image".to_owned(),
+        };
+        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_matches('/'), context.id));
     }
     if !options.sysctls.is_empty() {
         linux["sysctl"] = json!(options.sysctls);
@@ -132,11 +138,11 @@ fn linux(options: &Options, context: &Context<'_>) -> Value {
     if context.ids.is_none() {
         let node = |n: &Node| {
             json!({ "path": n.target, "type": n.kind, "major": n.major, "minor": n.minor, "fileMode": n.mode,
-                "uid": 0, "gid": 0 })
+                "uid": n.uid, "gid": n.gid })
         };
         linux["devices"] = context.nodes.iter().map(node).collect();
     }
-    linux
+    Ok(linux)
 }
 
 fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result<Vec<String>> {
@@ -203,7 +209,9 @@ fn namespaces(options: &Options) -> Value {
 fn resources(options: &Options, context: &Context<'_>) -> Value {
     let limits = &options.limits;
     let mut devices = vec![json!({ "allow": options.privileged, "access": "rwm" })];
-    devices.extend(context.nodes.iter().map(
+    // Who may use all devices needs no list of them.
+    let listed = if options.privileged { &[] } else { context.nodes };
+    devices.extend(listed.iter().map(
         |n| json!({ "allow": true, "type": n.kind, "major": n.major, "minor": n.minor, "access": n.access }),
     ));
     let mut resources = json!({ "devices": devices });

@@ -70,19 +70,18 @@ pub(crate) fn supervise(args: &Args) -> Result<u8> {
     let owner = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
     let null = File::options().read(true).write(true).open("/dev/null").map_err(Error::from)?;
     rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
-    let store = crate::commands::store(args)?;
+    let mut owner = owner;
     let id = &args.positional[0];
-    let _holds = Holds::note()?;
-    if args.positional.get(1).is_some_and(|kind| kind == "exec") {
-        let mut owner = owner;
-        let process = first_input(&mut owner)?;
-        let mut relay = Relay::new(owner)?;
-        let result = exec(&mut relay, &process, id);
-        relay.finish(&last(&result));
-        return Ok(0);
-    }
+    let further = args.positional.get(1).is_some_and(|kind| kind == "exec");
+    let process = if further { Some(first_input(&mut owner)?) } else { None };
+    // From here on there is somebody to tell what goes wrong.
     let mut relay = Relay::new(owner)?;
-    let result = serve(&store, id, &mut relay);
+    let ready = crate::commands::store(args).and_then(|store| Ok((store, Holds::note()?)));
+    let result = match (&ready, process) {
+        (Ok(_), Some(process)) => exec(&mut relay, &process, id),
+        (Ok((store, _)), None) => serve(store, id, &mut relay),
+        (Err(error), _) => Err(Error::new(error.kind(), error.to_string())),
+    };
     relay.finish(&last(&result));
     Ok(0)
 }
