@@ -8,6 +8,7 @@ mod alarm;
 mod calls;
 mod connection;
 mod copy;
+mod exec;
 mod flow;
 mod idle;
 mod jobs;
