@@ -11,6 +11,7 @@ use std::process::ExitCode;
 mod crowd;
 mod death;
 mod events;
+mod execs;
 mod killer;
 mod launch;
 mod output;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     integration::runner::main(&[
         launch::TESTS,
         tasks::TESTS,
+        execs::TESTS,
         events::TESTS,
         output::TESTS,
         crowd::TESTS,

@@ -37,11 +37,12 @@ use log::Log;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::socket::{Backlog, SockFlag, accept4};
 use orders::Employed;
 use poll::{Interest, Poll, Token};
 use publish::Publisher;
 use slots::{Key, Slots};
+use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -68,6 +69,8 @@ pub(crate) struct Server {
     ending_workers: Vec<i32>,
     copies: Slots<flow::Stream>,
     events: Publisher,
+    /// Calls that would make events, while containerd has many to take yet.
+    held: VecDeque<(Caller, Request)>,
     alarms: Alarms,
     /// When to end, come what may.
     end: Option<Instant>,
@@ -110,6 +113,8 @@ impl Server {
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let poll = Poll::new()?;
         let _ = listener.set_nonblocking(true);
+        // Who connects is told whose socket it is by the credentials of the last to listen: from here on this process's.
+        nix::sys::socket::listen(&listener, Backlog::new(128)?)?;
         poll.add(&listener, Interest::Read, Token::Listener)?;
         poll.add(&signals, Interest::Read, Token::Signals)?;
         Ok(Server {
@@ -125,6 +130,7 @@ impl Server {
             ending_workers: Vec::new(),
             copies: Slots::new(),
             events: Publisher::new(events_address()),
+            held: VecDeque::new(),
             alarms: Alarms::new(),
             end: None,
         })
@@ -136,6 +142,7 @@ impl Server {
             let now = Instant::now();
             self.ring(now);
             self.send_events(now);
+            self.let_in();
             if self.end.is_some_and(|end| now >= end || self.is_done()) {
                 return Ok(());
             }
@@ -212,13 +219,36 @@ impl Server {
         while let Some(frame) = self.connections.get_mut(key).and_then(Connection::next) {
             let caller = Caller { connection: key, stream: frame.stream };
             match frame.body.and_then(|body| Request::read(&body)) {
-                Ok(request) if frame.kind == REQUEST => self.call(caller, &request),
+                Ok(request) if frame.kind == REQUEST => self.admit(caller, request),
                 Ok(_) => {}
                 Err(failure) => self.answer(caller, Err(failure)),
             }
         }
         if !open {
             self.hang_up(key);
+        }
+    }
+
+    /// A call is made, or held if it would make more events than containerd takes: they would fill the memory. All others (Kill,
+    /// State, Wait…) are always made, so that nobody waits for somebody who is held.
+    fn admit(&mut self, caller: Caller, request: Request) {
+        let makes_events = matches!(request.method.as_str(), "Create" | "Start" | "Exec" | "Delete");
+        if makes_events && (self.events.is_behind() || !self.held.is_empty()) {
+            self.held.push_back((caller, request));
+        } else {
+            self.call(caller, &request);
+        }
+    }
+
+    /// Makes calls that were held.
+    fn let_in(&mut self) {
+        while !self.events.is_behind()
+            && let Some((caller, request)) = self.held.pop_front()
+        {
+            self.call(caller, &request);
+        }
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
         }
     }
 
@@ -230,6 +260,7 @@ impl Server {
             self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         }
         // Who waited on it waits no more.
+        self.held.retain(|(caller, _)| caller.connection != key);
         for process in self.table.processes.keys() {
             if let Some(process) = self.table.processes.get_mut(process) {
                 process.waiters.retain(|caller| caller.connection != key);
