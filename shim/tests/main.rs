@@ -15,6 +15,7 @@ mod execs;
 mod killer;
 mod launch;
 mod output;
+mod roots;
 mod stage;
 mod tasks;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         execs::TESTS,
         events::TESTS,
         output::TESTS,
+        roots::TESTS,
         crowd::TESTS,
         death::TESTS,
     ])
