@@ -248,7 +248,7 @@ impl Cgroup {
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
             Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
-            Cgroup::V1(members) => v1::open_all(members).map(|dirs| stats::v1(&dirs)),
+            Cgroup::V1(members) => v1::open_counted(members).map(|dirs| stats::v1(&dirs)),
             Cgroup::None => Ok(Stats::default()),
         }
     }
@@ -316,6 +316,9 @@ impl Dir {
 impl Folder {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
+        if self.path.as_os_str().is_empty() {
+            return Ok(root);
+        }
         root.below(&self.path).context("open").with_context(|| format!("cgroup {:?}", self.full()))
     }
 
