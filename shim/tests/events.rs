@@ -93,7 +93,9 @@ fn calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_i
     stage.ours_only("it starts a thread for each event")?;
     let mut task = stage.started(&["sleep", "1000"])?;
     stage.told(&task.id, "start")?;
-    let add = |task: &mut crate::stage::Task, numbers: std::ops::Range<usize>| -> Result<Vec<u32>, integration::Stop> {
+    let add = |task: &mut crate::stage::Task,
+               numbers: std::ops::Range<usize>|
+     -> Result<Vec<u32>, integration::Stop> {
         let mut calls = Vec::new();
         for number in numbers {
             let request = task.exec_request(&format!("x{number}"), &["true"], ["", "", ""]);

@@ -83,7 +83,9 @@ fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
 /// The file that each loop device shows.
 fn loop_files() -> Vec<String> {
     let Ok(list) = fs::read_dir("/sys/block") else { return Vec::new() };
-    list.flatten().filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok()).collect()
+    list.flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("loop/backing_file")).ok())
+        .collect()
 }
 
 fn a_file_is_mounted_by_a_loop_device_that_goes_with_it(lab: &Lab) -> Outcome {
@@ -92,7 +94,13 @@ fn a_file_is_mounted_by_a_loop_device_that_goes_with_it(lab: &Lab) -> Outcome {
     let image = lab.dir.join("image");
     let mut make = Command::new("mkfs.ext4");
     make.args(["-q", "-d"]).arg(lab.dir.join("data")).arg(&image).arg("2m");
-    if !make.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+    if !make
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
         return skip("no mkfs.ext4 that fills what it makes");
     }
     if !Path::new("/dev/loop-control").exists() {

@@ -223,7 +223,11 @@ mod tests {
                 _ => None,
             };
             let plan = plan.unwrap();
-            assert_eq!(plan.child.iter().filter_map(limit).collect::<Vec<_>>(), expected, "{rlimits} {namespaces:x}");
+            assert_eq!(
+                plan.child.iter().filter_map(limit).collect::<Vec<_>>(),
+                expected,
+                "{rlimits} {namespaces:x}"
+            );
         }
     }
 

@@ -17,7 +17,8 @@ const PATIENCE: u16 = 1500;
 /// Ends the shim at the other end of `stream`.
 pub(super) fn end(stream: &UnixStream, call: &Call) -> Result<(), String> {
     let failed = |name: &str, error: Errno| format!("{name}: {error}");
-    let peer = getsockopt(stream, sockopt::PeerCredentials).map_err(|e| failed("getsockopt(SO_PEERCRED)", e))?;
+    let peer =
+        getsockopt(stream, sockopt::PeerCredentials).map_err(|e| failed("getsockopt(SO_PEERCRED)", e))?;
     let own = nix::unistd::geteuid().as_raw();
     if peer.uid() != own {
         return Err(format!("process {} is of user {}, not {own}", peer.pid(), peer.uid()));

@@ -103,7 +103,8 @@ pub(super) fn retire(path: &Path, call: &Call) -> Result<(), String> {
         match UnixStream::connect(path) {
             Ok(stream) if shut_down(&stream, &call.flags.id) => return Ok(()),
             Ok(stream) if begun.elapsed() >= PATIENCE => {
-                hung::end(&stream, call).map_err(|error| format!("end the shim that hangs on {path:?}: {error}"))?;
+                hung::end(&stream, call)
+                    .map_err(|error| format!("end the shim that hangs on {path:?}: {error}"))?;
                 return remove(path);
             }
             // Nobody answers: a process of a dying shim's may hold the socket for a last moment.

@@ -2,11 +2,11 @@
 //! waits for something to happen.
 
 use super::alarm::Alarm;
-use super::{Server, jobs};
 use super::life::{Lives, Phase};
 use super::slots::Key;
 use super::streams::Streams;
 use super::table::{Caller, Order, Pending, Process, Task};
+use super::{Server, jobs};
 use crate::sys;
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskExecAdded};

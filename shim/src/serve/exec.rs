@@ -46,7 +46,11 @@ pub(crate) fn handle<'a>(task: &'a Task, place: Place<'_>) -> Result<&'a Contain
 }
 
 /// Decides all about the process that `spec` describes.
-pub(crate) fn prepare<'a>(container: &'a Container, spec: &[u8], ends: Ends) -> Result<Prepared<'a>, Failure> {
+pub(crate) fn prepare<'a>(
+    container: &'a Container,
+    spec: &[u8],
+    ends: Ends,
+) -> Result<Prepared<'a>, Failure> {
     let (mut process, warnings) = parse_process(spec).map_err(runtime_failed("exec"))?;
     process.set_terminal(Some(matches!(ends, Ends::Terminal)));
     let mut options = ExecOptions::new(stdio(ends));

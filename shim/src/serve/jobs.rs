@@ -2,9 +2,9 @@
 //!
 //! It must not know the server: everything comes in as arguments and goes out as a report.
 
+use super::exec::{Prepared, report_process};
 use super::mount;
 use super::streams::{Ends, LoggerEnds};
-use super::exec::{Prepared, report_process};
 use super::worker::{CgroupFolder, Done, Report};
 use crate::bundle::{self, Record};
 use crate::rootfs;
@@ -202,7 +202,11 @@ pub(crate) fn start(place: Place<'_>) -> Result<Done, Failure> {
 }
 
 /// Runs one more process in the container, which was prepared before.
-pub(crate) fn exec(place: Place<'_>, exec: Prepared<'_>, logger: Option<LoggerEnds>) -> Result<Done, Failure> {
+pub(crate) fn exec(
+    place: Place<'_>,
+    exec: Prepared<'_>,
+    logger: Option<LoggerEnds>,
+) -> Result<Done, Failure> {
     let logger = Running::start(place, logger)?;
     let process = exec.prepared.run().map_err(runtime_failed("exec"))?;
     let mut done = report_process(process, exec.warnings);

@@ -105,7 +105,8 @@ impl Spot<'_> {
         }
         let failed = |call: &str, e: Errno| failure(&format!("{call} {:?} in it", self.inside), self.root, e);
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let root = open(self.root, flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(|e| failed("open", e))?;
+        let root =
+            open(self.root, flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(|e| failed("open", e))?;
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let fd = openat2(&root, self.inside, OpenHow::new().flags(flags).resolve(resolve))
             .map_err(|e| failed("openat2", e))?;
@@ -181,7 +182,8 @@ impl Options {
     }
 
     fn mount(mut self, what: &Mount, spot: Spot<'_>) -> Result<(), Failure> {
-        let failed = |call: &str, e: Errno| failure(&format!("mount {} on {call}", what.r#type), spot.root, e);
+        let failed =
+            |call: &str, e: Errno| failure(&format!("mount {} on {call}", what.r#type), spot.root, e);
         if !self.shift.is_none() && what.r#type == "overlay" {
             self.shift.overlay(&self.data, self.flags, &spot.place()?.path)?;
             return self.propagate(spot);
@@ -218,7 +220,8 @@ impl Options {
         let first = self.flags - attributes;
         let place = spot.place()?;
         if self.shift.is_none() {
-            mount(Some(source), &place.path, None::<&str>, first, None::<&str>).map_err(|e| failed("bind", e))?;
+            mount(Some(source), &place.path, None::<&str>, first, None::<&str>)
+                .map_err(|e| failed("bind", e))?;
         } else {
             self.shift.bind(source, first.contains(MsFlags::MS_REC), &place.path)?;
         }

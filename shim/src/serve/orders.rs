@@ -119,7 +119,8 @@ impl Server {
         job: impl FnOnce(Ends, Option<LoggerEnds>) -> Result<Done, Failure>,
     ) -> Result<(Hand, Option<Kept>), Failure> {
         let (ends, logger, kept) = self.plumb(task.init, task.owner)?;
-        let needed: Vec<RawFd> = ends.fds().into_iter().chain(logger.iter().flat_map(LoggerEnds::fds)).collect();
+        let needed: Vec<RawFd> =
+            ends.fds().into_iter().chain(logger.iter().flat_map(LoggerEnds::fds)).collect();
         // This side's copies of the process's ends go with the closure: else it would keep its own pipes open.
         let worker = Worker::employ(Some(&needed), move || job(ends, logger))?;
         Ok((Hand::Worker(worker), Some(kept)))

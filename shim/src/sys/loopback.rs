@@ -49,8 +49,9 @@ impl Loop {
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(|e| (what, errno(e)))
         };
         let backing = open(file, "open the file for the loop device")?;
-        let control = File::open("/dev/loop-control")
-            .map_err(|e| ("open \"/dev/loop-control\"", Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))))?;
+        let control = File::open("/dev/loop-control").map_err(|e| {
+            ("open \"/dev/loop-control\"", Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))
+        })?;
         let flags = LO_FLAGS_AUTOCLEAR
             | if read_only { LO_FLAGS_READ_ONLY } else { 0 }
             | if direct { LO_FLAGS_DIRECT_IO } else { 0 };
