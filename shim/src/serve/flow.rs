@@ -195,7 +195,7 @@ impl Server {
             match alarm {
                 Alarm::Idle => {
                     self.table.forget_handles();
-                    super::idle::tidy();
+                    self.is_idle = true;
                 }
                 Alarm::Lonely => self.mind_loneliness(),
                 Alarm::Look(key) => {

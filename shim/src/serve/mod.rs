@@ -72,6 +72,8 @@ pub(crate) struct Server {
     /// Calls that would make events, while containerd has many to take yet.
     held: VecDeque<(Caller, Request)>,
     alarms: Alarms,
+    /// Nothing has happened for a while: memory is to be given back before the next wait.
+    is_idle: bool,
     /// When to end, come what may.
     end: Option<Instant>,
 }
@@ -132,6 +134,7 @@ impl Server {
             events: Publisher::new(events_address()),
             held: VecDeque::new(),
             alarms: Alarms::new(),
+            is_idle: false,
             end: None,
         })
     }
@@ -149,6 +152,10 @@ impl Server {
             let deadlines = [self.alarms.next(), self.events.deadline(), self.end];
             let next = deadlines.into_iter().flatten().min();
             let limit = next.map(|at| at.saturating_duration_since(now));
+            if std::mem::take(&mut self.is_idle) {
+                // Last of all: what runs after it comes back into memory.
+                idle::tidy();
+            }
             let tokens = self.poll.wait(limit)?;
             if !tokens.is_empty() {
                 self.alarms.replace(Instant::now() + idle::AFTER, Alarm::Idle);
