@@ -26,6 +26,10 @@ pub(super) fn end(stream: &UnixStream, call: &Call) -> Result<(), String> {
     let Some(process) = process(stream, peer.pid()).map_err(|e| failed("pidfd_open", e))? else {
         return Ok(());
     };
+    // Since Linux 6.16 there is a pidfd of a process that is gone as well; its pid may be another's by now.
+    if has_ended(&process, 0)? {
+        return Ok(());
+    }
     if !is_shim(peer.pid(), &call.flags.namespace) {
         return Err(format!("process {} is no shim of namespace {:?}", peer.pid(), call.flags.namespace));
     }
@@ -34,12 +38,16 @@ pub(super) fn end(stream: &UnixStream, call: &Call) -> Result<(), String> {
         Err(Errno::ESRCH) => return Ok(()),
         Err(e) => return Err(failed("pidfd_send_signal", e)),
     }
-    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::from(PATIENCE)) {
-        Ok(0) => Err(format!("process {} does not end although it was killed", peer.pid())),
-        Ok(_) => Ok(()),
-        Err(e) => Err(failed("poll", e)),
+    if has_ended(&process, PATIENCE)? {
+        return Ok(());
     }
+    Err(format!("process {} does not end although it was killed", peer.pid()))
+}
+
+/// Whether it ends within so many milliseconds.
+fn has_ended(process: &OwnedFd, limit: u16) -> Result<bool, String> {
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::from(limit)).map(|count| count > 0).map_err(|e| format!("poll: {e}"))
 }
 
 /// The process that listens; `None` if it has ended. Before Linux 6.5 by its pid: it is the listener's still, since the socket would have no
