@@ -183,10 +183,14 @@ def _():
     equal(len(before), 1)
     containerd.seen.clear()
     at_once(COUNT, life)
-    time.sleep(3 * SLOW)
-    after = shims()
-    equal(sorted(after), sorted(before))
-    [grown] = [[b - a for a, b in zip(before[pid], after[pid])] for pid in before]
+    # it gives memory back when it is at rest: on a busy machine the last events take their time
+    for _ in range(10):
+        time.sleep(3 * SLOW)
+        after = shims()
+        equal(sorted(after), sorted(before))
+        [grown] = [[b - a for a, b in zip(before[pid], after[pid])] for pid in before]
+        if grown[1] <= 64:
+            break
     until("all events", lambda: all(any(t == "delete" for t, _ in containerd.seen[f"{pod}-{n}"]) for n in range(COUNT)), 60)
     for number in range(COUNT):
         events = containerd.seen[f"{pod}-{number}"]

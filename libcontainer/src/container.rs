@@ -2,6 +2,7 @@
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
+use crate::exec::PreparedExec;
 use crate::fault;
 use crate::host::SharedHost;
 use crate::id::ContainerId;
@@ -241,7 +242,7 @@ impl Container {
         }
         // A filter with a listener would wait for an agent that is told of containers and execs only.
         let filter = self.filter()?.filter(|filter| !filter.listener);
-        let mut plan = self.process_plan(&process, filter.cloned(), 0)?;
+        let mut plan = self.process_plan(&process, filter.cloned(), 0, None)?;
         plan.exec.candidates = vec![path];
         plan.exec.argv = CStrArray::new(argv, 0);
         Ok(plan)
@@ -269,14 +270,29 @@ impl Container {
     /// # Errors
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
     pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
+        self.prepare_exec(process, options)?.run()
+    }
+
+    /// Checks and plans a further process, which is run by the result.
+    ///
+    /// # Errors
+    /// As `exec`, but for those of running it.
+    pub fn prepare_exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<PreparedExec<'_>> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        if self.process.is_none() {
+        let ended = |process: &OwnedFd| pidfd::readable(process.as_fd(), 0).context("poll");
+        if self.process.as_ref().map_or(Ok(true), ended)? {
             allowed(operation, Status::Stopped)?;
         }
         if self.frozen()? {
             allowed(operation, Status::Paused)?;
         }
-        let plan = self.process_plan(process, self.filter()?.cloned(), options.preserve_fds)?;
+        let filter = self.filter()?.cloned();
+        let plan = self.process_plan(process, filter, options.preserve_fds, options.open_files)?;
+        Ok(PreparedExec { container: self, plan, options })
+    }
+
+    /// The one clone of an exec. `hasty`: and no more, if the plan has no more for the parent to do.
+    pub(crate) fn launch_exec(&self, plan: Plan, options: ExecOptions, hasty: bool) -> Result<Launched> {
         let job = Job {
             plan,
             stdio: options.stdio,
@@ -285,12 +301,9 @@ impl Container {
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
-            hasty: false,
+            hasty,
         };
-        let launched =
-            launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })?;
-        let (pid, pidfd, terminal) = launched.release()?;
-        Ok(Process { pid, pidfd, terminal })
+        launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })
     }
 
     /// The cgroup's folder, where there is but one.
@@ -317,6 +330,7 @@ impl Container {
         process: &ProcessSpec,
         seccomp: Option<Filter>,
         preserve_fds: u32,
+        open_files: Option<(u64, u64)>,
     ) -> Result<Plan> {
         plan::exec(ExecInputs {
             id: self.id.as_str(),
@@ -326,6 +340,7 @@ impl Container {
             container: &self.record.facts,
             seccomp,
             preserve_fds,
+            open_files,
         })
     }
 

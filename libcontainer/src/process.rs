@@ -179,12 +179,14 @@ pub struct ExecOptions {
     pub ignore_paused: bool,
     /// Sub-cgroups to join, each `path` or `controller:path`, relative to the container's cgroup.
     pub cgroup: Vec<String>,
+    /// Its RLIMIT_NOFILE, soft and hard, where neither its description nor the container's sets one; `None`: the caller's.
+    pub open_files: Option<(u64, u64)>,
 }
 
 impl ExecOptions {
     /// Defaults with these streams.
     pub fn new(stdio: Stdio) -> Self {
-        ExecOptions { stdio, preserve_fds: 0, ignore_paused: false, cgroup: Vec::new() }
+        ExecOptions { stdio, preserve_fds: 0, ignore_paused: false, cgroup: Vec::new(), open_files: None }
     }
 }
 

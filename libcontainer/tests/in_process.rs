@@ -19,6 +19,7 @@ const TESTS: &[Test] = &[
     ("creates_that_fail_leave_no_process_and_no_descriptor", failing_creates),
     ("a_handle_that_is_dropped_before_its_start_leaves_no_process", dropped_before_start),
     ("four_threads_execute_by_one_handle_and_stay_where_they_are", execs_by_one_handle),
+    ("an_exec_is_begun_and_heard_of_later", execs_that_nobody_waits_for),
     ("a_copy_on_write_root_keeps_its_lower_directories_as_they_are", copy_on_write),
     ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
 ];
@@ -276,6 +277,49 @@ fn execs_by_one_handle(place: &Place) {
     fs::rename(&aside, &record).unwrap();
     container.kill(Signal::KILL).unwrap();
     container.wait().unwrap();
+    container.delete(Delete::Stopped).unwrap();
+}
+
+/// What is decided before the clone and what is heard after it are calls of their own.
+fn execs_that_nobody_waits_for(place: &Place) {
+    let runtime = Runtime::open(place.state()).unwrap();
+    let bundle = Bundle::load(place.bundle("begun", &["busybox", "sleep", "1000"], OWN, "")).unwrap();
+    let id = ContainerId::new("begun").unwrap();
+    let mut container = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap();
+    container.start().unwrap();
+    let process = |args: &[&str]| {
+        let mut process = container.process_spec().clone();
+        process.set_args(Some(args.iter().map(|arg| (*arg).to_owned()).collect()));
+        process
+    };
+    let options = || libcontainer::ExecOptions::new(Stdio::inherit());
+    let begin = |args: &[&str]| container.prepare_exec(&process(args), options()).unwrap().begin().unwrap();
+    let decided = |starting: &libcontainer::Starting| {
+        while !starting.is_decided().unwrap() {
+            std::thread::yield_now();
+        }
+    };
+    // The handle's own descriptors.
+    container.exec(&process(&["busybox", "true"]), options()).unwrap().wait().unwrap();
+    let before = Process::now();
+    let many: Vec<_> = (0..20).map(|_| begin(&["sh", "-c", "exit 7"])).collect();
+    for starting in many {
+        decided(&starting);
+        assert_eq!(starting.finish().unwrap().wait().unwrap(), ExitStatus::Exited(7));
+    }
+    // Where the caller has to lead the process on its way, that is when it fails.
+    let failing = container.prepare_exec(&process(&["/no-such-program"]), options()).unwrap();
+    let failed = failing.begin().and_then(|starting| {
+        decided(&starting);
+        starting.finish()
+    });
+    assert!(failed.unwrap_err().to_string().contains("no-such-program"));
+    drop(begin(&["busybox", "sleep", "1000"]));
+    assert_eq!(Process::now(), before, "nothing is left of those that failed or were dropped");
+    container.kill(Signal::KILL).unwrap();
+    container.wait().unwrap();
+    let late = container.prepare_exec(&process(&["busybox", "true"]), options());
+    assert_eq!(late.unwrap_err().kind(), libcontainer::ErrorKind::WrongState);
     container.delete(Delete::Stopped).unwrap();
 }
 

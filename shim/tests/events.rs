@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = tests!["events":
     a_start_is_told_before_the_exit_however_short_the_program,
     the_containers_exit_is_told_last,
     events_are_kept_while_containerd_is_away,
+    calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away,
     waiters_hear_of_an_exit_that_came_before_them,
     kills_by_the_memory_limit_are_told,
 ];
@@ -81,6 +82,51 @@ fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
             )?;
         }
     }
+    task.finish()
+}
+
+/// More than a shim lets wait for a containerd that is connected.
+const MANY: usize = 1200;
+
+fn calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away(lab: &Lab) -> Outcome {
+    let mut stage = Stage::new(lab)?;
+    stage.ours_only("it starts a thread for each event")?;
+    let mut task = stage.started(&["sleep", "1000"])?;
+    stage.told(&task.id, "start")?;
+    let add = |task: &mut crate::stage::Task,
+               numbers: std::ops::Range<usize>|
+     -> Result<Vec<u32>, integration::Stop> {
+        let mut calls = Vec::new();
+        for number in numbers {
+            let request = task.exec_request(&format!("x{number}"), &["true"], ["", "", ""]);
+            calls.push(task.client.begin("Exec", &request)?);
+        }
+        Ok(calls)
+    };
+    let end = |task: &mut crate::stage::Task, calls: Vec<u32>| -> Outcome {
+        for call in calls {
+            task.client.finish::<shim::wire::types::Empty>(call)?;
+        }
+        Ok(())
+    };
+    stage.events.hold(true);
+    let calls = add(&mut task, 0..MANY)?;
+    let last = *calls.last().unwrap_or(&0);
+    yes(task.client.is_answered(*calls.first().unwrap_or(&0), LIMIT)?, "the first call is not answered")?;
+    task.state("")?;
+    yes(!task.client.is_answered(last, Duration::from_millis(300))?, "the last call did not wait")?;
+    stage.events.hold(false);
+    end(&mut task, calls)?;
+    stage.told(&task.id, &format!("exec-added x{}", MANY - 1))?;
+
+    stage.events.close();
+    let calls = add(&mut task, MANY..2 * MANY)?;
+    end(&mut task, calls)?;
+    stage.events.open()?;
+    let told = stage.told(&task.id, &format!("exec-added x{}", 2 * MANY - 1))?;
+    let added: Vec<&str> = told.iter().filter_map(|word| word.strip_prefix("exec-added ")).collect();
+    let wanted: Vec<String> = (0..2 * MANY).map(|number| format!("x{number}")).collect();
+    eq(added, wanted, "execs that were told")?;
     task.finish()
 }
 

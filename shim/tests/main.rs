@@ -11,9 +11,11 @@ use std::process::ExitCode;
 mod crowd;
 mod death;
 mod events;
+mod execs;
 mod killer;
 mod launch;
 mod output;
+mod roots;
 mod stage;
 mod tasks;
 
@@ -21,8 +23,10 @@ fn main() -> ExitCode {
     integration::runner::main(&[
         launch::TESTS,
         tasks::TESTS,
+        execs::TESTS,
         events::TESTS,
         output::TESTS,
+        roots::TESTS,
         crowd::TESTS,
         death::TESTS,
     ])

@@ -193,12 +193,17 @@ impl<'a> Stage<'a> {
 
     /// Nothing of this container is left: no process, mount, cgroup, state. Sockets too, if it was the shim's last.
     pub(crate) fn is_clean(&self, task: &Task) -> Outcome {
+        // containerd's own shim leaves sockets of groups, and those of killed shims.
+        yes(!self.is_ours() || !task.socket.exists(), format!("the socket {:?} is left", task.socket))?;
+        self.is_clean_but_for_its_socket(task)
+    }
+
+    /// The same, while the shim is there.
+    pub(crate) fn is_clean_but_for_its_socket(&self, task: &Task) -> Outcome {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         yes(!mounts.contains(&task.id), format!("a mount of {} is left", task.id))?;
         let state = Path::new(&self.launch.options.root).join(&self.launch.namespace).join(&task.id);
         yes(!state.exists(), format!("{state:?} is left"))?;
-        // containerd's own shim leaves sockets of groups, and those of killed shims.
-        yes(!self.is_ours() || !task.socket.exists(), format!("the socket {:?} is left", task.socket))?;
         let mut left = Vec::new();
         for pid in integration::process::all_pids() {
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();

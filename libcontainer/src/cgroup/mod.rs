@@ -69,6 +69,32 @@ pub enum CgroupPaths {
     None,
 }
 
+impl CgroupPaths {
+    /// What the kernel has counted for a container whose processes are accounted here, without looking at its state: a few reads, of
+    /// files of the kernel's own alone.
+    ///
+    /// # Errors
+    /// `NotFound` when the cgroup is gone.
+    pub fn stats(&self) -> Result<Stats> {
+        self.clone().into_cgroup().stats().context("read the cgroup's counters")
+    }
+
+    /// Each folder as the mount and the path below it alike.
+    fn into_cgroup(self) -> Cgroup {
+        let folder = |mount| Folder { mount, path: PathBuf::new() };
+        match self {
+            CgroupPaths::V2(path) => Cgroup::V2(folder(path)),
+            CgroupPaths::V1(paths) => Cgroup::V1(
+                paths
+                    .into_iter()
+                    .map(|(controller, path)| Member { controllers: vec![controller], folder: folder(path) })
+                    .collect(),
+            ),
+            CgroupPaths::None => Cgroup::None,
+        }
+    }
+}
+
 /// `exec --cgroup [controller[,controller]:]path`: where below the container's cgroup a process goes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
@@ -254,7 +280,7 @@ impl Cgroup {
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
             Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
-            Cgroup::V1(members) => v1::open_all(members).map(|dirs| stats::v1(&dirs)),
+            Cgroup::V1(members) => v1::open_counted(members).map(|dirs| stats::v1(&dirs)),
             Cgroup::None => Ok(Stats::default()),
         }
     }
@@ -322,6 +348,9 @@ impl Dir {
 impl Folder {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
+        if self.path.as_os_str().is_empty() {
+            return Ok(root);
+        }
         root.below(&self.path).context("open").with_context(|| format!("cgroup {:?}", self.full()))
     }
 

@@ -147,6 +147,13 @@ pub(super) fn open_all(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
     members.iter().map(|member| Ok((member, member.folder.open()?))).collect()
 }
 
+/// Those with something that is counted.
+pub(super) fn open_counted(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
+    const COUNTED: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "blkio", "hugetlb", "rdma"];
+    let counted = |member: &&Member| COUNTED.iter().any(|controller| member.has(controller));
+    members.iter().filter(counted).map(|member| Ok((member, member.folder.open()?))).collect()
+}
+
 /// The hierarchy that is asked for a controller, else for anything.
 fn open_for(members: &[Member], controller: &str) -> Result<Dir> {
     let member = members.iter().find(|m| m.has(controller)).or(members.first());

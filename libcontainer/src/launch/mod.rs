@@ -139,7 +139,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
 }
 
 /// The only word that the child waits for is the last one.
-fn needs_no_parent(plan: &Plan) -> bool {
+pub(crate) fn needs_no_parent(plan: &Plan) -> bool {
     let asks = |step: &Step| match step {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
@@ -254,6 +254,16 @@ impl Launched {
         self.terminal.take()
     }
 
+    /// Hangs up when the child's program runs or the child has ended.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.sync.as_fd()
+    }
+
+    /// Follows a child without a gate to its exec.
+    pub(crate) fn follow(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        self.lead(&|_| Ok(()), watch)
+    }
+
     pub(crate) fn process(&self) -> Result<BorrowedFd<'_>> {
         self.pidfd
             .as_ref()
@@ -316,9 +326,9 @@ impl Launched {
         self.released = true;
         if self.unled {
             // Nothing is to be answered on the way, so one wake-up at its end is enough.
-            pidfd::hung_up(self.sync.as_fd()).context("poll")?;
+            pidfd::hung_up(self.sync.as_fd(), -1).context("poll")?;
         }
-        self.lead(&|_| Ok(()), watch)
+        self.follow(watch)
     }
 
     /// The child is no longer ours to kill: pid, pidfd and terminal. One that waits to be started does so from here on by itself.

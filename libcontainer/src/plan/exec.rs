@@ -21,6 +21,7 @@ pub(crate) struct ExecInputs<'a> {
     /// The container's filter, compiled by `create`.
     pub(crate) seccomp: Option<Filter>,
     pub(crate) preserve_fds: u32,
+    pub(crate) open_files: Option<(u64, u64)>,
 }
 
 /// The plan for a process in the container whose first process is behind `Slot::TARGET`.
@@ -41,7 +42,10 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         memory_policy: container.memory_policy.as_ref(),
         affinity,
     };
-    let finish = Finish::new(process, around, &mut draft.warnings)?;
+    let mut finish = Finish::new(process, around, &mut draft.warnings)?;
+    if let Some(limit) = inputs.open_files {
+        finish.default_open_files(limit);
+    }
     let entry = match CgroupEntry::of(inputs.host, false) {
         // The first CPUs are for the time before the cgroup is joined: there has to be one.
         CgroupEntry::Clone if !affinity_initial.is_empty() => CgroupEntry::Parent,
@@ -183,11 +187,49 @@ mod tests {
             container,
             seccomp: None,
             preserve_fds: 0,
+            open_files: None,
         };
         let plan = exec(inputs).unwrap();
         let forks = plan.child.iter().any(|step| matches!(step, Step::Fork { .. }));
         assert_eq!(forks, namespaces & PID != 0 && !plan.clone_into_pids, "one way or the other");
         plan.clone_into_pids
+    }
+
+    #[test]
+    fn the_callers_limit_of_open_files_gives_way_to_one_of_the_processs_own() {
+        let host: Host = serde_json::from_str(
+            r#"{"kernel":[6,18],"euid":0,"egid":0,"in_user_namespace":false,"cgroup":"None","apparmor":false,"selinux":false,
+            "last_cap":40,"bounding":0}"#,
+        )
+        .unwrap();
+        let own = r#","rlimits":[{"type":"RLIMIT_NOFILE","soft":7,"hard":8}]"#;
+        for (rlimits, namespaces, expected) in
+            [("", 0, vec![(1, 2)]), (own, 0, vec![(7, 8)]), ("", USER, vec![(1, 2)]), (own, USER, vec![])]
+        {
+            let text = format!(r#"{{"args":["/x"],"cwd":"/","user":{{"uid":0,"gid":0}}{rlimits}}}"#);
+            let base: Process = serde_json::from_str(&text).unwrap();
+            let container = ContainerFacts { namespaces, ..ContainerFacts::default() };
+            let plan = exec(ExecInputs {
+                id: "c",
+                host: &host,
+                process: &base,
+                base: &base,
+                container: &container,
+                seccomp: None,
+                preserve_fds: 0,
+                open_files: Some((1, 2)),
+            });
+            let limit = |step: &Step| match step {
+                Step::Rlimit { resource: libc::RLIMIT_NOFILE, soft, hard } => Some((*soft, *hard)),
+                _ => None,
+            };
+            let plan = plan.unwrap();
+            assert_eq!(
+                plan.child.iter().filter_map(limit).collect::<Vec<_>>(),
+                expected,
+                "{rlimits} {namespaces:x}"
+            );
+        }
     }
 
     #[test]

@@ -74,6 +74,19 @@ impl Finish {
         &self.cwd
     }
 
+    /// The limit of open files, where the process has none of its own.
+    pub(crate) fn default_open_files(&mut self, (soft, hard): (u64, u64)) {
+        let resource = libc::RLIMIT_NOFILE;
+        let given = self.settings.rlimits.iter().any(|(other, _, _)| *other == resource)
+            || self
+                .limits
+                .iter()
+                .any(|step| matches!(step, Step::Rlimit { resource: other, .. } if *other == resource));
+        if !given {
+            self.limits.push(Step::Rlimit { resource, soft, hard });
+        }
+    }
+
     /// The step that makes the terminal.
     pub(crate) fn console(&self, mount: bool) -> Step {
         Step::Console { mount, size: self.size, uid: self.ids.uid }

@@ -32,7 +32,16 @@ fn filter(spec: &Spec, host: &Host) -> Option<super::seccomp::Filter> {
 
 fn exec_plan(spec: &Spec, host: &Host, facts: &ContainerFacts, process: &Process) -> crate::Result<Plan> {
     let base = spec.process().as_ref().expect("a process");
-    exec(ExecInputs { id: "c1", host, process, base, container: facts, seccomp: None, preserve_fds: 0 })
+    exec(ExecInputs {
+        id: "c1",
+        host,
+        process,
+        base,
+        container: facts,
+        seccomp: None,
+        preserve_fds: 0,
+        open_files: None,
+    })
 }
 
 /// The plan in words, without the numbers, so that one step more changes one line; and what the parent does from outside.

@@ -55,14 +55,14 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     }
 }
 
-/// Waits until the other end of a socket is closed, whatever is sent before.
-pub(crate) fn hung_up(socket: BorrowedFd<'_>) -> SysResult<()> {
+/// Waits until the other end of a socket is closed, whatever is sent before, for at most `timeout_ms` (-1: for ever). False on timeout.
+pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     loop {
         // SAFETY: one pollfd is passed, and it outlives the call.
-        match ret(unsafe { libc::poll(&raw mut poll, 1, -1) }.into()) {
+        match ret(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into()) {
             Err(e) if e.0 == libc::EINTR => {}
-            other => return other.map(drop),
+            other => return other.map(|n| n > 0),
         }
     }
 }

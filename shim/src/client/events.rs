@@ -28,7 +28,10 @@ struct Shared {
     told: Mutex<Vec<Told>>,
     arrived: Condvar,
     open: Mutex<Vec<UnixStream>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     closing: Mutex<bool>,
+    held: Mutex<bool>,
+    released: Condvar,
 }
 
 /// A listener that takes events and keeps them in the order of their arrival.
@@ -56,6 +59,12 @@ impl Events {
         Ok(())
     }
 
+    /// Takes no more events, and acknowledges none, until it is called again.
+    pub fn hold(&self, held: bool) {
+        *lock(&self.shared.held) = held;
+        self.shared.released.notify_all();
+    }
+
     /// As when containerd stops: the socket and all connections go.
     pub fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
@@ -65,6 +74,10 @@ impl Events {
         let _ = thread.join();
         for stream in lock(&self.shared.open).drain(..) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        self.hold(false);
+        for thread in std::mem::take(&mut *lock(&self.shared.threads)) {
+            let _ = thread.join();
         }
         let _ = std::fs::remove_file(&self.path);
     }
@@ -109,8 +122,9 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
         if let Ok(copy) = stream.try_clone() {
             lock(&shared.open).push(copy);
         }
-        let shared = Arc::clone(shared);
-        thread::spawn(move || take(stream, &shared));
+        let own = Arc::clone(shared);
+        let thread = thread::spawn(move || take(stream, &own));
+        lock(&shared.threads).push(thread);
     }
 }
 
@@ -120,6 +134,8 @@ fn take(mut stream: UnixStream, shared: &Shared) {
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         decoder.push(bytes.get(..count).unwrap_or_default());
         while let Some(frame) = decoder.next() {
+            let held = lock(&shared.held);
+            drop(shared.released.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
             let told =
                 frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
             let answer = told.map(|forward: ForwardRequest| {

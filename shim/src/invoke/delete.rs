@@ -37,7 +37,7 @@ pub(super) fn delete(call: &Call) -> Result<Vec<u8>, String> {
         rootfs::unmount(&bundle).err().map(|error| format!("unmount \"rootfs\" in {bundle:?}: {error}")),
     );
     if let Ok(Some(path)) = bundle::read_socket(&bundle) {
-        errors.extend(socket::retire(&path, &call.flags.id).err());
+        errors.extend(socket::retire(&path, call).err());
     }
     if !errors.is_empty() {
         return Err(format!("delete {}: {}", call.flags.id, errors.join("; ")));

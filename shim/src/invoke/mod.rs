@@ -4,6 +4,7 @@
 
 mod delete;
 mod flags;
+mod hung;
 mod info;
 mod socket;
 mod start;

@@ -2,6 +2,7 @@
 //!
 //! Whoever binds it first becomes the group's shim; the others hear its address. It must not know what is spoken there.
 
+use super::{Call, hung};
 use crate::wire::frame::{Request, encode_request};
 use crate::wire::task::{SERVICE_V3, ShutdownRequest};
 use nix::errno::Errno;
@@ -23,8 +24,8 @@ use std::time::{Duration, Instant};
 const FOLDER: &str = "/run/containerd/s";
 /// The longest path that Go's net package connects to.
 const LONGEST: usize = 106;
-/// How long a shim may take to say that it will shut down.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a shim may take to say that it will shut down. Its server never waits for anybody, and containerd gives `delete` five seconds.
+const PATIENCE: Duration = Duration::from_millis(2500);
 
 /// What has become of the attempt to bind.
 pub(super) enum Bound {
@@ -88,9 +89,10 @@ pub(super) fn bind(path: &Path) -> Result<Bound, String> {
     bound.map(|listener| Bound::Here(listener.into())).map_err(|error| fail("bind", error))
 }
 
-/// Sees to it that there is no shim without containers on `path`, and no dead socket. A `start` that was killed before it answered
-/// leaves a shim that nobody knows; told to shut down, it does, and one that has containers does not. What is gone already is no error.
-pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
+/// Sees to it that there is no shim without containers on `path`, no shim that hangs, and no dead socket. A `start` that was killed
+/// before it answered leaves a shim that nobody knows; told to shut down, it does, and one that has containers does not. What is gone
+/// already is no error.
+pub(super) fn retire(path: &Path, call: &Call) -> Result<(), String> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let _lock = match lock(folder) {
         Err(_) if !folder.exists() => return Ok(()),
@@ -99,21 +101,24 @@ pub(super) fn retire(path: &Path, id: &str) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         match UnixStream::connect(path) {
-            // Nobody answers: a process of a dying shim's holds the socket for a last moment.
-            Ok(stream) if !shut_down(&stream, id) && begun.elapsed() < PATIENCE => {
-                thread::sleep(Duration::from_millis(2));
+            Ok(stream) if shut_down(&stream, &call.flags.id) => return Ok(()),
+            Ok(stream) if begun.elapsed() >= PATIENCE => {
+                hung::end(&stream, call)
+                    .map_err(|error| format!("end the shim that hangs on {path:?}: {error}"))?;
+                return remove(path);
             }
-            Ok(_) => return Ok(()),
+            // Nobody answers: a process of a dying shim's may hold the socket for a last moment.
+            Ok(_) => thread::sleep(Duration::from_millis(2)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(_) => {
-                return match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        Err(format!("remove {path:?}: {error}"))
-                    }
-                    _ => Ok(()),
-                };
-            }
+            Err(_) => return remove(path),
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), String> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("remove {path:?}: {error}")),
+        _ => Ok(()),
     }
 }
 

@@ -44,7 +44,10 @@ pub(super) fn start(call: &Call) -> Result<(), String> {
         }
         _ => &call.flags.address,
     };
-    let path = socket::path(input.socket_dir(), containerd, &call.flags.namespace, &group)?;
+    // containerd's own shim knows the variable too.
+    let variable = env::var("SHIM_SOCKET_DIR").ok().filter(|folder| !folder.is_empty());
+    let folder = input.socket_dir().or(variable.as_deref());
+    let path = socket::path(folder, containerd, &call.flags.namespace, &group)?;
     let address = format!("unix://{}", path.display());
     bundle::write_address(&here, &address)
         .map_err(|error| format!("write \"address\" in {here:?}: {error}"))?;

@@ -1,12 +1,12 @@
 //! The task service: one table of methods for v2 and v3. What can be answered at once is; the rest becomes an order for a worker or
 //! waits for something to happen.
 
-use super::Server;
 use super::alarm::Alarm;
 use super::life::{Lives, Phase};
 use super::slots::Key;
 use super::streams::Streams;
 use super::table::{Caller, Order, Pending, Process, Task};
+use super::{Server, jobs};
 use crate::sys;
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskExecAdded};
@@ -15,13 +15,16 @@ use crate::wire::options::{Options, PROCESS_DETAILS, ProcessDetails};
 use crate::wire::task::{
     CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, ExecProcessRequest,
     KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, SERVICE_V2,
-    SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest, UpdateTaskRequest, WaitRequest,
-    WaitResponse,
+    SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest,
+    WaitRequest, WaitResponse,
 };
 use crate::wire::types::{Any, ProcessInfo, Status, Timestamp};
+use crate::wire::{metrics_v1, metrics_v2};
 use crate::{bundle, wire::types::Empty};
+use libcontainer::CgroupPaths;
 use nix::errno::Errno;
 use prost::Message;
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -52,9 +55,7 @@ impl Server {
             "Kill" => self.kill(caller, request),
             "Wait" => self.wait(caller, request),
             "Pids" => self.pids(request),
-            "Stats" => {
-                request.argument().and_then(|ask: StatsRequest| self.command(caller, &ask.id, Order::Stats))
-            }
+            "Stats" => self.stats(request),
             "Pause" => {
                 request.argument().and_then(|ask: PauseRequest| self.command(caller, &ask.id, Order::Pause))
             }
@@ -117,7 +118,8 @@ impl Server {
             execs: Vec::new(),
             lives: Lives::new(init),
             paused: false,
-            cgroup: PathBuf::new(),
+            cgroup: CgroupPaths::None,
+            handle: OnceCell::new(),
             oom: None,
             orders: VecDeque::new(),
             shared: 0,
@@ -269,10 +271,11 @@ impl Server {
         let ask: PidsRequest = request.argument()?;
         let (_, task) = self.table.task(&ask.id)?;
         let mut pids = Vec::new();
-        if task.cgroup.as_os_str().is_empty() {
-            pids.extend(self.table.processes.get(task.init).filter(|p| p.pidfd.is_some()).map(|p| p.pid));
-        } else {
-            collect_pids(&task.cgroup, 0, &mut pids);
+        match a_folder(&task.cgroup) {
+            Some(folder) => collect_pids(folder, 0, &mut pids),
+            None => {
+                pids.extend(self.table.processes.get(task.init).filter(|p| p.pidfd.is_some()).map(|p| p.pid));
+            }
         }
         if pids.is_empty() {
             // One that has ended and is not deleted is there like a zombie: a containerd that restarts takes a shim without
@@ -288,6 +291,18 @@ impl Server {
         };
         let processes = pids.into_iter().map(info).collect();
         Ok(Some(PidsResponse { processes }.encode_to_vec()))
+    }
+
+    /// The container's counters: a few small files of the kernel's, whose reading nobody can hold up.
+    fn stats(&self, request: &Request) -> Answer {
+        let ask: StatsRequest = request.argument()?;
+        let (_, task) = self.table.task(&ask.id)?;
+        let stats = task.cgroup.stats().map_err(jobs::runtime_failed("stats"))?;
+        let packed = match &task.cgroup {
+            CgroupPaths::V1(_) => metrics_v1::pack(&stats),
+            _ => metrics_v2::pack(&stats),
+        };
+        Ok(Some(StatsResponse { stats: Some(packed) }.encode_to_vec()))
     }
 
     fn update(&mut self, caller: Caller, request: &Request) -> Answer {
@@ -369,6 +384,19 @@ impl Server {
 /// A pid or a status as it goes over the wire.
 pub(crate) fn number(value: i32) -> u32 {
     u32::try_from(value).unwrap_or(0)
+}
+
+/// One folder that all processes of a container are in.
+fn a_folder(paths: &CgroupPaths) -> Option<&Path> {
+    match paths {
+        CgroupPaths::V2(path) => Some(path),
+        CgroupPaths::V1(folders) => {
+            let wanted =
+                ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
+            wanted.or_else(|| folders.values().next()).map(PathBuf::as_path)
+        }
+        _ => None,
+    }
 }
 
 /// The pids in a cgroup and in those below it. A folder that vanishes meanwhile has none.

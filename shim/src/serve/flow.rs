@@ -193,7 +193,10 @@ impl Server {
     pub(crate) fn ring(&mut self, now: Instant) {
         while let Some(alarm) = self.alarms.take(now) {
             match alarm {
-                Alarm::Idle => super::idle::tidy(),
+                Alarm::Idle => {
+                    self.table.forget_handles();
+                    self.is_idle = true;
+                }
                 Alarm::Lonely => self.mind_loneliness(),
                 Alarm::Look(key) => {
                     let pause = self.table.processes.get(key).map_or(LOOK.1, |process| process.next_look);

@@ -2,23 +2,22 @@
 //!
 //! It must not know the server: everything comes in as arguments and goes out as a report.
 
+use super::exec::{Prepared, report_process};
 use super::mount;
 use super::streams::{Ends, LoggerEnds};
-use super::worker::{Done, Report};
+use super::worker::{CgroupFolder, Done, Report};
 use crate::bundle::{self, Record};
 use crate::rootfs;
 use crate::sys::process::pidfd_open;
 use crate::wire::code::{Code, Failure};
 use crate::wire::options::Options;
 use crate::wire::task::CreateTaskRequest;
-use crate::wire::{metrics_v1, metrics_v2};
 use libcontainer::spec::{LinuxNamespaceType, Spec};
 use libcontainer::{
-    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, Runtime,
-    Signal, Stdio, parse_process, parse_resources,
+    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, Runtime, Signal, Stdio,
+    parse_resources,
 };
 use nix::errno::Errno;
-use prost::Message;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -37,13 +36,13 @@ impl Place<'_> {
         Ok(Runtime::open(self.root)?)
     }
 
-    fn load(&self) -> Result<Container, Failure> {
+    pub(crate) fn load(&self) -> Result<Container, Failure> {
         Ok(self.runtime()?.load(&ContainerId::new(self.id)?)?)
     }
 }
 
 /// Words that Docker looks for, and in which people search.
-fn runtime_failed(verb: &str) -> impl Fn(libcontainer::Error) -> Failure {
+pub(crate) fn runtime_failed(verb: &str) -> impl Fn(libcontainer::Error) -> Failure {
     let verb = verb.to_owned();
     move |error| {
         let failure = Failure::from(error);
@@ -117,7 +116,7 @@ fn report_container(
     *report = Report {
         pid,
         owns_pids,
-        cgroup: a_cgroup(&container.cgroup()).to_string_lossy().into_owned(),
+        cgroups: cgroup_folders(container.cgroup()),
         warnings: container.warnings().to_vec(),
         ..Report::default()
     };
@@ -137,16 +136,15 @@ fn report_container(
     Ok(done)
 }
 
-/// One folder that all processes of the container are in.
-fn a_cgroup(paths: &CgroupPaths) -> PathBuf {
+fn cgroup_folders(paths: CgroupPaths) -> Vec<CgroupFolder> {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
     match paths {
-        CgroupPaths::V2(path) => path.clone(),
-        CgroupPaths::V1(folders) => {
-            let wanted =
-                ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
-            wanted.or_else(|| folders.values().next()).cloned().unwrap_or_default()
-        }
-        _ => PathBuf::new(),
+        CgroupPaths::V2(path) => vec![CgroupFolder { controller: String::new(), path: text(path) }],
+        CgroupPaths::V1(folders) => folders
+            .into_iter()
+            .map(|(controller, path)| CgroupFolder { controller, path: text(path) })
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -157,7 +155,7 @@ fn has_own_pids(spec: &Spec) -> bool {
     })
 }
 
-fn stdio(ends: Ends) -> Stdio {
+pub(crate) fn stdio(ends: Ends) -> Stdio {
     match ends {
         Ends::Terminal => Stdio::Terminal,
         Ends::Fds { stdin, stdout, stderr } => Stdio::Fds { stdin, stdout, stderr },
@@ -204,23 +202,15 @@ pub(crate) fn start(place: Place<'_>) -> Result<Done, Failure> {
     Ok(Done::default())
 }
 
-/// Runs one more process in the container.
+/// Runs one more process in the container, which was prepared before.
 pub(crate) fn exec(
     place: Place<'_>,
-    process: &[u8],
-    ends: Ends,
+    exec: Prepared<'_>,
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
-    let container = place.load()?;
-    let (mut process, warnings) = parse_process(process).map_err(runtime_failed("exec"))?;
-    process.set_terminal(Some(matches!(ends, Ends::Terminal)));
     let logger = Running::start(place, logger)?;
-    let mut process =
-        container.exec(&process, ExecOptions::new(stdio(ends))).map_err(runtime_failed("exec"))?;
-    let master = process.take_terminal();
-    let report = Report { pid: process.pid(), terminal: master.is_some(), warnings, ..Report::default() };
-    let mut done = Done { report, fds: vec![process.into_pidfd()] };
-    done.fds.extend(master);
+    let process = exec.prepared.run().map_err(runtime_failed("exec"))?;
+    let mut done = report_process(process, exec.warnings);
     Running::report(logger, &mut done);
     Ok(done)
 }
@@ -249,18 +239,6 @@ pub(crate) fn update(place: Place<'_>, resources: &[u8]) -> Result<Done, Failure
 pub(crate) fn signal_all(place: Place<'_>, signal: i32) -> Result<Done, Failure> {
     place.load()?.kill_all(Signal::from_number(signal)?).map_err(runtime_failed("kill"))?;
     Ok(Done::default())
-}
-
-/// The container's counters.
-pub(crate) fn stats(place: Place<'_>) -> Result<Done, Failure> {
-    let container = place.load()?;
-    let stats = container.stats().map_err(runtime_failed("stats"))?;
-    let packed = match container.cgroup() {
-        CgroupPaths::V1(_) => metrics_v1::pack(&stats),
-        _ => metrics_v2::pack(&stats),
-    };
-    let payload = crate::wire::task::StatsResponse { stats: Some(packed) }.encode_to_vec();
-    Ok(Done { report: Report { payload, ..Report::default() }, fds: Vec::new() })
 }
 
 /// Removes the container and unmounts its root. What is gone already is no error.

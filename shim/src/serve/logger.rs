@@ -65,7 +65,11 @@ impl Logger {
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e));
         let (ready, its_end) = pipe()?;
         // Closed by execve; if that fails, the reason comes through it.
-        let (trouble, tell_trouble) = pipe()?;
+        let (trouble, writer) = pipe()?;
+        // Its number must not be one of those that the program gets.
+        let tell_trouble =
+            process::dup_above(writer.as_fd(), 6).map_err(|e| failed("fcntl(F_DUPFD_CLOEXEC)", e))?;
+        drop(writer);
         let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
         let variable = |name: &str, value: &str| {
             CString::new(format!("{name}={value}")).map_err(|_| failed("environment", Errno::EINVAL))
@@ -75,6 +79,7 @@ impl Logger {
         let places = [(&null, 0), (&null, 1), (&null, 2), (stdout, 3), (stderr, 4), (&its_end, 5)];
         let pid = process::fork(|| {
             process::reset_signals();
+            super::worker::restore_file_limit();
             let placed = process::place(&places);
             let error = placed.and_then(|()| execve(&self.program, &self.arguments, &environment).map(drop));
             let number = error.err().map_or(0, |e| e as i32);

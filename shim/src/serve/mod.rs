@@ -8,6 +8,7 @@ mod alarm;
 mod calls;
 mod connection;
 mod copy;
+mod exec;
 mod flow;
 mod idle;
 mod jobs;
@@ -36,11 +37,12 @@ use log::Log;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::socket::{Backlog, SockFlag, accept4};
 use orders::Employed;
 use poll::{Interest, Poll, Token};
 use publish::Publisher;
 use slots::{Key, Slots};
+use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -67,7 +69,11 @@ pub(crate) struct Server {
     ending_workers: Vec<i32>,
     copies: Slots<flow::Stream>,
     events: Publisher,
+    /// Calls that would make events, while containerd has many to take yet.
+    held: VecDeque<(Caller, Request)>,
     alarms: Alarms,
+    /// Nothing has happened for a while: memory is to be given back before the next wait.
+    is_idle: bool,
     /// When to end, come what may.
     end: Option<Instant>,
 }
@@ -109,6 +115,8 @@ impl Server {
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let poll = Poll::new()?;
         let _ = listener.set_nonblocking(true);
+        // Who connects is told whose socket it is by the credentials of the last to listen: from here on this process's.
+        nix::sys::socket::listen(&listener, Backlog::new(128)?)?;
         poll.add(&listener, Interest::Read, Token::Listener)?;
         poll.add(&signals, Interest::Read, Token::Signals)?;
         Ok(Server {
@@ -124,7 +132,9 @@ impl Server {
             ending_workers: Vec::new(),
             copies: Slots::new(),
             events: Publisher::new(events_address()),
+            held: VecDeque::new(),
             alarms: Alarms::new(),
+            is_idle: false,
             end: None,
         })
     }
@@ -135,12 +145,17 @@ impl Server {
             let now = Instant::now();
             self.ring(now);
             self.send_events(now);
+            self.let_in();
             if self.end.is_some_and(|end| now >= end || self.is_done()) {
                 return Ok(());
             }
             let deadlines = [self.alarms.next(), self.events.deadline(), self.end];
             let next = deadlines.into_iter().flatten().min();
             let limit = next.map(|at| at.saturating_duration_since(now));
+            if std::mem::take(&mut self.is_idle) {
+                // Last of all: what runs after it comes back into memory.
+                idle::tidy();
+            }
             let tokens = self.poll.wait(limit)?;
             if !tokens.is_empty() {
                 self.alarms.replace(Instant::now() + idle::AFTER, Alarm::Idle);
@@ -211,13 +226,36 @@ impl Server {
         while let Some(frame) = self.connections.get_mut(key).and_then(Connection::next) {
             let caller = Caller { connection: key, stream: frame.stream };
             match frame.body.and_then(|body| Request::read(&body)) {
-                Ok(request) if frame.kind == REQUEST => self.call(caller, &request),
+                Ok(request) if frame.kind == REQUEST => self.admit(caller, request),
                 Ok(_) => {}
                 Err(failure) => self.answer(caller, Err(failure)),
             }
         }
         if !open {
             self.hang_up(key);
+        }
+    }
+
+    /// A call is made, or held if it would make more events than containerd takes: they would fill the memory. All others (Kill,
+    /// State, Wait…) are always made, so that nobody waits for somebody who is held.
+    fn admit(&mut self, caller: Caller, request: Request) {
+        let makes_events = matches!(request.method.as_str(), "Create" | "Start" | "Exec" | "Delete");
+        if makes_events && (self.events.is_behind() || !self.held.is_empty()) {
+            self.held.push_back((caller, request));
+        } else {
+            self.call(caller, &request);
+        }
+    }
+
+    /// Makes calls that were held.
+    fn let_in(&mut self) {
+        while !self.events.is_behind()
+            && let Some((caller, request)) = self.held.pop_front()
+        {
+            self.call(caller, &request);
+        }
+        if self.held.is_empty() {
+            self.held = VecDeque::new();
         }
     }
 
@@ -229,6 +267,7 @@ impl Server {
             self.alarms.replace(Instant::now() + LONELY, Alarm::Lonely);
         }
         // Who waited on it waits no more.
+        self.held.retain(|(caller, _)| caller.connection != key);
         for process in self.table.processes.keys() {
             if let Some(process) = self.table.processes.get_mut(process) {
                 process.waiters.retain(|caller| caller.connection != key);

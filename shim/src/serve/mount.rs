@@ -3,13 +3,18 @@
 //! For a worker: it may change the working directory. It must not know tasks. Taking mounts away is `crate::rootfs`'s.
 
 use super::shifted::Shift;
+use crate::sys::loopback::Loop;
 use crate::wire::code::{Code, Failure};
 use crate::wire::types::Mount;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
 use std::fs::DirBuilder;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// mount(2) takes one page of options, with its end.
 const LONGEST: usize = 4095;
@@ -54,6 +59,9 @@ const PROPAGATION: &[(&str, MsFlags)] = &[
     ("unbindable", MsFlags::MS_UNBINDABLE),
 ];
 
+/// What the kernel does not mount by itself, and the programs that do.
+const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.fuse3")];
+
 /// Mounts all, one after the other. When one can not be mounted, those before it are gone again.
 pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> {
     if mounts.is_empty() {
@@ -67,12 +75,43 @@ pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> 
         _ => {}
     }
     for one in mounts {
-        if let Err(e) = Options::parse(one).and_then(|options| options.mount(one, &root)) {
+        let spot = Spot { root: &root, inside: one.target.trim_matches('/') };
+        if let Err(e) = Options::parse(one).and_then(|options| options.mount(one, spot)) {
             let _ = crate::rootfs::unmount(bundle);
             return Err(e);
         }
     }
     Ok(())
+}
+
+/// Where something is mounted: on the root, or on a folder or file in it.
+#[derive(Debug, Clone, Copy)]
+struct Spot<'a> {
+    root: &'a Path,
+    inside: &'a str,
+}
+
+/// A place for one mount call. What is mounted there later lies on top of it: another call needs another place.
+struct Place {
+    path: PathBuf,
+    _open: Option<OwnedFd>,
+}
+
+impl Spot<'_> {
+    /// What is in the root may be a container's: a link in it leads nowhere else.
+    fn place(self) -> Result<Place, Failure> {
+        if self.inside.is_empty() {
+            return Ok(Place { path: self.root.to_owned(), _open: None });
+        }
+        let failed = |call: &str, e: Errno| failure(&format!("{call} {:?} in it", self.inside), self.root, e);
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let root =
+            open(self.root, flags | OFlag::O_DIRECTORY, Mode::empty()).map_err(|e| failed("open", e))?;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let fd = openat2(&root, self.inside, OpenHow::new().flags(flags).resolve(resolve))
+            .map_err(|e| failed("openat2", e))?;
+        Ok(Place { path: PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), _open: Some(fd) })
+    }
 }
 
 fn failure(call: &str, root: &Path, e: Errno) -> Failure {
@@ -86,6 +125,8 @@ struct Options {
     flags: MsFlags,
     propagation: Vec<MsFlags>,
     data: Vec<String>,
+    /// The source is a file that is to be mounted as a block device.
+    loopback: bool,
     shift: Shift,
 }
 
@@ -97,13 +138,11 @@ impl Options {
                 format!("mount the root: {} {:?}: {why}", mount.r#type, mount.source),
             ))
         };
-        if !mount.target.trim_matches('/').is_empty() {
-            return refuse(format!("a place inside the root ({:?}) is not supported", mount.target));
-        }
         let mut options = Options {
             flags: MsFlags::empty(),
             propagation: Vec::new(),
             data: Vec::new(),
+            loopback: false,
             shift: Shift::default(),
         };
         for word in &mount.options {
@@ -112,7 +151,7 @@ impl Options {
             } else if let Some((_, flag)) = PROPAGATION.iter().find(|(name, _)| name == word) {
                 options.propagation.push(*flag);
             } else if word == "loop" {
-                return refuse(format!("option {word:?} is not supported"));
+                options.loopback = true;
             } else {
                 match options.shift.take(word) {
                     Ok(true) => {}
@@ -130,16 +169,29 @@ impl Options {
                 "options uidmap and gidmap are supported for overlays and bind mounts only".to_owned(),
             );
         }
+        if !options.shift.is_none() && !mount.target.trim_matches('/').is_empty() {
+            return refuse(format!(
+                "options uidmap and gidmap are not supported inside the root ({:?})",
+                mount.target
+            ));
+        }
+        if options.loopback && options.flags.contains(MsFlags::MS_BIND) {
+            return refuse("option \"loop\" makes no sense for a bind mount".to_owned());
+        }
         Ok(options)
     }
 
-    fn mount(mut self, what: &Mount, root: &Path) -> Result<(), Failure> {
-        let name = || format!("{} on", what.r#type);
-        let failed = |call: &str, e: Errno| failure(&format!("mount {} {call}", name()), root, e);
+    fn mount(mut self, what: &Mount, spot: Spot<'_>) -> Result<(), Failure> {
+        let failed =
+            |call: &str, e: Errno| failure(&format!("mount {} on {call}", what.r#type), spot.root, e);
         if !self.shift.is_none() && what.r#type == "overlay" {
-            self.shift.overlay(&self.data, self.flags, root)?;
-            return self.propagate(root);
+            self.shift.overlay(&self.data, self.flags, &spot.place()?.path)?;
+            return self.propagate(spot);
         }
+        if let Some((prefix, helper)) = HELPERS.iter().find(|(prefix, _)| what.r#type.starts_with(prefix)) {
+            return help(helper, what.r#type.trim_start_matches(prefix), what, spot);
+        }
+        let device = self.attach(what).map_err(|(call, e)| failed(call, e))?;
         let mut data = self.data.join(",");
         if data.len() > LONGEST && what.r#type == "overlay" {
             if let Some(folder) = shorten(&mut self.data) {
@@ -151,35 +203,74 @@ impl Options {
             return Err(failed("options longer than a page", Errno::E2BIG));
         }
         let data = Some(data.as_str()).filter(|data| !data.is_empty());
-        let (source, kind) = (what.source.as_str(), what.r#type.as_str());
+        let source = device.as_ref().map_or(Path::new(&what.source), Loop::path);
         if self.flags.contains(MsFlags::MS_BIND) {
-            // A bind mount is made first, and gets its attributes by a second call (mount(2), MS_REMOUNT).
-            let attributes = self.flags - (MsFlags::MS_BIND | MsFlags::MS_REC);
-            let first = self.flags - attributes;
-            if self.shift.is_none() {
-                mount(Some(source), root, None::<&str>, first, None::<&str>)
-                    .map_err(|e| failed("bind", e))?;
-            } else {
-                self.shift.bind(source, first.contains(MsFlags::MS_REC), root)?;
-            }
-            if !attributes.is_empty() {
-                let flags = attributes | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-                mount(None::<&str>, root, None::<&str>, flags, None::<&str>)
-                    .map_err(|e| failed("remount", e))?;
-            }
+            self.bind(source, spot)?;
         } else {
-            mount(Some(source), root, Some(kind), self.flags, data).map_err(|e| failed("mount", e))?;
+            mount(Some(source), &spot.place()?.path, Some(what.r#type.as_str()), self.flags, data)
+                .map_err(|e| failed("mount", e))?;
         }
-        self.propagate(root)
+        self.propagate(spot)
     }
 
-    fn propagate(&self, root: &Path) -> Result<(), Failure> {
-        for flags in &self.propagation {
-            mount(None::<&str>, root, None::<&str>, *flags, None::<&str>)
-                .map_err(|e| failure("propagation", root, e))?;
+    /// A bind mount is made first, and gets its attributes by a second call (mount(2), MS_REMOUNT).
+    fn bind(&self, source: &Path, spot: Spot<'_>) -> Result<(), Failure> {
+        let failed = |call: &str, e: Errno| failure(&format!("mount bind on {call}"), spot.root, e);
+        let attributes = self.flags - (MsFlags::MS_BIND | MsFlags::MS_REC);
+        let first = self.flags - attributes;
+        let place = spot.place()?;
+        if self.shift.is_none() {
+            mount(Some(source), &place.path, None::<&str>, first, None::<&str>)
+                .map_err(|e| failed("bind", e))?;
+        } else {
+            self.shift.bind(source, first.contains(MsFlags::MS_REC), &place.path)?;
+        }
+        if !attributes.is_empty() {
+            let flags = attributes | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+            mount(None::<&str>, &spot.place()?.path, None::<&str>, flags, None::<&str>)
+                .map_err(|e| failed("remount", e))?;
         }
         Ok(())
     }
+
+    /// The loop device, if one was asked for. It must be held until it is mounted.
+    fn attach(&mut self, what: &Mount) -> Result<Option<Loop>, (&'static str, Errno)> {
+        if !self.loopback {
+            return Ok(None);
+        }
+        let before = self.data.len();
+        self.data.retain(|word| word != "direct-io");
+        let direct = self.data.len() < before;
+        Loop::attach(Path::new(&what.source), self.flags.contains(MsFlags::MS_RDONLY), direct).map(Some)
+    }
+
+    fn propagate(&self, spot: Spot<'_>) -> Result<(), Failure> {
+        for flags in &self.propagation {
+            mount(None::<&str>, &spot.place()?.path, None::<&str>, *flags, None::<&str>)
+                .map_err(|e| failure("propagation", spot.root, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Has a FUSE file system mounted by the program that does it, which gets the mount's options as they are.
+fn help(helper: &str, kind: &str, what: &Mount, spot: Spot<'_>) -> Result<(), Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::new(Code::Unknown, format!("prepare the root {:?}: run {helper}: {why}", spot.root))
+    };
+    if !spot.inside.is_empty() {
+        return Err(failed(&format_args!("a place inside the root ({:?}) is not supported", what.target)));
+    }
+    let mut command = Command::new(helper);
+    command.arg(&what.source).arg(spot.root);
+    for option in &what.options {
+        command.arg("-o").arg(option);
+    }
+    let done = command.arg("-t").arg(kind).stdin(Stdio::null()).output().map_err(|e| failed(&e))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(failed(&format_args!("{}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim())))
 }
 
 /// Makes the lower folders of an overlay relative to the folder that they have in common, which is the result.
@@ -223,11 +314,11 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        for (word, part) in [("loop", "loop"), ("uidmap=0:1:2", "uidmap")] {
-            let why = Options::parse(&mount("ext4", &[word])).unwrap_err();
+        for (kind, word, part) in [("bind", "loop", "loop"), ("ext4", "uidmap=0:1:2", "uidmap")] {
+            let why = Options::parse(&mount(kind, &[word])).unwrap_err();
             assert!(why.message.contains(part), "{why}");
         }
-        let inside = Mount { target: "/etc".to_owned(), ..mount("bind", &[]) };
+        let inside = Mount { target: "/etc".to_owned(), ..mount("bind", &["uidmap=0:1:2", "gidmap=0:1:2"]) };
         assert!(Options::parse(&inside).unwrap_err().message.contains("/etc"));
     }
 

@@ -1,25 +1,26 @@
 //! Orders for workers: queued for each container, so that what changes it happens one after the other, and what comes of them.
 
 use super::calls::number;
+use super::exec::Hand;
 use super::poll::{Interest, Token};
 use super::slots::Key;
 use super::streams::{Ends, LoggerEnds, Plumbing, Streams};
-use super::table::{Logger, Order, Pending};
-use super::worker::{Done, Worker};
-use super::{Server, jobs, oom};
+use super::table::{Logger, Order, Pending, Task};
+use super::worker::{CgroupFolder, Done, Worker};
+use super::{Server, exec, jobs, oom};
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskCreate, TaskIo, TaskPaused, TaskResumed};
 use crate::wire::options::Options;
 use crate::wire::task::{CreateTaskRequest, CreateTaskResponse, StartResponse};
 use crate::wire::types::Empty;
-use libcontainer::Delete;
+use libcontainer::{CgroupPaths, Delete};
 use prost::Message;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 /// A worker, what it does and what is kept for its return.
 #[derive(Debug)]
 pub(crate) struct Employed {
-    worker: Worker,
+    hand: Hand,
     task: Key,
     pending: Pending,
     kept: Option<Kept>,
@@ -72,12 +73,12 @@ impl Server {
     /// Hires a worker for an order whose turn it is.
     fn employ(&mut self, key: Key, pending: Pending) {
         match self.hire(key, &pending) {
-            Ok((worker, kept)) => {
+            Ok((hand, kept)) => {
                 let token = Token::Worker(self.workers.next_key());
-                if let Err(e) = self.poll.add(&worker, Interest::Read, token) {
+                if let Err(e) = self.poll.add(&hand, hand.interest(), token) {
                     self.log.warn(&format!("watch a worker: epoll_ctl: {e}"));
                 }
-                self.workers.insert(Employed { worker, task: key, pending, kept });
+                self.workers.insert(Employed { hand, task: key, pending, kept });
             }
             Err(failure) => {
                 let shared = pending.order.is_shared();
@@ -87,67 +88,84 @@ impl Server {
         }
     }
 
-    fn hire(&self, key: Key, pending: &Pending) -> Result<(Worker, Option<Kept>), Failure> {
+    fn hire(&self, key: Key, pending: &Pending) -> Result<(Hand, Option<Kept>), Failure> {
         let gone = || Failure::not_found("container not created: not found");
         let task = self.table.tasks.get(key).ok_or_else(gone)?;
         let place =
             jobs::Place { id: &task.id, namespace: &self.namespace, bundle: &task.bundle, root: &task.root };
-        let plain = |worker: Result<Worker, Failure>| Ok((worker?, None));
+        let plain = |job: &dyn Fn() -> Result<Done, Failure>| {
+            Ok((Hand::Worker(Worker::employ(Some(&[]), job)?), None))
+        };
         match &pending.order {
             Order::Create(ask) => {
                 let options = Options::read(ask.options.as_ref())?;
-                self.hire_for_process(task.init, task.owner, |ends, logger| {
-                    jobs::create(place, ask, &options, ends, logger)
-                })
+                self.hire_for_create(task, |ends, logger| jobs::create(place, ask, &options, ends, logger))
             }
-            Order::Exec(process) => {
-                let spec = &self.table.processes.get(*process).ok_or_else(gone)?.spec;
-                self.hire_for_process(*process, task.owner, |ends, logger| {
-                    jobs::exec(place, spec, ends, logger)
-                })
-            }
-            Order::Start => plain(Worker::employ(|| jobs::start(place))),
-            Order::Pause => plain(Worker::employ(|| jobs::pause(place))),
-            Order::Resume => plain(Worker::employ(|| jobs::resume(place))),
-            Order::Update(resources) => plain(Worker::employ(|| jobs::update(place, resources))),
-            Order::SignalAll(signal) => plain(Worker::employ(|| jobs::signal_all(place, *signal))),
-            Order::Stats => plain(Worker::employ(|| jobs::stats(place))),
-            Order::Delete => plain(Worker::employ(|| jobs::delete(place, Delete::Stopped))),
-            Order::Clean(_) => plain(Worker::employ(|| jobs::delete(place, Delete::Force))),
+            Order::Exec(process) => self.hire_for_exec(place, task, *process),
+            Order::Start => plain(&|| jobs::start(place)),
+            Order::Pause => plain(&|| jobs::pause(place)),
+            Order::Resume => plain(&|| jobs::resume(place)),
+            Order::Update(resources) => plain(&|| jobs::update(place, resources)),
+            Order::SignalAll(signal) => plain(&|| jobs::signal_all(place, *signal)),
+            Order::Delete => plain(&|| jobs::delete(place, Delete::Stopped)),
+            Order::Clean(_) => plain(&|| jobs::delete(place, Delete::Force)),
         }
     }
 
-    /// A worker that makes a process, with its streams: their ends go with it.
-    fn hire_for_process(
+    /// A worker that makes a container, with the streams of its process: their ends go with it.
+    fn hire_for_create(
         &self,
-        process: Key,
-        owner: (u32, u32),
+        task: &Task,
         job: impl FnOnce(Ends, Option<LoggerEnds>) -> Result<Done, Failure>,
-    ) -> Result<(Worker, Option<Kept>), Failure> {
+    ) -> Result<(Hand, Option<Kept>), Failure> {
+        let (ends, logger, kept) = self.plumb(task.init, task.owner)?;
+        let needed: Vec<RawFd> =
+            ends.fds().into_iter().chain(logger.iter().flat_map(LoggerEnds::fds)).collect();
+        // This side's copies of the process's ends go with the closure: else it would keep its own pipes open.
+        let worker = Worker::employ(Some(&needed), move || job(ends, logger))?;
+        Ok((Hand::Worker(worker), Some(kept)))
+    }
+
+    /// The process itself, or a worker where somebody has to wait for it.
+    fn hire_for_exec(
+        &self,
+        place: jobs::Place<'_>,
+        task: &Task,
+        process: Key,
+    ) -> Result<(Hand, Option<Kept>), Failure> {
+        let gone = || Failure::not_found("process does not exist: not found");
+        let spec = &self.table.processes.get(process).ok_or_else(gone)?.spec;
+        let (ends, logger, kept) = self.plumb(process, task.owner)?;
+        let prepared = exec::prepare(exec::handle(task, place)?, spec, ends)?;
+        let hand = if logger.is_none() && prepared.is_unattended() {
+            prepared.begin()?
+        } else {
+            // Which descriptors the handle has is the library's business.
+            Hand::Worker(Worker::employ(None, move || jobs::exec(place, prepared, logger))?)
+        };
+        Ok((hand, Some(kept)))
+    }
+
+    /// The streams of a process that is about to be made.
+    fn plumb(&self, process: Key, owner: (u32, u32)) -> Result<(Ends, Option<LoggerEnds>, Kept), Failure> {
         let none = Streams::default();
         let streams = self.table.processes.get(process).map_or(&none, |process| &process.streams);
         let mut plumbing = streams.open(owner.0, owner.1)?;
-        let mut ends = Some((std::mem::replace(&mut plumbing.ends, Ends::Terminal), plumbing.logger.take()));
-        let worker = Worker::employ(|| match ends.take() {
-            Some((ends, logger)) => job(ends, logger),
-            None => Err(Failure::new(Code::Internal, "the streams are gone")),
-        })?;
-        // This side's copies of the process's ends go now: else it would keep its own pipes open.
-        drop(ends);
-        Ok((worker, Some(Kept { process, plumbing })))
+        let ends = std::mem::replace(&mut plumbing.ends, Ends::Terminal);
+        let logger = plumbing.logger.take();
+        Ok((ends, logger, Kept { process, plumbing }))
     }
 
-    /// A worker has something to say.
+    /// A worker, or a process on its way, has something to say.
     pub(crate) fn hear(&mut self, key: Key) {
-        let Some(report) = self.workers.get(key).and_then(|employed| employed.worker.report()) else {
+        if !self.workers.get(key).is_some_and(|employed| employed.hand.is_ready()) {
             return;
-        };
-        let Some(employed) = self.workers.remove(key) else { return };
-        self.poll.remove(&employed.worker);
-        self.ending_workers.push(employed.worker.pid);
-        let Employed { task, pending, kept, .. } = employed;
+        }
+        let Some(Employed { hand, task, pending, kept }) = self.workers.remove(key) else { return };
+        self.poll.remove(&hand);
+        self.ending_workers.extend(hand.pid());
         let shared = pending.order.is_shared();
-        match report {
+        match hand.report() {
             Ok(done) => self.finish(task, pending, kept, done),
             Err(failure) => self.fail(task, pending, failure),
         }
@@ -177,7 +195,6 @@ impl Server {
             }
             Order::Pause => self.set_paused(key, true),
             Order::Resume => self.set_paused(key, false),
-            Order::Stats => done.report.payload,
             Order::Delete => {
                 // A created container was killed by it: its exit comes first.
                 self.reap();
@@ -238,7 +255,7 @@ impl Server {
         let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
         let init = task.init;
         task.lives.made(done.report.owns_pids);
-        task.cgroup = std::mem::take(&mut done.report.cgroup).into();
+        task.cgroup = accounted(std::mem::take(&mut done.report.cgroups));
         self.adopt(init, kept, &mut done);
         if done.report.oom
             && let Some(fd) = done.fds.pop()
@@ -320,5 +337,16 @@ impl Server {
             });
         }
         Empty {}.encode_to_vec()
+    }
+}
+
+/// What a worker's report says of cgroups.
+fn accounted(folders: Vec<CgroupFolder>) -> CgroupPaths {
+    match folders.first() {
+        None => CgroupPaths::None,
+        Some(only) if only.controller.is_empty() => CgroupPaths::V2(only.path.clone().into()),
+        Some(_) => CgroupPaths::V1(
+            folders.into_iter().map(|folder| (folder.controller, folder.path.into())).collect(),
+        ),
     }
 }

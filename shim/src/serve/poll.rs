@@ -65,6 +65,8 @@ pub(crate) enum Interest {
     Both,
     /// An exceptional condition: a change of a cgroup's file.
     Urgent,
+    /// Nothing but the end of the other side, which is always told.
+    End,
 }
 
 impl Interest {
@@ -73,6 +75,7 @@ impl Interest {
             Interest::Read => EpollFlags::EPOLLIN,
             Interest::Write => EpollFlags::EPOLLOUT,
             Interest::Urgent => EpollFlags::EPOLLPRI,
+            Interest::End => EpollFlags::empty(),
             Interest::Both => EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT,
         }
     }

@@ -15,9 +15,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// More events than these are kept for nobody: the oldest go. A pod that makes hundreds of containers a second is ahead of a busy
-/// containerd by thousands; each takes some 300 bytes while it waits.
+/// More events than these are kept for nobody: the oldest go. It takes a containerd that is away while tens of thousands of processes
+/// end; each event takes some 300 bytes while it waits.
 const MOST: usize = 65_536;
+/// With so many waiting for a containerd that takes them, those who would make more wait too.
+const PLENTY: usize = 1024;
 /// How long containerd may take to acknowledge one.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often an event is offered to a containerd that refuses it.
@@ -72,6 +74,11 @@ impl Publisher {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// containerd takes events, but has many to take yet. One that does not acknowledge any more is soon not connected any more.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.queue.len() >= PLENTY && self.connection.is_some()
     }
 
     /// How many were given up since the last question.
@@ -302,12 +309,37 @@ mod tests {
     }
 
     #[test]
+    fn who_makes_events_waits_for_a_containerd_that_takes_them_and_for_no_other() {
+        let mut containerd = Containerd::new("behind");
+        containerd.begin();
+        let mut publisher = Publisher::new(Some(containerd.address()));
+        let mut now = Instant::now();
+        (0..PLENTY).for_each(|number| publisher.push(event(number)));
+        assert!(!publisher.is_behind(), "not connected yet");
+        assert!(publisher.advance(now));
+        assert!(publisher.is_behind());
+        let mut server = containerd.accept();
+        let (stream, _) = received(&mut server).remove(0);
+        server.send(&encode_response(stream, Ok(Vec::new()))).unwrap();
+        assert!(publisher.serve(now));
+        assert!(!publisher.is_behind(), "one was taken");
+        publisher.push(event(PLENTY));
+        publisher.advance(now);
+        assert!(publisher.is_behind());
+        now += PATIENCE;
+        assert!(publisher.is_overdue(now), "it takes no more");
+        publisher.disconnect(now);
+        assert!(!publisher.is_behind());
+    }
+
+    #[test]
     fn the_queue_is_bounded_and_keeps_the_newest() {
         let mut publisher = Publisher::new(Some(PathBuf::from("/nonexistent/knarr")));
         (0..MOST + 10).for_each(|number| publisher.push(event(number)));
         assert_eq!(publisher.queue.len(), MOST);
         assert_eq!(publisher.queue.front(), Some(&event(10)));
         assert_eq!(publisher.take_lost(), 10);
+        assert!(!publisher.is_behind(), "nobody waits for a containerd that is away");
         let mut nobody = Publisher::new(None);
         nobody.push(event(0));
         assert!(nobody.is_empty());

@@ -86,9 +86,9 @@ impl Shift {
     }
 
     /// Mounts `source` on `root` with its owners shifted.
-    pub(crate) fn bind(&self, source: &str, recursive: bool, root: &Path) -> Result<(), Failure> {
+    pub(crate) fn bind(&self, source: &Path, recursive: bool, root: &Path) -> Result<(), Failure> {
         let namespace = self.namespace()?;
-        place(Path::new(source), recursive, Some(&namespace), root)
+        place(source, recursive, Some(&namespace), root)
     }
 
     /// Mounts an overlay on `root` whose lower folders have their owners shifted; the upper one's are what they shall be.

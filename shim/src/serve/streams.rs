@@ -8,7 +8,7 @@ use crate::wire::code::Failure;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{Gid, Uid, fchown, pipe2};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -33,12 +33,29 @@ pub(crate) enum Ends {
     },
 }
 
+impl Ends {
+    /// Their numbers.
+    pub(crate) fn fds(&self) -> Vec<RawFd> {
+        match self {
+            Ends::Terminal => Vec::new(),
+            Ends::Fds { stdin, stdout, stderr } => [stdin, stdout, stderr].map(AsRawFd::as_raw_fd).to_vec(),
+        }
+    }
+}
+
 /// A logger that is to be run, and its ends.
 #[derive(Debug)]
 pub(crate) struct LoggerEnds {
     pub(crate) logger: Logger,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+}
+
+impl LoggerEnds {
+    /// Their numbers.
+    pub(crate) fn fds(&self) -> [RawFd; 2] {
+        [self.stdout.as_raw_fd(), self.stderr.as_raw_fd()]
+    }
 }
 
 /// Standard input, on this side.

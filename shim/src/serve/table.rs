@@ -6,6 +6,8 @@ use super::slots::{Key, Slots};
 use super::streams::Streams;
 use crate::wire::code::Failure;
 use crate::wire::task::CreateTaskRequest;
+use libcontainer::{CgroupPaths, Container};
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -29,7 +31,6 @@ pub(crate) enum Order {
     Resume,
     Update(Vec<u8>),
     SignalAll(i32),
-    Stats,
     Delete,
     /// A worker died while it made the container.
     Clean(Failure),
@@ -38,7 +39,7 @@ pub(crate) enum Order {
 impl Order {
     /// Others may be carried out at the same time: what they do does not change the container.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Order::Exec(_) | Order::Stats | Order::SignalAll(_))
+        matches!(self, Order::Exec(_) | Order::SignalAll(_))
     }
 }
 
@@ -62,8 +63,10 @@ pub(crate) struct Task {
     pub(crate) execs: Vec<Key>,
     pub(crate) lives: Lives,
     pub(crate) paused: bool,
-    /// A folder that all its processes are in; empty without one.
-    pub(crate) cgroup: PathBuf,
+    /// Where the kernel accounts it.
+    pub(crate) cgroup: CgroupPaths,
+    /// What an exec needs, from one exec to the next: its record, its process, its cgroup and its filter.
+    pub(crate) handle: OnceCell<Container>,
     pub(crate) oom: Option<OomWatch>,
     pub(crate) orders: VecDeque<Pending>,
     /// Workers of shared orders.
@@ -181,6 +184,15 @@ impl Table {
             .iter()
             .find(|(_, process)| process.pid == pid && process.pidfd.is_some())
             .map(|(key, _)| key)
+    }
+
+    /// What can be read again goes.
+    pub(crate) fn forget_handles(&mut self) {
+        for key in self.tasks.keys() {
+            if let Some(task) = self.tasks.get_mut(key) {
+                task.handle.take();
+            }
+        }
     }
 
     pub(crate) fn phase(&self, key: Key) -> Phase {

@@ -38,15 +38,22 @@ pub(crate) struct Report {
     /// The process is the first of a pid namespace.
     #[prost(bool, tag = "7")]
     pub(crate) owns_pids: bool,
-    /// A folder of the container's cgroup.
-    #[prost(string, tag = "8")]
-    pub(crate) cgroup: String,
-    /// A result that is handed on as it is.
-    #[prost(bytes = "vec", tag = "9")]
-    pub(crate) payload: Vec<u8>,
+    /// Where the kernel accounts the container.
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) cgroups: Vec<CgroupFolder>,
     /// What people should hear of.
-    #[prost(string, repeated, tag = "10")]
+    #[prost(string, repeated, tag = "9")]
     pub(crate) warnings: Vec<String>,
+}
+
+/// A folder of the container's cgroup.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct CgroupFolder {
+    /// Empty on cgroup v2.
+    #[prost(string, tag = "1")]
+    pub(crate) controller: String,
+    #[prost(string, tag = "2")]
+    pub(crate) path: String,
 }
 
 /// What a worker has made: its report and the descriptors it speaks of, in the order of the fields.
@@ -64,8 +71,11 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Has `work` done in a copy of this process.
-    pub(crate) fn employ(work: impl FnOnce() -> Result<Done, Failure>) -> Result<Self, Failure> {
+    /// Has `work` done in a copy of this process. `needed` are the descriptors of this process that it uses, if that is known.
+    pub(crate) fn employ(
+        needed: Option<&[RawFd]>,
+        work: impl FnOnce() -> Result<Done, Failure>,
+    ) -> Result<Self, Failure> {
         let failed =
             |call: &str, e: Errno| Failure::new(Code::Unknown, format!("start a worker: {call}: {e}"));
         let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
@@ -77,7 +87,10 @@ impl Worker {
                 return 1;
             }
             process::reset_signals();
-            restore_file_limit(there.as_raw_fd());
+            if let Some(needed) = needed {
+                make_room(there.as_raw_fd(), needed);
+                restore_file_limit();
+            }
             let done = work().unwrap_or_else(refused);
             let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
             let mut bytes = message(&done.report);
@@ -91,28 +104,30 @@ impl Worker {
         Ok(Worker { pid, socket: here })
     }
 
-    /// What it has to say; `None` is nothing yet. A worker that died without a word has failed.
-    pub(crate) fn report(&self) -> Option<Result<Done, Failure>> {
-        let lost = |why: &str| Some(Err(Failure::new(Code::Internal, format!("the shim's worker {why}"))));
+    /// Whether it has something to say, or has died.
+    pub(crate) fn is_ready(&self) -> bool {
+        !matches!(socket::waiting(self.socket.as_fd()), Err(Errno::EAGAIN | Errno::EINTR))
+    }
+
+    /// What it has to say, once it is ready. A worker that died without a word has failed.
+    pub(crate) fn report(self) -> Result<Done, Failure> {
+        let lost = |why: &str| Err(Failure::new(Code::Internal, format!("the shim's worker {why}")));
         let length = match socket::waiting(self.socket.as_fd()) {
             Ok(0) => return lost("has died"),
             Ok(length) => length,
-            Err(Errno::EAGAIN | Errno::EINTR) => return None,
             Err(_) => return lost("can not be heard"),
         };
         let mut room = vec![0; length];
-        let (count, fds) = match socket::receive(self.socket.as_fd(), &mut room) {
-            Ok(message) => message,
-            Err(Errno::EAGAIN | Errno::EINTR) => return None,
-            Err(_) => return lost("can not be heard"),
+        let Ok((count, fds)) = socket::receive(self.socket.as_fd(), &mut room) else {
+            return lost("can not be heard");
         };
         let Ok(report) = Report::decode(room.get(1..count).unwrap_or_default()) else {
             return lost("can not be understood");
         };
         if report.code != 0 {
-            return Some(Err(Failure::new(Code::from_number(report.code), report.message)));
+            return Err(Failure::new(Code::from_number(report.code), report.message));
         }
-        Some(Ok(Done { report, fds }))
+        Ok(Done { report, fds })
     }
 }
 
@@ -132,7 +147,7 @@ fn message(report: &Report) -> Vec<u8> {
 /// The limit of open files that this program was started with.
 static FILES: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// A pod with many execs has many streams. What a container inherits stays as it was: workers put the limit back.
+/// A pod with many execs has many streams. What a container inherits stays as it was: see [`restore_file_limit`].
 pub(crate) fn raise_file_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
@@ -141,14 +156,27 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// `newest` is the number of the newest descriptor. Where so many are open that the work could open no more with the old limit, the
-/// new one stays, also for the process that is made.
-fn restore_file_limit(newest: RawFd) {
+/// The limit of open files that this program was started with, soft and hard, if it was raised since.
+pub(crate) fn file_limit() -> Option<(u64, u64)> {
+    FILES.get().copied()
+}
+
+/// For a copy of this process whose descriptors are few, or which opens no more.
+pub(crate) fn restore_file_limit() {
+    if let Some((soft, hard)) = file_limit() {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
+    }
+}
+
+/// For a copy of this process that has so many descriptors that it could open no more with the old limit: closes those that are the
+/// server's alone.
+fn make_room(newest: RawFd, needed: &[RawFd]) {
     const ROOM: u64 = 256;
-    if let Some((soft, hard)) = FILES.get()
-        && u64::try_from(newest).is_ok_and(|newest| newest + ROOM < *soft)
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, *soft, *hard);
+    let crowded = |limit: u64| u64::try_from(newest).is_ok_and(|newest| newest + ROOM >= limit);
+    if file_limit().is_some_and(|(soft, _)| crowded(soft)) {
+        let mut kept = needed.to_vec();
+        kept.push(newest);
+        crate::sys::inherit::close_all_but(&mut kept);
     }
 }
 

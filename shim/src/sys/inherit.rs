@@ -25,18 +25,50 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     }
 }
 
-fn close_listed_on_exec(first: RawFd) -> Result<(), Errno> {
+/// The descriptors of this process, and that of the list itself, which is closed by now.
+fn listed() -> Result<Vec<RawFd>, Errno> {
     let failed = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let mut list = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let Some(fd) = name.to_str().and_then(|name| name.parse().ok()).filter(|fd: &RawFd| *fd >= first)
-        else {
-            continue;
-        };
+        list.extend(entry.map_err(failed)?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    Ok(list)
+}
+
+fn close_listed_on_exec(first: RawFd) -> Result<(), Errno> {
+    for fd in listed()?.into_iter().filter(|fd| *fd >= first) {
         // SAFETY: three integers; a flag is set, nothing is closed.
-        Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+        match Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) }) {
+            Ok(_) | Err(Errno::EBADF) => {}
+            Err(e) => return Err(e),
+        }
     }
     Ok(())
+}
+
+/// For a copy of this process that ends without dropping what it has a copy of: closes all descriptors above 2 but those in `kept`.
+pub(crate) fn close_all_but(kept: &mut [RawFd]) {
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.iter().copied().chain([RawFd::MAX]) {
+        if fd > first {
+            close_range(first, fd - 1);
+        }
+        first = first.max(fd.saturating_add(1));
+    }
+}
+
+fn close_range(first: RawFd, last: RawFd) {
+    // SAFETY: three integers. The owners of what is closed are in the original process; in this copy nobody uses them.
+    let closed = unsafe { libc::close_range(first.cast_unsigned(), last.cast_unsigned(), 0) };
+    if closed == 0 {
+        return;
+    }
+    // Linux 5.8 and older, or a filter around this process.
+    for fd in listed().unwrap_or_default().into_iter().filter(|fd| (first..=last).contains(fd)) {
+        // SAFETY: as above.
+        unsafe { libc::close(fd) };
+    }
 }
 
 /// A core-scheduling cookie of its own for this process group (SCHED_CORE of containerd). Linux 5.14.

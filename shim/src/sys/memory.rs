@@ -21,3 +21,18 @@ pub(crate) fn forget_program() {
     // which are mapped from the file and never written: MADV_DONTNEED drops nothing that is not in the file.
     unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
 }
+
+/// Gives back the pages of the stack that deeper calls have used before. The kernel never does that by itself.
+pub(crate) fn trim_stack() {
+    const PAGE: usize = 4096;
+    /// Room for this call's own frames and for the red zone below them.
+    const NEAR: usize = 2 * PAGE;
+    const FAR: usize = 128 << 10;
+    let here = 0u8;
+    let end = ((&raw const here).addr() & !(PAGE - 1)) - NEAR;
+    let start = (end - FAR) as *mut libc::c_void;
+    // SAFETY: the range lies below all frames that are in use; nothing there is read before it is written again. There is one thread, and
+    // no signal handler runs on its stack. Where the stack is shorter nothing is mapped, over far more than this (MIN_GAP of mm/mmap.c
+    // is 128 MB), and the call does what there is and says ENOMEM.
+    unsafe { libc::madvise(start, FAR, libc::MADV_DONTNEED) };
+}

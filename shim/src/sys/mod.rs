@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod inherit;
+pub(crate) mod loopback;
 pub(crate) mod memory;
 pub(crate) mod mount;
 pub(crate) mod process;

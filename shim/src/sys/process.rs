@@ -43,6 +43,14 @@ pub(crate) fn pidfd_send_signal(process: BorrowedFd<'_>, signal: i32) -> Result<
     Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) }).map(drop)
 }
 
+/// A copy of `fd` with a number of at least `least`, close-on-exec.
+pub(crate) fn dup_above(fd: BorrowedFd<'_>, least: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: a descriptor that is open and two integers.
+    let fd = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) })?;
+    // SAFETY: the kernel has just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// For a process between fork and exec: makes each descriptor available under its number, across execve.
 pub(crate) fn place(places: &[(&OwnedFd, i32)]) -> Result<(), Errno> {
     let above = places.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
