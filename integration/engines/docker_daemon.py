@@ -3,7 +3,7 @@ import os
 
 import image
 from docker_engine import IMAGE, Engine, docker, host_pid, inspect, run, running, start_daemon, state, stop_daemon, suite
-from steps import equal, sh, until
+from steps import equal, needs_criu, sh, until
 
 step = suite.step
 
@@ -75,3 +75,29 @@ def _():
         docker("exec", box, "ping", "-c", "1", "-W", "2", "172.17.0.1")
         docker("stop", "-t", "0", box)
     equal(run("--userns=host", "cat /proc/self/uid_map").split()[1], "0")
+
+
+@step("checkpoint create saves a container, start --checkpoint lets it go on where it was")
+def _():
+    needs_criu()
+    stop_daemon()
+    start_daemon(experimental=True)
+    with running("--network", "host", cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done")) as box:
+        def count():
+            return int(until("it has counted", lambda: docker("exec", box, "cat", "/dev/shm/count", rc=None).strip()))
+        until("it counts", lambda: count() > 3)
+        docker("checkpoint", "create", "--leave-running", box, "first")
+        equal(state(box), "running")
+        before = count()
+        docker("checkpoint", "create", box, "second")
+        if Engine.tested.is_shim and not Engine.tested.is_debians:
+            docker("kill", box)  # Docker tells runc's shim alone that the container is to end
+        until("it has stopped", lambda: state(box) == "exited")
+        equal(sorted(docker("checkpoint", "ls", box).split()[2:]), ["first", "second"])
+        docker("start", "--checkpoint", "second", box)
+        equal(state(box), "running")
+        now = count()
+        assert before <= now < before + 1000, f"it was at {before}, and is at {now}"
+        until("it goes on", lambda: count() > now)
+        docker("stop", "-t", "0", box)
+        equal(state(box), "exited")

@@ -6,7 +6,7 @@ import os
 import resource
 
 import image
-from steps import CGROUP2, Skip, Snapshot, Suite, Terminal, contains, equal, has_capability, matches, needs_controller, sh, until
+from steps import CGROUP2, Skip, Snapshot, Suite, Terminal, contains, equal, has_capability, matches, needs_controller, needs_criu, sh, until
 
 suite = Suite("podman")
 step = suite.step
@@ -344,6 +344,31 @@ def _():
         podman("healthcheck", "run", box, rc=1)
         podman("exec", box, "touch", "/well")
         podman("healthcheck", "run", box)
+
+
+@step("container checkpoint and restore: it goes on where it was, also under another name from an archive")
+def _():
+    needs_criu()
+    script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done"
+    with running("--network", "none", cmd=("sh", "-c", script)) as box:
+        def count(name=box):
+            return int(until("it has counted", lambda: podman("exec", name, "cat", "/dev/shm/count", rc=None).strip()))
+        until("it counts", lambda: count() > 3)
+        before = count()
+        podman("container", "checkpoint", box)
+        equal(inspect(box, ".State.Checkpointed"), True)
+        podman("container", "restore", box)
+        now = count()
+        assert before <= now < before + 1000, f"it was at {before}, and is at {now}"
+        podman("container", "checkpoint", "--export", "/tmp/saved.tar.gz", box)
+        podman("rm", "-f", "-t", "0", box)
+        podman("container", "restore", "--import", "/tmp/saved.tar.gz", "--name", "imported")
+        try:
+            assert count("imported") >= now
+            equal(podman("exec", "imported", "cat", "/proc/1/comm").strip(), "sh")
+        finally:
+            podman("rm", "-f", "-t", "0", "imported", rc=None)
+            os.remove("/tmp/saved.tar.gz")
 
 
 @step("ten containers at once")

@@ -10,7 +10,7 @@ import time
 import containerd_engine
 import image
 from containerd_engine import BUNDLES, IMAGE, Engine, Events, ctr, flags, leftovers, nothing_but, pid, running, shim_pid, start_daemon, status
-from steps import CGROUP2, QUICK, SLOW, Skip, Terminal, contains, equal, matches, needs_controller, sh, until
+from steps import CGROUP2, QUICK, SLOW, Skip, Terminal, contains, equal, matches, needs_controller, needs_criu, sh, until
 from shim_engine import ended, suite
 from tested import Tested
 
@@ -304,12 +304,61 @@ def _():
         until("the other is gone too", lambda: not os.path.exists(f"/proc/{other}"))
 
 
-@step("task checkpoint is refused with a reason, and the task goes on")
+COUNTING = ("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done")
+
+
+def count(task):
+    return int(until("it has counted", lambda: ctr("task", "exec", "--exec-id", f"count{next(numbers)}", task, "cat", "/dev/shm/count", rc=None).strip()))
+
+
+@step("task checkpoint saves a task that goes on; container restore --live makes it again")
 def _():
-    if Engine.tested.is_debians:
-        raise Skip("this shim's runtime has CRIU")
-    with running() as task:
-        matches(ctr("task", "checkpoint", task, rc=1, both=True), r"(?i)checkpoint|criu")
+    needs_criu()
+    with running(cmd=COUNTING) as task, Events() as events:
+        until("it counts", lambda: count(task) > 3)
+        before = count(task)
+        ctr("container", "checkpoint", "--task", "--image", "--rw", task, "saved:1")
+        equal(status(task), "RUNNING")
+        assert count(task) >= before
+        until("its event", lambda: Engine.tested.is_debians or "checkpointed" in events.topics(task))
+        ctr("task", "rm", "-f", task)  # both have the same cgroup
+        again = f"again{next(numbers)}"
+        try:
+            ctr("container", "restore", "--live", again, "saved:1")
+            equal(status(again), "RUNNING")
+            now = count(again)
+            assert before <= now < before + 1000, f"it was at {before}, and is at {now}"
+            until("it goes on", lambda: count(again) > now)
+            ctr("task", "pause", again)
+            equal(status(again), "PAUSED")
+            ctr("task", "resume", again)
+            ctr("task", "kill", "-s", "9", again)
+            until("it has stopped", lambda: status(again) == "STOPPED")
+            contains(ctr("task", "delete", again, both=True), "exit code 137")
+        finally:
+            ctr("task", "rm", "-f", again, rc=None)
+            ctr("container", "rm", again, rc=None)
+            ctr("image", "rm", "saved:1", rc=None)
+
+
+@step("task checkpoint --exit to a folder ends the task")
+def _():
+    needs_criu()
+    folder = f"/tmp/saved{next(numbers)}"
+    os.makedirs(folder)
+    with running(cmd=COUNTING) as task:
+        ctr("task", "checkpoint", "--exit", "--image-path", folder, task)
+        until("it has stopped", lambda: status(task) == "STOPPED")
+        assert os.path.exists(f"{folder}/inventory.img"), os.listdir(folder)
+        equal([name for name in os.listdir(folder) if name.endswith(".log")], [])
+
+
+@step("task checkpoint of a task that CRIU can not save is refused with its reason, and the task goes on")
+def _():
+    needs_criu()
+    with running(cmd=("sleep", "1000")) as task:
+        seen = ctr("task", "checkpoint", "--image-path", "/proc/none", task, rc=1, both=True)
+        matches(seen, r"(?i)/proc/none")
         equal(status(task), "RUNNING")
 
 

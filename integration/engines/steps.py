@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -281,6 +282,15 @@ class Snapshot:
         except AssertionError:
             lines = left()
             raise AssertionError("\n".join(["left behind:", *lines[:20], *([f"and {len(lines) - 20} more"] if lines[20:] else [])])) from None
+
+
+def needs_criu():
+    """Checkpoints take a CRIU that works with this kernel."""
+    if not shutil.which("criu"):
+        raise Skip("criu is not installed")
+    check = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=20 * SLOW, check=False)
+    if check.returncode:
+        raise Skip(f"criu check: {check.stderr.strip().splitlines()[-1:]}")
 
 
 def needs_controller(*names):

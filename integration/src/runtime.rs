@@ -133,3 +133,19 @@ pub fn need_capability(number: u8, name: &str) -> Result<(), Stop> {
     }
     skip(format!("{name} is not in the bounding set of this machine's root"))
 }
+
+/// A PATH with a criu that works on this kernel, the one that `make peers` has built before the machine's own; skips the test without.
+pub fn need_criu() -> Result<String, Stop> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let lab = std::env::var("KNARR_LAB").unwrap_or_else(|_| format!("{home}/.cache/knarr-lab"));
+    let path = format!("{lab}/peers:{}", std::env::var("PATH").unwrap_or_default());
+    let Some(criu) = path.split(':').map(|dir| Path::new(dir).join("criu")).find(|file| file.is_file())
+    else {
+        return skip("criu is not installed");
+    };
+    let check = Command::new(&criu).arg("check").output()?;
+    if check.status.success() {
+        return Ok(path);
+    }
+    skip(format!("{criu:?} does not work on this kernel: {}", String::from_utf8_lossy(&check.stderr).trim()))
+}

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 mod apparmor;
 mod cgroups;
+mod checkpoint;
 mod commands;
 mod control;
 mod cves_paths;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         seccomp::TESTS,
         cgroups::TESTS,
         control::TESTS,
+        checkpoint::TESTS,
         commands::TESTS,
         input::TESTS,
         trouble::TESTS,

@@ -1,6 +1,7 @@
 //! A container: one short function for each verb: load, allowed?, act, save.
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
+use crate::checkpoint::CheckpointOptions;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exec::PreparedExec;
 use crate::fault;
@@ -92,6 +93,18 @@ impl Container {
         Container { id, dir, record, process, terminal, warnings, waiting, host, folder, filter }
     }
 
+    /// One that runs already, with its first process and its terminal.
+    pub(crate) fn restored(
+        id: ContainerId,
+        dir: StateDir,
+        record: Box<Record>,
+        (process, terminal): (OwnedFd, Option<OwnedFd>),
+        warnings: Vec<String>,
+        around: (SharedHost, Option<Dir>),
+    ) -> Self {
+        Container::made(id, dir, record, Held { process, terminal, waiting: None }, warnings, around)
+    }
+
     pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
         let record = dir.load().map(Box::new).map_err(|e| match e.kind() {
@@ -138,7 +151,7 @@ impl Container {
         if self.record.cgroup.is_frozen()? {
             return Ok(Status::Paused);
         }
-        Ok(if alive.executed { Status::Running } else { Status::Created })
+        Ok(if alive.executed || self.record.restored { Status::Running } else { Status::Created })
     }
 
     /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
@@ -301,6 +314,7 @@ impl Container {
             sub_cgroups: &SubPaths::parse(&options.cgroup)?,
             start: None,
             target: Some(self.process()?),
+            handed: Vec::new(),
             hasty,
         };
         launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })
@@ -409,6 +423,20 @@ impl Container {
         }
         self.record.resources = Some(merged);
         self.dir.save(&self.record)
+    }
+
+    /// Saves its processes and all they hold into a folder, from which [`Runtime::restore`](crate::Runtime::restore) makes them again, here
+    /// or on another host. They end with that, unless `leave_running` or `pre_dump` is asked for: what is left is a stopped container.
+    ///
+    /// CRIU does the work: `criu` in the caller's PATH, 3.17 or newer.
+    ///
+    /// # Errors
+    /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller is not the host's root; `Unsupported`
+    /// for what CRIU can not save; `Os` with what it has logged. It goes on as before then.
+    pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
+        let _lock = self.dir.lock()?;
+        allowed(Operation::Checkpoint, self.status()?)?;
+        crate::checkpoint::dump::dump(&self.record, self.process()?, options)
     }
 
     /// The pids of all its processes, in the caller's pid namespace.

@@ -70,7 +70,7 @@ impl Features {
     /// What this library can do, with annotations of the program that uses it.
     pub fn new(annotations: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         // Docker and containerd look for this one before they try a checkpoint, whatever the runtime is called.
-        let checkpoint = ("org.opencontainers.runc.checkpoint.enabled", "false".to_owned());
+        let checkpoint = ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned());
         let annotations = annotations.into_iter().chain([checkpoint]).collect();
         Self {
             oci_version_min: "1.0.0",

@@ -60,6 +60,7 @@
 
 mod bundle;
 mod cgroup;
+mod checkpoint;
 mod container;
 mod error;
 mod exec;
@@ -84,6 +85,7 @@ pub mod spec {
 
 pub use bundle::{Bundle, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
+pub use checkpoint::{CgroupMode, CheckpointOptions, RestoreOptions};
 pub use container::{Container, Delete};
 pub use error::{Error, ErrorKind, Result};
 pub use exec::{PreparedExec, Starting};

@@ -5,17 +5,19 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, SubPaths};
+use crate::checkpoint::RestoreOptions;
 use crate::container::{Container, Held, HookWatch, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
+use crate::plan::cgroup::CgroupPlan;
 use crate::plan::step::Step;
 use crate::plan::{self, Inputs, Plan, PlanOptions};
 use crate::process::Stdio;
 use crate::seccomp;
-use crate::state::dir::StateDir;
+use crate::state::dir::{Lock, StateDir};
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
@@ -127,8 +129,51 @@ impl Runtime {
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is as before then.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
+        let host = self.host()?;
+        let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
+            self.reserve(id, bundle, &options)?;
+        let start = if options.start_here { None } else { Some(undo.dir()?.listen()?) };
+
+        let folder = record.cgroup.open()?;
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: bundle.spec.hooks().as_ref(),
+            devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+        };
+        let job = Job {
+            plan,
+            stdio: options.stdio,
+            cgroup: &record.cgroup,
+            folder: folder.as_ref(),
+            sub_cgroups: &SubPaths::default(),
+            start,
+            target: None,
+            handed: Vec::new(),
+            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+        };
+        let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
+        record.owner = state::owner::name(host.euid);
+        record.pid = launched.pid();
+        record.start_time = state::alive::start_time(record.pid)?;
+        fault::point();
+        undo.dir()?.save(&record)?;
+        fault::point();
+        let held = Held::new(launched, options.start_here)?;
+        fault::point();
+        drop(lock);
+        let dir = undo.disarm()?;
+        Ok(Container::made(id.clone(), dir, record, held, warnings, (self.host.clone(), folder)))
+    }
+
+    /// What a container has before its process: its directory, locked, its record and its cgroup.
+    pub(crate) fn reserve(
+        &self,
+        id: &ContainerId,
+        bundle: &Bundle,
+        options: &CreateOptions,
+    ) -> Result<Reserved> {
         // No id has an `@`.
-        let mut plan = self.plan_with(id, bundle, &options, Some(&self.root.join("@seccomp")))?;
+        let mut plan = self.plan_with(id, bundle, options, Some(&self.root.join("@seccomp")))?;
         check_terminal(bundle, &options.stdio)?;
         let host = self.host()?;
         let cgroup_plan =
@@ -163,36 +208,23 @@ impl Runtime {
                  discouraged (as it is impossible to properly kill all container's processes)".into(),
             );
         }
-        let start = if options.start_here { None } else { Some(dir.listen()?) };
+        Ok(Reserved { undo, lock, record, plan, cgroup_plan, warnings })
+    }
 
-        let folder = record.cgroup.open()?;
-        let mut watch = HookWatch {
-            record: &record,
-            spec_hooks: bundle.spec.hooks().as_ref(),
-            devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
-        };
-        let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &record.cgroup,
-            folder: folder.as_ref(),
-            sub_cgroups: &SubPaths::default(),
-            start,
-            target: None,
-            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
-        };
-        let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
-        record.owner = state::owner::name(host.euid);
-        record.pid = launched.pid();
-        record.start_time = state::alive::start_time(record.pid)?;
-        fault::point();
-        dir.save(&record)?;
-        fault::point();
-        let held = Held::new(launched, options.start_here)?;
-        fault::point();
-        drop(lock);
-        let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, held, warnings, (self.host.clone(), folder)))
+    /// Makes a container from a checkpoint: the one that [`Container::checkpoint`] saved, or runc. `bundle` is the one it was made from,
+    /// or another with the same mounts and namespaces, and with the root as it was then. It runs when this returns.
+    ///
+    /// CRIU does the work (`criu` in the caller's PATH, 3.17 or newer), and it has to be the host's root who asks.
+    ///
+    /// # Errors
+    /// `Exists`, `InvalidSpec`, `Unsupported` as `create`; `NotFound` without CRIU or a checkpoint; `Os` with what CRIU has logged. The
+    /// host is as before then.
+    pub fn restore(&self, id: &ContainerId, bundle: &Bundle, options: RestoreOptions) -> Result<Container> {
+        crate::checkpoint::restore::restore(self, id, bundle, options)
+    }
+
+    pub(crate) fn shared_host(&self) -> SharedHost {
+        self.host.clone()
     }
 
     /// A container that was made before, perhaps by another process.
@@ -234,16 +266,30 @@ impl Runtime {
     }
 }
 
+/// A container without a process yet.
+pub(crate) struct Reserved {
+    pub(crate) undo: Undo,
+    pub(crate) lock: Lock,
+    pub(crate) record: Box<Record>,
+    pub(crate) plan: Plan,
+    pub(crate) cgroup_plan: CgroupPlan,
+    pub(crate) warnings: Vec<String>,
+}
+
 /// What `create` has made so far. Dropped before `disarm`, it is taken away again, last things first. The process is not in here:
 /// a `Launched` kills its own.
 #[derive(Default)]
-struct Undo {
+pub(crate) struct Undo {
     dir: Option<StateDir>,
     cgroup: Option<Cgroup>,
 }
 
 impl Undo {
-    fn disarm(mut self) -> Result<StateDir> {
+    pub(crate) fn dir(&self) -> Result<&StateDir> {
+        self.dir.as_ref().ok_or_else(|| Error::new(ErrorKind::Os, "no state directory"))
+    }
+
+    pub(crate) fn disarm(mut self) -> Result<StateDir> {
         self.cgroup = None;
         self.dir.take().ok_or_else(|| Error::new(ErrorKind::Os, "no state directory"))
     }
@@ -303,6 +349,11 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool) -> Res
         process,
         hooks: spec.hooks().clone(),
         seccomp: filtered.then_some(SeccompRecord { flags: 0, listener }),
+        joined: plan.joined(),
+        binds: plan::restore::bind_mounts(plan)
+            .map(|(place, _)| place.to_string_lossy().into_owned())
+            .collect(),
+        restored: false,
         resources: linux.and_then(|l| l.resources().clone()),
     })
 }

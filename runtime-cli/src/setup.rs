@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::foreground::Streams;
 use crate::notify::{self, Notify};
 use crate::sockets::FdReceiver;
-use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, Runtime, Stdio};
+use libcontainer::{Bundle, Container, ContainerId, CreateOptions, Delete, RestoreOptions, Runtime, Stdio};
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -79,13 +79,37 @@ impl Setup {
 
     /// Makes the container, tells the receivers of it and writes its pid file. After a failure nothing is left of it.
     pub(crate) fn create(self, context: &Context<'_>) -> Result<(Container, Option<Notify>), Failure> {
+        self.make(context, |runtime, id, bundle, options| {
+            context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
+            log_plan(context, runtime, id, bundle, &options);
+            runtime.create(id, bundle, options).map_err(|e| Failure::starting(&e))
+        })
+    }
+
+    /// The same from a checkpoint.
+    pub(crate) fn restore(
+        self,
+        context: &Context<'_>,
+        mut restore: RestoreOptions,
+    ) -> Result<Container, Failure> {
+        let made = self.make(context, |runtime, id, bundle, options| {
+            context.log.debug(|| format!("restore container {id} from {:?}", restore.image));
+            restore.stdio = options.stdio;
+            restore.systemd_cgroup = options.systemd_cgroup;
+            runtime.restore(id, bundle, restore).map_err(Failure::from)
+        });
+        made.map(|(container, _)| container)
+    }
+
+    fn make(
+        self,
+        context: &Context<'_>,
+        make: impl FnOnce(&Runtime, &ContainerId, &Bundle, CreateOptions) -> Result<Container, Failure>,
+    ) -> Result<(Container, Option<Notify>), Failure> {
         let Setup { id, mut bundle, options, receivers, notify } = self;
-        context.log.debug(|| format!("create container {id} from bundle {:?}", bundle.path()));
         let runtime = context.runtime()?;
         let prepared = notify.as_ref().map_or(Ok(()), |notify| notify.prepare(&mut bundle));
-        log_plan(context, &runtime, &id, &bundle, &options);
-        let made =
-            prepared.and_then(|()| runtime.create(&id, &bundle, options).map_err(|e| Failure::starting(&e)));
+        let made = prepared.and_then(|()| make(&runtime, &id, &bundle, options));
         let mut container = made.inspect_err(|_| notify::forget(context, &id))?;
         for warning in container.warnings() {
             context.log.warning(warning);

@@ -16,6 +16,7 @@ mod killer;
 mod launch;
 mod output;
 mod roots;
+mod saved;
 mod stage;
 mod tasks;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         events::TESTS,
         output::TESTS,
         roots::TESTS,
+        saved::TESTS,
         crowd::TESTS,
         death::TESTS,
     ])

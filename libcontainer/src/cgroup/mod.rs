@@ -217,6 +217,15 @@ impl Cgroup {
         .context("freeze")
     }
 
+    /// The folder that stops them; `None` without a freezer.
+    pub(crate) fn freezer(&self) -> Option<PathBuf> {
+        match self {
+            Cgroup::V2(folder) => Some(folder.full()),
+            Cgroup::V1(members) => members.iter().find(|m| m.has("freezer")).map(|m| m.folder.full()),
+            Cgroup::None => None,
+        }
+    }
+
     /// Lets them go on.
     pub(crate) fn thaw(&self) -> Result<()> {
         match self {

@@ -130,6 +130,7 @@ fn in_container(
         sub_cgroups: &SubPaths::default(),
         start: None,
         target: Some(process),
+        handed: Vec::new(),
         hasty: false,
     };
     let launched = launch(job, &mut NoWatch)?;
@@ -208,7 +209,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// For launches without gates.
-struct NoWatch;
+pub(crate) struct NoWatch;
 
 impl Watch for NoWatch {
     fn hooks(&mut self, _: i32, _: BorrowedFd<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ mod fds;
 mod frame;
 pub(crate) mod hooks;
 mod idmap;
-mod settings;
+pub(crate) mod settings;
 
 use crate::cgroup::{Cgroup, Dir, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -39,6 +39,8 @@ pub(crate) struct Job<'a> {
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
     pub(crate) target: Option<BorrowedFd<'a>>,
+    /// Descriptors above 2 for the first free slots.
+    pub(crate) handed: Vec<OwnedFd>,
     /// Come back from the clone at once, if the child needs nothing from its parent before its last gate.
     pub(crate) hasty: bool,
 }
@@ -83,6 +85,9 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     place(Slot::SYNC, child_end)?;
     if let Some(start) = job.start {
         place(Slot::START, start)?;
+    }
+    for (number, fd) in (Slot::FIRST_FREE..).zip(job.handed) {
+        place(Slot(number), fd)?;
     }
     place(Slot::CREATOR, pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?)?;
     if let Some(target) = job.target {

@@ -69,7 +69,7 @@ fn mask(cpus: &[(u32, u32)]) -> Vec<u64> {
 }
 
 /// A namespace to join: a namespace file, and of the kind that was asked for. `foreign`: not the caller's own either.
-pub(super) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<OwnedFd> {
+pub(crate) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<OwnedFd> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| Error::invalid(format!("linux.namespaces: {path:?} contains a NUL byte")))?;
@@ -107,7 +107,7 @@ fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
 }
 
 /// The root directory of a process, as seen from its own mount namespace.
-pub(super) fn open_root_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn open_root_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
     let pid = crate::sys::pidfd::pid_of(process)?;
     let path = format!("/proc/{pid}/root");
     let root = File::open(&path).with_context(|| format!("open {path:?}"))?;

@@ -196,6 +196,7 @@ fn about_process(step: &Step) -> String {
         Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
         Step::Cwd(path) => format!("change directory to {}", quoted(path)),
         Step::FindProgram => "find the program".to_owned(),
+        Step::HandOn { .. } => "hand on a descriptor".to_owned(),
         Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
         Step::Exec => "exec".to_owned(),
         other => format!("{other:?}"),

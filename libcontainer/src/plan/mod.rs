@@ -25,6 +25,7 @@ pub(crate) mod namespaces;
 pub(crate) mod options;
 pub(crate) mod paths;
 pub(crate) mod process;
+pub(crate) mod restore;
 pub(crate) mod scheduling;
 pub(crate) mod seccomp;
 pub(crate) mod step;
@@ -36,6 +37,14 @@ impl From<seccomp::Filter> for Step {
 }
 
 impl Plan {
+    /// The namespaces that are joined by path (CLONE_NEW*).
+    pub(crate) fn joined(&self) -> u64 {
+        self.opens.iter().fold(0, |flags, open| match open {
+            Open::Namespace { flag, .. } => flags | flag,
+            _ => flags,
+        })
+    }
+
     /// The flags of seccomp(2) that the filter is installed with; `None` without a filter.
     pub fn seccomp_flags(&self) -> Option<u64> {
         self.child.iter().find_map(|step| match step {

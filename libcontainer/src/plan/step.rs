@@ -392,6 +392,10 @@ pub(crate) enum Step {
     Cwd(CString),
     /// Find the program among the candidates and check that it may be executed.
     FindProgram,
+    /// The program gets the descriptor in this slot, under the number that it has.
+    HandOn {
+        slot: Slot,
+    },
     /// Descriptors from this number on are closed by the exec.
     CloseFrom(u32),
     /// execve(2).

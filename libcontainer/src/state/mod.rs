@@ -97,9 +97,26 @@ pub(crate) struct Record {
     /// The flags of the seccomp filter, which lies beside this file; `None` without a filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) seccomp: Option<SeccompRecord>,
+    /// The namespaces that were joined (CLONE_NEW*): they outlive the container.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) joined: u64,
+    /// Where trees of the host are mounted, as config.json names the places.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) binds: Vec<String>,
+    /// CRIU has made its process, which has executed nothing and yet runs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) restored: bool,
     /// The resources as they were asked for, with every update merged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<LinuxResources>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// What an exec needs to install the container's filter again.
@@ -125,6 +142,7 @@ pub(crate) enum Operation {
     Pause,
     Resume,
     Update,
+    Checkpoint,
     Delete,
 }
 
@@ -139,8 +157,10 @@ pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
         | (O::Pause, S::Running | S::Created)
         | (O::Resume, S::Paused)
         | (O::Update, S::Created | S::Running | S::Paused)
+        | (O::Checkpoint, S::Running | S::Paused)
         | (O::Delete, S::Stopped | S::Created) => return Ok(()),
         (O::Start, S::Paused) => "cannot start a container in the paused state".into(),
+        (O::Checkpoint, status) => format!("container cannot be checkpointed in {} state", status.as_str()),
         (O::Start, S::Stopped) => "cannot start a container that has stopped".into(),
         (O::Start, _) => "cannot start an already running container".into(),
         (O::Exec { .. }, S::Stopped) => "cannot exec in a stopped container".into(),
@@ -199,13 +219,14 @@ mod tests {
     #[test]
     fn every_operation_is_allowed_in_exactly_these_statuses() {
         use Status::{Created as C, Creating as N, Paused as P, Running as R, Stopped as S};
-        let table: [(Operation, &[Status]); 7] = [
+        let table: [(Operation, &[Status]); 8] = [
             (Operation::Start, &[C]),
             (Operation::Exec { ignore_paused: false }, &[C, R]),
             (Operation::Exec { ignore_paused: true }, &[C, R, P]),
             (Operation::Pause, &[C, R]),
             (Operation::Resume, &[P]),
             (Operation::Update, &[C, R, P]),
+            (Operation::Checkpoint, &[R, P]),
             (Operation::Delete, &[C, S]),
         ];
         for (operation, statuses) in table {

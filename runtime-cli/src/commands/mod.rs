@@ -6,6 +6,7 @@ use crate::log::Log;
 use libcontainer::{Container, ContainerId, Runtime};
 use std::path::PathBuf;
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
@@ -16,6 +17,7 @@ mod list;
 mod pause;
 mod plan;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -25,7 +27,7 @@ mod update;
 
 /// All commands, in the order of the help.
 pub(crate) const ALL: &[&Command] = &[
-    &later::CHECKPOINT,
+    &checkpoint::COMMAND,
     &create::COMMAND,
     &delete::COMMAND,
     &later::EVENTS,
@@ -35,7 +37,7 @@ pub(crate) const ALL: &[&Command] = &[
     &pause::COMMAND,
     &plan::COMMAND,
     &ps::COMMAND,
-    &later::RESTORE,
+    &restore::COMMAND,
     &resume::COMMAND,
     &run::COMMAND,
     &spec::COMMAND,

@@ -97,7 +97,7 @@ fn undone(context: &Context<'_>, parsed: &Parsed, container: Container, failure:
 }
 
 /// By force: processes may be left in a container without a pid namespace of its own.
-fn delete(context: &Context<'_>, container: Container) {
+pub(super) fn delete(context: &Context<'_>, container: Container) {
     let id = container.id().clone();
     if let Err(error) = container.delete(Delete::Force) {
         context.log.warning(&error.to_string());

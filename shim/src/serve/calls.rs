@@ -6,17 +6,17 @@ use super::life::{Lives, Phase};
 use super::slots::Key;
 use super::streams::Streams;
 use super::table::{Caller, Order, Pending, Process, Task};
-use super::{Server, jobs};
+use super::{Server, jobs, saved};
 use crate::sys;
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskExecAdded};
 use crate::wire::frame::Request;
 use crate::wire::options::{Options, PROCESS_DETAILS, ProcessDetails};
 use crate::wire::task::{
-    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest, ExecProcessRequest,
-    KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, SERVICE_V2,
-    SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest,
-    WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest,
+    ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest,
+    ResumeRequest, SERVICE_V2, SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest,
+    StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use crate::wire::types::{Any, ProcessInfo, Status, Timestamp};
 use crate::wire::{metrics_v1, metrics_v2};
@@ -67,9 +67,7 @@ impl Server {
             "CloseIO" => self.close_io(request),
             "Connect" => self.connect(request),
             "Shutdown" => self.shutdown(),
-            "Checkpoint" => {
-                Err(Failure::new(Code::Unimplemented, "checkpoint: this runtime saves no containers"))
-            }
+            "Checkpoint" => self.checkpoint(caller, request),
             _ => Err(Failure::no_method(&request.service, &request.method)),
         };
         match answer {
@@ -95,9 +93,14 @@ impl Server {
         if !Path::new(&ask.bundle).is_absolute() {
             return Err(Failure::invalid_argument(format!("bundle {:?}: not an absolute path", ask.bundle)));
         }
-        if !ask.checkpoint.is_empty() || !ask.parent_checkpoint.is_empty() {
-            let message = format!("restore {:?}: this runtime restores no containers", ask.checkpoint);
-            return Err(Failure::failed_precondition(message));
+        if !ask.parent_checkpoint.is_empty() {
+            let message =
+                format!("restore {:?}: a parent is found by the checkpoint itself", ask.parent_checkpoint);
+            return Err(Failure::invalid_argument(message));
+        }
+        if !ask.checkpoint.is_empty() && !Path::new(&ask.checkpoint).is_absolute() {
+            let message = format!("restore {:?}: not an absolute path", ask.checkpoint);
+            return Err(Failure::invalid_argument(message));
         }
         let options = Options::read(ask.options.as_ref())?;
         options.check()?;
@@ -120,6 +123,7 @@ impl Server {
             paused: false,
             cgroup: CgroupPaths::None,
             handle: OnceCell::new(),
+            saved: None,
             oom: None,
             orders: VecDeque::new(),
             shared: 0,
@@ -137,7 +141,12 @@ impl Server {
         if let Some(task) = self.table.tasks.get_mut(key) {
             task.lives.starting(process)?;
         }
-        let order = if is_exec { Order::Exec(process) } else { Order::Start };
+        let saved = self.table.tasks.get(key).and_then(|task| task.saved.clone()).filter(|_| !is_exec);
+        let order = match saved {
+            Some(ask) => Order::Restore(ask),
+            None if is_exec => Order::Exec(process),
+            None => Order::Start,
+        };
         self.order(key, Pending { order, caller: Some(caller) });
         Ok(None)
     }
@@ -303,6 +312,13 @@ impl Server {
             _ => metrics_v2::pack(&stats),
         };
         Ok(Some(StatsResponse { stats: Some(packed) }.encode_to_vec()))
+    }
+
+    fn checkpoint(&mut self, caller: Caller, request: &Request) -> Answer {
+        let ask: CheckpointTaskRequest = request.argument()?;
+        saved::wanted(&ask)?;
+        let id = ask.id.clone();
+        self.command(caller, &id, Order::Checkpoint(Box::new(ask)))
     }
 
     fn update(&mut self, caller: Caller, request: &Request) -> Answer {

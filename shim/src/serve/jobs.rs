@@ -32,7 +32,7 @@ pub(crate) struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn runtime(&self) -> Result<Runtime, Failure> {
+    pub(super) fn runtime(&self) -> Result<Runtime, Failure> {
         Ok(Runtime::open(self.root)?)
     }
 
@@ -101,7 +101,7 @@ fn create_on_root(
     told
 }
 
-fn report_container(
+pub(super) fn report_container(
     place: Place<'_>,
     container: &mut Container,
     owns_pids: bool,
@@ -148,7 +148,7 @@ fn cgroup_folders(paths: CgroupPaths) -> Vec<CgroupFolder> {
     }
 }
 
-fn has_own_pids(spec: &Spec) -> bool {
+pub(super) fn has_own_pids(spec: &Spec) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
     namespaces.is_some_and(|list| {
         list.iter().any(|one| one.typ() == LinuxNamespaceType::Pid && one.path().is_none())
@@ -167,13 +167,13 @@ fn copy(fd: impl AsFd) -> Result<OwnedFd, Failure> {
 }
 
 /// A logger that was started. Dropped, it is killed.
-struct Running {
+pub(super) struct Running {
     pid: i32,
     pidfd: Option<OwnedFd>,
 }
 
 impl Running {
-    fn start(place: Place<'_>, ends: Option<LoggerEnds>) -> Result<Option<Self>, Failure> {
+    pub(super) fn start(place: Place<'_>, ends: Option<LoggerEnds>) -> Result<Option<Self>, Failure> {
         let Some(ends) = ends else { return Ok(None) };
         let pid = ends.logger.run(place.id, place.namespace, &ends.stdout, &ends.stderr)?;
         let pidfd = pidfd_open(pid).map_err(|e| os("pidfd_open of the logger", e))?;

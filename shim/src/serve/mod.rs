@@ -21,6 +21,7 @@ mod orders;
 mod poll;
 mod publish;
 mod reap;
+mod saved;
 mod shifted;
 mod slots;
 mod streams;

@@ -7,9 +7,9 @@ use super::slots::Key;
 use super::streams::{Ends, LoggerEnds, Plumbing, Streams};
 use super::table::{Logger, Order, Pending, Task};
 use super::worker::{CgroupFolder, Done, Worker};
-use super::{Server, exec, jobs, oom};
+use super::{Server, exec, jobs, oom, saved};
 use crate::wire::code::{Code, Failure};
-use crate::wire::events::{Event, TaskCreate, TaskIo, TaskPaused, TaskResumed};
+use crate::wire::events::{Event, TaskCheckpointed, TaskCreate, TaskIo, TaskPaused, TaskResumed};
 use crate::wire::options::Options;
 use crate::wire::task::{CreateTaskRequest, CreateTaskResponse, StartResponse};
 use crate::wire::types::Empty;
@@ -97,6 +97,12 @@ impl Server {
             Ok((Hand::Worker(Worker::employ(Some(&[]), job)?), None))
         };
         match &pending.order {
+            Order::Create(ask) if !ask.checkpoint.is_empty() => plain(&|| saved::prepare(place, ask)),
+            Order::Restore(ask) => {
+                let options = Options::read(ask.options.as_ref())?;
+                self.hire_for_create(task, |ends, logger| saved::restore(place, ask, &options, ends, logger))
+            }
+            Order::Checkpoint(ask) => plain(&|| saved::checkpoint(place, ask)),
             Order::Create(ask) => {
                 let options = Options::read(ask.options.as_ref())?;
                 self.hire_for_create(task, |ends, logger| jobs::create(place, ask, &options, ends, logger))
@@ -185,6 +191,14 @@ impl Server {
         }
         let answer = match pending.order {
             Order::Create(ask) => self.created(key, *ask, kept, done),
+            Order::Restore(_) => self.restored(key, kept, done),
+            Order::Checkpoint(ask) => {
+                self.tell(Event::Checkpointed(TaskCheckpointed {
+                    container_id: ask.id,
+                    checkpoint: ask.path,
+                }));
+                Empty {}.encode_to_vec()
+            }
             Order::Start => {
                 let init = self.table.tasks.get(key).map_or(0, |task| task.init);
                 self.started(key, init)
@@ -227,7 +241,7 @@ impl Server {
                 return;
             }
             Order::Create(_) | Order::Clean(_) => self.discard(key),
-            Order::Start => self.not_started(key, None),
+            Order::Start | Order::Restore(_) => self.not_started(key, None),
             Order::Exec(process) => self.not_started(key, Some(process)),
             Order::SignalAll(_) if caller.is_none() => self.log.warn(&failure.message),
             Order::Delete => {
@@ -251,17 +265,33 @@ impl Server {
         self.remove_task(key, init, &execs);
     }
 
-    fn created(&mut self, key: Key, ask: CreateTaskRequest, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
-        let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
+    /// The first process, its cgroup and what watches over that become the server's.
+    fn settle_in(&mut self, key: Key, kept: Option<Kept>, done: &mut Done) {
+        let Some(task) = self.table.tasks.get_mut(key) else { return };
         let init = task.init;
-        task.lives.made(done.report.owns_pids);
         task.cgroup = accounted(std::mem::take(&mut done.report.cgroups));
-        self.adopt(init, kept, &mut done);
+        self.adopt(init, kept, done);
         if done.report.oom
             && let Some(fd) = done.fds.pop()
         {
             self.watch_oom(key, fd);
         }
+    }
+
+    /// `Start` has made the process.
+    fn restored(&mut self, key: Key, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
+        self.settle_in(key, kept, &mut done);
+        let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
+        let init = task.init;
+        task.saved = None;
+        self.started(key, init)
+    }
+
+    fn created(&mut self, key: Key, ask: CreateTaskRequest, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
+        let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
+        task.lives.made(done.report.owns_pids);
+        task.saved = (!ask.checkpoint.is_empty()).then(|| Box::new(ask.clone()));
+        self.settle_in(key, kept, &mut done);
         let pid = number(done.report.pid);
         self.tell(Event::Create(TaskCreate {
             container_id: ask.id,

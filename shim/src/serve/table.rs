@@ -5,7 +5,7 @@ use super::oom::OomWatch;
 use super::slots::{Key, Slots};
 use super::streams::Streams;
 use crate::wire::code::Failure;
-use crate::wire::task::CreateTaskRequest;
+use crate::wire::task::{CheckpointTaskRequest, CreateTaskRequest};
 use libcontainer::{CgroupPaths, Container};
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -25,6 +25,9 @@ pub(crate) struct Caller {
 pub(crate) enum Order {
     Create(Box<CreateTaskRequest>),
     Start,
+    /// The start of a container that was created from a checkpoint.
+    Restore(Box<CreateTaskRequest>),
+    Checkpoint(Box<CheckpointTaskRequest>),
     /// Start an exec.
     Exec(Key),
     Pause,
@@ -63,6 +66,8 @@ pub(crate) struct Task {
     pub(crate) execs: Vec<Key>,
     pub(crate) lives: Lives,
     pub(crate) paused: bool,
+    /// What it was created with, if that was from a checkpoint: for its start.
+    pub(crate) saved: Option<Box<CreateTaskRequest>>,
     /// Where the kernel accounts it.
     pub(crate) cgroup: CgroupPaths,
     /// What an exec needs, from one exec to the next: its record, its process, its cgroup and its filter.

@@ -229,6 +229,10 @@ impl<'a> Child<'a> {
             Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
+            Step::HandOn { slot } => {
+                let fd = self.fd(*slot)?;
+                fs::dup_to(fd, fd.as_raw_fd()).on(Call::Dup)
+            }
             Step::CloseFrom(first) => fs::close_on_exec_from(*first).on(Call::CloseRange),
             Step::Exec => self.execute(),
         }

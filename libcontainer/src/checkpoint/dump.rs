@@ -1,0 +1,229 @@
+//! Saving a container: one straight line from the record of a running container to a folder of images.
+//!
+//! It changes no state: a container whose processes CRIU has ended is a stopped one, for its caller to delete.
+
+use super::criu::{Criu, Surroundings, network_lock};
+use super::images::Folder;
+use super::rpc::{self, Kind, Request};
+use super::{CheckpointOptions, files, mounts};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::launch::settings;
+use crate::plan::namespaces::{self, MOUNT, NET, PID};
+use crate::state::Record;
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+const LOG: &CStr = c"dump.log";
+/// Messages, warnings, errors and what it is at: what runc asks for, too.
+pub(super) const LOG_LEVEL: i32 = 4;
+/// The host's owner puts CRIU's configuration here.
+const CONFIGS: &str = "/etc/criu";
+
+/// Saves the container of `record`, whose first process is `process`.
+pub(crate) fn dump(record: &Record, process: BorrowedFd<'_>, options: CheckpointOptions) -> Result<()> {
+    check(record, &options)?;
+    let config = config(options.config.as_deref(), &record.annotations)?;
+    let criu = Criu::find()?;
+    check_features(&criu, &options)?;
+    let images = Folder::make(&options.image)?;
+    images.check()?;
+    let work = options.work.as_deref().map(Folder::make).transpose()?;
+    let log = work.as_ref().unwrap_or(&images);
+    log.forget_work()?;
+    let mut request = rpc::Options {
+        work_dir_fd: work.as_ref().map(Folder::number),
+        config_file: config,
+        ..request(record, &options, images.number())
+    };
+    external_namespaces(record, &mut request)?;
+    if !options.pre_dump {
+        let root = settings::open_root_of(process)?;
+        let list = format!("/proc/{}/mountinfo", record.pid);
+        let list = std::fs::read_to_string(&list).with_context(|| format!("read {list:?}"))?;
+        request.ext_mnt = mounts::to_save(root.as_fd(), &list, &record.binds)?;
+        let outside = files::outside(record.pid, &record.cgroup.processes()?, &list)?;
+        request.external.extend(outside.external);
+        images.save_descriptors(&outside.descriptors)?;
+    }
+    let kind = if options.pre_dump { Kind::PreDump } else { Kind::Dump };
+    let request = Request { kind: kind as i32, options: Some(request), ..Request::default() };
+    let mut status = options.status;
+    let session = criu.start(Surroundings::host()?)?;
+    let answer = session.ask(&request, &mut |notice, _| {
+        // Whoever waits for it fetches the pages that the last answer waits for.
+        if notice.script.as_deref() == Some("status-ready")
+            && let Some(mut status) = status.take()
+        {
+            status.write_all(&[0]).context("write to the status descriptor")?;
+        }
+        Ok(())
+    });
+    answer.map_err(|e| e.wrap(log.errors(LOG)).wrap("criu dump"))?;
+    // After a pre-dump it waits for another request, and calls the end of that a failure.
+    session.end().map(drop)
+}
+
+/// What can be refused before anything is done.
+fn check(record: &Record, options: &CheckpointOptions) -> Result<()> {
+    must_be_root("checkpoint")?;
+    if record.facts.namespaces & MOUNT == 0 {
+        return Err(Error::unsupported(
+            "a container without a mount namespace of its own can not be checkpointed",
+        ));
+    }
+    if record.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some()) {
+        let what = "linux.seccomp.listenerPath: CRIU can not save a filter with a listener";
+        return Err(Error::unsupported(what));
+    }
+    if options.lazy_pages && options.page_server.is_none() {
+        return Err(Error::invalid("lazy pages need an address to serve them at (page server)"));
+    }
+    if options.pre_dump && options.lazy_pages {
+        return Err(Error::invalid("a pre-dump saves all memory: it can not be lazy"));
+    }
+    let Some(parent) = &options.parent else { return Ok(()) };
+    if parent.is_absolute() {
+        return Err(Error::invalid(format!(
+            "--parent-path {parent:?} must be relative to the images' folder"
+        )));
+    }
+    let folder = options.image.join(parent);
+    let meta = std::fs::metadata(&folder).with_context(|| format!("--parent-path: stat {folder:?}"))?;
+    if !meta.is_dir() {
+        return Err(Error::invalid(format!("--parent-path {folder:?} is not a directory")));
+    }
+    Ok(())
+}
+
+pub(super) fn must_be_root(what: &str) -> Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let message = format!("{what} is for the host's root only: CRIU needs its privileges");
+    Err(Error::new(ErrorKind::Permission, message))
+}
+
+fn check_features(criu: &Criu, options: &CheckpointOptions) -> Result<()> {
+    let memory = options.pre_dump || options.parent.is_some();
+    if !memory && !options.lazy_pages {
+        return Ok(());
+    }
+    let features = criu.features()?;
+    if memory && features.mem_track != Some(true) {
+        let what = "pre-dumps: this kernel does not track changed memory (CONFIG_MEM_SOFT_DIRTY)";
+        return Err(Error::unsupported(what));
+    }
+    if options.lazy_pages && features.lazy_pages != Some(true) {
+        return Err(Error::unsupported("lazy pages: this kernel lacks userfaultfd with events (Linux 4.11)"));
+    }
+    Ok(())
+}
+
+fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Options {
+    rpc::Options {
+        images_dir_fd: images,
+        pid: Some(record.pid),
+        root: record.rootfs.to_str().map(str::to_owned),
+        log_level: Some(LOG_LEVEL),
+        log_file: Some(LOG.to_string_lossy().into_owned()),
+        notify_scripts: Some(true),
+        orphan_pts_master: Some(true),
+        leave_running: Some(options.leave_running),
+        tcp_established: Some(options.tcp_established),
+        tcp_skip_in_flight: Some(options.tcp_skip_in_flight),
+        link_remap: Some(options.link_remap),
+        ext_unix_sk: Some(options.external_unix_sockets),
+        shell_job: Some(options.shell_job),
+        file_locks: Some(options.file_locks),
+        auto_dedup: Some(options.auto_dedup),
+        lazy_pages: Some(options.lazy_pages),
+        manage_cgroups: Some(true),
+        manage_cgroups_mode: Some(options.cgroups.number()),
+        empty_ns: Some(empty_namespaces()),
+        parent_img: options.parent.as_ref().and_then(|path| path.to_str().map(str::to_owned)),
+        track_mem: options.parent.is_some().then_some(true),
+        network_lock: network_lock(),
+        freeze_cgroup: record.cgroup.freezer().and_then(|path| path.to_str().map(str::to_owned)),
+        page_server: options.page_server.as_ref().map(|(address, port)| rpc::PageServer {
+            address: Some(address.clone()),
+            port: Some((*port).into()),
+        }),
+        ..rpc::Options::default()
+    }
+}
+
+/// The devices and addresses of a network namespace are for whoever set them up: a hook, or an engine.
+pub(super) fn empty_namespaces() -> u32 {
+    u32::try_from(NET).unwrap_or(0)
+}
+
+/// Namespaces that were joined stay when the container goes, and are there when it comes back.
+fn external_namespaces(record: &Record, request: &mut rpc::Options) -> Result<()> {
+    for flag in [NET, PID].into_iter().filter(|flag| record.joined & flag != 0) {
+        let name = namespaces::name_of(flag);
+        let path = format!("/proc/{}/ns/{name}", record.pid);
+        let inode = std::fs::metadata(&path).with_context(|| format!("stat {path:?}"))?.ino();
+        request.external.push(format!("{name}[{inode}]:{}", key_of(flag)));
+    }
+    Ok(())
+}
+
+/// The name of a joined namespace in the images: runc's.
+pub(super) fn key_of(flag: u64) -> &'static str {
+    if flag == NET { "extRootNetNS" } else { "extRootPidNS" }
+}
+
+/// The configuration file that CRIU is to read. One can make it run programs as root, and an annotation may come from an image: of the
+/// files that annotations name those of the host's owner alone are taken.
+pub(super) fn config(given: Option<&Path>, annotations: &BTreeMap<String, String>) -> Result<Option<String>> {
+    let text = |path: PathBuf| {
+        let text = path.to_str().map(str::to_owned);
+        text.ok_or_else(|| Error::unsupported(format!("{path:?}: CRIU takes paths in UTF-8 only"))).map(Some)
+    };
+    if let Some(path) = given {
+        return text(std::path::absolute(path).with_context(|| format!("configuration {path:?}"))?);
+    }
+    match annotations.get("org.criu.config").map(String::as_str) {
+        None => {
+            let default = ["knarr.conf", "runc.conf"].map(|name| Path::new(CONFIGS).join(name));
+            default.into_iter().find(|path| path.exists()).map_or(Ok(None), text)
+        }
+        Some("") => Ok(None),
+        Some(named) => {
+            let path = Path::new(named);
+            let own = path.parent() == Some(Path::new(CONFIGS)) && path.file_name().is_some();
+            let what = || format!("annotation \"org.criu.config\": {named:?}");
+            if !own {
+                return Err(Error::invalid(format!("{}: only files in {CONFIGS:?} are read", what())));
+            }
+            let meta = std::fs::symlink_metadata(path).context("stat").with_context(what)?;
+            if !meta.is_file() {
+                return Err(Error::invalid(format!("{}: not a regular file", what())));
+            }
+            text(path.to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_annotation_names_no_configuration_but_the_host_owners() {
+        let with = |value: &str| config(None, &[("org.criu.config".to_owned(), value.to_owned())].into());
+        assert_eq!(with("").unwrap(), None);
+        for bad in
+            ["/tmp/x.conf", "x.conf", "/etc/criu/../passwd", "/etc/criu/a/b", "/etc/criu/..", "/etc/criu"]
+        {
+            assert!(with(bad).unwrap_err().to_string().contains("only files in"), "{bad}");
+        }
+        assert_eq!(with("/etc/criu/none-of-this-name.conf").unwrap_err().kind(), ErrorKind::NotFound);
+        let given = config(Some(Path::new("/my.conf")), &[("org.criu.config".into(), "/x".into())].into());
+        assert_eq!(given.unwrap().as_deref(), Some("/my.conf"));
+    }
+}

@@ -1,0 +1,292 @@
+//! The folders of a checkpoint on the host: made, looked through, and the few files in them that are not CRIU's own.
+//!
+//! A checkpoint may come from elsewhere. CRIU opens its files by name and follows symbolic links, also where it writes: a link in the
+//! folder would read or overwrite a file of the host (CVE-2026-53489). So no link is let through, before CRIU sees the folder.
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::plan::c_string;
+use crate::sys::fs::{self, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS};
+use nix::dir::{Dir, Type};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use std::ffi::CStr;
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// runc's name for the list of what descriptors 0, 1 and 2 were.
+const DESCRIPTORS: &CStr = c"descriptors.json";
+/// The link that CRIU makes to the folder of a pre-dump.
+const PARENT: &CStr = c"parent";
+/// What CRIU writes to a work folder beside what it makes anew.
+const WORK: [&CStr; 4] = [c"dump.log", c"restore.log", c"stats-dump", c"stats-restore"];
+/// Where `criu lazy-pages` listens.
+const LAZY_PAGES: &CStr = c"lazy-pages.socket";
+/// Pre-dumps upon pre-dumps: more than anybody makes.
+const MAX_PARENTS: usize = 128;
+/// Of a list of three links: a link has at most 4096 bytes.
+const MAX_DESCRIPTORS: u64 = 64 << 10;
+/// The end of the log that is looked through for errors, in bytes.
+const LOG_TAIL: i64 = 1 << 20;
+/// How many of the log's errors are told.
+const LOG_ERRORS: usize = 3;
+
+/// A folder, open.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Folder {
+    /// Opens a folder that is there.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).with_context(|| format!("checkpoint {path:?}"))?;
+        let name = c_string("checkpoint", path.as_os_str().as_encoded_bytes())?;
+        let fd = fs::openat_following(fs::CWD, &name, libc::O_RDONLY | libc::O_DIRECTORY)
+            .with_context(|| format!("open {path:?}"))?;
+        Ok(Folder { path, fd })
+    }
+
+    /// Opens a folder, and makes it when it is missing: what is saved is the container's memory, for nobody else to read.
+    pub(super) fn make(path: &Path) -> Result<Self> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(e).with_context(|| format!("mkdir {path:?}"))
+            }
+            _ => Folder::open(path),
+        }
+    }
+
+    /// The number that CRIU opens the folder by, through /proc/PID/fd of this process.
+    pub(super) fn number(&self) -> i32 {
+        self.fd.as_raw_fd()
+    }
+
+    /// Lets the root of a user namespace, whose group is `gid` on the host, look names up in the folder: CRIU does so as that. Nobody
+    /// else may, for CRIU's images are files that anybody could read.
+    pub(super) fn let_pass(&self, gid: u32) -> Result<()> {
+        let what =
+            || format!("let group {gid}, the root of the container's user namespace, into {:?}", self.path);
+        let mode = fs::fstat(self.fd.as_fd()).context("fstat").with_context(what)?.st_mode & 0o7777;
+        if mode & 0o001 != 0 {
+            return Ok(());
+        }
+        let group = Some(nix::unistd::Gid::from_raw(gid));
+        let changed = nix::unistd::fchown(&self.fd, None, group).map_err(std::io::Error::from);
+        changed.context("fchown").with_context(what)?;
+        fs::fchmod(self.fd.as_fd(), mode & !0o077 | 0o010).context("fchmod").with_context(what)
+    }
+
+    /// The same folder as a process in another mount namespace sees it: what CRIU mounts in it must be a mount of its own namespace.
+    pub(super) fn seen_from(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let what = || format!("open {:?} in criu's mount namespace", self.path);
+        let name = c_string("checkpoint", self.path.as_os_str().as_encoded_bytes())?;
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+        let fd = fs::openat2(root, &name, flags, RESOLVE_IN_ROOT).context("openat2").with_context(what)?;
+        let (ours, theirs) =
+            (fs::fstat(self.fd.as_fd()).context("fstat")?, fs::fstat(fd.as_fd()).context("fstat")?);
+        if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
+            return Err(Error::new(ErrorKind::Os, format!("{}: another folder is there", what())));
+        }
+        Ok(fd)
+    }
+
+    /// Refuses a folder with anything in it but files and folders, and the same for the folders of the pre-dumps it is based on.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut parent = check_entries(self.fd.as_fd(), &self.path)?;
+        let mut path = self.path.clone();
+        for _ in 0..MAX_PARENTS {
+            let Some(folder) = parent else { return Ok(()) };
+            path.push("parent");
+            parent = check_entries(folder.as_fd(), &path)?;
+        }
+        Err(Error::invalid(format!("checkpoint {:?}: more than {MAX_PARENTS} pre-dumps", self.path)))
+    }
+
+    /// Removes old logs and statistics: CRIU would write to whatever has their names, to a link's target too.
+    pub(super) fn forget_work(&self) -> Result<()> {
+        WORK.iter().try_for_each(|name| self.forget(name))
+    }
+
+    fn forget(&self, name: &CStr) -> Result<()> {
+        match fs::unlinkat(self.fd.as_fd(), name, 0) {
+            Ok(()) => Ok(()),
+            Err(e) if e.0 == libc::ENOENT => Ok(()),
+            Err(e) => Err(e).with_context(|| format!("unlink {name:?} in {:?}", self.path)),
+        }
+    }
+
+    /// Writes what descriptors 0, 1 and 2 are.
+    pub(super) fn save_descriptors(&self, links: &[String]) -> Result<()> {
+        let text = serde_json::to_vec(links)
+            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the descriptors: {e}")))?;
+        self.forget(DESCRIPTORS)?;
+        let what = || format!("write {DESCRIPTORS:?} in {:?}", self.path);
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
+        let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
+        let file = fs::openat2_create(self.fd.as_fd(), DESCRIPTORS, flags, 0o600, strict)
+            .context("open")
+            .with_context(what)?;
+        File::from(file).write_all(&text).with_context(what)
+    }
+
+    /// Reads what they were.
+    pub(super) fn descriptors(&self) -> Result<Vec<String>> {
+        let what = || format!("read {DESCRIPTORS:?} in {:?}", self.path);
+        let file = self.file(DESCRIPTORS).with_context(what).map_err(|e| match e.kind() {
+            ErrorKind::NotFound => e.hint("is it a checkpoint of a container?"),
+            _ => e,
+        })?;
+        let mut text = Vec::new();
+        file.take(MAX_DESCRIPTORS).read_to_end(&mut text).with_context(what)?;
+        serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("{}: {e}", what())))
+    }
+
+    /// What CRIU has logged as errors, in one line; the empty string when there is nothing.
+    pub(super) fn errors(&self, log: &CStr) -> String {
+        let text = self.file(log).ok().and_then(|mut file| {
+            let _ = file.seek(SeekFrom::End(-LOG_TAIL));
+            let mut text = Vec::new();
+            file.take(LOG_TAIL.unsigned_abs()).read_to_end(&mut text).ok()?;
+            Some(String::from_utf8_lossy(&text).into_owned())
+        });
+        let told = quote(&text.unwrap_or_default());
+        let path = self.path.join(log.to_string_lossy().as_ref());
+        if told.is_empty() { format!("see {path:?}") } else { format!("{told} (see {path:?})") }
+    }
+
+    /// A regular file of the folder itself, by the name that CRIU gives it.
+    pub(super) fn open_file(&self, name: &str) -> Result<File> {
+        self.file(&c_string("checkpoint", name)?).with_context(|| format!("open {name:?} in {:?}", self.path))
+    }
+
+    /// A regular file of the folder itself.
+    fn file(&self, name: &CStr) -> Result<File> {
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+        let fd = fs::openat2(self.fd.as_fd(), name, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+            .context("openat2")?;
+        if fs::fstat(fd.as_fd()).context("fstat")?.st_mode & libc::S_IFMT != libc::S_IFREG {
+            return Err(Error::invalid("not a regular file"));
+        }
+        Ok(fd.into())
+    }
+}
+
+/// Looks at the entries of one folder; the folder that its `parent` leads to, if it has one.
+fn check_entries(folder: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let what = || format!("look through checkpoint {path:?}");
+    let mut list =
+        Dir::openat(folder, ".", flags, Mode::empty()).map_err(std::io::Error::from).with_context(what)?;
+    let mut parent = None;
+    for entry in list.iter() {
+        let entry = entry.map_err(std::io::Error::from).with_context(what)?;
+        let name = entry.file_name();
+        match kind(folder, entry.file_type(), name).with_context(what)? {
+            libc::S_IFREG | libc::S_IFDIR => {}
+            libc::S_IFSOCK if name == LAZY_PAGES => {}
+            libc::S_IFLNK if name == PARENT && is_relative(folder, name).with_context(what)? => {
+                let to = fs::openat_following(folder.as_raw_fd(), PARENT, libc::O_RDONLY | libc::O_DIRECTORY);
+                parent = Some(to.with_context(|| format!("open {:?}", path.join("parent")))?);
+            }
+            _ => {
+                let message = format!("checkpoint {path:?}: {name:?} is neither a file nor a folder");
+                return Err(Error::invalid(message).hint("a link could lead to files of the host"));
+            }
+        }
+    }
+    Ok(parent)
+}
+
+/// CRIU's own link is: both folders may have come from another host.
+fn is_relative(folder: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
+    let mut target = [0u8; 1];
+    fs::readlinkat(folder, name, &mut target).context("readlinkat")?;
+    Ok(target != *b"/")
+}
+
+/// The type bits of an entry's mode; some file systems do not tell them in the list.
+fn kind(folder: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc::mode_t> {
+    Ok(match told {
+        Some(Type::File) => libc::S_IFREG,
+        Some(Type::Directory) => libc::S_IFDIR,
+        Some(Type::Symlink) => libc::S_IFLNK,
+        Some(_) => libc::S_IFSOCK,
+        None => {
+            let flags = libc::O_PATH | libc::O_NOFOLLOW;
+            let entry = fs::openat2(folder, name, flags, RESOLVE_BENEATH).context("openat2")?;
+            fs::fstat(entry.as_fd()).context("fstat")?.st_mode & libc::S_IFMT
+        }
+    })
+}
+
+/// The last lines with errors, without time and place in CRIU's source: `(00.031) Error (criu/files.c:1): what`.
+fn quote(log: &str) -> String {
+    let errors: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.split_once("Error (")?.1.split_once("): "))
+        .map(|(_, what)| what.trim())
+        // It tries to raise its own limit, and goes on without.
+        .filter(|what| !what.contains("RLIMIT_NOFILE") && !what.ends_with("FAILED."))
+        .collect();
+    let first = errors.len().saturating_sub(LOG_ERRORS);
+    errors.get(first..).unwrap_or_default().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("knarr-images-{name}-{}", std::process::id()))
+    }
+
+    #[test]
+    fn a_link_in_a_checkpoint_or_in_the_one_it_is_based_on_is_refused() {
+        let base = place("links");
+        std::fs::create_dir_all(base.join("first")).unwrap();
+        let folder = Folder::make(&base.join("second")).unwrap();
+        assert_eq!(std::fs::metadata(base.join("second")).unwrap().permissions().mode() & 0o777, 0o700);
+        std::fs::write(base.join("second/core-1.img"), "").unwrap();
+        symlink("../first", base.join("second/parent")).unwrap();
+        folder.check().unwrap();
+        symlink("/etc/passwd", base.join("first/pages-1.img")).unwrap();
+        assert!(folder.check().unwrap_err().to_string().contains("pages-1.img"));
+        std::fs::remove_file(base.join("first/pages-1.img")).unwrap();
+        symlink("/etc/passwd", base.join("second/descriptors.json")).unwrap();
+        assert!(folder.check().is_err() && folder.descriptors().is_err());
+        folder.forget(DESCRIPTORS).unwrap();
+        // A circle ends.
+        symlink("../second", base.join("first/parent")).unwrap();
+        assert!(folder.check().is_err());
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn what_the_descriptors_were_is_read_as_it_was_written_and_nonsense_is_an_error() {
+        let base = place("fds");
+        let folder = Folder::make(&base).unwrap();
+        let links = ["/dev/null", "pipe:[7]", "pipe:[8]"].map(str::to_owned);
+        for _ in 0..2 {
+            folder.save_descriptors(&links).unwrap();
+            assert_eq!(folder.descriptors().unwrap(), links);
+        }
+        std::fs::write(base.join("descriptors.json"), "[1]").unwrap();
+        assert!(folder.descriptors().is_err());
+        folder.forget(DESCRIPTORS).unwrap();
+        assert_eq!(folder.descriptors().unwrap_err().kind(), ErrorKind::NotFound);
+        std::fs::remove_dir_all(base).unwrap();
+    }
+
+    #[test]
+    fn the_last_errors_of_a_log_are_quoted() {
+        let log = "(00.1) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: x\n(00.2) Dumping\n\
+                   (00.3) Error (criu/files-reg.c:1): Can't lookup mount=9 for fd=1\n(00.4) Error (criu/cr-dump.c:2): Dumping FAILED.\n";
+        assert_eq!(quote(log), "Can't lookup mount=9 for fd=1");
+        assert_eq!(quote("nothing"), "");
+    }
+}

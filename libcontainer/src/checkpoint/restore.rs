@@ -1,0 +1,335 @@
+//! Making a container from a checkpoint: what `create` makes before its process, a rehearsal that makes the mount points, and CRIU, which
+//! makes the processes. Each thing made is undone in reverse when a later one fails.
+
+use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
+use super::dump::{LOG_LEVEL, config, empty_namespaces, key_of, must_be_root};
+use super::images::Folder;
+use super::rpc::{self, Kind, Notice, Request};
+use super::{RestoreOptions, files, mounts, pages};
+use crate::bundle::Bundle;
+use crate::cgroup::{Dir, SubPaths};
+use crate::container::{Container, HookWatch};
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::fault;
+use crate::id::ContainerId;
+use crate::launch::hooks::{self, NoWatch, Place};
+use crate::launch::{self, Job, settings};
+use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
+use crate::plan::{self, Open, Plan, c_string};
+use crate::process::Stdio;
+use crate::runtime::{CreateOptions, Reserved, Runtime};
+use crate::state::dir::StateDir;
+use crate::state::{self, Record, Status};
+use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
+use crate::sys::pidfd;
+use oci_spec::runtime::Hooks;
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+const LOG: &CStr = c"restore.log";
+
+/// See [`Runtime::restore`].
+pub(crate) fn restore(
+    runtime: &Runtime,
+    id: &ContainerId,
+    bundle: &Bundle,
+    mut options: RestoreOptions,
+) -> Result<Container> {
+    must_be_root("restore")?;
+    let config = config(options.config.as_deref(), &annotations(bundle))?;
+    let criu = Criu::find()?;
+    let images = Folder::open(&options.image)?;
+    images.check()?;
+    let descriptors = images.descriptors()?;
+    // Those of lazy pages come from elsewhere.
+    if !options.lazy_pages {
+        pages::check(&images, page_size()?)?;
+    }
+    let work = options.work.as_deref().map(Folder::make).transpose()?;
+    work.as_ref().unwrap_or(&images).forget_work()?;
+
+    let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
+    create.systemd_cgroup = options.systemd_cgroup;
+    let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
+        runtime.reserve(id, bundle, &create)?;
+    let folder = record.cgroup.open()?;
+    let mut watch = HookWatch {
+        record: &record,
+        spec_hooks: None,
+        devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+    };
+    let mut request = rpc::Options {
+        ext_mnt: rehearse(&plan, folder.as_ref(), &mut watch)?,
+        config_file: config,
+        ..request(&record, &options)?
+    };
+    fault::point();
+    let terminal = matches!(create.stdio, Stdio::Terminal);
+    let stdio = if terminal { quiet()? } else { create.stdio };
+    if let Some(gid) = root_group(&plan) {
+        images.let_pass(gid)?;
+    }
+    let mut handed = namespaces(&plan, &mut request)?;
+    let null = above_streams(files::null()?)?;
+    request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
+    handed.push(null);
+    let around = Surroundings {
+        stdio,
+        cgroup: &record.cgroup.clone(),
+        folder: folder.as_ref(),
+        create: Some(&plan),
+        handed,
+    };
+    let session = criu.start(around)?;
+    request.cg_root = cgroups_of(session.pid)?;
+    let root = settings::open_root_of(session.process()?)?;
+    let log = work.as_ref().unwrap_or(&images);
+    let images_seen = images.seen_from(root.as_fd())?;
+    request.images_dir_fd = images_seen.as_raw_fd();
+    let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
+    request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
+    let mut birth =
+        Birth { record: &mut record, dir: undo.dir()?, bundle, process: Reaped(None), terminal: None };
+    let made = converse(session, request, &mut birth);
+    made.map_err(|e| match e.kind() {
+        ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
+        _ => e.wrap("criu restore"),
+    })?;
+    let Birth { process, terminal, .. } = birth;
+    fault::point();
+    let running = record.hook_state(Status::Running, record.pid);
+    let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
+    hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
+    let process = process.keep()?;
+    drop(lock);
+    let dir = undo.disarm()?;
+    Ok(Container::restored(
+        id.clone(),
+        dir,
+        record,
+        (process, terminal),
+        warnings,
+        (runtime.shared_host(), folder),
+    ))
+}
+
+/// The group on the host that is 0 in the container's own user namespace.
+fn root_group(plan: &Plan) -> Option<u32> {
+    let maps = plan.facts.maps.as_ref()?;
+    maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
+}
+
+fn page_size() -> Result<u64> {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).map_err(std::io::Error::from);
+    Ok(size.context("sysconf")?.and_then(|size| u64::try_from(size).ok()).unwrap_or(4096))
+}
+
+fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
+    bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect()
+}
+
+/// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
+fn rehearse(plan: &Plan, folder: Option<&Dir>, watch: &mut HookWatch<'_>) -> Result<Vec<rpc::ExternalMount>> {
+    let record = watch.record;
+    let job = Job {
+        plan: plan::restore::rehearsal(plan),
+        stdio: quiet()?,
+        cgroup: &record.cgroup,
+        folder,
+        sub_cgroups: &SubPaths::default(),
+        start: None,
+        target: None,
+        handed: Vec::new(),
+        hasty: false,
+    };
+    let launched = launch::launch(job, watch)?;
+    let host = settings::open_root_of(launched.process()?)?;
+    let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let root = fs::openat2(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+        .with_context(|| format!("open {path:?}"))?;
+    let (binds, nodes) = (plan::restore::bind_mounts(plan), plan::restore::nodes(plan));
+    mounts::to_restore(root.as_fd(), binds, nodes)
+}
+
+fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
+    let root = record.rootfs.to_str().map(str::to_owned);
+    let root = root.ok_or_else(|| Error::unsupported("root.path: CRIU takes paths in UTF-8 only"))?;
+    Ok(rpc::Options {
+        root: Some(root),
+        log_level: Some(LOG_LEVEL),
+        log_file: Some(LOG.to_string_lossy().into_owned()),
+        notify_scripts: Some(true),
+        orphan_pts_master: Some(true),
+        evasive_devices: Some(true),
+        // The process becomes a child of the caller, as one that `create` makes.
+        rst_sibling: Some(true),
+        tcp_established: Some(options.tcp_established),
+        ext_unix_sk: Some(options.external_unix_sockets),
+        shell_job: Some(options.shell_job),
+        file_locks: Some(options.file_locks),
+        auto_dedup: Some(options.auto_dedup),
+        lazy_pages: Some(options.lazy_pages),
+        manage_cgroups: Some(true),
+        manage_cgroups_mode: Some(options.cgroups.number()),
+        empty_ns: Some(empty_namespaces()),
+        lsm_profile: options.lsm_profile.clone(),
+        lsm_mount_context: options.lsm_mount_context.clone(),
+        ..rpc::Options::default()
+    })
+}
+
+/// The namespaces that are joined: network and pid namespaces by descriptors, which CRIU inherits, the others by their paths.
+fn namespaces(plan: &Plan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
+    let mut handed = Vec::new();
+    for open in &plan.opens {
+        let Open::Namespace { path, flag, .. } = open else { continue };
+        let name = namespaces::name_of(*flag);
+        match *flag {
+            NET | PID => {
+                let fd = above_streams(settings::open_namespace(path, *flag, false)?)?;
+                request.inherit_fd.push(rpc::InheritFd { key: key_of(*flag).to_owned(), fd: fd.as_raw_fd() });
+                handed.push(fd);
+            }
+            MOUNT | CGROUP => {
+                let message =
+                    format!("linux.namespaces: CRIU can not restore into a {name} namespace that is there");
+                return Err(Error::unsupported(message));
+            }
+            _ => {
+                let file = path.to_str().map(str::to_owned);
+                let file = file.ok_or_else(|| Error::unsupported(format!("{path:?}: not UTF-8")))?;
+                request.join_ns.push(rpc::JoinNamespace { ns: name.to_owned(), file });
+            }
+        }
+    }
+    Ok(handed)
+}
+
+/// Where CRIU is, which is in the container's cgroup: the saved cgroups become this one and those below it.
+fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let line = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        Some((controllers.to_owned(), path.to_owned()))
+    };
+    let each = text.lines().filter_map(line).flat_map(|(controllers, path)| {
+        let names: Vec<String> = controllers.split(',').map(str::to_owned).collect();
+        names.into_iter().map(move |name| rpc::CgroupRoot { controllers: Some(name), path: path.clone() })
+    });
+    Ok(each.collect())
+}
+
+/// The conversation with CRIU up to its end.
+fn converse(session: Session, options: rpc::Options, birth: &mut Birth<'_>) -> Result<()> {
+    let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
+    let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
+    let pid = response.restore.map_or(0, |restored| restored.pid);
+    if birth.process.0.is_none() || pid != birth.record.pid {
+        return Err(Error::new(
+            ErrorKind::Os,
+            format!("CRIU tells of a process {pid} that was not restored"),
+        ));
+    }
+    match session.end()?.code() {
+        0 => Ok(()),
+        code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
+    }
+}
+
+/// A restored container on its way: what CRIU's notices ask for.
+struct Birth<'a> {
+    record: &'a mut Record,
+    dir: &'a StateDir,
+    bundle: &'a Bundle,
+    process: Reaped,
+    terminal: Option<OwnedFd>,
+}
+
+impl Birth<'_> {
+    fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
+        fault::point();
+        let pid = notice.pid.unwrap_or(0);
+        match notice.script.as_deref().unwrap_or_default() {
+            "setup-namespaces" => self.run_hooks(pid),
+            "orphan-pts-master" => {
+                self.terminal = fd;
+                Ok(())
+            }
+            "post-restore" => self.save(pid),
+            _ => Ok(()),
+        }
+    }
+
+    /// As at a create, but for the hooks in the container, whose root is not there yet.
+    fn run_hooks(&self, pid: i32) -> Result<()> {
+        let Some(all) = self.bundle.spec.hooks().as_ref() else { return Ok(()) };
+        let state = self.record.hook_state(Status::Creating, pid);
+        let run = |kind: &str, list: Option<&[oci_spec::runtime::Hook]>| {
+            hooks::run(kind, list, &state, &Place::Host { bundle: &self.record.bundle })
+        };
+        #[allow(deprecated)]
+        run("prestart", all.prestart().as_deref())?;
+        run("createRuntime", Hooks::create_runtime(all).as_deref())
+    }
+
+    /// All processes are there, and stopped until CRIU lets them go.
+    fn save(&mut self, pid: i32) -> Result<()> {
+        let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
+        self.process = Reaped(Some(process));
+        let clock = |who: &str| {
+            let path = format!("/proc/{who}/ns/time");
+            std::fs::metadata(&path).map(|meta| meta.ino()).ok()
+        };
+        // CRIU makes a time namespace, in which the clocks go on where they were.
+        if clock(&pid.to_string()) != clock("self") {
+            self.record.facts.namespaces |= TIME;
+        }
+        if self.record.facts.namespaces & NET != 0 && self.record.joined & NET == 0 {
+            self.raise_loopback()?;
+        }
+        self.record.owner = state::owner::name(nix::unistd::geteuid().as_raw());
+        self.record.pid = pid;
+        self.record.start_time = state::alive::start_time(pid)?;
+        self.record.restored = true;
+        self.dir.save(self.record)
+    }
+
+    /// An empty network namespace has its `lo` down; a container's has it up.
+    fn raise_loopback(&self) -> Result<()> {
+        let job = Job {
+            plan: plan::restore::loopback(),
+            stdio: quiet()?,
+            cgroup: &crate::cgroup::Cgroup::None,
+            folder: None,
+            sub_cgroups: &SubPaths::default(),
+            start: None,
+            target: self.process.0.as_ref().map(|fd| fd.as_fd()),
+            handed: Vec::new(),
+            hasty: false,
+        };
+        launch::launch(job, &mut NoWatch).map(drop)
+    }
+}
+
+/// The restored process. Dropped before `keep`, it is killed and reaped.
+struct Reaped(Option<OwnedFd>);
+
+impl Reaped {
+    fn keep(mut self) -> Result<OwnedFd> {
+        self.0.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        if let Some(process) = self.0.take() {
+            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+            let _ = pidfd::wait(process.as_fd(), 0);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The plans around a restore by CRIU: a rehearsal of the container's creation, and CRIU itself.
+//!
+//! Pure. CRIU mounts by path and makes no mount points; the rehearsal makes them, by the very steps of `create`, in a mount namespace
+//! that ends with it.
+
+use super::step::{CStrArray, Exec, Gate, Slot, Source, Step};
+use super::{ContainerFacts, Draft, Open, ParentSettings, Plan};
+use std::ffi::{CStr, CString};
+
+/// What the plan of `create` does until its root is complete, and then waits to be killed.
+pub(crate) fn rehearsal(create: &Plan) -> Plan {
+    let after_root = |step: &Step| {
+        matches!(
+            step,
+            Step::Wait(Gate::Hooks | Gate::Settings | Gate::Start)
+                | Step::OpenNull
+                | Step::PrivateProc
+                | Step::Hostname(_)
+                | Step::Domainname(_)
+                | Step::Sysctl { .. }
+                | Step::ReadOnlyPath { .. }
+                | Step::Mask { .. }
+                | Step::PivotRoot
+                | Step::MoveRoot
+                | Step::Chroot
+        )
+    };
+    let mut plan = create.clone();
+    let end = plan.child.iter().position(after_root).unwrap_or(plan.child.len());
+    plan.child.truncate(end);
+    plan.child.push(Step::Wait(Gate::Start));
+    plan.parent = ParentSettings::default();
+    plan
+}
+
+/// A program of the host that gets further descriptors.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) path: CString,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) envp: Vec<CString>,
+    /// How many descriptors it is handed, in the slots from the first free one on.
+    pub(crate) descriptors: u16,
+}
+
+/// The plan for CRIU. With the plan of a container to be restored it runs in that container's cgroup, and in a mount namespace of its own,
+/// in which the root is a mount, as CRIU asks.
+pub(crate) fn criu(program: Program, restored: Option<&Plan>) -> Plan {
+    let mut draft = Draft::new();
+    let handed: Vec<Slot> = (0..program.descriptors).map(|_| draft.slot()).collect();
+    if let Some(create) = restored {
+        if !create.clone_into_cgroup {
+            draft.push(Step::Wait(Gate::Mapped));
+        }
+        // A slave, so that what is mounted here never shows on the host.
+        draft.push(Step::HostPropagation { flags: libc::MS_SLAVE | libc::MS_REC });
+        root(create, &mut draft);
+    }
+    draft.child.extend(handed.into_iter().map(|slot| Step::HandOn { slot }));
+    draft.push(Step::Exec);
+    Plan {
+        clone_flags: if restored.is_some() { super::namespaces::MOUNT } else { 0 },
+        clone_into_pids: false,
+        clone_into_cgroup: restored.is_some_and(|create| create.clone_into_cgroup),
+        slots: draft.next_slot,
+        opens: draft.opens,
+        child: draft.child,
+        exec: Exec {
+            candidates: vec![program.path],
+            argv: CStrArray::new(program.argv, 0),
+            envp: CStrArray::new(program.envp, 0),
+            home_of: None,
+        },
+        maps: None,
+        joined_maps: None,
+        parent: ParentSettings::default(),
+        cgroup: None,
+        warnings: draft.warnings,
+        facts: ContainerFacts::default(),
+    }
+}
+
+/// The plan for a process that brings up `lo` in another process's network namespace, and then waits to be killed.
+pub(crate) fn loopback() -> Plan {
+    let path = c"".to_owned();
+    let mut plan = criu(Program { path, argv: Vec::new(), envp: Vec::new(), descriptors: 0 }, None);
+    plan.child = vec![
+        Step::Undumpable,
+        Step::JoinTarget { flags: super::namespaces::NET },
+        Step::LoopbackUp,
+        Step::Wait(Gate::Start),
+    ];
+    plan
+}
+
+fn root(create: &Plan, draft: &mut Draft) {
+    for step in &create.child {
+        let Step::Root { path, source, propagation } = step else { continue };
+        let overlay = create.opens.iter().find_map(|open| match open {
+            Open::Overlay { slot, overlay } if Some(*slot) == *source => Some(overlay.clone()),
+            _ => None,
+        });
+        let source = overlay.map(|overlay| {
+            let slot = draft.slot();
+            draft.opens.push(Open::Overlay { slot, overlay });
+            slot
+        });
+        draft.push(Step::Root { path: path.clone(), source, propagation: *propagation });
+    }
+}
+
+/// Where the plan attaches trees of the host: CRIU neither saves these mounts nor makes them anew by itself.
+pub(crate) fn bind_mounts(plan: &Plan) -> impl Iterator<Item = (&CStr, &Source)> {
+    plan.child.iter().filter_map(|step| match step {
+        Step::Bind { source, target, .. } => Some((target.path.as_c_str(), source)),
+        _ => None,
+    })
+}
+
+/// The device nodes of the plan. Where none could be made, the host's are bound instead.
+pub(crate) fn nodes(plan: &Plan) -> impl Iterator<Item = &CStr> {
+    plan.child.iter().filter_map(|step| match step {
+        Step::Node { shown, .. } => Some(shown.as_c_str()),
+        _ => None,
+    })
+}
