@@ -8,8 +8,7 @@ use crate::fault;
 use crate::host::SharedHost;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
-use crate::launch::{self, Job, Launched, Watch};
-use crate::plan::devfilter::Policy;
+use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
 use crate::plan::{self, ExecInputs, Plan};
@@ -21,6 +20,11 @@ use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+
+mod watch;
+
+pub(crate) use watch::HookWatch;
+use watch::send_listener;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
@@ -555,69 +559,4 @@ impl Record {
     fn pid_inside(&self) -> i32 {
         if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { self.pid }
     }
-}
-
-/// What the parent does for a launch at the gate `Hooks`, and with a seccomp listener.
-pub(crate) struct HookWatch<'a> {
-    pub(crate) record: &'a Record,
-    pub(crate) spec_hooks: Option<&'a Hooks>,
-    /// Restrict the devices of a new v2 cgroup.
-    pub(crate) devices: Option<(&'a Dir, &'a Policy)>,
-}
-
-impl Watch for HookWatch<'_> {
-    /// The kernel verifies a device program for as long as the child mounts: both go on at the same time.
-    fn cloned(&mut self) -> Result<()> {
-        self.devices.map_or(Ok(()), |(folder, policy)| folder.restrict_devices(policy))
-    }
-
-    fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
-        let Some(hooks) = self.spec_hooks else { return Ok(()) };
-        let state = self.record.hook_state(Status::Creating, pid);
-        #[allow(deprecated)]
-        hooks::run(
-            "prestart",
-            hooks.prestart().as_deref(),
-            &state,
-            &Place::Host { bundle: &self.record.bundle },
-        )?;
-        hooks::run(
-            "createRuntime",
-            hooks.create_runtime().as_deref(),
-            &state,
-            &Place::Host { bundle: &self.record.bundle },
-        )?;
-        let namespaces = self.record.facts.namespaces;
-        let place =
-            Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
-        let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
-        let state = self.record.hook_state(Status::Creating, inside);
-        hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)
-    }
-
-    fn listener(&mut self, pid: i32, listener: OwnedFd) -> Result<()> {
-        send_listener(self.record, pid, listener)
-    }
-}
-
-/// Hands the listener of SCMP_ACT_NOTIFY to its agent (runtime-spec, "containerProcessState").
-fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
-    let Some(agent) = record.seccomp.as_ref().and_then(|s| s.listener.as_ref()) else {
-        return Err(Error::invalid("linux.seccomp.listenerPath: a listener without an agent"));
-    };
-    let state: serde_json::Value =
-        serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
-    let message = serde_json::json!({
-        "ociVersion": record.oci_version,
-        "fds": ["seccompFd"],
-        "pid": pid,
-        "metadata": agent.metadata,
-        "state": state,
-    });
-    let stream = std::os::unix::net::UnixStream::connect(&agent.path).with_context(|| {
-        format!("failed to connect with seccomp agent specified in the seccomp profile: {:?}", agent.path)
-    })?;
-    sock::send_fd(stream.as_fd(), message.to_string().as_bytes(), listener.as_fd())
-        .context("sendmsg to the seccomp agent")
 }
