@@ -175,7 +175,7 @@ pub(super) fn reason(error: &rustls::Error, authority: &str) -> String {
     }
 }
 
-/// Who answers has the key of the certificate it shows; whose that is, nobody asks.
+/// Whoever answers is believed: neither the certificate nor that its key is there is looked at, as `--tls-verify=false` asks.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 const LOG: &CStr = c"dump.log";
 /// Messages, warnings, errors and what it is at: what runc asks for, too.
-pub(super) const LOG_LEVEL: i32 = 4;
+const LOG_LEVEL: i32 = 4;
 /// The host's owner puts CRIU's configuration here.
 const CONFIGS: &str = "/etc/criu";
 
@@ -128,10 +128,7 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
         images_dir_fd: images,
         pid: Some(record.pid),
         root: record.rootfs.to_str().map(str::to_owned),
-        log_level: Some(LOG_LEVEL),
         log_file: Some(LOG.to_string_lossy().into_owned()),
-        notify_scripts: Some(true),
-        orphan_pts_master: Some(true),
         leave_running: Some(options.leave_running),
         tcp_established: Some(options.tcp_established),
         tcp_skip_in_flight: Some(options.tcp_skip_in_flight),
@@ -141,9 +138,7 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
         file_locks: Some(options.file_locks),
         auto_dedup: Some(options.auto_dedup),
         lazy_pages: Some(options.lazy_pages),
-        manage_cgroups: Some(true),
         manage_cgroups_mode: Some(options.cgroups.number()),
-        empty_ns: Some(empty_namespaces()),
         parent_img: options.parent.as_ref().and_then(|path| path.to_str().map(str::to_owned)),
         track_mem: options.parent.is_some().then_some(true),
         network_lock: network_lock(),
@@ -152,13 +147,21 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
             address: Some(address.clone()),
             port: Some((*port).into()),
         }),
-        ..rpc::Options::default()
+        ..both_ways()
     }
 }
 
-/// The devices and addresses of a network namespace are for whoever set them up: a hook, or an engine.
-pub(super) fn empty_namespaces() -> u32 {
-    u32::try_from(NET).unwrap_or(0)
+/// What a dump and a restore ask for alike.
+pub(super) fn both_ways() -> rpc::Options {
+    rpc::Options {
+        log_level: Some(LOG_LEVEL),
+        notify_scripts: Some(true),
+        orphan_pts_master: Some(true),
+        manage_cgroups: Some(true),
+        // The devices and addresses of a network namespace are for whoever set them up: a hook, or an engine.
+        empty_ns: u32::try_from(NET).ok(),
+        ..rpc::Options::default()
+    }
 }
 
 /// Namespaces that were joined stay when the container goes, and are there when it comes back.

@@ -2,7 +2,7 @@
 //! makes the processes. Each thing made is undone in reverse when a later one fails.
 
 use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
-use super::dump::{LOG_LEVEL, config, empty_namespaces, key_of, must_be_root};
+use super::dump::{both_ways, config, key_of, must_be_root};
 use super::images::Folder;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
@@ -159,10 +159,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
     let root = root.ok_or_else(|| Error::unsupported("root.path: CRIU takes paths in UTF-8 only"))?;
     Ok(rpc::Options {
         root: Some(root),
-        log_level: Some(LOG_LEVEL),
         log_file: Some(LOG.to_string_lossy().into_owned()),
-        notify_scripts: Some(true),
-        orphan_pts_master: Some(true),
         evasive_devices: Some(true),
         // The process becomes a child of the caller, as one that `create` makes.
         rst_sibling: Some(true),
@@ -172,12 +169,10 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
         file_locks: Some(options.file_locks),
         auto_dedup: Some(options.auto_dedup),
         lazy_pages: Some(options.lazy_pages),
-        manage_cgroups: Some(true),
         manage_cgroups_mode: Some(options.cgroups.number()),
-        empty_ns: Some(empty_namespaces()),
         lsm_profile: options.lsm_profile.clone(),
         lsm_mount_context: options.lsm_mount_context.clone(),
-        ..rpc::Options::default()
+        ..both_ways()
     })
 }
 

@@ -79,29 +79,43 @@ fn create_on_root(
     ends: Ends,
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
-    let mut bundle = Bundle::load(place.bundle).map_err(runtime_failed("create"))?;
-    let spec = bundle.spec_mut();
-    let owns_pids = has_own_pids(spec);
-    if let Some(process) = spec.process_mut() {
-        process.set_terminal(Some(ask.terminal));
-    }
+    let bundle = load_bundle(place, ask.terminal).map_err(runtime_failed("create"))?;
     let logger = Running::start(place, logger)?;
     let mut wanted = CreateOptions::new(stdio(ends));
     wanted.no_pivot = options.no_pivot_root;
     wanted.no_new_keyring = options.no_new_keyring;
     wanted.systemd_cgroup = options.systemd_cgroup;
-    let mut container = place
+    let container = place
         .runtime()?
         .create(&ContainerId::new(place.id)?, &bundle, wanted)
         .map_err(runtime_failed("create"))?;
-    let told = report_container(place, &mut container, owns_pids, logger);
+    report_container(place, container, &bundle, logger)
+}
+
+/// The bundle, with a terminal or without as the caller asks.
+pub(super) fn load_bundle(place: Place<'_>, terminal: bool) -> libcontainer::Result<Bundle> {
+    let mut bundle = Bundle::load(place.bundle)?;
+    if let Some(process) = bundle.spec_mut().process_mut() {
+        process.set_terminal(Some(terminal));
+    }
+    Ok(bundle)
+}
+
+/// Tells of a new container; one that can not be told of is removed.
+pub(super) fn report_container(
+    place: Place<'_>,
+    mut container: Container,
+    bundle: &Bundle,
+    logger: Option<Running>,
+) -> Result<Done, Failure> {
+    let told = describe(place, &mut container, has_own_pids(bundle.spec()), logger);
     if told.is_err() {
         let _ = container.delete(Delete::Force);
     }
     told
 }
 
-pub(super) fn report_container(
+fn describe(
     place: Place<'_>,
     container: &mut Container,
     owns_pids: bool,

@@ -2,7 +2,7 @@
 //!
 //! As containerd's own shim has it, `Create` with a checkpoint makes no process: it lays out the root, and `Start` restores.
 
-use super::jobs::{Place, Running, has_own_pids, report_container, runtime_failed, stdio};
+use super::jobs::{Place, Running, has_own_pids, load_bundle, report_container, runtime_failed, stdio};
 use super::mount;
 use super::streams::{Ends, LoggerEnds};
 use super::worker::{Done, Report};
@@ -12,7 +12,7 @@ use crate::wire::code::Failure;
 use crate::wire::options::{CHECKPOINT_OPTIONS, CheckpointOptions as Wanted, Options};
 use crate::wire::task::{CheckpointTaskRequest, CreateTaskRequest};
 use crate::wire::types::Any;
-use libcontainer::{Bundle, CgroupMode, CheckpointOptions, ContainerId, Delete, RestoreOptions};
+use libcontainer::{Bundle, CgroupMode, CheckpointOptions, ContainerId, RestoreOptions};
 use std::path::{Path, PathBuf};
 
 /// CRIU's logs and other files, in the bundle, when no place is named for them: what is in the checkpoint's own folder goes into the image.
@@ -109,12 +109,7 @@ pub(crate) fn restore(
     ends: Ends,
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
-    let mut bundle = Bundle::load(place.bundle).map_err(runtime_failed("restore"))?;
-    let spec = bundle.spec_mut();
-    let owns_pids = has_own_pids(spec);
-    if let Some(process) = spec.process_mut() {
-        process.set_terminal(Some(ask.terminal));
-    }
+    let bundle = load_bundle(place, ask.terminal).map_err(runtime_failed("restore"))?;
     let logger = Running::start(place, logger)?;
     let mut wanted = RestoreOptions::new(&ask.checkpoint, stdio(ends));
     wanted.work = Some(work(place, &options.criu_work_path));
@@ -124,11 +119,7 @@ pub(crate) fn restore(
     wanted.external_unix_sockets = true;
     wanted.file_locks = true;
     let id = ContainerId::new(place.id)?;
-    let mut container = place.runtime()?.restore(&id, &bundle, wanted).map_err(runtime_failed("restore"))?;
+    let container = place.runtime()?.restore(&id, &bundle, wanted).map_err(runtime_failed("restore"))?;
     tidy(place, &options.criu_work_path);
-    let told = report_container(place, &mut container, owns_pids, logger);
-    if told.is_err() {
-        let _ = container.delete(Delete::Force);
-    }
-    told
+    report_container(place, container, &bundle, logger)
 }
