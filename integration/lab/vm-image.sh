@@ -29,7 +29,7 @@ $b mount -t sysfs sysfs /sys
 $b mount -t devtmpfs devtmpfs /dev
 [ ! -e /lib/virtio_blk.ko ] || $b insmod /lib/virtio_blk.ko
 n=0
-while [ ! -e /dev/vda ] && [ $n -lt 100 ]; do $b sleep 0.1; n=$((n + 1)); done
+while [ ! -e /dev/vda ] && [ $n -lt 600 ]; do $b sleep 0.1; n=$((n + 1)); done
 $b mount -t ext4 -o rw,noatime /dev/vda /new || { echo "initrd: no root on /dev/vda"; $b poweroff -f; }
 $b mount --move /dev /new/dev
 $b umount /sys /proc
@@ -77,7 +77,7 @@ UNIT
     podman-auto-update.timer docker-registry.service apt-daily{,-upgrade}.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer systemd-networkd{,-wait-online}.service systemd-resolved.service \
     systemd-timesyncd.service getty@tty1.service serial-getty@{ttyS0,ttyAMA0}.service console-getty.service \
-    systemd-firstboot.service systemd-journal-flush.service systemd-hwdb-update.service ldconfig.service \
+    systemd-firstboot.service systemd-tmpfiles-clean.timer systemd-journal-flush.service systemd-hwdb-update.service ldconfig.service \
     networking.service; do
     ln -s /dev/null "$units/$unit"
   done

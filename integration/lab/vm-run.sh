@@ -49,9 +49,9 @@ start_qemu() {
 # Prints what the VM ran; 125 if it left no status.
 finish() {
   wait "$vm_pid" || true
-  vm_pid=''
-  sleep 0.2
-  kill "$tail_pid" 2>/dev/null || true
+  # It reads once more after the VM's end, and then ends by itself.
+  wait "$tail_pid" || true
+  vm_pid='' tail_pid=''
   if [ -s "$dir/rc" ]; then
     exit "$(cat "$dir/rc")"
   fi
@@ -69,13 +69,14 @@ printf '%s\n' "$1" >"$dir/cmd"
 : >"$dir/out"
 start_virtiofsd >"$dir/virtiofsd.log" 2>&1 8>&- &
 fs_pid=$!
-for _ in $(seq 100); do
-  [ -S "$socket/fs" ] && break
+# A socket has its name before anybody listens (flag 0x10000, net/unix).
+for _ in $(seq 600); do
+  grep -q " 00010000 .* $socket/fs\$" /proc/net/unix && break
   sleep 0.1
 done
 start_qemu >"$dir/qemu.log" 2>&1 8>&- &
 vm_pid=$!
-tail -n +1 -f "$dir/out" 2>/dev/null 8>&- &
+tail -n +1 -f --pid="$vm_pid" "$dir/out" 2>/dev/null 8>&- &
 tail_pid=$!
 end=$(($(date +%s) + LIMIT))
 while kill -0 "$vm_pid" 2>/dev/null; do

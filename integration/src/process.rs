@@ -85,10 +85,10 @@ pub fn orphan_code(pid: i32) -> Option<i32> {
     }
 }
 
-/// Calls `done` until it gives something; reaps meanwhile. After ten seconds it is a failure.
+/// Calls `done` until it gives something; reaps meanwhile. After half a minute it is a failure.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> Result<T, Stop> {
-    let end = Instant::now() + limit(10);
+    let end = Instant::now() + limit(30);
     loop {
         if let Some(found) = done() {
             return Ok(found);
@@ -182,10 +182,10 @@ impl Running {
         seen.or_else(|_| fail(format!("no {part:?} from {}:\n{}{}", self.line, self.stdout(), self.stderr())))
     }
 
-    /// Waits for its end; after 20 seconds it is killed and the test fails.
+    /// Waits for its end; after a minute it is killed and the test fails.
     #[track_caller]
     pub fn wait(self) -> Result<Ended, Stop> {
-        self.wait_at_most(20)
+        self.wait_at_most(60)
     }
 
     /// Waits for its end; after so many seconds it is killed and the test fails.
@@ -294,4 +294,9 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// Forgets which children are waited for, so that [`reap`] takes them too: after a test that stopped half-way.
 pub fn forget() {
     family(|f| f.spawned.clear());
+}
+
+/// Forgets how the orphans of the tests before have ended: the kernel uses their pids again.
+pub fn forget_orphans() {
+    family(|f| f.orphans.clear());
 }

@@ -16,6 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::lab::Lab;
 use crate::outcome::{Outcome, Stop};
+use crate::process::forget_orphans;
 use crate::rootfs::Programs;
 use crate::runtime::{Runtime, cgroups};
 use crate::snapshot::{Host, end_descendants, kill_descendants};
@@ -132,6 +133,7 @@ impl Run {
 
     fn one(&self, number: usize, test: &Test) -> Outcome {
         let dir = self.dir.join(number.to_string());
+        forget_orphans();
         let before = Host::now(&self.token)?;
         let lab = Lab::new(self.runtime.clone(), dir, self.token.clone(), self.programs.clone())?;
         let outcome = catch_unwind(AssertUnwindSafe(|| (test.run)(&lab)));

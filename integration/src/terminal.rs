@@ -95,7 +95,7 @@ impl Terminal {
     /// Reads until `part` was seen since the last call; gives everything up to there.
     #[track_caller]
     pub fn read_until(&mut self, part: &str) -> Result<String, Stop> {
-        let end = Instant::now() + limit(10);
+        let end = Instant::now() + limit(30);
         loop {
             if let Some(at) = self.seen.find(part) {
                 let rest = self.seen.split_off(at + part.len());
@@ -110,7 +110,7 @@ impl Terminal {
     /// Reads until the other side is closed by all.
     #[track_caller]
     pub fn read_to_end(&mut self) -> Result<String, Stop> {
-        let end = Instant::now() + limit(10);
+        let end = Instant::now() + limit(30);
         while self.read_some()? {
             if Instant::now() > end {
                 return fail(format!("the terminal is never closed:\n{:?}", self.seen));
@@ -147,7 +147,7 @@ pub fn start_on(slave: OwnedFd, command: &Command) -> Result<Running, Stop> {
 
 #[track_caller]
 fn readable(fd: std::os::fd::BorrowedFd<'_>, what: &str) -> Outcome {
-    let end = Instant::now() + limit(10);
+    let end = Instant::now() + limit(30);
     while Instant::now() < end {
         let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(50_u8))? > 0 {

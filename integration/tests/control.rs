@@ -253,7 +253,9 @@ fn ps_lists_all_processes(lab: &Lab) -> Outcome {
         has(table.lines().next().unwrap_or_default(), "PID")?;
         has(&table, "sleep 1002")?;
         eq(table.lines().count(), 4, "lines of the table")?;
-        has(lab.call(&["ps", &c.id, "-o", "pid,comm"])?.ok()?.stdout, "sleep")?;
+        // A process is there from its fork on, under the name of the shell until it executes its program.
+        let names = || lab.call(&["ps", &c.id, "-o", "pid,comm"]).ok()?.ok().ok();
+        wait_for("its programs are listed by their names", || names()?.stdout.contains("sleep").then_some(()))?;
     }
     c.delete_force()
 }

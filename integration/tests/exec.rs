@@ -267,7 +267,9 @@ fn detach_returns_and_the_program_runs_on(lab: &Lab) -> Outcome {
     let file = lab.dir.join("pid");
     c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "500"])?.ok()?;
     let pid = fs::read_to_string(&file)?;
-    has(fs::read_to_string(format!("/proc/{pid}/cmdline"))?, "500")?;
+    // The kernel closes descriptors at an execve, by which its success is known, before it gives the process the new arguments.
+    let line = format!("/proc/{pid}/cmdline");
+    wait_for("the program runs", || fs::read_to_string(&line).ok()?.contains("500").then_some(()))?;
     c.delete_force()
 }
 

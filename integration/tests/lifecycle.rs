@@ -67,7 +67,7 @@ fn state_tells_the_spec_fields(lab: &Lab) -> Outcome {
         "created is RFC 3339",
     )?;
     eq(state["owner"].as_str().is_some(), true, "owner is text")?;
-    // runc's start returns a moment before the program is executed.
+    // The start returns a moment before the program has its arguments (runc: before it is executed).
     let line = format!("/proc/{}/cmdline", c.pid()?);
     wait_for("the pid is the program's", || {
         (fs::read_to_string(&line).ok()? == "sleep\u{0}1000\u{0}").then_some(())
@@ -331,8 +331,10 @@ fn the_pid_file_holds_the_pid_without_a_newline(lab: &Lab) -> Outcome {
     let flags = ["--detach", "--pid-file", &text(&exec)];
     c.exec_with(&flags, &["sleep", "1001"])?.ok()?;
     let pid = fs::read_to_string(&exec)?;
-    let line = fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
-    eq(line, "sleep\u{0}1001\u{0}", "command line of the pid of exec")?;
+    let line = format!("/proc/{pid}/cmdline");
+    wait_for("the pid is that of exec's program", || {
+        (fs::read_to_string(&line).ok()? == "sleep\u{0}1001\u{0}").then_some(())
+    })?;
     c.delete_force()
 }
 

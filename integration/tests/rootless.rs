@@ -302,7 +302,7 @@ fn limits_that_can_not_be_set_are_refused(lab: &Lab) -> Outcome {
 fn sysctls_and_clocks_of_ones_own_namespaces_are_set(lab: &Lab) -> Outcome {
     let mut home = Home::new(lab)?;
     home.c.config().unshare("network").unshare("time");
-    home.c.config().set("/linux/timeOffsets", json!({"boottime": {"secs": 10_000_000}}));
+    home.c.config().set("/linux/timeOffsets", json!({"boottime": {"secs": 1_000_000_000}}));
     home.c.config().set("/linux/sysctl", json!({"net.ipv4.ip_forward": "1", "kernel.shm_rmid_forced": "1"}));
     home.c.config().sh(
         "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shm_rmid_forced; cut -d. -f1 /proc/uptime | cut -c1-3",
