@@ -255,7 +255,9 @@ fn ps_lists_all_processes(lab: &Lab) -> Outcome {
         eq(table.lines().count(), 4, "lines of the table")?;
         // A process is there from its fork on, under the name of the shell until it executes its program.
         let names = || lab.call(&["ps", &c.id, "-o", "pid,comm"]).ok()?.ok().ok();
-        wait_for("its programs are listed by their names", || names()?.stdout.contains("sleep").then_some(()))?;
+        wait_for("its programs are listed by their names", || {
+            names()?.stdout.contains("sleep").then_some(())
+        })?;
     }
     c.delete_force()
 }
