@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a change that the kernel makes on its own (frozen, empty) may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -308,9 +308,10 @@ impl Cgroup {
     /// gone already is no error.
     pub(crate) fn remove(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => folder.remove(),
+            Cgroup::V2(folder) => folder.remove(Instant::now() + PATIENCE),
             Cgroup::V1(members) => {
-                let errors = members.iter().filter_map(|m| m.folder.remove().err()).collect();
+                let end = Instant::now() + PATIENCE;
+                let errors = members.iter().filter_map(|m| m.folder.remove(end).err()).collect();
                 Error::join(errors).map_or(Ok(()), Err)
             }
             Cgroup::None => Ok(()),
@@ -387,7 +388,8 @@ impl Folder {
         Ok(Folder { mount: self.mount.clone(), path })
     }
 
-    fn remove(&self) -> Result<()> {
+    /// Processes in it that are about to end are waited for until then.
+    fn remove(&self, end: Instant) -> Result<()> {
         let what = || format!("remove cgroup path {:?}", self.full());
         let root = match Dir::mount(&self.mount) {
             Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
@@ -402,40 +404,34 @@ impl Folder {
             Err(Errno::ENOENT) => return Ok(()),
             other => other.context("open").with_context(what)?,
         };
-        dir.walk(&mut |_| Ok(()), &mut remove_child).context("rmdir").with_context(what)?;
-        remove_when_empty(&root, &self.path, &dir).context("rmdir").with_context(what)
+        let mut leave = |parent: &Dir, name: &CStr| remove_child(parent, name, end);
+        dir.walk(&mut |_| Ok(()), &mut leave).context("rmdir").with_context(what)?;
+        remove_when_empty(&root, &self.path, &dir, end).context("rmdir").with_context(what)
     }
 }
 
-fn remove_child(parent: &Dir, name: &CStr) -> std::result::Result<(), Errno> {
+fn remove_child(parent: &Dir, name: &CStr, end: Instant) -> std::result::Result<(), Errno> {
     use std::os::unix::ffi::OsStrExt;
     let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
     match parent.rmdir(name) {
-        Err(Errno::EBUSY) => remove_when_empty(parent, name, &parent.below(name)?),
+        Err(Errno::EBUSY) => remove_when_empty(parent, name, &parent.below(name)?, end),
         Err(Errno::ENOENT) => Ok(()),
         other => other,
     }
 }
 
 /// rmdir, once the last process has left `dir`, which is at `path` below `root`. v1 has no event for that.
-fn remove_when_empty(root: &Dir, path: &Path, dir: &Dir) -> std::result::Result<(), Errno> {
+fn remove_when_empty(root: &Dir, path: &Path, dir: &Dir, end: Instant) -> std::result::Result<(), Errno> {
     let mut pause = Duration::from_millis(1);
-    let mut waited = Duration::ZERO;
     loop {
         match root.rmdir(path) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-            Err(Errno::EBUSY) if waited < PATIENCE => {}
+            Err(Errno::EBUSY) if Instant::now() < end => {}
             Err(e) => return Err(e),
         }
-        match dir.wait_event("populated", 0, PATIENCE) {
-            Ok(true) => {}
-            Ok(false) => return Err(Errno::EBUSY),
-            // v1.
-            Err(Errno::ENOENT) if waited > PATIENCE / 5 => return Err(Errno::EBUSY),
-            Err(_) => {}
-        }
+        // ENOENT on v1.
+        let _ = dir.wait_event("populated", 0, end.saturating_duration_since(Instant::now()));
         std::thread::sleep(pause);
-        waited += pause;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }

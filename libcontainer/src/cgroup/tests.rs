@@ -9,7 +9,6 @@ use oci_spec::runtime::LinuxResources;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 mod v2_only;
 
@@ -90,7 +89,7 @@ impl Drop for Scratch {
                 .open()
                 .and_then(|dir| processes(&dir));
             let _ = signal_each(&left.unwrap_or_default(), libc::SIGKILL);
-            let _ = Folder { mount, path: self.path.clone() }.remove();
+            let _ = Folder { mount, path: self.path.clone() }.remove(Instant::now() + PATIENCE);
         }
     }
 }
