@@ -1,7 +1,7 @@
 #!/bin/bash
 # inside.sh RUNTIME SUITE OUT FILE...: run files of runc's bats suite with RUNTIME; one TAP stream per file in OUT.
 # Runs as root in the tree that enter.sh makes or in the VM, in a pid namespace or machine of its own; knows of neither.
-# TEST_LIMIT: seconds that one test may take, 180 by default.
+# TEST_LIMIT: seconds that one test may take, 60 by default.
 set -u
 RUNTIME=$1 SUITE=$2 OUT=$3; shift 3
 export RUNC=$RUNTIME SUITE_IMAGES=$SUITE/images
@@ -27,7 +27,7 @@ X
 # (BATS_TEST_TIMEOUT is no help: its watchdogs race with short tests, which are then lost.)
 watch() {
   while sleep 3; do
-    ps -eo pid=,ppid=,etimes=,args= | awk -v limit="${TEST_LIMIT:-180}" '
+    ps -eo pid=,ppid=,etimes=,args= | awk -v limit="${TEST_LIMIT:-60}" '
       { parent[$1] = $2; children[$2]++; if ($0 ~ /bats-exec-test .*\.bats/ && $3 > limit) late[$1] = 1 }
       END { for (p in parent) if (!children[p]) for (q = parent[p]; q > 1; q = parent[q]) if (q in late) { print p; break } }' |
       xargs -r kill -KILL 2> /dev/null
