@@ -1,6 +1,7 @@
 //! Older kernels, and outer seccomp filters: the tests of other topics with a runtime for which system calls do not exist.
 //! `WITHOUT=all make test-host` does so with every test.
 
+use integration::process::forget_orphans;
 use integration::without::{AS_5_4, AS_5_10};
 use integration::{Kind, Lab, Outcome, Test, fail, has, tests, yes};
 use serde_json::json;
@@ -91,6 +92,7 @@ fn other_tests(lab: &Lab, calls: &str, wanted: &[&str]) -> Outcome {
     yes(tests.len() >= wanted.len(), format!("there are tests for all of {wanted:?}"))?;
     for (number, (name, test)) in tests.iter().enumerate() {
         let place = lab.inner(&format!("{number}"))?.without(calls);
+        forget_orphans();
         match (test.run)(&place) {
             Err(integration::Stop::Failed(why)) => return fail(format!("{name} without {calls}: {why}")),
             // Whatever this machine can not do has been told by the test itself.
