@@ -17,6 +17,7 @@ import traceback
 SLOW = float(os.environ.get("ENGINES_SLOW", "1"))
 ONLY = os.environ.get("ENGINES_ONLY", "")
 QUICK = bool(os.environ.get("ENGINES_QUICK"))
+TIOCGPTPEER = 0x5441  # Python has no name for it
 CGROUP2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 
 
@@ -154,10 +155,11 @@ class Terminal:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             try:
+                self.fd = 0
+                self.resize(30, 100)  # before the command can look
                 os.execvp(argv[0], argv)
             finally:
                 os._exit(127)
-        self.resize(30, 100)
 
     def resize(self, rows, columns):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -170,18 +172,36 @@ class Terminal:
             wanted = str(next(rows))
             self.resize(int(wanted), 120)
             time.sleep(0.2)
-            self.send("echo size $(stty size)\r")
-            return self.expect(r"size (\d+) (\d+)").groups() == (wanted, "120")
+            return self._size() == (wanted, "120")
         until("the terminal has the new size", resized)
+
+    def has_its_size(self):
+        """The shell in front sees the size: clients that tell of it do so after the start, when the shell may have been asked already."""
+        until("the terminal has its size", lambda: self._size() == ("30", "100"))
+
+    def _size(self):
+        self.send("echo size $(stty size)\r")
+        size = self.expect(r"size (\d+) (\d+)").groups()
+        self.expect("# ")
+        return size
 
     def send(self, text):
         os.write(self.fd, text.encode())
 
     def press(self, *keys):
-        """Keys as fingers give them: apart from each other."""
+        """Keys as fingers give them: apart from each other, each when the one before was taken (podman knows no two at once)."""
         for key in keys:
+            until("the key before was taken", self._is_taken)
             self.send(key)
             time.sleep(0.1)
+
+    def _is_taken(self):
+        """What was sent has been read."""
+        tty = fcntl.ioctl(self.fd, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY)
+        try:
+            return struct.unpack("i", fcntl.ioctl(tty, termios.FIONREAD, bytes(4))) == (0,)
+        finally:
+            os.close(tty)
 
     def expect(self, pattern, timeout=20):
         """Waits for a pattern in what has not been matched yet."""
@@ -278,7 +298,7 @@ class Snapshot:
         def left():
             return sorted(x for x in self._look() - self.seen if not re.search(but, x))
         try:
-            until("all gone", lambda: not left(), 5)
+            until("all gone", lambda: not left(), 30)
         except AssertionError:
             lines = left()
             raise AssertionError("\n".join(["left behind:", *lines[:20], *([f"and {len(lines) - 20} more"] if lines[20:] else [])])) from None
@@ -288,7 +308,7 @@ def needs_criu():
     """Checkpoints take a CRIU that works with this kernel."""
     if not shutil.which("criu"):
         raise Skip("criu is not installed")
-    check = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=20 * SLOW, check=False)
+    check = subprocess.run(["criu", "check"], capture_output=True, text=True, timeout=60 * SLOW, check=False)
     if check.returncode:
         raise Skip(f"criu check: {check.stderr.strip().splitlines()[-1:]}")
 
