@@ -35,12 +35,22 @@ def flags():
 
 def run(*argv, **options):
     """`ctr run --rm` of the test image's shell: the last argument is its script, those before are flags. The shim writes the output
-    to a file: ctr itself loses that of a short task now and then, when it is over before ctr has come round to opening its FIFO."""
+    to a file: ctr itself loses that of a short task now and then, when it is over before ctr has come round to opening its FIFO. Both
+    streams are one: Go's shim closes the file for both when the first has ended."""
     name = f"once{next(numbers)}"
     log = f"/tmp/{name}.log"
-    seen = ctr("run", "--rm", "--log-uri", f"file://{log}", *flags(), *argv[:-1], IMAGE, name, "sh", "-c", argv[-1], **options)
+    seen = ctr("run", "--rm", "--log-uri", f"file://{log}", *flags(), *argv[:-1], IMAGE, name, "sh", "-c", f"exec 2>&1; {argv[-1]}", **options)
     with open(log) as file:
         return file.read() + seen
+
+
+def execute(task, *command, more=()):
+    """What a `ctr task exec` writes; by a file for the same reason."""
+    name = f"exec{next(numbers)}"
+    log = f"/tmp/{name}.log"
+    ctr("task", "exec", "--log-uri", f"file://{log}", "--exec-id", name, *more, task, *command)
+    with open(log) as file:
+        return file.read()
 
 
 @contextlib.contextmanager
@@ -70,9 +80,10 @@ def pid(name):
 
 def shim_pid(name):
     """The process that serves a task: the only one with the task's id on its command line besides ctr."""
-    found = sh("pgrep", "-f", rf"{re.escape(Engine.tested.shim)}.* -id {name}( |$)", rc=None).split()
-    assert len(found) == 1, f"{len(found)} shims of {name}: {found}"
-    return int(found[0])
+    def found():
+        return sh("pgrep", "-f", rf"{re.escape(Engine.tested.shim)}.* -id {name}( |$)", rc=None).split()
+    # a copy of it that has just made the container may take a moment to go
+    return int(until(f"{name} has one shim", lambda: len(pids := found()) == 1 and pids)[0])
 
 
 class Events:
@@ -81,7 +92,8 @@ class Events:
     def __enter__(self):
         self.path = f"/tmp/events{next(numbers)}"
         self.daemon = Daemon(self.path, f"{Engine.folder}/ctr", "events")
-        sh("sleep", "0.3")  # ctr does not say when it is subscribed
+        # ctr does not say when it is subscribed: an event that we cause ourselves does
+        until("ctr hears of events", lambda: ctr("namespaces", "label", "default", f"heard={next(numbers)}") or self.seen())
         return self
 
     def __exit__(self, *_):
@@ -117,10 +129,20 @@ CONFIG = """version = 3
 """
 
 
+# containerd's own limits are for machines that never stall: a shim that is late is no shim that has died
+TIMEOUTS = """
+[timeouts]
+  'io.containerd.timeout.shim.cleanup' = '60s'
+  'io.containerd.timeout.shim.load' = '60s'
+  'io.containerd.timeout.task.state' = '60s'
+"""
+
+
 def start_daemon(config=None, env=None, timeout=30):
     os.makedirs("/etc/containerd", exist_ok=True)
     with open("/etc/containerd/config.toml", "w") as file:
         file.write("version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n" if Engine.old else config or CONFIG % Engine.tested.of_cri())
+        file.write(TIMEOUTS)
     Engine.daemon = Daemon(LOG, f"{Engine.folder}/containerd", "-l", "warn", env=env)
     Engine.daemon.wait_for("/run/containerd/containerd.sock", timeout)
     # the socket of a killed daemon is still there
@@ -163,7 +185,7 @@ def leftovers():
             if not name.startswith(".")]  # containerd hides a bundle before it removes it, and may be killed in between
 
 
-def nothing_but(wanted, timeout=5):
+def nothing_but(wanted, timeout=30):
     """Demands that bundles and shims' sockets are those that were there before."""
     try:
         until("all gone", lambda: set(leftovers()) <= set(wanted), timeout)

@@ -9,7 +9,7 @@ import time
 
 import containerd_engine
 import image
-from containerd_engine import BUNDLES, IMAGE, Engine, Events, ctr, flags, leftovers, nothing_but, pid, running, shim_pid, start_daemon, status
+from containerd_engine import BUNDLES, IMAGE, Engine, Events, ctr, execute, flags, leftovers, nothing_but, pid, running, shim_pid, start_daemon, status
 from steps import CGROUP2, QUICK, SLOW, Skip, Terminal, contains, equal, matches, needs_controller, needs_criu, sh, until
 from shim_engine import ended, suite
 from tested import Tested
@@ -47,10 +47,12 @@ def _():
 
 @step("foreground: stdout and stderr apart, exit status, stdin to its end")
 def _():
+    command = [f"{Engine.folder}/ctr", "run", "--rm", *flags(), IMAGE, "fore", "sh", "-c", "sleep 0.2; cat; echo bad >&2; exit 7"]
+    fore = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # ctr tells of its stdin's end only if that comes after the task's start
-    command = f"{Engine.folder}/ctr run --rm {' '.join(flags())} {IMAGE} fore sh -c 'sleep 0.2; cat; echo bad >&2; exit 7'"
-    out = subprocess.run(["sh", "-c", f"(sleep 1; echo through) | {command}"], capture_output=True, timeout=20 * SLOW, check=False)
-    equal((out.stdout, out.stderr, out.returncode), (b"through\n", b"bad\n", 7))
+    until("it runs", lambda: status("fore") == "RUNNING")
+    out = fore.communicate(b"through\n", timeout=20 * SLOW)
+    equal((*out, fore.returncode), (b"through\n", b"bad\n", 7))
     once(script="kill -TERM $$; sleep 5", rc=None)
     once(script="exec sh -c 'kill -9 $$; exit 3'", rc=3)  # the first process of a pid namespace is safe from itself
     text = b"x" * 3_000_000
@@ -166,7 +168,7 @@ def _():
     t.expect("# ")
     t.follows_resizes()
     t.send("/bin/sleep 1000\r")
-    time.sleep(0.3)
+    until("sleep runs", lambda: sh("pgrep", "-f", "^/bin/sleep 1000", rc=None))
     t.send("\x03")
     t.expect("# ")
     t.send("echo status $?\r")
@@ -179,15 +181,18 @@ def _():
 @step("exec: stdin, detached, a signal to it alone, many at once, of a task that has ended")
 def _():
     with running() as task:
-        equal(sh("sh", "-c", f"(sleep 0.7; echo to exec) | {Engine.folder}/ctr task exec --exec-id in {task} cat"), "to exec\n")
+        command = [f"{Engine.folder}/ctr", "task", "exec", "--exec-id", "in", task, "cat", "-u"]
+        inner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        until("it runs", lambda: sh("pgrep", "-f", "^cat -u", rc=None))
+        equal((inner.communicate(b"to exec\n", timeout=20 * SLOW)[0], inner.returncode), (b"to exec\n", 0))
         ctr("task", "exec", "-d", "--exec-id", "long", task, "sleep", "995")
-        victim = sh("pgrep", "-f", "^sleep 995").strip()
+        victim = until("it runs", lambda: sh("pgrep", "-f", "^sleep 995", rc=None).strip())
         ctr("task", "kill", "--exec-id", "long", "-s", "SIGKILL", task)
         until("it is gone", lambda: not os.path.exists(f"/proc/{victim}"))
         equal(status(task), "RUNNING")
         count = 20 if QUICK else 200
         out = sh("sh", "-c", f"for i in $(seq {count}); do {Engine.folder}/ctr task exec --exec-id e$i {task} sh -c 'sleep 0.2; exit '$((i % 100)) "
-                 "|| echo $i $?; [ $((i % 10)) != 0 ] || wait; done; wait", timeout=120)
+                 "|| echo $i $? & [ $((i % 10)) != 0 ] || wait; done; wait", timeout=120)
         wanted = {(i, i % 100) for i in range(1, count + 1) if i % 100}
         equal({tuple(map(int, line.split())) for line in out.splitlines()}, wanted)
         ctr("task", "kill", "-s", "9", task)
@@ -201,7 +206,7 @@ def _():
         shim = shim_pid(task)
 
         def size():
-            return len(os.listdir(f"/proc/{shim}/fd")), len(os.listdir(f"/proc/{shim}/task")), sorted(os.listdir(f"{BUNDLES}/{task}"))
+            return len(os.listdir(f"/proc/{shim}/fd")), len(os.listdir(f"/proc/{shim}/task")), set(os.listdir(f"{BUNDLES}/{task}"))
 
         def execs(first, last):
             sh("sh", "-c", f"for i in $(seq {first} {last}); do {Engine.folder}/ctr task exec --exec-id g$i {task} true || exit 1; done", timeout=200)
@@ -210,7 +215,8 @@ def _():
         before = size()
         execs(6, 25 if QUICK else 505)
         try:
-            until("all is closed", lambda: size() == before, 5)
+            # on a busy machine the first ones may not have been at an end in half a second
+            until("all is closed", lambda: all(now <= then for now, then in zip(size(), before)))
         except AssertionError:
             what = f"descriptors, threads, files: {before} became {size()}"
             raise Skip(f"Go's shim grows: {what}") if Engine.tested.is_debians else AssertionError(what) from None
@@ -399,7 +405,7 @@ def _():
         with running("--runc-root", "/run/other-root", runtime=[]) as task:
             assert os.path.samefile(f"/proc/{shim_pid(task)}/exe", tested.path)
             equal(status(task), "RUNNING")
-            equal(ctr("task", "exec", "--exec-id", "x", task, "echo", "dropped in"), "dropped in\n")
+            equal(execute(task, "echo", "dropped in"), "dropped in\n")
             os.kill(pid(task), signal.SIGKILL)
             until("it has stopped", lambda: status(task) == "STOPPED")
     finally:
