@@ -77,6 +77,21 @@ class Stream:
         while text not in self.seen.get(channel, b""):
             assert time.monotonic() < end and self.read(), f"no {text!r} on channel {channel}: {self.seen}"
 
+    def ask(self, data, answer):
+        """Sends a line until it is answered: who attaches is heard before he hears."""
+        self.socket.settimeout(3 * SLOW)
+
+        def answered():
+            self.send(STDIN, data)
+            try:
+                while answer not in self.seen.get(STDOUT, b""):
+                    assert self.read(), f"the stream ended without {answer!r}: {self.seen}"
+            except self.module.WebSocketTimeoutException:
+                return False
+            return True
+        until(f"{answer!r} on the stream", answered)
+        self.socket.settimeout(20 * SLOW)
+
     def finish(self):
         """Reads to the end; the exit status that the error channel tells."""
         while self.read():

@@ -9,7 +9,7 @@ import containerd_engine
 import image
 from containerd_engine import Engine, ctr, start_daemon
 from cri_client import Client
-from steps import Snapshot, Suite, has_capability, sh, until
+from steps import Snapshot, Suite, equal, has_capability, sh, until
 from tested import Tested
 
 suite = Suite("cri")
@@ -116,7 +116,15 @@ class Pod:
     def log(self, container):
         """A container's log as pairs of stream and text."""
         with open(status(container).log_path) as file:
-            return [(line.split(" ")[1], line.rstrip("\n").split(" ", 3)[3]) for line in file]
+            # a line that is being written is complete the next time
+            return [(line.split(" ")[1], line.rstrip("\n").split(" ", 3)[3]) for line in file if line.endswith("\n")]
+
+    def has_logged(self, container, *wanted):
+        """Demands what the log of a container that has ended comes to: containerd may write the last lines after it has told of the end."""
+        try:
+            until("the log is whole", lambda: self.log(container) == list(wanted))
+        except AssertionError:
+            equal(self.log(container), list(wanted))
 
 
 @contextlib.contextmanager
@@ -154,7 +162,7 @@ def execute(container, *command, **fields):
 
 
 def shims():
-    """The ids that the shims of the pods' namespace were started for."""
+    """The ids that the shims of the pods' namespace were started for; a shim's copy that has just made a container is there for a moment."""
     lines = sh("pgrep", "-af", f"{Engine.tested.shim} .*-namespace k8s.io", rc=None).splitlines()
     return sorted(line.split(" -id ")[1].split()[0] for line in lines if " -id " in line)
 

@@ -2,12 +2,11 @@
 import base64
 import os
 import signal
-import time
 
 from cri_client import ERROR, STDERR, STDIN, STDOUT, Forward, Stream
 import cri_engine
 from cri_engine import Engine, Pod, but, call, engine, execute, exited, info, pod, shims, start_cri, state, status, suite
-from steps import CGROUP2, QUICK, Snapshot, contains, equal, matches, needs_controller, sh, until
+from steps import CGROUP2, QUICK, SLOW, Snapshot, contains, equal, matches, needs_controller, sh, until
 
 __all__ = ["engine", "suite"]
 step = suite.step
@@ -41,7 +40,7 @@ def _():
         s = p.status()
         equal(cri_engine.client.enum("PodSandboxState", s.state), "SANDBOX_READY")
         assert p.ip().startswith("10.77."), p.ip()
-        equal(shims(), [p.id])
+        until("one shim serves the pod", lambda: shims() == [p.id])
         call("StopPodSandbox", pod_sandbox_id=p.id)
         equal(cri_engine.client.enum("PodSandboxState", p.status().state), "SANDBOX_NOTREADY")
         call("StopPodSandbox", pod_sandbox_id=p.id)
@@ -54,7 +53,7 @@ def _():
     with pod(handler="named") as p:
         c = p.start("sh", "-c", "echo by its type; exit 5")
         equal(exited(c).exit_code, 5)
-        equal(p.log(c), [("stdout", "by its type")])
+        p.has_logged(c, ("stdout", "by its type"))
         equal(p.status().runtime_handler, "named")
     call("RunPodSandbox", config={"metadata": {"name": "x", "uid": "x", "namespace": "x"}}, runtime_handler="nosuch", refused="nosuch")
 
@@ -65,7 +64,7 @@ def _():
         one = p.start("httpd", "-f", "-p", "8080", "-h", "/srv/www")
         two = p.start(*FOREVER)
         equal((state(one), state(two)), ("RUNNING", "RUNNING"))
-        equal(shims(), [p.id])
+        until("one shim serves the pod", lambda: shims() == [p.id])
         until("the server answers", lambda: execute(two, "wget", "-qO-", "http://127.0.0.1:8080/")[1] == "served from a container\n")
         for kind, same in ("net", True), ("ipc", True), ("uts", True), ("pid", False), ("mnt", False):
             links = [os.readlink(f"/proc/{info(c)['pid']}/ns/{kind}") for c in (one, two)]
@@ -79,18 +78,21 @@ def _():
 def _():
     with pod() as p:
         c = p.start("sh", "-c", "echo out; echo err >&2; head -c 20000 /dev/zero | tr '\\0' x; echo; n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")
-        until("it has written", lambda: len(p.log(c)) > 6)
-        lines = p.log(c)
-        contains(str(lines[:3]), "('stdout', 'out')", "('stderr', 'err')")
+        # the two streams come in no order
+        lines = until("it has written", lambda: len(seen := p.log(c)) > 6 and ("stderr", "err") in seen and seen)
+        equal(next(text for stream, text in lines if stream == "stdout"), "out")
+        equal([text for stream, text in lines if stream == "stderr"], ["err"])
         equal(sum(text.count("x") for stream, text in lines if stream == "stdout"), 20000)
         with open(status(c).log_path) as file:
             matches(file.read(), r"^\d{4}-\d\d-\d\dT\S+ stdout P x+$")
         os.rename(status(c).log_path, status(c).log_path + ".1")
         call("ReopenContainerLog", container_id=c)
-        until("the new file is written", lambda: len(p.log(c)) > 2)
-        with open(status(c).log_path + ".1") as file:
-            last = int(file.readlines()[-1].split()[-1])
-        equal(p.log(c)[0][1], str(last + 1))
+        first = int(until("the new file is written", lambda: len(seen := p.log(c)) > 2 and seen)[0][1])
+
+        def last():
+            with open(status(c).log_path + ".1") as file:
+                return int(file.readlines()[-1].split()[-1])
+        until(f"the old file ends with {first - 1}", lambda: last() == first - 1)
 
 
 @step("a lot of output of ten containers at once arrives whole")
@@ -102,8 +104,8 @@ def _():
             call("StartContainer", container_id=c)
         for c in containers:
             equal(exited(c).exit_code, 0)
-            equal([text for _, text in p.log(c)], [str(n) for n in range(1, lines + 1)])
-        equal(shims(), [p.id])
+            p.has_logged(c, *[("stdout", str(n)) for n in range(1, lines + 1)])
+        until("one shim serves the pod", lambda: shims() == [p.id])
 
 
 @step("ExecSync: output, exit status, a program that is not there, a time limit")
@@ -139,9 +141,7 @@ def _():
         stream = Stream(call("Exec", container_id=c, cmd=["sh"], stdin=True, stdout=True, tty=True).url)
         stream.resize(77, 33)
         stream.expect(STDOUT, b"# ")
-        time.sleep(0.3)
-        stream.send(STDIN, b"stty size; tty; exit 6\n")
-        stream.expect(STDOUT, b"33 77")
+        stream.send(STDIN, b"until [ \"$(stty size)\" = '33 77' ]; do sleep 0.1; done; tty; exit 6\n")
         stream.expect(STDOUT, b"/dev/pts/")
         equal(stream.finish(), 6)
 
@@ -152,8 +152,7 @@ def _():
         c = p.start("sh", "-c", "while read line; do echo got $line; done", stdin=True)
         for word in b"one", b"two":
             stream = Stream(call("Attach", container_id=c, stdin=True, stdout=True, stderr=True).url)
-            stream.send(STDIN, word + b"\n")
-            stream.expect(STDOUT, b"got " + word)
+            stream.ask(word + b"\n", b"got " + word)
             stream.socket.close()
         assert ERROR not in stream.seen or not stream.seen[ERROR], stream.seen
 
@@ -210,7 +209,9 @@ def _():
         equal(exited(p.start("sh", "-c", "exit 0", metadata={"name": "again", "attempt": 1})).metadata.attempt, 1)
         needs_controller("memory")
         s = exited(p.start("tail", "/dev/zero", linux={"resources": {"memory_limit_in_bytes": 16 << 20, "memory_swap_limit_in_bytes": 16 << 20}}))
-        equal((s.exit_code, s.reason), (137, "OOMKilled"))
+        equal(s.exit_code, 137)
+        # containerd hears of the exit and of its reason apart
+        until("its reason", lambda: status(s.id).reason == "OOMKilled")
 
 
 @step("StopContainer: SIGTERM, and SIGKILL after its time; RemoveContainer, also of a running one")
@@ -286,7 +287,7 @@ def _():
     shared = {"security_context": {"namespace_options": {"pid": "POD"}}}
     with pod(linux=shared) as p:
         one, two = (p.start("sleep", str(n), linux=shared) for n in (988, 987))
-        contains(execute(one, "/bin/ps", "-e", "-o", "args=")[1], "/pause", "sleep 988", "sleep 987")
+        until("all three are there", lambda: all(program in execute(one, "/bin/ps", "-e", "-o", "args=")[1] for program in ("/pause", "sleep 988", "sleep 987")))
         stop(one, 1)
         equal((exited(one).exit_code, state(two)), (143, "RUNNING"))
 
@@ -315,8 +316,9 @@ def _():
             pass  # cancelled
     reader = threading.Thread(target=take, daemon=True)
     reader.start()
-    time.sleep(0.3)
     with pod() as p:
+        # the stream does not say when it is open: an event that we cause ourselves does
+        until("the stream is open", lambda: call("RemoveContainer", container_id=p.create("true")) and seen)
         c = p.start("true")
         exited(c)
         call("RemoveContainer", container_id=c)
@@ -332,7 +334,7 @@ def _():
             stays, ends = p.start("sh", "-c", "while :; do echo x; sleep 0.1; done"), p.start("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 9")
             pid = info(ends)["pid"]
             Engine.daemon.process.send_signal(how)
-            Engine.daemon.process.wait(30)
+            Engine.daemon.process.wait(30 * SLOW)
             with open(f"/proc/{pid}/root/go", "w"):
                 pass
             until("one ends", lambda pid=pid: not os.path.exists(f"/proc/{pid}/root/bin"))
