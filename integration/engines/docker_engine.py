@@ -28,8 +28,9 @@ def docker(*argv, **options):
 
 
 def run(*argv, **options):
-    """`docker run --rm` of the test image's shell: the last argument is its script, those before are flags."""
-    return docker("run", "--rm", *argv[:-1], IMAGE, "sh", "-c", argv[-1], **options)
+    """`docker run --rm` of the test image's shell: the last argument is its script, those before are flags. It waits a moment: the daemon
+    drops what a container has written that is over before the daemon has come round to opening its FIFO."""
+    return docker("run", "--rm", *argv[:-1], IMAGE, "sh", "-c", f"sleep 0.1; {argv[-1]}", **options)
 
 
 @contextlib.contextmanager
@@ -71,7 +72,7 @@ def start_daemon(*flags, **configuration):
         json.dump({name: value for name, value in config.items() if value is not None}, file)
     Engine.daemon = Daemon(LOG, "dockerd", *flags, env={"PATH": "/opt/first:" + os.environ["PATH"]})
     Engine.daemon.wait_for("/run/docker.sock")
-    until("dockerd answers", lambda: sh("docker", "version", rc=None) and Engine.daemon.alive())
+    until("dockerd answers", lambda: not Engine.daemon.alive() or sh("docker", "version", "-f", "{{.Server.Version}}", rc=None).strip())
 
 
 def stop_daemon():

@@ -32,11 +32,11 @@ def init_is_ours(box):
 @step("knarr-init is the daemon's init: --init-path")
 def _():
     with daemon("--init-path", INIT, **{"init-path": None}):
-        script = "sh -c '(sleep 0.2; echo > /slept) &'; trap 'exit 23' TERM; while :; do sleep 0.1; done"
+        script = "trap 'exit 23' TERM; sh -c '(sleep 0.2; echo > /slept) &'; while :; do sleep 0.1; done"
         with running("--init", cmd=("sh", "-c", script)) as box:
             assert init_is_ours(box), "another init"
-            equal(docker("exec", box, "cat", "/proc/1/comm").strip(), "docker-init")
             until("the orphan ended", lambda: "slept" in docker("exec", box, "ls", "/"))
+            equal(docker("exec", box, "cat", "/proc/1/comm").strip(), "docker-init")
             until("no zombie", lambda: docker("exec", box, "ps", "-e", "-o", "stat=").count("Z") == 0)
             began = time.monotonic()
             docker("stop", "-t", "20", box)
@@ -46,10 +46,11 @@ def _():
         docker("run", "--rm", "--init", IMAGE, "no-such-program", rc=127)
         docker("run", "--rm", "--init", IMAGE, "/etc/passwd", rc=126)
         equal(docker("run", "--rm", "-i", "--init", IMAGE, "cat", stdin="through\n"), "through\n")
-        with running("--init", "-e", "TINI_VERBOSITY=3", cmd=("sh", "-c", "trap 'echo usr1' USR1; while :; do sleep 0.1; done")) as box:
+        with running("--init", "-e", "TINI_VERBOSITY=3", cmd=("sh", "-c", "trap 'echo usr1' USR1; echo up; while :; do sleep 0.1; done")) as box:
+            until("it is up", lambda: "up" in docker("logs", box))
             docker("kill", "-s", "USR1", box)
             until("the program wrote", lambda: "usr1" in docker("logs", box))
-            contains(docker("logs", box, both=True), "knarr-init: passed on SIGUSR1")
+            until("so did its init", lambda: "knarr-init: passed on SIGUSR1" in docker("logs", box, both=True))
         equal(sh(INIT, "--version"), docker("run", "--rm", "--init", IMAGE, "/sbin/docker-init", "--version"))
 
 

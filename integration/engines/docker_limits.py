@@ -209,7 +209,7 @@ def _():
         pid = host_pid(box)
         for kind, flag in ("pid", "--pid"), ("net", "--network"), ("ipc", "--ipc"):
             equal(seen(kind, f"{flag}=container:{box}"), link(kind, pid))
-        contains(run(f"--pid=container:{box}", "/bin/ps -e -o args="), "sleep 1000")
+        until("sleep is seen", lambda: "sleep 1000" in run(f"--pid=container:{box}", "/bin/ps -e -o args="))
 
 
 @step("--cgroupns=private shows the container's cgroup as the root")
@@ -223,7 +223,8 @@ def _():
     with running("--cgroup-parent", "/knarr-parent") as box:
         with open(f"/proc/{host_pid(box)}/cgroup") as file:
             contains(file.read(), f"/knarr-parent/{inspect(box, '.Id')}")
-    sh("sh", "-c", "rmdir /sys/fs/cgroup/knarr-parent /sys/fs/cgroup/*/knarr-parent 2>/dev/null", rc=None)
+    until("the parent is removed", lambda: not sh("sh", "-c", "rmdir /sys/fs/cgroup/knarr-parent /sys/fs/cgroup/*/knarr-parent; "
+                                                       "ls -d /sys/fs/cgroup/knarr-parent /sys/fs/cgroup/*/knarr-parent", rc=None))
 
 
 @step("exec --privileged has the capabilities and the terminal user that were asked for")
