@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Test] = tests!["output":
     an_endless_writer_without_a_reader_fills_no_memory,
     a_reader_that_goes_and_returns_loses_nothing,
     input_arrives_and_its_end_too,
+    the_end_of_an_execs_input_may_be_told_before_its_start,
     a_terminal_has_the_size_it_is_given,
     a_child_that_keeps_the_stream_open_does_not_hold_up_delete_for_ever,
     a_file_gets_both_streams,
@@ -180,6 +181,28 @@ fn input_arrives_and_its_end_too(lab: &Lab) -> Outcome {
     eq(ended.exit_status, 0, "the status")?;
     task.finish()?;
     eq(text(reader).as_str(), "hello\nagain\nthe end\n", "output")
+}
+
+fn the_end_of_an_execs_input_may_be_told_before_its_start(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("Go's shim forgets it, and the process waits for ever")?;
+    let (input, out) = (fifo(lab, "in")?, fifo(lab, "out")?);
+    let reader = collect(&out);
+    let mut task = stage.started(&["sleep", "1000"])?;
+    let request: ExecProcessRequest =
+        task.exec_request("x", &["sh", "-c", "cat; echo the end"], [&input, &out, &out]);
+    task.client.call::<Empty>("Exec", &request)?;
+    // Open for reading too: what is written stays until the shim comes for it.
+    let mut writer = OpenOptions::new().read(true).write(true).open(&input)?;
+    writer.write_all(b"hello\n")?;
+    let close = CloseIORequest { id: task.id.clone(), exec_id: "x".to_owned(), stdin: true };
+    task.client.call::<Empty>("CloseIO", &close)?;
+    task.start("x")?;
+    drop(writer);
+    eq(task.wait("x")?, 0, "the status of the exec")?;
+    task.delete("x")?;
+    eq(text(reader).as_str(), "hello\nthe end\n", "output")?;
+    task.finish()
 }
 
 fn a_terminal_has_the_size_it_is_given(lab: &Lab) -> Outcome {

@@ -53,7 +53,7 @@ impl Server {
         }
         let Some(inlet) = plumbing.inlet else { return Ok(()) };
         if let Some(process) = self.table.processes.get_mut(key) {
-            process.stdin_hold = Some(inlet.hold);
+            process.stdin_hold = (!process.stdin_closed).then_some(inlet.hold);
         }
         let to = match inlet.to {
             Some(to) => Some(to),
@@ -153,6 +153,7 @@ impl Server {
     /// `CloseIO`: with the last writer gone the process sees the end of its input, after all that is in the fifo.
     pub(crate) fn close_stdin(&mut self, key: Key) {
         if let Some(process) = self.table.processes.get_mut(key) {
+            process.stdin_closed = true;
             process.stdin_hold = None;
         }
     }

@@ -100,6 +100,8 @@ pub(crate) struct Process {
     pub(crate) input: Option<Key>,
     /// The writer of containerd's stdin fifo.
     pub(crate) stdin_hold: Option<OwnedFd>,
+    /// There will be no more input: that may be told before there is a process.
+    pub(crate) stdin_closed: bool,
     /// Writers of containerd's output fifos that nobody has open for reading, when all is written.
     pub(crate) unread: Vec<OwnedFd>,
     /// The pause after the next look for readers.
@@ -132,6 +134,7 @@ impl Process {
             outputs: Vec::new(),
             input: None,
             stdin_hold: None,
+            stdin_closed: false,
             unread: Vec::new(),
             next_look: Duration::ZERO,
             terminal: None,
