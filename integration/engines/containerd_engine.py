@@ -138,7 +138,7 @@ TIMEOUTS = """
 """
 
 
-def start_daemon(config=None, env=None, timeout=30):
+def start_daemon(config=None, env=None, timeout=60):
     os.makedirs("/etc/containerd", exist_ok=True)
     with open("/etc/containerd/config.toml", "w") as file:
         file.write("version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n" if Engine.old else config or CONFIG % Engine.tested.of_cri())

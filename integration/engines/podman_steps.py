@@ -284,7 +284,7 @@ def _():
     try:
         podman("run", "-d", "--pod", "shop", "--name", "shop-web", IMAGE, *HTTPD)
         equal(until("the neighbour answers", lambda: podman("run", "--rm", "--pod", "shop", IMAGE, "wget", "-qO-", "http://127.0.0.1/", rc=None)), PAGE)
-        equal(sh("curl", "-s", "-m", "5", "--noproxy", "*", "http://127.0.0.1:8002/"), PAGE)
+        equal(sh("curl", "-s", "-m", "20", "--noproxy", "*", "http://127.0.0.1:8002/"), PAGE)
         contains(podman("pod", "ps"), "shop", "Running")
         podman("pod", "pause", "shop")
         podman("pod", "unpause", "shop")

@@ -253,7 +253,7 @@ class Daemon:
     def alive(self):
         return self.process.poll() is None
 
-    def wait_for(self, path, timeout=30):
+    def wait_for(self, path, timeout=60):
         until(f"{self.process.args[0]} makes {path}", lambda: os.path.exists(path) or not self.alive(), timeout)
         assert self.alive(), f"{self.process.args[0]} ended with {self.process.returncode}"
 
