@@ -27,7 +27,7 @@ class Client:
         function = self.channel.unary_unary(f"/runtime.v1.{service}/{method}", request_serializer=lambda m: m.SerializeToString(),
                                             response_deserializer=getattr(self.api, method + "Response").FromString)
         try:
-            response = function(self.json.ParseDict(request or fields, getattr(self.api, method + "Request")()), timeout=30 * SLOW)
+            response = function(self.json.ParseDict(request or fields, getattr(self.api, method + "Request")()), timeout=60 * SLOW)
         except self.error as error:
             if refused is None:
                 raise AssertionError(f"{method}: {error.code().name}: {error.details()}") from None
@@ -51,7 +51,7 @@ class Stream:
     def __init__(self, url):
         import websocket
         self.module, self.seen = websocket, {}
-        self.socket = websocket.create_connection(url.replace("http://", "ws://"), subprotocols=["v4.channel.k8s.io"], timeout=20 * SLOW,
+        self.socket = websocket.create_connection(url.replace("http://", "ws://"), subprotocols=["v4.channel.k8s.io"], timeout=60 * SLOW,
                                                   http_no_proxy=["*"])
 
     def send(self, channel, data):
@@ -73,7 +73,7 @@ class Stream:
 
     def expect(self, channel, text):
         """Reads until a channel has a text."""
-        end = time.monotonic() + 20 * SLOW
+        end = time.monotonic() + 60 * SLOW
         while text not in self.seen.get(channel, b""):
             assert time.monotonic() < end and self.read(), f"no {text!r} on channel {channel}: {self.seen}"
 
@@ -90,7 +90,7 @@ class Stream:
                 return False
             return True
         until(f"{answer!r} on the stream", answered)
-        self.socket.settimeout(20 * SLOW)
+        self.socket.settimeout(60 * SLOW)
 
     def finish(self):
         """Reads to the end; the exit status that the error channel tells."""

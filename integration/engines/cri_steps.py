@@ -335,7 +335,7 @@ def _():
             stays, ends = p.start("sh", "-c", "while :; do echo x; sleep 0.1; done"), p.start("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 9")
             pid = info(ends)["pid"]
             Engine.daemon.process.send_signal(how)
-            Engine.daemon.process.wait(30 * SLOW)
+            Engine.daemon.process.wait(60 * SLOW)
             with open(f"/proc/{pid}/root/go", "w"):
                 pass
             until("one ends", lambda pid=pid: not os.path.exists(f"/proc/{pid}/root/bin"))

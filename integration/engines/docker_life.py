@@ -135,7 +135,7 @@ def _():
     with running(cmd=("sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done; exit 11")) as box:
         follower = subprocess.Popen(["docker", "logs", "-f", box], stdout=subprocess.PIPE, text=True)
         equal(docker("wait", box).strip(), "11")
-        out, _ = follower.communicate(timeout=20 * SLOW)
+        out, _ = follower.communicate(timeout=60 * SLOW)
         equal(out, "1\n2\n3\n")
     t = Terminal("docker", "run", "--name", "again", "-i", IMAGE, "sh", "-c", "read line; echo got $line; exit 3")
     t.send("one\r")

@@ -51,7 +51,7 @@ def _():
     fore = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # ctr tells of its stdin's end only if that comes after the task's start
     until("it runs", lambda: status("fore") == "RUNNING")
-    out = fore.communicate(b"through\n", timeout=20 * SLOW)
+    out = fore.communicate(b"through\n", timeout=60 * SLOW)
     equal((*out, fore.returncode), (b"through\n", b"bad\n", 7))
     once(script="kill -TERM $$; sleep 5", rc=None)
     once(script="exec sh -c 'kill -9 $$; exit 3'", rc=3)  # the first process of a pid namespace is safe from itself
@@ -126,7 +126,7 @@ def _():
     ctr("container", "create", *flags(), IMAGE, name, "sh", "-c", "read line; echo got $line; exit 12")
     task = subprocess.Popen([f"{Engine.folder}/ctr", "task", "start", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     until("it runs", lambda: status(name) == "RUNNING")
-    out, _ = task.communicate(b"hello\n", timeout=20 * SLOW)
+    out, _ = task.communicate(b"hello\n", timeout=60 * SLOW)
     equal((out, task.returncode), (b"got hello\n", 12))
     ctr("container", "rm", name)
 
@@ -184,7 +184,7 @@ def _():
         command = [f"{Engine.folder}/ctr", "task", "exec", "--exec-id", "in", task, "cat", "-u"]
         inner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         until("it runs", lambda: sh("pgrep", "-f", "^cat -u", rc=None))
-        equal((inner.communicate(b"to exec\n", timeout=20 * SLOW)[0], inner.returncode), (b"to exec\n", 0))
+        equal((inner.communicate(b"to exec\n", timeout=60 * SLOW)[0], inner.returncode), (b"to exec\n", 0))
         ctr("task", "exec", "-d", "--exec-id", "long", task, "sleep", "995")
         victim = until("it runs", lambda: sh("pgrep", "-f", "^sleep 995", rc=None).strip())
         ctr("task", "kill", "--exec-id", "long", "-s", "SIGKILL", task)

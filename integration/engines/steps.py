@@ -104,7 +104,7 @@ def tail(path, start, lines):
         return str(error)
 
 
-def sh(*argv, rc=0, timeout=60, stdin=None, env=None, both=False, cwd=None):
+def sh(*argv, rc=0, timeout=120, stdin=None, env=None, both=False, cwd=None):
     """Runs a command, demands its exit status (None: any), returns its output. `both` adds what it wrote to stderr."""
     argv = [str(a) for a in argv]
     process = subprocess.Popen(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -136,7 +136,7 @@ def matches(text, pattern):
     return found
 
 
-def until(what, check, timeout=20):
+def until(what, check, timeout=60):
     """Waits until check() is true, and returns what it returned."""
     end = time.monotonic() + timeout * SLOW
     while True:
@@ -203,7 +203,7 @@ class Terminal:
         finally:
             os.close(tty)
 
-    def expect(self, pattern, timeout=20):
+    def expect(self, pattern, timeout=60):
         """Waits for a pattern in what has not been matched yet."""
         end = time.monotonic() + timeout * SLOW
         while not (found := re.search(pattern, self.seen)):
@@ -224,7 +224,7 @@ class Terminal:
         self.seen += data.decode(errors="replace")
         return bool(data)
 
-    def end(self, rc=0, timeout=20):
+    def end(self, rc=0, timeout=60):
         """Waits for the command's end and demands its exit status (None: any)."""
         end = time.monotonic() + timeout * SLOW
         while time.monotonic() < end:
@@ -257,7 +257,7 @@ class Daemon:
         until(f"{self.process.args[0]} makes {path}", lambda: os.path.exists(path) or not self.alive(), timeout)
         assert self.alive(), f"{self.process.args[0]} ended with {self.process.returncode}"
 
-    def stop(self, timeout=30):
+    def stop(self, timeout=60):
         if self.alive():
             self.process.terminate()
         try:
