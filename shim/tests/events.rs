@@ -1,9 +1,14 @@
 //! Events: their order, and that none is lost.
 
-use crate::stage::{LIMIT, Stage, full, story};
+use crate::stage::{LIMIT, Stage, full, is_alive, story};
+use integration::process::wait_for;
 use integration::{Lab, Outcome, Test, eq, fail, tests, yes};
+use nix::sys::signal::Signal;
 use serde_json::json;
+use shim::client::Client;
 use shim::wire::events::Event;
+use shim::wire::task::{ConnectRequest, ConnectResponse, ShutdownRequest};
+use shim::wire::types::Empty;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["events":
@@ -13,6 +18,7 @@ pub(crate) const TESTS: &[Test] = tests!["events":
     calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away,
     waiters_hear_of_an_exit_that_came_before_them,
     kills_by_the_memory_limit_are_told,
+    a_server_with_events_to_tell_before_its_end_is_not_found_by_the_next_start,
 ];
 
 fn a_start_is_told_before_the_exit_however_short_the_program(lab: &Lab) -> Outcome {
@@ -158,4 +164,35 @@ fn kills_by_the_memory_limit_are_told(lab: &Lab) -> Outcome {
         return fail(format!("no oom was told: {:?}", story(&told, &task.id)));
     }
     task.finish()
+}
+
+fn a_server_with_events_to_tell_before_its_end_is_not_found_by_the_next_start(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("its socket is there until it has ended")?;
+    let mut task = stage.started(&["sleep", "1000"])?;
+    stage.told(&task.id, "start")?;
+    task.kill("", Signal::SIGKILL)?;
+    task.wait("")?;
+    stage.told(&task.id, "exit")?;
+    stage.events.hold(true);
+    task.delete("")?;
+    let end = ShutdownRequest { id: task.id.clone(), now: false };
+    task.client.call::<Empty>("Shutdown", &end)?;
+    let socket = stage.launch.start(&task.bundle, &task.id)?;
+    let mut client = Client::connect(&socket, &stage.launch.namespace)?;
+    let next: ConnectResponse = client.call("Connect", &ConnectRequest { id: task.id.clone() })?;
+    let next = i32::try_from(next.shim_pid)?;
+    yes(next != task.shim, "the next start has found the server that is about to end")?;
+    stage.events.hold(false);
+    let old = task.shim;
+    wait_for("the old server ends", || {
+        integration::process::reap();
+        (!is_alive(old)).then_some(())
+    })?;
+    yes(socket.exists(), "the old server has taken the new one's socket along")?;
+    client.call::<Empty>("Shutdown", &end)?;
+    wait_for("the new server ends", || {
+        integration::process::reap();
+        (!is_alive(next)).then_some(())
+    })
 }

@@ -91,7 +91,9 @@ pub fn main(call: &Call) -> Result<(), String> {
     })?;
     let mut server = Server::new(call, listener).map_err(|e| format!("start the server: {e}"))?;
     let result = server.serve();
-    server.leave();
+    if server.end.is_none() {
+        server.leave();
+    }
     result.map_err(|e| format!("wait for events: epoll_wait: {e}"))
 }
 
@@ -171,7 +173,7 @@ impl Server {
         self.events.is_empty() && !self.connections.iter().any(|(_, connection)| connection.is_backed_up())
     }
 
-    /// Takes the socket's name away, if it is still this server's.
+    /// Takes the socket's name away. Once only: the next one there is another server's.
     fn leave(&self) {
         if let Ok(address) = self.listener.local_addr()
             && let Some(path) = address.as_pathname()
@@ -328,8 +330,12 @@ impl Server {
         }
     }
 
-    /// containerd needs this server no more.
+    /// containerd needs this server no more. Its socket goes before anybody is told so: who starts a server for the same container next
+    /// (Docker does that a tenth of a second after an exit) must not find one that is about to end.
     pub(crate) fn begin_end(&mut self) {
-        self.end.get_or_insert(Instant::now() + LAST_WORDS);
+        if self.end.is_none() {
+            self.leave();
+            self.end = Some(Instant::now() + LAST_WORDS);
+        }
     }
 }
