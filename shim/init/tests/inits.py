@@ -45,7 +45,7 @@ class Init:
         self.words = [path, *map(str, words)]
         wrapper = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if first else []
         if options.pop("strace", None):
-            wrapper = ["strace", "-D", "-o", "/dev/null", "-e", "trace=prctl", "-e", "inject=prctl:delay_enter=600000"]
+            wrapper = ["strace", "-D", "-o", "/dev/null", "-e", "trace=prctl", "-e", "inject=prctl:delay_enter=2000000"]
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         self.process = subprocess.Popen(wrapper + self.words, stdin=stdin, preexec_fn=preexec, env={**os.environ, **(env or {})}, **options)
         self.first, self.seen = first, b""

@@ -66,12 +66,12 @@ PROGRAM = """
 import os, sys, signal
 print("foreground", os.tcgetpgrp(0) == os.getpgrp(), flush=True)
 print("read", input(), flush=True)
-def interrupted(*_):
-    print("interrupted", flush=True)
-    sys.exit(8)
-signal.signal(2, interrupted)
+# a handler of Python's may be called only after the next signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {2})
 print("up", flush=True)
-signal.pause()
+signal.sigwait({2})
+print("interrupted", flush=True)
+sys.exit(8)
 """
 
 
@@ -90,7 +90,7 @@ def foreground(path):
 @test("an init writes to a terminal with TOSTOP while its program has the foreground", agree="tini")
 def writes(path):
     with Terminal("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", path, "-vvv", "--", sys.executable, "-c",
-                  "import os,signal,time\nsignal.signal(10, lambda *a: print('got', flush=True))\nos.kill(1, 10)\ntime.sleep(0.3)",
+                  "import os,signal\nsignal.pthread_sigmask(0, {10})\nos.kill(1, 10)\nsignal.sigwait({10})\nprint('got', flush=True)",
                   stop=True) as terminal:
         terminal.expect("got")
         equal(terminal.end(), 0)
@@ -98,7 +98,8 @@ def writes(path):
 
 @test("an init in the background leaves the terminal to who has it", differ="tini")
 def background(path):
-    script = (f"import os,subprocess,sys,time\nchild = subprocess.Popen([{path!r}, '--', 'sleep', '0.5'], preexec_fn=os.setpgrp)\n"
-              "time.sleep(0.3)\nmine = os.tcgetpgrp(0) == os.getpgrp()\nchild.wait()\nsys.exit(not mine)")
+    script = ("import os,subprocess,sys\n"
+              f"child = subprocess.Popen([{path!r}, '--', 'sh', '-c', 'echo; exec sleep 100'], preexec_fn=os.setpgrp, stdout=subprocess.PIPE)\n"
+              "child.stdout.readline()\nmine = os.tcgetpgrp(0) == os.getpgrp()\nchild.terminate()\nchild.wait()\nsys.exit(not mine)")
     with Terminal(sys.executable, "-c", script) as terminal:
         equal(terminal.end(), 0)
