@@ -138,14 +138,16 @@ fn take(mut stream: UnixStream, shared: &Shared) {
             drop(shared.released.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
             let told =
                 frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
-            let answer = told.map(|forward: ForwardRequest| {
-                lock(&shared.told).extend(read(forward));
-                shared.arrived.notify_all();
-                Vec::new()
-            });
+            let (forward, answer): (Option<ForwardRequest>, _) = match told {
+                Ok(forward) => (Some(forward), Ok(Vec::new())),
+                Err(failure) => (None, Err(failure)),
+            };
+            // Before it is known here: who hears of it may close the connection at once, and the event would come again.
             if stream.write_all(&encode_response(frame.stream, answer)).is_err() {
                 return;
             }
+            lock(&shared.told).extend(forward.and_then(read));
+            shared.arrived.notify_all();
         }
     }
 }
