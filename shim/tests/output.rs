@@ -3,11 +3,14 @@
 use crate::stage::{Stage, Task, fifo, full};
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, has, tests, yes};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shim::wire::task::{CloseIORequest, ExecProcessRequest, ResizePtyRequest};
 use shim::wire::types::Empty;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,10 +70,19 @@ fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
     }
 }
 
-/// Reads all of a fifo in a thread.
-fn collect(path: &str) -> thread::JoinHandle<Vec<u8>> {
-    let path = path.to_owned();
-    thread::spawn(move || fs::read(path).unwrap_or_default())
+/// Reads all of a fifo in a thread. It is open before anybody writes, as containerd has it: a thread that opened it might come when
+/// all is over, and wait for a writer for ever.
+fn collect(path: &str) -> Result<thread::JoinHandle<Vec<u8>>, Stop> {
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    Ok(thread::spawn(move || {
+        let mut all = Vec::new();
+        // Until the first writer is there a read would find the end.
+        let written = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        if written.and_then(|_| fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))).is_ok() {
+            let _ = file.read_to_end(&mut all);
+        }
+        all
+    }))
 }
 
 fn text(reader: thread::JoinHandle<Vec<u8>>) -> String {
@@ -80,7 +92,7 @@ fn text(reader: thread::JoinHandle<Vec<u8>>) -> String {
 fn both_streams_arrive_where_they_belong(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (out, err) = (fifo(lab, "out")?, fifo(lab, "err")?);
-    let readers = [collect(&out), collect(&err)];
+    let readers = [collect(&out)?, collect(&err)?];
     let mut task = stage.created(["", &out, &err], |config| {
         config.sh("echo this is out; echo this is err >&2");
     })?;
@@ -156,7 +168,7 @@ fn a_reader_that_goes_and_returns_loses_nothing(lab: &Lab) -> Outcome {
 fn input_arrives_and_its_end_too(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (input, out) = (fifo(lab, "in")?, fifo(lab, "out")?);
-    let reader = collect(&out);
+    let reader = collect(&out)?;
     let path = input.clone();
     let writer = thread::spawn(move || OpenOptions::new().write(true).open(path));
     let mut task = stage.created([&input, &out, &out], |config| {
@@ -208,7 +220,7 @@ fn the_end_of_an_execs_input_may_be_told_before_its_start(lab: &Lab) -> Outcome 
 fn a_terminal_has_the_size_it_is_given(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (input, out) = (fifo(lab, "in")?, fifo(lab, "out")?);
-    let reader = collect(&out);
+    let reader = collect(&out)?;
     let path = input.clone();
     let writer = thread::spawn(move || OpenOptions::new().write(true).open(path));
     let mut task = stage.shim(|config| {
@@ -240,7 +252,7 @@ fn a_terminal_has_the_size_it_is_given(lab: &Lab) -> Outcome {
 fn a_child_that_keeps_the_stream_open_does_not_hold_up_delete_for_ever(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let out = fifo(lab, "out")?;
-    let reader = collect(&out);
+    let reader = collect(&out)?;
     let mut task = stage.started(&["sleep", "1000"])?;
     let script = ["sh", "-c", "sleep 900 & echo said; exit 5"];
     let request: ExecProcessRequest = task.exec_request("x", &script, ["", &out, &out]);

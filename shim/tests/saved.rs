@@ -10,12 +10,16 @@ use shim::wire::options::{CHECKPOINT_OPTIONS, CheckpointOptions};
 use shim::wire::task::{CheckpointTaskRequest, CreateTaskRequest, CreateTaskResponse};
 use shim::wire::types::{Any, Empty, Status};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["saved":
     a_task_is_saved_goes_on_is_saved_and_ended_and_comes_back_at_start,
     a_restore_that_fails_is_told_by_start_and_the_task_can_be_deleted,
     what_a_checkpoint_can_not_be_is_refused_and_the_task_goes_on,
 ];
+
+/// How long an answer may take that criu works for: it starts dozens of processes and stops each of them many times.
+const CRIU: Duration = Duration::from_secs(60);
 
 /// A stage whose shims find a criu.
 fn stage(lab: &Lab) -> Result<Stage<'_>, Stop> {
@@ -38,6 +42,7 @@ fn checkpoint(task: &mut Task, path: &Path, options: Option<CheckpointOptions>) 
     let options = options.map(|options| Any::pack(CHECKPOINT_OPTIONS, &options));
     let request =
         CheckpointTaskRequest { id: task.id.clone(), path: path.to_string_lossy().into_owned(), options };
+    task.client.patience(CRIU);
     task.client.call::<Empty>("Checkpoint", &request).map(drop)
 }
 
@@ -45,6 +50,7 @@ fn checkpoint(task: &mut Task, path: &Path, options: Option<CheckpointOptions>) 
 fn create(stage: &Stage<'_>, task: &mut Task, images: &Path) -> Result<u32, Failure> {
     let checkpoint = images.to_string_lossy().into_owned();
     let request = CreateTaskRequest { checkpoint, ..stage.create_request(task, ["", "", ""]) };
+    task.client.patience(CRIU);
     task.client.call::<CreateTaskResponse>("Create", &request).map(|made| made.pid)
 }
 

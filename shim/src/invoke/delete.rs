@@ -33,12 +33,13 @@ pub(super) fn delete(call: &Call) -> Result<Vec<u8>, String> {
         |record| record.state_root,
     );
     errors.extend(container(&root, &call.flags.id).err());
-    errors.extend(
-        rootfs::unmount(&bundle).err().map(|error| format!("unmount \"rootfs\" in {bundle:?}: {error}")),
-    );
     if let Ok(Some(path)) = bundle::read_socket(&bundle) {
         errors.extend(socket::retire(&path, call).err());
     }
+    // Last: a worker of a dead shim's has the socket until it is gone, and may have been killed in the middle of mount(2).
+    errors.extend(
+        rootfs::unmount(&bundle).err().map(|error| format!("unmount \"rootfs\" in {bundle:?}: {error}")),
+    );
     if !errors.is_empty() {
         return Err(format!("delete {}: {}", call.flags.id, errors.join("; ")));
     }

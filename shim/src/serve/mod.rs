@@ -320,6 +320,8 @@ impl Server {
 
     /// Nobody is connected. A containerd that restarts takes a moment; one that has given up on this server has removed the bundles.
     fn mind_loneliness(&mut self) {
+        // Somebody may be at the door, if this process had no processor for a while.
+        self.accept();
         if !self.connections.is_empty() {
             return;
         }

@@ -61,7 +61,11 @@ impl Loop {
             let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
             let number = Errno::result(number).map_err(|e| ("ioctl(LOOP_CTL_GET_FREE)", e))?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
-            let device = open(&path, "open the loop device")?;
+            let device = match open(&path, "open the loop device") {
+                // Somebody else's, and on its way out already.
+                Err((_, Errno::ENXIO)) => continue,
+                other => other?,
+            };
             match configure(&device, &backing, flags) {
                 Ok(()) => return Ok(Loop { _file: device, path }),
                 Err(Errno::EBUSY) => {}
