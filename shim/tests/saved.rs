@@ -18,7 +18,7 @@ pub(crate) const TESTS: &[Test] = tests!["saved":
     what_a_checkpoint_can_not_be_is_refused_and_the_task_goes_on,
 ];
 
-/// How long an answer may take that criu works for: it starts dozens of processes and stops each of them many times.
+/// How long an answer may take that waits for criu.
 const CRIU: Duration = Duration::from_secs(60);
 
 /// A stage whose shims find a criu.
