@@ -239,7 +239,8 @@ def woken(pid, seconds):
 def small(path):
     if "debug" in path:
         raise Skip("not a release build")
-    with Init(path, "--", "sleep", "100") as init:
+    # words and environment lie on its stack: what they take is the caller's
+    with Init("env", "-i", "PATH=/usr/bin:/bin", path, "--", "sleep", "100") as init:
         until("all is up", lambda: children(init.pid) and status(children(init.pid)[0], "Name") == "sleep")
         with open(f"/proc/{init.pid}/smaps_rollup") as file:
             rss = next(int(line.split()[1]) for line in file if line.startswith("Rss:"))
