@@ -7,7 +7,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
 . "$HERE/checks.sh"
 
-k() { timeout -k 1 60 "$BIN" --root "$W/store" "$@"; }
+k() { timeout -k 1 120 "$BIN" --root "$W/store" "$@"; }
 code() { local name=$1 wanted=$2; shift 2; k "$@" >/dev/null 2>&1; same "$name" $? "$wanted"; }
 
 # Thirty small layers in $W/many.
@@ -48,9 +48,9 @@ test_output() {
   same 'save | load of a pipe' "$(k save app:2 | timeout 60 "$BIN" --root "$W/other" load -q)" 'Loaded image: app:2'
   none 'nothing on standard error when quiet' "$(k save app:2 2>&1 >/dev/null | cat; k load -q -i <(k save app:2) 2>&1 >/dev/null)"
   same 'plain lines without a terminal' "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1
-  check 'bars on a terminal' timeout -k 1 60 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' expect:Complete expect:'Loaded image' end:0
+  check 'bars on a terminal' timeout -k 1 300 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' expect:Complete expect:'Loaded image' end:0
   many_layers
-  local seen; seen=$(timeout -k 1 60 python3 "$HERE/screen.py" 8 40 "$BIN" --root "$W/fifth" load -i "$W/many")
+  local seen; seen=$(timeout -k 1 300 python3 "$HERE/screen.py" 8 40 "$BIN" --root "$W/fifth" load -i "$W/many")
   same 'more bars than a small terminal has lines: each is there once, in the end' "$(grep -c ': Complete$' <<<"$seen") $(wc -l <<<"$seen")" '30 31'
   same 'image and container before a command' "$(k image ls -q app) $(k container ls -aq | wc -l)" "$(k images -q app) 0"
   refuse 'inspect looks for containers alone' 'does not exist' k container inspect app:2

@@ -61,14 +61,14 @@ def listing(root):
     return sorted(lines)
 
 
-def run(*command, limit=60):
+def run(*command, limit=300):
     done = subprocess.run(["timeout", "-k", "1", str(limit), *command], capture_output=True)
     said = done.stderr if done.returncode else done.stdout
     return done.returncode, said.decode(errors="replace").strip()
 
 
 def knarr(case):
-    code, said = run("./knarr-image", "--root", "ours", "load", "-q", "-i", f"corpus/{case}", limit=20)
+    code, said = run("./knarr-image", "--root", "ours", "load", "-q", "-i", f"corpus/{case}", limit=120)
     if code:
         return (REFUSED if code < 100 else f"died {code}"), said
     image = said.split()[-1]
@@ -138,7 +138,7 @@ def inside(verbose):
     if shutil.which("containerd") and shutil.which("ctr"):
         log = open("containerd.log", "w")
         server = subprocess.Popen(["containerd", "--root", "/mnt/containerd", "--state", "/run/containerd"], stdout=log, stderr=log)
-        for _ in range(100):
+        for _ in range(600):
             if run("ctr", "version")[0] == 0:
                 tools["containerd"] = containerd
                 break

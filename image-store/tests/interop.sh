@@ -10,7 +10,7 @@ BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
 LAB=${KNARR_LAB:-$HOME/.cache/knarr-lab}/root
 . "$HERE/checks.sh"
 
-k() { "$BIN" --root "$W/store" "$@"; }
+k() { timeout -k 1 300 "$BIN" --root "$W/store" "$@"; }
 # tool NAME ARGUMENTS...: runs it with $W at /mnt, whichever way it is there.
 have() { [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ] || command -v "$1" >/dev/null; }
 tool() {
@@ -140,7 +140,7 @@ test_buildah() {
 
 test_containerd() {
   have ctr || { skip 'containerd: is not here'; return; }
-  tool bash -c 'mkdir -p /mnt/containerd; containerd --root /mnt/containerd --state /run/containerd >/mnt/containerd.log 2>&1 & for i in $(seq 50); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
+  tool bash -c 'mkdir -p /mnt/containerd; containerd --root /mnt/containerd --state /run/containerd >/mnt/containerd.log 2>&1 & for i in $(seq 300); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
     ctr image import --no-unpack --platform linux/amd64 /mnt/docker.tar && ctr image ls -q && ctr image export --platform linux/amd64 /mnt/ctr.tar docker.io/library/app:2; code=$?; kill %1; wait; exit $code' >"$W/ctr.out" 2>&1
   if [ $? = 0 ]; then pass 'containerd imports and exports our archive'; else fail 'containerd imports and exports our archive' "$(cat "$W/ctr.out")"; return; fi
   check 'load what containerd wrote' k load -qi "$W/ctr.tar"
@@ -148,7 +148,7 @@ test_containerd() {
 
 test_docker() {
   have dockerd || { skip 'docker: is not here'; return; }
-  tool bash -c 'mkdir -p /mnt/docker; dockerd --data-root /mnt/docker --exec-root /run/docker --iptables=false --ip6tables=false --bridge=none --storage-driver vfs >/mnt/dockerd.log 2>&1 & for i in $(seq 75); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
+  tool bash -c 'mkdir -p /mnt/docker; dockerd --data-root /mnt/docker --exec-root /run/docker --iptables=false --ip6tables=false --bridge=none --storage-driver vfs >/mnt/dockerd.log 2>&1 & for i in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
     docker load -qi /mnt/docker.tar && docker image inspect --format "{{.Id}}" app:2 && docker save -o /mnt/dockersave.tar app:2; code=$?; kill %1; wait; exit $code' >"$W/docker.out" 2>&1
   if [ $? = 0 ]; then pass 'docker loads and saves our archive'; else fail 'docker loads and saves our archive' "$(cat "$W/docker.out"; tail -3 "$W/dockerd.log")"; return; fi
   check 'load what docker wrote' k load -qi "$W/dockersave.tar"
@@ -156,8 +156,7 @@ test_docker() {
 
 test_registry() {
   command -v docker-registry >/dev/null && command -v htpasswd >/dev/null || { skip 'docker-registry or htpasswd: is not here'; return; }
-  local port=5443; while ss -ltn 2>/dev/null | grep -q ":$port "; do port=$((port + 1)); done
-  local host=localhost:$port
+  local port; port=$(free_ports 1); local host=localhost:$port
   mkdir -p "$W/registry" "$W/certs/$host"
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
     -addext basicConstraints=CA:FALSE -keyout "$W/key.pem" -out "$W/cert.pem" 2>/dev/null
@@ -170,7 +169,7 @@ http: {addr: "127.0.0.1:$port", tls: {certificate: $W/cert.pem, key: $W/key.pem}
 auth: {htpasswd: {realm: test, path: $W/htpasswd}}
 YML
   docker-registry serve "$W/registry.yml" >"$W/registry.log" 2>&1 & PIDS+=($!)
-  for _ in $(seq 50); do curl -sk "https://$host/v2/" >/dev/null && break; sleep 0.1; done
+  answers "https://$host/v2/"
   local trust=(--cert-dir "$W/certs") creds=(--creds user:secret)
   refuse 'a certificate nobody vouches for' 'certificate' k push -q "${creds[@]}" app:2 "$host/a:1"
   refuse 'no credentials' 'HTTP 401' k push -q "${trust[@]}" app:2 "$host/a:1"
@@ -195,7 +194,7 @@ YML
   same 'inspect from afar' "$(k inspect --remote "${trust[@]}" "${creds[@]}" --format '{{.Id}}' "$host/a:1")" "$(k inspect --format '{{.Id}}' app:2)"
   k tag app:2 "$host/a:1"
   check 'a second repository' k push -q "${trust[@]}" "${creds[@]}" app:2 "$host/mounted:1"
-  check 'it was mounted, not sent' grep -q 'mount=sha256' "$W/registry.log"
+  check 'it was mounted, not sent' soon grep -q 'mount=sha256' "$W/registry.log"
   refuse 'a missing image' 'HTTP 404' k pull -q "${trust[@]}" "${creds[@]}" "$host/nothing"
   if have skopeo; then
     same 'skopeo finds what we pushed' "$(tool skopeo inspect --tls-verify=false --creds user:secret --format '{{.Digest}}' "docker://$host/a:1" 2>&1)" "$(k inspect --format '{{.ManifestDigest}}' app:2)"

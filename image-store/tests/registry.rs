@@ -4,15 +4,16 @@
 mod common;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::Scratch;
 use common::server::{Body, Request, Response, Server};
+use image_store::manifest::Descriptor;
 use image_store::platform::Platform;
 use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror};
-use image_store::store::{Composition, Quiet, Record};
+use image_store::store::{Composition, Progress, Quiet, Record, Step};
 use image_store::{Digest, ErrorKind, Reference, Result, Store, StoreOptions};
 
 /// What a registry has, by path after `/v2/NAME/`.
@@ -116,6 +117,45 @@ fn an_image_is_pulled_and_missing_ones_are_not_found() {
     let error = Client::new(quick()).find(&missing).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("NAME_UNKNOWN unknown (HTTP 404)"), "{error}");
+}
+
+/// Hears that somebody else is at a layer.
+struct Waits<'a>(&'a AtomicBool);
+
+impl Progress for Waits<'_> {
+    fn step(&self, _: &Descriptor, step: Step) {
+        self.0.fetch_or(step == Step::Waiting, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_waits_for_a_layer_that_another_fetches_finds_it_then() {
+    common::need_root!();
+    let origin = origin("both");
+    let (content, layer) = (origin.content(), origin.layer());
+    let waits = Arc::new(AtomicBool::new(false));
+    let (asked, waited) = (layer.clone(), waits.clone());
+    let server = Server::start(move |request| {
+        // Nothing comes before both are at it.
+        for _ in 0..6000 {
+            if waited.load(Ordering::SeqCst) || !request.path.ends_with(&asked) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        honest(&content, request)
+    });
+    let reference = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+    let pull = || {
+        let store = Store::open(origin.place.path().join("shared"), StoreOptions::default()).unwrap();
+        let client = Client::new(quick());
+        let image = client.find(&reference).unwrap();
+        let names = std::slice::from_ref(&reference);
+        store.ingest(&image, &image.descriptor, &Platform::host(), names, &Waits(&waits)).unwrap();
+    };
+    std::thread::scope(|scope| [(); 2].map(|()| scope.spawn(pull)).map(|puller| puller.join().unwrap()));
+    assert!(waits.load(Ordering::SeqCst));
+    assert_eq!(server.requests().iter().filter(|request| request.path.ends_with(&layer)).count(), 1);
 }
 
 #[test]

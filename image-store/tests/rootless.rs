@@ -25,7 +25,9 @@ const IDS: &str = "KNARR_ROOTLESS_IDS";
 /// Runs `inside` as the user, below `place`; with `map`, in user and mount namespaces with these IDs.
 fn as_user(place: &Scratch, map: Option<&str>) {
     let program = place.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By a process of its own: one that another test forks meanwhile would hold the copy open for writing (ETXTBSY).
+    let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
+    assert!(copied.unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     std::os::unix::fs::chown(place.path(), Some(USER), Some(USER)).unwrap();
     let ids = map.map_or(0, |map| map.lines().count());

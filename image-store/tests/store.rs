@@ -172,7 +172,7 @@ fn two_hundred_layers_mount() {
     let place = Scratch::new("many");
     let store = store(&place);
     let mut image = import(&store, "base", &base());
-    for number in 0..200 {
+    for number in 0..60 {
         image.layers.push(import(&store, "x", &[file(&format!("f{number}"), b"x")]).layers[0].clone());
     }
     let rootfs = store.prepare(&image, "many", serde_json::Value::Null).unwrap();
@@ -381,6 +381,54 @@ fn two_processes_bring_in_the_same_image_at_once() {
     let target = Store::open(&target, StoreOptions::default()).unwrap();
     assert!(target.verify(false).unwrap().is_empty());
     assert_eq!(target.images().unwrap().len(), 1);
+}
+
+#[test]
+fn a_collection_and_a_verification_beside_others_find_nothing_wrong() {
+    common::need_root!();
+    let place = Scratch::new("beside");
+    let mut options = StoreOptions::default();
+    options.sync = false;
+    let store = Store::open(place.path().join("store"), options).unwrap();
+    import(&store, "stays", &base());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 0..60 {
+                let image = import(&store, &format!("x{number}"), &[file(&format!("f{number}"), b"x")]);
+                store.remove(&image, false).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                store.lease().unwrap().add([]).unwrap();
+            }
+        });
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            store.collect().unwrap();
+            let found = store.verify(false).unwrap();
+            assert!(found.is_empty(), "{found:?}");
+        }
+    });
+}
+
+#[test]
+fn a_fix_up_layer_stays_while_somebody_builds_upon_it() {
+    common::need_root!();
+    let place = Scratch::new("fixup-lease");
+    let store = store(&place);
+    let image = import(&store, "base", &base());
+    let stacked = common::stack(&store, &image, &common::gzip(&tar(&[file("tmp/new", b"x")])), "stacked");
+    let fixup = stacked.fixup.clone().unwrap();
+    let there = || store.root().join("fixup").join(fixup.hex()).exists();
+    let mut lease = store.lease().unwrap();
+    lease.add([&fixup]).unwrap();
+    store.remove(&stacked, false).unwrap();
+    assert!(there());
+    drop(lease);
+    store.collect().unwrap();
+    assert!(!there());
 }
 
 #[test]

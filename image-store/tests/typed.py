@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 
-PATIENCE = 10
+PATIENCE = 60
 
 
 class Terminal:
