@@ -191,6 +191,8 @@ test_life() {
   "$BIN" --root "$W/store" run --rm --name asked box sh -c 'trap "exit 4" TERM; echo up; while :; do sleep 0.1; done' >"$W/up" & local runner=$!
   soon grep -q up "$W/up"; kill -TERM $runner
   wait $runner; same 'signals reach the container' $? 4
+  k run -d --name follow box sh -c 'sleep 0.3; seq 20000' >/dev/null
+  same 'logs -f ends with what was written last' "$(k logs -f follow | tail -1)" 20000; check 'rm beside the end' k rm follow
   k run -d --name lost box sleep 100 >/dev/null
   kill -KILL "$(pgrep -f "supervise $(k ps -q --no-trunc)")"; k kill lost >/dev/null 2>&1
   check 'a container whose parent was killed can be removed' k rm -f lost

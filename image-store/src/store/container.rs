@@ -253,7 +253,13 @@ impl Store {
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.container(id)?;
         let folder = self.path("containers").join(id);
-        fs::rename(&folder, self.trash_name()?).doing(|| format!("rename {folder:?}"))
+        match fs::rename(&folder, self.trash_name()?) {
+            // Another was faster.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::not_found(format!("container {id:?}: does not exist")))
+            }
+            other => other.doing(|| format!("rename {folder:?}")),
+        }
     }
 }
 

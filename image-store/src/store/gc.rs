@@ -164,6 +164,7 @@ impl Store {
             marked.add(container.blobs.iter().chain(&container.layers), container.fixup.as_ref());
         }
         let (leased, alive) = self.leased()?;
+        marked.fixups.extend(leased.iter().map(|digest| digest.hex().to_owned()));
         marked.digests.extend(leased);
         Ok((marked, alive))
     }

@@ -3,7 +3,7 @@
 //! A lease is a file with digests, locked by flock(2) for as long as its owner lives; the kernel lets go for him after a crash.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
@@ -49,12 +49,14 @@ impl Store {
         let folder = self.path("leases");
         for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
             let path = entry.doing(|| format!("list {folder:?}"))?.path();
-            let Ok(file) = File::open(&path) else { continue };
+            let Ok(mut file) = File::open(&path) else { continue };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 let _ = fs::remove_file(&path);
                 continue;
             }
-            let text = fs::read_to_string(&path).doing(|| format!("read {path:?}"))?;
+            // Not by its name: its owner may be letting go of it right now.
+            let mut text = String::new();
+            file.read_to_string(&mut text).doing(|| format!("read {path:?}"))?;
             digests.extend(text.lines().filter_map(|line| Digest::parse(line).ok()));
             alive.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
         }

@@ -73,6 +73,8 @@ pub(super) struct Transaction<'a> {
     lease: Lease<'a>,
     folder: PathBuf,
     count: AtomicUsize,
+    /// On the layers that were missing, until they are in their place: who waits for them finds them there.
+    locks: Vec<File>,
     /// Finished things in `ingest` and where they belong.
     staged: Mutex<BTreeMap<PathBuf, PathBuf>>,
 }
@@ -120,7 +122,8 @@ impl<'a> Transaction<'a> {
         let lease = store.lease()?;
         let folder = store.path("ingest").join(lease.id());
         fs::DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("mkdir {folder:?}"))?;
-        Ok(Self { store, lease, folder, count: AtomicUsize::new(0), staged: Mutex::default() })
+        let (count, staged) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Self { store, lease, folder, count, locks: Vec::new(), staged })
     }
 
     fn image(
@@ -146,7 +149,7 @@ impl<'a> Transaction<'a> {
         self.lease.add(&config.rootfs.diff_ids)?;
         let layers: Vec<_> = manifest.layers.iter().zip(&config.rootfs.diff_ids).collect();
         let layers: Vec<_> = layers.into_iter().map(|(blob, diff_id)| Layer { blob, diff_id }).collect();
-        let _locks = self.lock_missing(&layers, progress)?;
+        self.locks = self.lock_missing(&layers, progress)?;
         self.layers(source, &layers, progress)?;
         let fixup = self.fixup(&config.rootfs.diff_ids)?;
         let size = self.size(&config.rootfs.diff_ids)?;
@@ -410,7 +413,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// Makes the fix-up layer of this stack if it wants one.
-    pub(super) fn fixup(&self, diff_ids: &[Digest]) -> Result<Option<Digest>> {
+    pub(super) fn fixup(&mut self, diff_ids: &[Digest]) -> Result<Option<Digest>> {
         let mut stack = Vec::new();
         for diff_id in diff_ids {
             let path = self.current(diff_id).join("fs");
@@ -425,6 +428,8 @@ impl<'a> Transaction<'a> {
         }
         let names: String = diff_ids.iter().map(|digest| format!("{digest}\n")).collect();
         let key = Digest::of(names.as_bytes());
+        // The image that has it now may go before this one is named.
+        self.lease.add([&key])?;
         let place = self.store.path("fixup").join(key.hex());
         if !place.exists() {
             let (tree, fd) = self.new_tree()?;

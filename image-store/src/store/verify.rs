@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 use super::transaction::Transaction;
 use super::{Record, Store};
 use crate::digest::{Digest, VerifyingReader};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, ErrorKind, Result};
 use crate::layer::compare::compare;
 use crate::layer::unpack::Expected;
 use crate::manifest::Descriptor;
@@ -47,6 +47,10 @@ impl Store {
         let mut bad = HashSet::new();
         for digest in self.stored_blobs()? {
             if let Err(error) = self.check_blob(&digest) {
+                // Collected since the listing; what an image misses is found below.
+                if error.kind() == ErrorKind::NotFound {
+                    continue;
+                }
                 if repair {
                     self.discard(&self.blob_path(&digest))?;
                 }
@@ -65,7 +69,11 @@ impl Store {
         }
         let mut seen = HashSet::new();
         for record in self.images()? {
-            findings.extend(self.verify_image(&record, &bad, &mut seen, repair)?);
+            let found = self.verify_image(&record, &bad, &mut seen, repair)?;
+            // What is missing of an image that was removed meanwhile is no damage.
+            if !found.is_empty() && self.images()?.contains(&record) {
+                findings.extend(found);
+            }
         }
         Ok(findings)
     }

@@ -7,9 +7,13 @@ use libcontainer::{Container, Signal, Status};
 
 use super::log::Reader;
 use super::options::{invalid, name};
-use super::record::{change, find, folder, from_runtime, known, live, lock_names, recall, running};
+use super::record::{Parent, change, find, folder, from_runtime, known, live, lock_names, recall, running};
 use crate::args::Args;
 use crate::output::line;
+
+const PAUSE: Duration = Duration::from_millis(10);
+/// So many pauses are enough for a parent to note an end.
+const PATIENCE: u32 = 3000;
 
 /// Does the same to each container that is named, goes on after an error, prints the names of those it worked for.
 fn each(args: &Args, mut act: impl FnMut(&Store, &str) -> Result<()>) -> Result<u8> {
@@ -43,27 +47,44 @@ pub(crate) fn stop(args: &Args) -> Result<u8> {
 fn halt(store: &Store, text: &str, time: Option<u64>, signal: Option<&str>) -> Result<()> {
     let container = find(store, text)?;
     let run = recall(&container);
-    no_restart(store, &container.id);
-    if let Some((live, status)) = running(&container.id) {
-        let own = run.as_ref().map_or("TERM", |run| &run.stop_signal);
-        let signal = Signal::parse(signal.unwrap_or(own)).map_err(|e| from_runtime(&e))?;
-        let time = time.or_else(|| run.as_ref()?.stop_timeout).unwrap_or(10);
-        if status == Status::Paused {
-            live.resume().map_err(|e| from_runtime(&e))?;
-        }
-        end(&live, signal, time)?;
-    }
-    settle(&container.id);
-    Ok(())
+    let own = run.as_ref().map_or("TERM", |run| &run.stop_signal);
+    let signal = Signal::parse(signal.unwrap_or(own)).map_err(|e| from_runtime(&e))?;
+    let time = time.or_else(|| run.as_ref()?.stop_timeout).unwrap_or(10);
+    end_for_good(store, &container.id, signal, time)
 }
 
 /// Tells the container's parent that its end is wanted.
-pub(super) fn no_restart(store: &Store, id: &str) {
+fn no_restart(store: &Store, id: &str) {
     let _ = std::fs::write(folder(store, id).join("stopping"), b"");
 }
 
+/// Ends the container and waits until its parent has noted that, also when that was about to start it again.
+pub(super) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64) -> Result<()> {
+    let parent = Parent::of(store, id);
+    no_restart(store, id);
+    for _ in 0..PATIENCE {
+        // In this order: what is started after the look at the container is seen with its parent.
+        let there = parent.is_there();
+        match running(id) {
+            Some((_, Status::Creating | Status::Created)) if there => {}
+            Some((live, status)) => {
+                if status == Status::Paused {
+                    live.resume().map_err(|e| from_runtime(&e))?;
+                }
+                // Again, for a parent that has only begun forgets what it was told before.
+                no_restart(store, id);
+                end(&live, signal, seconds)?;
+            }
+            None if !there => return Ok(()),
+            None => {}
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(Error::new(ErrorKind::Busy, format!("container {id}: its parent does not note its end")))
+}
+
 /// Asks, waits, then insists.
-pub(super) fn end(container: &Container, signal: Signal, seconds: u64) -> Result<()> {
+fn end(container: &Container, signal: Signal, seconds: u64) -> Result<()> {
     let gone = |container: &Container, seconds: u64| -> bool {
         let Some(pidfd) = container.pidfd() else { return true };
         let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
@@ -71,9 +92,14 @@ pub(super) fn end(container: &Container, signal: Signal, seconds: u64) -> Result
             rustix::event::Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
         rustix::event::poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
     };
-    container.kill(signal).map_err(|e| from_runtime(&e))?;
+    let kill = |signal: Signal| match container.kill(signal) {
+        // It may have ended by itself.
+        Err(error) if !gone(container, 0) => Err(from_runtime(&error)),
+        _ => Ok(()),
+    };
+    kill(signal)?;
     if !gone(container, seconds) {
-        container.kill(Signal::KILL).map_err(|e| from_runtime(&e))?;
+        kill(Signal::KILL)?;
         if !gone(container, 10) {
             return Err(Error::new(ErrorKind::Busy, format!("container {}: does not end", container.id())));
         }
@@ -81,17 +107,13 @@ pub(super) fn end(container: &Container, signal: Signal, seconds: u64) -> Result
     Ok(())
 }
 
-/// Gives the container's parent the time to note its end; without one, a second at most.
-pub(super) fn settle(id: &str) {
-    for _ in 0..100 {
-        let known = super::record::runtime()
-            .and_then(|runtime| Ok(runtime.load(&super::record::container_id(id)?).is_ok()))
-            .unwrap_or(false);
-        let parent = super::record::socket(id).is_ok_and(|path| path.exists());
-        if !known && !parent {
+/// Gives the container's parent, if there is one, the time to note its end.
+fn settle(parent: &Parent) {
+    for _ in 0..PATIENCE {
+        if !parent.is_there() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -101,12 +123,13 @@ pub(crate) fn kill(args: &Args) -> Result<u8> {
     let signal = Signal::parse(&text).map_err(|e| from_runtime(&e))?;
     each(args, |store, text| {
         let (container, live, _) = live(store, text)?;
+        let parent = Parent::of(store, &container.id);
         if signal == Signal::KILL {
             no_restart(store, &container.id);
         }
         live.kill(signal).map_err(|e| from_runtime(&e))?;
         if signal == Signal::KILL {
-            settle(&container.id);
+            settle(&parent);
         }
         Ok(())
     })
@@ -159,8 +182,8 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
         // Its parent tells everybody, also of a container whose record goes with it.
         let path = super::record::socket(&id)?;
         if let Ok(mut socket) = std::os::unix::net::UnixStream::connect(&path) {
-            loop {
-                match super::attach::started(&mut socket)? {
+            while let Ok(outcome) = super::attach::started(&mut socket) {
+                match outcome {
                     Some(super::Outcome::Ended(code)) => return Ok(code),
                     Some(_) => break,
                     None => {}
@@ -172,9 +195,19 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-    let run = known(&find(store, text)?)?;
-    run.exit_code
-        .ok_or_else(|| invalid(format!("container {text:?}: has not been started, or nobody saw its end")))
+    // The end comes before it is noted.
+    let parent = Parent::of(store, &id);
+    loop {
+        let there = parent.is_there();
+        if let Some(code) = known(&find(store, &id)?)?.exit_code {
+            return Ok(code);
+        }
+        if !there {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Err(invalid(format!("container {text:?}: has not been started, or nobody saw its end")))
 }
 
 /// `rename CONTAINER NAME`
@@ -220,8 +253,10 @@ pub(crate) fn logs(args: &Args) -> Result<u8> {
     }
     let skip = tail.map_or(0, |tail| all.len().saturating_sub(tail));
     all.iter().skip(skip).for_each(|entry| show(args, entry));
+    let parent = Parent::of(&store, &id);
     while args.has("follow") {
-        let alive = running(&id).is_some();
+        // What was written last is logged after the end.
+        let alive = parent.is_there() || running(&id).is_some();
         while let Some(entry) = reader.next()? {
             show(args, &entry);
         }

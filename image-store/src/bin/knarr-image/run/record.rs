@@ -108,8 +108,10 @@ pub(super) fn remember(store: &Store, id: &str, run: &Run) -> Result<()> {
     store.set_extra(id, serde_json::to_value(run).map_err(|e| invalid(e.to_string()))?)
 }
 
-/// Reads, changes, writes: others may have changed something else meanwhile.
+/// Reads, changes, writes, one at a time: others may have changed something else meanwhile.
 pub(super) fn change(store: &Store, id: &str, change: impl FnOnce(&mut Run)) -> Result<()> {
+    store.container(id)?;
+    let _lock = lock(&folder(store, id).join("changing"), FlockOperation::LockExclusive)?;
     let mut run = known(&store.container(id)?)?;
     change(&mut run);
     remember(store, id, &run)
@@ -159,6 +161,23 @@ pub(super) fn running(id: &str) -> Option<(Container, Status)> {
     let container = runtime().ok()?.load(&container_id(id).ok()?).ok()?;
     let status = container.state().ok()?.status;
     (status != Status::Stopped).then_some((container, status))
+}
+
+/// The parent of a container, by the lock that it holds from before the container is made until its end is noted.
+#[derive(Debug)]
+pub(super) struct Parent(Option<File>);
+
+impl Parent {
+    pub(super) fn of(store: &Store, id: &str) -> Self {
+        Self(File::open(folder(store, id).join("lock")).ok())
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        let Some(file) = &self.0 else { return false };
+        let free = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok();
+        free.then(|| rustix::fs::flock(file, FlockOperation::Unlock));
+        !free
+    }
 }
 
 /// As [`running`]; an error when it does not.

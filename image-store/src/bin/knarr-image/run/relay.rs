@@ -205,6 +205,10 @@ impl Relay {
 
     /// Tells everybody the last thing, and waits until the owner has heard all. Others get a moment.
     pub(super) fn finish(mut self, frame: &Frame) {
+        // Those who came when it was over already.
+        while let Some(Ok((socket, _))) = self.listener.as_ref().map(UnixListener::accept) {
+            let _ = self.add(socket, false);
+        }
         for watcher in &mut self.watchers {
             frame.encode(&mut watcher.waiting);
             let _ = watcher.socket.set_nonblocking(false);

@@ -3,8 +3,8 @@
 use image_store::{Error, ErrorKind, Result, Store};
 use libcontainer::Signal;
 
-use super::control::{end, no_restart, settle};
-use super::record::{Run, clean, find, recall, running};
+use super::control::end_for_good;
+use super::record::{Parent, Run, clean, find, recall, running};
 use crate::args::Args;
 use crate::output::line;
 
@@ -30,9 +30,13 @@ pub(crate) fn rm(args: &Args) -> Result<u8> {
 pub(crate) fn prune(args: &Args) -> Result<u8> {
     let store = crate::commands::store(args)?;
     for container in store.containers()? {
-        if running(&container.id).is_none() {
-            remove(&store, &container.id, false, false)?;
-            line(&container.id);
+        if running(&container.id).is_some() {
+            continue;
+        }
+        match remove(&store, &container.id, false, false) {
+            // About to be started again.
+            Err(error) if error.kind() == ErrorKind::Busy => {}
+            other => other.map(|()| line(&container.id))?,
         }
     }
     crate::commands::empty_trash_later(&store);
@@ -41,16 +45,11 @@ pub(crate) fn prune(args: &Args) -> Result<u8> {
 
 fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
     let container = find(store, text)?;
-    if let Some((live, _)) = running(&container.id) {
-        if !force {
-            return Err(Error::new(
-                ErrorKind::Busy,
-                format!("container {text:?}: is running: stop it, or force"),
-            ));
-        }
-        no_restart(store, &container.id);
-        end(&live, Signal::KILL, 10)?;
-        settle(&container.id);
+    if force {
+        end_for_good(store, &container.id, Signal::KILL, 10)?;
+    } else if is_busy(store, &container.id) {
+        let message = format!("container {text:?}: is running: stop it, or force");
+        return Err(Error::new(ErrorKind::Busy, message));
     }
     clean(&container.id);
     let removed = match recall(&container) {
@@ -62,6 +61,22 @@ fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Whether it runs, or will again; a parent that is leaving is given the time for it.
+fn is_busy(store: &Store, id: &str) -> bool {
+    let parent = Parent::of(store, id);
+    for _ in 0..50 {
+        let there = parent.is_there();
+        if running(id).is_some() {
+            return true;
+        }
+        if !there {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    true
 }
 
 /// Takes a container's record and layer away, and with `volumes` those nobody else uses.

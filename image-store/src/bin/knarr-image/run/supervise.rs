@@ -82,6 +82,8 @@ pub(crate) fn supervise(args: &Args) -> Result<u8> {
         (Ok((store, _)), None) => serve(store, id, &mut relay),
         (Err(error), _) => Err(Error::new(error.kind(), error.to_string())),
     };
+    // Who hears of the end finds nothing of us.
+    drop(ready);
     relay.finish(&last(&result));
     Ok(0)
 }
