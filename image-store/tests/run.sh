@@ -175,7 +175,7 @@ test_life() {
   same 'ps -a' "$(k ps -a --format '{{.Status}}' | cut -d' ' -f1,2)" 'Exited (3)'
   check 'start' k start web
   check 'restart' k restart -t 1 web
-  check 'kill' k kill web
+  k pause web >/dev/null; check 'kill, also of what is paused' k kill web
   same 'killed is 137' "$(k wait web)" 137
   check 'rm -f' k rm -f web
   refuse 'what is gone' 'does not exist' k stop web

@@ -172,7 +172,7 @@ fn two_hundred_layers_mount() {
     let place = Scratch::new("many");
     let store = store(&place);
     let mut image = import(&store, "base", &base());
-    for number in 0..60 {
+    for number in 0..200 {
         image.layers.push(import(&store, "x", &[file(&format!("f{number}"), b"x")]).layers[0].clone());
     }
     let rootfs = store.prepare(&image, "many", serde_json::Value::Null).unwrap();

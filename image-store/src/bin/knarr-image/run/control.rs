@@ -122,13 +122,17 @@ pub(crate) fn kill(args: &Args) -> Result<u8> {
     let text = super::options::signal(args.get("signal").unwrap_or("KILL"))?;
     let signal = Signal::parse(&text).map_err(|e| from_runtime(&e))?;
     each(args, |store, text| {
-        let (container, live, _) = live(store, text)?;
+        let (container, live, status) = live(store, text)?;
         let parent = Parent::of(store, &container.id);
         if signal == Signal::KILL {
             no_restart(store, &container.id);
         }
         live.kill(signal).map_err(|e| from_runtime(&e))?;
         if signal == Signal::KILL {
+            // What is frozen (cgroup v1) dies when it thaws.
+            if status == Status::Paused {
+                let _ = live.resume();
+            }
             settle(&parent);
         }
         Ok(())
