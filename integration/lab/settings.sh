@@ -35,7 +35,8 @@ install() {
     apt-get update -qq
     APT_UPDATED=1
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  # A fresh machine may be at its own upgrades.
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >/dev/null
   [ -e "$what" ] || command -v "$what" >/dev/null || die "no $what after installing $*"
 }
 

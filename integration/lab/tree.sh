@@ -26,6 +26,7 @@ build() {
   [ -e "$TREE" ] && die "$TREE is there but not complete: remove it (rm -rf --one-file-system $TREE) and try again"
   install mmdebstrap mmdebstrap
   install /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
+  rm -rf --one-file-system "$TREE.new"
   echo "building $TREE ($SUITE, $DEB_ARCH) from $(mirror)"
   # A mirror that is a snapshot of the archive is older than the archive's own expiry date.
   mmdebstrap --quiet --variant=apt --architectures="$DEB_ARCH" --aptopt='Acquire::Check-Valid-Until "false"' \

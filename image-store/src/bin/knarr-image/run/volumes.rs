@@ -121,7 +121,11 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
         return Err(Error::new(ErrorKind::Busy, message));
     }
     let path = path(store, name);
-    std::fs::remove_dir_all(&path).map_err(|e| Error::from(e).context(format!("remove {path:?}")))
+    match std::fs::remove_dir_all(&path) {
+        // Of two that end at once, the other was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|e| Error::from(e).context(format!("remove {path:?}"))),
+    }
 }
 
 /// Removes a volume if no container has it and it is still there.
