@@ -2,7 +2,7 @@
 
 use crate::stage::{Stage, Task};
 use integration::process::wait_for;
-use integration::runtime::need_criu;
+use integration::runtime::{need_criu, v2};
 use integration::{Lab, Outcome, Stop, Test, eq, has, tests, yes};
 use nix::sys::signal::Signal;
 use shim::wire::code::{Code, Failure};
@@ -78,6 +78,17 @@ fn a_task_is_saved_goes_on_is_saved_and_ended_and_comes_back_at_start(lab: &Lab)
     let (mut first, images, before) = saved(&stage)?;
     let logs: Vec<_> = std::fs::read_dir(&images)?.flatten().map(|entry| entry.file_name()).collect();
     yes(!logs.iter().any(|name| name.to_string_lossy().ends_with(".log")), format!("logs among {logs:?}"))?;
+    if v2() {
+        let cgroups = String::from_utf8_lossy(&std::fs::read(images.join("cgroup.img"))?).into_owned();
+        yes(cgroups.contains(&first.id.replacen('-', "/", 1)), "the container's cgroup is not saved")?;
+        let all = std::fs::read_to_string("/proc/self/cgroup")?;
+        for name in all.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| !name.is_empty()) {
+            yes(
+                !cgroups.contains(name),
+                format!("the cgroups of {name} are saved, which are not the container's"),
+            )?;
+        }
+    }
     // The end may be known before the worker has said that all is saved.
     stage.told(&first.id, "exit")?;
     let twice = || {

@@ -226,6 +226,15 @@ impl Cgroup {
         }
     }
 
+    /// The hierarchies it is in, by the names of /proc/PID/cgroup, when those are not all of the host's: in the root of one that has
+    /// nothing to do with the container, CRIU would save the cgroups of everybody, and a restore make those again that are gone.
+    pub(crate) fn hierarchies(&self) -> Vec<String> {
+        match self {
+            Cgroup::V2(_) => vec![String::new()],
+            Cgroup::V1(_) | Cgroup::None => Vec::new(),
+        }
+    }
+
     /// Lets them go on.
     pub(crate) fn thaw(&self) -> Result<()> {
         match self {

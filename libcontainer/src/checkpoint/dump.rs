@@ -142,6 +142,7 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
         parent_img: options.parent.as_ref().and_then(|path| path.to_str().map(str::to_owned)),
         track_mem: options.parent.is_some().then_some(true),
         network_lock: network_lock(),
+        cgroup_dump_controller: record.cgroup.hierarchies(),
         freeze_cgroup: record.cgroup.freezer().and_then(|path| path.to_str().map(str::to_owned)),
         page_server: options.page_server.as_ref().map(|(address, port)| rpc::PageServer {
             address: Some(address.clone()),

@@ -85,6 +85,8 @@ pub(super) struct Options {
     pub(super) empty_ns: Option<u32>,
     #[prost(message, repeated, tag = "39")]
     pub(super) join_ns: Vec<JoinNamespace>,
+    #[prost(string, repeated, tag = "43")]
+    pub(super) cgroup_dump_controller: Vec<String>,
     #[prost(string, optional, tag = "44")]
     pub(super) freeze_cgroup: Option<String>,
     #[prost(bool, optional, tag = "46")]
