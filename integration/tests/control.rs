@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use integration::Container;
 use integration::lab::text;
-use integration::process::wait_for;
+use integration::process::{command, start, wait_for};
 use integration::runtime::{need_controller, v2};
-use integration::{Kind, Lab, Outcome, Stop, Test, eq, has, tests, yes};
+use integration::{Kind, Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["control":
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     ps_of_a_stopped_container_is_empty_or_refused,
     nested_cgroups_are_removed_by_force,
     nested_and_frozen_cgroups_are_removed_by_force,
+    a_delete_that_a_stranger_holds_up_is_finished_by_another,
 ];
 
 fn update_changes_limits(lab: &Lab) -> Outcome {
@@ -319,5 +321,29 @@ fn nested_and_frozen_cgroups_are_removed_by_force(lab: &Lab) -> Outcome {
         return c.delete_force();
     }
     ended.ok()?;
+    c.is_gone()
+}
+
+fn a_delete_that_a_stranger_holds_up_is_finished_by_another(lab: &Lab) -> Outcome {
+    if lab.kind() != Kind::Knarr {
+        return skip("a test of knarr alone");
+    }
+    if v2() {
+        return skip("with one tree, whatever is in the container's cgroup is killed with it");
+    }
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let group = c.cgroup("pids")?;
+    let mut sleep = command("sleep");
+    sleep.arg("1000");
+    // In one hierarchy only it is none of the container's processes.
+    let stranger = start(sleep, &lab.dir)?;
+    fs::write(group.join("cgroup.procs"), stranger.pid().to_string())?;
+    c.call("delete", &["--force"])?.refused_with("busy")?;
+    eq(c.status()?, "stopped", "status")?;
+    stranger.signal(Signal::SIGKILL)?;
+    stranger.wait()?.status(137)?;
+    c.delete_force()?;
+    yes(!group.exists(), format!("{} is left", group.display()))?;
     c.is_gone()
 }

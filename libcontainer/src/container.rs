@@ -514,8 +514,14 @@ impl Container {
             note(wait_for_end(process.as_fd()));
         }
         fault::point();
-        note(self.record.cgroup.remove());
+        let removed = self.record.cgroup.remove();
+        let held = matches!(&removed, Err(e) if e.errno() == Some(libc::EBUSY));
+        note(removed);
         fault::point();
+        if held {
+            // By a process that does not end, or not yet: another call can finish this one as long as the state tells of it.
+            return Error::join(errors).map_or(Ok(()), Err);
+        }
         note(self.dir.remove());
         fault::point();
         drop(lock);
