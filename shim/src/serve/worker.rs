@@ -172,7 +172,8 @@ pub(crate) fn restore_file_limit() {
 /// server's alone.
 fn make_room(newest: RawFd, needed: &[RawFd]) {
     const ROOM: u64 = 256;
-    let crowded = |limit: u64| u64::try_from(newest).is_ok_and(|newest| newest + ROOM >= limit);
+    // How many there are, not how high the newest one is: an idle server closes old ones, and the newest may have such a low number.
+    let crowded = |limit: u64| crate::sys::inherit::open_files().is_none_or(|count| count + ROOM >= limit);
     if file_limit().is_some_and(|(soft, _)| crowded(soft)) {
         let mut kept = needed.to_vec();
         kept.push(newest);

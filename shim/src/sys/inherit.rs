@@ -35,6 +35,11 @@ fn listed() -> Result<Vec<RawFd>, Errno> {
     Ok(list)
 }
 
+/// How many descriptors this process has, if that can be found out.
+pub(crate) fn open_files() -> Option<u64> {
+    listed().ok().and_then(|list| u64::try_from(list.len()).ok())
+}
+
 fn close_listed_on_exec(first: RawFd) -> Result<(), Errno> {
     for fd in listed()?.into_iter().filter(|fd| *fd >= first) {
         // SAFETY: three integers; a flag is set, nothing is closed.
