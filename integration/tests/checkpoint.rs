@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use integration::lab::text;
 use integration::process::{Ended, start, start_as_is, wait_for};
-use integration::runtime::need_criu;
+use integration::runtime::{need_criu, v2};
 use integration::terminal::{FdSocket, Terminal};
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
 use serde_json::json;
@@ -28,6 +28,7 @@ pub(crate) const TESTS: &[Test] = tests!["checkpoint":
     a_file_of_the_host_as_stdout_is_written_on,
     a_container_in_a_user_namespace_comes_back,
     a_paused_container_is_saved_and_comes_back_running,
+    a_container_with_a_stopped_process_comes_back_with_it,
     hooks_run_at_a_restore,
     an_id_that_is_taken_is_refused,
     a_container_that_does_not_run_is_refused,
@@ -335,6 +336,28 @@ fn a_paused_container_is_saved_and_comes_back_running(lab: &Lab) -> Outcome {
     s.c.is_gone()?;
     s.restore(&[])?;
     s.counts_on_from(before)?;
+    s.c.delete_force()
+}
+
+fn a_container_with_a_stopped_process_comes_back_with_it(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "hangs on cgroup v1: the freezer keeps the process from CRIU")?;
+    lab.except(Kind::Crun, "hangs on cgroup v1: the freezer keeps the process from CRIU")?;
+    let mut s = counting(lab)?;
+    s.c.config()
+        .sh("sleep 1000 & kill -STOP $!; while :; do n=$((n+1)); echo $n > /tmp/count; sleep 0.1; done");
+    s.run()?;
+    let stopped = || s.c.sh("cat /proc/[0-9]*/stat; true").ok()?.contains(") T ").then_some(());
+    wait_for("one of its processes is stopped", stopped)?;
+    if !v2() {
+        s.c.call("pause", &[])?.ok()?;
+        s.checkpoint(&[])?.refused_with("resume it first")?;
+        s.c.call("resume", &[])?.ok()?;
+    }
+    let before = s.count()?;
+    s.checkpoint(&[])?.ok()?;
+    s.restore(&[])?;
+    s.counts_on_from(before)?;
+    wait_for("its stopped process is stopped again", stopped)?;
     s.c.delete_force()
 }
 

@@ -6,6 +6,7 @@ use super::criu::{Criu, Surroundings, network_lock};
 use super::images::Folder;
 use super::rpc::{self, Kind, Request};
 use super::{CheckpointOptions, files, mounts};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::settings;
 use crate::plan::namespaces::{self, MOUNT, NET, PID};
@@ -37,6 +38,7 @@ pub(crate) fn dump(record: &Record, process: BorrowedFd<'_>, options: Checkpoint
     let mut request = rpc::Options {
         work_dir_fd: work.as_ref().map(Folder::number),
         config_file: config,
+        freeze_cgroup: freezer(record)?,
         ..request(record, &options, images.number())
     };
     external_namespaces(record, &mut request)?;
@@ -143,13 +145,33 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
         track_mem: options.parent.is_some().then_some(true),
         network_lock: network_lock(),
         cgroup_dump_controller: record.cgroup.hierarchies(),
-        freeze_cgroup: record.cgroup.freezer().and_then(|path| path.to_str().map(str::to_owned)),
         page_server: options.page_server.as_ref().map(|(address, port)| rpc::PageServer {
             address: Some(address.clone()),
             port: Some((*port).into()),
         }),
         ..both_ways()
     }
+}
+
+/// By which CRIU holds all processes still at once; without one it stops them one after the other. Cgroup v1's holds on to a process that is
+/// stopped (SIGSTOP) when CRIU attaches to it, and then both wait for ever, out of reach of any signal (kernel 6.18).
+fn freezer(record: &Record) -> Result<Option<String>> {
+    if matches!(record.cgroup, Cgroup::V1(_)) && record.cgroup.processes()?.into_iter().any(is_stopped) {
+        if record.cgroup.is_frozen()? {
+            let what = "a paused container with a stopped process can not be checkpointed on cgroup v1";
+            return Err(Error::unsupported(what).hint("resume it first"));
+        }
+        return Ok(None);
+    }
+    Ok(record.cgroup.freezer().and_then(|path| path.to_str().map(str::to_owned)))
+}
+
+/// Its state in /proc/PID/stat, behind the name, is T; while it is frozen too, only the function it sleeps in tells.
+fn is_stopped(pid: i32) -> bool {
+    let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let stat = read("stat");
+    let name = stat.iter().rposition(|byte| *byte == b')');
+    name.is_some_and(|end| stat[end..].starts_with(b") T")) || read("wchan") == b"do_signal_stop"
 }
 
 /// What a dump and a restore ask for alike.
