@@ -199,7 +199,7 @@ fn the_end_of_an_execs_input_may_be_told_before_its_start(lab: &Lab) -> Outcome 
     let stage = Stage::new(lab)?;
     stage.ours_only("Go's shim forgets it, and the process waits for ever")?;
     let (input, out) = (fifo(lab, "in")?, fifo(lab, "out")?);
-    let reader = collect(&out);
+    let reader = collect(&out)?;
     let mut task = stage.started(&["sleep", "1000"])?;
     let request: ExecProcessRequest =
         task.exec_request("x", &["sh", "-c", "cat; echo the end"], [&input, &out, &out]);
