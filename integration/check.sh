@@ -48,7 +48,7 @@ unsafe_rooms() {
 }
 
 run "formatting" "$cargo" fmt --all --check
-run "lints" "$cargo" clippy --target "$host" --workspace --all-targets --quiet -- -D warnings
+run "lints" "$cargo" clippy --target "$host" --workspace --features shim/client --all-targets --quiet -- -D warnings
 run "documentation" env RUSTDOCFLAGS="-D warnings -C target-feature=+crt-static" \
   "$cargo" doc --target "$host" --workspace --no-deps --quiet
 run "no file is longer than 600 lines" lengths
