@@ -486,7 +486,8 @@ impl Container {
     }
 
     /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
-    /// it again, and a second call finishes the first.
+    /// it again, and a second call finishes the first. While a process that does not end holds up a cgroup (EBUSY, after ten seconds) the
+    /// state stays for that, and poststop hooks wait.
     ///
     /// # Errors
     /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.

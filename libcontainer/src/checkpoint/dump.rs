@@ -153,8 +153,8 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
     }
 }
 
-/// By which CRIU holds all processes still at once; without one it stops them one after the other. Cgroup v1's holds on to a process that is
-/// stopped (SIGSTOP) when CRIU attaches to it, and then both wait for ever, out of reach of any signal (kernel 6.18).
+/// By which CRIU holds all processes still at once; without one it stops them one after the other. Cgroup v1's holds on to a process
+/// that is stopped (SIGSTOP) when CRIU attaches to it, and then both wait for ever, out of reach of any signal (kernel 6.18).
 fn freezer(record: &Record) -> Result<Option<String>> {
     if matches!(record.cgroup, Cgroup::V1(_)) && record.cgroup.processes()?.into_iter().any(is_stopped) {
         if record.cgroup.is_frozen()? {
