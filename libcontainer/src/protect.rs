@@ -9,8 +9,9 @@ use crate::error::{Context, Error, Result};
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{Errno, exe, fs};
 use std::ffi::{CString, OsStr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::{Duration, Instant};
 
 /// Makes sure that the running program's file can not be written through this process: if it could be, executes the program once
 /// more, with the same arguments and environment, from a read-only mount of itself, and does not come back.
@@ -68,6 +69,43 @@ fn sealed_copy() -> Result<OwnedFd> {
         .context("open \"/proc/self/exe\"")?;
     let copy = exe::memory_file(c"knarr").context("memfd_create")?;
     while fs::sendfile(copy.as_fd(), source.as_fd(), 1 << 24).context("sendfile")? > 0 {}
-    exe::seal(copy.as_fd()).context("fcntl(F_ADD_SEALS)")?;
+    seal(copy.as_fd()).context("fcntl(F_ADD_SEALS)")?;
     Ok(copy)
+}
+
+/// A page that the kernel itself has in hand (it is just being moved, for instance) could still be written to: the kernel waits for it a
+/// sixth of a second, then says EBUSY. Nobody else knows this file, so that ends by itself, if late on a machine that stalls.
+fn seal(copy: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        match exe::seal(copy) {
+            Err(Errno(libc::EBUSY)) if Instant::now() < end => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Seek, Write, pipe};
+
+    #[test]
+    fn a_page_in_other_hands_is_waited_for() {
+        let mut file = File::from(exe::memory_file(c"test").unwrap());
+        file.write_all(&[1; 4096]).unwrap();
+        file.rewind().unwrap();
+        let (mut reader, writer) = pipe().unwrap();
+        // No copy: the pipe holds the page itself.
+        assert_eq!(fs::sendfile(writer.as_fd(), file.as_fd(), 4096), Ok(4096));
+        assert_eq!(exe::seal(file.as_fd()), Err(Errno(libc::EBUSY)));
+        let free = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            reader.read_exact(&mut [0; 4096]).unwrap();
+        });
+        assert_eq!(seal(file.as_fd()), Ok(()));
+        free.join().unwrap();
+        assert_eq!(file.write(&[2]).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
 }
