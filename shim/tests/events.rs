@@ -7,13 +7,14 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use shim::client::Client;
 use shim::wire::events::Event;
-use shim::wire::task::{ConnectRequest, ConnectResponse, ShutdownRequest};
+use shim::wire::task::{ConnectRequest, ConnectResponse, DeleteRequest, DeleteResponse, ShutdownRequest};
 use shim::wire::types::Empty;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["events":
     a_start_is_told_before_the_exit_however_short_the_program,
     the_containers_exit_is_told_last,
+    the_exit_of_one_that_never_ran_is_told_before_its_deletion,
     events_are_kept_while_containerd_is_away,
     calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away,
     waiters_hear_of_an_exit_that_came_before_them,
@@ -51,6 +52,25 @@ fn the_containers_exit_is_told_last(lab: &Lab) -> Outcome {
         task.delete(exec)?;
     }
     task.finish()
+}
+
+fn the_exit_of_one_that_never_ran_is_told_before_its_deletion(lab: &Lab) -> Outcome {
+    let stage = Stage::new(lab)?;
+    stage.ours_only("it has no workers")?;
+    let mut task = stage.shim(|config| {
+        config.args(&["sleep", "1000"]);
+    })?;
+    // The worker that makes the container has its process for a child until it ends.
+    let held = crate::killer::hold_workers(task.shim)?;
+    task.create(&stage, ["", "", ""])?;
+    let request = DeleteRequest { id: task.id.clone(), exec_id: String::new() };
+    let call = task.client.begin("Delete", &request)?;
+    let early = task.client.is_answered(call, Duration::from_millis(500))?;
+    drop(held);
+    let answer: DeleteResponse = task.client.finish(call)?;
+    eq((early, answer.exit_status), (false, 137), "answered before the exit was known, and the status")?;
+    eq(stage.told(&task.id, "delete")?, ["create", "exit", "delete"], "events")?;
+    task.shut_down()
 }
 
 fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {

@@ -1,4 +1,4 @@
-//! Kills a process at its N-th system call, by ptrace.
+//! Kills a process at its N-th system call, or holds others at their end, by ptrace.
 
 use integration::process::wait_for;
 use integration::{Stop, fail};
@@ -9,7 +9,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// What became of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +26,13 @@ pub(crate) enum End {
 /// Kills the running process `pid` when it enters its system call of this number, counted from now; 1 is the next.
 pub(crate) fn kill_at(pid: i32, number: usize) -> Result<JoinHandle<End>, Stop> {
     let tracer = thread::spawn(move || trace(Pid::from_raw(pid), number));
-    let traced = || {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        (!status.contains("TracerPid:\t0\n")).then_some(())
-    };
-    wait_for("the process is traced", traced)?;
+    wait_for("the process is traced", || is_traced(pid).then_some(()))?;
     Ok(tracer)
+}
+
+fn is_traced(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    !status.contains("TracerPid:\t0\n")
 }
 
 /// Runs `command`, which is killed when it enters its system call of this number. A shell stops before it executes the command,
@@ -79,6 +83,51 @@ fn trace(pid: Pid, number: usize) -> End {
         if ptrace::syscall(pid, signal).is_err() {
             let _ = waitpid(pid, Some(WaitPidFlag::__WALL));
             return End::Exited(-1);
+        }
+    }
+}
+
+/// Workers that are held. Dropped, it lets them go.
+pub(crate) struct Held {
+    tracer: Option<JoinHandle<()>>,
+    release: Arc<AtomicBool>,
+}
+
+/// Each process that the server `pid` forks from now on stops when it is about to end.
+pub(crate) fn hold_workers(pid: i32) -> Result<Held, Stop> {
+    let release = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&release);
+    let tracer = thread::spawn(move || hold(Pid::from_raw(pid), &told));
+    let held = Held { tracer: Some(tracer), release };
+    wait_for("the server is traced", || is_traced(pid).then_some(()))?;
+    Ok(held)
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release.store(true, Ordering::Relaxed);
+        let _ = self.tracer.take().map(JoinHandle::join);
+    }
+}
+
+/// The end of this thread lets go of all that it traces.
+fn hold(server: Pid, release: &AtomicBool) {
+    if ptrace::seize(server, ptrace::Options::PTRACE_O_TRACEFORK).is_err() {
+        return;
+    }
+    // Other threads have children of their own.
+    let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+    while !release.load(Ordering::Relaxed) {
+        match waitpid(None, Some(flags)) {
+            Ok(WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT)) => {}
+            Ok(WaitStatus::PtraceEvent(worker, _, libc::PTRACE_EVENT_STOP)) if worker != server => {
+                // What it forks is not traced.
+                let _ = ptrace::setoptions(worker, ptrace::Options::PTRACE_O_TRACEEXIT);
+                let _ = ptrace::cont(worker, None);
+            }
+            Ok(WaitStatus::PtraceEvent(pid, ..)) => drop(ptrace::cont(pid, None)),
+            Ok(WaitStatus::Stopped(pid, signal)) => drop(ptrace::cont(pid, signal)),
+            _ => thread::sleep(Duration::from_millis(1)),
         }
     }
 }

@@ -126,6 +126,7 @@ impl Server {
             saved: None,
             oom: None,
             orders: VecDeque::new(),
+            parting: None,
             shared: 0,
             alone: false,
         });

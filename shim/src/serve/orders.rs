@@ -5,7 +5,7 @@ use super::exec::Hand;
 use super::poll::{Interest, Token};
 use super::slots::Key;
 use super::streams::{Ends, LoggerEnds, Plumbing, Streams};
-use super::table::{Logger, Order, Pending, Task};
+use super::table::{Caller, Logger, Order, Pending, Task};
 use super::worker::{CgroupFolder, Done, Worker};
 use super::{Server, exec, jobs, oom, saved};
 use crate::wire::code::{Code, Failure};
@@ -64,7 +64,7 @@ impl Server {
             if shared {
                 task.shared = task.shared.saturating_sub(1);
             } else {
-                task.alone = false;
+                task.alone = task.parting.is_some();
             }
         }
         self.go_on_with_orders(key);
@@ -212,7 +212,7 @@ impl Server {
             Order::Delete => {
                 // A created container was killed by it: its exit comes first.
                 self.reap();
-                self.forget_task(key, pending.caller);
+                self.part(key, pending.caller);
                 return;
             }
             Order::Clean(failure) => {
@@ -226,6 +226,18 @@ impl Server {
         };
         if let Some(caller) = pending.caller {
             self.answer(caller, Ok(answer));
+        }
+    }
+
+    /// A container is removed. Its process, if it was killed only now, may still be a child of the worker that made it: one that has
+    /// reported, but not ended yet. Then its exit comes when it is this server's child.
+    fn part(&mut self, key: Key, caller: Option<Caller>) {
+        let Some(task) = self.table.tasks.get_mut(key) else { return };
+        let is_reaped = self.table.processes.get(task.init).is_none_or(|init| init.pidfd.is_none());
+        if is_reaped {
+            self.forget_task(key, caller);
+        } else {
+            task.parting = caller;
         }
     }
 

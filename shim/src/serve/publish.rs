@@ -165,9 +165,11 @@ impl Publisher {
         }
     }
 
-    /// Whether the wait for an acknowledgement has been too long.
-    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        self.sent.is_some() && self.deadline.is_some_and(|at| at <= now)
+    /// Whether the wait for an acknowledgement has been too long. What has come is read first: it may be this process that had no
+    /// processor for a while.
+    pub(crate) fn is_overdue(&mut self, now: Instant) -> bool {
+        let is_late = |this: &Self| this.sent.is_some() && this.deadline.is_some_and(|at| at <= now);
+        is_late(self) && (!self.serve(now) || is_late(self))
     }
 
     /// containerd is gone or does not answer: the first of the queue is sent again on a new connection. An acknowledgement may have
@@ -284,6 +286,26 @@ mod tests {
         }
         assert!(publisher.is_empty());
         assert_eq!(publisher.deadline(), None, "an idle publisher wakes nobody");
+    }
+
+    #[test]
+    fn an_acknowledgement_that_lay_there_is_read_before_the_event_is_sent_again() {
+        let mut containerd = Containerd::new("late");
+        containerd.begin();
+        let mut publisher = Publisher::new(Some(containerd.address()));
+        let mut now = Instant::now();
+        publisher.push(event(0));
+        publisher.push(event(1));
+        assert!(publisher.advance(now));
+        let mut server = containerd.accept();
+        assert_eq!(received(&mut server), [(1, "0".to_owned())]);
+        server.send(&encode_response(1, Ok(Vec::new()))).unwrap();
+        now += PATIENCE;
+        assert!(!publisher.is_overdue(now));
+        publisher.advance(now);
+        assert_eq!(received(&mut server), [(3, "1".to_owned())]);
+        now += PATIENCE;
+        assert!(publisher.is_overdue(now));
     }
 
     #[test]

@@ -59,8 +59,12 @@ impl Server {
         let task = process.task;
         let exit = Exit { status, at: SystemTime::now() };
         if let Some(about) = self.table.tasks.get_mut(task) {
+            let parting = about.parting.take_if(|_| about.init == key);
             let acts = about.lives.exited(key, exit);
             self.act(task, acts);
+            if parting.is_some() {
+                self.forget_task(task, parting);
+            }
         }
     }
 

@@ -74,6 +74,8 @@ pub(crate) struct Task {
     pub(crate) handle: OnceCell<Container>,
     pub(crate) oom: Option<OomWatch>,
     pub(crate) orders: VecDeque<Pending>,
+    /// It is deleted, all but the exit of its process, which is told first: who asked for that. No order is carried out any more.
+    pub(crate) parting: Option<Caller>,
     /// Workers of shared orders.
     pub(crate) shared: u32,
     /// A worker of an order that goes alone.
