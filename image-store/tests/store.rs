@@ -201,6 +201,10 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     let told = store.unname(&three, false).unwrap();
     assert_eq!((told.blobs.len(), told.layers.clone()), (3, three.layers.clone()));
     assert!(store.resolve("three").is_err());
+    // Who has found it before that comes too late.
+    let again = Reference::parse("again").unwrap();
+    assert_eq!(store.tag(&three, &again).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(store.resolve("again").is_err());
     assert_eq!(store.collect().unwrap().layers, told.layers);
     // A container keeps its image.
     store.prepare(&one, "c", serde_json::Value::Null).unwrap();

@@ -132,9 +132,13 @@ impl Store {
     /// Points `name` at the image of `record`; an image that had the name keeps existing without one.
     ///
     /// # Errors
-    /// System calls that fail.
+    /// [`ErrorKind::NotFound`] when the image was removed since `record` was read; system calls that fail.
     pub fn tag(&self, record: &Record, name: &Reference) -> Result<Record> {
         let _guard = self.lock(FlockOperation::LockShared)?;
+        if !self.images()?.iter().any(|other| other.manifest.digest == record.manifest.digest) {
+            let image = record.name.as_deref().unwrap_or(record.id.hex());
+            return Err(Error::not_found(format!("image {image:?}: was removed just now")));
+        }
         let tagged = Record { name: Some(name.to_string()), ..record.clone() };
         self.set_record(&tagged)?;
         Ok(tagged)
