@@ -41,7 +41,7 @@ impl Client {
             answers: HashMap::new(),
             service: SERVICE_V3,
             namespace: namespace.to_owned(),
-            patience: Duration::from_secs(20),
+            patience: Duration::from_secs(60),
         })
     }
 
