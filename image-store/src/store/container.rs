@@ -106,7 +106,7 @@ impl Store {
         let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let container = ContainerRecord {
             id: id.to_owned(),
-            image: record.name.clone().unwrap_or_else(|| record.id.to_string()),
+            image: record.name_or_id(),
             image_id: record.id.clone(),
             blobs: record.blobs.clone(),
             manifest: record.manifest.clone(),

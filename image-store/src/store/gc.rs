@@ -65,7 +65,7 @@ impl Store {
         for record in self.images()? {
             if !used.contains(&record.id) && (all || record.name.is_none()) {
                 self.remove_record(&record)?;
-                collected.images.push(record.name.unwrap_or_else(|| record.id.to_string()));
+                collected.images.push(record.name_or_id());
             }
         }
         self.sweep(&mut collected)?;
@@ -80,7 +80,7 @@ impl Store {
     pub fn remove(&self, record: &Record, force: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         self.remove_name(record, force)?;
-        let mut collected = Collected { images: vec![name_of(record)], ..Collected::default() };
+        let mut collected = Collected { images: vec![record.name_or_id()], ..Collected::default() };
         self.sweep(&mut collected)?;
         Ok(collected)
     }
@@ -98,14 +98,14 @@ impl Store {
             list.iter().filter(|digest| !marked.digests.contains(*digest)).cloned().collect()
         };
         let (blobs, layers): (Vec<Digest>, Vec<Digest>) = (free(&record.blobs), free(&record.layers));
-        Ok(Collected { images: vec![name_of(record)], blobs, layers, bytes: 0 })
+        Ok(Collected { images: vec![record.name_or_id()], blobs, layers, bytes: 0 })
     }
 
     fn remove_name(&self, record: &Record, force: bool) -> Result<()> {
         let last = !self.images()?.iter().any(|other| other.id == record.id && other.name != record.name);
         let user = self.containers()?.into_iter().find(|container| container.image_id == record.id);
         if let Some(container) = user.filter(|_| last && !force) {
-            let name = name_of(record);
+            let name = record.name_or_id();
             let message =
                 format!("image {name:?}: container {} uses it: remove that first, or force", container.id);
             return Err(Error::new(ErrorKind::Busy, message));
@@ -185,8 +185,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn name_of(record: &Record) -> String {
-    record.name.clone().unwrap_or_else(|| record.id.to_string())
 }

@@ -54,6 +54,11 @@ impl Record {
         Reference::parse_untagged(self.name.as_deref()?).ok()
     }
 
+    /// What people know it by.
+    pub(super) fn name_or_id(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
     fn file_name(&self) -> String {
         match &self.name {
             Some(name) => file_name(name),
@@ -136,8 +141,7 @@ impl Store {
     pub fn tag(&self, record: &Record, name: &Reference) -> Result<Record> {
         let _guard = self.lock(FlockOperation::LockShared)?;
         if !self.images()?.iter().any(|other| other.manifest.digest == record.manifest.digest) {
-            let image = record.name.as_deref().unwrap_or(record.id.hex());
-            return Err(Error::not_found(format!("image {image:?}: was removed just now")));
+            return Err(Error::not_found(format!("image {:?}: was removed just now", record.name_or_id())));
         }
         let tagged = Record { name: Some(name.to_string()), ..record.clone() };
         self.set_record(&tagged)?;

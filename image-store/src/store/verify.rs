@@ -107,7 +107,7 @@ impl Store {
         seen: &mut HashSet<Digest>,
         repair: bool,
     ) -> Result<Vec<Finding>> {
-        let name = record.name.clone().unwrap_or_else(|| record.id.to_string());
+        let name = record.name_or_id();
         let mut findings = Vec::new();
         let manifest = match self.manifest(record).and_then(|m| self.config(record).map(|(c, _)| (m, c))) {
             Ok((manifest, config)) if config.rootfs.diff_ids == record.layers => manifest,

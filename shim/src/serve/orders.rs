@@ -234,10 +234,9 @@ impl Server {
     fn part(&mut self, key: Key, caller: Option<Caller>) {
         let Some(task) = self.table.tasks.get_mut(key) else { return };
         let is_reaped = self.table.processes.get(task.init).is_none_or(|init| init.pidfd.is_none());
-        if is_reaped {
-            self.forget_task(key, caller);
-        } else {
-            task.parting = caller;
+        match caller {
+            Some(caller) if !is_reaped => task.parting = Some(caller),
+            caller => self.forget_task(key, caller),
         }
     }
 

@@ -238,6 +238,18 @@ mod tests {
         }
     }
 
+    /// A publisher with two events, of which it has sent the first.
+    fn sending(name: &str, now: Instant) -> (Containerd, Publisher, Connection) {
+        let mut containerd = Containerd::new(name);
+        containerd.begin();
+        let mut publisher = Publisher::new(Some(containerd.address()));
+        publisher.push(event(0));
+        publisher.push(event(1));
+        assert!(publisher.advance(now));
+        let server = containerd.accept();
+        (containerd, publisher, server)
+    }
+
     fn event(number: usize) -> Request {
         Request { method: number.to_string(), ..Request::default() }
     }
@@ -290,14 +302,8 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_that_lay_there_is_read_before_the_event_is_sent_again() {
-        let mut containerd = Containerd::new("late");
-        containerd.begin();
-        let mut publisher = Publisher::new(Some(containerd.address()));
         let mut now = Instant::now();
-        publisher.push(event(0));
-        publisher.push(event(1));
-        assert!(publisher.advance(now));
-        let mut server = containerd.accept();
+        let (_containerd, mut publisher, mut server) = sending("late", now);
         assert_eq!(received(&mut server), [(1, "0".to_owned())]);
         server.send(&encode_response(1, Ok(Vec::new()))).unwrap();
         now += PATIENCE;
@@ -310,14 +316,8 @@ mod tests {
 
     #[test]
     fn an_event_that_is_refused_is_offered_again_and_given_up_at_last() {
-        let mut containerd = Containerd::new("refused");
-        containerd.begin();
-        let mut publisher = Publisher::new(Some(containerd.address()));
         let mut now = Instant::now();
-        publisher.push(event(0));
-        publisher.push(event(1));
-        assert!(publisher.advance(now));
-        let mut server = containerd.accept();
+        let (_containerd, mut publisher, mut server) = sending("refused", now);
         for _ in 0..TRIES {
             let (stream, name) = received(&mut server).remove(0);
             assert_eq!(name, "0");
