@@ -102,6 +102,17 @@ pub fn copy(from: &Place, source: &str, to: &Place, target: &str, owner: Owner) 
     copy_one(&parent, &name, &stat, &into, &last, owner, 0).doing(|| format!("copy {source:?} to {target:?}"))
 }
 
+/// Makes `to` what `from` is: with the same contents, owner (or `owner`), mode, extended attributes and time. What is in
+/// `to` and not in `from` stays. Sockets are left out.
+///
+/// # Errors
+/// System calls that fail; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a device or FIFO.
+pub(crate) fn copy_directory(from: &OwnedFd, to: &OwnedFd, owner: Owner) -> Result<()> {
+    let stat = rustix::fs::fstat(from).doing(|| "fstat")?;
+    copy_children(from, to, owner, 0)?;
+    attributes(from.as_fd(), to.as_fd(), &stat, owner)
+}
+
 /// Folder and last component; the last is not followed if it is a link.
 fn split(path: &str) -> Result<(Vec<u8>, CString)> {
     let absolute = path.starts_with('/');

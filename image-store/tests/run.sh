@@ -135,6 +135,34 @@ test_volumes() {
   same 'volume prune' "$(k volume prune | sort | tr '\n' ' ')" 'filled keep '
 }
 
+# An image's mount points are data: whatever lies there, or leads there, the host's directories stay the host's.
+test_hostile_volumes() {
+  mkdir -p "$W/host" "$W/evil/bin" "$W/evil/real"; echo untouched >"$W/host/canary"; echo kept >"$W/evil/real/file"
+  cp "$(command -v busybox)" "$W/evil/bin/busybox"; ln -sf busybox "$W/evil/bin/sh"
+  local target
+  for target in "$W/host" "../../../../../../../..$W/host" /no/such/place /dev/null /proc/self/root data; do
+    ln -sfn "$target" "$W/evil/data"
+    tar -C "$W/evil" -c . | k import -c 'VOLUME /data' -c 'CMD ["busybox","sh","-c","echo bad >/data/canary; echo bad >/data/new; ls /data/"]' - "evil" >/dev/null
+    k run --rm evil >"$W/said" 2>&1; k run --rm -v "named:/data" evil >>"$W/said" 2>&1
+    same "VOLUME and -v where the image has a link to ${target#"$W"}: the host is untouched" "$(ls "$W/host"; cat "$W/host/canary"; find "$W/store/volumes" -type l)" $'canary\nuntouched'
+    k volume rm named >/dev/null
+  done
+  ln -sfn real "$W/evil/data"; tar -C "$W/evil" -c . | k import -c 'VOLUME /data' - evil >/dev/null
+  same 'a link to a directory of the image: the volume starts with that' "$(k run --rm evil /bin/busybox cat /data/file /real/file)" $'kept\nkept'
+  # As an earlier version left it.
+  k create --name before -v poisoned:/x box ls /x >/dev/null; rmdir "$W/store/volumes/poisoned"; ln -s "$W/host" "$W/store/volumes/poisoned"
+  refuse 'a link in the place of a volume is not mounted, by containers made before' 'symbolic link to' k start -a before
+  refuse 'nor by new ones' 'symbolic link to' k run --rm -v poisoned:/x box ls /x
+  refuse 'nor by way of another container' 'symbolic link to' k run --rm --volumes-from before box ls /x
+  k rm before >/dev/null
+  same 'it is removed, and not what it leads to' "$(k volume rm poisoned; cat "$W/host/canary")" $'poisoned\nuntouched'
+  k volume create shared >/dev/null
+  k run --rm -v shared:/v box sh -c 'chown 5:6 /v; chmod 777 /v'
+  k run -d --name one -v shared:/v box sh -c 'until [ -e /v/two ]; do sleep 0.1; done; echo seen >/v/one' >/dev/null
+  same 'an empty volume is shared by the containers that have it' "$(k run --rm -v shared:/v box sh -c 'stat -c "%u:%g %a" /v; touch /v/two; until [ -e /v/one ]; do sleep 0.1; done; cat /v/one')" $'5:6 777\nseen'
+  k rm -f one >/dev/null; k volume rm shared >/dev/null
+}
+
 test_life() {
   k run --name changed box sh -c 'echo hi >/hello.txt'
   same 'only what it changed is in the diff' "$(k diff changed)" 'A /hello.txt'
@@ -273,5 +301,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes life damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes hostile_volumes life damage terminal rootless}; do "test_$group"; done
 count

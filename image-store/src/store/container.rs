@@ -265,8 +265,7 @@ impl Store {
 
 /// As the runtime specification's users have them: letters, digits, `_`, `.` and `-`, and a letter or digit in front.
 fn check_id(id: &str) -> Result<()> {
-    let first = id.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if first && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+    if super::is_name(id) {
         return Ok(());
     }
     Err(Error::invalid(format!(

@@ -118,11 +118,16 @@ impl Store {
     /// # Errors
     /// The first system call that fails; the rest stays for the next time.
     pub fn empty_trash(&self) -> Result<()> {
-        let path = self.path("trash");
-        let trash = File::open(&path).doing(|| format!("open {path:?}"))?;
-        for (name, _) in crate::tree::list(&trash).doing(|| format!("list {path:?}"))? {
-            crate::tree::remove(trash.as_fd(), name.to_bytes(), trash.as_fd())
-                .doing(|| format!("empty {path:?}"))?;
+        for path in ["trash", super::volume::TRASH].map(|name| self.path(name)) {
+            let trash = match File::open(&path) {
+                // No volume has been removed yet.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other.doing(|| format!("open {path:?}"))?,
+            };
+            for (name, _) in crate::tree::list(&trash).doing(|| format!("list {path:?}"))? {
+                crate::tree::remove(trash.as_fd(), name.to_bytes(), trash.as_fd())
+                    .doing(|| format!("empty {path:?}"))?;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! leases/<id>                 digests somebody is working with; held by flock, so that a crash lets go
 //! ingest/<lease>/             what is not complete yet
 //! trash/                      what is being removed
+//! volumes/<name>/             a volume's files; volume-records/<name>.json beside it
 //! ```
 //!
 //! Whatever has its final name is complete and on disk: content is synced before it is renamed, and a reference is
@@ -24,6 +25,7 @@ mod record;
 mod stream;
 mod transaction;
 mod verify;
+mod volume;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -39,6 +41,7 @@ pub use gc::Collected;
 pub use record::Record;
 pub use transaction::{Progress, Quiet, Source, Step};
 pub use verify::{Finding, Part};
+pub use volume::Volume;
 
 use crate::digest::Digest;
 use crate::error::{Doing, Error, Result};
@@ -58,6 +61,8 @@ const FOLDERS: &[&str] = &[
     "locks",
     "ingest",
     "trash",
+    "volumes",
+    "volume-records",
 ];
 
 /// How a store behaves.
@@ -203,6 +208,15 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()>
         Ok(())
     };
     write().doing(|| format!("write {target:?}")).inspect_err(|_| drop(fs::remove_file(&temporary)))
+}
+
+/// Whether a text may be the ID of a container or the name of a volume, and so that of a file: up to 128 letters, digits, `_`,
+/// `.` and `-`, the first a letter or digit.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    first && text.len() <= 128 && text.bytes().all(plain)
 }
 
 /// Process number and random bits.

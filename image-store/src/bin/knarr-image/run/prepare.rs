@@ -1,11 +1,10 @@
 //! Makes a container of an image and flags: the writable layer, the files a container gets from us, its volumes, its
 //! config.json, its record. Nothing runs yet.
 
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use image_store::copy::{Owner, Place, copy};
+use image_store::copy::Place;
 use image_store::manifest::RunConfig;
 use image_store::store::Record;
 use image_store::{Error, ErrorKind, Result, Store};
@@ -77,7 +76,8 @@ fn fill(
     let hostname = hostname(options, id);
     write_names(&place, options, &hostname)?;
     let (nodes, joins) = (devices::nodes(options, ids.is_some())?, joins(store, options)?);
-    fill_volumes(store, &view, options, &image, volumes)?;
+    let view = Place::root(view);
+    add_volumes(store, &view, options, &image, volumes)?;
     // Overlay must not see its folders twice at once.
     drop((view, rootfs));
     add_stubs(store, id, options, &image, volumes)?;
@@ -201,10 +201,10 @@ fn add_stubs(
     store.add_stubs(id, stubs)
 }
 
-/// Bind sources and targets: folders of the host, named volumes, those the image asks for; new ones begin as the image.
-fn fill_volumes(
+/// Bind sources and targets: paths of the host, named volumes, those the image asks for; new ones start with the image's files.
+fn add_volumes(
     store: &Store,
-    view: &OwnedFd,
+    view: &Place,
     options: &Options,
     image: &RunConfig,
     all: &mut Vec<Mounted>,
@@ -214,6 +214,7 @@ fn fill_volumes(
     }
     for (name, read_only) in &options.volumes_from {
         for mounted in known(&find(store, name)?)?.volumes {
+            mounted.check(store)?;
             if !all.iter().any(|other| other.target == mounted.target) {
                 all.push(Mounted { read_only: mounted.read_only || *read_only, anonymous: false, ..mounted });
             }
@@ -235,7 +236,7 @@ fn fill_volumes(
     Ok(())
 }
 
-fn volume(store: &Store, view: &OwnedFd, bind: &Bind) -> Result<Mounted> {
+fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
     let (name, source, anonymous) = match &bind.source {
         Source::Host(path) => {
             if !Path::new(path).exists() {
@@ -246,9 +247,9 @@ fn volume(store: &Store, view: &OwnedFd, bind: &Bind) -> Result<Mounted> {
             (String::new(), path.clone(), false)
         }
         Source::Volume(name, anonymous) => {
-            let source = super::volumes::path(store, name);
-            fill_volume(view, &source, &bind.target, bind.fill)?;
-            (name.clone(), text(&source)?, *anonymous)
+            let image = bind.fill.then_some((view, bind.target.as_str()));
+            let volume = store.use_volume(name, *anonymous, image)?;
+            (name.clone(), text(&volume.path)?, *anonymous)
         }
     };
     let (target, propagation) = (bind.target.clone(), bind.propagation.clone());
@@ -257,31 +258,6 @@ fn volume(store: &Store, view: &OwnedFd, bind: &Bind) -> Result<Mounted> {
 
 fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| invalid(format!("{path:?}: is no UTF-8")))
-}
-
-/// A volume nobody has used begins as what the image has there, with its owner and mode.
-fn fill_volume(view: &OwnedFd, source: &Path, target: &str, fill: bool) -> Result<()> {
-    let failed = |e: std::io::Error| Error::from(e).context(format!("volume {source:?}"));
-    let used = std::fs::read_dir(source).is_ok_and(|mut entries| entries.next().is_some());
-    if used || source.exists() && !fill {
-        return Ok(());
-    }
-    std::fs::create_dir_all(source.parent().unwrap_or(source)).map_err(failed)?;
-    if source.exists() {
-        std::fs::remove_dir(source).map_err(failed)?;
-    }
-    let root = view.try_clone().map_err(failed)?;
-    let copied = if fill {
-        copy(&Place::root(root), target, &Place::host()?, &text(source)?, Owner::Keep)
-    } else {
-        Err(Error::new(ErrorKind::NotFound, "nothing is copied"))
-    };
-    match copied {
-        Err(error) if error.kind() == ErrorKind::NotFound || error.errno() == Some(2) => {
-            std::fs::create_dir(source).map_err(failed)
-        }
-        other => other,
-    }
 }
 
 /// Kinds of namespaces that are another container's, and whose.

@@ -79,6 +79,15 @@ pub(super) struct Mounted {
 }
 
 impl Mounted {
+    /// Whether what is to be mounted is what it is taken for: a volume of the store is a directory, and no link to anything
+    /// of the host's. Nobody but the store puts anything into `volumes`, so that what is looked at here is what is mounted.
+    pub(super) fn check(&self, store: &Store) -> Result<()> {
+        if self.name.is_empty() {
+            return Ok(());
+        }
+        store.volume(&self.name).map(drop)
+    }
+
     pub(super) fn as_volume(&self) -> Volume {
         Volume {
             source: self.source.clone(),

@@ -104,7 +104,9 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
     let run = known(&container)?;
     let stopping = place.join("stopping");
     let _ = std::fs::remove_file(&stopping);
-    let result = attach_root(store, &container, &place.join("rootfs")).and_then(|()| {
+    let checked = run.volumes.iter().try_for_each(|volume| volume.check(store));
+    let attached = checked.and_then(|()| attach_root(store, &container, &place.join("rootfs")));
+    let result = attached.and_then(|()| {
         let (mut times, mut pause) = (0, FIRST_PAUSE);
         loop {
             let code = once(store, &container, &run, relay)?;

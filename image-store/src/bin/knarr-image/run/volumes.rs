@@ -1,7 +1,5 @@
 //! Volumes: folders of the store that outlive containers. `volume create|ls|inspect|rm|prune`.
 
-use std::path::PathBuf;
-
 use image_store::{Error, ErrorKind, Result, Store};
 use serde_json::{Value, json};
 
@@ -9,15 +7,6 @@ use super::options::invalid;
 use super::record::recall;
 use crate::args::Args;
 use crate::output::{inspected, line, rows};
-
-fn folder(store: &Store) -> PathBuf {
-    store.root().join("volumes")
-}
-
-/// Where a volume's files are.
-pub(super) fn path(store: &Store, name: &str) -> PathBuf {
-    folder(store).join(name)
-}
 
 /// `volume ACTION [NAME...]`
 pub(crate) fn volume(args: &Args) -> Result<u8> {
@@ -48,27 +37,14 @@ fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8>
 }
 
 fn create(store: &Store, name: Option<&String>) -> Result<u8> {
+    let anonymous = name.is_none();
     let name = match name {
         Some(name) => super::options::volume_name(name, name)?,
         None => crate::commands::random_id()?,
     };
-    let path = path(store, &name);
-    std::fs::create_dir_all(&path).map_err(|e| Error::from(e).context(format!("mkdir {path:?}")))?;
+    store.create_volume(&name, anonymous)?;
     line(&name);
     Ok(0)
-}
-
-fn all(store: &Store) -> Result<Vec<String>> {
-    let folder = folder(store);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::from(error).context(format!("list {folder:?}"))),
-    };
-    let mut names: Vec<String> =
-        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
 }
 
 /// The IDs of containers that have a volume.
@@ -79,7 +55,7 @@ fn users(store: &Store, name: &str) -> Result<Vec<String>> {
 }
 
 fn list(args: &Args, store: &Store) -> Result<u8> {
-    let names = all(store)?;
+    let names = store.volume_names()?;
     if args.has("quiet") {
         names.iter().for_each(|name| line(name));
         return Ok(0);
@@ -90,11 +66,11 @@ fn list(args: &Args, store: &Store) -> Result<u8> {
 }
 
 fn describe(store: &Store, name: &str) -> Value {
-    json!({ "Name": name, "Driver": "local", "Mountpoint": path(store, name), "Scope": "local", "Labels": {} })
+    json!({ "Name": name, "Driver": "local", "Mountpoint": store.root().join("volumes").join(name), "Scope": "local", "Labels": {} })
 }
 
 fn inspect(args: &Args, store: &Store, names: &[String]) -> Result<u8> {
-    let known = all(store)?;
+    let known = store.volume_names()?;
     let mut found = Vec::new();
     let mut failed = false;
     for name in names {
@@ -110,7 +86,7 @@ fn inspect(args: &Args, store: &Store, names: &[String]) -> Result<u8> {
 }
 
 fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
-    if !all(store)?.iter().any(|known| known == name) {
+    if !store.volume_names()?.iter().any(|known| known == name) {
         if force {
             return Ok(());
         }
@@ -120,11 +96,10 @@ fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
         let message = format!("volume {name:?}: container {} has it", &user[..user.len().min(12)]);
         return Err(Error::new(ErrorKind::Busy, message));
     }
-    let path = path(store, name);
-    match std::fs::remove_dir_all(&path) {
+    match store.remove_volume(name) {
         // Of two that end at once, the other was faster.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|e| Error::from(e).context(format!("remove {path:?}"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -137,7 +112,7 @@ pub(super) fn remove_unused(store: &Store, name: &str) -> Result<()> {
 }
 
 fn prune(store: &Store) -> Result<u8> {
-    for name in all(store)? {
+    for name in store.volume_names()? {
         if users(store, &name)?.is_empty() {
             remove(store, &name, true)?;
             line(&name);

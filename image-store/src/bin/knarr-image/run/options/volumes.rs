@@ -81,9 +81,7 @@ fn target(text: &str, whole: &str) -> Result<String> {
 
 /// A volume's name, which becomes that of a folder.
 pub(crate) fn volume_name(text: &str, whole: &str) -> Result<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    let first = text.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-    if first && text.bytes().all(plain) && text.len() <= 128 {
+    if image_store::store::is_name(text) {
         return Ok(text.to_owned());
     }
     Err(invalid(format!("volume {whole:?}: {text:?} is neither an absolute path nor a name")))

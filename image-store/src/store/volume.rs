@@ -1,0 +1,304 @@
+//! Volumes: directories of the store that outlive containers.
+//!
+//! `volumes/NAME` holds a volume's files and nothing else; `volumes` has mode 0700, for the files keep their owners, set-user-ID
+//! bits and device numbers. What is known of a volume is beside it, in `volume-records/NAME.json`.
+//!
+//! A volume starts with what the image has at its mount point: once, before the first container uses it. That this has been
+//! done is recorded. A volume that happens to be empty is as good as any other, and the directory of a volume is never
+//! replaced: containers may have it mounted.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::Store;
+use crate::copy::{Owner, Place, copy_directory};
+use crate::error::{Doing, Error, Result};
+use crate::tree;
+
+const FILES: &str = "volumes";
+const RECORDS: &str = "volume-records";
+/// Volumes that are being removed, see [`Store::empty_trash`].
+pub(super) const TRASH: &str = "volumes/.trash";
+
+/// A volume, see [`Store::volumes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// The directory that is mounted into containers.
+    pub path: PathBuf,
+    /// Nobody has named it: it was made for a container that asked for any volume.
+    pub anonymous: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Content {
+    /// No container has used it yet.
+    New,
+    /// The image's files are being copied. Found at another call: that copy was interrupted.
+    Filling,
+    /// Its content belongs to the containers that use it.
+    Used,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct VolumeRecord {
+    anonymous: bool,
+    content: Content,
+}
+
+/// A volume without a record was made by a version that kept none: it may be in use, and may have been named.
+const UNRECORDED: VolumeRecord = VolumeRecord { anonymous: false, content: Content::Used };
+
+impl Store {
+    /// The names of all volumes, sorted; also of those that [`Store::volume`] refuses.
+    ///
+    /// # Errors
+    /// Those of getdents64(2).
+    pub fn volume_names(&self) -> Result<Vec<String>> {
+        let names = tree::list(self.volumes_directory()?).doing(|| "list volumes")?;
+        Ok(names
+            .into_iter()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .filter(|name| super::is_name(name))
+            .collect())
+    }
+
+    /// The volume of this name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] when there is something else than a directory in its place, which must
+    /// not be mounted.
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        match self.open_volume(name)? {
+            Some(_) => self.describe_volume(name),
+            None => Err(Error::not_found(format!("volume {name:?}: does not exist"))),
+        }
+    }
+
+    /// Makes an empty volume, which starts with an image's files when a container first uses it. `false`: it exists already.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for a name that is none, and as for [`Store::volume`].
+    pub fn create_volume(&self, name: &str, anonymous: bool) -> Result<bool> {
+        let _lock = self.lock_volumes()?;
+        if self.open_volume(name)?.is_some() {
+            return Ok(false);
+        }
+        self.make_volume(name, anonymous).map(|_| true)
+    }
+
+    /// The volume of this name for a container, made if there is none. At its first use it starts with the contents, owner
+    /// and mode of the directory that `image`, a root file system and a path in it, leads to, if it leads to one.
+    ///
+    /// # Errors
+    /// As for [`Store::create_volume`]; those of copying, after which the volume is as it was before.
+    pub fn use_volume(&self, name: &str, anonymous: bool, image: Option<(&Place, &str)>) -> Result<Volume> {
+        let _lock = self.lock_volumes()?;
+        let there = self.open_volume(name)?;
+        let record = match there {
+            Some(_) => self.volume_record(name)?,
+            None => VolumeRecord { anonymous, content: Content::New },
+        };
+        if record.content != Content::Used {
+            let made = there.is_none();
+            let directory = match there {
+                Some(directory) => directory,
+                None => self.make_volume(name, anonymous)?,
+            };
+            let begun = self.begin_volume(name, record, &directory, image);
+            if made && begun.is_err() {
+                let _ = self.discard_volume(name);
+            }
+            begun.doing(|| format!("volume {name:?}"))?;
+        }
+        self.describe_volume(name)
+    }
+
+    /// Removes a volume and its files, whoever uses them. The directory leaves at once, its files with the next emptying of
+    /// the trash. Of a symbolic link in its place only the link is removed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; system calls that fail.
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        let _lock = self.lock_volumes()?;
+        self.discard_volume(name)
+    }
+
+    /// What a volume's first use makes of it.
+    fn begin_volume(
+        &self,
+        name: &str,
+        record: VolumeRecord,
+        directory: &OwnedFd,
+        image: Option<(&Place, &str)>,
+    ) -> Result<()> {
+        let used = VolumeRecord { content: Content::Used, ..record };
+        let has_files = !tree::list(directory).doing(|| "list")?.is_empty();
+        match record.content {
+            Content::Filling => clear(directory)?,
+            // Somebody has put files there before the first container came.
+            _ if has_files => return self.write_volume_record(name, used, false),
+            _ => {}
+        }
+        let Some(original) = image.map_or(Ok(None), |(root, path)| directory_in(root, path))? else {
+            return self.write_volume_record(name, used, false);
+        };
+        // Files that are on disk without their names, or the other way round, must not pass for a whole volume.
+        let sync = self.options.sync && !tree::list(&original).doing(|| "list")?.is_empty();
+        self.write_volume_record(name, VolumeRecord { content: Content::Filling, ..record }, sync)?;
+        if let Err(error) = copy_directory(&original, directory, Owner::Keep) {
+            let cleared = clear(directory);
+            let new = VolumeRecord { content: Content::New, ..record };
+            let _ = cleared.and_then(|()| self.write_volume_record(name, new, false));
+            return Err(error);
+        }
+        if sync {
+            rustix::fs::syncfs(directory).doing(|| "syncfs")?;
+        }
+        self.write_volume_record(name, used, sync)
+    }
+
+    fn make_volume(&self, name: &str, anonymous: bool) -> Result<OwnedFd> {
+        // First, so that no volume is ever without one.
+        let record = VolumeRecord { anonymous, content: Content::New };
+        self.write_volume_record(name, record, self.options.sync)?;
+        let parent = self.volumes_directory()?;
+        let made = rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
+            .and_then(|()| tree::open_folder(&parent, name.as_bytes(), OFlags::RDONLY));
+        // Whatever the umask is.
+        let made = made.and_then(|directory| {
+            rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map(|()| directory)
+        });
+        made.doing(|| format!("volume {name:?}: make {:?}", self.volume_path(name)))
+    }
+
+    fn discard_volume(&self, name: &str) -> Result<()> {
+        let path = self.volume_path(name);
+        // Beside it, for `volumes` may be on a file system of its own.
+        let trash = self.path(TRASH);
+        match fs::DirBuilder::new().mode(0o700).create(&trash) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(error).doing(|| format!("volume {name:?}: mkdir {trash:?}"));
+            }
+            _ => {}
+        }
+        match fs::rename(&path, trash.join(super::unique()?)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("volume {name:?}: does not exist")));
+            }
+            other => other.doing(|| format!("volume {name:?}: rename {path:?}"))?,
+        }
+        let record = self.volume_record_path(name);
+        match fs::remove_file(&record) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("volume {name:?}: unlink {record:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens a volume's directory without following a link.
+    fn open_volume(&self, name: &str) -> Result<Option<OwnedFd>> {
+        check_name(name)?;
+        match tree::open_folder(self.volumes_directory()?, name.as_bytes(), OFlags::RDONLY) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(self.not_a_directory(name)),
+            Err(errno) => Err(errno).doing(|| format!("volume {name:?}: open {:?}", self.volume_path(name))),
+        }
+    }
+
+    /// Versions before November 2026 let an image put a link in a volume's place.
+    fn not_a_directory(&self, name: &str) -> Error {
+        let path = self.volume_path(name);
+        let what = match fs::read_link(&path) {
+            Ok(target) => format!("a symbolic link to {target:?}"),
+            Err(_) => "not a directory".to_owned(),
+        };
+        Error::invalid(format!(
+            "volume {name:?}: {path:?} is {what}, which an image made through a fault of an earlier version, and is not \
+             mounted: remove the containers that use it, then the volume"
+        ))
+    }
+
+    fn describe_volume(&self, name: &str) -> Result<Volume> {
+        let record = self.volume_record(name)?;
+        Ok(Volume { name: name.to_owned(), path: self.volume_path(name), anonymous: record.anonymous })
+    }
+
+    fn volume_path(&self, name: &str) -> PathBuf {
+        self.path(FILES).join(name)
+    }
+
+    fn volume_record_path(&self, name: &str) -> PathBuf {
+        self.path(RECORDS).join(format!("{name}.json"))
+    }
+
+    fn volume_record(&self, name: &str) -> Result<VolumeRecord> {
+        let path = self.volume_record_path(name);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}"))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(UNRECORDED),
+            Err(error) => Err(error).doing(|| format!("read {path:?}")),
+        }
+    }
+
+    fn write_volume_record(&self, name: &str, record: VolumeRecord, sync: bool) -> Result<()> {
+        let bytes = serde_json::to_vec(&record).map_err(|e| Error::invalid(e.to_string()))?;
+        super::write_file(&self.path(RECORDS), &format!("{name}.json"), &bytes, sync)
+    }
+
+    /// `volumes`, closed to other users: earlier versions left it open to them.
+    fn volumes_directory(&self) -> Result<OwnedFd> {
+        let doing = || format!("open {:?}", self.path(FILES));
+        let directory = File::open(self.path(FILES)).doing(doing)?;
+        let mode = rustix::fs::fstat(&directory).doing(|| "fstat").doing(doing)?.st_mode;
+        if mode & 0o077 != 0 {
+            rustix::fs::fchmod(&directory, Mode::RWXU).doing(|| "fchmod").doing(doing)?;
+        }
+        Ok(directory.into())
+    }
+
+    fn lock_volumes(&self) -> Result<File> {
+        let path = self.path("locks").join("volumes");
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.doing(|| format!("open {path:?}"))?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).doing(|| format!("flock {path:?}"))?;
+        Ok(file)
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if super::is_name(name) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "volume {name:?}: a name is up to 128 letters, digits, \"_\", \".\" and \"-\", the first a letter or digit"
+    )))
+}
+
+/// The directory that a path in an image leads to, with its links; `None` when it leads to nothing or something else.
+fn directory_in(root: &Place, path: &str) -> Result<Option<OwnedFd>> {
+    match root.open_folder(path) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(errno) => Err(errno).doing(|| format!("open {path:?} in the image")),
+    }
+}
+
+/// Removes what is in a directory, and leaves the directory.
+fn clear(directory: &OwnedFd) -> Result<()> {
+    for (name, _) in tree::list(directory).doing(|| "list")? {
+        tree::remove(directory.as_fd(), name.to_bytes(), directory.as_fd())?;
+    }
+    Ok(())
+}
