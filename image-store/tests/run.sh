@@ -140,7 +140,7 @@ test_hostile_volumes() {
   mkdir -p "$W/host" "$W/evil/bin" "$W/evil/real"; echo untouched >"$W/host/canary"; echo kept >"$W/evil/real/file"
   cp "$(command -v busybox)" "$W/evil/bin/busybox"; ln -sf busybox "$W/evil/bin/sh"
   local target
-  for target in "$W/host" "../../../../../../../..$W/host" /no/such/place /dev/null /proc/self/root data; do
+  for target in "$W/host" "../../../../../../../..$W/host" /no/such/place /dev/null "/proc/self/root$W/host" data; do
     ln -sfn "$target" "$W/evil/data"
     tar -C "$W/evil" -c . | k import -c 'VOLUME /data' -c 'CMD ["busybox","sh","-c","echo bad >/data/canary; echo bad >/data/new; ls /data/"]' - "evil" >/dev/null
     k run --rm evil >"$W/said" 2>&1; k run --rm -v "named:/data" evil >>"$W/said" 2>&1
