@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Scratch, listing, need_root};
 use image_store::copy::Place;
+use image_store::store::Part;
 use image_store::{ErrorKind, Store, StoreOptions};
 
 /// A store, an image's root file system, and a directory of the host that must stay as it is.
@@ -249,6 +250,8 @@ fn a_link_in_the_place_of_a_volume_is_refused_and_only_the_link_is_removed() {
         }
     }
     assert_eq!(bench.store.volume_names().unwrap(), ["d", "f", "v"]);
+    let parts: Vec<Part> = bench.store.verify(true).unwrap().into_iter().map(|found| found.part).collect();
+    assert_eq!(parts, ["d", "f", "v"].map(|name| Part::Volume(name.to_owned())));
     for volume in ["v", "d", "f"] {
         bench.store.remove_volume(volume).unwrap();
     }

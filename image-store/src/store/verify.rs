@@ -23,6 +23,8 @@ pub enum Part {
     Layer(Digest),
     /// An image, by name or ID.
     Image(String),
+    /// A volume, by name.
+    Volume(String),
 }
 
 /// One damage.
@@ -73,6 +75,18 @@ impl Store {
             // What is missing of an image that was removed meanwhile is no damage.
             if !found.is_empty() && self.images()?.contains(&record) {
                 findings.extend(found);
+            }
+        }
+        for name in self.volume_names()? {
+            match self.volume(&name) {
+                Err(error) if error.kind() == ErrorKind::Invalid => {
+                    let why = error.to_string();
+                    let why = why.strip_prefix(&format!("volume {name:?}: ")).unwrap_or(&why).to_owned();
+                    findings.push(Finding { part: Part::Volume(name), why, repaired: false });
+                }
+                // Removed meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => other.map(drop)?,
             }
         }
         Ok(findings)

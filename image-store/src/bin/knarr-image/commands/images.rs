@@ -174,6 +174,7 @@ pub(super) fn verify(args: &Args) -> Result<u8> {
         Part::Blob(digest) => format!("blob {digest}"),
         Part::Layer(digest) => format!("layer {digest}"),
         Part::Image(name) => format!("image {name}"),
+        Part::Volume(name) => format!("volume {name}"),
     };
     if args.has("json") {
         let list: Vec<_> = findings
