@@ -20,11 +20,6 @@ impl<T> Filters<T> {
         parsed.collect::<Result<_>>().map(Self)
     }
 
-    /// One more, which stands for itself.
-    pub(crate) fn add(&mut self, key: &str, value: T) {
-        self.0.push((key.to_owned(), value));
-    }
-
     /// What was given for one key.
     pub(crate) fn of(&self, wanted: &str) -> impl Iterator<Item = &T> {
         self.0.iter().filter(move |(key, _)| key == wanted).map(|(_, value)| value)

@@ -173,7 +173,8 @@ pub(super) fn prune(args: &Args) -> Result<u8> {
     }
     let wanted = |record: &Record| {
         let labels = super::listing::labels(&store, record);
-        filters.fit(|(there, label)| has_label(&labels, label) == *there)
+        // Nobody knows whether an image whose config cannot be read has a label: it stays.
+        filters.fit(|(there, label)| labels.as_ref().is_ok_and(|labels| has_label(labels, label) == *there))
     };
     let collected = store.prune(args.has("all"), wanted)?;
     store.empty_trash()?;

@@ -87,14 +87,15 @@ fn created(record: &Record) -> i64 {
 }
 
 /// The labels of an image's config.
-pub(super) fn labels(store: &Store, record: &Record) -> BTreeMap<String, String> {
-    store.config(record).ok().and_then(|(config, _)| config.config?.labels).unwrap_or_default()
+pub(super) fn labels(store: &Store, record: &Record) -> Result<BTreeMap<String, String>> {
+    let (config, _) = store.config(record)?;
+    Ok(config.config.and_then(|config| config.labels).unwrap_or_default())
 }
 
 impl Filter {
     fn fits(&self, store: &Store, record: &Record) -> bool {
         match self {
-            Self::Label(wanted) => has_label(&labels(store, record), wanted),
+            Self::Label(wanted) => labels(store, record).is_ok_and(|labels| has_label(&labels, wanted)),
             Self::Before(time) => created(record) < *time,
             Self::Since(time) => created(record) > *time,
             Self::Dangling(wanted) => record.name.is_none() == *wanted,

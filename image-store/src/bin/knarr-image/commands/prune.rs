@@ -13,7 +13,7 @@ pub(crate) fn confirmed(args: &Args, warning: &str) -> Result<bool> {
         return Ok(true);
     }
     print(&format!("WARNING! This will remove {warning}.\nAre you sure you want to continue? [y/N] "));
-    std::io::stdout().flush()?;
+    let _ = std::io::stdout().flush();
     Ok(agrees(std::io::stdin().lock())?)
 }
 

@@ -74,7 +74,7 @@ impl Filter {
             Self::Label(wanted) => has_label(&volume.labels, wanted),
             Self::NotLabel(unwanted) => !has_label(&volume.labels, unwanted),
             Self::Name(pattern) => pattern.is_match(&volume.name),
-            Self::All(wanted) => *wanted || volume.anonymous,
+            Self::All(named) => *named || volume.anonymous,
         }
     }
 }
@@ -151,13 +151,11 @@ pub(super) fn rm(args: &Args) -> Result<u8> {
 
 /// `volume prune`: anonymous volumes that no container uses, or with `--all` named ones, too. Goes on after an error.
 pub(super) fn prune(args: &Args) -> Result<u8> {
-    let mut filters = Filters::parse(args, Filter::parse)?;
-    if filters.of("all").next().is_none() {
-        filters.add("all", Filter::All(args.has("all")));
-    } else if args.has("all") {
+    let filters = Filters::parse(args, Filter::parse)?;
+    if args.has("all") && filters.of("all").next().is_some() {
         return Err(invalid("volume prune: --all and --filter all= exclude each other: leave one out"));
     }
-    let named = filters.of("all").any(|filter| matches!(filter, Filter::All(true)));
+    let named = args.has("all") || filters.of("all").any(|filter| matches!(filter, Filter::All(true)));
     let store = crate::commands::store(args)?;
     let kind = if named { "all" } else { "anonymous" };
     if !confirmed(args, &format!("{kind} local volumes not used by at least one container"))? {
@@ -166,7 +164,8 @@ pub(super) fn prune(args: &Args) -> Result<u8> {
     let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
     for name in all(&store)? {
         let volume = Known::of(&store, name)?;
-        if volume.used || !filters.fit(|filter| filter.fits(&volume)) {
+        let meant = !volume.used && (named || volume.anonymous);
+        if !meant || !filters.fit(|filter| filter.fits(&volume)) {
             continue;
         }
         let size = bytes(&path(&store, &volume.name));
