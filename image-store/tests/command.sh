@@ -79,25 +79,94 @@ test_codes() {
   same 'and nothing is left' "$(find "$W/store/ingest" "$W/store/leases" -mindepth 1 | wc -l) $(k images | wc -l)" '0 4'
 }
 
+# called PAGE: the command that a manual page is of, as it is typed.
+called() { sed 's/^\(container\|image\|volume\)-/\1 /' <<<"$1"; }
+
+# Every command with one argument too many, and with none where one is needed: a usage error that touches nothing. How many
+# there may be is read from its help.
+test_arguments() {
+  local page words usage surplus=0 missing=0 bad=
+  mkdir "$W/bare"
+  wrong() { # wrong TEXT ARGUMENT...: is refused with that, and leaves nothing behind
+    local text=$1 said; shift
+    said=$(cd "$W/bare" && HOME=$W/bare timeout -k 1 20 "$BIN" --root "$W/bare/store" "$@" 2>&1 </dev/null)
+    [ "$?" = 125 ] && grep -q "$text" <<<"$said" && [ -z "$(ls -A "$W/bare")" ] || bad="$bad [$*: $said]"
+  }
+  for page in $(k man --list); do
+    words=$(called "$page"); usage=$(k $words --help | sed -n "1s/^Usage: knarr-image $words \[OPTIONS\] \?//p")
+    k $words --help | grep -q "^Usage: knarr-image $words COMMAND" && { wrong 'COMMAND is required' $words; wrong 'unknown command "x"' $words x; continue; }
+    case $usage in
+      '') wrong "^knarr-image: $words takes no arguments" $words x; surplus=$((surplus + 1)) ;;
+      *...*) ;;
+      *) wrong "^knarr-image: $words: too many arguments" $words 1 2 3 4 5; surplus=$((surplus + 1)) ;;
+    esac
+    case $usage in ''|\[*) ;; *) wrong "^knarr-image: $words: .* is required" $words; missing=$((missing + 1)) ;; esac
+  done
+  none 'a surplus or a missing argument is a usage error of every command, and nothing is touched' "$bad"
+  check 'there were enough of them' test $surplus -ge 25 -a $missing -ge 30
+}
+
+# Filters with an unknown key, or without a value, of all that have filters.
+test_filters() {
+  local page words flag value bad= some=0
+  for page in $(k man --list); do
+    words=$(called "$page"); k $words --help | grep -q -- '--filter KEY=VALUE' || continue
+    some=$((some + 1)); local operand=; [ "$words" = search ] && operand=x
+    for flag in --filter=x --filter=x=y; do
+      value=$(k $words $flag $operand 2>&1 </dev/null); [ "$?" = 125 ] && grep -q "invalid filter 'x'" <<<"$value" || bad="$bad [$words $flag: $value]"
+    done
+  done
+  none 'an unknown filter is refused with its name, by every command' "$bad"
+  same 'there were enough of them' $some 7
+  local filter; for filter in 'images dangling=perhaps' 'ps status=sleeping' 'ps exited=x' 'ps name=(' 'volume_ls dangling=2' 'volume_prune all=x' 'search stars=many'; do
+    set -- $filter; refuse "$1 --filter $2 is refused" "invalid filter '$2'" k ${1/_/ } --filter "$2" $([ "$1" = search ] && echo x)
+  done
+  same 'of two values of one key, either is enough' "$(k images -q --filter reference=app:2 --filter reference=app:3 --format '{{.Tag}}')" "${ID:7:12}"
+  none 'but every label must be there' "$(k images -q --filter label=x.y --filter label=other)"
+}
+
+# What prune of images asks, and what a refusal leaves.
+test_prune() {
+  local loose; loose=$(k import -c 'LABEL loose=1' "$W/root.tar")
+  local answer; for answer in '' n '\n' no 'x\ny'; do
+    printf "$answer" | k prune >"$W/said" 2>&1; same "prune, answered with '$answer': nothing goes" "$? $(k images -q --no-trunc | grep -c "$loose")" '0 1'
+  done
+  same 'it has asked' "$(cat "$W/said")" $'WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] '
+  same 'prune -a says that it takes named ones' "$(k image prune -a </dev/null | head -1)" 'WARNING! This will remove all images without at least one container associated to them.'
+  same 'prune --filter label!= keeps what has the label' "$(k prune -f --filter 'label!=loose' | tail -1; k images -q --no-trunc | grep -c "$loose")" $'Total reclaimed space: 0B\n1'
+  same 'yes | image prune' "$(yes | k image prune | sed -n 's/^deleted: \(sha256:.*\)/\1/p' | grep -cx "$loose")" 1
+  none 'it is gone' "$(k images -q --no-trunc | grep "$loose")"
+  same 'what has a name is still there' "$(k images -q | sort -u)" "${ID:7:12}"
+}
+
 test_generated() {
   local shell; for shell in bash zsh fish; do k completion $shell >"$W/completion.$shell"; done
   check 'bash reads its completion' bash -n "$W/completion.bash"
   same 'and completes commands' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image unp) COMP_CWORD=1; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" unpause
   same 'and flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image run --shm) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --shm-size
   same 'and images' "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store bash -c '. "$1"; COMP_WORDS=(knarr-image rmi app:) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" 'app:2 app:3'
+  same 'and the commands of a group' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image volume p) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" prune
+  same 'and their flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image --root x volume prune --a) COMP_CWORD=5; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --all
   if command -v zsh >/dev/null; then check 'zsh reads its completion' zsh -n "$W/completion.zsh"; else skip 'zsh: is not here'; fi
   if command -v fish >/dev/null; then
     same 'fish completes commands' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image unp"' "$W/completion.fish" | cut -f1)" unpause
+    same 'and the commands of a group' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image volume p"' "$W/completion.fish" | cut -f1)" prune
+    same 'and their flags' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image --root x volume prune --a"' "$W/completion.fish" | cut -f1)" --all
+    none "and not another group's" "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store fish --no-config -c 'source $argv[1]; complete -C "knarr-image volume rm --vol"' "$W/completion.fish")"
   else skip 'fish: is not here'; fi
-  local command bad=; for command in '' $(k --help | awk '/^Commands:/ {on=1; next} /^$/ {on=0} on {print $1}'); do
-    k man $command >"$W/page" || bad="$bad $command"
-    if command -v man >/dev/null; then [ -z "$(man --warnings -l "$W/page" 2>&1 >/dev/null)" ] || bad="$bad $command"; fi
-    grep -q '^.SH SYNOPSIS' "$W/page" || bad="$bad $command"
-    [ -z "$command" ] || k "$command" --help | grep -q "^Usage: knarr-image $command" || bad="$bad $command"
+  local page words bad=; for page in '' $(k man --list); do
+    words=$(called "$page")
+    k man $words >"$W/page" || bad="$bad $page"
+    if command -v man >/dev/null; then [ -z "$(man --warnings -l "$W/page" 2>&1 >/dev/null)" ] || bad="$bad $page"; fi
+    grep -q '^.SH SYNOPSIS' "$W/page" || bad="$bad $page"
+    [ -z "$page" ] || { k $words --help | grep -q "^Usage: knarr-image $words" && k man "$page" | cmp -s - "$W/page"; } || bad="$bad $page"
   done
   none 'each command has a manual page and help' "$bad"
+  same 'so has each command of a group' "$(k man --list | grep -cx 'volume\|volume-prune\|container\|container-prune\|image\|image-inspect')" 6
+  same 'help of a command of a group' "$(k help volume prune; k image ls --help)" "$(k volume prune --help; k help image ls)"
+  same 'the help of a group has its commands' "$(k volume --help | sed -n 's/^  \([a-z]*\) .*/\1/p' | tr '\n' ' ')" 'create inspect ls prune rm '
 }
 
 [ "$(id -u)" = 0 ] || { skip 'everything: needs root'; count; exit; }
-for group in output codes generated; do "test_$group"; done
+for group in output codes arguments filters prune generated; do "test_$group"; done
 count

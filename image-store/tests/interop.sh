@@ -75,7 +75,7 @@ test_command() {
   refuse 'an unknown flag' 'unknown flag' k images --nonsense
   refuse 'an unknown image' 'is not in the store' k history nothing
   check 'completion parses' bash -n <(k completion bash)
-  same 'prune keeps named images' "$(k prune | tail -1)" 'Total reclaimed space: 0B'
+  same 'prune keeps named images' "$(k prune -f | tail -1)" 'Total reclaimed space: 0B'
 }
 
 test_skopeo() {

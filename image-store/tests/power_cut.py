@@ -255,7 +255,7 @@ def check(store, scenario, what):
     heal = scenario.heal
     if scenario.takes_away and scenario.takes_away not in names:
         heal = ["images"]
-    for step in (heal, ["verify"], ["prune"], ["verify"]):
+    for step in (heal, ["verify"], ["prune", "-f"], ["verify"]):
         again = run("--root", store, *step)
         if again.returncode != 0:
             return f"{what}: {step[0]} after it: {again.stdout}{again.stderr}"
@@ -342,7 +342,7 @@ def scenarios(work):
         "import": Scenario(["import", f"{work}/tree.tar.gz", "app:3"], makes="app:3"),
         "commit": Scenario(["commit", "c", "app:2"], start=changed, keeps=["app:1"], makes="app:2"),
         "rmi": Scenario(["rmi", "app:2"], start=made, keeps=["app:1"], takes_away="app:2"),
-        "prune": Scenario(["prune"], start=unnamed, keeps=["app:1"]),
+        "prune": Scenario(["prune", "-f"], start=unnamed, keeps=["app:1"]),
     }
 
 

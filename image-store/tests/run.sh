@@ -132,7 +132,35 @@ test_volumes() {
   check 'rm -v takes what was made for it alone' k rm -v holder
   same 'and nothing else' "$(k volume ls -q)" $'filled\nkeep'
   same 'volume create, inspect, rm' "$(k volume create extra; k volume inspect --format '{{.Name}}' extra; k volume rm extra)" $'extra\nextra\nextra'
-  same 'volume prune' "$(k volume prune | sort | tr '\n' ' ')" 'filled keep '
+}
+
+# What volume prune and container prune take, and that they ask.
+test_prune() {
+  k run --rm -v keep:/keep box sh -c 'echo kept >/keep/f'; k volume create filled >/dev/null
+  local made; made=$(k volume create); same 'volume create makes a name' "${#made}" 64
+  same 'volume create of what is there' "$(k volume create keep; k run --rm -v keep:/keep box cat /keep/f)" $'keep\nkept'
+  refuse 'volume create takes one name' 'too many arguments' k volume create a1 a2
+  none 'and has made none then' "$(k volume ls -q -f 'name=^a[12]$')"
+  same 'volume ls -f name=' "$(k volume ls -q -f name=kee; k volume ls -q -f name=^fill; k volume ls -q -f 'name=^(keep|none)$')" $'keep\nfilled\nkeep'
+  none 'and what does not match' "$(k volume ls -q -f name=tmp; k volume ls -q -f driver=nfs; k volume ls -q -f label=x)"
+  k run --name user -v keep:/keep -v /own box true
+  same 'volume ls -f dangling=' "$(k volume ls -q -f dangling=false | sort | tail -1) $(k volume ls -q -f dangling=true | grep -c "keep\|$made")" 'keep 1'
+  printf '' | k volume prune >"$W/said"; same 'volume prune asks, and the end of input is a no' "$? $(cat "$W/said")" $'0 WARNING! This will remove anonymous local volumes not used by at least one container.\nAre you sure you want to continue? [y/N] '
+  k volume prune <<<no >/dev/null; same 'nothing went' "$(k volume ls -q | grep -c "keep\|filled\|$made")" 3
+  same 'volume prune takes anonymous ones that no container uses' "$(k volume prune -f)" $'Deleted Volumes:\n'"$made"$'\n\nTotal reclaimed space: 0B'
+  same 'volume rm tries all' "$(k volume rm none filled keep 2>"$W/said"; echo $?; wc -l <"$W/said")" $'filled\n1\n2'
+  k volume create other >/dev/null; same 'volume rm -f of none' "$(k volume rm -f none other)" $'none\nother'
+  k volume inspect none keep >"$W/said" 2>/dev/null; same 'volume inspect of one that is not there' "$? $(grep -c '"Name": "keep"' "$W/said")" '1 1'
+  k container prune <<<n >"$W/said"; same 'container prune asks' "$(k ps -aq | wc -l) $(cat "$W/said")" $'1 WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] '
+  k run -d --name runs -l keep=1 box sleep 100 >/dev/null; k create -l keep=1 box true >/dev/null
+  same 'container prune --filter label!=' "$(k container prune -f --filter 'label!=keep' | sed -n 2p | wc -c; k ps -a --format '{{.State}}' | sort | tr '\n' ' ')" $'65\ncreated running '
+  yes | k container prune >/dev/null; same 'yes | container prune leaves what runs' "$(k ps -a --format '{{.Names}}')" runs
+  k rm -f runs >/dev/null
+  same 'rm and container prune leave volumes, anonymous ones too' "$(k volume ls -q | wc -l)" 5
+  same 'volume prune with a label' "$(k volume prune -f --filter label=x)" 'Total reclaimed space: 0B'
+  refuse 'volume prune --all and --filter all= at once' 'leave one out' k volume prune -a --filter all=true
+  same 'volume prune --all takes named ones too' "$(yes | k volume prune --all | grep -c 'all local volumes\|^keep$')" 2
+  none 'all are gone' "$(k volume ls -q)"
 }
 
 # An image's mount points are data: whatever lies there, or leads there, the host's directories stay the host's.
@@ -301,5 +329,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes hostile_volumes life damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life damage terminal rootless}; do "test_$group"; done
 count

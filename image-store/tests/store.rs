@@ -231,7 +231,7 @@ fn an_image_that_loses_its_name_is_kept_until_pruned() {
     assert_eq!(names, [(false, old.id.clone()), (true, new.id.clone())]);
     assert_eq!(store.resolve(old.id.short()).unwrap().id, old.id);
     assert_eq!(store.resolve("app").unwrap().id, new.id);
-    assert_eq!(store.prune(false).unwrap().images.len(), 1);
+    assert_eq!(store.prune(false, |_| true).unwrap().images.len(), 1);
     assert_eq!(store.images().unwrap().len(), 1);
     assert_eq!(store.resolve("nothing").unwrap_err().kind(), ErrorKind::NotFound);
 }

@@ -53,17 +53,18 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes images without a name, or with `all` those no container uses, and what only they needed.
+    /// Of the images that are `wanted`, removes those without a name, or with `all` also the named ones, unless a container
+    /// uses them; and what only they needed.
     ///
     /// # Errors
     /// System calls that fail.
-    pub fn prune(&self, all: bool) -> Result<Collected> {
+    pub fn prune(&self, all: bool, wanted: impl Fn(&Record) -> bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         let used: HashSet<Digest> =
             self.containers()?.into_iter().map(|container| container.image_id).collect();
         let mut collected = Collected::default();
         for record in self.images()? {
-            if !used.contains(&record.id) && (all || record.name.is_none()) {
+            if !used.contains(&record.id) && (all || record.name.is_none()) && wanted(&record) {
                 self.remove_record(&record)?;
                 collected.images.push(record.name_or_id());
             }

@@ -83,6 +83,12 @@ impl Store {
         }
     }
 
+    /// Where the files of a volume of this name are, whether there is one or not.
+    #[must_use]
+    pub fn volume_path(&self, name: &str) -> PathBuf {
+        self.path(FILES).join(name)
+    }
+
     /// Makes an empty volume, which starts with an image's files when a container first uses it. `false`: it exists already.
     ///
     /// # Errors
@@ -233,10 +239,6 @@ impl Store {
     fn describe_volume(&self, name: &str) -> Result<Volume> {
         let record = self.volume_record(name)?;
         Ok(Volume { name: name.to_owned(), path: self.volume_path(name), anonymous: record.anonymous })
-    }
-
-    fn volume_path(&self, name: &str) -> PathBuf {
-        self.path(FILES).join(name)
     }
 
     fn volume_record_path(&self, name: &str) -> PathBuf {

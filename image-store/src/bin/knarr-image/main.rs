@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                 return ExitCode::from(USAGE);
             }
         };
-    match args::parse(commands::COMMANDS, commands::GROUPS, commands::GLOBAL, &arguments) {
+    match commands::TABLE.parse(&arguments) {
         Ok(Parsed::Run(command, args)) => run(command, &args),
         Ok(Parsed::Help(text)) => {
             output::print(&text);

@@ -5,8 +5,10 @@ use image_store::store::{Collected, Finding, Part, Record};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
+use super::filter::{Filters, has_label};
+use super::prune::confirmed;
 use crate::args::Args;
-use crate::output::{inspected, line, pretty, print, size};
+use crate::output::{inspected, line, pretty, print};
 
 /// `tag IMAGE NAME`
 pub(super) fn tag(args: &Args) -> Result<u8> {
@@ -65,14 +67,17 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
 
 fn report(collected: &Collected) {
     for image in &collected.images {
-        let name = Reference::parse_untagged(image).map_or_else(|_| image.clone(), |name| name.familiar());
-        line(&format!("Untagged: {name}"));
+        line(&format!("Untagged: {}", familiar(image)));
     }
     collected.layers.iter().for_each(|layer| line(&format!("Deleted: {layer}")));
 }
 
-/// `inspect IMAGE|CONTAINER...`
-pub(super) fn inspect(args: &Args) -> Result<u8> {
+fn familiar(image: &str) -> String {
+    Reference::parse_untagged(image).map_or_else(|_| image.to_owned(), |name| name.familiar())
+}
+
+/// `inspect IMAGE|CONTAINER...`; `kind` says which of the two alone.
+pub(super) fn inspect(args: &Args, kind: Option<&str>) -> Result<u8> {
     let store = super::store(args)?;
     let mut found = Vec::new();
     let mut failed = false;
@@ -80,7 +85,7 @@ pub(super) fn inspect(args: &Args) -> Result<u8> {
         let described = if args.has("remote") {
             super::transfer::inspect_remote(args, text)
         } else {
-            inspect_one(&store, text, args.get("type"))
+            inspect_one(&store, text, kind)
         };
         match described {
             Ok(value) => found.push(value),
@@ -152,13 +157,34 @@ fn describe(store: &Store, record: &Record) -> Result<Value> {
     }))
 }
 
+/// What `prune` filters by.
+pub(super) const PRUNE_KEYS: &[&str] = &["label=NAME[=VALUE]", "label!=NAME[=VALUE]"];
+
 /// `prune`
 pub(super) fn prune(args: &Args) -> Result<u8> {
+    let filters = Filters::parse(args, |key, value| Ok((key == "label", value.to_owned())))?;
     let store = super::store(args)?;
-    let collected = store.prune(args.has("all"))?;
-    report(&collected);
+    let warning = match args.has("all") {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    if !confirmed(args, warning)? {
+        return Ok(0);
+    }
+    let wanted = |record: &Record| {
+        let labels = super::listing::labels(&store, record);
+        // Nobody knows whether an image whose config cannot be read has a label: it stays.
+        filters.fit(|(there, label)| labels.as_ref().is_ok_and(|labels| has_label(labels, label) == *there))
+    };
+    let collected = store.prune(args.has("all"), wanted)?;
     store.empty_trash()?;
-    line(&format!("Total reclaimed space: {}", size(collected.bytes)));
+    let (ids, names): (Vec<_>, Vec<_>) =
+        collected.images.iter().partition(|image| image.starts_with("sha256:"));
+    let names = names.into_iter().map(|name| format!("untagged: {}", familiar(name)));
+    let layers = collected.layers.iter().map(|layer| format!("deleted: {layer}"));
+    let gone: Vec<String> =
+        names.chain(ids.into_iter().map(|id| format!("deleted: {id}"))).chain(layers).collect();
+    super::prune::report("Deleted Images", &gone, collected.bytes);
     Ok(0)
 }
 

@@ -1,21 +1,29 @@
 //! Lists: images, history.
 
+use std::collections::BTreeMap;
+
 use image_store::store::Record;
 use image_store::time::parse_rfc3339;
-use image_store::{Error, ErrorKind, Reference, Result, Store};
+use image_store::{Reference, Result, Store};
 use serde_json::{Value, json};
 
+use super::filter::{Filters, boolean, has_label, refused};
 use crate::args::Args;
 use crate::output::{ago, line, rows, size};
+
+/// What `images` filters by.
+pub(super) const KEYS: &[&str] =
+    &["before=IMAGE", "dangling=true|false", "label=NAME[=VALUE]", "reference=PATTERN", "since=IMAGE"];
 
 /// `images [NAME]`
 pub(super) fn images(args: &Args) -> Result<u8> {
     let store = super::store(args)?;
     let mut records = store.images()?;
     records.sort_by_key(|record| std::cmp::Reverse(record.created.as_deref().and_then(parse_rfc3339)));
-    let mut filters = args.all("filter").map(|text| filter(&store, text)).collect::<Result<Vec<_>>>()?;
-    filters.extend(args.positional.first().map(|pattern| Filter::Reference(pattern.clone())));
-    records.retain(|record| filters.iter().all(|filter| filter.fits(&store, record)));
+    let filters = Filters::parse(args, |key, value| filter(&store, key, value))?;
+    let named = args.positional.first().map(|pattern| Filter::Reference(pattern.clone()));
+    let named = |record: &Record| named.as_ref().is_none_or(|filter| filter.fits(&store, record));
+    records.retain(|record| named(record) && filters.fit(|filter| filter.fits(&store, record)));
     if args.has("quiet") {
         let mut seen = Vec::new();
         for record in &records {
@@ -62,18 +70,15 @@ enum Filter {
     Since(i64),
 }
 
-fn filter(store: &Store, text: &str) -> Result<Filter> {
+fn filter(store: &Store, key: &str, value: &str) -> Result<Filter> {
     let time = |image: &str| store.resolve(image).map(|record| created(&record));
-    match text.split_once('=') {
-        Some(("dangling", value)) => Ok(Filter::Dangling(value != "false")),
-        Some(("reference", pattern)) => Ok(Filter::Reference(pattern.to_owned())),
-        Some(("label", label)) => Ok(Filter::Label(label.to_owned())),
-        Some(("before", image)) => time(image).map(Filter::Before),
-        Some(("since", image)) => time(image).map(Filter::Since),
-        _ => Err(Error::new(
-            ErrorKind::Invalid,
-            format!("filter {text:?}: is none of dangling, reference, label, before, since, with =VALUE"),
-        )),
+    match key {
+        "dangling" => boolean(key, value).map(Filter::Dangling),
+        "reference" => Ok(Filter::Reference(value.to_owned())),
+        "label" => Ok(Filter::Label(value.to_owned())),
+        "before" => time(value).map(Filter::Before),
+        "since" => time(value).map(Filter::Since),
+        _ => Err(refused(key, value, "of a key that images have")),
     }
 }
 
@@ -81,17 +86,16 @@ fn created(record: &Record) -> i64 {
     record.created.as_deref().and_then(parse_rfc3339).unwrap_or(0)
 }
 
-/// Whether an image has a label `NAME` or `NAME=VALUE`.
-fn has_label(store: &Store, record: &Record, wanted: &str) -> bool {
-    let (name, value) = wanted.split_once('=').map_or((wanted, None), |(name, value)| (name, Some(value)));
-    let labels = store.config(record).ok().and_then(|(config, _)| config.config?.labels).unwrap_or_default();
-    labels.get(name).is_some_and(|own| value.is_none_or(|value| value == own))
+/// The labels of an image's config.
+pub(super) fn labels(store: &Store, record: &Record) -> Result<BTreeMap<String, String>> {
+    let (config, _) = store.config(record)?;
+    Ok(config.config.and_then(|config| config.labels).unwrap_or_default())
 }
 
 impl Filter {
     fn fits(&self, store: &Store, record: &Record) -> bool {
         match self {
-            Self::Label(wanted) => has_label(store, record, wanted),
+            Self::Label(wanted) => labels(store, record).is_ok_and(|labels| has_label(&labels, wanted)),
             Self::Before(time) => created(record) < *time,
             Self::Since(time) => created(record) > *time,
             Self::Dangling(wanted) => record.name.is_none() == *wanted,

@@ -4,9 +4,12 @@ mod archives;
 mod changes;
 mod containers;
 mod copying;
+pub(crate) mod filter;
+mod groups;
 mod images;
 mod listing;
 mod login;
+pub(crate) mod prune;
 mod transfer;
 
 #[cfg(feature = "run")]
@@ -19,10 +22,10 @@ use std::path::PathBuf;
 use image_store::platform::Platform;
 use image_store::{Error, ErrorKind, Result, Store, StoreOptions};
 
-use crate::args::{Args, Command, Flag, Grouped, switch, value};
+use crate::args::{Args, Command, Flag, Table, filter, switch, value};
 
 /// Flags of every command.
-pub(crate) static GLOBAL: &[Flag] = &[
+static GLOBAL: &[Flag] = &[
     value(
         "root",
         None,
@@ -40,6 +43,10 @@ pub(crate) static GLOBAL: &[Flag] = &[
 
 pub(crate) const FORMAT: Flag =
     value("format", None, "TEMPLATE", "print with a Go template, such as '{{.ID}}' or 'json'");
+pub(crate) const INSPECT_FORMAT: Flag =
+    value("format", Some('f'), "TEMPLATE", "print with a Go template, such as '{{.Id}}' or 'json'");
+const REMOTE: Flag = switch("remote", None, "of images at a registry, without getting them");
+pub(crate) const FORCE_PRUNE: Flag = switch("force", Some('f'), "do not ask");
 pub(crate) const JSON: Flag = switch("json", None, "print JSON");
 pub(crate) const QUIET: Flag = switch("quiet", Some('q'), "print only what scripts need");
 pub(crate) const NO_TRUNC: Flag = switch("no-trunc", None, "print long values whole");
@@ -77,56 +84,16 @@ pub(crate) const fn command(
 
 const ANY: usize = usize::MAX;
 
-/// All commands.
-pub(crate) static COMMANDS: &[&[Command]] = &[
-    IMAGES,
-    #[cfg(feature = "run")]
-    crate::run::COMMANDS,
-];
-
-const fn group(group: &'static str, word: &'static str, name: &'static str) -> Grouped {
-    Grouped { group, word, name }
-}
-
-/// Docker's longer names.
-pub(crate) static GROUPS: &[Grouped] = &[
-    group("image", "ls", "images"),
-    group("image", "list", "images"),
-    group("image", "rm", "rmi"),
-    group("image", "pull", "pull"),
-    group("image", "push", "push"),
-    group("image", "tag", "tag"),
-    group("image", "history", "history"),
-    group("image", "inspect", "inspect"),
-    group("image", "save", "save"),
-    group("image", "load", "load"),
-    group("image", "import", "import"),
-    group("image", "prune", "prune"),
-    group("container", "ls", "ps"),
-    group("container", "list", "ps"),
-    group("container", "ps", "ps"),
-    group("container", "prune", "prune-containers"),
-    group("container", "run", "run"),
-    group("container", "create", "create"),
-    group("container", "start", "start"),
-    group("container", "attach", "attach"),
-    group("container", "exec", "exec"),
-    group("container", "inspect", "inspect"),
-    group("container", "logs", "logs"),
-    group("container", "top", "top"),
-    group("container", "stop", "stop"),
-    group("container", "restart", "restart"),
-    group("container", "kill", "kill"),
-    group("container", "pause", "pause"),
-    group("container", "unpause", "unpause"),
-    group("container", "wait", "wait"),
-    group("container", "rename", "rename"),
-    group("container", "rm", "rm"),
-    group("container", "commit", "commit"),
-    group("container", "cp", "cp"),
-    group("container", "diff", "diff"),
-    group("container", "export", "export"),
-];
+/// All that can be called.
+pub(crate) static TABLE: Table = Table {
+    commands: &[
+        IMAGES,
+        #[cfg(feature = "run")]
+        crate::run::COMMANDS,
+    ],
+    groups: groups::GROUPS,
+    global: GLOBAL,
+};
 
 /// Those that touch no store.
 #[cfg(feature = "run")]
@@ -175,12 +142,7 @@ static IMAGES: &[Command] = &[
         &[
             switch("all", Some('a'), "also those without a name (as is the default)"),
             switch("digests", None, "show digests"),
-            value(
-                "filter",
-                Some('f'),
-                "KEY=VALUE",
-                "dangling=true|false, reference=PATTERN, label=NAME[=VALUE], before=IMAGE, since=IMAGE",
-            ),
+            filter(Some('f'), listing::KEYS),
             FORMAT,
             JSON,
             QUIET,
@@ -211,9 +173,9 @@ static IMAGES: &[Command] = &[
         "IMAGE|CONTAINER...",
         "all that is known of images and containers",
         &[
-            value("format", Some('f'), "TEMPLATE", "print with a Go template, such as '{{.Id}}' or 'json'"),
+            INSPECT_FORMAT,
             value("type", None, "image|container", "look for such alone (default: containers, then images)"),
-            switch("remote", None, "of images at a registry, without getting them"),
+            REMOTE,
             PLATFORM,
             CREDS,
             AUTHFILE,
@@ -221,7 +183,23 @@ static IMAGES: &[Command] = &[
             CERTS,
         ],
         (1, ANY),
-        images::inspect,
+        |args| images::inspect(args, args.get("type")),
+    ),
+    command(
+        "image inspect",
+        "IMAGE...",
+        "all that is known of images",
+        &[INSPECT_FORMAT, REMOTE, PLATFORM, CREDS, AUTHFILE, INSECURE, CERTS],
+        (1, ANY),
+        |args| images::inspect(args, Some("image")),
+    ),
+    command(
+        "container inspect",
+        "CONTAINER...",
+        "all that is known of containers",
+        &[INSPECT_FORMAT],
+        (1, ANY),
+        |args| images::inspect(args, Some("container")),
     ),
     command(
         "search",
@@ -229,7 +207,7 @@ static IMAGES: &[Command] = &[
         "search Docker Hub, or HOST/TERM a registry",
         &[
             value("limit", None, "COUNT", "at most so many (default 25)"),
-            value("filter", Some('f'), "KEY=VALUE", "stars=COUNT, is-official=true|false"),
+            filter(Some('f'), &["stars=COUNT", "is-official=true|false"]),
             FORMAT,
             JSON,
             NO_TRUNC,
@@ -345,8 +323,9 @@ static IMAGES: &[Command] = &[
         "",
         "remove images without a name, and what nobody needs",
         &[
-            switch("all", Some('a'), "also images no container uses"),
-            switch("force", Some('f'), "as Docker has it; there is no question"),
+            switch("all", Some('a'), "also images with a name that no container uses"),
+            FORCE_PRUNE,
+            filter(None, images::PRUNE_KEYS),
         ],
         (0, 0),
         images::prune,
@@ -367,7 +346,14 @@ static IMAGES: &[Command] = &[
         (1, 1),
         crate::complete::completion,
     ),
-    command("man", "[COMMAND]", "print a manual page", &[], (0, 1), crate::complete::man),
+    command(
+        "man",
+        "[COMMAND...]",
+        "print a manual page",
+        &[switch("list", None, "print what there are pages of")],
+        (0, 2),
+        crate::complete::man,
+    ),
     command("version", "", "print the version", &[], (0, 0), |_| {
         crate::output::print(&crate::args::version());
         Ok(0)
@@ -478,4 +464,85 @@ fn container_root(store: &Store, id: &str) -> Result<std::os::fd::OwnedFd> {
         return Ok(root);
     }
     store.container_rootfs(&store.container(id)?)?.mount()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Parsed;
+
+    /// Every way to call a command, with the command.
+    fn calls() -> Vec<(String, &'static Command)> {
+        let all = TABLE.commands.iter().flat_map(|table| table.iter());
+        let calls: Vec<_> = all
+            .flat_map(|command| TABLE.spellings(command).into_iter().map(move |called| (called, command)))
+            .collect();
+        assert!(calls.len() > 20 && calls.iter().any(|(called, _)| called == "image rm"));
+        calls
+    }
+
+    fn parse(called: &str, arguments: &[&str]) -> Result<Parsed, String> {
+        let words = called.split(' ').chain(arguments.iter().copied());
+        TABLE.parse(&words.map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_argument_too_many_or_too_few_is_refused_by_every_command() {
+        for (called, command) in calls() {
+            let (least, most) = command.positional;
+            if most < ANY {
+                let why = parse(&called, &vec!["x"; most + 1]).unwrap_err();
+                let wanted = if most == 0 { " takes no arguments" } else { ": too many arguments" };
+                assert!(why.starts_with(&format!("{called}{wanted}")), "{called}: {why}");
+                assert!(matches!(parse(&called, &vec!["x"; most]), Ok(Parsed::Run(..))), "{called}");
+            }
+            if least > 0 {
+                let why = parse(&called, &vec!["x"; least - 1]).unwrap_err();
+                assert!(
+                    why.starts_with(&format!("{called}: ")) && why.contains(" is required"),
+                    "{called}: {why}"
+                );
+                assert!(matches!(parse(&called, &vec!["x"; least]), Ok(Parsed::Run(..))), "{called}");
+            }
+        }
+    }
+
+    #[test]
+    fn usage_says_how_many_arguments_there_are() {
+        for (_, command) in calls().iter().filter(|(_, command)| !command.help.is_empty()) {
+            // Each of its alternatives, as of `cp`.
+            for usage in command.usage.split(" | ") {
+                let words = usage.split_whitespace();
+                let needed = words.clone().filter(|word| !word.starts_with('[')).count();
+                let most = if usage.contains("...") { ANY } else { words.count() };
+                // Two words at most are one command's name.
+                let most = if command.name == "man" { 2 } else { most };
+                assert_eq!((needed, most), command.positional, "{}: {usage}", command.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_filter_needs_a_key_that_its_command_knows() {
+        let mut filtered = Vec::new();
+        for (called, command) in calls() {
+            let Some(filter) = command.flags.iter().find(|flag| flag.long == "filter") else { continue };
+            let operands = vec!["x"; command.positional.0];
+            for (given, wanted) in
+                [("knarr=x", "invalid filter 'knarr'"), ("knarr", "invalid filter 'knarr'")]
+            {
+                let arguments: Vec<_> =
+                    ["--filter", given].into_iter().chain(operands.iter().copied()).collect();
+                let why = parse(&called, &arguments).unwrap_err();
+                assert!(why.contains(wanted), "{called}: {why}");
+            }
+            for key in filter.keys {
+                let given = format!("--filter={key}");
+                let arguments: Vec<_> = [&*given].into_iter().chain(operands.iter().copied()).collect();
+                assert!(matches!(parse(&called, &arguments), Ok(Parsed::Run(..))), "{called} {given}");
+            }
+            filtered.push(called);
+        }
+        assert!(filtered.iter().any(|called| called == "image prune"), "{filtered:?}");
+    }
 }

@@ -10,6 +10,7 @@ use image_store::store::{Record, Source};
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 use serde_json::{Value, json};
 
+use super::filter::{Filters, boolean, refused};
 use crate::args::Args;
 use crate::output::{line, rows};
 use crate::progress::Shown;
@@ -234,28 +235,29 @@ fn push_one(args: &Args, store: &Store, record: &Record, target: &Reference) -> 
     Ok(0)
 }
 
+/// What `search` filters by.
+enum Wanted {
+    Stars(u64),
+    Official(bool),
+}
+
 /// `search TERM`
 pub(super) fn search(args: &Args) -> Result<u8> {
+    let filters = Filters::parse(args, |key, value| match key {
+        "stars" => value.parse().map(Wanted::Stars).map_err(|_| refused(key, value, "a number")),
+        _ => boolean(key, value).map(Wanted::Official),
+    })?;
     let limit = args.get("limit").unwrap_or("25");
     let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
     let term = &args.positional[0];
     let host = term.split('/').next().unwrap_or_default();
     let mut found = client(args, host)?.search(term, limit)?;
-    for filter in args.all("filter") {
-        match filter.split_once('=') {
-            Some(("stars", least)) => {
-                let least =
-                    least.parse().map_err(|_| invalid(format!("filter {filter:?}: wants a number")))?;
-                found.retain(|result| result.stars >= least);
-            }
-            Some(("is-official", wanted)) => found.retain(|result| result.official == (wanted != "false")),
-            _ => {
-                return Err(invalid(format!(
-                    "filter {filter:?}: is neither stars=COUNT nor is-official=BOOL"
-                )));
-            }
-        }
-    }
+    found.retain(|result| {
+        filters.fit(|filter| match filter {
+            Wanted::Stars(least) => result.stars >= *least,
+            Wanted::Official(wanted) => result.official == *wanted,
+        })
+    });
     let whole = args.has("no-trunc");
     let values: Vec<Value> = found
         .iter()

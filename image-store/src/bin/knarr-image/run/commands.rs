@@ -1,15 +1,15 @@
 //! The table of the commands on containers; the others are in `commands`.
 
-use crate::args::{Command, Flag, switch, value};
-use crate::commands::{FORMAT, JSON, NO_TRUNC, QUIET, command};
+use crate::args::{Command, Flag, filter, switch, value};
+use crate::commands::{FORCE_PRUNE, FORMAT, INSPECT_FORMAT, JSON, NO_TRUNC, QUIET, command};
+
+use super::volumes;
 
 const ANY: usize = usize::MAX;
 const KEYS: Flag =
     value("detach-keys", None, "KEYS", "what leaves it running behind (default ctrl-p,ctrl-q)");
 const PROXY: Flag = value("sig-proxy", None, "BOOL", "pass on signals we get (default true)");
 const TIME: Flag = value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)");
-const FILTER: Flag =
-    value("filter", Some('f'), "KEY=VALUE", "id, name, label, status, exited, ancestor, volume");
 
 static EXEC: &[Flag] = &[
     switch("interactive", Some('i'), "keep standard input open"),
@@ -25,7 +25,7 @@ static EXEC: &[Flag] = &[
 
 static PS: &[Flag] = &[
     switch("all", Some('a'), "also those that do not run"),
-    FILTER,
+    filter(Some('f'), super::list::KEYS),
     value("last", Some('n'), "COUNT", "the last so many, in whatever state"),
     switch("latest", Some('l'), "the last one"),
     switch("size", Some('s'), "show what each has written"),
@@ -149,20 +149,56 @@ pub(crate) static COMMANDS: &[Command] = &[
         super::rm,
     ),
     command(
-        "volume",
-        "create|ls|inspect|rm|prune [NAME...]",
-        "folders that outlive containers",
-        &[FORMAT, JSON, QUIET, switch("force", Some('f'), "no error when there is none")],
-        (1, ANY),
-        super::volumes::volume,
-    ),
-    command(
-        "prune-containers",
+        "container prune",
         "",
-        "",
-        &[switch("force", Some('f'), "as Docker has it; there is no question")],
+        "remove all stopped containers",
+        &[FORCE_PRUNE, filter(None, super::remove::PRUNE_KEYS)],
         (0, 0),
         super::prune,
+    ),
+    command(
+        "volume create",
+        "[VOLUME]",
+        "create a volume, and print its name (default: a random one)",
+        &[],
+        (0, 1),
+        volumes::create,
+    ),
+    command(
+        "volume inspect",
+        "VOLUME...",
+        "all that is known of volumes",
+        &[INSPECT_FORMAT],
+        (1, ANY),
+        volumes::inspect,
+    ),
+    command(
+        "volume ls",
+        "",
+        "list volumes",
+        &[filter(Some('f'), volumes::KEYS), FORMAT, JSON, QUIET],
+        (0, 0),
+        volumes::list,
+    ),
+    command(
+        "volume prune",
+        "",
+        "remove anonymous volumes that no container uses",
+        &[
+            switch("all", Some('a'), "also named volumes that no container uses"),
+            FORCE_PRUNE,
+            filter(None, volumes::PRUNE_KEYS),
+        ],
+        (0, 0),
+        volumes::prune,
+    ),
+    command(
+        "volume rm",
+        "VOLUME...",
+        "remove volumes that no container uses",
+        &[switch("force", Some('f'), "no error when there is no such volume")],
+        (1, ANY),
+        volumes::rm,
     ),
     command("supervise", "", "", &[], (1, 2), super::supervise),
     command("map-ids", "", "", &[], (3, 3), super::rootless::map_ids),

@@ -122,15 +122,17 @@ fn mount(mounted: &Mounted) -> Value {
 
 /// Bytes of the files in the writable layer.
 pub(super) fn written(store: &Store, container: &ContainerRecord) -> u64 {
-    fn bytes(path: &std::path::Path) -> u64 {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        entries
-            .map(|entry| match entry.metadata() {
-                Ok(meta) if meta.is_dir() => bytes(&entry.path()),
-                Ok(meta) => meta.len(),
-                Err(_) => 0,
-            })
-            .sum()
-    }
     bytes(&folder(store, &container.id).join("upper"))
+}
+
+/// Bytes of the files below a directory.
+pub(super) fn bytes(path: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }

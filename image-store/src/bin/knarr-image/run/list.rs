@@ -4,12 +4,29 @@ use image_store::store::ContainerRecord;
 use image_store::time::{parse_rfc3339, rfc3339};
 use image_store::{Reference, Result, Store};
 use libcontainer::Status;
+use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use super::options::invalid;
 use super::record::{Run, recall, running};
+use super::volumes::pattern;
 use crate::args::Args;
+use crate::commands::filter::{Filters, has_label, refused};
 use crate::output::{ago, line, rows, since, size};
+
+/// What `ps` filters by.
+pub(super) const KEYS: &[&str] = &[
+    "ancestor=IMAGE",
+    "exited=STATUS",
+    "id=ID",
+    "label=NAME[=VALUE]",
+    "name=PATTERN",
+    "status=STATE",
+    "volume=VOLUME|PATH",
+];
+
+/// Docker's names of states; not all of them happen here.
+const STATES: &[&str] = &["created", "dead", "exited", "paused", "removing", "restarting", "running"];
 
 /// A container's state as Docker names it.
 pub(super) fn state(container: &ContainerRecord, run: Option<&Run>) -> &'static str {
@@ -25,8 +42,8 @@ pub(super) fn state(container: &ContainerRecord, run: Option<&Run>) -> &'static 
 /// `ps`
 pub(crate) fn ps(args: &Args) -> Result<u8> {
     let store = crate::commands::store(args)?;
-    let filters = args.all("filter").map(filter).collect::<Result<Vec<_>>>()?;
-    let by_state = filters.iter().any(|(key, _)| ["status", "exited"].contains(&&**key));
+    let filters = Filters::parse(args, Filter::parse)?;
+    let by_state = ["status", "exited"].iter().any(|key| filters.of(key).next().is_some());
     let mut last = match args.get("last") {
         Some(text) => text.parse().map_err(|_| invalid(format!("--last {text:?}: is no number")))?,
         None if args.has("latest") => 1,
@@ -38,8 +55,8 @@ pub(crate) fn ps(args: &Args) -> Result<u8> {
         let run = recall(&container);
         let state = state(&container, run.as_ref());
         let shown = all || ["running", "paused"].contains(&state);
-        if !shown || !filters.iter().all(|filter| fits(filter, &container, run.as_ref(), state)) || last == 0
-        {
+        let wanted = filters.fit(|filter| filter.fits(&container, run.as_ref(), state));
+        if !shown || !wanted || last == 0 {
             continue;
         }
         last -= 1;
@@ -64,38 +81,50 @@ pub(crate) fn ps(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn filter(text: &str) -> Result<(String, String)> {
-    let known = ["id", "name", "label", "status", "exited", "ancestor", "volume"];
-    match text.split_once('=') {
-        Some((key, value)) if known.contains(&key) => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(invalid(format!("filter {text:?}: is none of {}", known.join("=, ")))),
-    }
+#[derive(Debug)]
+enum Filter {
+    Id(String),
+    Name(Regex),
+    Label(String),
+    Status(String),
+    Exited(i32),
+    Ancestor(String),
+    Volume(String),
 }
 
-fn fits(
-    (key, value): &(String, String),
-    container: &ContainerRecord,
-    run: Option<&Run>,
-    state: &str,
-) -> bool {
-    let label = |run: &Run| match value.split_once('=') {
-        Some((name, value)) => run.labels.get(name).is_some_and(|own| own == value),
-        None => run.labels.contains_key(value),
-    };
-    match key.as_str() {
-        "id" => container.id.starts_with(value),
-        "name" => run
-            .is_some_and(|run| run.name.contains(value.trim_start_matches(['^', '/']).trim_end_matches('$'))),
-        "label" => run.is_some_and(label),
-        "status" => state == value,
-        "exited" => {
-            state == "exited"
-                && run.and_then(|run| run.exit_code).is_some_and(|code| code.to_string() == *value)
+impl Filter {
+    fn parse(key: &str, value: &str) -> Result<Self> {
+        let text = value.to_owned();
+        match key {
+            "id" => Ok(Self::Id(text)),
+            "name" => pattern(key, value).map(Self::Name),
+            "label" => Ok(Self::Label(text)),
+            "status" if STATES.contains(&value) => Ok(Self::Status(text)),
+            "status" => Err(refused(key, value, &format!("one of {}", STATES.join(", ")))),
+            "exited" => value.parse().map(Self::Exited).map_err(|_| refused(key, value, "an exit status")),
+            "ancestor" => Ok(Self::Ancestor(text)),
+            "volume" => Ok(Self::Volume(text)),
+            _ => Err(refused(key, value, "of a key that containers have")),
         }
-        "volume" => run.is_some_and(|run| run.volumes.iter().any(|m| m.name == *value || m.target == *value)),
-        _ => {
-            let same = Reference::parse(value).is_ok_and(|name| name.to_string() == container.image);
-            same || container.image_id.hex().starts_with(value.trim_start_matches("sha256:"))
+    }
+
+    fn fits(&self, container: &ContainerRecord, run: Option<&Run>, state: &str) -> bool {
+        match self {
+            Self::Id(start) => container.id.starts_with(start),
+            // Docker's names begin with a slash.
+            Self::Name(pattern) => run.is_some_and(|run| {
+                pattern.is_match(&run.name) || pattern.is_match(&format!("/{}", run.name))
+            }),
+            Self::Label(wanted) => run.is_some_and(|run| has_label(&run.labels, wanted)),
+            Self::Status(wanted) => state == wanted,
+            Self::Exited(code) => state == "exited" && run.and_then(|run| run.exit_code) == Some(*code),
+            Self::Volume(wanted) => {
+                run.is_some_and(|run| run.volumes.iter().any(|m| m.name == *wanted || m.target == *wanted))
+            }
+            Self::Ancestor(image) => {
+                let same = Reference::parse(image).is_ok_and(|name| name.to_string() == container.image);
+                same || container.image_id.hex().starts_with(image.trim_start_matches("sha256:"))
+            }
         }
     }
 }
@@ -150,4 +179,66 @@ fn row(args: &Args, store: &Store, container: &ContainerRecord, run: Option<&Run
         "LocalVolumes": run.map_or(0, |run| run.volumes.iter().filter(|m| !m.name.is_empty()).count()).to_string(),
         "Size": if args.has("size") { size(bytes()) } else { String::new() },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container() -> (ContainerRecord, Run) {
+        let hex = "ab".repeat(32);
+        let record = json!({
+            "id": format!("0123{}", &hex[..60]), "image": "docker.io/library/box:1", "image_id": format!("sha256:{hex}"),
+            "manifest": { "mediaType": "", "digest": format!("sha256:{hex}"), "size": 0 }, "layers": [], "blobs": [], "created": 0, "extra": null,
+        });
+        let run = Run { name: "web-1".to_owned(), exit_code: Some(3), ..Run::default() };
+        (serde_json::from_value(record).unwrap(), run)
+    }
+
+    #[test]
+    fn filters_fit_or_do_not() {
+        let (record, mut run) = container();
+        run.labels.insert("tier".to_owned(), "front".to_owned());
+        for (key, value, wanted) in [
+            ("id", "0123a", true),
+            ("id", "a", false),
+            ("name", "web", true),
+            ("name", "^web-1$", true),
+            ("name", "^/web", true),
+            ("name", "^web$", false),
+            ("name", "^(db|web)-[0-9]+$", true),
+            ("label", "tier", true),
+            ("label", "tier=back", false),
+            ("status", "exited", true),
+            ("status", "running", false),
+            ("exited", "3", true),
+            ("exited", "0", false),
+            ("ancestor", "box:1", true),
+            ("ancestor", "box:2", false),
+            ("ancestor", "abab", true),
+            ("volume", "data", false),
+        ] {
+            let filter = Filter::parse(key, value).unwrap();
+            assert_eq!(filter.fits(&record, Some(&run), "exited"), wanted, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_refused() {
+        for (key, value) in [("status", "sleeping"), ("status", ""), ("exited", "many"), ("name", "[")] {
+            let error = Filter::parse(key, value).unwrap_err().to_string();
+            assert!(error.contains(&format!("invalid filter '{key}={value}'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_understood() {
+        for key in KEYS.iter().map(|key| key.split_once('=').unwrap().0) {
+            let value = match key {
+                "status" => "created",
+                _ => "1",
+            };
+            assert!(Filter::parse(key, value).is_ok(), "{key}");
+        }
+    }
 }

@@ -31,7 +31,7 @@ mod seccomp;
 mod spec;
 mod supervise;
 mod user;
-pub(crate) mod volumes;
+mod volumes;
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;

@@ -25,7 +25,7 @@ pub(super) fn prepare(
     options: &Options,
     command: &[String],
 ) -> Result<String> {
-    let _names = lock_names(store)?;
+    let names = lock_names(store)?;
     let taken = |name: &str| find(store, name).is_ok_and(|c| recall(&c).is_some_and(|run| run.name == name));
     let name = match &options.name {
         Some(name) if taken(name) => {
@@ -48,7 +48,7 @@ pub(super) fn prepare(
     if made.is_err() {
         let _ = store.remove_container(&id);
         for volume in volumes.iter().filter(|volume| volume.anonymous) {
-            let _ = super::volumes::remove_unused(store, &volume.name);
+            let _ = super::volumes::remove_unused(store, &volume.name, &names);
         }
     }
     made.map(|()| id)

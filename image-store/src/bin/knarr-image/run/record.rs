@@ -219,9 +219,16 @@ pub(super) fn socket(id: &str) -> Result<PathBuf> {
     Ok(folder.join(&id[..id.len().min(16)]))
 }
 
-/// Held by who makes or renames containers, for names are looked up before they are given.
-pub(super) fn lock_names(store: &Store) -> Result<File> {
-    lock(&store.root().join("locks").join("names"), FlockOperation::LockExclusive)
+/// Held by who makes or renames containers, for names are looked up before they are given; and by who removes volumes, for
+/// a container has none until its record says so.
+#[derive(Debug)]
+pub(super) struct NamesLock {
+    _file: File,
+}
+
+pub(super) fn lock_names(store: &Store) -> Result<NamesLock> {
+    let path = store.root().join("locks").join("names");
+    Ok(NamesLock { _file: lock(&path, FlockOperation::LockExclusive)? })
 }
 
 pub(super) fn lock(path: &std::path::Path, operation: FlockOperation) -> Result<File> {

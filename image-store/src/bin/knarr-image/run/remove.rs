@@ -4,9 +4,15 @@ use image_store::{Error, ErrorKind, Result, Store};
 use libcontainer::Signal;
 
 use super::control::end_for_good;
-use super::record::{Parent, Run, clean, find, recall, running};
+use super::inspect::written;
+use super::record::{Parent, Run, clean, find, lock_names, recall, running};
 use crate::args::Args;
+use crate::commands::filter::{Filters, has_label};
+use crate::commands::prune::{confirmed, report};
 use crate::output::line;
+
+/// What `container prune` filters by.
+pub(super) const PRUNE_KEYS: &[&str] = &["label=NAME[=VALUE]", "label!=NAME[=VALUE]"];
 
 /// `rm CONTAINER...`: goes on after an error.
 pub(crate) fn rm(args: &Args) -> Result<u8> {
@@ -26,21 +32,37 @@ pub(crate) fn rm(args: &Args) -> Result<u8> {
     Ok(u8::from(failed))
 }
 
-/// `container prune`: all that do not run.
+/// `container prune`: all that do not run. Goes on after an error.
 pub(crate) fn prune(args: &Args) -> Result<u8> {
+    let filters = Filters::parse(args, |key, value| Ok((key == "label", value.to_owned())))?;
     let store = crate::commands::store(args)?;
+    if !confirmed(args, "all stopped containers")? {
+        return Ok(0);
+    }
+    let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
     for container in store.containers()? {
-        if running(&container.id).is_some() {
+        let labels = recall(&container).map(|run| run.labels).unwrap_or_default();
+        let wanted = filters.fit(|(there, label)| has_label(&labels, label) == *there);
+        if !wanted || running(&container.id).is_some() {
             continue;
         }
+        let size = written(&store, &container);
         match remove(&store, &container.id, false, false) {
+            Ok(()) => {
+                removed.push(container.id);
+                freed += size;
+            }
             // About to be started again.
             Err(error) if error.kind() == ErrorKind::Busy => {}
-            other => other.map(|()| line(&container.id))?,
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+            }
         }
     }
     crate::commands::empty_trash_later(&store);
-    Ok(0)
+    report("Deleted Containers", &removed, freed);
+    Ok(u8::from(failed))
 }
 
 fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
@@ -82,10 +104,10 @@ fn is_busy(store: &Store, id: &str) -> bool {
 /// Takes a container's record and layer away, and with `volumes` those nobody else uses.
 pub(super) fn remove_record(store: &Store, id: &str, run: &Run, volumes: bool) -> Result<()> {
     store.remove_container(id)?;
-    if volumes {
-        for mounted in run.volumes.iter().filter(|mounted| mounted.anonymous) {
-            super::volumes::remove_unused(store, &mounted.name)?;
-        }
+    let own: Vec<_> = run.volumes.iter().filter(|mounted| volumes && mounted.anonymous).collect();
+    if own.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let names = lock_names(store)?;
+    own.iter().try_for_each(|mounted| super::volumes::remove_unused(store, &mounted.name, &names))
 }

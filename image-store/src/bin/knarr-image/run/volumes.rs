@@ -1,122 +1,278 @@
-//! Volumes: folders of the store that outlive containers. `volume create|ls|inspect|rm|prune`.
+//! Volumes: directories of the store that outlive containers. `volume create|inspect|ls|prune|rm`.
+
+use std::collections::BTreeMap;
 
 use image_store::{Error, ErrorKind, Result, Store};
+use regex_lite::Regex;
 use serde_json::{Value, json};
 
+use super::inspect::bytes;
 use super::options::invalid;
-use super::record::recall;
+use super::record::{NamesLock, known, lock_names};
 use crate::args::Args;
+use crate::commands::filter::{Filters, boolean, has_label, refused};
+use crate::commands::prune::{confirmed, report};
 use crate::output::{inspected, line, rows};
 
-/// `volume ACTION [NAME...]`
-pub(crate) fn volume(args: &Args) -> Result<u8> {
-    let store = crate::commands::store(args)?;
-    let names = &args.positional[1..];
-    match args.positional[0].as_str() {
-        "create" => create(&store, names.first()),
-        "ls" | "list" => list(args, &store),
-        "inspect" => inspect(args, &store, names),
-        "rm" | "remove" => each(names, |name| remove(&store, name, args.has("force"))),
-        "prune" => prune(&store),
-        other => Err(invalid(format!("volume {other:?}: is none of create, ls, inspect, rm, prune"))),
+/// What `volume ls` filters by.
+pub(super) const KEYS: &[&str] =
+    &["dangling=true|false", "driver=NAME", "label=NAME[=VALUE]", "name=PATTERN"];
+
+/// What `volume prune` filters by.
+pub(super) const PRUNE_KEYS: &[&str] = &["all=true|false", "label=NAME[=VALUE]", "label!=NAME[=VALUE]"];
+
+/// The driver of all volumes.
+const DRIVER: &str = "local";
+
+/// A volume as filters see it.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    /// By a container, running or not.
+    used: bool,
+    anonymous: bool,
+    labels: BTreeMap<String, String>,
+}
+
+impl Known {
+    fn of(store: &Store, name: String) -> Result<Self> {
+        let used = !users(store, &name)?.is_empty();
+        // What is no volume, but lies in the place of one, is listed, and only removed by its name.
+        let anonymous = match store.volume(&name) {
+            Err(error) if error.kind() == ErrorKind::Invalid => false,
+            other => other?.anonymous,
+        };
+        // There is nothing yet that gives a volume labels.
+        Ok(Self { name, used, anonymous, labels: BTreeMap::new() })
     }
 }
 
-fn each(names: &[String], mut act: impl FnMut(&str) -> Result<()>) -> Result<u8> {
+#[derive(Debug)]
+enum Filter {
+    Dangling(bool),
+    Driver(String),
+    Label(String),
+    NotLabel(String),
+    Name(Regex),
+    /// Whether named volumes are meant, too.
+    All(bool),
+}
+
+impl Filter {
+    fn parse(key: &str, value: &str) -> Result<Self> {
+        match key {
+            "dangling" => boolean(key, value).map(Self::Dangling),
+            "driver" => Ok(Self::Driver(value.to_owned())),
+            "label" => Ok(Self::Label(value.to_owned())),
+            "label!" => Ok(Self::NotLabel(value.to_owned())),
+            "name" => pattern(key, value).map(Self::Name),
+            "all" => boolean(key, value).map(Self::All),
+            _ => Err(refused(key, value, "of a key that volumes have")),
+        }
+    }
+
+    fn fits(&self, volume: &Known) -> bool {
+        match self {
+            Self::Dangling(wanted) => volume.used != *wanted,
+            Self::Driver(wanted) => wanted == DRIVER,
+            Self::Label(wanted) => has_label(&volume.labels, wanted),
+            Self::NotLabel(unwanted) => !has_label(&volume.labels, unwanted),
+            Self::Name(pattern) => pattern.is_match(&volume.name),
+            Self::All(named) => *named || volume.anonymous,
+        }
+    }
+}
+
+/// A regular expression that a name must match somewhere, as Docker has it.
+pub(super) fn pattern(key: &str, value: &str) -> Result<Regex> {
+    Regex::new(value).map_err(|e| refused(key, value, &format!("a regular expression: {e}")))
+}
+
+/// `volume create [VOLUME]`: an existing one is as good.
+pub(super) fn create(args: &Args) -> Result<u8> {
+    let store = crate::commands::store(args)?;
+    let name = match args.positional.first() {
+        Some(name) => super::options::volume_name(name, name)?,
+        None => crate::commands::random_id()?,
+    };
+    store.create_volume(&name, args.positional.is_empty())?;
+    line(&name);
+    Ok(0)
+}
+
+/// `volume inspect VOLUME...`: goes on after an error.
+pub(super) fn inspect(args: &Args) -> Result<u8> {
+    let store = crate::commands::store(args)?;
+    let mut found = Vec::new();
+    for name in &args.positional {
+        match store.volume(name) {
+            Ok(volume) => found.push(describe(&store, &volume.name)),
+            Err(error) => eprintln!("knarr-image: {error}"),
+        }
+    }
+    let failed = found.len() < args.positional.len();
+    inspected(args, found)?;
+    Ok(u8::from(failed))
+}
+
+fn describe(store: &Store, name: &str) -> Value {
+    let place = store.volume_path(name);
+    json!({ "Name": name, "Driver": DRIVER, "Mountpoint": place, "Scope": "local", "Labels": {} })
+}
+
+/// `volume ls`
+pub(super) fn list(args: &Args) -> Result<u8> {
+    let filters = Filters::parse(args, Filter::parse)?;
+    let store = crate::commands::store(args)?;
+    let names = store.volume_names()?;
+    let known = names.into_iter().map(|name| Known::of(&store, name)).collect::<Result<Vec<_>>>()?;
+    let shown = known.iter().filter(|volume| filters.fit(|filter| filter.fits(volume)));
+    if args.has("quiet") {
+        shown.for_each(|volume| line(&volume.name));
+        return Ok(0);
+    }
+    let values: Vec<Value> = shown.map(|volume| describe(&store, &volume.name)).collect();
+    rows(args, &[("DRIVER", "Driver"), ("VOLUME NAME", "Name")], &values)?;
+    Ok(0)
+}
+
+/// `volume rm VOLUME...`: goes on after an error.
+pub(super) fn rm(args: &Args) -> Result<u8> {
+    let store = crate::commands::store(args)?;
     let mut failed = false;
-    for name in names {
-        match act(name) {
+    for name in &args.positional {
+        let removed = lock_names(&store).and_then(|names| remove(&store, name, &names));
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound && args.has("force") => line(name),
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+            }
             Ok(()) => line(name),
+        }
+    }
+    crate::commands::empty_trash_later(&store);
+    Ok(u8::from(failed))
+}
+
+/// `volume prune`: anonymous volumes that no container uses, or with `--all` named ones, too. Goes on after an error.
+pub(super) fn prune(args: &Args) -> Result<u8> {
+    let filters = Filters::parse(args, Filter::parse)?;
+    if args.has("all") && filters.of("all").next().is_some() {
+        return Err(invalid("volume prune: --all and --filter all= exclude each other: leave one out"));
+    }
+    let named = args.has("all") || filters.of("all").any(|filter| matches!(filter, Filter::All(true)));
+    let store = crate::commands::store(args)?;
+    let kind = if named { "all" } else { "anonymous" };
+    if !confirmed(args, &format!("{kind} local volumes not used by at least one container"))? {
+        return Ok(0);
+    }
+    let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
+    for name in store.volume_names()? {
+        let volume = match Known::of(&store, name) {
+            // Removed meanwhile.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        let meant = !volume.used && (named || volume.anonymous);
+        if !meant || !filters.fit(|filter| filter.fits(&volume)) {
+            continue;
+        }
+        let size = bytes(&store.volume_path(&volume.name));
+        match lock_names(&store).and_then(|names| remove(&store, &volume.name, &names)) {
+            Ok(()) => {
+                removed.push(volume.name);
+                freed += size;
+            }
+            // A container has just taken it, or somebody has removed it.
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => {}
             Err(error) => {
                 eprintln!("knarr-image: {error}");
                 failed = true;
             }
         }
     }
+    crate::commands::empty_trash_later(&store);
+    report("Deleted Volumes", &removed, freed);
     Ok(u8::from(failed))
 }
 
-fn create(store: &Store, name: Option<&String>) -> Result<u8> {
-    let anonymous = name.is_none();
-    let name = match name {
-        Some(name) => super::options::volume_name(name, name)?,
-        None => crate::commands::random_id()?,
-    };
-    store.create_volume(&name, anonymous)?;
-    line(&name);
-    Ok(0)
-}
-
-/// The IDs of containers that have a volume.
+/// The IDs of containers that have a volume. A record that can not be read may name any.
 fn users(store: &Store, name: &str) -> Result<Vec<String>> {
-    let uses = |run: super::record::Run| run.volumes.iter().any(|mounted| mounted.name == name);
-    let containers = store.containers()?.into_iter().filter(|c| recall(c).is_some_and(uses));
-    Ok(containers.map(|container| container.id).collect())
-}
-
-fn list(args: &Args, store: &Store) -> Result<u8> {
-    let names = store.volume_names()?;
-    if args.has("quiet") {
-        names.iter().for_each(|name| line(name));
-        return Ok(0);
-    }
-    let values: Vec<Value> = names.iter().map(|name| describe(store, name)).collect();
-    rows(args, &[("DRIVER", "Driver"), ("VOLUME NAME", "Name")], &values)?;
-    Ok(0)
-}
-
-fn describe(store: &Store, name: &str) -> Value {
-    json!({ "Name": name, "Driver": "local", "Mountpoint": store.root().join("volumes").join(name), "Scope": "local", "Labels": {} })
-}
-
-fn inspect(args: &Args, store: &Store, names: &[String]) -> Result<u8> {
-    let known = store.volume_names()?;
-    let mut found = Vec::new();
-    let mut failed = false;
-    for name in names {
-        if known.contains(name) {
-            found.push(describe(store, name));
-        } else {
-            eprintln!("knarr-image: volume {name:?}: does not exist");
-            failed = true;
+    let mut users = Vec::new();
+    for container in store.containers()? {
+        // The library's own containers have no volumes.
+        let run = if container.extra.is_null() { None } else { Some(known(&container)?) };
+        if run.is_some_and(|run| run.volumes.iter().any(|mounted| mounted.name == name)) {
+            users.push(container.id);
         }
     }
-    inspected(args, found)?;
-    Ok(u8::from(failed))
+    Ok(users)
 }
 
-fn remove(store: &Store, name: &str, force: bool) -> Result<()> {
-    if !store.volume_names()?.iter().any(|known| known == name) {
-        if force {
-            return Ok(());
-        }
-        return Err(Error::new(ErrorKind::NotFound, format!("volume {name:?}: does not exist")));
-    }
+/// Removes a volume that no container has. Nobody gets one meanwhile, for that takes the same lock.
+fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()> {
     if let Some(user) = users(store, name)?.first() {
         let message = format!("volume {name:?}: container {} has it", &user[..user.len().min(12)]);
         return Err(Error::new(ErrorKind::Busy, message));
     }
-    match store.remove_volume(name) {
-        // Of two that end at once, the other was faster.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
+    store.remove_volume(name)
 }
 
 /// Removes a volume if no container has it and it is still there.
-pub(super) fn remove_unused(store: &Store, name: &str) -> Result<()> {
-    match remove(store, name, true) {
-        Err(error) if error.kind() == ErrorKind::Busy => Ok(()),
+pub(super) fn remove_unused(store: &Store, name: &str, names: &NamesLock) -> Result<()> {
+    match remove(store, name, names) {
+        Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => Ok(()),
         other => other,
     }
 }
 
-fn prune(store: &Store) -> Result<u8> {
-    for name in store.volume_names()? {
-        if users(store, &name)?.is_empty() {
-            remove(store, &name, true)?;
-            line(&name);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits(key: &str, value: &str, volume: &Known) -> bool {
+        Filter::parse(key, value).unwrap().fits(volume)
+    }
+
+    #[test]
+    fn filters_fit_or_do_not() {
+        let volume =
+            Known { name: "web-data".to_owned(), used: false, anonymous: false, labels: BTreeMap::new() };
+        for (key, value, wanted) in [
+            ("name", "data", true),
+            ("name", "^web", true),
+            ("name", "^data", false),
+            ("name", "^web-data$", true),
+            ("name", "tmp", false),
+            ("name", "(web|db)-.*", true),
+            ("dangling", "true", true),
+            ("dangling", "0", false),
+            ("driver", "local", true),
+            ("driver", "loc", false),
+            ("label", "a", false),
+            ("label!", "a", true),
+            ("all", "true", true),
+            ("all", "false", false),
+        ] {
+            assert_eq!(fits(key, value, &volume), wanted, "{key}={value}");
+        }
+        let volume = Known { anonymous: true, used: true, ..volume };
+        assert!(fits("all", "false", &volume) && fits("dangling", "false", &volume));
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_refused() {
+        for (key, value) in [("dangling", "perhaps"), ("all", ""), ("name", "(")] {
+            let error = Filter::parse(key, value).unwrap_err().to_string();
+            assert!(error.contains(&format!("invalid filter '{key}={value}'")), "{error}");
         }
     }
-    Ok(0)
+
+    #[test]
+    fn every_key_of_the_tables_is_understood() {
+        for key in KEYS.iter().chain(PRUNE_KEYS).map(|key| key.split_once('=').unwrap().0) {
+            assert!(Filter::parse(key, "true").is_ok(), "{key}");
+        }
+    }
 }

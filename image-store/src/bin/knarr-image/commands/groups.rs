@@ -1,0 +1,87 @@
+//! Docker's longer names: groups of commands.
+
+use crate::args::Group;
+
+/// Docker's longer names. Words whose commands are not in this build are unknown.
+pub(super) static GROUPS: &[Group] = &[
+    Group {
+        name: "container",
+        help: "manage containers",
+        words: &[
+            ("attach", "attach"),
+            ("commit", "commit"),
+            ("cp", "cp"),
+            ("create", "create"),
+            ("diff", "diff"),
+            ("exec", "exec"),
+            ("export", "export"),
+            ("inspect", "container inspect"),
+            ("kill", "kill"),
+            ("logs", "logs"),
+            ("ls", "ps"),
+            ("list", "ps"),
+            ("ps", "ps"),
+            ("pause", "pause"),
+            ("prune", "container prune"),
+            ("rename", "rename"),
+            ("restart", "restart"),
+            ("rm", "rm"),
+            ("remove", "rm"),
+            ("run", "run"),
+            ("start", "start"),
+            ("stop", "stop"),
+            ("top", "top"),
+            ("unpause", "unpause"),
+            ("wait", "wait"),
+        ],
+    },
+    Group {
+        name: "image",
+        help: "manage images",
+        words: &[
+            ("history", "history"),
+            ("import", "import"),
+            ("inspect", "image inspect"),
+            ("load", "load"),
+            ("ls", "images"),
+            ("list", "images"),
+            ("prune", "prune"),
+            ("pull", "pull"),
+            ("push", "push"),
+            ("rm", "rmi"),
+            ("remove", "rmi"),
+            ("save", "save"),
+            ("tag", "tag"),
+        ],
+    },
+    Group {
+        name: "volume",
+        help: "manage volumes: directories that outlive containers",
+        words: &[
+            ("create", "volume create"),
+            ("inspect", "volume inspect"),
+            ("ls", "volume ls"),
+            ("list", "volume ls"),
+            ("prune", "volume prune"),
+            ("rm", "volume rm"),
+            ("remove", "volume rm"),
+        ],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::TABLE;
+
+    #[test]
+    fn groups_name_commands_that_are_there() {
+        for group in GROUPS {
+            for (word, name) in group.words {
+                let known =
+                    TABLE.commands.iter().any(|table| table.iter().any(|command| command.name == *name));
+                assert!(known || cfg!(not(feature = "run")), "{} {word}", group.name);
+            }
+        }
+    }
+}
