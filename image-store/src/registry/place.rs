@@ -1,6 +1,6 @@
-//! Where a request goes, and what may go with it. Trust belongs to the endpoint, which is the registry or the mirror that the
-//! user's configuration names, and to nothing else; every URL that a server names is compared with it. See
-//! docs/decisions/0203. Pure.
+//! Where a request goes, and what may go with it. Trust belongs to the endpoint, which is the registry or the
+//! mirror that the user's configuration names, and to nothing else; every URL that a server names is compared
+//! with it. See docs/decisions/0203. Pure.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use super::hosts::{is_loopback, is_near};
 use super::url::Url;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A URL and what may be sent to it. Only this file makes one, so nothing is sent that [`decide`] does not allow.
+/// A URL and what may be sent to it. Only this file makes one, so nothing is sent that [`decide`] does not
+/// allow.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     url: Url,
@@ -46,7 +47,8 @@ struct Allowed {
     insecure: bool,
 }
 
-/// Decides what may be sent to `url`, which `from` named; `from` is the endpoint itself for what the configuration names.
+/// Decides what may be sent to `url`, which `from` named; for what the configuration names, `from` is the
+/// endpoint itself.
 ///
 /// # Errors
 /// [`ErrorKind::Denied`] when nothing may be sent there at all.
@@ -61,10 +63,10 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
     }
     let credentials = match source {
         Source::Configuration => true,
-        // Who is not trusted can not send us back to the endpoint with credentials either.
+        // A host that is not trusted cannot send us back to the endpoint with credentials either.
         Source::Answer => from.allowed.credentials && url.same_origin(endpoint),
-        // A realm may be anywhere, for the endpoint could ask for the password itself. What comes back goes to the endpoint,
-        // so it must not come from a service that only this machine can reach.
+        // A realm may be anywhere, for the endpoint could ask for the password itself. What comes back goes to
+        // the endpoint, so it must not come from a service that only this machine can reach.
         Source::Challenge => {
             if !from.allowed.credentials {
                 return refused("only the registry itself may name a token server");
@@ -156,7 +158,8 @@ mod tests {
     use super::Source::{Answer, Challenge, Manifest};
     use super::*;
 
-    /// Credentials and an unchecked certificate; credentials; an unchecked certificate; a request and no more; nothing.
+    /// Credentials without a check of the certificate; credentials; a request without that check; a request;
+    /// nothing.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Goes {
         Unchecked,
@@ -180,8 +183,11 @@ mod tests {
         }
     }
 
-    /// An endpoint (with `!`: insecure), then where it leads by which source, each step named by the one before.
-    fn walk(endpoint: &str, steps: &[(Source, &str)]) -> Result<Place> {
+    /// One URL after another, each named by the one before.
+    type Steps<'a> = &'a [(Source, &'a str)];
+
+    /// Where an endpoint (with `!`: insecure) leads.
+    fn walk(endpoint: &str, steps: Steps<'_>) -> Result<Place> {
         let url = Url::parse(endpoint.trim_end_matches('!'))?;
         let start = Place::endpoint(url, endpoint.ends_with('!'));
         steps.iter().fold(start, |place, (source, text)| match source {
@@ -270,7 +276,7 @@ mod tests {
     #[test]
     fn who_is_led_away_does_not_come_back_with_credentials() {
         let (own, away) = ("https://r.io/x", "https://cdn.io/x");
-        let table: &[(&str, &[(Source, &str)], Goes)] = &[
+        let table: [(&str, Steps<'_>, Goes); 13] = [
             ("https://r.io/v2/!", &[], Unchecked),
             ("https://r.io/v2/", &[(Answer, own), (Answer, "/y"), (Answer, own)], Credentials),
             ("https://r.io/v2/", &[(Answer, away), (Answer, "/y")], Request),
@@ -290,13 +296,13 @@ mod tests {
         ];
         for (endpoint, steps, expected) in table {
             let place = walk(endpoint, steps);
-            assert_eq!(goes(&place), *expected, "{endpoint} {steps:?}: {place:?}");
+            assert_eq!(goes(&place), expected, "{endpoint} {steps:?}: {place:?}");
         }
     }
 
     #[test]
     fn no_secret_of_a_url_is_shown() {
-        let steps: [(&str, &[(Source, &str)]); 6] = [
+        let steps: [(&str, Steps<'_>); 6] = [
             ("https://r.io/v2/", &[(Answer, "http://cdn.io/x?sig=secret")]),
             ("https://r.io/v2/", &[(Answer, "/x?sig=secret"), (Answer, "http://r.io/")]),
             ("https://r.io/v2/", &[(Answer, "https://u:secret@r.io/")]),

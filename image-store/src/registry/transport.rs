@@ -50,7 +50,8 @@ impl Answer {
     }
 }
 
-/// Host (empty for those without certificates of their own), whether its certificate is not checked, our own certificate.
+/// The host (empty for all those without certificates of their own), whether its certificate is not checked,
+/// our own certificate.
 type Pool = (String, bool, Option<(PathBuf, PathBuf)>);
 
 /// Connections, kept open between exchanges; one pool for each way of trusting.

@@ -108,8 +108,8 @@ impl Server {
     }
 }
 
-/// A certificate for the loopback, and its key, in a directory that certificates may be looked for in. `false`: there is no
-/// openssl here to make them.
+/// A certificate for the loopback, and its key, in a directory that certificates may be looked for in.
+/// `false`: there is no openssl here to make them.
 pub fn certificate(directory: &Path) -> bool {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
