@@ -198,7 +198,7 @@ PY
 # A registry that wants a password and sends uploads to another host, as those with object storage do. Both hosts are proxies of
 # one registry, which answers with URLs at the host that it is told it is.
 test_uploads_elsewhere() {
-  local port front storage; read -r port front storage < <(free_ports 3); serve storage "$port" '' ''; answers "http://localhost:$port/v2/"
+  local port front storage; read -r port front storage < <(free_ports 3); serve behind "$port" '' ''; answers "http://localhost:$port/v2/"
   cat >"$W/proxy.py" <<'PY'
 """proxy.py PORT BACKEND HOST LOG [wants]: passes requests on as if they were for localhost:HOST; whether each has credentials is a
 line in LOG. With `wants`, those without user:secret are refused.
@@ -227,16 +227,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 PY
-  python3 "$W/proxy.py" "$front" "$port" "$storage" "$W/front.log" wants & PIDS+=($!)
-  python3 "$W/proxy.py" "$storage" "$port" "$storage" "$W/storage.log" & PIDS+=($!)
-  answers "http://localhost:$front/"; answers "http://localhost:$storage/"; : >"$W/storage.log"
+  python3 "$W/proxy.py" "$front" "$port" "$storage" "$W/front.requests" wants & PIDS+=($!)
+  python3 "$W/proxy.py" "$storage" "$port" "$storage" "$W/storage.requests" & PIDS+=($!)
+  answers "http://localhost:$front/"; answers "http://localhost:$storage/"; : >"$W/storage.requests"
   refuse 'uploads elsewhere: no credentials' 'HTTP 401' k push -q box "localhost:$front/a:1"
-  none 'uploads elsewhere: nobody comes there then' "$(cat "$W/storage.log")"
+  none 'uploads elsewhere: nobody comes there then' "$(cat "$W/storage.requests")"
   check 'uploads elsewhere: whole' k push -q --creds user:secret box "localhost:$front/a:1"
   check 'uploads elsewhere: in pieces' k push -q --chunk 300000 --creds user:secret box "localhost:$front/b:1"
-  same 'uploads elsewhere: go there' "$(grep -c '^PATCH' "$W/storage.log" | sed 's/^[1-9].*/some/')" some
-  none 'uploads elsewhere: without the password' "$(grep told "$W/storage.log")"
-  same 'uploads elsewhere: which the registry gets' "$(grep '^POST' "$W/front.log" | tail -1)" 'POST told'
+  same 'uploads elsewhere: go there' "$(grep -c '^PATCH' "$W/storage.requests" | sed 's/^[1-9].*/some/')" some
+  none 'uploads elsewhere: without the password' "$(grep told "$W/storage.requests")"
+  same 'uploads elsewhere: which the registry gets' "$(grep '^POST' "$W/front.requests" | tail -1)" 'POST told'
 }
 
 # Ctrl-C and kill: what is complete is kept, and the next try has less to do.

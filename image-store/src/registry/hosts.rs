@@ -27,7 +27,7 @@ pub struct Hosts {
     /// Folders with a folder for each `host:port`: `*.crt` are authorities to trust for it, `*.cert` and `*.key` are who we
     /// are to it, `hosts.toml` is containerd's.
     pub certificates: Vec<PathBuf>,
-    /// Folders with such `*.crt`, `*.cert` and `*.key` for whatever host is asked.
+    /// Directories with such `*.crt` for whatever host is asked, and `*.cert` and `*.key` for whatever registry.
     pub certificates_for_all: Vec<PathBuf>,
     /// registries.conf.
     pub registries: Registries,
