@@ -193,16 +193,16 @@ mod tests {
     #[test]
     fn our_certificate_is_shown_to_the_registry_and_its_token_server() {
         let scratch = crate::scratch::Scratch::new("transport");
-        let folder = scratch.path().to_owned();
+        let directory = scratch.path().to_owned();
         for host in ["r.io", "cdn.io"] {
-            std::fs::create_dir(folder.join(host)).unwrap();
+            std::fs::create_dir(directory.join(host)).unwrap();
             for name in ["ca.crt", "us.cert", "us.key"] {
-                std::fs::write(folder.join(host).join(name), "").unwrap();
+                std::fs::write(directory.join(host).join(name), "").unwrap();
             }
         }
-        let transport = Transport::new(vec![folder.clone()], Vec::new());
+        let transport = Transport::new(vec![directory.clone()], Vec::new());
         let endpoint = Place::endpoint(Url::parse("https://r.io/v2/").unwrap(), false).unwrap();
-        let ours = folder.join("r.io/us.cert");
+        let ours = directory.join("r.io/us.cert");
         for (place, known, shown) in [
             (Ok(endpoint.clone()), 1, true),
             (endpoint.next("/v2/x"), 1, true),
