@@ -195,6 +195,50 @@ PY
   refuse 'a platform it does not have' 'linux/arm64' k load -qi "$W/many" --platform linux/s390x
 }
 
+# A registry that wants a password and sends uploads to another host, as those with object storage do. Both hosts are proxies of
+# one registry, which answers with URLs at the host that it is told it is.
+test_uploads_elsewhere() {
+  local port front storage; read -r port front storage < <(free_ports 3); serve behind "$port" '' ''; answers "http://localhost:$port/v2/"
+  cat >"$W/proxy.py" <<'PY'
+"""proxy.py PORT BACKEND HOST LOG [wants]: passes requests on as if they were for localhost:HOST; whether each has credentials is a
+line in LOG. With `wants`, those without user:secret are refused.
+"""
+import http.client, http.server, sys
+port, backend, host, log = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    log_message = lambda *_: None
+    def handle_any(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        told = self.headers.get("Authorization")
+        with open(log, "a") as lines: lines.write(f"{self.command} {'told' if told else 'nothing'}\n")
+        if "wants" in sys.argv and told != "Basic dXNlcjpzZWNyZXQ=":
+            status, headers, data = 401, [("WWW-Authenticate", 'Basic realm="test"')], b""
+        else:
+            kept = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "authorization", "content-length")}
+            connection = http.client.HTTPConnection("127.0.0.1", backend)
+            connection.request(self.command, self.path, body, {**kept, "Host": f"localhost:{host}"})
+            answer = connection.getresponse(); status, headers, data = answer.status, answer.getheaders(), answer.read()
+        self.send_response_only(status)
+        for name, value in headers:
+            if name.lower() not in ("content-length", "connection", "transfer-encoding") or self.command == "HEAD": self.send_header(name, value)
+        if self.command != "HEAD": self.send_header("Content-Length", str(len(data)))
+        self.end_headers(); self.wfile.write(data)
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+PY
+  python3 "$W/proxy.py" "$front" "$port" "$storage" "$W/front.requests" wants & PIDS+=($!)
+  python3 "$W/proxy.py" "$storage" "$port" "$storage" "$W/storage.requests" & PIDS+=($!)
+  answers "http://localhost:$front/"; answers "http://localhost:$storage/"; : >"$W/storage.requests"
+  refuse 'uploads elsewhere: no credentials' 'HTTP 401' k push -q box "localhost:$front/a:1"
+  none 'uploads elsewhere: nobody comes there then' "$(cat "$W/storage.requests")"
+  check 'uploads elsewhere: whole' k push -q --creds user:secret box "localhost:$front/a:1"
+  check 'uploads elsewhere: in pieces' k push -q --chunk 300000 --creds user:secret box "localhost:$front/b:1"
+  same 'uploads elsewhere: go there' "$(grep -c '^PATCH' "$W/storage.requests" | sed 's/^[1-9].*/some/')" some
+  none 'uploads elsewhere: without the password' "$(grep told "$W/storage.requests")"
+  same 'uploads elsewhere: which the registry gets' "$(grep '^POST' "$W/front.requests" | tail -1)" 'POST told'
+}
+
 # Ctrl-C and kill: what is complete is kept, and the next try has less to do.
 test_interrupted() {
   local port slow pid count number; read -r port slow < <(free_ports 2); serve interrupted "$port" '' ''; answers "http://localhost:$port/v2/"
@@ -261,5 +305,5 @@ mkdir -p "$W/box/bin"; cp "$(command -v busybox)" "$W/box/bin/busybox"; ln -s bu
 tar -C "$W/box" -cf "$W/box.tar" .; k import -c 'CMD ["/bin/echo"]' "$W/box.tar" box >/dev/null
 make_keys
 test_tokens; test_tokens oauth
-for group in client_certificates self_signed registries_conf interrupted platforms lazy_layers; do "test_$group"; done
+for group in client_certificates self_signed registries_conf uploads_elsewhere interrupted platforms lazy_layers; do "test_$group"; done
 count

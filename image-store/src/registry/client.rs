@@ -11,9 +11,10 @@ use ureq::http::Method;
 use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
-use super::transport::{Answer, Payload, Transport, shown};
+use super::place::Place;
+use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::Reference;
 
 const REDIRECTS: usize = 10;
@@ -53,10 +54,13 @@ impl ClientOptions {
 pub struct Client {
     pub(super) options: ClientOptions,
     pub(super) transport: Transport,
-    tokens: Mutex<HashMap<(String, String), Token>>,
+    tokens: Mutex<HashMap<TokenKey, Token>>,
     /// Whether a host that may speak plain http does.
     plain: Mutex<HashMap<String, bool>>,
 }
+
+/// Whether the endpoint speaks https, its host, the scope.
+type TokenKey = (bool, String, String);
 
 #[derive(Clone)]
 struct Token {
@@ -67,7 +71,7 @@ struct Token {
 /// One request, which can be sent again.
 pub(super) struct Call<'a> {
     pub(super) method: Method,
-    pub(super) url: Url,
+    pub(super) place: Place,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) payload: Payload<'a>,
     /// Sending it twice does no harm.
@@ -75,8 +79,8 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: Vec::new(), payload: Payload::None, repeatable: true }
+    pub(super) fn new(method: Method, place: Place) -> Self {
+        Self { method, place, headers: Vec::new(), payload: Payload::None, repeatable: true }
     }
 
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -127,8 +131,8 @@ impl Client {
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
-    /// The URL of `path` (after `/v2/`) at an endpoint.
-    pub(super) fn url(&self, access: &Access, path: &str) -> Result<Url> {
+    /// Where `path` (after `/v2/`) is at an endpoint.
+    pub(super) fn place(&self, access: &Access, path: &str) -> Result<Place> {
         let endpoint = &access.endpoint;
         let url = match &endpoint.more {
             Some(host) => {
@@ -141,9 +145,10 @@ impl Client {
                 Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?
             }
         };
+        let place = Place::endpoint(url, endpoint.insecure)?;
         Ok(match &endpoint.namespace {
-            Some(namespace) => url.with_query("ns", namespace),
-            None => url,
+            Some(namespace) => place.with_query("ns", namespace),
+            None => place,
         })
     }
 
@@ -158,7 +163,8 @@ impl Client {
         }
         let ask = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/v2/", endpoint.host))?;
-            self.transport.exchange(&Method::GET, &url, &[], &Payload::None, endpoint.insecure)
+            let place = Place::endpoint(url, endpoint.insecure)?;
+            self.transport.exchange(&Method::GET, &place, &[], &Payload::None)
         };
         let plain = match ask("https") {
             Ok(_) => false,
@@ -173,20 +179,20 @@ impl Client {
     }
 
     /// Sends a call, and again after failures that may pass. The answer's status is a success or one of `expected`.
-    pub(super) fn send(&self, access: &Access, call: &Call<'_>, expected: &[u16]) -> Result<(Answer, Url)> {
+    pub(super) fn send(&self, access: &Access, call: &Call<'_>, expected: &[u16]) -> Result<(Answer, Place)> {
         let mut tries = 0;
         loop {
             tries += 1;
             let result = self.follow(access, call);
             let again = tries < TRIES && call.repeatable;
             let (pause, error) = match result {
-                Ok((answer, url)) if answer.status < 300 || expected.contains(&answer.status) => {
-                    return Ok((answer, url));
+                Ok((answer, place)) if answer.status < 300 || expected.contains(&answer.status) => {
+                    return Ok((answer, place));
                 }
-                Ok((answer, _)) => {
+                Ok((answer, place)) => {
                     let passing = matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504);
                     let pause = self.pause(tries, answer.header("retry-after"));
-                    let error = status_error(&call.method, &call.url, answer);
+                    let error = status_error(&call.method, &place, answer);
                     if !(again && passing) {
                         return Err(error);
                     }
@@ -213,87 +219,82 @@ impl Client {
         base.mul_f64(0.75 + f64::from(random[0]) / 512.0)
     }
 
-    fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Url)> {
-        let mut url = call.url.clone();
+    fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Place)> {
+        let mut place = call.place.clone();
         for _ in 0..=REDIRECTS {
-            // A token is for the registry, not for where it sends us.
-            let trusted = url.same_origin(&call.url);
-            let answer = if trusted {
-                self.authenticated(access, call, &url)?
+            let answer = if place.takes_credentials() {
+                self.authenticated(access, call, &place)?
             } else {
-                self.transport.exchange(&call.method, &url, &call.headers, &call.payload, false)?
+                self.transport.exchange(&call.method, &place, &call.headers, &call.payload)?
             };
             let again = match (answer.status, &call.method) {
                 (301..=303, &Method::GET | &Method::HEAD) | (307 | 308, _) => answer.header("location"),
                 _ => None,
             };
             let Some(location) = again else {
-                return Ok((answer, url));
+                return Ok((answer, place));
             };
-            let next = url.join(location)?;
-            if url.https && !next.https {
-                let message = format!("{} {}: redirects from https to http", call.method, shown(&url));
-                return Err(Error::new(ErrorKind::Denied, message));
-            }
-            url = next;
+            place = place.next(location).doing(|| format!("{} {place}: redirect", call.method))?;
         }
         Err(Error::new(
             ErrorKind::Limit,
-            format!("{} {}: more than {REDIRECTS} redirects", call.method, shown(&call.url)),
+            format!("{} {}: more than {REDIRECTS} redirects", call.method, call.place),
         ))
     }
 
     /// Sends with the token that is known, and once more with a new one when that is refused.
-    fn authenticated(&self, access: &Access, call: &Call<'_>, url: &Url) -> Result<Answer> {
-        let insecure = access.endpoint.insecure;
-        let key = (access.endpoint.host.clone(), access.scope.clone());
+    fn authenticated(&self, access: &Access, call: &Call<'_>, place: &Place) -> Result<Answer> {
+        let (https, host) = place.origin();
+        let key = (https, host.to_owned(), access.scope.clone());
         let known = self.known_token(&key);
         let mut headers = call.headers.clone();
         headers.extend(known.map(|header| ("authorization", header)));
-        let answer = self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)?;
+        let answer = self.transport.exchange(&call.method, place, &headers, &call.payload)?;
         if answer.status != 401 {
             return Ok(answer);
         }
         let offered = answer.headers.get_all("www-authenticate").iter();
         let challenges: Vec<_> = offered.filter_map(|value| value.to_str().ok()).flat_map(parse).collect();
-        let Some(token) = self.authenticate(access, &challenges, url)? else {
+        let Some(token) = self.authenticate(access, &challenges, place)? else {
             return Ok(answer);
         };
         let mut headers = call.headers.clone();
         headers.push(("authorization", token.header.clone()));
         self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, token);
-        self.transport.exchange(&call.method, url, &headers, &call.payload, insecure)
+        self.transport.exchange(&call.method, place, &headers, &call.payload)
     }
 
-    fn known_token(&self, key: &(String, String)) -> Option<String> {
+    fn known_token(&self, key: &TokenKey) -> Option<String> {
         let tokens = self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let token = tokens.get(key)?;
         let fresh = token.expires.is_none_or(|expires| Instant::now() < expires);
         fresh.then(|| token.header.clone())
     }
 
-    fn authenticate(&self, access: &Access, challenges: &[Challenge], url: &Url) -> Result<Option<Token>> {
-        // Mirrors have accounts of their own.
-        let who = match &access.endpoint.namespace {
-            Some(_) => Reference::parse(&format!("{}/{}", access.endpoint.host, access.endpoint.repository))?,
-            None => access.reference.clone(),
+    fn authenticate(
+        &self,
+        access: &Access,
+        challenges: &[Challenge],
+        place: &Place,
+    ) -> Result<Option<Token>> {
+        let Endpoint { host, repository, namespace, .. } = &access.endpoint;
+        let credentials = &self.options.credentials;
+        let credential = match namespace {
+            // Mirrors have accounts of their own.
+            Some(_) => credentials.find_kept(&Reference::parse(&format!("{host}/{repository}"))?)?,
+            None => credentials.find(&access.reference)?,
         };
-        let credential = self.options.credentials.find(&who)?;
         for challenge in challenges {
             match (challenge, &credential) {
                 (Challenge::Bearer { realm, service, scope, .. }, _) => {
-                    let realm = Url::parse(realm)?;
-                    if url.https && !realm.https {
-                        let message = format!("{}: wants tokens from plain http at {realm}", url.authority);
-                        return Err(Error::new(ErrorKind::Denied, message));
-                    }
+                    let realm = place.token_server(realm).doing(|| "token server".to_owned())?;
                     let scopes = if access.scope.is_empty() {
                         scope.clone().unwrap_or_default()
                     } else {
                         access.scope.clone()
                     };
                     return self
-                        .fetch_token(&realm, service.as_deref(), &scopes, credential.as_ref(), access)
+                        .fetch_token(&realm, service.as_deref(), &scopes, credential.as_ref())
                         .map(Some);
                 }
                 (Challenge::Basic, Some(Credential::Password(user, password))) => {
@@ -308,32 +309,30 @@ impl Client {
     /// The token protocol of the distribution project: GET with Basic, or OAuth2 for an identity token.
     fn fetch_token(
         &self,
-        realm: &Url,
+        realm: &Place,
         service: Option<&str>,
         scopes: &str,
         credential: Option<&Credential>,
-        access: &Access,
     ) -> Result<Token> {
-        let insecure = access.endpoint.insecure && realm.authority == access.endpoint.host;
-        let ask = |(method, url, headers, form): TokenRequest| {
+        let ask = |(method, place, headers, form): TokenRequest| {
             let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
-            let answer = self.transport.exchange(&method, &url, &headers, &payload, insecure)?;
-            Ok::<_, Error>((method, url, answer))
+            let answer = self.transport.exchange(&method, &place, &headers, &payload)?;
+            Ok::<_, Error>((method, place, answer))
         };
-        let (mut method, mut url, mut answer) = ask(token_request(realm, service, scopes, credential))?;
+        let (mut method, mut place, mut answer) = ask(token_request(realm, service, scopes, credential))?;
         // Some speak OAuth2 only.
         if let (404 | 405, Method::GET, Some(Credential::Password(user, password))) =
             (answer.status, method.clone(), credential)
         {
             let grant =
                 format!("grant_type=password&username={}&password={}", encode(user), encode(password));
-            (method, url, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
+            (method, place, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
         }
         if answer.status != 200 {
-            return Err(status_error(&method, &url, answer));
+            return Err(status_error(&method, &place, answer));
         }
         let bytes = answer.into_bytes(TOKEN_BODY, "token")?;
-        let wrong = |why: &str| Error::invalid(format!("token from {}: {why}", shown(&url)));
+        let wrong = |why: &str| Error::invalid(format!("token from {place}: {why}"));
         let parsed: TokenAnswer = serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))?;
         let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| wrong("there is none in the answer"))?;
@@ -347,10 +346,10 @@ impl Client {
     }
 }
 
-type TokenRequest = (Method, Url, Vec<(&'static str, String)>, Option<String>);
+type TokenRequest = (Method, Place, Vec<(&'static str, String)>, Option<String>);
 
 fn token_request(
-    realm: &Url,
+    realm: &Place,
     service: Option<&str>,
     scopes: &str,
     credential: Option<&Credential>,
@@ -359,23 +358,23 @@ fn token_request(
         let grant = format!("grant_type=refresh_token&refresh_token={}", encode(token));
         return oauth_request(realm, service, scopes, &grant);
     }
-    let mut url = realm.clone();
+    let mut place = realm.clone();
     if let Some(service) = service {
-        url = url.with_query("service", service);
+        place = place.with_query("service", service);
     }
     for scope in scopes.split(' ').filter(|scope| !scope.is_empty()) {
-        url = url.with_query("scope", scope);
+        place = place.with_query("scope", scope);
     }
     let mut headers = Vec::new();
     if let Some(Credential::Password(user, password)) = credential {
-        url = url.with_query("account", user);
+        place = place.with_query("account", user);
         headers.push(("authorization", basic(user, password)));
     }
-    (Method::GET, url, headers, None)
+    (Method::GET, place, headers, None)
 }
 
 /// RFC 6749: a grant for a token.
-fn oauth_request(realm: &Url, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
+fn oauth_request(realm: &Place, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
     let mut form = format!("{grant}&client_id=knarr-image");
     for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
         form.push_str(&format!("&{key}={}", encode(value)));
@@ -389,7 +388,7 @@ fn basic(user: &str, password: &str) -> String {
 }
 
 /// An error with what the registry says about it.
-pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error {
+pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Error {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<Entry>,
@@ -407,6 +406,9 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
     let said = errors.into_iter().map(one).collect::<Vec<_>>().join("; ");
     let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
     let (kind, hint) = match status {
+        401 if !place.takes_credentials() => {
+            (ErrorKind::Denied, "wants credentials, but is not the registry that they are for")
+        }
         401 => (ErrorKind::Denied, "wants credentials, or other ones"),
         403 => (ErrorKind::Denied, "these credentials do not allow it"),
         404 => (ErrorKind::NotFound, "there is no such thing"),
@@ -414,5 +416,5 @@ pub(super) fn status_error(method: &Method, url: &Url, answer: Answer) -> Error 
         _ => (ErrorKind::Network, "refused"),
     };
     let said = if said.trim().is_empty() { hint.to_owned() } else { format!("{hint}: {}", said.trim()) };
-    Error::new(kind, format!("{method} {}: {said} (HTTP {status})", shown(url)))
+    Error::new(kind, format!("{method} {place}: {said} (HTTP {status})"))
 }

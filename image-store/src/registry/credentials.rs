@@ -33,7 +33,7 @@ impl std::fmt::Debug for Credential {
 /// Where credentials are looked for, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// For every registry, as given on a command line.
+    /// For the registry that is asked for, as given on a command line; its mirrors have accounts of their own.
     pub fixed: Option<Credential>,
     /// Auth files; missing ones are passed over.
     pub files: Vec<PathBuf>,
@@ -86,6 +86,11 @@ impl Credentials {
         if self.fixed.is_some() {
             return Ok(self.fixed.clone());
         }
+        self.find_kept(repository)
+    }
+
+    /// The same from the files alone.
+    pub(super) fn find_kept(&self, repository: &Reference) -> Result<Option<Credential>> {
         for path in &self.files {
             let bytes = match std::fs::read(path) {
                 Ok(bytes) => bytes,

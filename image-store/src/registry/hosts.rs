@@ -1,5 +1,6 @@
 //! Where the repositories of a registry are really asked for: mirrors, plain http, certificates.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::hosts_toml::{self, Host};
@@ -26,7 +27,7 @@ pub struct Hosts {
     /// Folders with a folder for each `host:port`: `*.crt` are authorities to trust for it, `*.cert` and `*.key` are who we
     /// are to it, `hosts.toml` is containerd's.
     pub certificates: Vec<PathBuf>,
-    /// Folders with such `*.crt`, `*.cert` and `*.key` for whatever host is asked.
+    /// Directories with such `*.crt` for whatever host is asked, and `*.cert` and `*.key` for whatever registry.
     pub certificates_for_all: Vec<PathBuf>,
     /// registries.conf.
     pub registries: Registries,
@@ -138,11 +139,28 @@ pub(super) fn real(domain: &str) -> &str {
 
 /// Whether `host` is this machine: there plain http is tried when https does not answer, as Docker does.
 pub(super) fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
+    name(host) == "localhost" || address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// Whether `host` is this machine, or an address that only its own link has.
+pub(super) fn is_near(host: &str) -> bool {
+    let near = |address| match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    is_loopback(host) || address(host).is_some_and(near)
+}
+
+/// `host` without its port, and without brackets.
+fn name(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    name(host).parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
 use super::hosts::real;
-use super::url::Url;
-use crate::error::{Error, Result};
+use super::place::Place;
+use crate::error::{Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
 const PAGE_LIMIT: u64 = 8 << 20;
@@ -40,8 +40,8 @@ impl Client {
             tags: Option<Vec<String>>,
         }
         let access = self.access(repository, self.options.hosts.origin(repository)?, "pull");
-        let url = self.url(&access, &format!("{}/tags/list", access.endpoint.repository))?;
-        self.pages(&access, url, |page: Page| page.tags.unwrap_or_default())
+        let first = self.place(&access, &format!("{}/tags/list", access.endpoint.repository))?;
+        self.pages(&access, first, |page: Page| page.tags.unwrap_or_default())
     }
 
     /// The repositories of a registry whose names contain `term`.
@@ -56,8 +56,8 @@ impl Client {
         let reference = Reference::parse(&format!("{host}/x"))?;
         let endpoint = self.options.hosts.origin(&reference)?;
         let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned() };
-        let url = self.url(&access, "_catalog")?;
-        let names = self.pages(&access, url, |page: Page| page.repositories.unwrap_or_default())?;
+        let first = self.place(&access, "_catalog")?;
+        let names = self.pages(&access, first, |page: Page| page.repositories.unwrap_or_default())?;
         let found = names.into_iter().filter(|name| name.contains(term));
         Ok(found
             .map(|name| SearchResult { name: format!("{host}/{name}"), ..SearchResult::default() })
@@ -86,10 +86,8 @@ impl Client {
         }
         let access = Access { reference, endpoint, scope: String::new() };
         // Docker Hub's endpoint is older than, and beside, the protocol's.
-        let mut url = self.url(&access, "")?;
-        url.path = "/v1/search".to_owned();
-        let url = url.with_query("q", words);
-        let call = Call::new(Method::GET, url.with_query("n", &limit.min(100).to_string()));
+        let search = self.place(&access, "")?.with_path("/v1/search").with_query("q", words);
+        let call = Call::new(Method::GET, search.with_query("n", &limit.min(100).to_string()));
         if !hub {
             let found = self
                 .send(&access, &call, &[])
@@ -111,13 +109,13 @@ impl Client {
     fn pages<P: for<'de> Deserialize<'de>>(
         &self,
         access: &Access,
-        mut url: Url,
+        mut place: Place,
         items: impl Fn(P) -> Vec<String>,
     ) -> Result<Vec<String>> {
         let mut all = Vec::new();
         for _ in 0..PAGES {
-            let (answer, at) = self.send(access, &Call::new(Method::GET, url.clone()), &[])?;
-            let next = answer.header("link").and_then(next_link).map(|link| at.join(link)).transpose()?;
+            let (answer, at) = self.send(access, &Call::new(Method::GET, place.clone()), &[])?;
+            let next = answer.header("link").and_then(next_link).map(|link| at.next(link));
             let bytes = answer.into_bytes(PAGE_LIMIT, "list")?;
             let page: P = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("list: {e}")))?;
             all.extend(items(page));
@@ -125,7 +123,8 @@ impl Client {
                 return Err(Error::limit(format!("list: more than {ITEMS} entries")));
             }
             match next {
-                Some(next) if next.same_origin(&url) && next != url => url = next,
+                Some(Ok(next)) if next.takes_credentials() && next.url() != place.url() => place = next,
+                Some(Err(error)) if error.kind() != ErrorKind::Denied => return Err(error),
                 _ => return Ok(all),
             }
         }

@@ -37,8 +37,8 @@ impl Client {
         let reference = Reference::parse(&format!("{registry}/library/x"))?;
         let endpoint = self.options.hosts.origin(&reference)?;
         let access = Access { scope: String::new(), ..self.access(&reference, endpoint, "pull") };
-        let url = self.url(&access, "")?;
-        self.send(&access, &Call::new(Method::GET, url), &[])
+        let place = self.place(&access, "")?;
+        self.send(&access, &Call::new(Method::GET, place), &[])
             .map(drop)
             .doing(|| format!("log in to {registry}"))
     }

@@ -1,7 +1,8 @@
 //! A client of the OCI distribution protocol: pull, push, lists, search.
 //!
-//! Everything a registry says is suspect: sizes and digests are checked on the way, bodies are bounded, credentials go to
-//! the host they are for and to no other, and nothing goes from https to http.
+//! Everything a registry says is suspect: sizes and digests are checked on the way, bodies are bounded,
+//! credentials go to the registry they are for, to the token server it names and to no other host, and nothing
+//! goes from https to http.
 
 mod challenge;
 mod client;
@@ -10,6 +11,7 @@ mod hosts;
 mod hosts_toml;
 mod lists;
 mod login;
+mod place;
 mod pull;
 mod push;
 mod registries;

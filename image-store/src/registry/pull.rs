@@ -5,6 +5,8 @@ use std::io::{self, Read};
 use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
+use super::place::Place;
+use super::transport::Answer;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, Document, INDEX_LIMIT, is_document, media};
@@ -74,8 +76,8 @@ impl Client {
         target: &str,
         digest: Option<&Digest>,
     ) -> Result<(Descriptor, Vec<u8>)> {
-        let url = self.url(access, &format!("{}/manifests/{target}", access.endpoint.repository))?;
-        let call = Call::new(Method::GET, url).header("accept", accept());
+        let place = self.place(access, &format!("{}/manifests/{target}", access.endpoint.repository))?;
+        let call = Call::new(Method::GET, place).header("accept", accept());
         let (answer, _) = self.send(access, &call, &[])?;
         let media_type = answer.header("content-type").unwrap_or_default().to_owned();
         let announced = answer.header("docker-content-digest").and_then(|text| Digest::parse(text).ok());
@@ -131,14 +133,15 @@ impl Download<'_> {
         let Self { image, descriptor, at, .. } = self;
         let client = image.client;
         let path = format!("{}/blobs/{}", image.access.endpoint.repository, descriptor.digest);
-        let mut call = Call::new(Method::GET, client.url(&image.access, &path)?);
+        let place = client.place(&image.access, &path)?;
+        let mut call = Call::new(Method::GET, place.clone());
         if *at > 0 {
             call = call.header("range", format!("bytes={at}-"));
         }
         let (answer, _) = match client.send(&image.access, &call, &[]) {
             // Layers that may not be redistributed are elsewhere.
             Err(error) if error.kind() == ErrorKind::NotFound && descriptor.is_foreign() => {
-                self.foreign(error)?
+                self.foreign(&place, error)?
             }
             other => other?,
         };
@@ -166,14 +169,11 @@ impl Download<'_> {
         Ok(body)
     }
 
-    fn foreign(&self, missing: Error) -> Result<(super::transport::Answer, super::url::Url)> {
+    fn foreign(&self, registry: &Place, missing: Error) -> Result<(Answer, Place)> {
+        let RemoteImage { client, access, .. } = self.image;
         let urls = self.descriptor.urls.as_deref().unwrap_or_default();
-        for url in urls.iter().filter_map(|url| super::url::Url::parse(url).ok()).filter(|url| url.https) {
-            // Of another host: it must not see our token, so it is not asked in the registry's name.
-            let endpoint =
-                super::hosts::Endpoint { host: url.authority.clone(), ..self.image.access.endpoint.clone() };
-            let access = Access { endpoint, scope: String::new(), ..self.image.access.clone() };
-            if let Ok(found) = self.image.client.send(&access, &Call::new(Method::GET, url), &[]) {
+        for place in urls.iter().filter_map(|url| registry.of_manifest(url).ok()) {
+            if let Ok(found) = client.send(access, &Call::new(Method::GET, place), &[]) {
                 return Ok(found);
             }
         }

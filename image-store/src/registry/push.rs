@@ -6,8 +6,8 @@ use std::io::{Read, Seek as _, SeekFrom};
 use ureq::http::Method;
 
 use super::client::{Access, Call, Client, status_error};
+use super::place::Place;
 use super::transport::{Answer, Payload};
-use super::url::Url;
 use crate::digest::VerifyingReader;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, MANIFEST_LIMIT};
@@ -61,9 +61,8 @@ impl Client {
         }
         let bytes = store.read_blob(&record.manifest, MANIFEST_LIMIT)?;
         let name = target.tag().map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
-        let url = self.url(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
-        let call =
-            Call::new(Method::PUT, url.clone()).header("content-type", record.manifest.media_type.clone());
+        let place = self.place(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
+        let call = Call::new(Method::PUT, place).header("content-type", record.manifest.media_type.clone());
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
         let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
         if said != record.manifest.digest.as_str() {
@@ -94,21 +93,22 @@ impl Client {
         progress: &dyn Progress,
     ) -> Result<Upload> {
         let repository = &access.endpoint.repository;
-        let head = Call::new(Method::HEAD, self.url(access, &format!("{repository}/blobs/{}", blob.digest))?);
+        let head =
+            Call::new(Method::HEAD, self.place(access, &format!("{repository}/blobs/{}", blob.digest))?);
         if self.send(access, &head, &[404])?.0.status == 200 {
             return Ok(Upload::Exists);
         }
-        let mut start = self.url(access, &format!("{repository}/blobs/uploads/"))?;
+        let mut start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
         let mut asking = access.clone();
         if let Some(from) = from {
             start = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
             asking.scope = format!("{} repository:{from}:pull", access.scope);
         }
-        let call = Call::new(Method::POST, start.clone());
-        let (answer, url) = match self.send(&asking, &call, &[]) {
+        let call = Call::new(Method::POST, start);
+        let (answer, place) = match self.send(&asking, &call, &[]) {
             // Not allowed to read there, so it is sent instead.
             Err(error) if from.is_some() && error.kind() == ErrorKind::Denied => {
-                let start = self.url(access, &format!("{repository}/blobs/uploads/"))?;
+                let start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
                 self.send(access, &Call::new(Method::POST, start), &[])?
             }
             other => other?,
@@ -116,7 +116,7 @@ impl Client {
         if answer.status == 201 && from.is_some() {
             return Ok(Upload::Mounted);
         }
-        let session = location(&answer, &url)?;
+        let session = location(&answer, &place)?;
         let file = store.open_blob(&blob.digest)?;
         match self.options.chunk {
             Some(size) => self.upload_pieces(access, blob, &file, session, size, progress)?,
@@ -130,7 +130,7 @@ impl Client {
         access: &Access,
         blob: &Descriptor,
         file: &File,
-        session: Url,
+        session: Place,
         progress: &dyn Progress,
     ) -> Result<()> {
         let open = || -> Result<Box<dyn Read + '_>> {
@@ -139,8 +139,8 @@ impl Client {
             let counted = Counted { inner: file, seen: |count| progress.step(blob, Step::Advanced(count)) };
             Ok(Box::new(VerifyingReader::new(counted, &blob.digest, blob.size)))
         };
-        let url = session.with_query("digest", blob.digest.as_str());
-        let call = Call::new(Method::PUT, url).header("content-type", "application/octet-stream");
+        let place = session.with_query("digest", blob.digest.as_str());
+        let call = Call::new(Method::PUT, place).header("content-type", "application/octet-stream");
         self.send(access, &call.payload(Payload::Stream(&open, blob.size)), &[])?;
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Client {
         access: &Access,
         blob: &Descriptor,
         file: &File,
-        mut session: Url,
+        mut session: Place,
         size: u64,
         progress: &dyn Progress,
     ) -> Result<()> {
@@ -168,8 +168,8 @@ impl Client {
                 .header("content-range", format!("{at}-{}", at + length - 1))
                 .once();
             match self.send(access, &call.payload(Payload::Stream(&open, length)), &[416]) {
-                Ok((answer, url)) if answer.status != 416 => {
-                    session = location(&answer, &url)?;
+                Ok((answer, place)) if answer.status != 416 => {
+                    session = location(&answer, &place)?;
                     at += length;
                     progress.step(blob, Step::Advanced(length));
                     failures = 0;
@@ -180,7 +180,7 @@ impl Client {
                         || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Denied)
                     {
                         return Err(match result {
-                            Ok((answer, _)) => status_error(&Method::PATCH, &session, answer),
+                            Ok((answer, place)) => status_error(&Method::PATCH, &place, answer),
                             Err(error) => error,
                         });
                     }
@@ -189,30 +189,26 @@ impl Client {
                 }
             }
         }
-        let url = session.with_query("digest", blob.digest.as_str());
-        self.send(access, &Call::new(Method::PUT, url), &[])?;
+        let place = session.with_query("digest", blob.digest.as_str());
+        self.send(access, &Call::new(Method::PUT, place), &[])?;
         Ok(())
     }
 
     /// Where an upload stands: `Range: 0-N` means N+1 bytes are there; none when it is missing.
-    fn progress_of(&self, access: &Access, session: &Url) -> Result<(Url, u64)> {
-        let (answer, url) = self.send(access, &Call::new(Method::GET, session.clone()), &[])?;
+    fn progress_of(&self, access: &Access, session: &Place) -> Result<(Place, u64)> {
+        let (answer, place) = self.send(access, &Call::new(Method::GET, session.clone()), &[])?;
         let end = answer.header("range").and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
-        let next = location(&answer, &url).unwrap_or_else(|_| session.clone());
+        let next = location(&answer, &place).unwrap_or_else(|_| session.clone());
         // Some registries say 0-0 for both nothing and one byte; nothing is the safe reading.
         Ok((next, end.filter(|end| *end > 0).map_or(0, |end| end + 1)))
     }
 }
 
 /// Where to go on, used as it is: registries keep state in its query.
-fn location(answer: &Answer, url: &Url) -> Result<Url> {
+fn location(answer: &Answer, place: &Place) -> Result<Place> {
     let location =
         answer.header("location").ok_or_else(|| Error::invalid("upload: the answer has no Location"))?;
-    let next = url.join(location)?;
-    if url.https && !next.https {
-        return Err(Error::new(ErrorKind::Denied, "upload: is sent from https to http"));
-    }
-    Ok(next)
+    place.next(location).doing(|| "upload".to_owned())
 }
 
 struct Counted<R, F> {

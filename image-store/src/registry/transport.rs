@@ -12,9 +12,9 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, SendBody};
 
+use super::place::Place;
 use super::tls::TlsConnector;
 use super::trust::{self, Trust};
-use super::url::Url;
 use crate::error::{Doing, Error, ErrorKind, Result};
 
 const CONNECT: Duration = Duration::from_secs(30);
@@ -50,9 +50,13 @@ impl Answer {
     }
 }
 
+/// The host (empty for all those without certificates of their own), whether its certificate is not checked,
+/// our own certificate.
+type Pool = (String, bool, Option<(PathBuf, PathBuf)>);
+
 /// Connections, kept open between exchanges; one pool for each way of trusting.
 pub(super) struct Transport {
-    agents: Mutex<HashMap<(String, bool), Agent>>,
+    agents: Mutex<HashMap<Pool, Agent>>,
     certificates: Vec<PathBuf>,
     for_all: Vec<PathBuf>,
     /// What a host's own configuration names.
@@ -80,13 +84,13 @@ impl Transport {
     pub(super) fn exchange(
         &self,
         method: &Method,
-        url: &Url,
+        place: &Place,
         headers: &[(&str, String)],
         payload: &Payload<'_>,
-        insecure: bool,
     ) -> Result<Answer> {
-        let doing = || format!("{method} {}", shown(url));
-        let agent = self.agent(&url.authority, insecure).doing(doing)?;
+        let url = place.url();
+        let doing = || format!("{method} {place}");
+        let agent = self.agent(place).doing(doing)?;
         let mut request = Request::builder().method(method.clone()).uri(url.to_string());
         for (name, value) in headers {
             request = request.header(*name, value.as_str());
@@ -111,11 +115,12 @@ impl Transport {
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
     }
 
-    fn agent(&self, authority: &str, insecure: bool) -> Result<Agent> {
+    fn agent(&self, place: &Place) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let own = self.own_trust(authority);
+        let own = self.trust_for(place);
         // Hosts without certificates of their own share a pool.
-        let key = (if own.is_empty() { String::new() } else { authority.to_owned() }, insecure);
+        let host = if own.is_empty() { String::new() } else { place.url().authority.clone() };
+        let key = (host, place.is_insecure(), own.client.clone());
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
@@ -133,10 +138,23 @@ impl Transport {
             .max_response_header_size(64 << 10)
             .build();
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-        let connector = connector.chain(TlsConnector(Arc::new(own.config(insecure)?)));
+        let connector = connector.chain(TlsConnector(Arc::new(own.config(place.is_insecure())?)));
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         agents.insert(key, agent.clone());
         Ok(agent)
+    }
+
+    /// The authorities of the host that is asked; our certificate for the endpoint, where that may be shown.
+    fn trust_for(&self, place: &Place) -> Trust {
+        let host = &place.url().authority;
+        let mut trust = self.own_trust(host);
+        let (_, endpoint) = place.origin();
+        if !place.takes_credentials() {
+            trust.client = None;
+        } else if host != endpoint {
+            trust.client = self.own_trust(endpoint).client;
+        }
+        trust
     }
 
     /// What is named for this host, and what somebody put into its folders.
@@ -153,12 +171,6 @@ impl Transport {
     }
 }
 
-/// A URL as errors show it: a query may hold a signature that is as good as a password.
-pub(super) fn shown(url: &Url) -> String {
-    let text = url.to_string();
-    text.split('?').next().unwrap_or_default().to_owned()
-}
-
 fn reason(error: &ureq::Error, authority: &str) -> String {
     match error {
         ureq::Error::Io(io) => {
@@ -170,5 +182,45 @@ fn reason(error: &ureq::Error, authority: &str) -> String {
         }
         ureq::Error::HostNotFound => "there is no such host".to_owned(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::url::Url;
+
+    #[test]
+    fn our_certificate_is_shown_to_the_registry_and_its_token_server() {
+        let scratch = crate::scratch::Scratch::new("transport");
+        let directory = scratch.path().to_owned();
+        for host in ["r.io", "cdn.io"] {
+            std::fs::create_dir(directory.join(host)).unwrap();
+            for name in ["ca.crt", "us.cert", "us.key"] {
+                std::fs::write(directory.join(host).join(name), "").unwrap();
+            }
+        }
+        let transport = Transport::new(vec![directory.clone()], Vec::new());
+        let endpoint = Place::endpoint(Url::parse("https://r.io/v2/").unwrap(), false).unwrap();
+        let ours = directory.join("r.io/us.cert");
+        for (place, known, shown) in [
+            (Ok(endpoint.clone()), 1, true),
+            (endpoint.next("/v2/x"), 1, true),
+            (endpoint.token_server("https://auth.io/token"), 0, true),
+            (endpoint.token_server("https://cdn.io/token"), 1, true),
+            (endpoint.next("https://cdn.io/x"), 1, false),
+            (endpoint.next("https://r.io:444/x"), 0, false),
+            (endpoint.of_manifest("https://cdn.io/x"), 1, false),
+            (endpoint.next("https://cdn.io/x").unwrap().next("https://r.io/x"), 1, false),
+        ] {
+            let place = place.unwrap();
+            let trust = transport.trust_for(&place);
+            assert_eq!(trust.authorities.len(), known, "{place}");
+            assert_eq!(
+                trust.client.map(|(certificate, _)| certificate),
+                shown.then(|| ours.clone()),
+                "{place}"
+            );
+        }
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Url {
 
 impl Url {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::invalid(format!("URL {text:?}: {why}"));
+        let wrong = |why: &str| Error::invalid(format!("URL {:?}: {why}", harmless(text)));
         if text.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'\\') {
             return Err(wrong("has spaces, backslashes or control characters"));
         }
@@ -67,7 +67,12 @@ impl Url {
         Self { path: format!("{}{separator}{key}={}", self.path, encode(value)), ..self.clone() }
     }
 
-    /// Whether credentials for the one may be sent to the other.
+    /// As errors show it.
+    pub(super) fn without_query(&self) -> String {
+        harmless(&self.to_string())
+    }
+
+    /// Whether both are on one server.
     pub(super) fn same_origin(&self, other: &Self) -> bool {
         self.https == other.https && self.authority == other.authority
     }
@@ -77,6 +82,16 @@ impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}{}", if self.https { "https" } else { "http" }, self.authority, self.path)
     }
+}
+
+/// A URL, which may be broken, without the query and the user: those may hold what is as good as a password.
+fn harmless(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let start = text.find("//").map_or(0, |at| at + 2);
+    let (scheme, rest) = text.split_at(start);
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}{host}{path}")
 }
 
 /// A query value.

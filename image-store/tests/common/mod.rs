@@ -1,4 +1,4 @@
-//! Shared by the tests: scratch folders, tars made by hand, and unpacking them.
+//! Shared by the tests: scratch directories, tars made by hand, and unpacking them.
 #![allow(
     dead_code,
     unused_macros,
@@ -8,6 +8,7 @@
     clippy::print_stderr
 )]
 
+pub mod registry;
 pub mod server;
 
 use std::fs::{self, File};

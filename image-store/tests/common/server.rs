@@ -1,8 +1,14 @@
 //! A registry in a thread that says whatever a test wants it to: one closure from request to response.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -53,6 +59,30 @@ pub struct Server {
 impl Server {
     /// Listens on a free port of the loopback for as long as the test runs.
     pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::listen(None, handler)
+    }
+
+    /// The same with TLS, as [`certificate`] has made it in this directory.
+    pub fn start_tls(
+        directory: &Path,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        let chain = vec![CertificateDer::from_pem_file(directory.join("ca.crt")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(directory.join("server.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        Self::listen(Some(Arc::new(config)), handler)
+    }
+
+    fn listen(
+        tls: Option<Arc<ServerConfig>>,
+        handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -60,8 +90,14 @@ impl Server {
         let seen = log.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (handler, seen) = (handler.clone(), seen.clone());
-                std::thread::spawn(move || serve(&stream, &*handler, &seen));
+                let (handler, seen, tls) = (handler.clone(), seen.clone(), tls.clone());
+                std::thread::spawn(move || match tls {
+                    Some(config) => {
+                        let connection = ServerConnection::new(config).unwrap();
+                        serve(StreamOwned::new(connection, stream), &*handler, &seen);
+                    }
+                    None => serve(stream, &*handler, &seen),
+                });
             }
         });
         Self { address, log }
@@ -72,20 +108,38 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, handler: &Handler, seen: &Mutex<Vec<Request>>) {
+/// A certificate for the loopback, and its key, in a directory that certificates may be looked for in.
+/// `false`: there is no openssl here to make them.
+pub fn certificate(directory: &Path) -> bool {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+    command.args(["-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.arg("-keyout").arg(directory.join("server.pem")).arg("-out").arg(directory.join("ca.crt"));
+    match command.stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) => {
+            assert!(status.success(), "openssl req: {status}");
+            true
+        }
+        Err(_) => {
+            eprintln!("skipped: needs openssl");
+            false
+        }
+    }
+}
+
+fn serve<S: Read + Write>(stream: S, handler: &Handler, seen: &Mutex<Vec<Request>>) {
     let mut input = BufReader::new(stream);
     while let Some(request) = read_request(&mut input) {
         seen.lock().unwrap().push(request.clone());
         let response = handler(&request);
-        if !write_response(stream, &request, response) {
-            let _ = stream.shutdown(Shutdown::Both);
+        if !write_response(input.get_mut(), &request, response) {
             return;
         }
     }
 }
 
 /// `None` at the end, and for what is no HTTP: a client that tries TLS first gets hung up on.
-fn read_request(input: &mut BufReader<&TcpStream>) -> Option<Request> {
+fn read_request<S: Read>(input: &mut BufReader<S>) -> Option<Request> {
     let mut line = Vec::new();
     input.by_ref().take(8192).read_until(b'\n', &mut line).ok()?;
     let line = String::from_utf8(line).ok()?;
@@ -110,7 +164,7 @@ fn read_request(input: &mut BufReader<&TcpStream>) -> Option<Request> {
 }
 
 /// `false`: the connection is to be closed.
-fn write_response(mut stream: &TcpStream, request: &Request, response: Response) -> bool {
+fn write_response<S: Write>(stream: &mut S, request: &Request, response: Response) -> bool {
     let mut head = format!("HTTP/1.1 {} Test\r\n", response.status);
     for (name, value) in &response.headers {
         head.push_str(&format!("{name}: {value}\r\n"));

@@ -1,0 +1,319 @@
+//! Where a request goes, and what may go with it. Trust belongs to the endpoint, which is the registry or the
+//! mirror that the user's configuration names, and to nothing else; every URL that a server names is compared
+//! with it. See docs/decisions/0203. Pure.
+
+use std::fmt;
+
+use super::hosts::{is_loopback, is_near};
+use super::url::Url;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A URL and what may be sent to it. Only this file makes one, so nothing is sent that [`decide`] does not
+/// allow.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    url: Url,
+    endpoint: Endpoint,
+    allowed: Allowed,
+}
+
+/// The registry or mirror that is asked.
+#[derive(Clone, Debug)]
+struct Endpoint {
+    url: Url,
+    /// Its certificate is not checked, and plain http will do.
+    insecure: bool,
+}
+
+/// How a URL became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// The user's configuration names it: it is the endpoint.
+    Configuration,
+    /// A `Location` or `Link` header of an answer.
+    Answer,
+    /// The realm of a challenge: it is a token server.
+    Challenge,
+    /// The `urls` of a layer, which whoever made the image wrote.
+    Manifest,
+}
+
+/// What may be sent to a URL, and what is checked there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Allowed {
+    /// Who we are to the endpoint: password, identity token, bearer token, client certificate.
+    credentials: bool,
+    /// The server's certificate is not checked.
+    insecure: bool,
+}
+
+/// Decides what may be sent to `url`, which `from` named; for what the configuration names, `from` is the
+/// endpoint itself.
+///
+/// # Errors
+/// [`ErrorKind::Denied`] when nothing may be sent there at all.
+fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
+    let Endpoint { url: endpoint, insecure } = &from.endpoint;
+    let refused = |why: &str| {
+        let message = format!("{from} refers to {}: {why}", url.without_query());
+        Err(Error::new(ErrorKind::Denied, message))
+    };
+    if (endpoint.https || from.url.https) && !url.https {
+        return refused("going on from https in plain http is not allowed");
+    }
+    let credentials = match source {
+        Source::Configuration => true,
+        // A host that is not trusted cannot send us back to the endpoint with credentials either.
+        Source::Answer => from.allowed.credentials && url.same_origin(endpoint),
+        // A realm may be anywhere, for the endpoint could ask for the password itself. What comes back goes to
+        // the endpoint, so it must not come from a service that only this machine can reach.
+        Source::Challenge => {
+            if !from.allowed.credentials {
+                return refused("only the registry itself may name a token server");
+            }
+            if is_near(&url.authority) && !is_near(&endpoint.authority) {
+                return refused("a token server on this machine or its link is not for a registry elsewhere");
+            }
+            if !url.https && !insecure && !is_loopback(&url.authority) {
+                return refused(
+                    "credentials would leave this machine in plain http; --tls-verify=false allows that",
+                );
+            }
+            true
+        }
+        Source::Manifest if !url.https => return refused("layers from elsewhere must come by https"),
+        Source::Manifest => false,
+    };
+    Ok(Allowed { credentials, insecure: *insecure && url.authority == endpoint.authority })
+}
+
+impl Place {
+    /// A URL at the endpoint that the user's configuration names.
+    pub(super) fn endpoint(url: Url, insecure: bool) -> Result<Self> {
+        let endpoint = Endpoint { url: url.clone(), insecure };
+        let nothing = Allowed { credentials: false, insecure: false };
+        let place = Self { url: url.clone(), endpoint, allowed: nothing };
+        place.named(Source::Configuration, url)
+    }
+
+    /// What a `Location` or `Link` in the answer of this place means.
+    pub(super) fn next(&self, location: &str) -> Result<Self> {
+        self.named(Source::Answer, self.url.join(location)?)
+    }
+
+    /// The token server that a challenge of this place names.
+    pub(super) fn token_server(&self, realm: &str) -> Result<Self> {
+        self.named(Source::Challenge, Url::parse(realm)?)
+    }
+
+    /// Another place for a layer, as its manifest has it.
+    pub(super) fn of_manifest(&self, url: &str) -> Result<Self> {
+        self.named(Source::Manifest, Url::parse(url)?)
+    }
+
+    fn named(&self, source: Source, url: Url) -> Result<Self> {
+        let allowed = decide(self, source, &url)?;
+        Ok(Self { url, endpoint: self.endpoint.clone(), allowed })
+    }
+
+    /// The same place with one more query parameter; the value is encoded.
+    pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
+        Self { url: self.url.with_query(key, value), ..self.clone() }
+    }
+
+    /// Another path at the same place.
+    pub(super) fn with_path(&self, path: &str) -> Self {
+        Self { url: Url { path: path.to_owned(), ..self.url.clone() }, ..self.clone() }
+    }
+
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Scheme, host and port of the endpoint.
+    pub(super) fn origin(&self) -> (bool, &str) {
+        (self.endpoint.url.https, &self.endpoint.url.authority)
+    }
+
+    /// Whether the endpoint's password, tokens and client certificate may be sent here.
+    pub(super) fn takes_credentials(&self) -> bool {
+        self.allowed.credentials
+    }
+
+    /// Whether the server's certificate is not checked.
+    pub(super) fn is_insecure(&self) -> bool {
+        self.allowed.insecure
+    }
+}
+
+/// Without the query: that may hold a signature which is as good as a password.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url.without_query())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source::{Answer, Challenge, Manifest};
+    use super::*;
+
+    /// Credentials without a check of the certificate; credentials; a request without that check; a request;
+    /// nothing.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Goes {
+        Unchecked,
+        Credentials,
+        UncheckedRequest,
+        Request,
+        Nothing,
+    }
+    use Goes::{Credentials, Nothing, Request, Unchecked, UncheckedRequest};
+
+    fn goes(place: &Result<Place>) -> Goes {
+        match place.as_ref().map(|place| place.allowed) {
+            Ok(Allowed { credentials: true, insecure: true }) => Unchecked,
+            Ok(Allowed { credentials: true, insecure: false }) => Credentials,
+            Ok(Allowed { credentials: false, insecure: true }) => UncheckedRequest,
+            Ok(Allowed { credentials: false, insecure: false }) => Request,
+            Err(error) => {
+                assert!(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid), "{error}");
+                Nothing
+            }
+        }
+    }
+
+    /// One URL after another, each named by the one before.
+    type Steps<'a> = &'a [(Source, &'a str)];
+
+    /// Where an endpoint (with `!`: insecure) leads.
+    fn walk(endpoint: &str, steps: Steps<'_>) -> Result<Place> {
+        let url = Url::parse(endpoint.trim_end_matches('!'))?;
+        let start = Place::endpoint(url, endpoint.ends_with('!'));
+        steps.iter().fold(start, |place, (source, text)| match source {
+            Answer => place?.next(text),
+            Challenge => place?.token_server(text),
+            Manifest => place?.of_manifest(text),
+            Source::Configuration => place,
+        })
+    }
+
+    #[test]
+    fn the_endpoint_alone_gets_credentials() {
+        let table = [
+            // The endpoint, however it is written.
+            ("https://r.io/v2/", Answer, "https://r.io/x", Credentials),
+            ("https://r.io/v2/", Answer, "/x?_state=https://evil/", Credentials),
+            ("https://r.io/v2/", Answer, "", Credentials),
+            ("https://r.io/v2/", Answer, "HTTPS://R.IO:443/x", Credentials),
+            ("https://r.io:443/v2/", Answer, "https://r.io/x", Credentials),
+            ("http://r.io/v2/!", Answer, "http://r.io:80/x", Unchecked),
+            ("https://r.io:5/v2/!", Answer, "//r.io:5/x", Unchecked),
+            ("https://[::1]:5/v2/", Answer, "https://[::1]:5/x", Credentials),
+            // Another host, port or scheme; anything that is not surely the same is another.
+            ("https://r.io/v2/", Answer, "https://cdn.io/x?sig=1", Request),
+            ("https://r.io/v2/!", Answer, "https://cdn.io/x", Request),
+            ("https://r.io/v2/", Answer, "//cdn.io/x", Request),
+            ("https://r.io/v2/", Answer, "https://r.io:444/x", Request),
+            ("https://r.io:5/v2/!", Answer, "https://r.io/x", Request),
+            ("https://r.io/v2/", Answer, "https://r.io./x", Request),
+            ("https://r.io/v2/", Answer, "https://r.io:/x", Request),
+            ("https://r.io/v2/", Answer, "https://r.io:0443/x", Request),
+            ("https://r.io/v2/", Answer, "https://sub.r.io/x", Request),
+            ("https://r.io/v2/", Answer, "https://r.io.evil/x", Request),
+            ("https://[::1]:5/v2/", Answer, "https://[0:0::1]:5/x", Request),
+            ("https://[::1]:5/v2/", Answer, "https://[::1]:6/x", Request),
+            ("http://r.io/v2/!", Answer, "https://r.io/x", UncheckedRequest),
+            ("http://r.io/v2/!", Answer, "http://cdn.io/x", Request),
+            // A user in a URL, and what is no URL.
+            ("https://r.io/v2/", Answer, "https://u:p@r.io/x", Nothing),
+            ("https://r.io/v2/", Answer, "https://r.io@evil/x", Nothing),
+            ("https://r.io/v2/", Answer, "//r.io\\@evil/x", Nothing),
+            ("https://r.io/v2/", Answer, "file:///etc/passwd", Nothing),
+            // From https to http, the endpoint or not.
+            ("https://r.io/v2/", Answer, "http://r.io/x", Nothing),
+            ("https://r.io/v2/!", Answer, "http://r.io/x", Nothing),
+            ("https://r.io/v2/", Answer, "http://cdn.io/x", Nothing),
+            ("https://localhost:5/v2/", Answer, "http://localhost:5/x", Nothing),
+            // Layers from elsewhere: whoever made the image wrote this.
+            ("https://r.io/v2/", Manifest, "https://layers.io/x", Request),
+            ("https://r.io/v2/", Manifest, "https://r.io/x", Request),
+            ("https://r.io/v2/!", Manifest, "https://layers.io/x", Request),
+            ("http://r.io/v2/!", Manifest, "http://layers.io/x", Nothing),
+            // Token servers: anywhere, but not worse protected than the endpoint.
+            ("https://r.io/v2/", Challenge, "https://auth.io/token", Credentials),
+            ("https://r.io/v2/", Challenge, "https://r.io/token", Credentials),
+            ("https://r.io/v2/!", Challenge, "https://r.io/token", Unchecked),
+            ("https://r.io/v2/!", Challenge, "https://auth.io/token", Credentials),
+            ("https://r.io/v2/", Challenge, "http://auth.io/token", Nothing),
+            ("https://r.io/v2/!", Challenge, "http://r.io/token", Nothing),
+            ("https://localhost/v2/", Challenge, "http://localhost/token", Nothing),
+            ("http://r.io/v2/!", Challenge, "http://r.io/token", Unchecked),
+            ("http://r.io/v2/!", Challenge, "http://auth.io/token", Credentials),
+            ("http://r.io/v2/!", Challenge, "https://auth.io/token", Credentials),
+            ("http://localhost:5/v2/", Challenge, "http://127.0.0.1:6/token", Credentials),
+            ("http://localhost:5/v2/", Challenge, "https://auth.io/token", Credentials),
+            ("http://localhost:5/v2/", Challenge, "http://auth.io/token", Nothing),
+            ("http://localhost:5/v2/!", Challenge, "http://auth.io/token", Credentials),
+            ("https://r.io/v2/", Challenge, "/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://u:p@auth.io/token", Nothing),
+            // What it answers is sent to the endpoint.
+            ("https://r.io/v2/", Challenge, "https://localhost/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://127.1.2.3:5/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://[::1]/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://[::ffff:127.0.0.1]/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://[fe80::1]/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://0.0.0.0/token", Nothing),
+            ("http://r.io/v2/!", Challenge, "http://169.254.169.254/token", Nothing),
+            ("https://r.io/v2/", Challenge, "https://10.0.0.1/token", Credentials),
+        ];
+        for (endpoint, source, url, expected) in table {
+            let place = walk(endpoint, &[(source, url)]);
+            assert_eq!(goes(&place), expected, "{endpoint} {source:?} {url}: {place:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_led_away_does_not_come_back_with_credentials() {
+        let (own, away) = ("https://r.io/x", "https://cdn.io/x");
+        let table: [(&str, Steps<'_>, Goes); 13] = [
+            ("https://r.io/v2/!", &[], Unchecked),
+            ("https://r.io/v2/", &[(Answer, own), (Answer, "/y"), (Answer, own)], Credentials),
+            ("https://r.io/v2/", &[(Answer, away), (Answer, "/y")], Request),
+            ("https://r.io/v2/", &[(Answer, away), (Answer, own)], Request),
+            ("https://r.io/v2/", &[(Answer, away), (Answer, own), (Answer, "/y")], Request),
+            ("https://r.io/v2/", &[(Manifest, away), (Answer, own)], Request),
+            ("https://r.io/v2/", &[(Manifest, own), (Answer, "/y")], Request),
+            // Insecure is what the user says of a host, whoever leads there.
+            ("https://r.io/v2/!", &[(Answer, away), (Answer, own)], UncheckedRequest),
+            // Nor does anybody else get an answer to a challenge.
+            ("https://r.io/v2/", &[(Answer, away), (Challenge, "https://auth.io/token")], Nothing),
+            ("https://r.io/v2/", &[(Answer, away), (Challenge, "https://r.io/token")], Nothing),
+            ("https://r.io/v2/", &[(Manifest, away), (Challenge, "https://cdn.io/token")], Nothing),
+            // Once https, always https.
+            ("http://r.io/v2/!", &[(Answer, away), (Answer, "http://r.io/x")], Nothing),
+            ("https://r.io/v2/", &[(Answer, away), (Answer, "http://cdn.io/x")], Nothing),
+        ];
+        for (endpoint, steps, expected) in table {
+            let place = walk(endpoint, steps);
+            assert_eq!(goes(&place), expected, "{endpoint} {steps:?}: {place:?}");
+        }
+    }
+
+    #[test]
+    fn no_secret_of_a_url_is_shown() {
+        let steps: [(&str, Steps<'_>); 6] = [
+            ("https://r.io/v2/", &[(Answer, "http://cdn.io/x?sig=secret")]),
+            ("https://r.io/v2/", &[(Answer, "/x?sig=secret"), (Answer, "http://r.io/")]),
+            ("https://r.io/v2/", &[(Answer, "https://u:secret@r.io/")]),
+            ("https://r.io/v2/", &[(Answer, "https://secret@r.io/x?y=@")]),
+            ("https://r.io/v2/", &[(Challenge, "ftp://auth.io/token?sig=secret#secret")]),
+            ("https://r.io/v2/", &[(Manifest, "https://layers.io/x y?sig=secret")]),
+        ];
+        for (endpoint, steps) in steps {
+            let error = walk(endpoint, steps).unwrap_err().to_string();
+            assert!(!error.contains("secret") && error.contains(".io/"), "{error}");
+        }
+        assert_eq!(walk("https://r.io/x?sig=secret", &[]).unwrap().to_string(), "https://r.io/x");
+    }
+}

@@ -1,0 +1,316 @@
+//! Where credentials go when a registry, or whoever it leads to, names other hosts: to the registry alone.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+
+use common::Scratch;
+use common::registry::{Uploads, honest, origin, quick, with_password, with_tokens};
+use common::server::{Request, Response, Server, certificate};
+use image_store::manifest::Descriptor;
+use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror};
+use image_store::store::{Quiet, Source as _};
+use image_store::{ErrorKind, Reference};
+
+const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+/// How a registry asks who we are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Asks {
+    Basic,
+    Bearer,
+}
+
+/// Lets nobody in without `user:secret`, or a token for it from a server of the same registry.
+fn guarded(asks: Asks, inner: impl Fn(&Request) -> Response) -> impl Fn(&Request) -> Response {
+    move |request| {
+        let authorization = request.header("authorization");
+        let (challenge, wanted) = match asks {
+            Asks::Basic => (r#"Basic realm="test""#.to_owned(), BASIC),
+            Asks::Bearer => {
+                if request.path.starts_with("/token") {
+                    assert_eq!(authorization, Some(BASIC));
+                    return Response::new(200, r#"{"token":"good"}"#);
+                }
+                let host = request.header("host").unwrap();
+                (format!(r#"Bearer realm="http://{host}/token",service="test""#), "Bearer good")
+            }
+        };
+        match authorization == Some(wanted) || request.path == "/v2/" {
+            true => inner(request),
+            false => Response::new(401, "").header("www-authenticate", challenge),
+        }
+    }
+}
+
+/// Wants a password, for itself or by a token server of its own, and would do with it what it likes.
+fn greedy(request: &Request) -> Response {
+    let host = request.header("host").unwrap();
+    let challenge = format!(r#"Basic realm="x", Bearer realm="http://{host}/token""#);
+    match (request.path.starts_with("/token"), request.header("authorization")) {
+        (true, _) => Response::new(200, r#"{"token":"good"}"#),
+        (_, None) => Response::new(401, "").header("www-authenticate", challenge),
+        _ => Response::new(404, ""),
+    }
+}
+
+/// Nothing that says who we are, and no request for a token.
+fn assert_nothing_said(elsewhere: &Server, what: &str) {
+    let requests = elsewhere.requests();
+    assert!(!requests.is_empty(), "{what}: nobody came");
+    for request in requests {
+        let told = request.header("authorization").is_some() || request.path.starts_with("/token");
+        assert!(!told, "{what}: {request:?}");
+    }
+}
+
+/// Where the parts of an upload are sent elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Away {
+    /// The session begins there, and all of it is there.
+    Post,
+    /// The answer to a piece names it.
+    Patch,
+    /// The end is redirected.
+    Put,
+}
+
+/// A registry that keeps blobs at `elsewhere` as object storage does.
+fn leads_away(away: Away, uploads: &Uploads, elsewhere: &str, request: &Request) -> Response {
+    let blob = request.path.contains("/blobs/");
+    if away == Away::Put && blob && request.method == "PUT" {
+        return Response::new(307, "").header("location", format!("http://{elsewhere}{}", request.path));
+    }
+    let mut response = uploads.handle(request);
+    let from = if away == Away::Post { "POST" } else { "PATCH" };
+    if away != Away::Put && request.method == from {
+        let session = format!("http://{elsewhere}/v2/repo/blobs/uploads/upload?state=a%2Fb");
+        response.headers.retain(|(name, _)| name != "location");
+        response = response.header("location", session);
+    }
+    response
+}
+
+#[test]
+fn uploads_to_another_host_go_without_credentials() {
+    common::need_root!();
+    let origin = origin("away");
+    let cases = [
+        (Away::Post, None),
+        (Away::Post, Some(100_000)),
+        (Away::Patch, Some(100_000)),
+        (Away::Put, None),
+        (Away::Put, Some(100_000)),
+    ];
+    for (asks, (away, chunk)) in [Asks::Basic, Asks::Bearer].into_iter().flat_map(|a| cases.map(|c| (a, c))) {
+        let what = format!("{asks:?} {away:?} {chunk:?}");
+        let uploads = Arc::new(Uploads::default());
+        let (here, there) = (uploads.clone(), uploads.clone());
+        let storage = Server::start(move |request| there.handle(request));
+        let elsewhere = storage.address.clone();
+        let inner = move |request: &Request| leads_away(away, &here, &elsewhere, request);
+        let registry = Server::start(guarded(asks, inner));
+        let target = Reference::parse(&format!("{}/repo", registry.address)).unwrap();
+        let client = Client::new(ClientOptions { chunk, ..with_password() });
+        client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+        assert_nothing_said(&storage, &what);
+        origin.pull(&registry, with_password()).unwrap();
+    }
+}
+
+#[test]
+fn a_challenge_of_another_host_is_not_answered() {
+    common::need_root!();
+    let origin = origin("greedy");
+    for asks in [Asks::Basic, Asks::Bearer] {
+        for away in [Away::Post, Away::Patch, Away::Put] {
+            let other = Server::start(greedy);
+            let elsewhere = other.address.clone();
+            let uploads = Uploads::default();
+            let inner = move |request: &Request| leads_away(away, &uploads, &elsewhere, request);
+            let registry = Server::start(guarded(asks, inner));
+            let target = Reference::parse(&format!("{}/repo", registry.address)).unwrap();
+            let client = Client::new(ClientOptions { chunk: Some(100_000), ..with_password() });
+            let error = client.push(&origin.store, &origin.record, &target, &Quiet).unwrap_err();
+            assert_nothing_said(&other, &format!("{asks:?} {away:?}"));
+            assert_eq!(error.kind(), ErrorKind::Denied, "{away:?}: {error}");
+            assert!(error.to_string().contains(&other.address), "{away:?}: {error}");
+            assert!(!error.to_string().contains("state="), "{away:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn who_is_redirected_away_and_back_has_no_credentials() {
+    for (asks, back) in [Asks::Basic, Asks::Bearer].into_iter().flat_map(|a| [false, true].map(|b| (a, b))) {
+        let home = Arc::new(Mutex::new(String::new()));
+        let address = home.clone();
+        let other = Server::start(move |request| match back {
+            true => {
+                Response::new(307, "").header("location", format!("http://{}/back", address.lock().unwrap()))
+            }
+            false => greedy(request),
+        });
+        let elsewhere = format!("http://{}/v2/x?sig=1", other.address);
+        let server = Server::start(guarded(asks, move |request: &Request| match request.path.as_str() {
+            "/v2/repo/tags/list" => Response::new(307, "").header("location", elsewhere.clone()),
+            _ => Response::new(200, r#"{"tags":[]}"#),
+        }));
+        home.lock().unwrap().clone_from(&server.address);
+        let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+        let result = Client::new(with_password()).tags(&repository);
+        assert_nothing_said(&other, &format!("{asks:?}"));
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::Denied, "{asks:?} {back}");
+        let mut returned = server.requests();
+        returned.retain(|request| request.path == "/back");
+        assert_eq!(returned.len(), usize::from(back));
+        assert!(returned.iter().all(|request| request.header("authorization").is_none()), "{returned:?}");
+    }
+}
+
+#[test]
+fn the_next_page_of_another_host_is_not_asked_for() {
+    for asks in [Asks::Basic, Asks::Bearer] {
+        let other = Server::start(greedy);
+        let elsewhere = other.address.clone();
+        let server = Server::start(guarded(asks, move |_: &Request| {
+            let link = format!(r#"<http://{elsewhere}/v2/repo/tags/list?last=1>; rel="next""#);
+            Response::new(200, r#"{"tags":["1"]}"#).header("link", link)
+        }));
+        let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+        assert_eq!(Client::new(with_password()).tags(&repository).unwrap(), ["1"]);
+        assert!(other.requests().is_empty());
+    }
+}
+
+/// A layer that is not at the registry, but at this URL.
+fn foreign_layer(bytes: &[u8], url: String) -> Descriptor {
+    let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    Descriptor { urls: Some(vec![url]), ..Descriptor::of(media_type, bytes) }
+}
+
+#[test]
+fn layers_from_elsewhere_come_without_credentials() {
+    common::need_root!();
+    let (place, origin) = (Scratch::new("foreign"), origin("foreign"));
+    if !certificate(place.path()) {
+        return;
+    }
+    for (asks, gives) in
+        [(Asks::Basic, true), (Asks::Bearer, true), (Asks::Basic, false), (Asks::Bearer, false)]
+    {
+        let other = Server::start_tls(place.path(), move |request| match gives {
+            true => Response::new(200, "layer"),
+            false => greedy(request),
+        });
+        let content = origin.content();
+        let registry = Server::start(guarded(asks, move |request: &Request| honest(&content, request)));
+        let certificates_for_all = vec![place.path().to_owned()];
+        let options =
+            ClientOptions { hosts: Hosts { certificates_for_all, ..Hosts::default() }, ..with_password() };
+        let client = Client::new(options);
+        let image = client.find(&Reference::parse(&format!("{}/repo", registry.address)).unwrap()).unwrap();
+        let layer = foreign_layer(b"layer", format!("https://{}/layer", other.address));
+        let mut bytes = Vec::new();
+        let read = image.open(&layer).unwrap().read_to_end(&mut bytes);
+        assert_eq!((read.is_ok(), bytes.as_slice()), (gives, if gives { b"layer".as_slice() } else { b"" }));
+        assert_nothing_said(&other, &format!("{asks:?}"));
+    }
+}
+
+/// Insecure is what the user calls a registry; whoever it leads to has to show a certificate.
+#[test]
+fn certificates_of_other_hosts_are_checked_when_the_registry_is_insecure() {
+    common::need_root!();
+    let (place, origin) = (Scratch::new("unchecked"), origin("unchecked"));
+    if !certificate(place.path()) {
+        return;
+    }
+    let other = Server::start_tls(place.path(), |_| Response::new(200, "layer"));
+    let content = origin.content();
+    let registry = Server::start(move |request| honest(&content, request));
+    let hosts = Hosts { insecure: vec![registry.address.clone()], ..Hosts::default() };
+    let client = Client::new(ClientOptions { hosts, ..quick() });
+    let image = client.find(&Reference::parse(&format!("{}/repo", registry.address)).unwrap()).unwrap();
+    let layer = foreign_layer(b"layer", format!("https://{}/layer", other.address));
+    assert!(image.open(&layer).unwrap().read_to_end(&mut Vec::new()).is_err());
+    assert!(other.requests().is_empty());
+}
+
+#[test]
+fn https_never_leads_to_http() {
+    common::need_root!();
+    let (place, origin) = (Scratch::new("downgrade"), origin("downgrade"));
+    if !certificate(place.path()) {
+        return;
+    }
+    for how in ["redirect", "location", "realm"] {
+        let plain = Server::start(greedy);
+        let elsewhere = format!("http://{}/v2/x?sig=hidden", plain.address);
+        let uploads = Uploads::default();
+        let registry = Server::start_tls(place.path(), move |request| match how {
+            "realm" => Response::new(401, "")
+                .header("www-authenticate", format!(r#"Bearer realm="{elsewhere}",service="x""#)),
+            "redirect" if request.path != "/v2/" => {
+                Response::new(307, "").header("location", elsewhere.clone())
+            }
+            "location" if request.method == "POST" => {
+                Response::new(202, "").header("location", elsewhere.clone())
+            }
+            _ => uploads.handle(request),
+        });
+        let certificates_for_all = vec![place.path().to_owned()];
+        let options =
+            ClientOptions { hosts: Hosts { certificates_for_all, ..Hosts::default() }, ..with_password() };
+        let target = Reference::parse(&format!("{}/repo", registry.address)).unwrap();
+        let pushed = Client::new(options).push(&origin.store, &origin.record, &target, &Quiet);
+        let error = pushed.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Denied, "{how}: {error}");
+        assert!(!error.to_string().contains("hidden"), "{how}: {error}");
+        assert!(plain.requests().is_empty(), "{how}");
+    }
+}
+
+#[test]
+fn a_password_for_the_registry_is_not_for_its_mirrors() {
+    common::need_root!();
+    let origin = origin("mirrors");
+    for kept in [false, true] {
+        let (first, second) = (origin.content(), origin.content());
+        let mirror = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&first, request)));
+        let server = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&second, request)));
+        let location = mirror.address.clone();
+        let mirrors = vec![(server.address.clone(), vec![Mirror { location, insecure: false }])];
+        let file = origin.place.path().join("auth.json");
+        let auths = if kept {
+            format!(r#"{{"{}":{{"username":"user","password":"secret"}}}}"#, mirror.address)
+        } else {
+            "{}".to_owned()
+        };
+        std::fs::write(&file, format!(r#"{{"auths":{auths}}}"#)).unwrap();
+        let fixed = Some(Credential::Password("user".into(), "secret".into()));
+        let credentials = Credentials { fixed, files: vec![file] };
+        let hosts = Hosts { mirrors, ..Hosts::default() };
+        origin.pull(&server, ClientOptions { hosts, credentials, ..quick() }).unwrap();
+        let told = mirror.requests().iter().any(|request| request.header("authorization").is_some());
+        assert_eq!((told, server.requests().is_empty()), (kept, kept));
+    }
+}
+
+#[test]
+fn a_token_server_may_be_elsewhere() {
+    common::need_root!();
+    let origin = origin("realm");
+    let tokens = Server::start(with_tokens(origin.content(), Arc::default()));
+    let realm = Arc::new(Mutex::new(format!("http://{}/token", tokens.address)));
+    let server = Server::start(with_tokens(origin.content(), realm));
+    origin.pull(&server, with_password()).unwrap();
+    let asked = tokens.requests();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].header("authorization"), Some(BASIC));
+    // The token is for the registry; the password is for the token server.
+    let told: Vec<_> =
+        server.requests().iter().filter_map(|r| r.header("authorization").map(str::to_owned)).collect();
+    assert!(!told.is_empty() && told.iter().all(|told| told == "Bearer good"), "{told:?}");
+}
