@@ -173,7 +173,7 @@ test_hostile_volumes() {
     tar -C "$W/evil" -c . | k import -c 'VOLUME /data' -c 'CMD ["busybox","sh","-c","echo bad >/data/canary; echo bad >/data/new; ls /data/"]' - "evil" >/dev/null
     k run --rm evil >"$W/said" 2>&1; k run --rm -v "named:/data" evil >>"$W/said" 2>&1
     same "VOLUME and -v where the image has a link to ${target#"$W"}: the host is untouched" "$(ls "$W/host"; cat "$W/host/canary"; find "$W/store/volumes" -type l)" $'canary\nuntouched'
-    k volume rm named >/dev/null
+    k volume rm named >/dev/null; k rmi evil >/dev/null
   done
   ln -sfn real "$W/evil/data"; tar -C "$W/evil" -c . | k import -c 'VOLUME /data' - evil >/dev/null
   same 'a link to a directory of the image: the volume starts with that' "$(k run --rm evil /bin/busybox cat /data/file /real/file)" $'kept\nkept'
@@ -188,7 +188,7 @@ test_hostile_volumes() {
   k run --rm -v shared:/v box sh -c 'chown 5:6 /v; chmod 777 /v'
   k run -d --name one -v shared:/v box sh -c 'until [ -e /v/two ]; do sleep 0.1; done; echo seen >/v/one' >/dev/null
   same 'an empty volume is shared by the containers that have it' "$(k run --rm -v shared:/v box sh -c 'stat -c "%u:%g %a" /v; touch /v/two; until [ -e /v/one ]; do sleep 0.1; done; cat /v/one')" $'5:6 777\nseen'
-  k rm -f one >/dev/null; k volume rm shared >/dev/null
+  k rm -f one >/dev/null; k volume rm shared >/dev/null; k rmi evil >/dev/null
 }
 
 test_life() {
