@@ -176,7 +176,9 @@ mod with_library {
             }
             for name in call.names() {
                 if name.is_empty() {
-                    return Err(Error::invalid("linux.seccomp.syscalls: empty string is not a valid syscall"));
+                    return Err(Error::invalid(
+                        "linux.seccomp.syscalls: empty string is not a valid syscall",
+                    ));
                 }
                 let alternatives = alternatives(call, name)?;
                 front.note(name, || Judgement::new(alternatives.clone(), answer(action)));

@@ -72,9 +72,7 @@ fn answers_enosys(profile: &LinuxSeccomp) -> bool {
         LinuxSeccompAction::ScmpActAllow
         | LinuxSeccompAction::ScmpActLog
         | LinuxSeccompAction::ScmpActTrace => false,
-        LinuxSeccompAction::ScmpActErrno => {
-            profile.default_errno_ret() != Some(libc::ENOSYS.cast_unsigned())
-        }
+        LinuxSeccompAction::ScmpActErrno => profile.default_errno_ret() != Some(libc::ENOSYS.cast_unsigned()),
         _ => true,
     }
 }

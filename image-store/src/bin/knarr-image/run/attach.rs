@@ -61,6 +61,7 @@ pub(super) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
     loop {
         while let Some(frame) = inbox.next()? {
             match frame {
+                Frame::Warning(text) => eprintln!("knarr-image: warning: {text}"),
                 Frame::Started => return Ok(None),
                 Frame::Ended(code) => return Ok(Some(Outcome::Ended(code))),
                 Frame::Failed(code, why) => return Ok(Some(Outcome::Failed(code, why))),
