@@ -3,7 +3,7 @@
 use integration::inspect::status;
 use integration::lab::text;
 use integration::terminal::FdSocket;
-use integration::{Config, Kind, Lab, Outcome, Stop, Test, eq, has, tests, yes};
+use integration::{Config, Kind, Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["seccomp":
@@ -23,6 +23,9 @@ pub(crate) const TESTS: &[Test] = tests!["seccomp":
     the_filter_works_with_and_without_no_new_privileges,
     the_filter_does_not_hit_the_runtime_itself,
     unknown_system_calls_are_ignored,
+    unknown_system_calls_are_warned_of,
+    new_system_calls_get_the_answers_of_their_rules,
+    new_system_calls_get_through_when_the_profile_allows_them,
     unknown_actions_and_operators_are_refused,
     calls_newer_than_the_profile_answer_enosys,
     the_default_profile_of_docker_style_works,
@@ -224,6 +227,72 @@ fn the_filter_does_not_hit_the_runtime_itself(lab: &Lab) -> Outcome {
 fn unknown_system_calls_are_ignored(lab: &Lab) -> Outcome {
     let rule = json!([{"names": ["no_such_call", "getppid"], "action": "SCMP_ACT_ERRNO"}]);
     eq(answer(lab, filter(&rule), libc::SYS_getppid, &[])?.as_str(), "EPERM", "the known call of the rule")
+}
+
+fn unknown_system_calls_are_warned_of(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "tells of them in debug messages alone")?;
+    lab.except(Kind::Crun, "tells of them in debug messages alone")?;
+    let run = |names: Value| -> Result<String, Stop> {
+        let mut c = lab.container()?;
+        let rule = json!([{"names": names, "action": "SCMP_ACT_ERRNO"}]);
+        c.config().set("/linux/seccomp", filter(&rule)).args(&["inspector", "argv"]);
+        Ok(c.run()?.ok()?.stderr.clone())
+    };
+    has(
+        run(json!(["no_such_call", "mseal", "other_call"]))?,
+        "unknown seccomp syscalls ignored: no_such_call, other_call",
+    )?;
+    let known: Vec<&str> = NEW.iter().map(|(name, _)| *name).collect();
+    eq(run(json!(known))?.as_str(), "", "what is said of calls that are new")
+}
+
+/// Calls newer than libseccomp 2.5.4, by the numbers that they have on all architectures.
+const NEW: &[(&str, i64)] =
+    &[("statmount", 457), ("listmount", 458), ("mseal", 462), ("listxattrat", 465), ("listns", 470)];
+
+/// Which of the calls the kernel has, by what it says to them without a filter. What they say to nothing but zeros is harmless.
+fn new_calls(lab: &Lab) -> Result<Vec<(&'static str, i64, String)>, Stop> {
+    let everything = || json!({"defaultAction": "SCMP_ACT_ALLOW"});
+    let asked =
+        NEW.iter().map(|(name, number)| Ok((*name, *number, answer(lab, everything(), *number, &[])?)));
+    let asked: Vec<_> = asked.collect::<Result<_, Stop>>()?;
+    Ok(asked.into_iter().filter(|(.., said)| said != "ENOSYS").collect())
+}
+
+fn new_system_calls_get_the_answers_of_their_rules(lab: &Lab) -> Outcome {
+    for (name, number) in NEW {
+        let f = filter(&json!([{"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 71}]));
+        eq(answer(lab, f, *number, &[])?.as_str(), "EPROTO", name)?;
+        let conditional = filter(&json!([{"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 71,
+            "args": [{"index": 1, "value": 4096, "op": "SCMP_CMP_GE"}]}]));
+        eq(
+            answer(lab, conditional.clone(), *number, &["0", "4096"])?.as_str(),
+            "EPROTO",
+            format!("{name}(0, 4096)"),
+        )?;
+        let other = answer(lab, conditional, *number, &["0", "4095"])?;
+        yes(other != "EPROTO", format!("{name}(0, 4095): {other}"))?;
+    }
+    Ok(())
+}
+
+fn new_system_calls_get_through_when_the_profile_allows_them(lab: &Lab) -> Outcome {
+    let calls = new_calls(lab)?;
+    if calls.is_empty() {
+        return skip("the kernel has none of the calls that libseccomp 2.5.4 does not know");
+    }
+    for (name, number, unfiltered) in calls {
+        let mut f = docker_style();
+        f["defaultErrnoRet"] = json!(71);
+        // One that is newer still, so that the call is not unknown to the profile.
+        f["syscalls"].as_array_mut().iter_mut().for_each(|all| {
+            all.push(json!({"names": ["rseq_slice_yield"], "action": "SCMP_ACT_ALLOW"}));
+        });
+        eq(answer(lab, f.clone(), number, &[])?.as_str(), "EPROTO", format!("{name}, which is not allowed"))?;
+        f["syscalls"][0]["names"].as_array_mut().iter_mut().for_each(|names| names.push(json!(name)));
+        eq(answer(lab, f, number, &[])?, unfiltered, format!("{name}, which is allowed"))?;
+    }
+    Ok(())
 }
 
 fn unknown_actions_and_operators_are_refused(lab: &Lab) -> Outcome {

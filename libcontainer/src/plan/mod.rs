@@ -12,8 +12,6 @@ pub(crate) mod describe;
 pub(crate) mod devfilter;
 pub(crate) mod devices;
 pub(crate) mod devprogram;
-#[cfg(feature = "seccomp")]
-pub(crate) mod enosys;
 pub(crate) mod exec;
 pub(crate) mod finish;
 #[cfg(test)]

@@ -1,7 +1,15 @@
 //! `linux.seccomp` compiled to a BPF program, through libseccomp, with the answers of runc for system calls that the profile does
-//! not know: those newer than the newest it names fail with ENOSYS, so that programs fall back instead of giving up.
+//! not know: those newer than the newest it names fail with ENOSYS, so that programs fall back instead of giving up. Calls that
+//! libseccomp does not know are answered by the `front`, with `numbers` of our own (docs/decisions/0024).
 //!
 //! It installs nothing, and knows nothing of the cache (`crate::seccomp`).
+
+#[cfg(feature = "seccomp")]
+mod front;
+#[cfg(feature = "seccomp")]
+mod numbers;
+#[cfg(feature = "seccomp")]
+mod program;
 
 /// SECCOMP_FILTER_FLAG_* of linux/seccomp.h.
 #[cfg(feature = "seccomp")]
@@ -42,9 +50,10 @@ pub(crate) use with_library::{compile, library_version};
 
 #[cfg(feature = "seccomp")]
 mod with_library {
-    use super::{Filter, flag};
+    use super::front::Front;
+    use super::program::{Compare, Condition, Judgement};
+    use super::{Filter, flag, numbers};
     use crate::error::{Context, Error, Result};
-    use crate::plan::enosys;
     use libseccomp::error::SeccompError;
     use libseccomp::{
         ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, ScmpVersion,
@@ -85,8 +94,7 @@ mod with_library {
         for arch in profile.architectures().iter().flatten() {
             archs.push(architecture(*arch)?);
         }
-        filter.bpf = enosys::stub(profile, &archs);
-        filter.bpf.extend(rules(profile, &archs, &mut filter.warnings)?);
+        filter.bpf = rules(profile, &archs, &mut filter.warnings)?;
         if filter.bpf.len() > 4096 {
             let length = filter.bpf.len();
             return Err(Error::invalid(format!(
@@ -157,20 +165,26 @@ mod with_library {
         }
         let mut count = 0;
         let mut unknown = BTreeSet::new();
+        let mut front = Front::default();
         for call in profile.syscalls().iter().flatten() {
             let action = action(call.action(), call.errno_ret());
             // libseccomp refuses a rule that says what the default says.
             if action == default {
+                let plain = call.names().iter().filter(|_| arguments(call).is_empty());
+                plain.for_each(|name| front.note_default(name, answer(default)));
                 continue;
             }
             for name in call.names() {
+                if name.is_empty() {
+                    return Err(Error::invalid(
+                        "linux.seccomp.syscalls: empty string is not a valid syscall",
+                    ));
+                }
+                let alternatives = alternatives(call, name)?;
+                front.note(name, || Judgement::new(alternatives.clone(), answer(action)));
                 match ScmpSyscall::from_name(name) {
-                    Ok(number) => count += add(&mut context, action, number, name, call)?,
-                    Err(_) if name.is_empty() => {
-                        return Err(Error::invalid(
-                            "linux.seccomp.syscalls: empty string is not a valid syscall",
-                        ));
-                    }
+                    Ok(number) => count += add(&mut context, action, number, name, &alternatives)?,
+                    Err(_) if numbers::listed(name) => {}
                     Err(_) => {
                         unknown.insert(name.as_str());
                     }
@@ -185,51 +199,91 @@ mod with_library {
             // Older libraries have no trees; the filter is right all the same.
             let _ = context.set_ctl_optimize(2);
         }
-        export(&context)
+        let mut program = front.assemble(profile, archs, answer(default));
+        program.extend(export(&context)?);
+        Ok(program)
     }
 
-    /// Adds one call's rule, or a rule for each condition when two are about the same argument, which one rule can not hold.
+    fn arguments(call: &LinuxSyscall) -> &[LinuxSeccompArg] {
+        call.args().as_deref().unwrap_or_default()
+    }
+
+    /// The conditions of a call's rule; or a rule for each when two are about the same argument, which one rule can not hold.
+    fn alternatives(call: &LinuxSyscall, name: &str) -> Result<Vec<Vec<Condition>>> {
+        let args = arguments(call);
+        let conditions = args.iter().map(|arg| condition(arg, name)).collect::<Result<Vec<_>>>()?;
+        let indexes: BTreeSet<_> = args.iter().map(LinuxSeccompArg::index).collect();
+        if indexes.len() == args.len() {
+            return Ok(vec![conditions]);
+        }
+        Ok(conditions.into_iter().map(|one| vec![one]).collect())
+    }
+
     fn add(
         context: &mut ScmpFilterContext,
         action: ScmpAction,
         number: ScmpSyscall,
         name: &str,
-        call: &LinuxSyscall,
+        alternatives: &[Vec<Condition>],
     ) -> Result<usize> {
         let what =
             |e: SeccompError| failed(&e, "seccomp_rule_add").wrap(format!("seccomp rule for syscall {name}"));
-        let args = call.args().as_deref().unwrap_or_default();
-        let conditions = args.iter().map(|arg| condition(arg, name)).collect::<Result<Vec<_>>>()?;
-        let indexes: BTreeSet<_> = args.iter().map(LinuxSeccompArg::index).collect();
-        if indexes.len() == args.len() {
+        for conditions in alternatives {
+            let conditions: Vec<_> = conditions.iter().map(for_library).collect();
             context.add_rule_conditional(action, number, &conditions).map_err(what)?;
-            return Ok(1);
         }
-        for one in &conditions {
-            context.add_rule_conditional(action, number, &[*one]).map_err(what)?;
-        }
-        Ok(conditions.len())
+        Ok(alternatives.len())
     }
 
-    fn condition(arg: &LinuxSeccompArg, name: &str) -> Result<ScmpArgCompare> {
-        let index = u32::try_from(arg.index()).ok().filter(|i| *i < 6).ok_or_else(|| {
+    fn condition(arg: &LinuxSeccompArg, name: &str) -> Result<Condition> {
+        let argument = u32::try_from(arg.index()).ok().filter(|i| *i < 6).ok_or_else(|| {
             Error::invalid(format!(
                 "linux.seccomp.syscalls: {name}: argument index {} is not 0 to 5",
                 arg.index()
             ))
         })?;
-        let (operator, datum) = match arg.op() {
-            LinuxSeccompOperator::ScmpCmpNe => (ScmpCompareOp::NotEqual, arg.value()),
-            LinuxSeccompOperator::ScmpCmpLt => (ScmpCompareOp::Less, arg.value()),
-            LinuxSeccompOperator::ScmpCmpLe => (ScmpCompareOp::LessOrEqual, arg.value()),
-            LinuxSeccompOperator::ScmpCmpEq => (ScmpCompareOp::Equal, arg.value()),
-            LinuxSeccompOperator::ScmpCmpGe => (ScmpCompareOp::GreaterEqual, arg.value()),
-            LinuxSeccompOperator::ScmpCmpGt => (ScmpCompareOp::Greater, arg.value()),
-            LinuxSeccompOperator::ScmpCmpMaskedEq => {
-                (ScmpCompareOp::MaskedEqual(arg.value()), arg.value_two().unwrap_or(0))
-            }
+        let (compare, negated) = match arg.op() {
+            LinuxSeccompOperator::ScmpCmpNe => (Compare::Equal, true),
+            LinuxSeccompOperator::ScmpCmpLt => (Compare::GreaterOrEqual, true),
+            LinuxSeccompOperator::ScmpCmpLe => (Compare::Greater, true),
+            LinuxSeccompOperator::ScmpCmpEq => (Compare::Equal, false),
+            LinuxSeccompOperator::ScmpCmpGe => (Compare::GreaterOrEqual, false),
+            LinuxSeccompOperator::ScmpCmpGt => (Compare::Greater, false),
+            LinuxSeccompOperator::ScmpCmpMaskedEq => (Compare::Masked(arg.value()), false),
         };
-        Ok(ScmpArgCompare::new(index, operator, datum))
+        let value = match compare {
+            Compare::Masked(_) => arg.value_two().unwrap_or(0),
+            _ => arg.value(),
+        };
+        Ok(Condition { argument, compare, value, negated })
+    }
+
+    /// A condition as libseccomp has it.
+    fn for_library(condition: &Condition) -> ScmpArgCompare {
+        let operator = match (condition.compare, condition.negated) {
+            (Compare::Equal, false) => ScmpCompareOp::Equal,
+            (Compare::Equal, true) => ScmpCompareOp::NotEqual,
+            (Compare::Greater, false) => ScmpCompareOp::Greater,
+            (Compare::Greater, true) => ScmpCompareOp::LessOrEqual,
+            (Compare::GreaterOrEqual, false) => ScmpCompareOp::GreaterEqual,
+            (Compare::GreaterOrEqual, true) => ScmpCompareOp::Less,
+            (Compare::Masked(mask), _) => ScmpCompareOp::MaskedEqual(mask),
+        };
+        ScmpArgCompare::new(condition.argument, operator, condition.value)
+    }
+
+    /// SECCOMP_RET_* of linux/seccomp.h.
+    fn answer(action: ScmpAction) -> u32 {
+        match action {
+            ScmpAction::KillProcess => 0x8000_0000,
+            ScmpAction::Trap => 0x0003_0000,
+            ScmpAction::Errno(errno) => 0x0005_0000 | (errno.cast_unsigned() & 0xffff),
+            ScmpAction::Notify => 0x7fc0_0000,
+            ScmpAction::Trace(data) => 0x7ff0_0000 | u32::from(data),
+            ScmpAction::Log => 0x7ffc_0000,
+            ScmpAction::Allow => 0x7fff_0000,
+            _ => 0,
+        }
     }
 
     fn action(action: LinuxSeccompAction, errno: Option<u32>) -> ScmpAction {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "a machine of 32 bits")]
 
+mod moby;
+
 use super::*;
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -38,6 +40,10 @@ fn answer(filter: &Filter, arch: u32, number: u32, args: [u64; 6]) -> u32 {
         let (code, value) = (u16::from_ne_bytes([c0, c1]), u32::from_ne_bytes([v0, v1, v2, v3]));
         at += 1;
         let taken = match code {
+            0x00 => {
+                a = value;
+                continue;
+            }
             0x20 => {
                 a = u32::from_ne_bytes(data[value as usize..value as usize + 4].try_into().expect("word"));
                 continue;
@@ -223,5 +229,135 @@ fn long_profiles_answer_as_short_ones_do() {
         let expected =
             if ["chroot", "mount", "reboot"].contains(&name.as_str()) { errno(libc::EPERM) } else { ALLOW };
         assert_eq!(answer(&filter, X86_64, n.cast_unsigned(), [0; 6]), expected, "{name}");
+    }
+}
+
+/// Calls that libseccomp 2.5.4 does not know, in the same words as one that it knows.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_that_libseccomp_does_not_know_get_the_answers_of_their_rules() {
+    let rules = |name: &str| {
+        let rule = |action: &str, args: &str| {
+            format!(
+                r#"{{"names": [{name:?}], "action": "SCMP_ACT_{action}", "errnoRet": 71, "args": [{args}]}}"#
+            )
+        };
+        let arg = |index: u32, op: &str, value: u64, two: u64| {
+            format!(r#"{{"index": {index}, "op": "SCMP_CMP_{op}", "value": {value}, "valueTwo": {two}}}"#)
+        };
+        let high = 5 << 32;
+        let mut all = vec![
+            rule("ALLOW", ""),
+            rule("ERRNO", ""),
+            rule("KILL_PROCESS", ""),
+            rule("TRAP", ""),
+            rule("TRACE", ""),
+            rule("LOG", ""),
+            format!("{},{}", rule("ALLOW", &arg(0, "EQ", 7, 0)), rule("ERRNO", &arg(0, "EQ", 9, 0))),
+            format!("{},{}", rule("ALLOW", &arg(0, "EQ", 7, 0)), rule("ERRNO", "")),
+            rule("ALLOW", &[arg(0, "EQ", 7, 0), arg(0, "EQ", 9, 0)].join(",")),
+            rule("ALLOW", &[arg(0, "GE", 7, 0), arg(5, "NE", 9, 0), arg(2, "LT", high, 0)].join(",")),
+        ];
+        for op in ["EQ", "NE", "LT", "LE", "GE", "GT"] {
+            all.extend([0, 7, high, high + 7, u64::MAX].map(|value| rule("ALLOW", &arg(0, op, value, 0))));
+        }
+        all.push(rule("ALLOW", &arg(0, "MASKED_EQ", 0xf0, 0x50)));
+        all.push(rule("ALLOW", &arg(0, "MASKED_EQ", 0xf0_0000_00f0, 0x50_0000_0050)));
+        all
+    };
+    let filter = |rules: &str| {
+        compiled(&format!(
+            r#"{{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13,
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+                "syscalls": [{{"names": ["read"], "action": "SCMP_ACT_ALLOW"}}, {rules}]}}"#
+        ))
+    };
+    // pidfd_open is known to each libseccomp, and has one number on all architectures too.
+    let wide = [(X86_64, 0), (0xc000_00b7, 0)];
+    let narrow = [(X86, 0), (0x4000_0028, 0), (X86_64, 1 << 30)];
+    let values = [0, 6, 7, 8, 9, 0x50, 0x5f, 5 << 32, (5 << 32) + 7, (5 << 32) + 8, 0x50_0000_0050, u64::MAX];
+    for (known, new) in rules("pidfd_open").iter().zip(rules("mseal")) {
+        let (by_library, by_us) = (filter(known), filter(&new));
+        assert_eq!(by_us.warnings, Vec::<String>::new());
+        for (audit, bit) in wide.into_iter().chain(narrow) {
+            for (first, sixth) in values.into_iter().flat_map(|first| [0, 9].map(|sixth| (first, sixth))) {
+                // libseccomp looks at the lower half only where arguments have 32 bits, so there neither has more.
+                let long = known.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 10);
+                if narrow.contains(&(audit, bit)) && (first >> 32 != 0 || long) {
+                    continue;
+                }
+                let args = [first, 0, first, 0, 0, sixth];
+                let wanted = answer(&by_library, audit, bit | 434, args);
+                assert_eq!(
+                    answer(&by_us, audit, bit | 462, args),
+                    wanted,
+                    "{new} {audit:x} {bit:x} {args:x?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn what_32_bit_arguments_can_not_hold_is_not_seen() {
+    let filter = compiled(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+            "syscalls": [{"names": ["mseal"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 38, "op": "SCMP_CMP_NE"}]}]}"#,
+    );
+    let call = |audit: u32, first: u64| answer(&filter, audit, 462, [first, 0, 0, 0, 0, 0]);
+    // A 64-bit program may leave anything in the upper half of a register when it makes a 32-bit call.
+    assert_eq!([call(X86, 38), call(X86, 1 << 32 | 38), call(X86, 39)], [errno(1), errno(1), ALLOW]);
+    assert_eq!([call(X86_64, 38), call(X86_64, 1 << 32 | 38)], [errno(1), ALLOW]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn long_rules_for_calls_that_libseccomp_does_not_know_are_passed_over() {
+    let one = |value: usize| {
+        format!(
+            r#"{{"names": ["mseal", "statmount"], "action": "SCMP_ACT_ALLOW", "args": [{{"index": 0, "value": {value}, "op": "SCMP_CMP_EQ"}}]}}"#
+        )
+    };
+    let rules: Vec<String> = (0..200).map(one).collect();
+    let filter = compiled(&format!(
+        r#"{{"defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+            "syscalls": [{{"names": ["read", "listmount"], "action": "SCMP_ACT_ALLOW"}}, {}]}}"#,
+        rules.join(",")
+    ));
+    for audit in [X86_64, X86] {
+        for number in [457, 462] {
+            let call = |first: u64| answer(&filter, audit, number, [first, 0, 0, 0, 0, 0]);
+            assert_eq!([call(0), call(199), call(200)], [ALLOW, ALLOW, errno(1)], "{audit:x} {number}");
+        }
+        assert_eq!(answer(&filter, audit, 458, [0; 6]), ALLOW);
+        assert_eq!(answer(&filter, audit, if audit == X86 { 3 } else { 0 }, [0; 6]), ALLOW, "read");
+        assert_eq!(answer(&filter, audit, 463, [0; 6]), errno(libc::ENOSYS));
+    }
+}
+
+/// libseccomp adds rules for `socketcall` to those for `socket`, and for `ipc` to those for `semop`.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_for_other_calls_are_refused_when_the_profile_names_them() {
+    for (refusal, answered) in [
+        (r#""SCMP_ACT_ERRNO", "errnoRet": 38"#, errno(38)),
+        (r#""SCMP_ACT_ERRNO", "errnoRet": 13"#, errno(13)),
+    ] {
+        for order in [[0, 1], [1, 0]] {
+            let rules = [
+                r#"{"names": ["socket", "bind", "semop", "statx"], "action": "SCMP_ACT_ALLOW"}"#.to_owned(),
+                format!(r#"{{"names": ["socketcall", "ipc"], "action": {refusal}}}"#),
+            ];
+            let filter = compiled(&format!(
+                r#"{{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 13, "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+                    "syscalls": [{},{}]}}"#,
+                rules[order[0]], rules[order[1]]
+            ));
+            for number in [102, 117] {
+                assert_eq!(answer(&filter, X86, number, [1, 0, 0, 0, 0, 0]), answered, "{number} {refusal}");
+            }
+            assert_eq!(answer(&filter, X86, 359, [2, 0, 0, 0, 0, 0]), ALLOW);
+        }
     }
 }

@@ -54,6 +54,10 @@ pub(super) enum Outcome {
     Lost,
 }
 
+fn warn(text: &str) {
+    eprintln!("knarr-image: warning: {text}");
+}
+
 /// Waits until the program runs; `None` is that it does.
 pub(super) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
     let mut inbox = Inbox::default();
@@ -61,6 +65,7 @@ pub(super) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
     loop {
         while let Some(frame) = inbox.next()? {
             match frame {
+                Frame::Warning(text) => warn(&text),
                 Frame::Started => return Ok(None),
                 Frame::Ended(code) => return Ok(Some(Outcome::Ended(code))),
                 Frame::Failed(code, why) => return Ok(Some(Outcome::Failed(code, why))),
@@ -242,6 +247,7 @@ impl Watch {
         while let Some(frame) = self.inbox.next()? {
             match frame {
                 Frame::Output(stream, bytes) => self.show(stream, &bytes),
+                Frame::Warning(text) => warn(&text),
                 Frame::Ended(code) => return Ok(Some(Outcome::Ended(code))),
                 Frame::Failed(code, why) => return Ok(Some(Outcome::Failed(code, why))),
                 _ => {}

@@ -24,6 +24,8 @@ pub(super) enum Frame {
     Enough(Stream),
     /// From the container.
     Output(Stream, Vec<u8>),
+    /// Something to know about it, before its program runs.
+    Warning(String),
     /// Its program runs.
     Started,
     /// It has ended with this code, and its record says so.
@@ -66,6 +68,7 @@ impl Frame {
             Self::Started => put(7, [&[], &[]]),
             Self::Ended(code) => put(8, [&code.to_le_bytes(), &[]]),
             Self::Types => put(10, [&[], &[]]),
+            Self::Warning(text) => put(11, [text.as_bytes(), &[]]),
             Self::Failed(code, why) => put(9, [&[*code], why.as_bytes()]),
         }
     }
@@ -87,6 +90,7 @@ impl Frame {
             8 => Self::Ended(number()?),
             9 => Self::Failed(*body.first()?, String::from_utf8_lossy(&body[1..]).into_owned()),
             10 => Self::Types,
+            11 => Self::Warning(String::from_utf8_lossy(body).into_owned()),
             _ => return None,
         })
     }
@@ -134,6 +138,7 @@ mod tests {
             Frame::Enough(Stream::Stderr),
             Frame::Output(Stream::Stdout, b"out".to_vec()),
             Frame::Output(Stream::Stderr, vec![]),
+            Frame::Warning("odd".into()),
             Frame::Started,
             Frame::Ended(137),
             Frame::Failed(127, "why".into()),

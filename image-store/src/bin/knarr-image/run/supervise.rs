@@ -175,6 +175,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     let bundle = Bundle::new(folder(store, id), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
     let mut made = made.map_err(|e| from_runtime(&e))?;
+    made.warnings().iter().for_each(|text| relay.say(&Frame::Warning(text.clone())));
     pipes.terminal(made.take_terminal())?;
     let socket = Listening::open(id)?;
     let result = made.start().map_err(|e| from_runtime(&e)).and_then(|()| {

@@ -62,7 +62,7 @@ pub(crate) static FLAGS: &[Flag] = &[
         "security-opt",
         None,
         "OPTION",
-        "seccomp=unconfined|FILE, no-new-privileges, apparmor=, label=, systempaths=unconfined",
+        "seccomp=unconfined|FILE, socketcall=allow (32-bit x86), no-new-privileges, apparmor=, label=, systempaths=unconfined",
     ),
     value("network", None, "MODE", "none (default), host, container:NAME"),
     value("net", None, "MODE", "the same"),

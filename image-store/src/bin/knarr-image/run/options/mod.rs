@@ -78,6 +78,8 @@ pub(super) struct Options {
     pub(super) init: bool,
     pub(super) privileged: bool,
     pub(super) seccomp: Seccomp,
+    /// The default profile lets 32-bit programs make `socketcall`.
+    pub(super) socketcall: bool,
     pub(super) no_new_privileges: bool,
     pub(super) apparmor: Option<String>,
     pub(super) selinux: Option<String>,
@@ -140,6 +142,11 @@ pub(super) fn parse(args: &Args) -> Result<Options> {
     (options.binds, options.tmpfs) = volumes::parse(args)?;
     for text in args.all("security-opt") {
         security(text, &mut options)?;
+    }
+    if options.socketcall && matches!(options.seccomp, Seccomp::Profile(_)) {
+        let message = "--security-opt socketcall=allow is for the default seccomp profile: allow \"socketcall\" in the \
+                       profile that --security-opt seccomp= names, or leave one of the two out";
+        return Err(invalid(message));
     }
     Ok(options)
 }
@@ -315,6 +322,8 @@ fn security(text: &str, options: &mut Options) -> Result<()> {
                 .map_err(|e| Error::from(e).context(format!("seccomp profile {path:?}")))?;
             options.seccomp = Seccomp::Profile(super::seccomp::profile(path, &bytes)?);
         }
+        ("socketcall", "allow") => options.socketcall = true,
+        ("socketcall", "deny") => options.socketcall = false,
         ("no-new-privileges", value) => options.no_new_privileges = value != "false",
         ("apparmor", "unconfined") => options.apparmor = None,
         ("apparmor", profile) => options.apparmor = Some(profile.to_owned()),
@@ -322,7 +331,8 @@ fn security(text: &str, options: &mut Options) -> Result<()> {
         ("label", label) => options.selinux = Some(label.to_owned()),
         ("systempaths", "unconfined") => options.unmasked = true,
         _ => {
-            let known = "seccomp, no-new-privileges, apparmor, label, systempaths=unconfined";
+            let known =
+                "seccomp, socketcall=allow|deny, no-new-privileges, apparmor, label, systempaths=unconfined";
             return Err(invalid(format!("--security-opt {text:?}: is none of {known}")));
         }
     }
@@ -344,6 +354,15 @@ mod tests {
         assert!(variable("A=b=c", "-e").unwrap().as_deref() == Some("A=b=c"));
         assert!(variable("=x", "-e").is_err() && variable("a b=x", "-e").is_err());
         assert!(signal("SIGQUIT").is_ok() && signal("0").is_err() && signal("NOSIG").is_err());
+        let mut options = Options::default();
+        security("socketcall=allow", &mut options).unwrap();
+        assert!(options.socketcall);
+        security("socketcall=deny", &mut options).unwrap();
+        assert!(!options.socketcall);
+        for bad in ["socketcall", "socketcall=yes", "socketcall="] {
+            let said = security(bad, &mut options).unwrap_err().to_string();
+            assert!(said.contains("socketcall=allow|deny"), "{said}");
+        }
         assert!(pair("a=b", "-x").is_ok() && pair("a", "-x").is_err());
     }
 }
