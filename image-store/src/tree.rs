@@ -14,7 +14,7 @@ use crate::tar::show;
 /// Levels that recursion goes down before a subtree is moved to the top; keeps descriptors and stack few in a tree of any depth.
 const DEPTH: usize = 64;
 
-/// Opens the folder at a clean path below `root`; no link is followed and no mount is left. Empty: `root` itself.
+/// Opens the folder at a clean path below `root`; no link is followed. Empty: `root` itself.
 ///
 /// # Errors
 /// Those of openat2(2); `ELOOP` when a component is a symbolic link.
@@ -24,8 +24,17 @@ pub(crate) fn open_folder(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix
 
 /// Opens anything at a clean path below `root`, as [`open_folder`] does; the last component is not followed either.
 pub(crate) fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open_resolved(root, path, flags, ResolveFlags::empty())
+}
+
+fn open_resolved(
+    root: impl AsFd,
+    path: &[u8],
+    flags: OFlags,
+    more: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     let path = if path.is_empty() { b".".as_slice() } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
 }
 
@@ -54,11 +63,11 @@ pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(CString, FileTy
     Ok(names)
 }
 
-/// Removes `name` in `parent` with all below it; nothing there is fine. Subtrees too deep are first moved into `spill`,
-/// a folder of the same file system.
+/// Removes `name` in `parent` with all below it; nothing there is fine. What is mounted below it stays, and so does the path
+/// to it. Subtrees too deep are first moved into `spill`, a folder of the same file system.
 ///
 /// # Errors
-/// The first system call that fails for another reason than the thing being gone already.
+/// The first system call that fails for another reason than the thing being gone already; `EXDEV` at a mount point.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8], spill: BorrowedFd<'_>) -> Result<()> {
     let mut spilled = 0;
     remove_level(parent, name, spill, 0, &mut spilled)?;
@@ -81,12 +90,12 @@ fn remove_level(
     depth: usize,
     spilled: &mut u64,
 ) -> Result<()> {
-    match unlink(parent, name, AtFlags::empty()) {
+    let refused = match unlink(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         // Linux says EISDIR; POSIX, and some file systems, EPERM.
-        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno @ (Errno::ISDIR | Errno::PERM)) => errno,
         Err(errno) => return Err(errno).doing(|| format!("unlink {}", show(name))),
-    }
+    };
     if depth >= DEPTH {
         let target = spill_name(*spilled);
         *spilled += 1;
@@ -100,14 +109,20 @@ fn remove_level(
         };
         return renamed.doing(|| format!("rename {}", show(name)));
     }
-    let folder = match open_folder(parent, name, OFlags::RDONLY) {
+    let open = || open_resolved(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::NO_XDEV);
+    let folder = match open() {
         Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(()),
+        // It was no directory that could not be unlinked: it is immutable, for instance.
+        Err(Errno::NOTDIR) => return Err(refused).doing(|| format!("unlink {}", show(name))),
+        Err(Errno::XDEV) => {
+            return Err(Errno::XDEV).doing(|| format!("{}: something is mounted there", show(name)));
+        }
         Err(Errno::ACCESS) => {
             // Without CAP_DAC_OVERRIDE the owner must give himself the right to look inside.
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())
                 .doing(|| format!("chmod {}", show(name)))?;
-            open_folder(parent, name, OFlags::RDONLY).doing(|| format!("open {}", show(name)))?
+            open().doing(|| format!("open {}", show(name)))?
         }
         Err(errno) => return Err(errno).doing(|| format!("open {}", show(name))),
     };
@@ -177,6 +192,29 @@ mod tests {
         remove(top.as_fd(), b"d", top.as_fd()).unwrap();
         assert!(list(&top).unwrap().is_empty());
         remove(top.as_fd(), b"gone", top.as_fd()).unwrap();
+    }
+
+    /// A user may have mounted a directory of the host below a volume that is removed.
+    #[test]
+    fn what_is_mounted_in_a_tree_is_not_removed() {
+        use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
+        let place = crate::scratch::Scratch::new("mounted");
+        for directory in ["host/sub", "t/other", "t/sub/mounted"] {
+            std::fs::create_dir_all(place.path().join(directory)).unwrap();
+        }
+        std::fs::write(place.path().join("host/canary"), "").unwrap();
+        let target = place.path().join("t/sub/mounted");
+        if let Err(errno) = mount_bind_recursive(place.path().join("host"), &target) {
+            eprintln!("skipped: cannot mount here: {errno}");
+            return;
+        }
+        let top = rustix::fs::open(place.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let removed = remove(top.as_fd(), b"t", top.as_fd());
+        unmount(&target, UnmountFlags::DETACH).unwrap();
+        assert!(place.path().join("host/canary").exists() && place.path().join("host/sub").exists());
+        assert_eq!(removed.unwrap_err().errno(), Some(Errno::XDEV.raw_os_error()));
+        remove(top.as_fd(), b"t", top.as_fd()).unwrap();
+        assert!(!place.path().join("t").exists());
     }
 
     #[test]

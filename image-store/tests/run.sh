@@ -51,6 +51,7 @@ test_process() {
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
   refuse 'an image without a command' 'says no command' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
   none 'nothing is left of containers with --rm' "$(k ps -aq)"
+  k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'; check 'nor of their layers and volumes' soon eval '[ -z "$(ls "$W/store/trash" "$W/store/volumes/.trash" | grep -v :)" ]'
   k run --rm --cidfile "$W/cid" box true; same '--cidfile' "$(wc -c <"$W/cid")" 64
   refuse 'a --cidfile that is there' 'File exists' k run --rm --cidfile "$W/cid" box true
   same '--pull never takes what is there' "$(k run --rm --pull never box echo yes)" yes
@@ -185,6 +186,11 @@ test_prune() {
   yes | k container prune >/dev/null; same 'yes | container prune leaves what runs' "$(k ps -a --format '{{.Names}}')" runs
   k rm -f runs >/dev/null
   same 'rm and container prune leave volumes, anonymous ones too' "$(k volume ls -q | wc -l)" 5
+  k create --name other -v kept:/kept -l keep=1 box true >/dev/null; local record; record=$(k inspect --format '{{.Id}}' other); record=$W/store/containers/$record/record.json
+  cp "$record" "$W/record"; sed -i 's/"restart":"[^"]*"/"restart":"of another version"/' "$record"
+  none 'what container and volume prune can not read they leave' "$(k container prune -f --filter label!=keep 2>/dev/null | grep "^${record:0:4}"; k volume prune -af | grep kept; k volume ls -q -f dangling=true -f name=kept; cmp -s "$record" "$W/record" && echo unchanged; [ -e "$record" ] || echo gone)"
+  refuse 'nor does volume rm take what such a container may have' 'may have it' k volume rm kept
+  cp "$W/record" "$record"; k rm other >/dev/null; k volume rm kept >/dev/null
   same 'volume prune with a label' "$(k volume prune -f --filter label=x)" 'Total reclaimed space: 0B'
   refuse 'volume prune --all and --filter all= at once' 'leave one out' k volume prune -a --filter all=true
   same 'volume prune --all takes named ones too' "$(yes | k volume prune --all | grep -c 'all local volumes\|^keep$')" 2
@@ -205,12 +211,17 @@ test_hostile_volumes() {
   done
   ln -sfn real "$W/evil/data"; tar -C "$W/evil" -c . | k import -c 'VOLUME /data' - evil >/dev/null
   same 'a link to a directory of the image: the volume starts with that' "$(k run --rm evil /bin/busybox cat /data/file /real/file)" $'kept\nkept'
+  local path; for path in /real/ //real /./real /bin/../real; do
+    tar -C "$W/evil" -c . | k import -c "VOLUME $path" - evil >/dev/null
+    same "-v takes the place of VOLUME $path" "$(k run --rm -v mine:/real evil /bin/busybox sh -c 'echo mine >/real/f; grep -c " /real " /proc/mounts'; cat "$W/store/volumes/mine/f"; k volume rm mine >/dev/null)" $'1\nmine'
+  done
   # As an earlier version left it.
   k create --name before -v poisoned:/x box ls /x >/dev/null; rmdir "$W/store/volumes/poisoned"; ln -s "$W/host" "$W/store/volumes/poisoned"
   refuse 'a link in the place of a volume is not mounted, by containers made before' 'symbolic link to' k start -a before
   refuse 'nor by new ones' 'symbolic link to' k run --rm -v poisoned:/x box ls /x
   refuse 'nor by way of another container' 'symbolic link to' k run --rm --volumes-from before box ls /x
   k rm before >/dev/null
+  none 'a prune does not take it' "$(k volume prune -a -f | grep poisoned)"
   same 'it is removed, and not what it leads to' "$(k volume rm poisoned; cat "$W/host/canary")" $'poisoned\nuntouched'
   k volume create shared >/dev/null
   k run --rm -v shared:/v box sh -c 'chown 5:6 /v; chmod 777 /v'

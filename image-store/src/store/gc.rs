@@ -114,23 +114,13 @@ impl Store {
         self.remove_record(record)
     }
 
-    /// Deletes what lies in the trash. Safe at any time, by several at once.
+    /// Deletes what lies in the trash. Safe at any time, by several at once. What cannot be deleted does not keep the rest.
     ///
     /// # Errors
-    /// The first system call that fails; the rest stays for the next time.
+    /// The first system call that failed; what is left stays for the next time.
     pub fn empty_trash(&self) -> Result<()> {
-        for path in ["trash", super::volume::TRASH].map(|name| self.path(name)) {
-            let trash = match File::open(&path) {
-                // No volume has been removed yet.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                other => other.doing(|| format!("open {path:?}"))?,
-            };
-            for (name, _) in crate::tree::list(&trash).doing(|| format!("list {path:?}"))? {
-                crate::tree::remove(trash.as_fd(), name.to_bytes(), trash.as_fd())
-                    .doing(|| format!("empty {path:?}"))?;
-            }
-        }
-        Ok(())
+        let emptied = ["trash", super::volume::TRASH].map(|name| empty(&self.path(name)));
+        emptied.into_iter().collect()
     }
 
     fn sweep(&self, collected: &mut Collected) -> Result<()> {
@@ -191,4 +181,18 @@ impl Store {
         }
         Ok(())
     }
+}
+
+fn empty(path: &Path) -> Result<()> {
+    let trash = match File::open(path) {
+        // No volume has been removed yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.doing(|| format!("open {path:?}"))?,
+    };
+    let mut result = Ok(());
+    for (name, _) in crate::tree::list(&trash).doing(|| format!("list {path:?}"))? {
+        let removed = crate::tree::remove(trash.as_fd(), name.to_bytes(), trash.as_fd());
+        result = result.and(removed.doing(|| format!("empty {path:?}")));
+    }
+    result
 }

@@ -54,7 +54,8 @@ struct VolumeRecord {
     content: Content,
 }
 
-/// A volume without a record was made by a version that kept none: it may be in use, and may have been named.
+/// A volume without a record was made by a version that kept none, or its record is damaged: it may be in use, and may have been
+/// named.
 const UNRECORDED: VolumeRecord = VolumeRecord { anonymous: false, content: Content::Used };
 
 impl Store {
@@ -74,7 +75,7 @@ impl Store {
     /// The volume of this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; [`ErrorKind::Invalid`] when there is something else than a directory in its place, which must
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there is something else than a directory in its place, which must
     /// not be mounted.
     pub fn volume(&self, name: &str) -> Result<Volume> {
         match self.open_volume(name)? {
@@ -92,7 +93,7 @@ impl Store {
     /// Makes an empty volume, which starts with an image's files when a container first uses it. `false`: it exists already.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a name that is none, and as for [`Store::volume`].
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a name that is none, and as for [`Store::volume`].
     pub fn create_volume(&self, name: &str, anonymous: bool) -> Result<bool> {
         let _lock = self.lock_volumes()?;
         if self.open_volume(name)?.is_some() {
@@ -132,7 +133,7 @@ impl Store {
     /// the trash. Of a symbolic link in its place only the link is removed.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; system calls that fail.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); system calls that fail.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let _lock = self.lock_volumes()?;
@@ -248,7 +249,7 @@ impl Store {
     fn volume_record(&self, name: &str) -> Result<VolumeRecord> {
         let path = self.volume_record_path(name);
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}"))),
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or(UNRECORDED)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(UNRECORDED),
             Err(error) => Err(error).doing(|| format!("read {path:?}")),
         }

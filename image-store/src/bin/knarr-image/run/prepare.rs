@@ -8,12 +8,13 @@ use image_store::copy::Place;
 use image_store::manifest::RunConfig;
 use image_store::store::Record;
 use image_store::{Error, ErrorKind, Result, Store};
+use rustix::fs::FlockOperation;
 use serde_json::Value;
 
 use super::devices;
 use super::names::random_name;
 use super::options::{Bind, Mode, Options, Source, invalid};
-use super::record::{Mounted, Run, find, folder, known, lock_names, recall, remember};
+use super::record::{Mounted, Run, find, folder, known, lock, lock_names, recall, remember};
 use super::rootless::Ids;
 use super::spec::{self, Volume};
 use super::user;
@@ -42,6 +43,8 @@ pub(super) fn prepare(
     let id = crate::commands::random_id()?;
     let mut volumes = Vec::new();
     let made = store.prepare(record, &id, Value::Null).and_then(|rootfs| {
+        // As its supervisor does later: nobody removes what is being made.
+        let _lock = lock(&folder(store, &id).join("lock"), FlockOperation::NonBlockingLockExclusive)?;
         let run = fill(store, record, &id, options, command, rootfs, &mut volumes)?;
         remember(store, &id, &Run { name, ..run })
     });
@@ -50,6 +53,7 @@ pub(super) fn prepare(
         for volume in volumes.iter().filter(|volume| volume.anonymous) {
             let _ = super::volumes::remove_unused(store, &volume.name, &names);
         }
+        crate::commands::empty_trash_later(store);
     }
     made.map(|()| id)
 }
@@ -216,16 +220,16 @@ fn add_volumes(
         for mounted in known(&find(store, name)?)?.volumes {
             mounted.check(store)?;
             if !all.iter().any(|other| other.target == mounted.target) {
-                all.push(Mounted { read_only: mounted.read_only || *read_only, anonymous: false, ..mounted });
+                all.push(Mounted { read_only: mounted.read_only || *read_only, ..mounted });
             }
         }
     }
-    for target in image.volumes.iter().flatten().map(|(target, _)| target).filter(|t| t.starts_with('/')) {
+    for target in image.volumes.iter().flatten().filter_map(|(path, _)| image_target(path)) {
         let taken =
-            all.iter().any(|bind| bind.target == *target) || options.tmpfs.iter().any(|(at, _)| at == target);
+            all.iter().any(|bind| bind.target == target) || options.tmpfs.iter().any(|(at, _)| *at == target);
         if !taken {
             let source = Source::Volume(crate::commands::random_id()?, true);
-            let (propagation, target) = ("rprivate".to_owned(), target.clone());
+            let propagation = "rprivate".to_owned();
             all.push(volume(
                 store,
                 view,
@@ -234,6 +238,20 @@ fn add_volumes(
         }
     }
     Ok(())
+}
+
+/// A volume's path as the image has it, cleaned as flags are, so that what a flag mounts there is seen to be the same place.
+/// `None` for the root and for what is not absolute.
+fn image_target(path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.strip_prefix('/')?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
 }
 
 fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
@@ -283,4 +301,29 @@ fn init_program() -> Result<PathBuf> {
             "--init: knarr-init is neither beside this program nor in /usr/libexec/knarr or /usr/bin",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_of_the_image_is_where_a_flag_would_put_it() {
+        for (path, target) in [
+            ("/data", Some("/data")),
+            ("/data/", Some("/data")),
+            ("//data", Some("/data")),
+            ("/./data/.", Some("/data")),
+            ("/data/../data", Some("/data")),
+            ("/../../a/b", Some("/a/b")),
+            ("/", None),
+            ("/.", None),
+            ("/a/..", None),
+            ("", None),
+            ("data", None),
+            ("../data", None),
+        ] {
+            assert_eq!(image_target(path).as_deref(), target, "{path:?}");
+        }
+    }
 }

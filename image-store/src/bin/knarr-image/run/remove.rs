@@ -1,11 +1,13 @@
 //! `rm`: containers and the volumes that were made for them alone.
 
+use std::collections::BTreeMap;
+
 use image_store::{Error, ErrorKind, Result, Store};
 use libcontainer::Signal;
 
 use super::control::end_for_good;
 use super::inspect::written;
-use super::record::{Parent, Run, clean, find, lock_names, recall, running};
+use super::record::{Parent, Run, clean, find, known, lock_names, recall, running};
 use crate::args::Args;
 use crate::commands::filter::{Filters, has_label};
 use crate::commands::prune::{confirmed, report};
@@ -41,7 +43,20 @@ pub(crate) fn prune(args: &Args) -> Result<u8> {
     }
     let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
     for container in store.containers()? {
-        let labels = recall(&container).map(|run| run.labels).unwrap_or_default();
+        // What the labels of a container are that another version made is not known.
+        let labels = if container.extra.is_null() {
+            Ok(BTreeMap::new())
+        } else {
+            known(&container).map(|run| run.labels)
+        };
+        let labels = match labels {
+            Ok(labels) => labels,
+            Err(error) => {
+                eprintln!("knarr-image: {error}");
+                failed = true;
+                continue;
+            }
+        };
         let wanted = filters.fit(|(there, label)| has_label(&labels, label) == *there);
         if !wanted || running(&container.id).is_some() {
             continue;

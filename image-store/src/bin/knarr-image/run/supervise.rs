@@ -124,6 +124,8 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
         }
     });
     if run.remove {
+        // Whoever empties the trash is in our mount namespace, and must not find the container's root in it.
+        let _ = rustix::mount::unmount(place.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
         super::remove::remove_record(store, id, &run, true)?;
         crate::commands::empty_trash_later(store);
     } else if let Err(error) = &result {

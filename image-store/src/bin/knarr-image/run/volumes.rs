@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use image_store::store::ContainerRecord;
 use image_store::{Error, ErrorKind, Result, Store};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use super::inspect::bytes;
 use super::options::invalid;
-use super::record::{NamesLock, known, lock_names};
+use super::record::{NamesLock, lock_names, recall};
 use crate::args::Args;
 use crate::commands::filter::{Filters, boolean, has_label, refused};
 use crate::commands::prune::{confirmed, report};
@@ -28,6 +29,8 @@ const DRIVER: &str = "local";
 #[derive(Debug)]
 struct Known {
     name: String,
+    /// Not what an earlier version let an image put in the place of one.
+    sound: bool,
     /// By a container, running or not.
     used: bool,
     anonymous: bool,
@@ -35,15 +38,28 @@ struct Known {
 }
 
 impl Known {
+    /// All volumes, sorted by name.
+    fn all(store: &Store) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for name in store.volume_names()? {
+            match Self::of(store, name) {
+                // Removed meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                other => all.push(other?),
+            }
+        }
+        Ok(all)
+    }
+
     fn of(store: &Store, name: String) -> Result<Self> {
         let used = !users(store, &name)?.is_empty();
         // What is no volume, but lies in the place of one, is listed, and only removed by its name.
-        let anonymous = match store.volume(&name) {
-            Err(error) if error.kind() == ErrorKind::Invalid => false,
-            other => other?.anonymous,
+        let (sound, anonymous) = match store.volume(&name) {
+            Err(error) if error.kind() == ErrorKind::Invalid => (false, false),
+            other => (true, other?.anonymous),
         };
         // There is nothing yet that gives a volume labels.
-        Ok(Self { name, used, anonymous, labels: BTreeMap::new() })
+        Ok(Self { name, sound, used, anonymous, labels: BTreeMap::new() })
     }
 }
 
@@ -124,8 +140,7 @@ fn describe(store: &Store, name: &str) -> Value {
 pub(super) fn list(args: &Args) -> Result<u8> {
     let filters = Filters::parse(args, Filter::parse)?;
     let store = crate::commands::store(args)?;
-    let names = store.volume_names()?;
-    let known = names.into_iter().map(|name| Known::of(&store, name)).collect::<Result<Vec<_>>>()?;
+    let known = Known::all(&store)?;
     let shown = known.iter().filter(|volume| filters.fit(|filter| filter.fits(volume)));
     if args.has("quiet") {
         shown.for_each(|volume| line(&volume.name));
@@ -168,13 +183,8 @@ pub(super) fn prune(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
-    for name in store.volume_names()? {
-        let volume = match Known::of(&store, name) {
-            // Removed meanwhile.
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            other => other?,
-        };
-        let meant = !volume.used && (named || volume.anonymous);
+    for volume in Known::all(&store)? {
+        let meant = volume.sound && !volume.used && (named || volume.anonymous);
         if !meant || !filters.fit(|filter| filter.fits(&volume)) {
             continue;
         }
@@ -197,23 +207,24 @@ pub(super) fn prune(args: &Args) -> Result<u8> {
     Ok(u8::from(failed))
 }
 
-/// The IDs of containers that have a volume. A record that can not be read may name any.
-fn users(store: &Store, name: &str) -> Result<Vec<String>> {
-    let mut users = Vec::new();
-    for container in store.containers()? {
-        // The library's own containers have no volumes.
-        let run = if container.extra.is_null() { None } else { Some(known(&container)?) };
-        if run.is_some_and(|run| run.volumes.iter().any(|mounted| mounted.name == name)) {
-            users.push(container.id);
-        }
-    }
-    Ok(users)
+/// The containers that have a volume. One whose record another version wrote may have any; those that the library made have
+/// none.
+fn users(store: &Store, name: &str) -> Result<Vec<ContainerRecord>> {
+    let uses = |container: &ContainerRecord| match recall(container) {
+        Some(run) => run.volumes.iter().any(|mounted| mounted.name == name),
+        None => !container.extra.is_null(),
+    };
+    Ok(store.containers()?.into_iter().filter(uses).collect())
 }
 
 /// Removes a volume that no container has. Nobody gets one meanwhile, for that takes the same lock.
 fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()> {
     if let Some(user) = users(store, name)?.first() {
-        let message = format!("volume {name:?}: container {} has it", &user[..user.len().min(12)]);
+        let id = &user.id[..user.id.len().min(12)];
+        let message = match recall(user) {
+            Some(_) => format!("volume {name:?}: container {id} has it"),
+            None => format!("volume {name:?}: container {id} may have it: its record is of another version"),
+        };
         return Err(Error::new(ErrorKind::Busy, message));
     }
     store.remove_volume(name)
@@ -237,8 +248,13 @@ mod tests {
 
     #[test]
     fn filters_fit_or_do_not() {
-        let volume =
-            Known { name: "web-data".to_owned(), used: false, anonymous: false, labels: BTreeMap::new() };
+        let volume = Known {
+            name: "web-data".to_owned(),
+            sound: true,
+            used: false,
+            anonymous: false,
+            labels: BTreeMap::new(),
+        };
         for (key, value, wanted) in [
             ("name", "data", true),
             ("name", "^web", true),
