@@ -26,7 +26,7 @@ const RECORDS: &str = "volume-records";
 /// Volumes that are being removed, see [`Store::empty_trash`].
 pub(super) const TRASH: &str = "volumes/.trash";
 
-/// A volume, see [`Store::volumes`].
+/// A volume, see [`Store::volume`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     /// Its name.
