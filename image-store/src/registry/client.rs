@@ -277,17 +277,18 @@ impl Client {
         challenges: &[Challenge],
         place: &Place,
     ) -> Result<Option<Token>> {
-        let Endpoint { host, repository, namespace, .. } = &access.endpoint;
+        let Endpoint { host, repository, own, .. } = &access.endpoint;
         let credentials = &self.options.credentials;
-        let credential = match namespace {
-            // Mirrors have accounts of their own.
-            Some(_) => credentials.find_kept(&Reference::parse(&format!("{host}/{repository}"))?)?,
-            None => credentials.find(&access.reference)?,
+        // Who is not the registry that the user named has accounts of its own.
+        let credential = match own {
+            true => credentials.find_at(access.reference.domain(), repository)?,
+            false => credentials.find_kept(host, repository)?,
         };
         for challenge in challenges {
             match (challenge, &credential) {
                 (Challenge::Bearer { realm, service, scope, .. }, _) => {
-                    let realm = place.token_server(realm).doing(|| "token server".to_owned())?;
+                    let realm = place.token_server(realm, credential.is_some());
+                    let realm = realm.doing(|| "token server".to_owned())?;
                     let scopes = if access.scope.is_empty() {
                         scope.clone().unwrap_or_default()
                     } else {

@@ -12,12 +12,9 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
-use super::credentials::{Credentials, normal};
+use super::credentials::{Credentials, HUB, host_keys, normal};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
-
-/// Docker Hub's key in auth files is older than its name.
-const HUB: &str = "https://index.docker.io/v1/";
 
 /// Where credentials were kept, or taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]

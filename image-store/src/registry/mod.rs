@@ -14,6 +14,7 @@ mod login;
 mod place;
 mod pull;
 mod push;
+mod reach;
 mod registries;
 mod tls;
 mod transport;
