@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::hosts::real;
+use super::secrets::{shown, without_values};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -119,7 +120,7 @@ fn find_in(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credenti
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let file: AuthFile = serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()))?;
+    let file: AuthFile = serde_json::from_slice(bytes).map_err(|e| without_values(&e))?;
     let keys = keys(host, repository);
     for key in &keys {
         if let Some(helper) = file.cred_helpers.get(key) {
@@ -216,10 +217,9 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
         }
         let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let why = if said.is_empty() { error } else { said };
-        return Err(Error::new(ErrorKind::Denied, format!("{}: {why}", doing())));
+        return Err(Error::new(ErrorKind::Denied, format!("{}: {}", doing(), shown(&why, &[]))));
     }
-    let answer: Answer =
-        serde_json::from_str(&said).map_err(|e| Error::invalid(e.to_string())).doing(doing)?;
+    let answer: Answer = serde_json::from_str(&said).map_err(|e| without_values(&e)).doing(doing)?;
     if answer.username == "<token>" {
         return Ok(Some(Credential::IdentityToken(answer.secret)));
     }
@@ -255,6 +255,37 @@ mod tests {
         assert_eq!(find(file, "tok.io/x").unwrap(), Some(Credential::IdentityToken("t".into())));
         assert_eq!(find(file, "empty.io/x").unwrap(), None);
         assert_eq!(find(file, "quay.io.evil.com/x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_host_is_no_beginning_of_a_name() {
+        let file =
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOng="},"mirror/cache":{"auth":"YTpi"}}}"#;
+        for (host, repository, expected) in [
+            ("mirror", "library/alpine", None),
+            ("mirror", "x", None),
+            ("mirror", "cache/x", password("a", "b")),
+            ("registry-1.docker.io", "library/alpine", password("hub", "x")),
+            ("docker.io", "mirror/cache", password("hub", "x")),
+            ("index.docker.io", "", password("hub", "x")),
+            ("registry-1.docker.io.evil", "x", None),
+        ] {
+            assert_eq!(find_in(file.as_bytes(), host, repository).unwrap(), expected, "{host}/{repository}");
+        }
+    }
+
+    #[test]
+    fn errors_do_not_quote_the_file() {
+        for file in [
+            r#"{"auths":{"r.io":"SECRET"}}"#,
+            r#"{"auths":{"r.io":{"username":"u","password":5318008}}}"#,
+            r#"{"auths":"SECRET"}"#,
+            r#"{"auths":{"r.io":{"auth":["SECRET"]}}}"#,
+        ] {
+            let error = find(file, "r.io/x").unwrap_err().to_string();
+            assert!(!error.contains("SECRET") && !error.contains("5318008"), "{error}");
+            assert!(error.contains("line 1 column"), "{error}");
+        }
     }
 
     #[test]

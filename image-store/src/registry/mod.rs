@@ -16,6 +16,7 @@ mod pull;
 mod push;
 mod reach;
 mod registries;
+mod secrets;
 mod tls;
 mod transport;
 mod trust;

@@ -14,6 +14,7 @@ use ureq::{Agent, SendBody};
 
 use super::place::Place;
 use super::reach::{Near, ReachConnector};
+use super::secrets;
 use super::tls::TlsConnector;
 use super::trust::{self, Trust};
 use crate::error::{Doing, Error, ErrorKind, Result};
@@ -34,6 +35,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: ureq::Body,
+    /// What authenticated the request, in the forms in which it may come back.
+    pub(super) secrets: Vec<String>,
 }
 
 impl Answer {
@@ -118,7 +121,9 @@ impl Transport {
             }
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let secrets = headers.iter().filter(|(name, _)| *name == "authorization");
+        let secrets = secrets.flat_map(|(_, value)| secrets::of_header(value)).collect();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, secrets })
     }
 
     fn agent(&self, place: &Place) -> Result<Agent> {
