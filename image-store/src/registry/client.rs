@@ -12,6 +12,7 @@ use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
 use super::place::Place;
+use super::secrets::{shown, without_values};
 use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
 use crate::error::{Doing, Error, ErrorKind, Result};
@@ -277,17 +278,18 @@ impl Client {
         challenges: &[Challenge],
         place: &Place,
     ) -> Result<Option<Token>> {
-        let Endpoint { host, repository, namespace, .. } = &access.endpoint;
+        let Endpoint { host, repository, own, .. } = &access.endpoint;
         let credentials = &self.options.credentials;
-        let credential = match namespace {
-            // Mirrors have accounts of their own.
-            Some(_) => credentials.find_kept(&Reference::parse(&format!("{host}/{repository}"))?)?,
-            None => credentials.find(&access.reference)?,
+        // Who is not the registry that the user named has accounts of its own.
+        let credential = match own {
+            true => credentials.find_at(access.reference.domain(), repository)?,
+            false => credentials.find_kept(host, repository)?,
         };
         for challenge in challenges {
             match (challenge, &credential) {
                 (Challenge::Bearer { realm, service, scope, .. }, _) => {
-                    let realm = place.token_server(realm).doing(|| "token server".to_owned())?;
+                    let realm = place.token_server(realm, credential.is_some());
+                    let realm = realm.doing(|| "token server".to_owned())?;
                     let scopes = if access.scope.is_empty() {
                         scope.clone().unwrap_or_default()
                     } else {
@@ -329,11 +331,19 @@ impl Client {
             (method, place, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
         }
         if answer.status != 200 {
+            // A grant is sent in the body.
+            match credential {
+                Some(Credential::Password(_, secret) | Credential::IdentityToken(secret)) => {
+                    answer.secrets.extend([secret.clone(), encode(secret)]);
+                }
+                None => {}
+            }
             return Err(status_error(&method, &place, answer));
         }
         let bytes = answer.into_bytes(TOKEN_BODY, "token")?;
         let wrong = |why: &str| Error::invalid(format!("token from {place}: {why}"));
-        let parsed: TokenAnswer = serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))?;
+        let parsed: TokenAnswer =
+            serde_json::from_slice(&bytes).map_err(|e| wrong(&without_values(&e).to_string()))?;
         let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
         let token = token.ok_or_else(|| wrong("there is none in the answer"))?;
         if !token.bytes().all(|b| b.is_ascii_graphic()) {
@@ -398,13 +408,13 @@ pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Er
         code: Option<String>,
         message: Option<String>,
     }
-    let status = answer.status;
+    let (status, secrets) = (answer.status, answer.secrets.clone());
     let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
     let errors = serde_json::from_slice::<Errors>(&body).map(|errors| errors.errors).unwrap_or_default();
     let one =
         |entry: Entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default());
     let said = errors.into_iter().map(one).collect::<Vec<_>>().join("; ");
-    let said: String = said.chars().filter(|c| !c.is_control()).take(300).collect();
+    let said: String = shown(&said, &secrets).chars().take(300).collect();
     let (kind, hint) = match status {
         401 if !place.takes_credentials() => {
             (ErrorKind::Denied, "wants credentials, but is not the registry that they are for")
@@ -417,4 +427,155 @@ pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Er
     };
     let said = if said.trim().is_empty() { hint.to_owned() } else { format!("{hint}: {}", said.trim()) };
     Error::new(kind, format!("{method} {place}: {said} (HTTP {status})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{Mirror, Registries};
+
+    const FILE: &str = r#"{"auths":{
+        "https://index.docker.io/v1/":{"auth":"aHViOng="},
+        "reg.test":{"username":"reg","password":"x"},
+        "reg.test/cache":{"username":"cache","password":"x"},
+        "inner.test":{"username":"inner","password":"x"}}}"#;
+
+    /// How a table configures hosts.
+    enum With<'a> {
+        Mirror(&'a str, &'a str),
+        Conf(&'a str),
+        HostsToml(&'a str),
+    }
+
+    /// Who each place is told that we are, in the order they are asked.
+    fn told(with: &With<'_>, name: &str, creds: bool) -> Vec<String> {
+        let scratch = crate::scratch::Scratch::new("client");
+        let directory = scratch.path().to_owned();
+        let mut hosts = Hosts { certificates: vec![directory.clone()], ..Hosts::default() };
+        match with {
+            With::Mirror(registry, location) => {
+                let mirror = Mirror { location: (*location).to_owned(), insecure: false };
+                hosts.mirrors.push(((*registry).to_owned(), vec![mirror]));
+            }
+            With::Conf(text) => hosts.registries = Registries::parse(text).unwrap(),
+            With::HostsToml(text) => {
+                std::fs::create_dir(directory.join("_default")).unwrap();
+                std::fs::write(directory.join("_default/hosts.toml"), text).unwrap();
+            }
+        }
+        let file = directory.join("auth.json");
+        std::fs::write(&file, FILE).unwrap();
+        let fixed = creds.then(|| Credential::Password("creds".into(), "x".into()));
+        let credentials = Credentials { fixed, files: vec![file] };
+        let client = Client::new(ClientOptions { hosts, credentials, pause: Duration::ZERO, chunk: None });
+        let reference = Reference::parse(name).unwrap();
+        let endpoints = client.options.hosts.endpoints(&reference).unwrap();
+        let who = |endpoint: Endpoint| {
+            let host = endpoint.host.clone();
+            let access = client.access(&reference, endpoint, "pull");
+            let place = client.place(&access, "").unwrap();
+            let token = client.authenticate(&access, &[Challenge::Basic], &place).unwrap();
+            let users = ["hub", "reg", "cache", "inner", "creds"].into_iter();
+            let user =
+                users.filter(|user| token.as_ref().is_some_and(|t| t.header == basic(user, "x"))).next();
+            format!("{host} {}", user.unwrap_or("nobody"))
+        };
+        endpoints.into_iter().map(who).collect()
+    }
+
+    #[test]
+    fn credentials_are_those_of_the_host_that_is_asked() {
+        use With::{Conf, HostsToml, Mirror};
+        let moved = "[[registry]]\nprefix = 'reg.test/team'\nlocation = 'inner.test/x'";
+        let mirrored = "[[registry]]\nlocation = 'reg.test'\n[[registry.mirror]]\nlocation = 'mirror/cache'";
+        let hub = "[[registry]]\nlocation = 'docker.io'\n[[registry.mirror]]\nlocation = 'inner.test'";
+        let table: [(With<'_>, &str, &[&str], &[&str]); 16] = [
+            // With --creds, and without. A host without a dot is not a name of Docker Hub.
+            (
+                Mirror("reg.test", "mirror/cache"),
+                "reg.test/a/b",
+                &["mirror nobody", "reg.test creds"],
+                &["mirror nobody", "reg.test reg"],
+            ),
+            (
+                Mirror("reg.test", "mirror"),
+                "reg.test/a/b",
+                &["mirror nobody", "reg.test creds"],
+                &["mirror nobody", "reg.test reg"],
+            ),
+            (
+                Conf(mirrored),
+                "reg.test/a/b",
+                &["mirror nobody", "reg.test creds"],
+                &["mirror nobody", "reg.test reg"],
+            ),
+            (
+                HostsToml("[host.'https://mirror']"),
+                "reg.test/a/b",
+                &["mirror nobody", "reg.test creds"],
+                &["mirror nobody", "reg.test reg"],
+            ),
+            // A mirror on the registry's own host.
+            (
+                Mirror("reg.test", "reg.test/cache"),
+                "reg.test/a/b",
+                &["reg.test creds", "reg.test creds"],
+                &["reg.test cache", "reg.test reg"],
+            ),
+            (
+                Mirror("reg.test", "reg.test:5/cache"),
+                "reg.test/a/b",
+                &["reg.test:5 nobody", "reg.test creds"],
+                &["reg.test:5 nobody", "reg.test reg"],
+            ),
+            // The registry is the same in upper case, and with the port of its scheme.
+            (HostsToml("skip_verify = true"), "reg.test/a/b", &["reg.test creds"], &["reg.test reg"]),
+            (HostsToml("skip_verify = true"), "reg.test:443/a/b", &["reg.test creds"], &["reg.test nobody"]),
+            (HostsToml("skip_verify = true"), "Reg.test/a/b", &["reg.test creds"], &["reg.test nobody"]),
+            (
+                HostsToml("server = 'http://reg.test:80'"),
+                "reg.test:80/a/b",
+                &["reg.test creds"],
+                &["reg.test nobody"],
+            ),
+            (
+                HostsToml("server = 'https://reg.test:80'"),
+                "reg.test/a/b",
+                &["reg.test:80 nobody", "reg.test creds"],
+                &["reg.test:80 nobody", "reg.test reg"],
+            ),
+            // A registry that has moved is asked as who we are there.
+            (Conf(moved), "reg.test/team/b", &["inner.test inner"], &["inner.test inner"]),
+            (Conf(moved), "reg.test/other/b", &["reg.test creds"], &["reg.test reg"]),
+            // Docker Hub has several names.
+            (
+                Conf(hub),
+                "alpine",
+                &["inner.test inner", "registry-1.docker.io creds"],
+                &["inner.test inner", "registry-1.docker.io hub"],
+            ),
+            (
+                Mirror("docker.io", "mirror/cache"),
+                "alpine",
+                &["mirror nobody", "registry-1.docker.io creds"],
+                &["mirror nobody", "registry-1.docker.io hub"],
+            ),
+            (
+                Mirror("reg.test", "registry-1.docker.io/x"),
+                "reg.test/a",
+                &["registry-1.docker.io hub", "reg.test creds"],
+                &["registry-1.docker.io hub", "reg.test reg"],
+            ),
+        ];
+        let mut wrong = Vec::new();
+        for (row, (with, name, given, kept)) in table.iter().enumerate() {
+            for (creds, expected) in [(true, given), (false, kept)] {
+                let told = told(with, name, creds);
+                if &told != expected {
+                    wrong.push(format!("row {row}: {name}, --creds {creds}: {told:?}, not {expected:?}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
 }

@@ -9,8 +9,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::hosts::real;
+use super::secrets::{shown, without_values};
 use crate::error::{Doing, Error, ErrorKind, Result};
-use crate::reference::Reference;
+use crate::reference::{DEFAULT_DOMAIN, Reference};
+
+/// Docker Hub's key in auth files is older than its name.
+pub(super) const HUB: &str = "https://index.docker.io/v1/";
 
 /// What authenticates against a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +38,8 @@ impl std::fmt::Debug for Credential {
 /// Where credentials are looked for, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// For the registry that is asked for, as given on a command line; its mirrors have accounts of their own.
+    /// For the host of the registry that is asked for, as given on a command line; mirrors and places that it has moved
+    /// to have accounts of their own.
     pub fixed: Option<Credential>,
     /// Auth files; missing ones are passed over.
     pub files: Vec<PathBuf>,
@@ -83,21 +89,26 @@ impl Credentials {
     /// # Errors
     /// [`ErrorKind::Invalid`] for a file that does not parse; errors of a credential helper.
     pub fn find(&self, repository: &Reference) -> Result<Option<Credential>> {
-        if self.fixed.is_some() {
-            return Ok(self.fixed.clone());
-        }
-        self.find_kept(repository)
+        self.find_at(repository.domain(), repository.path())
     }
 
-    /// The same from the files alone.
-    pub(super) fn find_kept(&self, repository: &Reference) -> Result<Option<Credential>> {
+    /// The same for a repository at the host of the registry that the user named.
+    pub(super) fn find_at(&self, host: &str, repository: &str) -> Result<Option<Credential>> {
+        match &self.fixed {
+            Some(fixed) => Ok(Some(fixed.clone())),
+            None => self.find_kept(host, repository),
+        }
+    }
+
+    /// From the files alone. The host is one that is asked, not the beginning of a name that a person typed.
+    pub(super) fn find_kept(&self, host: &str, repository: &str) -> Result<Option<Credential>> {
         for path in &self.files {
             let bytes = match std::fs::read(path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).doing(|| format!("read {path:?}")),
             };
-            if let Some(found) = find_in(&bytes, repository).doing(|| format!("auth file {path:?}"))? {
+            if let Some(found) = find_in(&bytes, host, repository).doing(|| format!("auth file {path:?}"))? {
                 return Ok(Some(found));
             }
         }
@@ -105,12 +116,12 @@ impl Credentials {
     }
 }
 
-fn find_in(bytes: &[u8], repository: &Reference) -> Result<Option<Credential>> {
+fn find_in(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credential>> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
-    let file: AuthFile = serde_json::from_slice(bytes).map_err(|e| Error::invalid(e.to_string()))?;
-    let keys = keys(repository);
+    let file: AuthFile = serde_json::from_slice(bytes).map_err(|e| without_values(&e))?;
+    let keys = keys(host, repository);
     for key in &keys {
         if let Some(helper) = file.cred_helpers.get(key) {
             return ask_helper(helper, key);
@@ -132,16 +143,25 @@ fn find_in(bytes: &[u8], repository: &Reference) -> Result<Option<Credential>> {
     Ok(None)
 }
 
-/// `host/path/of/repo`, each shorter path, `host`; Docker Hub has an old name too.
-pub(super) fn keys(repository: &Reference) -> Vec<String> {
-    let mut keys = vec![repository.repository()];
-    while let Some((shorter, _)) = keys[keys.len() - 1].rsplit_once('/') {
-        keys.push(shorter.to_owned());
+/// `host/path/of/repo`, each shorter path, and what the host itself is called.
+fn keys(host: &str, repository: &str) -> Vec<String> {
+    let names = host_keys(host);
+    let mut path = repository;
+    let mut keys = Vec::new();
+    while !path.is_empty() {
+        keys.push(format!("{}/{path}", names[0]));
+        path = path.rsplit_once('/').map_or("", |(shorter, _)| shorter);
     }
-    if repository.domain() == crate::reference::DEFAULT_DOMAIN {
-        keys.push("https://index.docker.io/v1/".to_owned());
-    }
+    keys.extend(names);
     keys
+}
+
+/// What auth files call a host. Docker Hub has an old name, and another for its registry.
+pub(super) fn host_keys(host: &str) -> Vec<String> {
+    let hub = [DEFAULT_DOMAIN, HUB, real(DEFAULT_DOMAIN)];
+    let is_hub = hub.iter().any(|name| normal(name) == host);
+    let names = if is_hub { &hub[..] } else { &[host] };
+    names.iter().map(|&name| name.to_owned()).collect()
 }
 
 /// Keys of old files have a scheme, or a path of the protocol's first version.
@@ -197,10 +217,9 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
         }
         let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let why = if said.is_empty() { error } else { said };
-        return Err(Error::new(ErrorKind::Denied, format!("{}: {why}", doing())));
+        return Err(Error::new(ErrorKind::Denied, format!("{}: {}", doing(), shown(&why, &[]))));
     }
-    let answer: Answer =
-        serde_json::from_str(&said).map_err(|e| Error::invalid(e.to_string())).doing(doing)?;
+    let answer: Answer = serde_json::from_str(&said).map_err(|e| without_values(&e)).doing(doing)?;
     if answer.username == "<token>" {
         return Ok(Some(Credential::IdentityToken(answer.secret)));
     }
@@ -215,7 +234,8 @@ mod tests {
     use super::*;
 
     fn find(file: &str, name: &str) -> Result<Option<Credential>> {
-        find_in(file.as_bytes(), &Reference::parse(name).unwrap())
+        let name = Reference::parse(name).unwrap();
+        find_in(file.as_bytes(), name.domain(), name.path())
     }
 
     fn password(user: &str, password: &str) -> Option<Credential> {
@@ -235,6 +255,37 @@ mod tests {
         assert_eq!(find(file, "tok.io/x").unwrap(), Some(Credential::IdentityToken("t".into())));
         assert_eq!(find(file, "empty.io/x").unwrap(), None);
         assert_eq!(find(file, "quay.io.evil.com/x").unwrap(), None);
+    }
+
+    #[test]
+    fn a_host_is_no_beginning_of_a_name() {
+        let file =
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOng="},"mirror/cache":{"auth":"YTpi"}}}"#;
+        for (host, repository, expected) in [
+            ("mirror", "library/alpine", None),
+            ("mirror", "x", None),
+            ("mirror", "cache/x", password("a", "b")),
+            ("registry-1.docker.io", "library/alpine", password("hub", "x")),
+            ("docker.io", "mirror/cache", password("hub", "x")),
+            ("index.docker.io", "", password("hub", "x")),
+            ("registry-1.docker.io.evil", "x", None),
+        ] {
+            assert_eq!(find_in(file.as_bytes(), host, repository).unwrap(), expected, "{host}/{repository}");
+        }
+    }
+
+    #[test]
+    fn errors_do_not_quote_the_file() {
+        for file in [
+            r#"{"auths":{"r.io":"SECRET"}}"#,
+            r#"{"auths":{"r.io":{"username":"u","password":5318008}}}"#,
+            r#"{"auths":"SECRET"}"#,
+            r#"{"auths":{"r.io":{"auth":["SECRET"]}}}"#,
+        ] {
+            let error = find(file, "r.io/x").unwrap_err().to_string();
+            assert!(!error.contains("SECRET") && !error.contains("5318008"), "{error}");
+            assert!(error.contains("line 1 column"), "{error}");
+        }
     }
 
     #[test]

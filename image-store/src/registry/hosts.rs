@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::hosts_toml::{self, Host};
 use super::registries::Registries;
+use super::url::Url;
 use crate::error::Result;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -42,15 +43,19 @@ pub(super) struct Endpoint {
     pub(super) repository: String,
     /// The registry a mirror stands for.
     pub(super) namespace: Option<String>,
+    /// Its host is the registry's that the user named, so `--creds` are for it.
+    pub(super) own: bool,
     pub(super) insecure: bool,
     /// What else a hosts.toml says of it.
     pub(super) more: Option<Host>,
 }
 
 impl Endpoint {
-    fn new(host: &str, repository: &str) -> Self {
+    /// A place that is asked for what `domain` has.
+    fn new(host: &str, repository: &str, domain: &str) -> Self {
+        let own = is_at(true, host, domain);
         let (host, repository) = (host.to_owned(), repository.trim_start_matches('/').to_owned());
-        Self { host, repository, namespace: None, insecure: false, more: None }
+        Self { host, repository, namespace: None, own, insecure: false, more: None }
     }
 }
 
@@ -79,7 +84,7 @@ impl Hosts {
             Endpoint {
                 namespace: Some(domain.to_owned()),
                 insecure: mirror.insecure || self.is_insecure(host),
-                ..Endpoint::new(host, &format!("{path}/{}", reference.path()))
+                ..Endpoint::new(host, &format!("{path}/{}", reference.path()), domain)
             }
         };
         let mut endpoints: Vec<_> = mirrors.into_iter().flatten().map(mirror).collect();
@@ -88,7 +93,7 @@ impl Hosts {
                 let (host, path) = place.name.split_once('/').unwrap_or((&place.name, ""));
                 let insecure = place.insecure || self.is_insecure(host);
                 let namespace = place.mirror.then(|| domain.to_owned());
-                endpoints.push(Endpoint { namespace, insecure, ..Endpoint::new(real(host), path) });
+                endpoints.push(Endpoint { namespace, insecure, ..Endpoint::new(real(host), path, domain) });
             }
             return Ok(endpoints);
         }
@@ -97,7 +102,7 @@ impl Hosts {
         {
             endpoints.push(self.described(reference, host));
         }
-        if !endpoints.iter().any(|endpoint| endpoint.host == real(domain)) {
+        if endpoints.iter().all(|endpoint| endpoint.namespace.is_some()) {
             endpoints.push(self.plain(reference));
         }
         Ok(endpoints)
@@ -106,12 +111,14 @@ impl Hosts {
     fn described(&self, reference: &Reference, host: Host) -> Endpoint {
         let domain = reference.domain();
         let authority = host.url.authority.clone();
-        let mirror = authority != real(domain);
+        let own = is_at(host.url.https, &authority, domain);
+        let named_insecure = self.is_insecure(&authority) || own && self.is_insecure(domain);
         Endpoint {
-            namespace: mirror.then(|| domain.to_owned()),
-            insecure: host.insecure || !host.url.https || self.is_insecure(&authority),
+            namespace: (!own).then(|| domain.to_owned()),
+            own,
+            insecure: host.insecure || !host.url.https || named_insecure,
             more: Some(host),
-            ..Endpoint::new(&authority, reference.path())
+            ..Endpoint::new(&authority, reference.path(), domain)
         }
     }
 
@@ -121,13 +128,21 @@ impl Hosts {
 
     fn plain(&self, reference: &Reference) -> Endpoint {
         let domain = reference.domain();
-        Endpoint { insecure: self.is_insecure(domain), ..Endpoint::new(real(domain), reference.path()) }
+        let endpoint = Endpoint::new(real(domain), reference.path(), domain);
+        Endpoint { insecure: self.is_insecure(domain), ..endpoint }
     }
 
     /// The registry itself: the last place that is configured for it.
     pub(super) fn origin(&self, reference: &Reference) -> Result<Endpoint> {
         let endpoints = self.endpoints(reference)?;
         let own = endpoints.into_iter().rev().find(|endpoint| endpoint.namespace.is_none());
+        Ok(own.unwrap_or_else(|| self.plain(reference)))
+    }
+
+    /// The registry that the user named, wherever its repositories have been moved.
+    pub(super) fn named(&self, reference: &Reference) -> Result<Endpoint> {
+        let endpoints = self.endpoints(reference)?;
+        let own = endpoints.into_iter().rev().find(|endpoint| endpoint.own);
         Ok(own.unwrap_or_else(|| self.plain(reference)))
     }
 }
@@ -137,6 +152,14 @@ pub(super) fn real(domain: &str) -> &str {
     if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 
+/// Whether `host` is that of the registry `domain`, however both are written: in upper case, or with the port that
+/// the scheme has anyway.
+fn is_at(https: bool, host: &str, domain: &str) -> bool {
+    let scheme = if https { "https" } else { "http" };
+    let authority = |host: &str| Url::parse(&format!("{scheme}://{host}")).map(|url| url.authority).ok();
+    authority(host).is_some_and(|host| Some(host) == authority(real(domain)))
+}
+
 /// Whether `host` is this machine: there plain http is tried when https does not answer, as Docker does.
 pub(super) fn is_loopback(host: &str) -> bool {
     name(host) == "localhost" || address(host).is_some_and(|address| address.is_loopback())
@@ -144,11 +167,15 @@ pub(super) fn is_loopback(host: &str) -> bool {
 
 /// Whether `host` is this machine, or an address that only its own link has.
 pub(super) fn is_near(host: &str) -> bool {
-    let near = |address| match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.is_unspecified(),
-    };
-    is_loopback(host) || address(host).is_some_and(near)
+    is_loopback(host) || address(host).is_some_and(is_near_address)
+}
+
+/// The same of an address that a connection is made to.
+pub(super) fn is_near_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    }
 }
 
 /// `host` without its port, and without brackets.

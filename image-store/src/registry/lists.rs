@@ -6,7 +6,8 @@ use ureq::http::Method;
 use super::client::{Access, Call, Client};
 use super::hosts::real;
 use super::place::Place;
-use crate::error::{Error, ErrorKind, Result};
+use super::secrets::without_values;
+use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
 const PAGE_LIMIT: u64 = 8 << 20;
@@ -101,7 +102,7 @@ impl Client {
         }
         let bytes = self.send(&access, &call, &[])?.0.into_bytes(PAGE_LIMIT, "search")?;
         let answer: Answer =
-            serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("search: {e}")))?;
+            serde_json::from_slice(&bytes).map_err(|e| without_values(&e)).doing(|| "search")?;
         Ok(answer.results.into_iter().take(limit).collect())
     }
 
@@ -117,7 +118,7 @@ impl Client {
             let (answer, at) = self.send(access, &Call::new(Method::GET, place.clone()), &[])?;
             let next = answer.header("link").and_then(next_link).map(|link| at.next(link));
             let bytes = answer.into_bytes(PAGE_LIMIT, "list")?;
-            let page: P = serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("list: {e}")))?;
+            let page: P = serde_json::from_slice(&bytes).map_err(|e| without_values(&e)).doing(|| "list")?;
             all.extend(items(page));
             if all.len() > ITEMS {
                 return Err(Error::limit(format!("list: more than {ITEMS} entries")));

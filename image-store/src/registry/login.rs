@@ -12,12 +12,10 @@ use serde_json::{Value, json};
 use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
-use super::credentials::{Credentials, normal};
+use super::credentials::{Credentials, HUB, host_keys, normal};
+use super::secrets::shown;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
-
-/// Docker Hub's key in auth files is older than its name.
-const HUB: &str = "https://index.docker.io/v1/";
 
 /// Where credentials were kept, or taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +33,17 @@ impl Client {
     /// [`ErrorKind::Denied`] when it does not; those of the network.
     pub fn login(&self, registry: &str) -> Result<()> {
         let reference = Reference::parse(&format!("{registry}/library/x"))?;
-        let endpoint = self.options.hosts.origin(&reference)?;
+        let endpoint = self.options.hosts.named(&reference)?;
         let access = Access { scope: String::new(), ..self.access(&reference, endpoint, "pull") };
         let place = self.place(&access, "")?;
-        self.send(&access, &Call::new(Method::GET, place), &[])
-            .map(drop)
-            .doing(|| format!("log in to {registry}"))
+        let doing = || format!("log in to {registry}");
+        let (_, answered) = self.send(&access, &Call::new(Method::GET, place), &[]).doing(doing)?;
+        if !answered.takes_credentials() {
+            let message =
+                format!("it leads to {answered}, but only the registry itself can check a password");
+            return Err(Error::new(ErrorKind::Denied, message).context(doing()));
+        }
+        Ok(())
     }
 }
 
@@ -81,12 +84,21 @@ fn write(path: &Path, value: &Value) -> Result<()> {
 }
 
 fn helper(file: &Value, registry: &str) -> Option<String> {
-    let own = file["credHelpers"][registry].as_str().or_else(|| file["credHelpers"][key(registry)].as_str());
+    let own = host_keys(registry).iter().find_map(|key| file["credHelpers"][key].as_str());
     own.or_else(|| file["credsStore"].as_str()).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Runs `docker-credential-NAME ACTION` with this input.
-fn run_helper(name: &str, action: &str, input: &str) -> Result<()> {
+/// Removes what the file has for a registry as a whole, under each name that a pull would look for. `false`: nothing.
+fn remove(file: &mut Value, registry: &str) -> bool {
+    let Some(auths) = file["auths"].as_object_mut() else { return false };
+    let before = auths.len();
+    let keys = host_keys(registry);
+    auths.retain(|name, _| !keys.iter().any(|key| normal(name) == normal(key)));
+    auths.len() < before
+}
+
+/// Runs `docker-credential-NAME ACTION` with this input. `false`: it has nothing of that name.
+fn run_helper(name: &str, action: &str, input: &str, secret: &str) -> Result<bool> {
     let doing = || format!("credential helper docker-credential-{name} {action}");
     if name.contains('/') {
         return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
@@ -99,9 +111,14 @@ fn run_helper(name: &str, action: &str, input: &str) -> Result<()> {
     }
     let output = child.wait_with_output().doing(doing)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(true);
     }
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    // The protocol has no code for this, only this text.
+    if said.contains("credentials not found") {
+        return Ok(false);
+    }
+    let said = shown(&said, &[secret.to_owned()]);
     Err(Error::new(ErrorKind::Denied, format!("{}: {said}", doing())))
 }
 
@@ -114,34 +131,35 @@ impl Credentials {
         let mut file = read(path)?;
         if let Some(name) = helper(&file, registry) {
             let input = json!({ "ServerURL": key(registry), "Username": user, "Secret": password });
-            run_helper(&name, "store", &input.to_string())?;
+            run_helper(&name, "store", &input.to_string(), password)?;
             return Ok(Saved::Helper(name));
         }
         if !file["auths"].is_object() {
             file["auths"] = json!({});
         }
+        remove(&mut file, registry);
         file["auths"][key(registry)] = json!({ "auth": STANDARD.encode(format!("{user}:{password}")) });
         write(path, &file)?;
         Ok(Saved::File(path.to_owned()))
     }
 
-    /// Forgets what is kept for a registry. `false`: there was nothing.
+    /// Forgets what is kept for a registry, under each name that a pull would look for. `false`: there was nothing.
     ///
     /// # Errors
     /// Those of the file or the helper.
     pub fn forget(path: &Path, registry: &str) -> Result<bool> {
         let mut file = read(path)?;
+        let mut found = false;
         if let Some(name) = helper(&file, registry) {
-            run_helper(&name, "erase", key(registry))?;
+            for key in host_keys(registry) {
+                found |= run_helper(&name, "erase", &key, "")?;
+            }
         }
-        let Some(auths) = file["auths"].as_object_mut() else { return Ok(false) };
-        let before = auths.len();
-        auths.retain(|name, _| normal(name) != normal(key(registry)));
-        if auths.len() == before {
-            return Ok(false);
+        if remove(&mut file, registry) {
+            write(path, &file)?;
+            found = true;
         }
-        write(path, &file)?;
-        Ok(true)
+        Ok(found)
     }
 }
 
@@ -169,6 +187,15 @@ mod tests {
                 && !Credentials::forget(&path, "docker.io").unwrap()
         );
         assert_eq!(find("alpine"), None);
+        // What podman calls it, and old names.
+        let hub = r#"{"auths":{"docker.io":{"auth":"YTpi"},"index.docker.io":{"auth":"YTpi"},"r.io:5":{"auth":"YTpi"},"https://r.io/v1/":{"auth":"YTpi"}}}"#;
+        std::fs::write(&path, hub).unwrap();
+        Credentials::save(&path, "docker.io", "new", "p").unwrap();
+        assert_eq!(find("alpine"), Some(Credential::Password("new".into(), "p".into())));
+        std::fs::write(&path, hub).unwrap();
+        assert!(Credentials::forget(&path, "docker.io").unwrap());
+        assert_eq!(find("alpine"), None);
+        assert!(find("r.io/x").is_some());
         assert!(find("r.io:5/x").is_some());
         std::fs::write(&path, "[]").unwrap();
         assert!(Credentials::save(&path, "x.io", "a", "b").is_err());

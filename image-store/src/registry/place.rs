@@ -32,8 +32,10 @@ enum Source {
     Configuration,
     /// A `Location` or `Link` header of an answer.
     Answer,
-    /// The realm of a challenge: it is a token server.
+    /// The realm of a challenge: it is a token server, and gets our password.
     Challenge,
+    /// The same when we have no password for the endpoint.
+    AnonymousChallenge,
     /// The `urls` of a layer, which whoever made the image wrote.
     Manifest,
 }
@@ -45,6 +47,8 @@ struct Allowed {
     credentials: bool,
     /// The server's certificate is not checked.
     insecure: bool,
+    /// Nothing is sent to an address of this machine or its link, whatever name has it.
+    elsewhere: bool,
 }
 
 /// Decides what may be sent to `url`, which `from` named; for what the configuration names, `from` is the
@@ -61,20 +65,23 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
     if (endpoint.https || from.url.https) && !url.https {
         return refused("going on from https in plain http is not allowed");
     }
+    let mut elsewhere = false;
     let credentials = match source {
         Source::Configuration => true,
         // A host that is not trusted cannot send us back to the endpoint with credentials either.
         Source::Answer => from.allowed.credentials && url.same_origin(endpoint),
         // A realm may be anywhere, for the endpoint could ask for the password itself. What comes back goes to
         // the endpoint, so it must not come from a service that only this machine can reach.
-        Source::Challenge => {
+        Source::Challenge | Source::AnonymousChallenge => {
             if !from.allowed.credentials {
                 return refused("only the registry itself may name a token server");
             }
-            if is_near(&url.authority) && !is_near(&endpoint.authority) {
+            elsewhere = !is_near(&endpoint.authority);
+            if is_near(&url.authority) && elsewhere {
                 return refused("a token server on this machine or its link is not for a registry elsewhere");
             }
-            if !url.https && !insecure && !is_loopback(&url.authority) {
+            let protected = url.https || *insecure || is_loopback(&url.authority);
+            if source == Source::Challenge && !protected {
                 return refused(
                     "credentials would leave this machine in plain http; --tls-verify=false allows that",
                 );
@@ -84,14 +91,15 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
         Source::Manifest if !url.https => return refused("layers from elsewhere must come by https"),
         Source::Manifest => false,
     };
-    Ok(Allowed { credentials, insecure: *insecure && url.authority == endpoint.authority })
+    let insecure = *insecure && url.authority == endpoint.authority;
+    Ok(Allowed { credentials, insecure, elsewhere })
 }
 
 impl Place {
     /// A URL at the endpoint that the user's configuration names.
     pub(super) fn endpoint(url: Url, insecure: bool) -> Result<Self> {
         let endpoint = Endpoint { url: url.clone(), insecure };
-        let nothing = Allowed { credentials: false, insecure: false };
+        let nothing = Allowed { credentials: false, insecure: false, elsewhere: false };
         let place = Self { url: url.clone(), endpoint, allowed: nothing };
         place.named(Source::Configuration, url)
     }
@@ -101,9 +109,10 @@ impl Place {
         self.named(Source::Answer, self.url.join(location)?)
     }
 
-    /// The token server that a challenge of this place names.
-    pub(super) fn token_server(&self, realm: &str) -> Result<Self> {
-        self.named(Source::Challenge, Url::parse(realm)?)
+    /// The token server that a challenge of this place names, to ask it with credentials or without.
+    pub(super) fn token_server(&self, realm: &str, credentials: bool) -> Result<Self> {
+        let source = if credentials { Source::Challenge } else { Source::AnonymousChallenge };
+        self.named(source, Url::parse(realm)?)
     }
 
     /// Another place for a layer, as its manifest has it.
@@ -140,6 +149,12 @@ impl Place {
         self.allowed.credentials
     }
 
+    /// Whether nothing may be sent to an address of this machine or its link; the endpoint has another name than those,
+    /// but it may turn out to be there itself.
+    pub(super) fn must_be_elsewhere(&self) -> bool {
+        self.allowed.elsewhere
+    }
+
     /// Whether the server's certificate is not checked.
     pub(super) fn is_insecure(&self) -> bool {
         self.allowed.insecure
@@ -155,7 +170,7 @@ impl fmt::Display for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::Source::{Answer, Challenge, Manifest};
+    use super::Source::{AnonymousChallenge, Answer, Challenge, Manifest};
     use super::*;
 
     /// Credentials without a check of the certificate; credentials; a request without that check; a request;
@@ -172,10 +187,10 @@ mod tests {
 
     fn goes(place: &Result<Place>) -> Goes {
         match place.as_ref().map(|place| place.allowed) {
-            Ok(Allowed { credentials: true, insecure: true }) => Unchecked,
-            Ok(Allowed { credentials: true, insecure: false }) => Credentials,
-            Ok(Allowed { credentials: false, insecure: true }) => UncheckedRequest,
-            Ok(Allowed { credentials: false, insecure: false }) => Request,
+            Ok(Allowed { credentials: true, insecure: true, .. }) => Unchecked,
+            Ok(Allowed { credentials: true, insecure: false, .. }) => Credentials,
+            Ok(Allowed { credentials: false, insecure: true, .. }) => UncheckedRequest,
+            Ok(Allowed { credentials: false, insecure: false, .. }) => Request,
             Err(error) => {
                 assert!(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid), "{error}");
                 Nothing
@@ -192,7 +207,8 @@ mod tests {
         let start = Place::endpoint(url, endpoint.ends_with('!'));
         steps.iter().fold(start, |place, (source, text)| match source {
             Answer => place?.next(text),
-            Challenge => place?.token_server(text),
+            Challenge => place?.token_server(text, true),
+            AnonymousChallenge => place?.token_server(text, false),
             Manifest => place?.of_manifest(text),
             Source::Configuration => place,
         })
@@ -255,6 +271,11 @@ mod tests {
             ("http://localhost:5/v2/", Challenge, "https://auth.io/token", Credentials),
             ("http://localhost:5/v2/", Challenge, "http://auth.io/token", Nothing),
             ("http://localhost:5/v2/!", Challenge, "http://auth.io/token", Credentials),
+            // Without credentials there is nothing to protect from who listens.
+            ("http://localhost:5/v2/", AnonymousChallenge, "http://auth.io/token", Credentials),
+            ("https://r.io/v2/", AnonymousChallenge, "http://auth.io/token", Nothing),
+            ("https://localhost/v2/", AnonymousChallenge, "http://auth.io/token", Nothing),
+            ("http://r.io/v2/!", AnonymousChallenge, "http://localhost/token", Nothing),
             ("https://r.io/v2/", Challenge, "/token", Nothing),
             ("https://r.io/v2/", Challenge, "https://u:p@auth.io/token", Nothing),
             // What it answers is sent to the endpoint.

@@ -13,6 +13,8 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpCon
 use ureq::{Agent, SendBody};
 
 use super::place::Place;
+use super::reach::{Near, ReachConnector};
+use super::secrets;
 use super::tls::TlsConnector;
 use super::trust::{self, Trust};
 use crate::error::{Doing, Error, ErrorKind, Result};
@@ -33,6 +35,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: ureq::Body,
+    /// What authenticated the request, in the forms in which it may come back.
+    pub(super) secrets: Vec<String>,
 }
 
 impl Answer {
@@ -51,8 +55,8 @@ impl Answer {
 }
 
 /// The host (empty for all those without certificates of their own), whether its certificate is not checked,
-/// our own certificate.
-type Pool = (String, bool, Option<(PathBuf, PathBuf)>);
+/// our own certificate, whether nothing near is connected to.
+type Pool = (String, bool, Option<(PathBuf, PathBuf)>, bool);
 
 /// Connections, kept open between exchanges; one pool for each way of trusting.
 pub(super) struct Transport {
@@ -61,11 +65,13 @@ pub(super) struct Transport {
     for_all: Vec<PathBuf>,
     /// What a host's own configuration names.
     named: Mutex<HashMap<String, Trust>>,
+    near: Near,
 }
 
 impl Transport {
     pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>) -> Self {
-        Self { agents: Mutex::default(), certificates, for_all, named: Mutex::default() }
+        let (agents, named, near) = (Mutex::default(), Mutex::default(), Near::default());
+        Self { agents, certificates, for_all, named, near }
     }
 
     /// What a host's own configuration names, before the first request to it.
@@ -95,8 +101,11 @@ impl Transport {
         for (name, value) in headers {
             request = request.header(*name, value.as_str());
         }
-        let network = |error: ureq::Error| {
-            Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error, &url.authority)))
+        let network = |error: ureq::Error| match refusal(error) {
+            Ok(ours) => ours.context(doing()),
+            Err(error) => {
+                Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error, &url.authority)))
+            }
         };
         let invalid = |error: ureq::http::Error| Error::invalid(format!("{}: {error}", doing()));
         let answer = match payload {
@@ -112,7 +121,9 @@ impl Transport {
             }
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        let secrets = headers.iter().filter(|(name, _)| *name == "authorization");
+        let secrets = secrets.flat_map(|(_, value)| secrets::of_header(value)).collect();
+        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, secrets })
     }
 
     fn agent(&self, place: &Place) -> Result<Agent> {
@@ -120,7 +131,9 @@ impl Transport {
         let own = self.trust_for(place);
         // Hosts without certificates of their own share a pool.
         let host = if own.is_empty() { String::new() } else { place.url().authority.clone() };
-        let key = (host, place.is_insecure(), own.client.clone());
+        // What is near may be asked for a registry that is near itself.
+        let elsewhere = place.must_be_elsewhere() && !self.near.contains(place.origin().1);
+        let key = (host, place.is_insecure(), own.client.clone(), elsewhere);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
@@ -137,8 +150,11 @@ impl Transport {
             .timeout_per_write(Some(SILENCE))
             .max_response_header_size(64 << 10)
             .build();
-        let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default());
-        let connector = connector.chain(TlsConnector(Arc::new(own.config(place.is_insecure())?)));
+        let reach = ReachConnector { near: self.near.clone(), elsewhere, proxied: config.proxy().is_some() };
+        let connector = ().chain(ConnectProxyConnector::default()).chain(reach);
+        let connector = connector
+            .chain(TcpConnector::default())
+            .chain(TlsConnector(Arc::new(own.config(place.is_insecure())?)));
         let agent = Agent::with_parts(config, connector, DefaultResolver::default());
         agents.insert(key, agent.clone());
         Ok(agent)
@@ -168,6 +184,16 @@ impl Transport {
             trust.add_folder(&folder.join(authority));
         }
         trust
+    }
+}
+
+/// What our own connector refuses, as it says it.
+fn refusal(error: ureq::Error) -> Result<Error, ureq::Error> {
+    let ours =
+        |io: &std::io::Error| io.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).map(Error::kind);
+    match error {
+        ureq::Error::Io(io) if ours(&io) == Some(ErrorKind::Denied) => Ok(io.into()),
+        other => Err(other),
     }
 }
 
@@ -206,8 +232,8 @@ mod tests {
         for (place, known, shown) in [
             (Ok(endpoint.clone()), 1, true),
             (endpoint.next("/v2/x"), 1, true),
-            (endpoint.token_server("https://auth.io/token"), 0, true),
-            (endpoint.token_server("https://cdn.io/token"), 1, true),
+            (endpoint.token_server("https://auth.io/token", true), 0, true),
+            (endpoint.token_server("https://cdn.io/token", true), 1, true),
             (endpoint.next("https://cdn.io/x"), 1, false),
             (endpoint.next("https://r.io:444/x"), 0, false),
             (endpoint.of_manifest("https://cdn.io/x"), 1, false),
@@ -222,5 +248,66 @@ mod tests {
                 "{place}"
             );
         }
+    }
+
+    /// Answers to whoever comes, and counts.
+    fn listen() -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
+        use std::io::Write as _;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (port, count) = (listener.local_addr().unwrap().port(), Arc::default());
+        let seen: Arc<std::sync::atomic::AtomicUsize> = Arc::clone(&count);
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 204 Fine\r\nconnection: close\r\n\r\n");
+            }
+        });
+        (port, count)
+    }
+
+    #[test]
+    fn a_token_server_on_this_machine_is_recognised_by_its_address() {
+        let get = |transport: &Transport, place: &Place| {
+            transport.exchange(&Method::GET, place, &[], &Payload::None).map(|answer| answer.status)
+        };
+        let (port, count) = listen();
+        let elsewhere = Place::endpoint(Url::parse("http://r.io/v2/").unwrap(), true).unwrap();
+        for host in [
+            "127.1",
+            "2130706433",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.000.0.1",
+            "0",
+            "0x0",
+            "localhost",
+            "localhost.",
+            "127.0.0.1",
+            "127.0.0.1.",
+            "2852039166",
+            "169.254.43518",
+            "0xa9.254.169.254",
+        ] {
+            let transport = Transport::new(Vec::new(), Vec::new());
+            let realm = format!("http://{host}:{port}/t");
+            let asked = [true, false].map(|credentials| {
+                elsewhere.token_server(&realm, credentials).and_then(|place| get(&transport, &place))
+            });
+            for error in asked.map(Result::unwrap_err) {
+                // Some systems do not read all of these as addresses.
+                let unknown =
+                    error.to_string().contains("no such host") || error.to_string().contains("lookup");
+                assert!(error.kind() == ErrorKind::Denied || unknown, "{host}: {error}");
+            }
+            assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 0, "{host}");
+        }
+        // A registry that is on this machine itself, and is not called so.
+        let transport = Transport::new(Vec::new(), Vec::new());
+        let here = Place::endpoint(Url::parse(&format!("http://127.1:{port}/v2/")).unwrap(), true).unwrap();
+        let tokens = here.token_server(&format!("http://0x7f.1:{port}/t"), true).unwrap();
+        assert_eq!(get(&transport, &tokens).unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(get(&transport, &here).unwrap(), 204);
+        assert_eq!(get(&transport, &tokens).unwrap(), 204);
     }
 }

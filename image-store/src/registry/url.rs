@@ -38,6 +38,9 @@ impl Url {
         if let Some(host) = authority.strip_suffix(own) {
             authority = host.to_owned();
         }
+        if !has_port_in_range(&authority) {
+            return Err(wrong("the port must be a number from 0 to 65535"));
+        }
         let path = path.split('#').next().unwrap_or_default();
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { https, authority, path })
@@ -84,6 +87,13 @@ impl fmt::Display for Url {
     }
 }
 
+/// An empty port is the scheme's own. Others must not be passed on: what is no port to ureq is the scheme's own, too.
+fn has_port_in_range(authority: &str) -> bool {
+    let host_end = authority.rfind(']').map_or(0, |at| at + 1);
+    let port = authority[host_end..].split_once(':').map_or("", |(_, port)| port);
+    port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
+}
+
 /// A URL, which may be broken, without the query and the user: those may hold what is as good as a password.
 fn harmless(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
@@ -126,6 +136,29 @@ mod tests {
         }
         for bad in ["ftp://x/", "https://", "https://u:p@h/", "file:///etc/passwd", "https://a b/"] {
             assert!(base.join(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_a_number_up_to_65535() {
+        for good in [
+            "https://r.io:65535/x",
+            "https://r.io:0443/",
+            "https://r.io:/",
+            "https://[::1]:5",
+            "http://[::1]",
+        ] {
+            assert!(Url::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://r.io:65536/x",
+            "http://r.io:99999",
+            "https://r.io:+5",
+            "https://r.io:x",
+            "https://[::1]:65979/",
+        ] {
+            let error = Url::parse(bad).unwrap_err().to_string();
+            assert!(error.contains("65535"), "{bad}: {error}");
         }
     }
 

@@ -16,15 +16,21 @@ fn invalid(message: impl Into<String>) -> Error {
 }
 
 /// The registry's name as references have it; a URL's scheme and path mean nothing here.
-fn registry(args: &Args) -> String {
+fn registry(args: &Args) -> Result<String> {
     let given = args.positional.first().map_or(DEFAULT_DOMAIN, String::as_str);
     let given = given.strip_prefix("https://").or_else(|| given.strip_prefix("http://")).unwrap_or(given);
     let host = given.split('/').next().unwrap_or_default();
-    if ["", "index.docker.io", "registry-1.docker.io"].contains(&host) {
+    if let Some((_, host)) = given.rsplit_once('@') {
+        let message = format!(
+            "registry {host:?}: must not have a user or password before it: use -u and --password-stdin"
+        );
+        return Err(invalid(message));
+    }
+    Ok(if ["", "index.docker.io", "registry-1.docker.io"].contains(&host) {
         DEFAULT_DOMAIN.to_owned()
     } else {
         host.to_owned()
-    }
+    })
 }
 
 /// Where credentials are kept: the file that is named, or Docker's.
@@ -39,7 +45,7 @@ fn file(args: &Args) -> Result<PathBuf> {
 
 /// `login [REGISTRY]`
 pub(super) fn login(args: &Args) -> Result<u8> {
-    let (registry, path) = (registry(args), file(args)?);
+    let (registry, path) = (registry(args)?, file(args)?);
     if args.has("get-login") {
         let known = Credentials { fixed: None, files: vec![path] };
         return match known.find(&Reference::parse(&format!("{registry}/library/x"))?)? {
@@ -101,7 +107,7 @@ fn ask(prompt: &str, shown: bool) -> Result<String> {
 
 /// `logout [REGISTRY]`
 pub(super) fn logout(args: &Args) -> Result<u8> {
-    let registry = registry(args);
+    let registry = registry(args)?;
     if Credentials::forget(&file(args)?, &registry)? {
         line(&format!("Removing login credentials for {registry}"));
     } else {

@@ -21,19 +21,27 @@ fn invalid(message: String) -> Error {
 
 /// A client as the flags and the environment want it, for the registry `host`.
 pub(super) fn client(args: &Args, host: &str) -> Result<Client> {
-    options(args, host).map(Client::new)
+    let credentials = credentials(args)?;
+    options(args, host, credentials).map(Client::new)
 }
 
-fn options(args: &Args, host: &str) -> Result<ClientOptions> {
-    let mut options = ClientOptions::from_environment()?;
+/// The auth file is for whoever --creds are not for, such as mirrors.
+fn credentials(args: &Args) -> Result<Credentials> {
+    let mut credentials = Credentials::from_environment();
+    if let Some(file) = args.get("authfile") {
+        std::fs::metadata(file).map_err(|e| invalid(format!("--authfile {file:?}: {e}")))?;
+        credentials.files = vec![file.into()];
+    }
     if let Some(creds) = args.get("creds") {
         let (user, password) =
             creds.split_once(':').ok_or_else(|| invalid("--creds: wants USER:PASSWORD".to_owned()))?;
-        options.credentials.fixed = Some(Credential::Password(user.to_owned(), password.to_owned()));
-    } else if let Some(file) = args.get("authfile") {
-        std::fs::metadata(file).map_err(|e| invalid(format!("--authfile {file:?}: {e}")))?;
-        options.credentials = Credentials { fixed: None, files: vec![file.into()] };
+        credentials.fixed = Some(Credential::Password(user.to_owned(), password.to_owned()));
     }
+    Ok(credentials)
+}
+
+fn options(args: &Args, host: &str, credentials: Credentials) -> Result<ClientOptions> {
+    let mut options = ClientOptions { credentials, ..ClientOptions::from_environment()? };
     if args.get("tls-verify") == Some("false") {
         options.hosts.insecure.push(host.to_owned());
     }
@@ -60,11 +68,9 @@ fn options(args: &Args, host: &str) -> Result<ClientOptions> {
     Ok(options)
 }
 
-/// As [`client`], as this user of the registry.
+/// As [`client`], as this user of the registry and as nobody else: an auth file is where this is to be kept.
 pub(super) fn client_as(args: &Args, host: &str, who: Credential) -> Result<Client> {
-    let mut given = options(args, host)?;
-    given.credentials.fixed = Some(who);
-    Ok(Client::new(given))
+    options(args, host, Credentials { fixed: Some(who), files: Vec::new() }).map(Client::new)
 }
 
 /// `pull NAME`
