@@ -79,6 +79,10 @@ test_isolation() {
   same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
   same '--device of a folder' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
   same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
+  k run -d --name null box sleep 100 >/dev/null
+  k run --rm box sh -c 'chmod 640 /proc/self/fd/0; chown 5 /proc/self/fd/0'; k exec null sh -c 'chmod 640 /proc/self/fd/0; read x </dev/stdin || echo end'
+  same "the null device of the host is not changed by way of standard input" "$(stat -Lc '%a %u' /dev/null)" '666 0'; chmod 666 /dev/null; chown 0 /dev/null
+  k rm -fv null >/dev/null
   refuse 'without it /proc is masked' 'Read-only\|not permitted' k run --rm box sh -c 'echo 1 >/proc/sys/vm/drop_caches'
   same '--network none has loopback alone' "$(k run --rm box sh -c 'ls /sys/class/net')" lo
   same '--network host' "$(k run --rm --network host box sh -c 'readlink /proc/self/ns/net')" "$(readlink /proc/self/ns/net)"

@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Stdio as Piped;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use image_store::store::ContainerRecord;
 use image_store::{Error, ErrorKind, Result, Store};
 use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal, Stdio};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FileType, FlockOperation, Mode};
 use rustix::mount::{MoveMountFlags, move_mount};
 use serde_json::json;
 
@@ -78,7 +79,7 @@ pub(crate) fn supervise(args: &Args) -> Result<u8> {
     let mut relay = Relay::new(owner)?;
     let ready = crate::commands::store(args).and_then(|store| Ok((store, Holds::note()?)));
     let result = match (&ready, process) {
-        (Ok(_), Some(process)) => exec(&mut relay, &process, id),
+        (Ok((store, _)), Some(process)) => exec(store, &mut relay, &process, id),
         (Ok((store, _)), None) => serve(store, id, &mut relay),
         (Err(error), _) => Err(Error::new(error.kind(), error.to_string())),
     };
@@ -173,7 +174,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         spec["linux"]["namespaces"].as_array_mut().iter_mut().for_each(|list| list.push(joined.clone()));
     }
     let spec = serde_json::from_value(spec).map_err(|e| invalid(format!("config.json: {e}")))?;
-    let (stdio, mut pipes) = plumbing(run.terminal, run.interactive)?;
+    let (stdio, mut pipes) = plumbing(store, id, run.terminal, run.interactive)?;
     let bundle = Bundle::new(folder(store, id), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
     let mut made = made.map_err(|e| from_runtime(&e))?;
@@ -206,12 +207,13 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
 }
 
 /// A further process in a running container.
-fn exec(relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
+fn exec(store: &Store, relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
     let wanted: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
     let process = wanted["process"].to_string();
     let (process, _) = libcontainer::parse_process(process.as_bytes()).map_err(|e| from_runtime(&e))?;
     let (container, _) = running(id).ok_or_else(|| invalid(format!("container {id}: is not running")))?;
-    let (stdio, mut pipes) = plumbing(process.terminal() == Some(true), wanted["interactive"] == true)?;
+    let (stdio, mut pipes) =
+        plumbing(store, id, process.terminal() == Some(true), wanted["interactive"] == true)?;
     let mut made = container.exec(&process, ExecOptions::new(stdio)).map_err(|e| from_runtime(&e))?;
     pipes.terminal(made.take_terminal())?;
     relay.say(&Frame::Started);
@@ -245,7 +247,7 @@ struct Pipes {
     terminal: Option<File>,
 }
 
-fn plumbing(terminal: bool, interactive: bool) -> Result<(Stdio, Pipes)> {
+fn plumbing(store: &Store, id: &str, terminal: bool, interactive: bool) -> Result<(Stdio, Pipes)> {
     if terminal {
         return Ok((Stdio::Terminal, Pipes::default()));
     }
@@ -256,12 +258,26 @@ fn plumbing(terminal: bool, interactive: bool) -> Result<(Stdio, Pipes)> {
         let (stdin, input) = pipe()?;
         (stdin.into(), Some(File::from(OwnedFd::from(input))))
     } else {
-        (File::open("/dev/null").map_err(Error::from)?.into(), None)
+        (null(&folder(store, id))?.into(), None)
     };
     let file = |reader: std::io::PipeReader| File::from(OwnedFd::from(reader));
     let outputs = vec![(Stream::Stdout, file(out)), (Stream::Stderr, file(err))];
     let stdio = Stdio::Fds { stdin, stdout: stdout.into(), stderr: stderr.into() };
     Ok((stdio, Pipes { input, outputs, terminal: None }))
+}
+
+/// A null device of the container's own: root of a container could change the mode and owner of the host's, which all others
+/// use. Where none can be made or opened, in a user namespace for instance, the host's cannot be changed either.
+fn null(place: &Path) -> Result<File> {
+    let path = place.join(format!("null-{}", std::process::id()));
+    let (mode, number) = (Mode::from_raw_mode(0o666), rustix::fs::makedev(1, 3));
+    let made = rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, mode, number);
+    let own = made.map_err(std::io::Error::from).and_then(|()| {
+        let opened = std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666));
+        let opened = opened.and_then(|()| File::open(&path));
+        std::fs::remove_file(&path).and(opened)
+    });
+    own.or_else(|_| File::open("/dev/null")).map_err(|e| Error::from(e).context("open \"/dev/null\""))
 }
 
 impl Pipes {
