@@ -473,8 +473,7 @@ mod tests {
             let place = client.place(&access, "").unwrap();
             let token = client.authenticate(&access, &[Challenge::Basic], &place).unwrap();
             let mut users = ["hub", "reg", "cache", "inner", "creds"].into_iter();
-            let user =
-                users.find(|user| token.as_ref().is_some_and(|t| t.header == basic(user, "x")));
+            let user = users.find(|user| token.as_ref().is_some_and(|t| t.header == basic(user, "x")));
             format!("{host} {}", user.unwrap_or("nobody"))
         };
         endpoints.into_iter().map(who).collect()
