@@ -1,5 +1,5 @@
-//! What others say, as errors may show it: without what authenticates us, and without characters that are for terminals.
-//! Pure.
+//! What others say, as errors may show it: without what authenticates us, and without characters that are for
+//! terminals. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub(super) fn of_header(value: &str) -> Vec<String> {
     std::iter::once(token.to_owned()).chain(password).collect()
 }
 
-/// A text of somebody else, with `***` for secrets and with escapes for control characters and invisible ones.
+/// A text of somebody else, with `***` for secrets, and with control and invisible characters escaped.
 pub(super) fn shown(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
     // The longest first, for one may be a part of another.
