@@ -3,13 +3,15 @@
 
 mod common;
 
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use common::Scratch;
 use common::registry::{Uploads, honest, origin, quick, with_password, with_tokens};
-use common::server::{Request, Response, Server, certificate};
+use common::server::{Request, Response, Server, certificate, outer_address};
 use image_store::manifest::Descriptor;
-use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror};
+use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror, Registries};
 use image_store::store::{Quiet, Source as _};
 use image_store::{ErrorKind, Reference};
 
@@ -313,4 +315,252 @@ fn a_token_server_may_be_elsewhere() {
     let told: Vec<_> =
         server.requests().iter().filter_map(|r| r.header("authorization").map(str::to_owned)).collect();
     assert!(!told.is_empty() && told.iter().all(|told| told == "Bearer good"), "{told:?}");
+}
+
+#[test]
+fn a_mirror_on_the_registrys_own_host_does_not_replace_it() {
+    common::need_root!();
+    let origin = origin("own-mirror");
+    let content = origin.content();
+    let server = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&content, request)));
+    let mirror = Mirror { location: format!("{}/cache", server.address), insecure: false };
+    let hosts = Hosts { mirrors: vec![(server.address.clone(), vec![mirror])], ..Hosts::default() };
+    origin.pull(&server, ClientOptions { hosts, ..with_password() }).unwrap();
+    let mut asked = server.requests();
+    asked.retain(|request| request.header("authorization") == Some(BASIC));
+    assert!(asked.iter().any(|request| request.path.starts_with("/v2/cache/repo/")), "{asked:?}");
+}
+
+#[test]
+fn a_place_that_a_registry_has_moved_to_gets_its_own_password() {
+    common::need_root!();
+    let origin = origin("moved");
+    for kept in [true, false] {
+        let (content, named) = (origin.content(), Server::start(|_| Response::new(404, "")));
+        let inner = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&content, request)));
+        let conf = format!("[[registry]]\nprefix = '{}'\nlocation = '{}'\n", named.address, inner.address);
+        let hosts = Hosts { registries: Registries::parse(&conf).unwrap(), ..Hosts::default() };
+        let file = origin.place.path().join("auth.json");
+        let entry =
+            |host: &str, password: &str| format!(r#""{host}":{{"username":"user","password":"{password}"}}"#);
+        let inner_entry = if kept { entry(&inner.address, "secret") } else { r#""x":{}"#.to_owned() };
+        let auths = [entry(&named.address, "other"), inner_entry].join(",");
+        std::fs::write(&file, format!(r#"{{"auths":{{{auths}}}}}"#)).unwrap();
+        for fixed in [None, Some(Credential::Password("user".into(), "secret".into()))] {
+            let credentials = Credentials { fixed, files: vec![file.clone()] };
+            let pulled = origin.pull(&named, ClientOptions { hosts: hosts.clone(), credentials, ..quick() });
+            assert_eq!(pulled.is_ok(), kept, "{:?}", pulled.err());
+        }
+        let requests = inner.requests();
+        let told = requests.iter().filter_map(|request| request.header("authorization"));
+        let wanted = if kept { Some(BASIC) } else { None };
+        assert!(told.map(Some).all(|told| told == wanted), "{requests:?}");
+    }
+}
+
+/// However that address is written.
+#[test]
+fn no_token_comes_from_this_machine_for_a_registry_elsewhere() {
+    let Some(address) = outer_address() else { return };
+    for host in ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "localhost", "127.0.0.1"] {
+        let tokens = Server::start(|_| Response::new(200, r#"{"token":"good"}"#));
+        let port = tokens.address.rsplit(':').next().unwrap().to_owned();
+        let registry = Server::start_at(&address, move |_| {
+            let challenge = format!(r#"Bearer realm="http://{host}:{port}/t",service="x""#);
+            Response::new(401, "").header("www-authenticate", challenge)
+        });
+        let hosts = Hosts { insecure: vec![registry.address.clone()], ..Hosts::default() };
+        let repository = Reference::parse_untagged(&format!("{}/repo", registry.address)).unwrap();
+        for options in [with_password(), quick()] {
+            let error = Client::new(ClientOptions { hosts: hosts.clone(), ..options }).tags(&repository);
+            let error = error.unwrap_err();
+            assert!(tokens.requests().is_empty(), "{host}: {error}");
+            assert_eq!(error.kind(), ErrorKind::Denied, "{host}: {error}");
+            assert!(error.to_string().contains("on this machine"), "{host}: {error}");
+        }
+    }
+}
+
+#[test]
+fn plain_http_leaves_this_machine_for_a_token_when_there_is_no_password() {
+    let Some(address) = outer_address() else { return };
+    let tokens = Server::start_at(&address, |_| Response::new(200, r#"{"token":"good"}"#));
+    let realm = format!("http://{}/token", tokens.address);
+    let registry = Server::start(move |request| match request.header("authorization") {
+        Some("Bearer good") => Response::new(200, r#"{"tags":["1"]}"#),
+        _ => Response::new(401, "").header("www-authenticate", format!(r#"Bearer realm="{realm}""#)),
+    });
+    let repository = Reference::parse_untagged(&format!("{}/repo", registry.address)).unwrap();
+    let error = Client::new(with_password()).tags(&repository).unwrap_err();
+    assert_eq!((error.kind(), tokens.requests().len()), (ErrorKind::Denied, 0), "{error}");
+    assert_eq!(Client::new(quick()).tags(&repository).unwrap(), ["1"]);
+}
+
+#[test]
+fn what_a_server_says_is_shown_without_credentials_and_control_characters() {
+    for asks in [Asks::Basic, Asks::Bearer] {
+        let server = Server::start(guarded(asks, |request: &Request| {
+            let told = request.header("authorization").unwrap_or_default();
+            let message = format!("you said {told}, user:secret\\u001b[2J\\u009b31m\\r\\n");
+            Response::new(403, format!(r#"{{"errors":[{{"code":"NO","message":"{message}"}}]}}"#))
+        }));
+        let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+        let error = Client::new(with_password()).tags(&repository).unwrap_err().to_string();
+        assert!(error.contains("NO you said") && error.contains("\\u{1b}[2J\\u{9b}31m\\r\\n"), "{error}");
+        assert!(!error.contains("good") && !error.contains(&BASIC[6..]), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_token_that_is_no_answer_is_not_shown() {
+    let server = Server::start(|request| match request.path.split('?').next() {
+        Some("/token") => Response::new(200, r#""SECRETTOKEN""#),
+        _ => {
+            let realm = format!("http://{}/token", request.header("host").unwrap());
+            Response::new(401, "").header("www-authenticate", format!(r#"Bearer realm="{realm}""#))
+        }
+    });
+    let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+    let error = Client::new(quick()).tags(&repository).unwrap_err().to_string();
+    assert!(!error.contains("SECRETTOKEN") && error.contains("line 1 column"), "{error}");
+}
+
+#[test]
+fn login_takes_the_answer_of_the_registry_alone() {
+    let other = Server::start(|_| Response::new(200, "{}"));
+    for (location, succeeds) in
+        [(format!("http://{}/v2/", other.address), false), ("/other".to_owned(), true)]
+    {
+        let server = Server::start(move |request| match request.path.as_str() {
+            "/v2/" => Response::new(307, "").header("location", location.clone()),
+            _ => guarded(Asks::Basic, |_: &Request| Response::new(200, "{}"))(request),
+        });
+        let login = Client::new(with_password()).login(&server.address);
+        assert_eq!(login.is_ok(), succeeds, "{login:?}");
+        if let Err(error) = login {
+            assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+            assert!(error.to_string().contains(&other.address), "{error}");
+        }
+    }
+}
+
+/// The command, with nothing of this user's.
+fn knarr_image(home: &Path, words: &[&str]) -> Output {
+    knarr_image_command(home, words).output().unwrap()
+}
+
+fn knarr_image_command(home: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_knarr-image"));
+    command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home.join("run"));
+    command.arg("--root").arg(home.join("store")).args(words);
+    command
+}
+
+fn auth_file(path: &Path, host: &str, password: &str) {
+    let auths = format!(r#"{{"auths":{{"{host}":{{"username":"user","password":"{password}"}}}}}}"#);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, auths).unwrap();
+}
+
+#[test]
+fn mirrors_have_their_accounts_in_the_file_that_is_named() {
+    common::need_root!();
+    let origin = origin("named-file");
+    let (content, home) = (origin.content(), origin.place.path().join("home"));
+    let mirror = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&content, request)));
+    let named = home.join("named.json");
+    auth_file(&named, &mirror.address, "secret");
+    auth_file(&home.join(".docker/config.json"), &mirror.address, "default");
+    let (named, location) = (named.to_str().unwrap(), format!("registry.invalid={}", mirror.address));
+    let words = [
+        "pull",
+        "--creds",
+        "user:other",
+        "--authfile",
+        named,
+        "--mirror",
+        &location,
+        "registry.invalid/repo",
+    ];
+    let output = knarr_image(&home, &words);
+    assert!(output.status.success(), "{output:?}");
+    let words = [
+        "pull",
+        "--creds",
+        "user:x",
+        "--authfile",
+        "/missing",
+        "--mirror",
+        &location,
+        "registry.invalid/repo",
+    ];
+    let said = String::from_utf8(knarr_image(&home, &words).stderr).unwrap();
+    assert!(said.contains("--authfile \"/missing\""), "{said}");
+}
+
+#[test]
+fn login_makes_the_file_and_logout_forgets_each_name() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Scratch::new("login");
+    let server = Server::start(guarded(Asks::Basic, |_: &Request| Response::new(200, "{}")));
+    let guard = Server::start(|request| match request.header("authorization") {
+        Some(BASIC) => Response::new(200, "{}"),
+        _ => Response::new(401, "").header("www-authenticate", r#"Basic realm="x""#),
+    });
+    let file = place.path().join("new/auth.json");
+    let path = file.to_str().unwrap();
+    for (password, address) in
+        [("wrong", &guard.address), ("secret", &guard.address), ("secret", &server.address)]
+    {
+        let words = ["login", "--authfile", path, "-u", "user", "-p", password, address];
+        let output = knarr_image(place.path(), &words);
+        assert_eq!(output.status.success(), password == "secret", "{output:?}");
+        assert_eq!(file.exists(), password == "secret");
+    }
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    for key in ["docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"] {
+        auth_file(&file, key, "secret");
+        let output = knarr_image(place.path(), &["logout", "--authfile", path, "docker.io"]);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Removing"), "{key}: {output:?}");
+        assert!(!std::fs::read_to_string(&file).unwrap().contains("secret"), "{key}");
+    }
+}
+
+#[test]
+fn what_a_credential_helper_prints_is_not_shown() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Scratch::new("helper");
+    std::fs::create_dir(place.path().join(".docker")).unwrap();
+    std::fs::write(place.path().join(".docker/config.json"), r#"{"credsStore":"test"}"#).unwrap();
+    let helper = place.path().join("docker-credential-test");
+    for answer in [r#""SECRET""#, r#"{"Username":"u","Secret":5318008}"#, r#"["SECRET"]"#] {
+        std::fs::write(&helper, format!("#!/bin/sh\ncat >/dev/null; echo '{answer}'\n")).unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", place.path().display());
+        let mut command = knarr_image_command(place.path(), &["login", "--get-login", "reg.test"]);
+        let said = String::from_utf8(command.env("PATH", path).output().unwrap().stderr).unwrap();
+        assert!(
+            said.contains("docker-credential-test") && said.contains("line 1 column"),
+            "{answer}: {said}"
+        );
+        assert!(!said.contains("SECRET") && !said.contains("5318008"), "{said}");
+    }
+}
+
+#[test]
+fn a_password_in_a_registrys_name_is_not_shown() {
+    let place = Scratch::new("login-url");
+    for name in ["https://me:PASSW0RD@reg.test", "me:PASSW0RD@reg.test/v2/", "http://me:PASS/W0RD@reg.test"] {
+        for words in [&["login", "-u", "me", "-p", "x", name][..], &["logout", name]] {
+            let output = knarr_image(place.path(), words);
+            let said = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert!(!output.status.success() && said.contains("reg.test"), "{words:?}: {said}");
+            assert!(!said.contains("PASS") && !said.contains("W0RD"), "{said}");
+        }
+    }
 }

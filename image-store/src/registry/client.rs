@@ -316,6 +316,10 @@ impl Client {
         scopes: &str,
         credential: Option<&Credential>,
     ) -> Result<Token> {
+        // A grant is sent in the body.
+        if let Some(Credential::Password(_, secret) | Credential::IdentityToken(secret)) = credential {
+            self.transport.tell([secret.clone(), encode(secret)]);
+        }
         let ask = |(method, place, headers, form): TokenRequest| {
             let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
             let answer = self.transport.exchange(&method, &place, &headers, &payload)?;
@@ -331,13 +335,6 @@ impl Client {
             (method, place, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
         }
         if answer.status != 200 {
-            // A grant is sent in the body.
-            match credential {
-                Some(Credential::Password(_, secret) | Credential::IdentityToken(secret)) => {
-                    answer.secrets.extend([secret.clone(), encode(secret)]);
-                }
-                None => {}
-            }
             return Err(status_error(&method, &place, answer));
         }
         let bytes = answer.into_bytes(TOKEN_BODY, "token")?;

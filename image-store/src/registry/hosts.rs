@@ -152,8 +152,8 @@ pub(super) fn real(domain: &str) -> &str {
     if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 
-/// Whether `host` is that of the registry `domain`, however both are written: in upper case, or with the port that
-/// the scheme has anyway.
+/// Whether `host` is that of the registry `domain`, however both are written: in upper case, or with the port
+/// that the scheme has anyway.
 fn is_at(https: bool, host: &str, domain: &str) -> bool {
     let scheme = if https { "https" } else { "http" };
     let authority = |host: &str| Url::parse(&format!("{scheme}://{host}")).map(|url| url.authority).ok();

@@ -149,8 +149,8 @@ impl Place {
         self.allowed.credentials
     }
 
-    /// Whether nothing may be sent to an address of this machine or its link; the endpoint has another name than those,
-    /// but it may turn out to be there itself.
+    /// Whether nothing may be sent to an address of this machine or its link. The endpoint's name is none of
+    /// those, but it may turn out to be there itself.
     pub(super) fn must_be_elsewhere(&self) -> bool {
         self.allowed.elsewhere
     }

@@ -1,5 +1,5 @@
-//! Whether servers are this machine or on its link, by the addresses that connections are really made to: a name in
-//! /etc/hosts, a name of the DNS and `127.1` say nothing of that. Knows nothing of requests.
+//! Whether servers are this machine or on its link, by the addresses that connections are really made to: a
+//! name in /etc/hosts, a name of the DNS and `127.1` say nothing of that. Knows nothing of requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ impl Near {
         near.get(authority).copied().unwrap_or(false)
     }
 
-    /// Who was elsewhere once does not become near: its name's owner decides what it resolves to the next time.
+    /// Who was elsewhere once does not become near: its owner decides what the name resolves to next.
     fn add(&self, authority: &str, is_near: bool) {
         let mut near = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         near.entry(authority.to_owned()).and_modify(|known| *known &= is_near).or_insert(is_near);
@@ -32,8 +32,8 @@ pub(super) struct ReachConnector {
     pub(super) near: Near,
     /// Nothing near is connected to.
     pub(super) elsewhere: bool,
-    /// Connections may go by way of a proxy. It is the user's, so it may be near; what is near to it is not ours to
-    /// know.
+    /// Connections may go by way of a proxy, which may be near, for it is the user's. What a name means there is
+    /// not known here.
     pub(super) proxied: bool,
 }
 

@@ -1,5 +1,5 @@
-//! What others say, as errors may show it: without what authenticates us, and without characters that are for terminals.
-//! Pure.
+//! What others say, as errors may show it: without what authenticates us, and without characters that are for
+//! terminals. Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,10 +27,13 @@ pub(super) fn of_header(value: &str) -> Vec<String> {
     std::iter::once(token.to_owned()).chain(password).collect()
 }
 
-/// A text of somebody else, with `***` for secrets and with escapes for control characters and invisible ones.
+/// A text of somebody else, with `***` for secrets, and with control and invisible characters escaped.
 pub(super) fn shown(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+    // The longest first, for one may be a part of another.
+    let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
         text = text.replace(secret, "***");
     }
     let escape = |c: char| match c {
@@ -60,6 +63,7 @@ mod tests {
             assert_eq!(shown(text, secrets), expected, "{text:?}");
         }
         assert_eq!(shown("said", &[String::new()]), "said");
+        assert_eq!(shown("good-better", &["good".to_owned(), "good-better".to_owned()]), "***");
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: ureq::Body,
-    /// What authenticated the request, in the forms in which it may come back.
+    /// What has authenticated us so far, in the forms in which it may come back.
     pub(super) secrets: Vec<String>,
 }
 
@@ -66,12 +66,13 @@ pub(super) struct Transport {
     /// What a host's own configuration names.
     named: Mutex<HashMap<String, Trust>>,
     near: Near,
+    told: Mutex<Vec<String>>,
 }
 
 impl Transport {
     pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>) -> Self {
-        let (agents, named, near) = (Mutex::default(), Mutex::default(), Near::default());
-        Self { agents, certificates, for_all, named, near }
+        let (agents, named) = (Mutex::default(), Mutex::default());
+        Self { agents, certificates, for_all, named, near: Near::default(), told: Mutex::default() }
     }
 
     /// What a host's own configuration names, before the first request to it.
@@ -121,9 +122,20 @@ impl Transport {
             }
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
-        let secrets = headers.iter().filter(|(name, _)| *name == "authorization");
-        let secrets = secrets.flat_map(|(_, value)| secrets::of_header(value)).collect();
+        let authorization = headers.iter().filter(|(name, _)| *name == "authorization");
+        let secrets = self.tell(authorization.flat_map(|(_, value)| secrets::of_header(value)));
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, secrets })
+    }
+
+    /// Secrets that no error is to show from now on, whoever says them. All that there are so far.
+    pub(super) fn tell(&self, secrets: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for secret in secrets {
+            if !told.contains(&secret) {
+                told.push(secret);
+            }
+        }
+        told.clone()
     }
 
     fn agent(&self, place: &Place) -> Result<Agent> {

@@ -1,7 +1,7 @@
 //! A registry in a thread that says whatever a test wants it to: one closure from request to response.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -59,7 +59,12 @@ pub struct Server {
 impl Server {
     /// Listens on a free port of the loopback for as long as the test runs.
     pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
-        Self::listen(None, handler)
+        Self::listen("127.0.0.1", None, handler)
+    }
+
+    /// The same at an address of this machine.
+    pub fn start_at(address: &str, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
+        Self::listen(address, None, handler)
     }
 
     /// The same with TLS, as [`certificate`] has made it in this directory.
@@ -76,14 +81,15 @@ impl Server {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .unwrap();
-        Self::listen(Some(Arc::new(config)), handler)
+        Self::listen("127.0.0.1", Some(Arc::new(config)), handler)
     }
 
     fn listen(
+        address: &str,
         tls: Option<Arc<ServerConfig>>,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = TcpListener::bind((address, 0)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
         let handler: Arc<Handler> = Arc::new(handler);
@@ -106,6 +112,18 @@ impl Server {
     pub fn requests(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
     }
+}
+
+/// An address of this machine that is neither on the loopback nor on a link alone; `None` is said.
+pub fn outer_address() -> Option<String> {
+    // Nothing is sent: this only asks which address would be used.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let address = socket.connect("198.51.100.1:9").and_then(|()| socket.local_addr()).ok().map(|a| a.ip());
+    let outer = address.filter(|ip| matches!(ip, IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local()));
+    if outer.is_none() {
+        eprintln!("skipped: needs an address that is not on the loopback");
+    }
+    outer.map(|ip| ip.to_string())
 }
 
 /// A certificate for the loopback, and its key, in a directory that certificates may be looked for in.
