@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file begins so. The number changes with everything that changes the result for the same key.
-const MAGIC: &[u8; 16] = b"knarr seccomp 2\n";
+const MAGIC: &[u8; 16] = b"knarr seccomp 3\n";
 
 /// No cache file is larger: a profile of a megabyte is no profile.
 const LARGEST: u64 = 4 << 20;

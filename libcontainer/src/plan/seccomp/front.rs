@@ -12,6 +12,9 @@ use std::collections::BTreeMap;
 
 const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
 
+/// SECCOMP_RET_USER_NOTIF of linux/seccomp.h: what is less refuses.
+const LETS_THROUGH: u32 = 0x7fc0_0000;
+
 /// Calls that stand for others, with the number of the wanted one as their first argument. libseccomp adds rules for them to those for
 /// `socket`, `semop` and so on, and would let such a call through that the profile refuses by its own name.
 const MULTIPLEXERS: [&str; 2] = ["socketcall", "ipc"];
@@ -31,8 +34,9 @@ impl<'a> Front<'a> {
     }
 
     /// Notes that a call is refused by the default action. That needs no rule, but for the calls that libseccomp would let through.
+    /// A default that lets calls through must not undo what libseccomp adds to the rules for single calls.
     pub(super) fn note_default(&mut self, name: &'a str, default: u32) {
-        if MULTIPLEXERS.contains(&name) {
+        if MULTIPLEXERS.contains(&name) && default < LETS_THROUGH {
             self.judgements.entry(name).or_default().merge(Judgement::always(default));
         }
     }

@@ -123,7 +123,12 @@ impl Condition {
     /// Falls through when it holds, passes over `rest` instructions more when it does not. There are at most six conditions of six
     /// instructions in an alternative, so the distances fit.
     fn assemble(self, wide: bool, rest: usize) -> Vec<Instruction> {
-        let [high, low] = halves(self.value);
+        // As libseccomp: bits of the value outside the mask, or above what an architecture has, are not compared.
+        let value = match self.compare {
+            Compare::Masked(mask) => self.value & mask,
+            _ => self.value,
+        };
+        let [high, low] = halves(if wide { value } else { value & 0xffff_ffff });
         let first = if wide { load(self.half(true)) } else { plain(LOAD_VALUE, 0) };
         let second = load(self.half(false));
         // Targets: whether the comparison holds, if that is known.
@@ -135,7 +140,7 @@ impl Condition {
                 step(test::EQUAL, low, Some(true), Some(false)),
             ],
             Compare::Masked(mask) => {
-                let [mask_high, mask_low] = halves(mask);
+                let [mask_high, mask_low] = halves(if wide { mask } else { mask & 0xffff_ffff });
                 vec![
                     (first, None),
                     (plain(AND, mask_high), None),

@@ -107,6 +107,45 @@ fn calls_get_the_answers_of_their_rules() {
     assert_eq!((filter.flags, filter.listener), (4, false));
 }
 
+/// file_setattr is for the front to answer, kcmp for libseccomp; on x86 they are 469 and 349, on x86-64 469 and 312.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn conditions_mean_the_same_whether_libseccomp_knows_the_call_or_not() {
+    let low = |n: i32| u64::from(n.cast_unsigned());
+    let far = low(libc::AT_FDCWD) | 0xffff_ffff_0000_0000;
+    for (condition, arguments) in [
+        (r#""value": 1, "valueTwo": 3, "op": "SCMP_CMP_MASKED_EQ""#.to_owned(), [0, 1, 2, 3, 5]),
+        (format!(r#""value": {far}, "op": "SCMP_CMP_EQ""#), [0, 1, low(libc::AT_FDCWD), far, 5]),
+        (format!(r#""value": {far}, "op": "SCMP_CMP_NE""#), [0, 1, low(libc::AT_FDCWD), far, 5]),
+        (format!(r#""value": {}, "op": "SCMP_CMP_GE""#, (1u64 << 32) + 2), [0, 1, 2, 3, (1 << 32) + 2]),
+    ] {
+        let filter = compiled(&format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+                "syscalls": [{{"names": ["getpid"], "action": "SCMP_ACT_KILL"}},
+                  {{"names": ["kcmp", "file_setattr"], "action": "SCMP_ACT_ERRNO", "args": [{{"index": 0, {condition}}}]}}]}}"#
+        ));
+        for argument in arguments {
+            for (arch, kcmp) in [(X86_64, 312), (X86, 349)] {
+                let says = |number| answer(&filter, arch, number, [argument, 0, 0, 0, 0, 0]);
+                assert_eq!(says(469), says(kcmp), "{condition} of {argument:#x} on {arch:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_default_that_allows_does_not_open_socketcall() {
+    let filter = compiled(
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+            "syscalls": [
+              {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 0, "value": 2, "op": "SCMP_CMP_EQ"}]},
+              {"names": ["socketcall", "read"], "action": "SCMP_ACT_ALLOW"}]}"#,
+    );
+    // socketcall(SYS_SOCKET, ...), whose own arguments a filter does not see.
+    assert_eq!(answer(&filter, X86, 102, [1, 0, 0, 0, 0, 0]), errno(1));
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn an_architecture_that_is_not_listed_is_killed() {
