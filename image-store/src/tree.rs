@@ -14,7 +14,7 @@ use crate::tar::show;
 /// Levels that recursion goes down before a subtree is moved to the top; keeps descriptors and stack few in a tree of any depth.
 const DEPTH: usize = 64;
 
-/// Opens the folder at a clean path below `root`; no link is followed. Empty: `root` itself.
+/// Opens the directory at a clean path below `root`, without following links; an empty path is `root` itself.
 ///
 /// # Errors
 /// Those of openat2(2); `ELOOP` when a component is a symbolic link.
@@ -63,8 +63,8 @@ pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(CString, FileTy
     Ok(names)
 }
 
-/// Removes `name` in `parent` with all below it; nothing there is fine. What is mounted below it stays, and so does the path
-/// to it. Subtrees too deep are first moved into `spill`, a folder of the same file system.
+/// Removes `name` in `parent` and everything below it, if it exists. Whatever is mounted below it stays, with the directories
+/// that lead to it. Subtrees that are too deep are first moved into `spill`, a directory on the same file system.
 ///
 /// # Errors
 /// The first system call that fails for another reason than the thing being gone already; `EXDEV` at a mount point.

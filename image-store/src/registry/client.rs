@@ -414,7 +414,7 @@ pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Er
     let said: String = shown(&said, &secrets).chars().take(300).collect();
     let (kind, hint) = match status {
         401 if !place.takes_credentials() => {
-            (ErrorKind::Denied, "wants credentials, but is not the registry that they are for")
+            (ErrorKind::Denied, "asked for credentials, which are only sent to the registry itself")
         }
         401 => (ErrorKind::Denied, "wants credentials, or other ones"),
         403 => (ErrorKind::Denied, "these credentials do not allow it"),

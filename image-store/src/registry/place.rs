@@ -63,7 +63,7 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
         Err(Error::new(ErrorKind::Denied, message))
     };
     if (endpoint.https || from.url.https) && !url.https {
-        return refused("going on from https in plain http is not allowed");
+        return refused("plain http is not allowed after https");
     }
     let mut elsewhere = false;
     let credentials = match source {
@@ -78,7 +78,7 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
             }
             elsewhere = !is_near(&endpoint.authority);
             if is_near(&url.authority) && elsewhere {
-                return refused("a token server on this machine or its link is not for a registry elsewhere");
+                return refused("a remote registry must not name a token server on this machine or its link");
             }
             let protected = url.https || *insecure || is_loopback(&url.authority);
             if source == Source::Challenge && !protected {
@@ -88,7 +88,7 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
             }
             true
         }
-        Source::Manifest if !url.https => return refused("layers from elsewhere must come by https"),
+        Source::Manifest if !url.https => return refused("a layer from another host must use https"),
         Source::Manifest => false,
     };
     let insecure = *insecure && url.authority == endpoint.authority;

@@ -47,7 +47,7 @@ impl<In: Transport> Connector<In> for ReachConnector {
         }
         let is_near = |address: &std::net::SocketAddr| is_near_address(address.ip());
         if self.elsewhere && details.addrs.iter().any(is_near) {
-            let message = "a token server on this machine or its link is not for a registry elsewhere";
+            let message = "a remote registry must not name a token server on this machine or its link";
             return Err(std::io::Error::from(Error::new(ErrorKind::Denied, message)).into());
         }
         let authority = details.uri.authority().map_or("", |authority| authority.as_str());

@@ -99,7 +99,7 @@ impl Store {
         if self.open_volume(name)?.is_some() {
             return Ok(false);
         }
-        self.make_volume(name, anonymous).map(|_| true)
+        self.make_volume(name, anonymous, self.options.sync).map(|_| true)
     }
 
     /// The volume of this name for a container, made if there is none. At its first use it starts with the contents, owner
@@ -118,7 +118,8 @@ impl Store {
             let made = there.is_none();
             let directory = match there {
                 Some(directory) => directory,
-                None => self.make_volume(name, anonymous)?,
+                // On disk before there is anything in it, if there will be: see below.
+                None => self.make_volume(name, anonymous, false)?,
             };
             let begun = self.begin_volume(name, record, &directory, image);
             if made && begun.is_err() {
@@ -159,7 +160,7 @@ impl Store {
         let Some(original) = image.map_or(Ok(None), |(root, path)| directory_in(root, path))? else {
             return self.write_volume_record(name, used, false);
         };
-        // Files that are on disk without their names, or the other way round, must not pass for a whole volume.
+        // After a power cut a volume that was copied in part must not pass for a whole one.
         let sync = self.options.sync && !tree::list(&original).doing(|| "list")?.is_empty();
         self.write_volume_record(name, VolumeRecord { content: Content::Filling, ..record }, sync)?;
         if let Err(error) = copy_directory(&original, directory, Owner::Keep) {
@@ -174,10 +175,10 @@ impl Store {
         self.write_volume_record(name, used, sync)
     }
 
-    fn make_volume(&self, name: &str, anonymous: bool) -> Result<OwnedFd> {
+    fn make_volume(&self, name: &str, anonymous: bool, sync: bool) -> Result<OwnedFd> {
         // First, so that no volume is ever without one.
         let record = VolumeRecord { anonymous, content: Content::New };
-        self.write_volume_record(name, record, self.options.sync)?;
+        self.write_volume_record(name, record, sync)?;
         let parent = self.volumes_directory()?;
         let made = rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
             .and_then(|()| tree::open_folder(&parent, name.as_bytes(), OFlags::RDONLY));
@@ -232,8 +233,8 @@ impl Store {
             Err(_) => "not a directory".to_owned(),
         };
         Error::invalid(format!(
-            "volume {name:?}: {path:?} is {what}, which an image made through a fault of an earlier version, and is not \
-             mounted: remove the containers that use it, then the volume"
+            "volume {name:?}: {path:?} is {what}: it may come from an image, by a bug in an earlier version, and is never \
+             mounted; remove the containers that use it, then the volume"
         ))
     }
 

@@ -86,7 +86,7 @@ pub(crate) const fn value(
 
 /// `--filter KEY=VALUE`
 pub(crate) const fn filter(short: Option<char>, keys: &'static [&'static str]) -> Flag {
-    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "only what matches", keys }
+    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "show or remove only what matches", keys }
 }
 
 impl Flag {

@@ -56,7 +56,7 @@ pub(super) static GROUPS: &[Group] = &[
     },
     Group {
         name: "volume",
-        help: "manage volumes: directories that outlive containers",
+        help: "manage volumes",
         words: &[
             ("create", "volume create"),
             ("inspect", "volume inspect"),

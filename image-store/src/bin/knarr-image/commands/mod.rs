@@ -171,7 +171,7 @@ static IMAGES: &[Command] = &[
     command(
         "inspect",
         "IMAGE|CONTAINER...",
-        "all that is known of images and containers",
+        "show details of images and containers as JSON",
         &[
             INSPECT_FORMAT,
             value("type", None, "image|container", "look for such alone (default: containers, then images)"),
@@ -188,7 +188,7 @@ static IMAGES: &[Command] = &[
     command(
         "image inspect",
         "IMAGE...",
-        "all that is known of images",
+        "show details of images as JSON",
         &[INSPECT_FORMAT, REMOTE, PLATFORM, CREDS, AUTHFILE, INSECURE, CERTS],
         (1, ANY),
         |args| images::inspect(args, Some("image")),
@@ -196,7 +196,7 @@ static IMAGES: &[Command] = &[
     command(
         "container inspect",
         "CONTAINER...",
-        "all that is known of containers",
+        "show details of containers as JSON",
         &[INSPECT_FORMAT],
         (1, ANY),
         |args| images::inspect(args, Some("container")),
@@ -350,7 +350,7 @@ static IMAGES: &[Command] = &[
         "man",
         "[COMMAND...]",
         "print a manual page",
-        &[switch("list", None, "print what there are pages of")],
+        &[switch("list", None, "list the manual pages")],
         (0, 2),
         crate::complete::man,
     ),

@@ -167,7 +167,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "volume inspect",
         "VOLUME...",
-        "all that is known of volumes",
+        "show details of volumes as JSON",
         &[INSPECT_FORMAT],
         (1, ANY),
         volumes::inspect,
@@ -196,7 +196,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "volume rm",
         "VOLUME...",
         "remove volumes that no container uses",
-        &[switch("force", Some('f'), "no error when there is no such volume")],
+        &[switch("force", Some('f'), "succeed even if the volume does not exist")],
         (1, ANY),
         volumes::rm,
     ),
