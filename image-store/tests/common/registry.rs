@@ -13,6 +13,38 @@ use image_store::{Digest, Reference, Result, Store, StoreOptions};
 use super::Scratch;
 use super::server::{Request, Response, Server};
 
+/// `user:secret`, as a header has it.
+pub const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
+
+/// How a registry asks who we are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Asks {
+    Basic,
+    Bearer,
+}
+
+/// Lets nobody in without `user:secret`, or a token for it from a server of the same registry.
+pub fn guarded(asks: Asks, inner: impl Fn(&Request) -> Response) -> impl Fn(&Request) -> Response {
+    move |request| {
+        let authorization = request.header("authorization");
+        let (challenge, wanted) = match asks {
+            Asks::Basic => (r#"Basic realm="test""#.to_owned(), BASIC),
+            Asks::Bearer => {
+                if request.path.starts_with("/token") {
+                    assert_eq!(authorization, Some(BASIC));
+                    return Response::new(200, r#"{"token":"good"}"#);
+                }
+                let host = request.header("host").unwrap();
+                (format!(r#"Bearer realm="http://{host}/token",service="test""#), "Bearer good")
+            }
+        };
+        match authorization == Some(wanted) || request.path == "/v2/" {
+            true => inner(request),
+            false => Response::new(401, "").header("www-authenticate", challenge),
+        }
+    }
+}
+
 /// What a registry has, by path after `/v2/NAME/`.
 pub type Content = HashMap<String, (String, Vec<u8>)>;
 

@@ -108,7 +108,6 @@ fn untagged(text: &str) -> Result<Reference> {
 }
 
 /// Gets the image that `run` is to run.
-#[cfg(feature = "run")]
 pub(crate) fn pull_for_run(args: &Args, store: &Store) -> Result<Record> {
     fetch(args, store)
 }
@@ -152,7 +151,6 @@ fn registries() -> Result<Registries> {
 }
 
 /// The image of a name as a person types it, under any of the names that may mean.
-#[cfg(feature = "run")]
 pub(crate) fn find_named(store: &Store, text: &str) -> Result<Option<Record>> {
     for reference in registries()?.candidates(text)? {
         if let Some(record) = store.find(&reference)? {
@@ -174,10 +172,7 @@ fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record
     let before = store.find(reference)?;
     let names = std::slice::from_ref(reference);
     let ingest = |source: &dyn Source| store.ingest(source, &image.descriptor, &platform, names, &progress);
-    #[cfg(feature = "run")]
     let record = crate::interrupt::watched(&image, ingest)?;
-    #[cfg(not(feature = "run"))]
-    let record = ingest(&image)?;
     if !quiet {
         eprintln!("Digest: {}", record.target.digest);
         let same = before.is_some_and(|before| before.manifest.digest == record.manifest.digest);

@@ -4,7 +4,7 @@
 # The image is a busybox of this machine. Every check prints one line; the last line counts them.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
-BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
 . "$HERE/checks.sh"
 
 k() { timeout -k 1 120 "$BIN" --root "$W/store" "$@"; }

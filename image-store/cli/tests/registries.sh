@@ -4,7 +4,7 @@
 # Debian's docker-registry and a token server of our own listen on the loopback. Every check prints one line.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
-BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
 . "$HERE/checks.sh"
 
 export HOME=$W/home XDG_RUNTIME_DIR=$W/run; unset DOCKER_CONFIG REGISTRY_AUTH_FILE XDG_CONFIG_HOME CONTAINERS_REGISTRIES_CONF

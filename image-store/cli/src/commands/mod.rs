@@ -12,9 +12,7 @@ mod login;
 pub(crate) mod prune;
 mod transfer;
 
-#[cfg(feature = "run")]
 pub(crate) use containers::random_id;
-#[cfg(feature = "run")]
 pub(crate) use transfer::{find_named, pull_for_run, warn_of_platform};
 
 use std::path::PathBuf;
@@ -85,18 +83,10 @@ pub(crate) const fn command(
 const ANY: usize = usize::MAX;
 
 /// All that can be called.
-pub(crate) static TABLE: Table = Table {
-    commands: &[
-        IMAGES,
-        #[cfg(feature = "run")]
-        crate::run::COMMANDS,
-    ],
-    groups: groups::GROUPS,
-    global: GLOBAL,
-};
+pub(crate) static TABLE: Table =
+    Table { commands: &[IMAGES, crate::run::COMMANDS], groups: groups::GROUPS, global: GLOBAL };
 
 /// Those that touch no store.
-#[cfg(feature = "run")]
 pub(crate) const WITHOUT_STORE: &[&str] =
     &["completion", "man", "version", "search", "tags", "login", "logout", "map-ids"];
 
@@ -292,15 +282,6 @@ static IMAGES: &[Command] = &[
         (1, 2),
         archives::commit,
     ),
-    #[cfg(not(feature = "run"))]
-    command(
-        "create",
-        "IMAGE",
-        "make a container's writable layer without running anything",
-        &[value("name", None, "NAME", "its name (default: random)")],
-        (1, 1),
-        containers::create,
-    ),
     command("diff", "CONTAINER", "what a container changed", &[JSON], (1, 1), containers::diff),
     command(
         "cp",
@@ -386,11 +367,7 @@ fn root(args: &Args) -> Result<PathBuf> {
     if let Some(root) = variable("KNARR_IMAGE_ROOT") {
         return Ok(root);
     }
-    #[cfg(feature = "run")]
-    let root = crate::run::rootless::real_uid() == 0;
-    #[cfg(not(feature = "run"))]
-    let root = rustix::process::geteuid().is_root();
-    if root {
+    if crate::run::rootless::real_uid() == 0 {
         return Ok("/var/lib/knarr/images".into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
@@ -406,21 +383,12 @@ fn platform(args: &Args) -> Result<Platform> {
 
 /// A container as `inspect` shows it.
 fn describe(store: &Store, container: &image_store::store::ContainerRecord) -> Result<serde_json::Value> {
-    #[cfg(feature = "run")]
-    return crate::run::describe(store, container);
-    #[cfg(not(feature = "run"))]
-    return {
-        let _ = store;
-        serde_json::to_value(container).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
-    };
+    crate::run::describe(store, container)
 }
 
 /// This program again.
 fn own_program() -> std::process::Command {
-    #[cfg(feature = "run")]
-    return crate::run::rootless::own_program();
-    #[cfg(not(feature = "run"))]
-    return std::process::Command::new("/proc/self/exe");
+    crate::run::rootless::own_program()
 }
 
 /// Deleting gigabytes takes longer than anybody wants to wait: a process of its own does it. When that can not be
@@ -440,26 +408,16 @@ pub(crate) fn empty_trash_later(store: &Store) {
 
 /// The container a person means: by ID, the beginning of one, or name.
 fn container_id(store: &Store, text: &str) -> Result<String> {
-    #[cfg(feature = "run")]
-    return crate::run::id_of(store, text);
-    #[cfg(not(feature = "run"))]
-    return store.container(text).map(|container| container.id);
+    crate::run::id_of(store, text)
 }
 
 /// Whether a container runs.
 fn is_live(id: &str) -> bool {
-    #[cfg(feature = "run")]
-    return crate::run::live_root(id).is_some();
-    #[cfg(not(feature = "run"))]
-    return {
-        let _ = id;
-        false
-    };
+    crate::run::live_root(id).is_some()
 }
 
 /// The mounted root file system of a container; of a running one, the one it runs on.
 fn container_root(store: &Store, id: &str) -> Result<std::os::fd::OwnedFd> {
-    #[cfg(feature = "run")]
     if let Some(root) = crate::run::live_root(id) {
         return Ok(root);
     }

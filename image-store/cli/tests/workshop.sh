@@ -5,7 +5,7 @@
 # There is no network: the image that people pull is one that this project builds, in a registry of this machine if there is one.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
-BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
 . "$HERE/checks.sh"
 
 export KNARR_IMAGE_ROOT=$W/store HOME=$W; unset DOCKER_CONFIG REGISTRY_AUTH_FILE

@@ -11,20 +11,6 @@ use serde_json::{Value, json};
 use crate::args::Args;
 use crate::output::{line, pretty, print};
 
-/// `create IMAGE`, of a build without `run`.
-#[cfg(not(feature = "run"))]
-pub(super) fn create(args: &Args) -> Result<u8> {
-    let store = super::store(args)?;
-    let record = store.resolve(&args.positional[0])?;
-    let id = match args.get("name") {
-        Some(name) => name.to_owned(),
-        None => random_id()?,
-    };
-    store.prepare(&record, &id, Value::Null)?;
-    line(&id);
-    Ok(0)
-}
-
 /// Sixty-four hexadecimal digits, as Docker has them.
 pub(crate) fn random_id() -> Result<String> {
     let mut random = [0; 32];

@@ -6,7 +6,7 @@
 # Every check prints one line; the last line counts them.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
-BIN=$(realpath "${1:-$HERE/../../target/debug/knarr-image}")
+BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
 LAB=${KNARR_LAB:-$HOME/.cache/knarr-lab}/root
 . "$HERE/checks.sh"
 

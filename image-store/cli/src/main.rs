@@ -5,11 +5,9 @@
 mod args;
 mod commands;
 mod complete;
-#[cfg(feature = "run")]
 mod interrupt;
 mod output;
 mod progress;
-#[cfg(feature = "run")]
 mod run;
 mod template;
 
@@ -44,11 +42,8 @@ fn main() -> ExitCode {
 
 fn run(command: &args::Command, args: &Args) -> ExitCode {
     // Without root, everything that touches the store does so as root of a user namespace.
-    #[cfg(feature = "run")]
     let entered =
         if commands::WITHOUT_STORE.contains(&command.name) { Ok(()) } else { run::rootless::enter() };
-    #[cfg(not(feature = "run"))]
-    let entered: image_store::Result<()> = Ok(());
     match entered.and_then(|()| (command.run)(args)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
