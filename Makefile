@@ -84,6 +84,7 @@ test-vm: integration lab-vm $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build
 	@$(LAB)/test-vm.sh $(HOST) $(T)
 
 test-vm-quick:
+	@$(LAB)/vm-run-test.sh
 	@$(MAKE) --no-print-directory test-vm T="$(VM_QUICK)"
 
 lab:
