@@ -11,7 +11,7 @@ use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
-use crate::plan::{self, ExecInputs, Plan};
+use crate::plan::{self, ExecInputs, ProcessPlan};
 use crate::process::{ExecOptions, ExitStatus, Process, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
@@ -250,7 +250,7 @@ impl Container {
         self.run_hooks("startContainer", Hooks::start_container, &state, &place)
     }
 
-    fn hook_plan(&self, hook: &Hook) -> Result<Plan> {
+    fn hook_plan(&self, hook: &Hook) -> Result<ProcessPlan> {
         let (path, argv) = hooks::program(hook)?;
         let mut process = self.record.process.clone();
         process.set_terminal(Some(false)).set_args(Some(vec![hook.path().to_string_lossy().into_owned()]));
@@ -309,7 +309,12 @@ impl Container {
     }
 
     /// The one clone of an exec. `hasty`: and no more, if the plan has no more for the parent to do.
-    pub(crate) fn launch_exec(&self, plan: Plan, options: ExecOptions, hasty: bool) -> Result<Launched> {
+    pub(crate) fn launch_exec(
+        &self,
+        plan: ProcessPlan,
+        options: ExecOptions,
+        hasty: bool,
+    ) -> Result<Launched> {
         let job = Job {
             plan,
             stdio: options.stdio,
@@ -349,7 +354,7 @@ impl Container {
         seccomp: Option<Filter>,
         preserve_fds: u32,
         open_files: Option<(u64, u64)>,
-    ) -> Result<Plan> {
+    ) -> Result<ProcessPlan> {
         plan::exec(ExecInputs {
             id: self.id.as_str(),
             host: self.host.get()?,
@@ -360,6 +365,7 @@ impl Container {
             preserve_fds,
             open_files,
         })
+        .map(|plan| plan.process)
     }
 
     /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for

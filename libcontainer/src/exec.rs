@@ -5,7 +5,7 @@
 use crate::container::Container;
 use crate::error::{Context, Error, Result};
 use crate::launch::{self, Launched, Watch};
-use crate::plan::Plan;
+use crate::plan::ProcessPlan;
 use crate::process::{ExecOptions, Process};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub struct PreparedExec<'a> {
     pub(crate) container: &'a Container,
-    pub(crate) plan: Plan,
+    pub(crate) plan: ProcessPlan,
     pub(crate) options: ExecOptions,
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::hooks::NoWatch;
 use crate::launch::{self, Job};
 use crate::plan::restore::Program;
-use crate::plan::{self, Plan, c_string};
+use crate::plan::{self, ProcessPlan, c_string};
 use crate::process::{ExitStatus, Stdio};
 use crate::sys::{fs, pidfd, sock};
 use prost::Message;
@@ -37,7 +37,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) cgroup: &'a Cgroup,
     pub(super) folder: Option<&'a Dir>,
     /// The plan of the container that is restored.
-    pub(super) create: Option<&'a Plan>,
+    pub(super) create: Option<&'a ProcessPlan>,
     /// What CRIU gets beside its streams and its socket. See `Handed`.
     pub(super) handed: Vec<OwnedFd>,
 }

@@ -15,7 +15,7 @@ use crate::id::ContainerId;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
-use crate::plan::{self, Open, Plan, c_string};
+use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
 use crate::runtime::{CreateOptions, Reserved, Runtime};
 use crate::state::dir::StateDir;
@@ -52,26 +52,25 @@ pub(crate) fn restore(
 
     let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
     create.systemd_cgroup = options.systemd_cgroup;
-    let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
-        runtime.reserve(id, bundle, &create)?;
+    let Reserved { undo, lock, mut record, plan } = runtime.reserve(id, bundle, &create)?;
     let folder = record.cgroup.open()?;
     let mut watch = HookWatch {
         record: &record,
         spec_hooks: None,
-        devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+        devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
     };
     let mut request = rpc::Options {
-        ext_mnt: rehearse(&plan, folder.as_ref(), &mut watch)?,
+        ext_mnt: rehearse(&plan.process, folder.as_ref(), &mut watch)?,
         config_file: config,
         ..request(&record, &options)?
     };
     fault::point();
     let terminal = matches!(create.stdio, Stdio::Terminal);
     let stdio = if terminal { quiet()? } else { create.stdio };
-    if let Some(gid) = root_group(&plan) {
+    if let Some(gid) = root_group(&plan.facts) {
         images.let_pass(gid)?;
     }
-    let mut handed = namespaces(&plan, &mut request)?;
+    let mut handed = namespaces(&plan.process, &mut request)?;
     let null = above_streams(files::null()?)?;
     request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
     handed.push(null);
@@ -79,7 +78,7 @@ pub(crate) fn restore(
         stdio,
         cgroup: &record.cgroup.clone(),
         folder: folder.as_ref(),
-        create: Some(&plan),
+        create: Some(&plan.process),
         handed,
     };
     let session = criu.start(around)?;
@@ -110,14 +109,14 @@ pub(crate) fn restore(
         dir,
         record,
         (process, terminal),
-        warnings,
+        plan.warnings,
         (runtime.shared_host(), folder),
     ))
 }
 
 /// The group on the host that is 0 in the container's own user namespace.
-fn root_group(plan: &Plan) -> Option<u32> {
-    let maps = plan.facts.maps.as_ref()?;
+fn root_group(facts: &ContainerFacts) -> Option<u32> {
+    let maps = facts.maps.as_ref()?;
     maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
 }
 
@@ -131,7 +130,11 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
 }
 
 /// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
-fn rehearse(plan: &Plan, folder: Option<&Dir>, watch: &mut HookWatch<'_>) -> Result<Vec<rpc::ExternalMount>> {
+fn rehearse(
+    plan: &ProcessPlan,
+    folder: Option<&Dir>,
+    watch: &mut HookWatch<'_>,
+) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
     let job = Job {
         plan: plan::restore::rehearsal(plan),
@@ -177,7 +180,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
 }
 
 /// The namespaces that are joined: network and pid namespaces by descriptors, which CRIU inherits, the others by their paths.
-fn namespaces(plan: &Plan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
+fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
     let mut handed = Vec::new();
     for open in &plan.opens {
         let Open::Namespace { path, flag, .. } = open else { continue };

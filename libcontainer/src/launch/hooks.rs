@@ -4,7 +4,7 @@
 use super::{Job, Watch, launch};
 use crate::cgroup::{Cgroup, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::{self, Plan, c_string};
+use crate::plan::{self, ProcessPlan, c_string};
 use crate::process::{ExitStatus, Stdio};
 use crate::sys::pidfd;
 use oci_spec::runtime::Hook;
@@ -28,7 +28,7 @@ pub(crate) enum Place<'a> {
     /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
     Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
     /// As a process of the container, with no more rights than its own: the program is one of the container's.
-    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
+    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<ProcessPlan> },
 }
 
 /// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
@@ -102,7 +102,7 @@ pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
     Ok((path, argv))
 }
 
-fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<ProcessPlan> {
     let (path, argv) = program(hook)?;
     let env = hook.env().as_deref().unwrap_or_default();
     let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
@@ -113,7 +113,7 @@ fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
 fn in_container(
     hook: &Hook,
     state: &str,
-    plan: Plan,
+    plan: ProcessPlan,
     process: BorrowedFd<'_>,
     cgroup: &Cgroup,
 ) -> Result<()> {

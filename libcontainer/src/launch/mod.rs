@@ -15,7 +15,7 @@ use crate::cgroup::{Cgroup, Dir, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::step::{Gate, Slot, Source, Step};
-use crate::plan::{Open, ParentSettings, Plan};
+use crate::plan::{Open, ParentSettings, ProcessPlan};
 use crate::process::{ExitStatus, Signal, Stdio};
 use crate::sys::{self, Errno, clone, pidfd, sock};
 use fds::FdTable;
@@ -28,7 +28,7 @@ const FORK_PATIENCE: i32 = 10_000;
 
 /// What is launched.
 pub(crate) struct Job<'a> {
-    pub(crate) plan: Plan,
+    pub(crate) plan: ProcessPlan,
     pub(crate) stdio: Stdio,
     pub(crate) cgroup: &'a Cgroup,
     /// The same, open, on v2.
@@ -48,7 +48,7 @@ pub(crate) struct Job<'a> {
 /// A child between clone and exec. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    plan: Plan,
+    plan: ProcessPlan,
     pid: i32,
     pidfd: Option<OwnedFd>,
     sync: OwnedFd,
@@ -144,7 +144,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
 }
 
 /// The only word that the child waits for is the last one.
-pub(crate) fn needs_no_parent(plan: &Plan) -> bool {
+pub(crate) fn needs_no_parent(plan: &ProcessPlan) -> bool {
     let asks = |step: &Step| match step {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
@@ -160,7 +160,7 @@ fn maps_inside(step: &Step, slot: Slot) -> bool {
 }
 
 /// Opens what the plan wants opened.
-fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
+fn prepare(plan: &ProcessPlan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
     for open in &plan.opens {
         let (slot, fd) = match open {
             Open::Namespace { slot, path, flag, foreign } => {
@@ -194,7 +194,7 @@ fn streams(stdio: Stdio) -> Result<[Option<OwnedFd>; 3]> {
 
 /// The one clone. Signals are blocked around it, so that no handler of the caller runs in the child.
 fn clone_child(
-    plan: &mut Plan,
+    plan: &mut ProcessPlan,
     fds: &mut FdTable,
     stdio: &[Option<OwnedFd>; 3],
     cgroup: Option<BorrowedFd<'_>>,
@@ -509,7 +509,7 @@ fn exec_error(program: &str, errno: i32) -> Error {
 }
 
 /// A child's frame in words. The texts for programs that are missing are those that callers of runc match.
-fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error {
+fn explain(plan: &ProcessPlan, number: u32, call: Call, errno: i32, arg: i32) -> Error {
     let Some(step) = plan.child.get(number as usize) else {
         return Error::os(call.name(), Errno(errno).into()).wrap("prepare the process");
     };
