@@ -16,15 +16,11 @@ use crate::process::{ExecOptions, ExitStatus, Process, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::{pidfd, sock};
+use crate::watch::{HookWatch, send_listener};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
-
-mod watch;
-
-pub(crate) use watch::HookWatch;
-use watch::send_listener;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
@@ -246,7 +242,7 @@ impl Container {
         }
         let plan = |hook: &Hook| self.hook_plan(hook);
         let place = Place::Inside { process: self.process()?, cgroup: &self.record.cgroup, plan: &plan };
-        let state = self.record.hook_state(Status::Created, self.record.pid_inside());
+        let state = self.record.hook_state(Status::Created, self.record.inside(self.record.pid));
         self.run_hooks("startContainer", Hooks::start_container, &state, &place)
     }
 
@@ -305,28 +301,14 @@ impl Container {
         }
         let filter = self.filter()?.cloned();
         let plan = self.process_plan(process, filter, options.preserve_fds, options.open_files)?;
-        Ok(PreparedExec { container: self, plan, options })
-    }
-
-    /// The one clone of an exec. `hasty`: and no more, if the plan has no more for the parent to do.
-    pub(crate) fn launch_exec(
-        &self,
-        plan: ProcessPlan,
-        options: ExecOptions,
-        hasty: bool,
-    ) -> Result<Launched> {
         let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &self.record.cgroup,
-            folder: self.folder()?,
-            sub_cgroups: &SubPaths::parse(&options.cgroup)?,
-            start: None,
+            cgroup_dir: self.folder()?,
+            sub_cgroups: SubPaths::parse(&options.cgroup)?,
             target: Some(self.process()?),
-            handed: Vec::new(),
-            hasty,
+            ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
-        launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })
+        let watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        Ok(PreparedExec { job, watch })
     }
 
     /// The cgroup's folder, where there is but one.
@@ -565,11 +547,4 @@ fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
     // Reaped if it is our child; else its parent does that.
     let _ = pidfd::wait(process, libc::WNOHANG);
     Ok(())
-}
-
-impl Record {
-    /// The pid as a process in the container sees it.
-    fn pid_inside(&self) -> i32 {
-        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { self.pid }
-    }
 }

@@ -77,6 +77,7 @@ mod runtime;
 mod seccomp;
 mod state;
 mod sys;
+mod watch;
 
 /// The types of config.json, re-exported from `oci-spec`.
 pub mod spec {

@@ -4,9 +4,9 @@
 //! fails.
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::checkpoint::RestoreOptions;
-use crate::container::{Container, Held, HookWatch, has_hooks};
+use crate::container::{Container, Held, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::{Host, SharedHost};
@@ -18,6 +18,7 @@ use crate::process::Stdio;
 use crate::seccomp;
 use crate::state::dir::{Lock, StateDir};
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
+use crate::watch::HookWatch;
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 
@@ -139,15 +140,10 @@ impl Runtime {
             devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
         let job = Job {
-            plan: plan.process,
-            stdio: options.stdio,
-            cgroup: &record.cgroup,
-            folder: folder.as_ref(),
-            sub_cgroups: &SubPaths::default(),
+            cgroup_dir: folder.as_ref(),
             start,
-            target: None,
-            handed: Vec::new(),
-            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            return_early: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            ..Job::new(plan.process, options.stdio, &record.cgroup)
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.owner = state::owner::name(host.euid);

@@ -5,7 +5,7 @@
 
 use super::files;
 use super::rpc::{Features, Kind, NFTABLES, Notice, Request, Response};
-use crate::cgroup::{Cgroup, Dir, SubPaths};
+use crate::cgroup::{Cgroup, Dir};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::hooks::NoWatch;
 use crate::launch::{self, Job};
@@ -35,7 +35,7 @@ pub(super) struct Criu {
 pub(super) struct Surroundings<'a> {
     pub(super) stdio: Stdio,
     pub(super) cgroup: &'a Cgroup,
-    pub(super) folder: Option<&'a Dir>,
+    pub(super) cgroup_dir: Option<&'a Dir>,
     /// The plan of the container that is restored.
     pub(super) create: Option<&'a ProcessPlan>,
     /// What CRIU gets beside its streams and its socket. See `Handed`.
@@ -106,16 +106,11 @@ impl Criu {
             envp: environment.collect(),
             descriptors: u16::try_from(handed.len()).unwrap_or(0),
         };
+        let plan = plan::restore::criu(program, surroundings.create);
         let job = Job {
-            plan: plan::restore::criu(program, surroundings.create),
-            stdio: surroundings.stdio,
-            cgroup: surroundings.cgroup,
-            folder: surroundings.folder,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
-            target: None,
+            cgroup_dir: surroundings.cgroup_dir,
             handed,
-            hasty: false,
+            ..Job::new(plan, surroundings.stdio, surroundings.cgroup)
         };
         let launched = launch::launch(job, &mut NoWatch).with_context(|| format!("start {:?}", self.path))?;
         let (pid, process, _) = launched.release()?;
@@ -152,7 +147,7 @@ impl Surroundings<'_> {
         Ok(Surroundings {
             stdio: quiet()?,
             cgroup: &Cgroup::None,
-            folder: None,
+            cgroup_dir: None,
             create: None,
             handed: Vec::new(),
         })

@@ -7,8 +7,8 @@ use super::images::Folder;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
-use crate::cgroup::{Dir, SubPaths};
-use crate::container::{Container, HookWatch};
+use crate::cgroup::{Cgroup, Dir};
+use crate::container::Container;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::id::ContainerId;
@@ -22,7 +22,7 @@ use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
 use crate::sys::pidfd;
-use oci_spec::runtime::Hooks;
+use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -77,7 +77,7 @@ pub(crate) fn restore(
     let around = Surroundings {
         stdio,
         cgroup: &record.cgroup.clone(),
-        folder: folder.as_ref(),
+        cgroup_dir: folder.as_ref(),
         create: Some(&plan.process),
         handed,
     };
@@ -132,21 +132,11 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
 /// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
 fn rehearse(
     plan: &ProcessPlan,
-    folder: Option<&Dir>,
+    dir: Option<&Dir>,
     watch: &mut HookWatch<'_>,
 ) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job {
-        plan: plan::restore::rehearsal(plan),
-        stdio: quiet()?,
-        cgroup: &record.cgroup,
-        folder,
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: None,
-        handed: Vec::new(),
-        hasty: false,
-    };
+    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), quiet()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
     let host = settings::open_root_of(launched.process()?)?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
@@ -263,16 +253,10 @@ impl Birth<'_> {
         }
     }
 
-    /// As at a create, but for the hooks in the container, whose root is not there yet.
+    /// As at a create, but for the hooks in the container, whose root isn't there yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
-        let Some(all) = self.bundle.spec.hooks().as_ref() else { return Ok(()) };
-        let state = self.record.hook_state(Status::Creating, pid);
-        let run = |kind: &str, list: Option<&[oci_spec::runtime::Hook]>| {
-            hooks::run(kind, list, &state, &Place::Host { bundle: &self.record.bundle })
-        };
-        #[allow(deprecated)]
-        run("prestart", all.prestart().as_deref())?;
-        run("createRuntime", Hooks::create_runtime(all).as_deref())
+        let hooks = self.bundle.spec.hooks().as_ref();
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
     }
 
     /// All processes are there, and stopped until CRIU lets them go.
@@ -300,15 +284,8 @@ impl Birth<'_> {
     /// An empty network namespace has its `lo` down; a container's has it up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
-            plan: plan::restore::loopback(),
-            stdio: quiet()?,
-            cgroup: &crate::cgroup::Cgroup::None,
-            folder: None,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
             target: self.process.0.as_ref().map(|fd| fd.as_fd()),
-            handed: Vec::new(),
-            hasty: false,
+            ..Job::new(plan::restore::loopback(), quiet()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
     }

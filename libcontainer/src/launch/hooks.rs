@@ -2,7 +2,7 @@
 //! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin and has a time limit if it asks for one.
 
 use super::{Job, Watch, launch};
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{self, ProcessPlan, c_string};
 use crate::process::{ExitStatus, Stdio};
@@ -121,18 +121,8 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let folder = cgroup.open()?;
-    let job = Job {
-        plan,
-        stdio,
-        cgroup,
-        folder: folder.as_ref(),
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: Some(process),
-        handed: Vec::new(),
-        hasty: false,
-    };
+    let dir = cgroup.open()?;
+    let job = Job { cgroup_dir: dir.as_ref(), target: Some(process), ..Job::new(plan, stdio, cgroup) };
     let launched = launch(job, &mut NoWatch)?;
     let (_, process, _) = launched.release()?;
     let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);

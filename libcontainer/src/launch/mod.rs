@@ -27,22 +27,45 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const FORK_PATIENCE: i32 = 10_000;
 
 /// What is launched.
+#[derive(Debug)]
 pub(crate) struct Job<'a> {
     pub(crate) plan: ProcessPlan,
     pub(crate) stdio: Stdio,
     pub(crate) cgroup: &'a Cgroup,
     /// The same, open, on v2.
-    pub(crate) folder: Option<&'a Dir>,
+    pub(crate) cgroup_dir: Option<&'a Dir>,
     /// Sub-cgroups to join instead of the cgroup itself (exec).
-    pub(crate) sub_cgroups: &'a SubPaths,
+    pub(crate) sub_cgroups: SubPaths,
     /// The socket that `start` will connect to.
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
     pub(crate) target: Option<BorrowedFd<'a>>,
     /// Descriptors above 2 for the first free slots.
     pub(crate) handed: Vec<OwnedFd>,
-    /// Come back from the clone at once, if the child needs nothing from its parent before its last gate.
-    pub(crate) hasty: bool,
+    /// Return as soon as the process exists, if it needs nothing from its parent before its last gate.
+    pub(crate) return_early: bool,
+}
+
+impl<'a> Job<'a> {
+    /// A process with these streams in this cgroup, and nothing else.
+    pub(crate) fn new(plan: ProcessPlan, stdio: Stdio, cgroup: &'a Cgroup) -> Self {
+        Job {
+            plan,
+            stdio,
+            cgroup,
+            cgroup_dir: None,
+            sub_cgroups: SubPaths::default(),
+            start: None,
+            target: None,
+            handed: Vec::new(),
+            return_early: false,
+        }
+    }
+
+    /// All of it is one clone, before which nothing is opened and after which the parent has nothing to do.
+    pub(crate) fn is_unattended(&self) -> bool {
+        needs_no_parent(&self.plan) && self.plan.opens.is_empty() && self.sub_cgroups.is_empty()
+    }
 }
 
 /// A child between clone and exec. Dropping it kills and reaps it.
@@ -95,11 +118,11 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let stdio = streams(job.stdio)?;
     let sub = !job.sub_cgroups.is_empty();
-    let below = if plan.clone_into_cgroup && sub { job.cgroup.clone_fd_sub(job.sub_cgroups)? } else { None };
+    let below = if plan.clone_into_cgroup && sub { job.cgroup.clone_fd_sub(&job.sub_cgroups)? } else { None };
     let into = match (plan.clone_into_cgroup, &below) {
         (false, _) => None,
         (true, Some(below)) => Some(below.as_fd()),
-        (true, None) => job.folder.map(Dir::fd),
+        (true, None) => job.cgroup_dir.map(Dir::fd),
     };
     let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into, job.target);
     if let (Err(e), Some(target), false) = (&cloned, job.target, sub)
@@ -118,7 +141,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
     fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
     let forking = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
-    let unled = job.hasty && needs_no_parent(&plan);
+    let unled = job.return_early && needs_no_parent(&plan);
     let mut child = Launched {
         plan,
         pid,
@@ -137,14 +160,14 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
-        (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
+        (None, _) => job.cgroup.attach_sub(pid, &job.sub_cgroups),
     };
     child.lead(&attach, watch)?;
     Ok(child)
 }
 
 /// The only word that the child waits for is the last one.
-pub(crate) fn needs_no_parent(plan: &ProcessPlan) -> bool {
+fn needs_no_parent(plan: &ProcessPlan) -> bool {
     let asks = |step: &Step| match step {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
