@@ -12,7 +12,8 @@ use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
 use crate::plan::step::CStrArray;
 use crate::plan::{self, ExecInputs, ProcessPlan};
-use crate::process::{ExecOptions, ExitStatus, Process, Signal};
+use crate::process::{ExecOptions, Process};
+use crate::signal::{self, ExitStatus, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::{pidfd, sock};
@@ -292,7 +293,7 @@ impl Container {
     /// As `exec`, but for those of running it.
     pub fn prepare_exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<PreparedExec<'_>> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        let ended = |process: &OwnedFd| pidfd::readable(process.as_fd(), 0).context("poll");
+        let ended = |process: &OwnedFd| signal::ends_within(process.as_fd(), 0);
         if self.process.as_ref().map_or(Ok(true), ended)? {
             allowed(operation, Status::Stopped)?;
         }
@@ -360,7 +361,7 @@ impl Container {
         if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
             return self.kill_all(signal);
         }
-        launch::signal(self.process()?, signal).map_err(|e| match e.kind() {
+        signal::send(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
         })
@@ -470,7 +471,7 @@ impl Container {
     /// # Errors
     /// `NotFound` when it is not; `WrongState` when it had ended before this handle was made.
     pub fn wait(&self) -> Result<ExitStatus> {
-        launch::wait(self.process()?)
+        signal::wait(self.process()?)
     }
 
     /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
@@ -538,7 +539,7 @@ pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<
 }
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
-    if !pidfd::readable(process, KILL_PATIENCE).context("poll")? {
+    if !signal::ends_within(process, KILL_PATIENCE)? {
         return Err(Error::new(
             ErrorKind::Busy,
             "the container's process does not end although it was killed",

@@ -37,8 +37,9 @@ impl PreparedExec<'_> {
     ///
     /// # Errors
     /// What kept the program from being executed.
-    pub fn run(mut self) -> Result<Process> {
-        running(launch::launch(self.job, &mut self.watch)?)
+    pub fn run(self) -> Result<Process> {
+        let PreparedExec { job, mut watch } = self;
+        running(launch::launch(job, &mut watch)?)
     }
 
     /// Makes the process and doesn't wait for its program, if it [is unattended](PreparedExec::is_unattended); else the process is
@@ -46,9 +47,10 @@ impl PreparedExec<'_> {
     ///
     /// # Errors
     /// What kept the process from being made.
-    pub fn begin(mut self) -> Result<Starting> {
-        self.job.return_early = true;
-        Ok(Starting { launched: launch::launch(self.job, &mut self.watch)? })
+    pub fn begin(self) -> Result<Starting> {
+        let PreparedExec { job, mut watch } = self;
+        let job = Job { return_early: true, ..job };
+        Ok(Starting { launched: launch::launch(job, &mut watch)? })
     }
 }
 

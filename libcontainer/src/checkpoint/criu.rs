@@ -11,11 +11,13 @@ use crate::launch::hooks::NoWatch;
 use crate::launch::{self, Job};
 use crate::plan::restore::Program;
 use crate::plan::{self, ProcessPlan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::{fs, pidfd, sock};
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::Child;
+use crate::sys::{fs, sock};
 use prost::Message;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// 3.17: of 2022, what Debian 12 has. Older ones know no cgroup v2 freezer, time namespaces or LSM profiles.
@@ -45,8 +47,8 @@ pub(super) struct Surroundings<'a> {
 /// CRIU, waiting for a request or at work. Dropped, it is killed.
 #[derive(Debug)]
 pub(super) struct Session {
-    socket: Option<OwnedFd>,
-    process: Option<OwnedFd>,
+    socket: OwnedFd,
+    pub(super) process: Child,
     pub(super) pid: i32,
 }
 
@@ -114,7 +116,7 @@ impl Criu {
         };
         let launched = launch::launch(job, &mut NoWatch).with_context(|| format!("start {:?}", self.path))?;
         let (pid, process, _) = launched.release()?;
-        Ok(Session { socket: Some(socket), process: Some(process), pid })
+        Ok(Session { socket, process: Child::new(process), pid })
     }
 }
 
@@ -193,21 +195,13 @@ impl Session {
         }
     }
 
-    pub(super) fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.process.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no process"))
-    }
-
-    fn socket(&self) -> Result<BorrowedFd<'_>> {
-        self.socket.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no socket"))
-    }
-
     fn send(&self, request: &Request) -> Result<()> {
-        sock::send(self.socket()?, &request.encode_to_vec()).context("write to criu")
+        sock::send(self.socket.as_fd(), &request.encode_to_vec()).context("write to criu")
     }
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MESSAGE];
-        let (length, fd) = sock::receive(self.socket()?, &mut buffer).context("recvmsg from criu")?;
+        let (length, fd) = sock::receive(self.socket.as_fd(), &mut buffer).context("recvmsg from criu")?;
         if length == 0 {
             return Err(Error::new(ErrorKind::Os, "criu ended before it had answered"));
         }
@@ -215,21 +209,11 @@ impl Session {
         response.map(|response| (response, fd)).map_err(|e| strange(&e.to_string()))
     }
 
-    /// Lets it end, and waits until it has.
-    pub(super) fn end(mut self) -> Result<ExitStatus> {
-        self.socket = None;
-        let process = self.process.take().ok_or_else(|| strange("no process"))?;
-        launch::wait(process.as_fd())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.socket = None;
-        if let Some(process) = self.process.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
+    /// Closes the socket, which ends it, and waits until it has ended.
+    pub(super) fn end(self) -> Result<ExitStatus> {
+        let Session { socket, process, .. } = self;
+        drop(socket);
+        signal::wait_for(process)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::runtime::{CreateOptions, Reserved, Runtime};
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
-use crate::sys::pidfd;
+use crate::sys::pidfd::{self, Child};
 use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -83,32 +83,28 @@ pub(crate) fn restore(
     };
     let session = criu.start(around)?;
     request.cg_root = cgroups_of(session.pid)?;
-    let root = settings::open_root_of(session.process()?)?;
+    let root = settings::open_root_of(session.process.as_fd())?;
     let log = work.as_ref().unwrap_or(&images);
     let images_seen = images.seen_from(root.as_fd())?;
     request.images_dir_fd = images_seen.as_raw_fd();
     let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
     request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-    let mut birth =
-        Birth { record: &mut record, dir: undo.dir()?, bundle, process: Reaped(None), terminal: None };
-    let made = converse(session, request, &mut birth);
-    made.map_err(|e| match e.kind() {
+    let birth = Birth { record: &mut record, dir: undo.dir()?, bundle, process: None, terminal: None };
+    let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
         ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
         _ => e.wrap("criu restore"),
     })?;
-    let Birth { process, terminal, .. } = birth;
     fault::point();
     let running = record.hook_state(Status::Running, record.pid);
     let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
     hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-    let process = process.keep()?;
     drop(lock);
     let dir = undo.disarm()?;
     Ok(Container::restored(
         id.clone(),
         dir,
         record,
-        (process, terminal),
+        (process.keep(), terminal),
         plan.warnings,
         (runtime.shared_host(), folder),
     ))
@@ -212,19 +208,21 @@ fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     Ok(each.collect())
 }
 
-/// The conversation with CRIU up to its end.
-fn converse(session: Session, options: rpc::Options, birth: &mut Birth<'_>) -> Result<()> {
+/// The conversation with CRIU up to its end: the restored process and the master of its terminal.
+fn converse(
+    session: Session,
+    options: rpc::Options,
+    mut birth: Birth<'_>,
+) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
     let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
-    if birth.process.0.is_none() || pid != birth.record.pid {
-        return Err(Error::new(
-            ErrorKind::Os,
-            format!("CRIU tells of a process {pid} that was not restored"),
-        ));
-    }
+    let Some(process) = birth.process.filter(|_| pid == birth.record.pid) else {
+        let message = format!("CRIU reports process {pid}, but restored another one or none");
+        return Err(Error::new(ErrorKind::Os, message));
+    };
     match session.end()?.code() {
-        0 => Ok(()),
+        0 => Ok((process, birth.terminal)),
         code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
     }
 }
@@ -234,7 +232,8 @@ struct Birth<'a> {
     record: &'a mut Record,
     dir: &'a StateDir,
     bundle: &'a Bundle,
-    process: Reaped,
+    /// Once it is restored.
+    process: Option<Child>,
     terminal: Option<OwnedFd>,
 }
 
@@ -262,7 +261,7 @@ impl Birth<'_> {
     /// All processes are there, and stopped until CRIU lets them go.
     fn save(&mut self, pid: i32) -> Result<()> {
         let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
-        self.process = Reaped(Some(process));
+        self.process = Some(Child::new(process));
         let clock = |who: &str| {
             let path = format!("/proc/{who}/ns/time");
             std::fs::metadata(&path).map(|meta| meta.ino()).ok()
@@ -284,27 +283,9 @@ impl Birth<'_> {
     /// An empty network namespace has its `lo` down; a container's has it up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
-            target: self.process.0.as_ref().map(|fd| fd.as_fd()),
+            target: self.process.as_ref().map(|fd| fd.as_fd()),
             ..Job::new(plan::restore::loopback(), quiet()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
-    }
-}
-
-/// The restored process. Dropped before `keep`, it is killed and reaped.
-struct Reaped(Option<OwnedFd>);
-
-impl Reaped {
-    fn keep(mut self) -> Result<OwnedFd> {
-        self.0.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
-    }
-}
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        if let Some(process) = self.0.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
     }
 }

@@ -5,8 +5,9 @@ use super::{Job, Watch, launch};
 use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::{self, ProcessPlan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::pidfd;
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::{self, Child};
 use oci_spec::runtime::Hook;
 use std::ffi::CString;
 use std::fs::File;
@@ -123,14 +124,9 @@ fn in_container(
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
     let dir = cgroup.open()?;
     let job = Job { cgroup_dir: dir.as_ref(), target: Some(process), ..Job::new(plan, stdio, cgroup) };
-    let launched = launch(job, &mut NoWatch)?;
-    let (_, process, _) = launched.release()?;
-    let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);
-    if ended.is_err() {
-        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-    }
-    let _ = pidfd::wait(process.as_fd(), 0);
-    ended
+    let (_, process, _) = launch(job, &mut NoWatch)?.release()?;
+    let process = Child::new(process);
+    converse(process.as_fd(), File::from(writer), File::from(out), state, hook)
 }
 
 /// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
@@ -159,13 +155,13 @@ fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str,
         // A state with long annotations is larger than a pipe: the rest goes out as the hook reads.
         stdin = stdin.filter(|pipe| feed(pipe, &mut unsent));
         // The pipe of the output must not fill up, so it is emptied now and then while we wait for the end.
-        let ended = pidfd::readable(process, slice).context("poll")?;
+        let ended = signal::ends_within(process, slice)?;
         drain(&mut output, &mut text);
         if ended {
             break;
         }
     }
-    match super::peek(process)? {
+    match signal::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),
         status => {
             let output = String::from_utf8_lossy(&text);

@@ -16,8 +16,10 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::step::{Gate, Slot, Source, Step};
 use crate::plan::{Open, ParentSettings, ProcessPlan};
-use crate::process::{ExitStatus, Signal, Stdio};
-use crate::sys::{self, Errno, clone, pidfd, sock};
+use crate::process::Stdio;
+use crate::signal;
+use crate::sys::pidfd::{self, Child};
+use crate::sys::{self, Errno, clone, sock};
 use fds::FdTable;
 use frame::{Call, Frame};
 use std::ffi::CStr;
@@ -73,7 +75,7 @@ impl<'a> Job<'a> {
 pub(crate) struct Launched {
     plan: ProcessPlan,
     pid: i32,
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Child>,
     sync: OwnedFd,
     terminal: Option<OwnedFd>,
     /// This child will go on in a sibling of itself, whose pid it has yet to tell.
@@ -222,7 +224,7 @@ fn clone_child(
     stdio: &[Option<OwnedFd>; 3],
     cgroup: Option<BorrowedFd<'_>>,
     target: Option<BorrowedFd<'_>>,
-) -> Result<(i32, OwnedFd)> {
+) -> Result<(i32, Child)> {
     let flags = plan.clone_flags;
     let fault = fault::of_child();
     let pids = target.filter(|_| plan.clone_into_pids);
@@ -243,8 +245,8 @@ fn clone_child(
 /// Spawns while children of this thread, and of this thread only, are made in the pid namespace of `target`.
 fn with_pids_of(
     target: BorrowedFd<'_>,
-    spawn: impl FnOnce() -> Result<(i32, OwnedFd)>,
-) -> Result<(i32, OwnedFd)> {
+    spawn: impl FnOnce() -> Result<(i32, Child)>,
+) -> Result<(i32, Child)> {
     const FILE: &CStr = c"/proc/thread-self/ns/pid_for_children";
     let pids = libc::CLONE_NEWPID as u64;
     let own = sys::fs::openat_following(sys::fs::CWD, FILE, libc::O_RDONLY)
@@ -252,10 +254,7 @@ fn with_pids_of(
     sys::process::join(target, pids).context("setns: the container's pid namespace")?;
     let spawned = spawn();
     let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
-    if let Ok((_, process)) = spawned {
-        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-        let _ = pidfd::wait(process.as_fd(), 0);
-    }
+    drop(spawned);
     let lost = "this thread can not come back from the container's pid namespace: what it starts from now on would be in there";
     Err(Error::os("setns", e.into()).wrap(lost))
 }
@@ -365,7 +364,7 @@ impl Launched {
             self.go_on()?;
         }
         let process = self.pidfd.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))?;
-        Ok((self.pid, process, self.terminal.take()))
+        Ok((self.pid, process.keep(), self.terminal.take()))
     }
 
     fn go_on(&self) -> Result<()> {
@@ -380,9 +379,9 @@ impl Launched {
 
     /// The first child has handed over to a sibling of itself and ended.
     fn adopt(&mut self, pid: i32) -> Result<()> {
-        let process = pidfd::open(pid).context("pidfd_open")?;
+        let process = Child::new(pidfd::open(pid).context("pidfd_open")?);
         if let Some(first) = self.pidfd.replace(process) {
-            pidfd::wait(first.as_fd(), 0).context("waitid")?;
+            signal::wait_for(first)?;
         }
         self.pid = pid;
         self.forking = false;
@@ -450,7 +449,7 @@ impl Launched {
         if self.released || !self.gated() && !self.forking {
             return Ok(Event::Executed);
         }
-        let status = wait(process)?;
+        let status = signal::wait(process)?;
         self.pidfd = None;
         Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {status}")))
     }
@@ -460,7 +459,7 @@ impl Launched {
     /// A sibling's failure may be heard before its pid. The first child, which tells that, ends by itself.
     fn meet_sibling(&mut self) {
         let Ok(first) = self.process() else { return };
-        if !matches!(pidfd::readable(first, FORK_PATIENCE), Ok(true)) {
+        if !matches!(signal::ends_within(first, FORK_PATIENCE), Ok(true)) {
             return;
         }
         let mut buffer = [0u8; Frame::SIZE];
@@ -481,10 +480,6 @@ impl Drop for Launched {
     fn drop(&mut self) {
         if self.forking {
             self.meet_sibling();
-        }
-        if let Some(process) = self.pidfd.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
         }
     }
 }
@@ -557,27 +552,4 @@ fn explain(plan: &ProcessPlan, number: u32, call: Call, errno: i32, arg: i32) ->
             }
         }
     }
-}
-
-/// Waits for a child by its pidfd, and reaps it.
-pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    status(process, 0)
-}
-
-/// How a child has ended, without reaping it.
-fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    status(process, libc::WNOWAIT)
-}
-
-fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
-    match pidfd::wait(process, flags).context("waitid")? {
-        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
-        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
-    }
-}
-
-/// Sends a signal by pidfd.
-pub(crate) fn signal(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
-    pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
 }
