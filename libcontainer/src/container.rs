@@ -68,7 +68,7 @@ impl Held {
     /// Keeps the child to start it by the handle, or lets it wait for anybody.
     pub(crate) fn new(mut launched: Launched, start_here: bool) -> Result<Self> {
         if start_here {
-            let process = launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
+            let process = launched.process().try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
             return Ok(Held {
                 process,
                 terminal: launched.take_terminal(),

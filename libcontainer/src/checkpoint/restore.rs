@@ -134,7 +134,7 @@ fn rehearse(
     let record = watch.record;
     let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), quiet()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
-    let host = settings::open_root_of(launched.process()?)?;
+    let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let root = fs::openat2(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
