@@ -2,6 +2,7 @@
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::checkpoint::CheckpointOptions;
+use crate::checkpoint::restore::Restored;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exec::PreparedExec;
 use crate::fault;
@@ -94,16 +95,11 @@ impl Container {
         Container { id, dir, record, process, terminal, warnings, waiting, host, folder, filter }
     }
 
-    /// One that runs already, with its first process and its terminal.
-    pub(crate) fn restored(
-        id: ContainerId,
-        dir: StateDir,
-        record: Box<Record>,
-        (process, terminal): (OwnedFd, Option<OwnedFd>),
-        warnings: Vec<String>,
-        around: (SharedHost, Option<Dir>),
-    ) -> Self {
-        Container::made(id, dir, record, Held { process, terminal, waiting: None }, warnings, around)
+    /// One that is running already.
+    pub(crate) fn restored(id: ContainerId, restored: Restored, host: SharedHost) -> Self {
+        let Restored { dir, record, process, terminal, warnings, cgroup_dir } = restored;
+        let held = Held { process, terminal, waiting: None };
+        Container::made(id, dir, record, held, warnings, (host, cgroup_dir))
     }
 
     pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {

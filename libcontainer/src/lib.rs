@@ -72,6 +72,7 @@ mod launch;
 mod plan;
 mod process;
 mod protect;
+mod reserve;
 mod rootfs;
 mod runtime;
 mod seccomp;

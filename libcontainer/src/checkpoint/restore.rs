@@ -8,16 +8,14 @@ use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Dir};
-use crate::container::Container;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
-use crate::id::ContainerId;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
 use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
-use crate::runtime::{CreateOptions, Reserved, Runtime};
+use crate::reserve::Reserved;
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
@@ -30,84 +28,104 @@ use std::os::unix::fs::MetadataExt;
 
 const LOG: &CStr = c"restore.log";
 
-/// See [`Runtime::restore`].
-pub(crate) fn restore(
-    runtime: &Runtime,
-    id: &ContainerId,
-    bundle: &Bundle,
-    mut options: RestoreOptions,
-) -> Result<Container> {
-    must_be_root("restore")?;
-    let config = config(options.config.as_deref(), &annotations(bundle))?;
-    let criu = Criu::find()?;
-    let images = Folder::open(&options.image)?;
-    images.check()?;
-    let descriptors = images.descriptors()?;
-    // Those of lazy pages come from elsewhere.
-    if !options.lazy_pages {
-        pages::check(&images, page_size()?)?;
-    }
-    let work = options.work.as_deref().map(Folder::make).transpose()?;
-    work.as_ref().unwrap_or(&images).forget_work()?;
+/// A checkpoint that was looked at and can be restored, as far as can be known before.
+pub(crate) struct Checkpoint {
+    criu: Criu,
+    config: Option<String>,
+    images: Folder,
+    /// What the first process had open as descriptors 0, 1 and 2.
+    descriptors: Vec<String>,
+    /// The directory of CRIU's log and other files, if not that of the images.
+    work: Option<Folder>,
+}
 
-    let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
-    create.systemd_cgroup = options.systemd_cgroup;
-    let Reserved { undo, lock, mut record, plan } = runtime.reserve(id, bundle, &create)?;
-    let folder = record.cgroup.open()?;
-    let mut watch = HookWatch {
-        record: &record,
-        spec_hooks: None,
-        devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
-    };
-    let mut request = rpc::Options {
-        ext_mnt: rehearse(&plan.process, folder.as_ref(), &mut watch)?,
-        config_file: config,
-        ..request(&record, &options)?
-    };
-    fault::point();
-    let terminal = matches!(create.stdio, Stdio::Terminal);
-    let stdio = if terminal { quiet()? } else { create.stdio };
-    if let Some(gid) = root_group(&plan.facts) {
-        images.let_pass(gid)?;
+/// A container whose processes were restored, and run.
+pub(crate) struct Restored {
+    pub(crate) dir: StateDir,
+    pub(crate) record: Box<Record>,
+    pub(crate) process: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) cgroup_dir: Option<Dir>,
+}
+
+impl Checkpoint {
+    /// Looks at the checkpoint. On the host it only removes the traces of an earlier restore.
+    pub(crate) fn open(bundle: &Bundle, options: &RestoreOptions) -> Result<Self> {
+        must_be_root("restore")?;
+        let config = config(options.config.as_deref(), &annotations(bundle))?;
+        let criu = Criu::find()?;
+        let images = Folder::open(&options.image)?;
+        images.check()?;
+        let descriptors = images.descriptors()?;
+        // Those of lazy pages come from elsewhere.
+        if !options.lazy_pages {
+            pages::check(&images, page_size()?)?;
+        }
+        let work = options.work.as_deref().map(Folder::make).transpose()?;
+        work.as_ref().unwrap_or(&images).forget_work()?;
+        Ok(Checkpoint { criu, config, images, descriptors, work })
     }
-    let mut handed = namespaces(&plan.process, &mut request)?;
-    let null = above_streams(files::null()?)?;
-    request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
-    handed.push(null);
-    let around = Surroundings {
-        stdio,
-        cgroup: &record.cgroup.clone(),
-        cgroup_dir: folder.as_ref(),
-        create: Some(&plan.process),
-        handed,
-    };
-    let session = criu.start(around)?;
-    request.cg_root = cgroups_of(session.pid)?;
-    let root = settings::open_root_of(session.process.as_fd())?;
-    let log = work.as_ref().unwrap_or(&images);
-    let images_seen = images.seen_from(root.as_fd())?;
-    request.images_dir_fd = images_seen.as_raw_fd();
-    let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
-    request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-    let birth = Birth { record: &mut record, dir: undo.dir()?, bundle, process: None, terminal: None };
-    let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
-        ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
-        _ => e.wrap("criu restore"),
-    })?;
-    fault::point();
-    let running = record.hook_state(Status::Running, record.pid);
-    let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-    hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-    drop(lock);
-    let dir = undo.disarm()?;
-    Ok(Container::restored(
-        id.clone(),
-        dir,
-        record,
-        (process.keep(), terminal),
-        plan.warnings,
-        (runtime.shared_host(), folder),
-    ))
+
+    /// Restores it as the container that was reserved. If that fails, the reservation is undone.
+    pub(crate) fn restore(
+        self,
+        reserved: Reserved,
+        bundle: &Bundle,
+        options: RestoreOptions,
+    ) -> Result<Restored> {
+        let Checkpoint { criu, config, images, descriptors, work } = self;
+        let Reserved { undo, lock, dir, mut record, plan } = reserved;
+        let cgroup_dir = record.cgroup.open()?;
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: None,
+            devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
+        };
+        let mut request = rpc::Options {
+            ext_mnt: rehearse(&plan.process, cgroup_dir.as_ref(), &mut watch)?,
+            config_file: config,
+            ..request(&record, &options)?
+        };
+        fault::point();
+        let terminal = matches!(options.stdio, Stdio::Terminal);
+        let stdio = if terminal { quiet()? } else { options.stdio };
+        if let Some(gid) = root_group(&plan.facts) {
+            images.let_pass(gid)?;
+        }
+        let mut handed = namespaces(&plan.process, &mut request)?;
+        let null = above_streams(files::null()?)?;
+        request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
+        handed.push(null);
+        let around = Surroundings {
+            stdio,
+            cgroup: &record.cgroup.clone(),
+            cgroup_dir: cgroup_dir.as_ref(),
+            create: Some(&plan.process),
+            handed,
+        };
+        let session = criu.start(around)?;
+        request.cg_root = cgroups_of(session.pid)?;
+        let root = settings::open_root_of(session.process.as_fd())?;
+        let log = work.as_ref().unwrap_or(&images);
+        let images_seen = images.seen_from(root.as_fd())?;
+        request.images_dir_fd = images_seen.as_raw_fd();
+        let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
+        request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
+        let birth = Birth { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
+        let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
+            ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
+            _ => e.wrap("criu restore"),
+        })?;
+        fault::point();
+        let running = record.hook_state(Status::Running, record.pid);
+        let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
+        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
+        drop(lock);
+        undo.disarm();
+        let process = process.keep();
+        Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
+    }
 }
 
 /// The group on the host that is 0 in the container's own user namespace.

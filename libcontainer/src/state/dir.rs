@@ -150,16 +150,25 @@ impl StateDir {
         let _ = fs::remove_file(self.path.join(START));
     }
 
-    /// Removes the directory and what is in it; gone already is done.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the directory with its contents. It is not an error if it no longer exists.
     pub(crate) fn remove(&self) -> Result<()> {
+        StateDir::remove_at(&self.path)
+    }
+
+    /// As `remove`, by its path.
+    pub(crate) fn remove_at(path: &Path) -> Result<()> {
         // Most hold the record alone, for which no listing is needed.
-        let _ = fs::remove_file(self.path.join(RECORD));
-        if fs::remove_dir(&self.path).is_ok() {
+        let _ = fs::remove_file(path.join(RECORD));
+        if fs::remove_dir(path).is_ok() {
             return Ok(());
         }
-        match fs::remove_dir_all(&self.path) {
+        match fs::remove_dir_all(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove {:?}", self.path))
+                Err(e).with_context(|| format!("remove {path:?}"))
             }
             _ => Ok(()),
         }
