@@ -1,7 +1,7 @@
-//! Making a container from a checkpoint: what `create` makes before its process, a rehearsal that makes the mount points, and CRIU, which
-//! makes the processes. Each thing made is undone in reverse when a later one fails.
+//! Makes a container from a checkpoint: what `create` makes before its process, a dry run that makes the mount points, and CRIU, which
+//! makes the processes. What was made is undone in reverse when a later step fails.
 
-use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
+use super::criu::{Criu, Session, Surroundings, move_above_stdio, null_stdio};
 use super::dump::{both_ways, config, key_of, must_be_root};
 use super::images::Folder;
 use super::rpc::{self, Kind, Notice, Request};
@@ -28,7 +28,7 @@ use std::os::unix::fs::MetadataExt;
 
 const LOG: &CStr = c"restore.log";
 
-/// A checkpoint that was looked at and can be restored, as far as can be known before.
+/// A checkpoint whose images were checked.
 pub(crate) struct Checkpoint {
     criu: Criu,
     config: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct Checkpoint {
     work: Option<Folder>,
 }
 
-/// A container whose processes were restored, and run.
+/// A container whose processes were restored and are running.
 pub(crate) struct Restored {
     pub(crate) dir: StateDir,
     pub(crate) record: Box<Record>,
@@ -50,7 +50,7 @@ pub(crate) struct Restored {
 }
 
 impl Checkpoint {
-    /// Looks at the checkpoint. On the host it only removes the traces of an earlier restore.
+    /// Checks the checkpoint, CRIU and the options, and removes the log of an earlier restore.
     pub(crate) fn open(bundle: &Bundle, options: &RestoreOptions) -> Result<Self> {
         must_be_root("restore")?;
         let config = config(options.config.as_deref(), &annotations(bundle))?;
@@ -58,7 +58,7 @@ impl Checkpoint {
         let images = Folder::open(&options.image)?;
         images.check()?;
         let descriptors = images.descriptors()?;
-        // Those of lazy pages come from elsewhere.
+        // Lazy pages come from elsewhere.
         if !options.lazy_pages {
             pages::check(&images, page_size()?)?;
         }
@@ -83,18 +83,18 @@ impl Checkpoint {
             devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
         let mut request = rpc::Options {
-            ext_mnt: rehearse(&plan.process, cgroup_dir.as_ref(), &mut watch)?,
+            ext_mnt: dry_mount(&plan.process, cgroup_dir.as_ref(), &mut watch)?,
             config_file: config,
             ..request(&record, &options)?
         };
         fault::point();
         let terminal = matches!(options.stdio, Stdio::Terminal);
-        let stdio = if terminal { quiet()? } else { options.stdio };
+        let stdio = if terminal { null_stdio()? } else { options.stdio };
         if let Some(gid) = root_group(&plan.facts) {
             images.let_pass(gid)?;
         }
         let mut handed = namespaces(&plan.process, &mut request)?;
-        let null = above_streams(files::null()?)?;
+        let null = move_above_stdio(files::null()?)?;
         request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
         handed.push(null);
         let around = Surroundings {
@@ -112,8 +112,8 @@ impl Checkpoint {
         request.images_dir_fd = images_seen.as_raw_fd();
         let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
         request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-        let birth = Birth { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
-        let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
+        let restoring = Restoring { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
+        let (process, terminal) = converse(session, request, restoring).map_err(|e| match e.kind() {
             ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
             _ => e.wrap("criu restore"),
         })?;
@@ -128,7 +128,7 @@ impl Checkpoint {
     }
 }
 
-/// The group on the host that is 0 in the container's own user namespace.
+/// The host's id of group 0 in the container's own user namespace.
 fn root_group(facts: &ContainerFacts) -> Option<u32> {
     let maps = facts.maps.as_ref()?;
     maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
@@ -143,14 +143,15 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
     bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect()
 }
 
-/// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
-fn rehearse(
+/// Makes the mount points, and returns the host's trees that are mounted there, by their real places in the root.
+fn dry_mount(
     plan: &ProcessPlan,
     dir: Option<&Dir>,
     watch: &mut HookWatch<'_>,
 ) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), quiet()?, &record.cgroup) };
+    let job =
+        Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), null_stdio()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
     let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
@@ -168,7 +169,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
         root: Some(root),
         log_file: Some(LOG.to_string_lossy().into_owned()),
         evasive_devices: Some(true),
-        // The process becomes a child of the caller, as one that `create` makes.
+        // The process becomes a child of the caller, as with `create`.
         rst_sibling: Some(true),
         tcp_established: Some(options.tcp_established),
         ext_unix_sk: Some(options.external_unix_sockets),
@@ -191,13 +192,13 @@ fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<Owne
         let name = namespaces::name_of(*flag);
         match *flag {
             NET | PID => {
-                let fd = above_streams(settings::open_namespace(path, *flag, false)?)?;
+                let fd = move_above_stdio(settings::open_namespace(path, *flag, false)?)?;
                 request.inherit_fd.push(rpc::InheritFd { key: key_of(*flag).to_owned(), fd: fd.as_raw_fd() });
                 handed.push(fd);
             }
             MOUNT | CGROUP => {
                 let message =
-                    format!("linux.namespaces: CRIU can not restore into a {name} namespace that is there");
+                    format!("linux.namespaces: CRIU can't restore into an existing {name} namespace");
                 return Err(Error::unsupported(message));
             }
             _ => {
@@ -210,7 +211,7 @@ fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<Owne
     Ok(handed)
 }
 
-/// Where CRIU is, which is in the container's cgroup: the saved cgroups become this one and those below it.
+/// The cgroups that CRIU is in, which are the container's: they and those below them take the place of the saved ones.
 fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
@@ -230,23 +231,23 @@ fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
 fn converse(
     session: Session,
     options: rpc::Options,
-    mut birth: Birth<'_>,
+    mut restoring: Restoring<'_>,
 ) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
-    let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
+    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
-    let Some(process) = birth.process.filter(|_| pid == birth.record.pid) else {
+    let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
         let message = format!("CRIU reports process {pid}, but restored another one or none");
         return Err(Error::new(ErrorKind::Os, message));
     };
     match session.end()?.code() {
-        0 => Ok((process, birth.terminal)),
+        0 => Ok((process, restoring.terminal)),
         code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
     }
 }
 
-/// A restored container on its way: what CRIU's notices ask for.
-struct Birth<'a> {
+/// A container that is being restored: does what CRIU's notices ask for.
+struct Restoring<'a> {
     record: &'a mut Record,
     dir: &'a StateDir,
     bundle: &'a Bundle,
@@ -255,7 +256,7 @@ struct Birth<'a> {
     terminal: Option<OwnedFd>,
 }
 
-impl Birth<'_> {
+impl Restoring<'_> {
     fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
         fault::point();
         let pid = notice.pid.unwrap_or(0);
@@ -270,13 +271,13 @@ impl Birth<'_> {
         }
     }
 
-    /// As at a create, but for the hooks in the container, whose root isn't there yet.
+    /// As in a create, except the hooks in the container, whose root doesn't exist yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
         hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
     }
 
-    /// All processes are there, and stopped until CRIU lets them go.
+    /// All processes exist, and are stopped until CRIU resumes them.
     fn save(&mut self, pid: i32) -> Result<()> {
         let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
         self.process = Some(Child::new(process));
@@ -284,7 +285,7 @@ impl Birth<'_> {
             let path = format!("/proc/{who}/ns/time");
             std::fs::metadata(&path).map(|meta| meta.ino()).ok()
         };
-        // CRIU makes a time namespace, in which the clocks go on where they were.
+        // CRIU makes a time namespace, in which the clocks continue from their saved values.
         if clock(&pid.to_string()) != clock("self") {
             self.record.facts.namespaces |= TIME;
         }
@@ -298,11 +299,11 @@ impl Birth<'_> {
         self.dir.save(self.record)
     }
 
-    /// An empty network namespace has its `lo` down; a container's has it up.
+    /// `lo` is down in a new network namespace; in a container's it is up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
             target: self.process.as_ref().map(|fd| fd.as_fd()),
-            ..Job::new(plan::restore::loopback(), quiet()?, &Cgroup::None)
+            ..Job::new(plan::restore::loopback(), null_stdio()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
     }
