@@ -23,6 +23,7 @@ install newuidmap uidmap
 install setsid util-linux
 install ip iproute2
 install ps procps
+install python3 python3
 install curl curl ca-certificates
 install gpgv gpgv
 "$HERE/cargo.sh" --version >/dev/null
