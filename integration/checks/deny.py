@@ -138,7 +138,7 @@ def duplicates(bans, metadata, packages):
 def main():
     os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
     if shutil.which("cargo-deny"):
-        sys.exit(subprocess.run(["cargo-deny", "--offline", "check", "licenses", "bans", "sources"], check=False).returncode)
+        sys.exit(subprocess.run(["cargo-deny", "--locked", "check", "licenses", "bans", "sources"], check=False).returncode)
     if sys.version_info < (3, 11):
         print("deny.py: needs Python 3.11 for TOML, or cargo-deny")
         sys.exit(77)
