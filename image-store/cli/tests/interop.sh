@@ -17,7 +17,7 @@ tool() {
   if [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ]; then
     LAB=$LAB W=$W timeout -k 5 600 unshare -m -p -f --kill-child --propagation private bash -ec '
       mount --bind "$LAB" "$LAB"; cd "$LAB"; mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
-      mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount --bind "$W" mnt; 
+      mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount --bind "$W" mnt;
       { [ -e etc/hosts ] || : >etc/hosts; mount --bind /etc/hosts etc/hosts; } 2>/dev/null || true
       mkdir -p run/old; pivot_root . run/old; cd /; umount -l /run/old
       export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
