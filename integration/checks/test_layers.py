@@ -96,6 +96,16 @@ class Arrows(unittest.TestCase):
         files = crate(bottom="use crate::middle::Name;", middle="pub use super::top::*;", top="pub struct Name;")
         self.assertIn(UPWARD[0], check(files))
 
+    def test_a_module_itself_has_no_name(self):
+        self.assertEqual(
+            check(crate(bottom="use crate::top::{self};", top="pub struct Name;")),
+            ["bottom.rs uses top.rs: top stands above bottom"])
+
+    def test_names_that_are_handed_round_in_a_circle_end(self):
+        # The compiler refuses this; the check must come to an end.
+        files = crate(top="pub use crate::middle::Name;", middle="pub use crate::top::Name;")
+        self.assertEqual(check(files), [])
+
     def test_modules_and_lines_that_are_not_there(self):
         files = crate()
         del files["middle.rs"]
@@ -142,6 +152,9 @@ class Rules(unittest.TestCase):
             "top/child.rs": "use crate::bottom::X; use super::friend::F;", "top/friend.rs": ""}
         self.assertEqual(
             check(files, table), ["top/child.rs uses top/friend.rs (F): top/child uses only bottom"])
+        files["top/child.rs"] = "mod inner; use inner::I; use crate::bottom::X;"
+        files["top/child/inner.rs"] = "use crate::bottom::X;"
+        self.assertEqual(check(files, table), [])
 
     def test_names(self):
         table = TABLE.replace("bottom\n```", "bottom\ntop of bottom only Facts\n```")
