@@ -101,14 +101,16 @@ def table(title, names, rows, cell):
 def report(o, samples, binaries, bare):
     names = [s for s in STEPS if s in next(iter(samples.values()))]
     ms = {r: {s: statistics.median(v[0] for v in samples[r][s]) for s in names} for r in samples}
-    print('n=%d, seccomp: %s, extra host mounts: %d, at once: %d, kernel %s' % (o.n, 'Docker default' if o.seccomp else 'none', o.mounts, o.jobs, os.uname().release))
+    print('n=%d, seccomp: %s, extra host mounts: %d, at once: %d, kernel %s' % (
+        o.n, 'Docker default' if o.seccomp else 'none', o.mounts, o.jobs, os.uname().release))
     table('median ms', names, ms, '%.2f')
     first = next(iter(ms))
     table('ratio of times', names, {'%s/%s' % (first, r): {s: ms[first][s] / ms[r][s] for s in names} for r in list(ms)[1:]}, '%.2f')
     if o.jobs == 1:
         table('peak memory kB', names, {r: {s: max(v[1] for v in samples[r][s]) for s in names} for r in samples}, '%d')
     if bare:
-        print('\nbare system calls: %.2f ms as a command, %.2f ms in-process; run is ' % bare + ', '.join('%s %.2f' % (r, ms[r]['run'] / bare[0]) for r in ms) + ' times the command')
+        print('\nbare system calls: %.2f ms as a command, %.2f ms in-process; run is ' % bare
+              + ', '.join('%s %.2f' % (r, ms[r]['run'] / bare[0]) for r in ms) + ' times the command')
     print('binary size kB: ' + ', '.join('%s %d' % (r, os.stat(os.path.realpath(p)).st_size // 1024) for r, p in binaries.items()))
 
 

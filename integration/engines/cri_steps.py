@@ -126,7 +126,8 @@ def _():
 def _():
     with pod() as p:
         c = p.start(*FOREVER)
-        stream = Stream(call("Exec", container_id=c, cmd=["sh", "-c", "read line; echo got $line; echo err >&2; exit 5"], stdin=True, stdout=True, stderr=True).url)
+        stream = Stream(call("Exec", container_id=c, cmd=["sh", "-c", "read line; echo got $line; echo err >&2; exit 5"],
+                             stdin=True, stdout=True, stderr=True).url)
         stream.send(STDIN, b"hello\n")
         equal(stream.finish(), 5)
         equal((stream.seen.get(STDOUT), stream.seen.get(STDERR)), (b"got hello\n", b"err\n"))
@@ -264,7 +265,8 @@ def _():
     sh("mount", "-t", "tmpfs", "inner", "/tmp/cri/inner")
     try:
         with pod() as p:
-            c = p.start("sh", "-c", "echo $0 $A $(pwd); sleep 1000", args=["arg"], envs=[{"key": "A", "value": base64.b64encode(b"b").decode()}], working_dir="/tmp", mounts=[
+            c = p.start("sh", "-c", "echo $0 $A $(pwd); sleep 1000", args=["arg"],
+                        envs=[{"key": "A", "value": base64.b64encode(b"b").decode()}], working_dir="/tmp", mounts=[
                 {"host_path": "/tmp/cri", "container_path": "/rw"}, {"host_path": "/tmp/cri", "container_path": "/ro", "readonly": True},
                 {"host_path": "/tmp/cri", "container_path": "/rro", "readonly": True, "recursive_read_only": True}])
             until("it has spoken", lambda: p.log(c))
@@ -288,7 +290,8 @@ def _():
     shared = {"security_context": {"namespace_options": {"pid": "POD"}}}
     with pod(linux=shared) as p:
         one, two = (p.start("sleep", str(n), linux=shared) for n in (988, 987))
-        until("all three are there", lambda: all(program in execute(one, "/bin/ps", "-e", "-o", "args=")[1] for program in ("/pause", "sleep 988", "sleep 987")))
+        until("all three are there", lambda: all(
+            program in execute(one, "/bin/ps", "-e", "-o", "args=")[1] for program in ("/pause", "sleep 988", "sleep 987")))
         stop(one, 1)
         equal((exited(one).exit_code, state(two)), (143, "RUNNING"))
 

@@ -77,7 +77,8 @@ def _():
 def _():
     with running(cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.01; done")) as task:
         for _ in range(2):
-            reader = subprocess.Popen([f"{Engine.folder}/ctr", "task", "attach", task], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            reader = subprocess.Popen([f"{Engine.folder}/ctr", "task", "attach", task], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             contains(reader.stdout.readline().decode(), "line")
             reader.send_signal(signal.SIGSTOP)  # a ctr that sees its containerd end removes the FIFOs' folder
             kill_daemon()

@@ -244,7 +244,8 @@ def _():
             ctr("task", "resume", task)
             ctr("task", "kill", "-s", "9", task)
             until("it has stopped", lambda: status(task) == "STOPPED")
-        equal(ended(events, task), ["create", "start", "exec-added", "exec-started", "exit", "exec-added", "exec-started", "paused", "resumed", "exit", "exit", "delete"])
+        equal(ended(events, task), ["create", "start", "exec-added", "exec-started", "exit", "exec-added", "exec-started", "paused",
+                                    "resumed", "exit", "exit", "delete"])
         ends = [(fields["id"], fields.get("exit_status", 0)) for topic, fields in events.seen(task) if topic == "/tasks/exit"]
         equal(ends, [("one", 3), ("two", 137), (task, 137)])
 
