@@ -9,6 +9,10 @@ need_root
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 OUT=$LAB/runc-suite
 SCRIPTS=$(dirname "$(readlink -f "$0")")
+# One at a time: the suites on the host and in the VM run side by side.
+mkdir -p "$LAB"
+exec 7>"$LAB/runc-suite.lock"
+flock 7
 if [ -e "$OUT/ready" ]; then exit 0; fi
 "$HERE/tree.sh"
 install mmdebstrap mmdebstrap
