@@ -14,9 +14,9 @@ code() { local name=$1 wanted=$2; shift 2; k "$@" >/dev/null 2>&1; same "$name" 
 many_layers() {
   python3 - "$W/many" <<'PY'
 import hashlib, io, json, os, sys, tarfile
-folder = sys.argv[1]; os.makedirs(f"{folder}/blobs/sha256")
+directory = sys.argv[1]; os.makedirs(f"{directory}/blobs/sha256")
 def blob(data):
-    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+    digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
 def layer(number):
     out = io.BytesIO(); tar = tarfile.open(fileobj=out, mode="w"); info = tarfile.TarInfo(f"f{number}"); info.size = 100000; tar.addfile(info, io.BytesIO(os.urandom(100000))); tar.close()
     return {"mediaType": "application/vnd.oci.image.layer.v1.tar", **blob(out.getvalue())}
@@ -24,7 +24,7 @@ layers = [layer(number) for number in range(30)]
 config = {"architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in layers]}}
 manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": layers}
 entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
-json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{folder}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{folder}/oci-layout", "w"))
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{directory}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{directory}/oci-layout", "w"))
 PY
 }
 
@@ -54,7 +54,7 @@ test_output() {
   same 'more bars than a small terminal has lines: each is there once, in the end' "$(grep -c ': Complete$' <<<"$seen") $(wc -l <<<"$seen")" '30 31'
   same 'image and container before a command' "$(k image ls -q app) $(k container ls -aq | wc -l)" "$(k images -q app) 0"
   refuse 'inspect looks for containers alone' 'does not exist' k container inspect app:2
-  refuse 'or images alone' 'is not in the store' k inspect --type image nothing
+  refuse 'or images alone' 'not in the store' k inspect --type image nothing
   same 'images --filter label=' "$(k images --filter label=x.y=z --format '{{.Tag}}')" "$(k images --filter label=x.y --format '{{.Tag}}')"
   same '--version' "$(k --version)" "$(k version)"
   refuse 'an archive is not for a terminal' 'not for a terminal' script -qec "'$BIN' --root '$W/store' save app:2" /dev/null
@@ -71,11 +71,11 @@ test_codes() {
   code 'a broken template' 1 images --format '{{.Nope}}'
   code 'a broken store' 1 --root /proc/nothing images
   code 'run: its own failures' 125 run nothing-here:1 true
-  refuse 'errors are one line' "^knarr-image: image \"nothing\": is not in the store$" k history nothing
+  refuse 'errors are one line' "^knarr-image: image \"nothing\": not in the store$" k history nothing
   mkdir "$W/bad"; local what; for what in '' 'not a tar' '{}'; do
     printf '%s' "$what" >"$W/bad/in"; k load -i "$W/bad/in" >/dev/null 2>&1; same "load of ${what:-nothing}" $? 1
   done
-  code 'load of a folder that is no layout' 1 load -i "$W/bad"
+  code 'load of a directory that is no layout' 1 load -i "$W/bad"
   same 'and nothing is left' "$(find "$W/store/ingest" "$W/store/leases" -mindepth 1 | wc -l) $(k images | wc -l)" '0 4'
 }
 

@@ -26,7 +26,7 @@ tool() {
   fi
 }
 tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l %T@ ' \( -type f -exec sh -c 'sha256sum <"$1"' _ {} \; -o -printf '\n' \) | sed 's/ [0-9.]* \(.*-\)$/ \1/' | LC_ALL=C sort); }
-# Names, kinds, modes, owners, link targets and contents; folders' times differ between tools.
+# Names, kinds, modes, owners, link targets and contents; directories' times differ between tools.
 listing() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%P d %m %U:%G\n' -o -type l -printf '%P l %l\n' -o -printf '%P %y %m %U:%G %s %Ts\n' \) | LC_ALL=C sort); }
 
 make_rootfs() {
@@ -54,8 +54,8 @@ test_command() {
   check 'another container' k create --name c2 app:1
   mkdir -p "$W/stream/tmp" && echo streamed >"$W/stream/tmp/s" && tar -C "$W/stream" -cz tmp/s >"$W/stream.tgz"
   check 'cp of a tar into it' k cp - c2:/ <"$W/stream.tgz"
-  same 'its file is there, in a folder that stays as it was' "$(k cp c2:/tmp - | tar tv | awk '{print $1, $6}')" $'drwxrwxrwt tmp/\n-rw-r--r-- tmp/s'
-  refuse 'cp of a tar onto a file' 'wants a folder' k cp - c2:/tmp/s <"$W/stream.tgz"
+  same 'its file is there, in a directory that stays as it was' "$(k cp c2:/tmp - | tar tv | awk '{print $1, $6}')" $'drwxrwxrwt tmp/\n-rw-r--r-- tmp/s'
+  refuse 'cp of a tar onto a file' 'must be a directory' k cp - c2:/tmp/s <"$W/stream.tgz"
   check 'it goes' k rm c2
   same 'cp keeps content' "$(cat "$W/back")" new
   same 'diff' "$(k diff c1)" $'C /etc\nA /etc/new'
@@ -69,11 +69,11 @@ test_command() {
   check 'mount' k mount app:1 "$W/view"
   same 'a mounted image is what was imported' "$(listing "$W/view" | md5sum)" "$(listing "$W/rootfs" | md5sum)"
   umount "$W/view"
-  refuse 'rmi of an image in use' 'uses it' k rmi app:1
+  refuse 'rmi of an image in use' 'in use by container' k rmi app:1
   check 'rm' k rm c1 c2
   check 'verify' k verify
   refuse 'an unknown flag' 'unknown flag' k images --nonsense
-  refuse 'an unknown image' 'is not in the store' k history nothing
+  refuse 'an unknown image' 'not in the store' k history nothing
   check 'completion parses' bash -n <(k completion bash)
   same 'prune keeps named images' "$(k prune -f | tail -1)" 'Total reclaimed space: 0B'
 }

@@ -12,7 +12,7 @@ mkdir -p "$HOME" "$W/run"
 k() { timeout -k 1 120 "$BIN" --root "$W/store" "$@"; }
 fresh() { rm -rf "$W/other"; timeout -k 1 120 "$BIN" --root "$W/other" "$@"; }
 
-# serve NAME PORT TLS AUTH: a registry with a folder of its own.
+# serve NAME PORT TLS AUTH: a registry with a directory of its own.
 serve() {
   cat >"$W/$1.yml" <<YML
 version: 0.1
@@ -78,16 +78,16 @@ test_tokens() {
 }
 
 test_client_certificates() {
-  local port; port=$(free_ports 1); local host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+  local port; port=$(free_ports 1); local host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
   serve clients "$port" ", tls: {certificate: $W/server.pem, key: $W/server.key, clientcas: [$W/cert.pem]}" ''
   answers "https://$host/v2/" --cert "$W/client.cert" --key "$W/client.key"; trust "$host" "$W/server.pem"
   refuse 'a registry that wants a certificate of ours' 'GET\|HEAD\|POST' k push -q box "$host/a:1"
-  cp "$W/client.cert" "$W/client.key" "$folder/"
+  cp "$W/client.cert" "$W/client.key" "$directory/"
   check 'a client certificate in certs.d' k push -q box "$host/a:1"
-  rm "$folder"/*
-  printf 'server = "https://%s"\nca = "%s/server.pem"\nclient = ["%s/client.cert", "%s/client.key"]\n' "$host" "$W" "$W" "$W" >"$folder/hosts.toml"
+  rm "$directory"/*
+  printf 'server = "https://%s"\nca = "%s/server.pem"\nclient = ["%s/client.cert", "%s/client.key"]\n' "$host" "$W" "$W" "$W" >"$directory/hosts.toml"
   check 'a client certificate in hosts.toml' fresh pull -q "$host/a:1"
-  echo nonsense >"$W/broken.key"; sed -i "s/client.key/broken.key/" "$folder/hosts.toml"
+  echo nonsense >"$W/broken.key"; sed -i "s/client.key/broken.key/" "$directory/hosts.toml"
   refuse 'a key that is none' 'private key' fresh pull -q "$host/a:1"
 }
 
@@ -98,7 +98,7 @@ make_expired() {
   openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
 }
 test_self_signed() {
-  local port host folder kind; mkdir "$W/self"
+  local port host directory kind; mkdir "$W/self"
   make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
   make rsa rsa:2048; make ec ec "-pkeyopt ec_paramgen_curve:prime256v1"; make other rsa:2048; make name rsa:2048 '' '' DNS:registry.example
   make_expired
@@ -106,7 +106,7 @@ test_self_signed() {
   openssl req -newkey rsa:2048 -nodes -subj /CN=leaf -keyout "$W/self/signed.key" -out "$W/self/signed.csr" 2>/dev/null
   openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
   for kind in rsa ec name expired signed; do
-    port=$(free_ports 1) host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+    port=$(free_ports 1) host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
     serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
     refuse "a $kind certificate that nobody here trusts" 'certificate' k push -q box "$host/a:1"
     trust "$host" "$W/self/other.crt"
@@ -115,15 +115,15 @@ test_self_signed() {
         refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
         trust "$host" "$W/self/$kind.crt"
         check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
-        mv "$folder" "$W/self/folder"
-        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/folder" "$host/a:1"
-        rm -r "$W/self/folder"
+        mv "$directory" "$W/self/directory"
+        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/directory" "$host/a:1"
+        rm -r "$W/self/directory"
         check "a self-signed $kind certificate among the system's" env SSL_CERT_FILE="$W/self/$kind.crt" "$BIN" --root "$W/system" pull -q "$host/a:1" ;;
       name) trust "$host" "$W/self/name.crt"; refuse 'a self-signed certificate for another name' 'registry.example' k push -q box "$host/a:1" ;;
       expired) trust "$host" "$W/self/expired.crt"; refuse 'a self-signed certificate that has expired' 'expired' k push -q box "$host/a:1" ;;
-      signed) refuse 'an authority of another authority' 'is an authority' k push -q box "$host/a:1" ;;
+      signed) refuse 'an authority of another authority' 'is a CA certificate' k push -q box "$host/a:1" ;;
     esac
-    rm -rf "$folder"
+    rm -rf "$directory"
   done
 }
 
@@ -150,7 +150,7 @@ blocked = true
 CONF
   same 'registries.conf: a place of its own' "$(fresh pull -q docker.io/library/app:1)" docker.io/library/app:1
   same 'registries.conf: a mirror' "$(fresh pull -q gone.example/only:1)" gone.example/only:1
-  refuse 'registries.conf: what is blocked' 'blocks' fresh pull -q bad.example/x
+  refuse 'registries.conf: what is blocked' 'blocked by registries.conf' fresh pull -q bad.example/x
   same 'registries.conf: an alias' "$(fresh pull -q short:1)" "localhost:$one/team/app:1"
   same 'registries.conf: names without a registry' "$(fresh pull -q only:1)" "localhost:$two/only:1"
   same 'run finds it under that name' "$(timeout 120 "$BIN" --root "$W/other" run --rm --pull never only:1 echo yes)" yes
@@ -286,9 +286,9 @@ data = info.tobuf(format=tarfile.USTAR_FORMAT) + text; at = len(out)
 member(data + b"\0" * (-len(data) % 512) + b"\0" * 1024)
 extra = b"%016xSTARGZ" % at
 out += b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff" + (len(extra) + 4).to_bytes(2, "little") + b"SG" + len(extra).to_bytes(2, "little") + extra + b"\x01\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"
-folder = f"{w}/stargz/blobs/sha256"; os.makedirs(folder)
+directory = f"{w}/stargz/blobs/sha256"; os.makedirs(directory)
 def blob(data):
-    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+    digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
 config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(plain).hexdigest()]}}
 layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(out), "annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:" + hashlib.sha256(text).hexdigest()}}
 manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": [layer]}

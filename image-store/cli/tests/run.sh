@@ -30,7 +30,7 @@ make_image() {
 
 test_process() {
   same "the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
-  same 'arguments, environment, folder, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" $'image b /data\n/tmp\n33\n33 44'
+  same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" $'image b /data\n/tmp\n33\n33 44'
   same '--user by number and group, --group-add by name' "$(k run --rm -u 5:6 --group-add more --group-add 77 box sh -c 'id -u; id -G')" $'5\n6 55 77'
   refuse 'a user the image does not have' 'no user "nobody"' k run --rm -u nobody box true
   printf 'B=from-file\n# remark\nC=x y\n' >"$W/env"
@@ -55,7 +55,7 @@ test_process() {
   k run --rm --cidfile "$W/cid" box true; same '--cidfile' "$(wc -c <"$W/cid")" 64
   refuse 'a --cidfile that is there' 'File exists' k run --rm --cidfile "$W/cid" box true
   same '--pull never takes what is there' "$(k run --rm --pull never box echo yes)" yes
-  refuse '--pull never of what is not' 'is not in the store' k run --rm --pull never nothing true
+  refuse '--pull never of what is not' 'not in the store' k run --rm --pull never nothing true
 }
 
 test_isolation() {
@@ -77,7 +77,7 @@ test_isolation() {
   same '--security-opt no-new-privileges' "$(k run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status)" $'NoNewPrivs:\t1'
   refuse '--read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
   same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
-  same '--device of a folder' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
+  same '--device of a directory' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
   same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
   k run -d --name null box sleep 100 >/dev/null
   k run --rm box sh -c 'chmod 640 /proc/self/fd/0; chown 5 /proc/self/fd/0'; k exec null sh -c 'chmod 640 /proc/self/fd/0; read x </dev/stdin || echo end'
@@ -141,7 +141,7 @@ test_limits() {
   same '--oom-score-adj' "$(k run --rm --oom-score-adj 500 box cat /proc/self/oom_score_adj)" 500
   same '--annotation, --label' "$(k create --name marked -l a=b --label c box true >/dev/null; k inspect --format '{{.Config.Labels}}' marked; k rm -v marked)" $'map[a:b c: of:image]\nmarked'
   local bad; for bad in '-m 1x' '-m -1' '--cpus 0' '--pids-limit many' '--ulimit nofile' '--ulimit x=1' '--cap-add NOSUCH' '--shm-size 0' '--sysctl x' '--stop-signal NOSIG' \
-    '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' '-v /no/such/folder:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
+    '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' '-v /no/such/directory:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
     '--security-opt x=y' '--security-opt socketcall=yes' '--security-opt seccomp=/no/such' '--cpuset-cpus x' '--log-driver x' '--detach-keys xx' '--workdir relative' '-e =x' '--rm=perhaps' '--platform x' '--dns x'; do
     k run --rm $bad box true >/dev/null 2>"$W/said"; same "run $bad is refused" "$?:$(grep -c knarr-image: "$W/said")" 125:1
   done
@@ -155,7 +155,7 @@ test_volumes() {
   refuse 'and may be read-only' 'Read-only' k run --rm -v keep:/keep:ro box sh -c 'echo >/keep/f'
   same 'a named volume begins as the image' "$(k run --rm -v filled:/data box cat /data/file)" from-image
   echo host >"$W/new"; same '-v of a host file' "$(k run --rm -v "$W/new:/f:ro" box cat /f)" host
-  same '-v of a relative folder' "$(cd "$W" && k run --rm -v ./box:/b box cat /b/data/file)" from-image
+  same '-v of a relative directory' "$(cd "$W" && k run --rm -v ./box:/b box cat /b/data/file)" from-image
   same '--mount' "$(k run --rm --mount "type=bind,src=$W/new,dst=/f,ro" --mount type=tmpfs,dst=/t,tmpfs-size=1m box sh -c 'cat /f; df -k /t | tail -1 | tr -s " " | cut -d" " -f2')" $'host\n1024'
   same '--tmpfs' "$(k run --rm --tmpfs /scratch:size=2m,mode=700 box sh -c 'grep -c "/scratch tmpfs.*noexec.*2048k" /proc/mounts')" 1
   k run --name holder -v /own box sh -c 'echo mine >/own/f'
@@ -312,8 +312,8 @@ test_damage() {
   same 'a repaired image runs' "$(k run --rm box /bin/sh -c 'ls /etc/extra 2>/dev/null; tail -1 /etc/passwd')" "$(k export box | tar xO etc/passwd | tail -1)"
   k save -o "$W/sound.tar" box; blob=$(find "$W/store/blobs" -type f -size +100k | head -1)
   chmod u+w "$blob"; printf X | dd of="$blob" bs=1 seek=1000 conv=notrunc 2>/dev/null
-  refuse 'a changed blob is found' "${blob##*/}.*repair takes it away" k verify
-  refuse 'and taken away' 'pull or load' k verify --repair
+  refuse 'a changed blob is found' "${blob##*/}.*use --repair to remove it" k verify
+  refuse 'and removed' 'pull or load' k verify --repair
   check 'load brings it back' k load -qi "$W/sound.tar"; check 'and all is well again' k verify
 }
 
@@ -356,7 +356,7 @@ AS
   echo 'daemon:700000:65536' >"$W/ranges"
   rm -rf "$home/.local"; u import -c 'CMD ["/bin/sh"]' -c 'VOLUME /data' "$home/box.tar" box >/dev/null
   same 'without root: ranges of IDs' "$(u run --rm -u web box sh -c 'id -u; wc -l </proc/self/uid_map')" $'33\n2'
-  same 'without root: a folder of the host' "$(u run --rm -v "$home/box.tar:/f:ro" --network host box sh -c 'test -s /f && echo yes')" yes
+  same 'without root: a directory of the host' "$(u run --rm -v "$home/box.tar:/f:ro" --network host box sh -c 'test -s /f && echo yes')" yes
   check 'without root: run -d' u run -d --name web box sleep 100
   same 'without root: ps from another process' "$(u ps --format '{{.Names}} {{.State}}')" 'web running'
   same 'without root: exec' "$(u exec web sh -c 'echo $((40+2))')" 42

@@ -85,7 +85,7 @@ images() {
   same 'history' "$(k history --format '{{.Comment}}' cow:1 | wc -l)" 2
   same 'layers are differences' "$(k inspect --format '{{len .RootFS.Layers}}' cow:1)" 2
   check 'rmi' k rmi example.org/team/alpine:mine
-  k create --name holds cow:1 >/dev/null; refuse 'rmi of what is used' 'uses it' k rmi cow:1
+  k create --name holds cow:1 >/dev/null; refuse 'rmi of what is used' 'in use by container' k rmi cow:1
   check 'rmi -f' k rmi -f cow:1; check 'rm' k rm holds
 }
 

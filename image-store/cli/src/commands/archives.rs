@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use image_store::archive::{self, Format, save_archive, save_folder};
+use image_store::archive::{self, Format, save_archive, save_dir};
 use image_store::store::Record;
 use image_store::{Error, ErrorKind, Reference, Result, Store};
 
@@ -60,7 +60,7 @@ pub(super) fn save(args: &Args) -> Result<u8> {
         "oci-archive" => Format::Oci,
         "oci-dir" => {
             let path = args.get("output").ok_or_else(|| invalid("--format oci-dir: wants -o FOLDER"))?;
-            save_folder(&store, &images, Path::new(path))?;
+            save_dir(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
