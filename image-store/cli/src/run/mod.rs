@@ -15,6 +15,8 @@ mod commands;
 mod control;
 mod devices;
 mod frames;
+#[cfg(test)]
+mod golden;
 mod inspect;
 mod keys;
 mod list;
@@ -262,23 +264,30 @@ pub(crate) fn exec(args: &Args) -> Result<u8> {
     conclude(&container.id, attach::attach(socket, ends, false)?)
 }
 
-/// What `exec` runs: as the container's own process, with what the flags change.
+/// The process that `exec` starts: the container's own, as changed by the flags.
 fn process(
     args: &Args,
     container: &image_store::store::ContainerRecord,
     live: &libcontainer::Container,
 ) -> Result<serde_json::Value> {
-    let run = record::known(container)?;
-    let mut process = run.spec["process"].clone();
+    let resolve = |text| {
+        let root =
+            live_root(&container.id).ok_or_else(|| invalid(format!("container {}: has ended", live.id())))?;
+        user::resolve(&root, text, &[])
+    };
+    let user = args.get("user").map(resolve).transpose()?;
+    further(args, &record::known(container)?.spec, user.as_ref())
+}
+
+/// As [`process`], of the container's config.json and the user that `--user` names.
+fn further(args: &Args, spec: &serde_json::Value, user: Option<&user::User>) -> Result<serde_json::Value> {
+    let mut process = spec["process"].clone();
     let mut environment: Vec<String> =
         serde_json::from_value(process["env"].clone()).map_err(|e| invalid(e.to_string()))?;
     if args.has("tty") && !environment.iter().any(|line| line.starts_with("TERM=")) {
         environment.push("TERM=xterm".to_owned());
     }
-    if let Some(text) = args.get("user") {
-        let root =
-            live_root(&container.id).ok_or_else(|| invalid(format!("container {}: has ended", live.id())))?;
-        let user = user::resolve(&root, text, &[])?;
+    if let Some(user) = user {
         process["user"] = json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.groups });
         spec::merge(&mut environment, &[format!("HOME={}", user.home)]);
         if user.uid != 0 {

@@ -51,6 +51,12 @@ impl Ids {
         (users != [(0, u32::MAX)]).then_some(Self { users, groups })
     }
 
+    /// The same ranges for users and groups.
+    #[cfg(test)]
+    pub(super) fn of(ranges: &[(u32, u32)]) -> Self {
+        Self { users: ranges.to_vec(), groups: ranges.to_vec() }
+    }
+
     pub(crate) fn has_user(&self, id: u32) -> bool {
         within(&self.users, id)
     }
