@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 use super::invalid;
 
 /// What may be called.
-pub(super) const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or", "print",
     "printf", "println", "slice", "split", "title", "truncate", "upper",
 ];
 
-pub(super) fn is_name(word: &str) -> bool {
+pub(crate) fn is_name(word: &str) -> bool {
     NAMES.contains(&word)
 }
 
 /// A field; a null has all of them, and they are null.
-pub(super) fn field(value: Value, name: &str) -> Result<Value> {
+pub(crate) fn field(value: Value, name: &str) -> Result<Value> {
     match value {
         Value::Object(mut fields) if fields.contains_key(name) => Ok(fields.remove(name).unwrap_or_default()),
         Value::Null => Ok(Value::Null),
@@ -27,7 +27,7 @@ pub(super) fn field(value: Value, name: &str) -> Result<Value> {
 }
 
 /// Nothing, zero and what is empty are false.
-pub(super) fn truth(value: &Value) -> bool {
+pub(crate) fn truth(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(own) => *own,
@@ -39,7 +39,7 @@ pub(super) fn truth(value: &Value) -> bool {
 }
 
 /// What `range` goes through: keys and values, of a map by key.
-pub(super) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
+pub(crate) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
     match value {
         Value::Null => Ok(Vec::new()),
         Value::Array(items) => {
@@ -55,7 +55,7 @@ pub(super) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
 }
 
 /// As Go prints values: lists in brackets, maps as `map[key:value]`.
-pub(super) fn plain(value: &Value) -> String {
+pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
         Value::String(text) => text.clone(),
@@ -70,7 +70,7 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
-pub(super) fn call(name: &str, arguments: Vec<Value>) -> Result<Value> {
+pub(crate) fn call(name: &str, arguments: Vec<Value>) -> Result<Value> {
     let wrong = |why: &str| invalid(format!("{name}: {why}"));
     let spaced = || arguments.iter().map(plain).collect::<Vec<_>>().join(" ");
     match (name, &arguments[..]) {
