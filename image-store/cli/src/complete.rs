@@ -16,7 +16,7 @@ pub(crate) fn completion(args: &Args) -> Result<u8> {
         other => {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("completion {other:?}: is none of bash, zsh, fish"),
+                format!("completion {other:?}: must be bash, zsh or fish"),
             ));
         }
     };

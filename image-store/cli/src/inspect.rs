@@ -44,16 +44,13 @@ fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
         Some("image") => image(),
         None => match container() {
             Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
-                true => Error::new(
-                    ErrorKind::NotFound,
-                    format!("{text:?}: is neither a container nor an image here"),
-                ),
+                true => Error::new(ErrorKind::NotFound, format!("{text:?}: no such container or image")),
                 false => error,
             }),
             other => other,
         },
         Some(other) => {
-            Err(Error::new(ErrorKind::Invalid, format!("--type {other:?}: is neither image nor container")))
+            Err(Error::new(ErrorKind::Invalid, format!("--type {other:?}: must be image or container")))
         }
     }
 }

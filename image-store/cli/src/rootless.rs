@@ -127,9 +127,8 @@ fn make(uid: u32) -> Result<()> {
     let mapper =
         if users.is_empty() || groups.is_empty() { None } else { start_mapper(uid, gid, &users, &groups) };
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-        os(errno, "unshare the user namespace").context(
-            "without root (is it allowed here? see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
-             kernel.apparmor_restrict_unprivileged_userns)",
+        os(errno, "unshare").context(
+            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns)",
         )
     })?;
     if mapper.is_some_and(finish_mapper) {
@@ -220,8 +219,7 @@ pub(crate) fn cgroup_parent() -> Result<String> {
     }
     Err(Error::new(
         ErrorKind::Denied,
-        "limits: there is no cgroup here that this user may write to: put `systemd-run --user --scope` before \
-         the command, or name one with --cgroup-parent",
+        "limits: no writable cgroup: run under `systemd-run --user --scope`, or use --cgroup-parent",
     ))
 }
 

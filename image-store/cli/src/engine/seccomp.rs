@@ -34,7 +34,7 @@ pub(crate) fn seccomp(
         Seccomp::Profile(profile) => Ok(Some(resolve(profile, &machine, capabilities))),
         Seccomp::Default => {
             let profile = serde_json::from_str(DEFAULT)
-                .map_err(|e| Error::new(ErrorKind::Invalid, format!("the default seccomp profile: {e}")))?;
+                .map_err(|e| Error::new(ErrorKind::Invalid, format!("default seccomp profile: {e}")))?;
             let mut resolved = resolve(&profile, &machine, capabilities);
             if !socketcall {
                 refuse_socketcall(&mut resolved);

@@ -22,7 +22,7 @@ pub(crate) fn diff(args: &Args) -> Result<u8> {
     };
     let lower = rootfs.lower.iter().map(|path| open(path).map(OwnedFd::from)).collect::<Result<Vec<_>>>()?;
     let upper =
-        rootfs.upper.as_ref().ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no writable layer"))?;
+        rootfs.upper.as_ref().ok_or_else(|| Error::new(ErrorKind::Invalid, "has no writable layer"))?;
     let found = differences(open(upper)?.as_fd(), &lower)?;
     let letter = |difference: &Difference| match difference {
         Difference::Added => "A",

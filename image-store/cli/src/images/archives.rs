@@ -36,13 +36,14 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         "docker-archive" => Format::Docker,
         "oci-archive" => Format::Oci,
         "oci-dir" => {
-            let path = args.get("output").ok_or_else(|| invalid("--format oci-dir: wants -o FOLDER"))?;
+            let path =
+                args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
             save_dir(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
             return Err(invalid(format!(
-                "--format {other:?}: is none of docker-archive, oci-archive, oci-dir"
+                "--format {other:?}: must be docker-archive, oci-archive or oci-dir"
             )));
         }
     };
@@ -61,7 +62,7 @@ pub(crate) fn load(args: &Args) -> Result<u8> {
         None => {
             let stdin = std::io::stdin();
             if stdin.is_terminal() {
-                return Err(invalid("an archive does not come from a terminal: use -i FILE or redirect"));
+                return Err(invalid("refusing to read an archive from a terminal: use -i FILE or redirect"));
             }
             let file = File::from(stdin.as_fd().try_clone_to_owned()?);
             archive::load(&store, file, &platform, &progress)?

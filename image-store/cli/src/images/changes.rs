@@ -10,7 +10,7 @@ use crate::cli::Args;
 pub(crate) fn composition(args: &Args, name: Option<&String>) -> Result<Composition> {
     let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => Some(text.parse().map_err(|_| {
-            Error::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH {text:?}: is no count of seconds"))
+            Error::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH {text:?}: must be a number of seconds"))
         })?),
         Err(_) => None,
     };

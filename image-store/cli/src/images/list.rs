@@ -79,7 +79,7 @@ fn filter(store: &Store, key: &str, value: &str) -> Result<Filter> {
         "label" => Ok(Filter::Label(value.to_owned())),
         "before" => time(value).map(Filter::Before),
         "since" => time(value).map(Filter::Since),
-        _ => Err(refused(key, value, "of a key that images have")),
+        _ => Err(refused(key, value, "a field of images")),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn failed(code: u8, why: &str) -> u8 {
 
 /// The error for a supervisor that is gone.
 pub(crate) fn lost(id: &str) -> Error {
-    Error::new(ErrorKind::Os, format!("container {id}: its parent is gone: was it killed?"))
+    Error::new(ErrorKind::Os, format!("container {id}: its supervisor exited unexpectedly"))
 }
 
 /// The exit code for an outcome.

@@ -20,7 +20,7 @@ pub(crate) fn attach(args: &Args) -> Result<u8> {
     let path = places::socket(&container.id)?;
     let socket = UnixStream::connect(&path).map_err(|e| {
         Error::from(e).context(format!(
-            "attach to {:?}: its parent does not answer: connect {path:?}",
+            "attach to {:?}: its supervisor does not respond: connect {path:?}",
             args.positional[0]
         ))
     })?;

@@ -11,7 +11,7 @@ use crate::engine::frames::Frame;
 
 /// Starts a supervisor for a container, or for a further process in it, and returns the connection to it.
 pub(crate) fn spawn(store: &Store, id: &str, process: Option<&serde_json::Value>) -> Result<UnixStream> {
-    let failed = |e: std::io::Error| Error::from(e).context("start the container's parent");
+    let failed = |e: std::io::Error| Error::from(e).context("start the container's supervisor");
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let mut command = caller::own_program();
     command.args(["--root".as_ref(), store.root().as_os_str(), "supervise".as_ref(), id.as_ref()]);
