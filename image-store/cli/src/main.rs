@@ -1,21 +1,35 @@
-//! `knarr-image`: images on the command line. Parses, calls the library, prints; no logic that the library lacks.
+//! `knarr-image`: images and containers on the command line, with the library image-store and the runtime libcontainer.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-mod args;
+mod archive_output;
+mod caller;
+mod cli;
 mod commands;
 mod complete;
+mod confirm;
+mod container;
+mod engine;
+mod failure;
+mod files;
+mod filter;
+mod images;
+mod inspect;
 mod interrupt;
+mod man;
 mod output;
+mod places;
 mod progress;
-mod run;
+mod random;
+mod rootless;
 mod template;
+mod trash;
 
 use std::process::ExitCode;
 
-use args::{Args, Parsed};
+use cli::{Args, Command, Parsed};
 
-/// What Docker's command line returns for an option it does not know.
+/// Docker's exit code for a wrong command line.
 const USAGE: u8 = 125;
 
 fn main() -> ExitCode {
@@ -23,7 +37,7 @@ fn main() -> ExitCode {
         match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
             Ok(arguments) => arguments,
             Err(bad) => {
-                eprintln!("knarr-image: argument {bad:?}: is no UTF-8");
+                eprintln!("knarr-image: argument {bad:?}: not valid UTF-8");
                 return ExitCode::from(USAGE);
             }
         };
@@ -40,10 +54,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &args::Command, args: &Args) -> ExitCode {
-    // Without root, everything that touches the store does so as root of a user namespace.
-    let entered =
-        if commands::WITHOUT_STORE.contains(&command.name) { Ok(()) } else { run::rootless::enter() };
+fn run(command: &Command, args: &Args) -> ExitCode {
+    // Without root, commands that use the store run as root of a user namespace.
+    let entered = if command.store { rootless::enter() } else { Ok(()) };
     match entered.and_then(|()| (command.run)(args)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

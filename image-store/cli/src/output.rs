@@ -5,7 +5,7 @@ use std::io::Write as _;
 use image_store::{Error, ErrorKind, Result};
 use serde_json::Value;
 
-use crate::args::Args;
+use crate::cli::Args;
 use crate::template::Template;
 
 /// Prints; a reader that has enough (`| head`) is no error.

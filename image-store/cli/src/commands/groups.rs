@@ -1,9 +1,9 @@
-//! Docker's longer names: groups of commands.
+//! Docker's groups of commands, such as `docker image ls`.
 
-use crate::args::Group;
+use crate::cli::Group;
 
-/// Docker's longer names.
-pub(super) static GROUPS: &[Group] = &[
+/// Docker's groups of commands.
+pub(crate) static GROUPS: &[Group] = &[
     Group {
         name: "container",
         help: "manage containers",
@@ -75,7 +75,7 @@ mod tests {
     use crate::commands::TABLE;
 
     #[test]
-    fn groups_name_commands_that_are_there() {
+    fn groups_name_existing_commands() {
         for group in GROUPS {
             for (word, name) in group.words {
                 let known =

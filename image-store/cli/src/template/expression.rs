@@ -7,33 +7,33 @@ use super::{functions, invalid};
 
 /// Variables, the innermost last; `$` is the whole value.
 #[derive(Debug)]
-pub(super) struct Scope(Vec<(String, Value)>);
+pub(crate) struct Scope(Vec<(String, Value)>);
 
 impl Scope {
-    pub(super) fn new(whole: &Value) -> Self {
+    pub(crate) fn new(whole: &Value) -> Self {
         Self(vec![("$".to_owned(), whole.clone())])
     }
 
-    pub(super) fn set(&mut self, name: &str, value: Value) {
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
         self.0.push((name.to_owned(), value));
     }
 
-    pub(super) fn depth(&self) -> usize {
+    pub(crate) fn depth(&self) -> usize {
         self.0.len()
     }
 
-    pub(super) fn back_to(&mut self, depth: usize) {
+    pub(crate) fn back_to(&mut self, depth: usize) {
         self.0.truncate(depth);
     }
 
     fn get(&self, name: &str) -> Result<&Value> {
         let found = self.0.iter().rev().find(|(known, _)| known == name);
-        found.map(|(_, value)| value).ok_or_else(|| invalid(format!("there is no variable {name:?}")))
+        found.map(|(_, value)| value).ok_or_else(|| invalid(format!("unknown variable {name:?}")))
     }
 }
 
 #[derive(Debug)]
-pub(super) enum Expression {
+pub(crate) enum Expression {
     /// What something begins with, and fields of it.
     Path(Begin, Vec<String>),
     Constant(Value),
@@ -42,24 +42,24 @@ pub(super) enum Expression {
 }
 
 #[derive(Debug)]
-pub(super) enum Begin {
+pub(crate) enum Begin {
     Dot,
     Variable(String),
     Group(Box<Expression>),
 }
 
 impl Expression {
-    pub(super) fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let words = words(text)?;
         let mut rest = &words[..];
         let parsed = pipeline(&mut rest, 0)?;
         if let Some(word) = rest.first() {
-            return Err(invalid(format!("{text:?}: {word:?} is not understood")));
+            return Err(invalid(format!("{text:?}: unexpected {word:?}")));
         }
         Ok(parsed)
     }
 
-    pub(super) fn value(&self, dot: &Value, scope: &Scope) -> Result<Value> {
+    pub(crate) fn value(&self, dot: &Value, scope: &Scope) -> Result<Value> {
         match self {
             Self::Constant(value) => Ok(value.clone()),
             Self::Call(name, arguments) => {
@@ -81,7 +81,7 @@ impl Expression {
     }
 
     /// The field that a column shows.
-    pub(super) fn field(&self) -> Option<&str> {
+    pub(crate) fn field(&self) -> Option<&str> {
         match self {
             Self::Path(Begin::Group(inner), fields) if fields.is_empty() => inner.field(),
             Self::Path(_, fields) => fields.last().map(String::as_str),
@@ -142,7 +142,7 @@ fn pipeline(words: &mut &[String], depth: usize) -> Result<Expression> {
                 arguments.push(left);
                 Expression::Call(name, arguments)
             }
-            _ => return Err(invalid("what follows \"|\" is no function".to_owned())),
+            _ => return Err(invalid("expected a function after \"|\"".to_owned())),
         };
     }
     Ok(left)
@@ -163,12 +163,12 @@ fn command(words: &mut &[String], depth: usize) -> Result<Expression> {
 fn operand(words: &mut &[String], depth: usize) -> Result<Expression> {
     let wrong = |word: &str| {
         invalid(format!(
-            "{word:?} is not understood: fields begin with a dot, functions are {}",
+            "unknown word {word:?}: fields begin with \".\", functions are {}",
             functions::NAMES.join(", ")
         ))
     };
     let Some((word, rest)) = words.split_first() else {
-        return Err(invalid("something is missing".to_owned()));
+        return Err(invalid("incomplete expression".to_owned()));
     };
     *words = rest;
     match word.as_bytes()[0] {
