@@ -147,6 +147,16 @@ def until(what, check, timeout=60):
         time.sleep(0.05)
 
 
+def stands_still(read, twin):
+    """What read() gives stays the same while twin(), the same from something that runs, changes six times."""
+    first = read()
+    for _ in range(6):
+        before = twin()
+        until("the twin goes on", lambda: twin() != before)
+    equal(read(), first)
+    return first
+
+
 class Terminal:
     """A command on a pseudo terminal of 100 columns and 30 rows, as a person would have it."""
 

@@ -239,7 +239,7 @@ fn a_terminal_comes_back_through_the_console_socket(lab: &Lab) -> Outcome {
 
 fn bind_mounts_come_from_the_host_again(lab: &Lab) -> Outcome {
     let mut s = counting(lab)?;
-    let (outer, inner) = (lab.folder("outer")?, lab.folder("inner")?);
+    let (outer, inner) = (lab.directory("outer")?, lab.directory("inner")?);
     fs::write(inner.join("file"), "first")?;
     // Nested, and one place a symbolic link.
     std::os::unix::fs::symlink("/real", s.c.bundle.inside("/link"))?;
@@ -493,20 +493,18 @@ fn a_restore_killed_at_every_point_leaves_what_delete_can_finish(lab: &Lab) -> O
             s.counts_on_from(1)?;
             return s.c.delete_force();
         }
-        // CRIU hears that nobody is there any more, and takes away what it has made.
-        let criu = || integration::process::all_pids().into_iter().all(|pid| !is_criu(pid)).then_some(());
-        wait_for("CRIU has ended", criu)?;
+        // CRIU notices that its caller is gone, and removes what it has made.
+        wait_for("CRIU has ended", || (!criu_runs()).then_some(()))?;
         s.c.delete_force()?;
         s.c.is_gone()?;
     }
     fail("more points than a restore has")
 }
 
-/// One that was started here: its parent is dead, so it is this program's.
-fn is_criu(pid: i32) -> bool {
+/// Whether one that was started here runs: its parent is dead, so it is this program's child.
+fn criu_runs() -> bool {
     let own = std::process::id().cast_signed();
-    integration::process::stat(pid)
-        .is_some_and(|(parent, state, name)| parent == own && state != 'Z' && name == "criu")
+    integration::process::processes().iter().any(|p| p.ppid == own && p.state != 'Z' && p.comm == "criu")
 }
 
 fn a_link_in_a_checkpoint_leads_nowhere(lab: &Lab) -> Outcome {

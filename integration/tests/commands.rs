@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = tests!["commands":
 ];
 
 fn spec(lab: &Lab, dir: &str, flags: &[&str]) -> Result<Value, integration::Stop> {
-    let folder = lab.folder(dir)?;
+    let folder = lab.directory(dir)?;
     let mut command = lab.command(&[&["spec"], flags].concat());
     command.current_dir(&folder);
     start(command, &lab.dir)?.wait()?.ok()?;
@@ -49,7 +49,7 @@ fn spec_writes_a_configuration_that_runs(lab: &Lab) -> Outcome {
 }
 
 fn spec_does_not_overwrite(lab: &Lab) -> Outcome {
-    let folder = lab.folder("a")?;
+    let folder = lab.directory("a")?;
     lab.file("a/config.json", "mine")?;
     lab.call(&["spec", "--bundle", &text(&folder)])?.refused_with("exist")?;
     eq(fs::read_to_string(folder.join("config.json"))?.as_str(), "mine", "the file")?;

@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = tests!["cves_paths":
 
 /// A canary folder on the host with a file in it.
 fn canary(lab: &Lab) -> Result<PathBuf, Stop> {
-    let folder = lab.folder("host")?;
+    let folder = lab.directory("host")?;
     fs::write(folder.join("canary"), "alive")?;
     Ok(folder)
 }
@@ -140,7 +140,7 @@ fn cve_2025_31133_dev_null_is_verified(lab: &Lab) -> Outcome {
 fn cve_2021_30465_parents_that_are_symlinks_stay_inside(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
     let mut c = lab.container()?;
-    let source = lab.folder("source")?;
+    let source = lab.directory("source")?;
     for (number, target) in ["/", "/..", "../../../..", "/proc/self/root"].iter().enumerate() {
         c.bundle.trap(&format!("/a{number}"), Trap::Link(target))?;
         c.config().mount(&format!("/a{number}{}/deep", text(&host)), "bind", &text(&source), &["bind"]);
@@ -166,7 +166,7 @@ fn cve_2024_45310_no_folders_are_made_on_the_host(lab: &Lab) -> Outcome {
 /// host all the while: binds, a copied tmpfs, a procfs, a device, masks, the working directory, a file.
 fn race_a_flipping_folder_below_all_that_is_made_never_escapes(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
-    let source = lab.folder("source")?;
+    let source = lab.directory("source")?;
     let Some(inspector) = integration::rootfs::beside_this_program("inspector") else {
         return fail("no inspector beside the test program");
     };
@@ -212,7 +212,7 @@ fn race_a_flipping_folder_below_all_that_is_made_never_escapes(lab: &Lab) -> Out
 fn race_a_flipping_target_never_escapes(lab: &Lab) -> Outcome {
     // CVE-2019-19921, 2021-30465, 2024-45310: a second container swaps the parent of a target by a symlink to the host.
     let host = canary(lab)?;
-    let shared = lab.folder("shared")?;
+    let shared = lab.directory("shared")?;
     fs::create_dir_all(shared.join("a/b"))?;
     symlink(text(&host), shared.join("evil"))?;
     let inspector = integration::rootfs::beside_this_program("inspector");

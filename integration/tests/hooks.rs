@@ -37,7 +37,7 @@ fn note(file: &str, line: &str) -> Value {
 /// A container whose hooks of every kind note their name. The notes are in a folder that is bound into the container
 /// at its own path, so that hooks in either mount namespace find it.
 fn noting(lab: &Lab) -> Result<(Container, std::path::PathBuf), Stop> {
-    let notes = lab.folder("notes")?;
+    let notes = lab.directory("notes")?;
     let mut c = lab.container()?;
     let dir = text(&notes);
     fs::create_dir_all(c.bundle.inside(&dir))?;

@@ -192,7 +192,7 @@ fn missing_members_are_refused_by_name(lab: &Lab) -> Outcome {
 }
 
 fn contradictions_are_refused(lab: &Lab) -> Outcome {
-    let folder = text(&lab.folder("source")?);
+    let folder = text(&lab.directory("source")?);
     let changes: &[(&str, &str, Value)] = &[
         ("a destination that is the root", "/mounts/0/destination", json!("")),
         ("a namespace and its path that is no path", "/linux/namespaces/0/path", json!("relative/path")),
@@ -279,7 +279,7 @@ fn numbers_out_of_range_are_refused(lab: &Lab) -> Outcome {
 
 fn odd_paths_are_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     // Each is either refused or stays inside the root.
     for destination in
         ["/../../../..", "/mnt/../../../../../../tmp", "//mnt//", "/mnt/.", "relative", "../up"]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use integration::lab::text;
-use integration::process::{orphan_code, wait_for};
+use integration::process::{executes, orphan_code, wait_for};
 use integration::terminal::FdSocket;
 use integration::{Kind, Lab, Outcome, Test, eq, has, hasnt, tests, yes};
 
@@ -68,10 +68,8 @@ fn state_tells_the_spec_fields(lab: &Lab) -> Outcome {
     )?;
     eq(state["owner"].as_str().is_some(), true, "owner is text")?;
     // The start returns a moment before the program has its arguments (runc: before it is executed).
-    let line = format!("/proc/{}/cmdline", c.pid()?);
-    wait_for("the pid is the program's", || {
-        (fs::read_to_string(&line).ok()? == "sleep\u{0}1000\u{0}").then_some(())
-    })?;
+    let pid = c.pid()?;
+    wait_for("the pid is the program's", || executes(pid, &["sleep", "1000"]).then_some(()))?;
     c.delete_force()
 }
 
@@ -330,11 +328,8 @@ fn the_pid_file_holds_the_pid_without_a_newline(lab: &Lab) -> Outcome {
     let exec = lab.dir.join("pid-exec");
     let flags = ["--detach", "--pid-file", &text(&exec)];
     c.exec_with(&flags, &["sleep", "1001"])?.ok()?;
-    let pid = fs::read_to_string(&exec)?;
-    let line = format!("/proc/{pid}/cmdline");
-    wait_for("the pid is that of exec's program", || {
-        (fs::read_to_string(&line).ok()? == "sleep\u{0}1001\u{0}").then_some(())
-    })?;
+    let pid = fs::read_to_string(&exec)?.parse()?;
+    wait_for("the pid is that of exec's program", || executes(pid, &["sleep", "1001"]).then_some(()))?;
     c.delete_force()
 }
 

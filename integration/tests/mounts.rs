@@ -63,10 +63,10 @@ fn the_default_mounts_are_what_they_should_be(lab: &Lab) -> Outcome {
 }
 
 fn a_folder_is_bound(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     lab.file("source/file", "from outside")?;
     let out = lab.sh(
-        |c| drop(c.mount("/mnt", "bind", &text(&folder), &["bind", "rw"]).0.clone()),
+        |c| { c.mount("/mnt", "bind", &text(&folder), &["bind", "rw"]); },
         "cat /mnt/file; echo from inside > /mnt/new",
     )?;
     eq(out.as_str(), "from outside", "file read inside")?;
@@ -90,25 +90,21 @@ fn a_bind_source_relative_to_the_bundle_is_found(lab: &Lab) -> Outcome {
 }
 
 fn a_recursive_bind_brings_the_mounts_below(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let below = Tmpfs::on(folder.join("below"))?;
     fs::write(below.0.join("file"), "")?;
     let run = |option: &str| {
-        lab.sh(|c| drop(c.mount("/mnt", "bind", &text(&folder), &[option]).0.clone()), "ls /mnt/below")
+        lab.sh(|c| { c.mount("/mnt", "bind", &text(&folder), &[option]); }, "ls /mnt/below")
     };
     eq(run("rbind")?.as_str(), "file", "with rbind")?;
     eq(run("bind")?.as_str(), "", "with bind")
 }
 
 fn a_bind_is_read_only_when_asked(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let out = lab.sh(
         |c| {
-            drop(
-                c.mount("/mnt", "bind", &text(&folder), &["bind", "ro", "nosuid", "nodev", "noexec"])
-                    .0
-                    .clone(),
-            )
+            { c.mount("/mnt", "bind", &text(&folder), &["bind", "ro", "nosuid", "nodev", "noexec"]); }
         },
         "touch /mnt/x 2>&1; grep ' /mnt ' /proc/self/mountinfo",
     )?;
@@ -117,7 +113,7 @@ fn a_bind_is_read_only_when_asked(lab: &Lab) -> Outcome {
 }
 
 fn a_recursive_read_only_bind_is_read_only_below(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let below = Tmpfs::on(folder.join("below"))?;
     let script = "inspector open w /mnt/below/file; touch /mnt/below/new 2>&1";
     fs::write(below.0.join("file"), "")?;
@@ -170,7 +166,7 @@ fn mount_flags_are_set(lab: &Lab) -> Outcome {
 
 fn a_tmpfs_has_its_size_and_mode(lab: &Lab) -> Outcome {
     let out = lab.sh(
-        |c| drop(c.mount("/mnt", "tmpfs", "tmpfs", &["size=128k", "mode=0750", "uid=5", "gid=6", "nr_inodes=77"]).0.clone()),
+        |c| { c.mount("/mnt", "tmpfs", "tmpfs", &["size=128k", "mode=0750", "uid=5", "gid=6", "nr_inodes=77"]); },
         "stat -c '%a %u %g' /mnt; df -k /mnt | tail -1 | awk '{print $2}'; grep -o nr_inodes=77 /proc/self/mountinfo",
     )?;
     eq(out.as_str(), "750 5 6\n128\nnr_inodes=77", "mode, owner, size, inodes")
@@ -236,7 +232,7 @@ fn mounts_are_made_in_the_order_given(lab: &Lab) -> Outcome {
 
 fn a_mount_over_a_mount_is_allowed(lab: &Lab) -> Outcome {
     let file = lab.file("over", "over")?;
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     lab.file("source/file", "under")?;
     let out = lab.sh(
         |c| {
@@ -274,7 +270,7 @@ fn a_missing_bind_source_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn a_folder_is_not_bound_on_a_file(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let mut c = lab.container()?;
     c.config().mount("/etc/passwd", "bind", &text(&folder), &["bind"]);
     c.create()?.refused()?;
@@ -288,9 +284,9 @@ fn bind_over(
     target: &str,
     destination: &str,
 ) -> Result<(Container, std::path::PathBuf), Stop> {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     lab.file("source/marker", "here")?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     let mut c = lab.container()?;
     let target = target.replace("OUTSIDE", &text(&outside));
     c.bundle.trap(at, Trap::Link(&target))?;
@@ -324,7 +320,7 @@ fn a_symlink_that_climbs_stays_in_the_root(lab: &Lab) -> Outcome {
 }
 
 fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let file = lab.file("file", "fake uptime\n")?;
     for place in ["/proc/sys", "/proc/self/attr", "/proc/1"] {
         let mut c = lab.container()?;
@@ -343,7 +339,7 @@ fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
         c.is_gone()?;
     }
     let out = lab.sh(
-        |c| drop(c.mount("/proc/uptime", "bind", &text(&file), &["bind"]).0.clone()),
+        |c| { c.mount("/proc/uptime", "bind", &text(&file), &["bind"]); },
         "cat /proc/uptime",
     )?;
     eq(out.as_str(), "fake uptime", "an allowed file")
@@ -428,7 +424,7 @@ fn idmapped_binds_inside_the_root_work_in_a_user_namespace(lab: &Lab) -> Outcome
 }
 
 fn mounts_without_a_type_or_options_work(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let mut c = lab.container()?;
     c.config().push("/mounts", json!({"destination": "/mnt", "source": text(&folder), "options": ["rbind"]}));
     c.config().push("/mounts", json!({"destination": "/tmp", "type": "tmpfs"})).args(&["true"]);
@@ -437,7 +433,7 @@ fn mounts_without_a_type_or_options_work(lab: &Lab) -> Outcome {
 }
 
 fn many_mounts_work(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let folder = lab.directory("source")?;
     let change = |config: &mut Config| {
         for number in 0..200 {
             config.mount(&format!("/many/{number}"), "bind", &text(&folder), &["rbind", "rw"]);

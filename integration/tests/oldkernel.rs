@@ -163,7 +163,7 @@ fn what_has_no_other_way_is_refused_by_name(lab: &Lab) -> Outcome {
     let lab = lab.without("all");
     lab.except(Kind::Runc, "it is knarr's other ways that are tested")?;
     lab.except(Kind::Crun, "it is knarr's other ways that are tested")?;
-    let source = integration::lab::text(&lab.folder("source")?);
+    let source = integration::lab::text(&lab.directory("source")?);
     let mut c = lab.container()?;
     c.config().mount("/mnt", "bind", &source, &["rbind", "rro"]);
     has(c.run()?.stderr, "options for all mounts below (rro, rnosuid, …) need Linux 5.12")?;

@@ -60,7 +60,7 @@ impl Home {
         if lab.runtime.path.ancestors().any(|p| p.ends_with("peers")) && !reachable(Path::new("/root")) {
             return skip("the peers' own libraries are out of an ordinary user's reach");
         }
-        let state = lab.folder("run")?;
+        let state = lab.directory("run")?;
         let mut c = lab.container()?;
         let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
         c.config().share("network").unshare("user").remove("/linux/resources").remove("/linux/cgroupsPath");

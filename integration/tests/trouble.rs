@@ -98,7 +98,7 @@ fn hostile_names_in_the_state_root_do_no_harm(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "delete --force removes what a link in its state root points to")?;
     let mut c = lab.container()?;
     c.sleeping()?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     fs::write(outside.join("canary"), "alive")?;
     symlink(&outside, lab.state.join("linked"))?;
     fs::write(lab.state.join("a-file"), "")?;
@@ -159,7 +159,7 @@ fn a_pid_file_that_can_not_be_written_is_refused(lab: &Lab) -> Outcome {
 fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "leaves its state folder")?;
     // The state root on a tmpfs without any room left.
-    let state = lab.folder("full")?;
+    let state = lab.directory("full")?;
     let flags = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some("size=4k,nr_inodes=64"))?;
     fs::write(state.join("filler"), vec![0_u8; 4096])?;
@@ -184,7 +184,7 @@ fn a_disk_that_fills_at_any_moment_leaves_no_state(lab: &Lab) -> Outcome {
     let mut refused = 0;
     // From no inode and no page at all to enough for all that a creation writes.
     for (inodes, pages) in (1..10).flat_map(|inodes| [(inodes, 64), (64, inodes)]) {
-        let state = lab.folder("filling")?;
+        let state = lab.directory("filling")?;
         let flags = nix::mount::MsFlags::empty();
         let size = format!("size={}k,nr_inodes={inodes}", 4 * pages);
         nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some(size.as_str()))?;
