@@ -37,12 +37,12 @@ shells() {
   return $bad
 }
 
-unsafe_rooms() {
+unsafe_modules() {
   local found
   found=$(git grep -lE '^\s*#!?\[allow\(unsafe_code\)\]|^#!\[allow\(unsafe_code\)\]' -- '*.rs' |
     grep -v '/sys/' || true)
   [ -z "$found" ] || {
-    echo "unsafe code outside a sys room: $found"
+    echo "unsafe code outside a sys module: $found"
     return 1
   }
 }
@@ -52,7 +52,7 @@ run "lints" "$cargo" clippy --target "$host" --workspace --features shim/client 
 run "documentation" env RUSTDOCFLAGS="-D warnings -C target-feature=+crt-static" \
   "$cargo" doc --target "$host" --workspace --no-deps --quiet
 run "no file is longer than 600 lines" lengths
-run "unsafe code is in sys rooms only" unsafe_rooms
+run "unsafe code is in sys modules only" unsafe_modules
 run "shell scripts parse" shells
 echo "$passed passed, $failed failed, 0 skipped"
 [ "$failed" = 0 ]

@@ -79,7 +79,7 @@ chown -R 100000:100000 "$work/rootfs"
 chmod 755 "$work"
 echo
 echo "${bold}A container with ${name}${plain} ${dim}($("$RUNTIME" --version | head -1), $(stat -c %s "$RUNTIME") bytes)${plain}"
-echo "${dim}Its whole world is one file: $(command -v busybox), in a folder of its own.${plain}"
+echo "${dim}Its root file system has one file: $(command -v busybox).${plain}"
 echo
 config '["look"]'
 begin=$(date +%s%N)

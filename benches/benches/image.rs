@@ -63,7 +63,8 @@ fn unpack(dir: &Path, archive: &[u8]) {
         File::open(dir.join(name)).expect("the directory")
     };
     let (root, spill) = (open("root"), open("spill"));
-    let options = ApplyOptions { marks: Marks::User, ownership: Ownership::Squash, limits: Limits::default() };
+    let options =
+        ApplyOptions { marks: Marks::User, ownership: Ownership::Squash, limits: Limits::default() };
     apply(archive, root.as_fd(), spill.as_fd(), options).expect("an applied layer");
 }
 
@@ -90,7 +91,9 @@ fn main() {
     for (name, files, size) in [("small-files", 2000, 1000), ("large-file", 1, 16 << 20)] {
         let archive = archive(files, size);
         group.throughput(Throughput::Bytes(archive.len() as u64));
-        group.bench_function(format!("tar/{name}"), |b| b.iter(|| assert!(read(black_box(&archive)) >= files)));
+        group.bench_function(format!("tar/{name}"), |b| {
+            b.iter(|| assert!(read(black_box(&archive)) >= files))
+        });
         let mut round = 0;
         let mut fresh = || {
             round += 1;

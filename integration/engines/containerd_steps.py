@@ -51,7 +51,7 @@ def _():
     t.end(3)
 
 
-@step("task exec: output, exit status, user, folder, terminal")
+@step("task exec: output, exit status, user, directory, terminal")
 def _():
     with running() as task:
         equal(execute(task, "sh", "-c", "pwd; id -u; id -g", more=("--cwd", "/tmp", "--user", "1000:29")), "/tmp\n1000\n29\n")

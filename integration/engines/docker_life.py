@@ -148,7 +148,7 @@ def _():
     docker("rm", "again")
 
 
-@step("pause freezes, unpause goes on, and a paused container takes no exec")
+@step("pause freezes, unpause continues, and a paused container takes no exec")
 def _():
     counts = ("sh", "-c", "while :; do date +%s%N > /n; sleep 0.05; done")
     with running(cmd=counts) as box, running(cmd=counts) as twin:

@@ -152,7 +152,7 @@ def stands_still(read, twin):
     first = read()
     for _ in range(6):
         before = twin()
-        until("the twin goes on", lambda: twin() != before)
+        until("the twin continues", lambda: twin() != before)
     equal(read(), first)
     return first
 
@@ -175,7 +175,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def follows_resizes(self):
-        """The shell in front sees a new size. Signals tell of each: one that comes before anybody listens is lost."""
+        """The shell in front sees a new size. A signal reports each: one that comes before anything listens is lost."""
         rows = itertools.count(40)
 
         def resized():
@@ -298,8 +298,8 @@ class Snapshot:
                 look.add(f"process {pid} {line[:120]}")
         with open("/proc/self/mountinfo") as file:
             look |= {"mount " + line.split()[4] for line in file}
-        for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-            look |= {f"cgroup {os.path.join(folder, name)}" for name in folders}
+        for directory, names, _ in os.walk("/sys/fs/cgroup"):
+            look |= {f"cgroup {os.path.join(directory, name)}" for name in names}
         look |= {"link " + link for link in os.listdir("/sys/class/net")}
         return look
 

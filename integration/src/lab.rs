@@ -1,6 +1,6 @@
 //! What a test holds: a directory and a state root of its own, bundles, containers, calls of the runtime.
 //!
-//! It must not assert anything about the runtime but what a method's name says (`_ok`).
+//! It asserts nothing about the runtime but what a method's name says (`_ok`).
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -394,8 +394,9 @@ pub fn cgroup_of(pid: i32, controller: &str) -> Result<PathBuf, Stop> {
 pub fn cgroup_path(pid: i32, controller: &str) -> Result<String, Stop> {
     let groups = Process::new(pid)?.cgroups()?;
     let v2 = v2();
-    let wanted =
-        |g: &&ProcessCGroup| if v2 { g.hierarchy == 0 } else { g.controllers.iter().any(|c| c == controller) };
+    let wanted = |g: &&ProcessCGroup| {
+        if v2 { g.hierarchy == 0 } else { g.controllers.iter().any(|c| c == controller) }
+    };
     let found = groups.0.iter().find(wanted);
     let Some(found) = found else {
         return fail(format!("process {pid} is in no {controller} cgroup: {groups:?}"));

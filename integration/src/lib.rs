@@ -18,8 +18,8 @@ pub mod runtime;
 pub mod snapshot;
 pub mod sys;
 pub mod terminal;
-pub mod witness;
 pub mod without;
+pub mod witness;
 
 pub use config::Config;
 pub use lab::{Container, Lab};

@@ -2,7 +2,7 @@
 //!
 //! The test process is a subreaper, as a containerd shim is: the init of a container whose runtime command has ended
 //! becomes its child. Those are waited for here and their exit status is kept, so that a runtime sees them vanish.
-//! Output goes to files, since a detached container holds a pipe open for ever.
+//! Output goes to files, since a detached container would hold a pipe open forever.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -225,7 +225,7 @@ impl Ended {
         Ok(self)
     }
 
-    /// Itself, if it failed in an orderly way: a status that is no signal's, and words about it.
+    /// Itself, if it failed in an orderly way: a status that is not a signal's, and a message.
     #[track_caller]
     pub fn refused(self) -> Result<Ended, Stop> {
         if self.code == 0 || self.code > 255 || (129..=192).contains(&self.code) {
@@ -235,7 +235,7 @@ impl Ended {
             ));
         }
         if self.stderr.trim().is_empty() {
-            return fail(format!("{}: status {} without a word", self.line, self.code));
+            return fail(format!("{}: status {} without a message", self.line, self.code));
         }
         if self.stderr.contains("panicked at") || self.stderr.contains("goroutine ") {
             return fail(format!("{}: a crash, not an error\n{}", self.line, self.stderr));

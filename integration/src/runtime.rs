@@ -103,7 +103,7 @@ pub fn cgroups() -> Cgroups {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 }
 }
 
-/// Whether there is one cgroup tree for everything.
+/// Whether there is one cgroup tree foreverything.
 pub fn v2() -> bool {
     cgroups() == Cgroups::V2
 }

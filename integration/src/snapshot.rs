@@ -74,7 +74,7 @@ impl Host {
         })
     }
 
-    /// One line for everything that is there now and was not, or the other way.
+    /// One line foreverything that is there now and was not, or the other way.
     pub fn differences(&self, now: &Host) -> Vec<String> {
         let mut found = Vec::new();
         for mount in now.mounts.iter().filter(|m| !self.mounts.contains(m)) {

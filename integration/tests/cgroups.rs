@@ -48,7 +48,7 @@ fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
     for dir in
         trees(&format!("{}/some/where", lab.token)).into_iter().chain(trees(&format!("{}/some", lab.token)))
     {
-        // Whoever chose the path owns the parents.
+        // The one who chose the path owns the parents.
         fs::remove_dir(dir)?;
     }
     Ok(())

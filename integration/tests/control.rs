@@ -236,14 +236,14 @@ fn pause_of_a_paused_container_is_refused(lab: &Lab) -> Outcome {
     c.call("pause", &[])?.ok()?;
     let again = c.call("pause", &[])?;
     // runc takes it without a message.
-    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a word")?;
+    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a message")?;
     eq(c.status()?, "paused", "status")?;
     c.call("resume", &[])?.ok()?;
     c.delete_force()
 }
 
 fn start_of_a_paused_container_is_refused_and_works_after_resume(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "waits for ever")?;
+    lab.except(Kind::Crun, "waits forever")?;
     let mut c = lab.container()?;
     c.config().args(&["sleep", "1000"]);
     c.create_ok()?;
@@ -279,7 +279,7 @@ fn kill_of_a_paused_container_works_after_resume(lab: &Lab) -> Outcome {
     c.call("pause", &[])?.ok()?;
     c.kill("KILL")?.ok()?;
     let resumed = c.call("resume", &[])?;
-    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a word")?;
+    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a message")?;
     c.wait_for_status("stopped")?;
     c.delete()?.ok()?;
     Ok(())
@@ -381,7 +381,7 @@ fn nested_and_frozen_cgroups_are_removed_by_force(lab: &Lab) -> Outcome {
     )
     .ok();
     if ended.code != 0 && lab.kind() != Kind::Knarr {
-        // A process frozen by v1's freezer can not die, and peers do not thaw below the container's own directory.
+        // A process frozen by v1's freezer cannot die, and peers do not thaw below the container's own directory.
         return c.delete_force();
     }
     ended.ok()?;

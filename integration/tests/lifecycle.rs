@@ -10,7 +10,7 @@ use integration::{Kind, Lab, Outcome, Test, eq, has, hasnt, tests, yes};
 pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     create_does_not_run_the_program_and_start_does,
     state_tells_the_spec_fields,
-    the_bundle_is_the_current_folder_unless_named,
+    the_bundle_is_the_current_directory_unless_named,
     a_second_create_with_the_same_id_is_refused,
     an_unknown_id_is_refused_by_every_verb,
     odd_ids_are_refused_and_make_nothing,
@@ -73,7 +73,7 @@ fn state_tells_the_spec_fields(lab: &Lab) -> Outcome {
     c.delete_force()
 }
 
-fn the_bundle_is_the_current_folder_unless_named(lab: &Lab) -> Outcome {
+fn the_bundle_is_the_current_directory_unless_named(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().args(&["echo", "here"]);
     c.bundle.write()?;

@@ -229,7 +229,11 @@ fn a_user_namespace_maps_ids(lab: &Lab) -> Outcome {
     eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid inside")?;
     c.sleeping()?;
     let outside = Process::new(c.pid()?)?.status()?;
-    eq((outside.ruid, outside.euid, outside.suid, outside.fuid), (100_000, 100_000, 100_000, 100_000), "uids outside")?;
+    eq(
+        (outside.ruid, outside.euid, outside.suid, outside.fuid),
+        (100_000, 100_000, 100_000, 100_000),
+        "uids outside",
+    )?;
     c.delete_force()
 }
 
