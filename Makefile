@@ -31,7 +31,7 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export LIBSECCOMP_LINK_TYPE := static
 export LIBSECCOMP_LIB_PATH ?= $(dir $(shell gcc -print-file-name=libseccomp.a))
 
-# What `make test` runs: names of targets test-NAME. Other directories add theirs in a Makefile.inc.
+# What `make test` runs: names of targets test-NAME. Crates add theirs in a Makefile.inc of their own.
 # Software emulation is slow: of the VM's integration tests, `make test` runs the topics that depend most on pure
 # cgroup v2, a new kernel and an unrestricted root; `make test-vm` runs them all.
 VM_QUICK := lifecycle:: exec:: namespaces:: mounts:: root:: cgroups:: control:: rootless:: trouble::

@@ -31,7 +31,7 @@ def _():
     equal(podman_steps.podman("run", "--rm", "localhost/made:1"), "made\n")
 
 
-@step("run: exit status, user, folder, hostname, volumes, read-only binds, terminal")
+@step("run: exit status, user, directory, hostname, volumes, read-only binds, terminal")
 def _():
     run("work", "exit 4", rc=4)
     equal(run("work", "id -u; pwd; hostname", "--user", "alice", "--workingdir", "/tmp", "--hostname", "demo"), "1000\n/tmp\ndemo\n")

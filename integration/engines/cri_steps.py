@@ -14,7 +14,7 @@ FOREVER = ("sleep", "1000")
 
 
 def cgroup(container, v1, v2):
-    """A cgroup file of a container; on v1 with its controller's folder."""
+    """A cgroup file of a container; on v1 with its controller's directory."""
     with open(f"/proc/{info(container)['pid']}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     if CGROUP2:
@@ -212,7 +212,7 @@ def _():
         needs_controller("memory")
         s = exited(p.start("tail", "/dev/zero", linux={"resources": {"memory_limit_in_bytes": 16 << 20, "memory_swap_limit_in_bytes": 16 << 20}}))
         equal(s.exit_code, 137)
-        # containerd hears of the exit and of its reason apart
+        # containerd learns of the exit and of its reason separately
         until("its reason", lambda: status(s.id).reason == "OOMKilled")
 
 
@@ -259,7 +259,7 @@ def _():
         contains(execute(c, *show)[1], f"CapEff:\t{bound}")
 
 
-@step("mounts: a folder of the host, read-only, read-only below too; environment, folder, arguments")
+@step("mounts: a directory of the host, read-only, read-only below too; environment, directory, arguments")
 def _():
     os.makedirs("/tmp/cri/inner", exist_ok=True)
     sh("mount", "-t", "tmpfs", "inner", "/tmp/cri/inner")
@@ -348,7 +348,7 @@ def _():
             equal((state(stays), exited(ends).exit_code), ("RUNNING", 255 if Engine.tested.is_debians else 9))
             equal(execute(stays, "echo", "again")[1], "again\n")
             lines = len(p.log(stays))
-            until("the log goes on", lambda lines=lines, p=p, stays=stays: len(p.log(stays)) > lines)
+            until("the log continues", lambda lines=lines, p=p, stays=stays: len(p.log(stays)) > lines)
 
 
 @step("a pod whose shim is killed is not ready, its containers have ended; removed without a trace")

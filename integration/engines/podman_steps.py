@@ -126,7 +126,7 @@ def _():
     equal(out, "fd-three\n")
 
 
-@step("exec: output, statuses, user, folder, environment, terminal, detached")
+@step("exec: output, statuses, user, directory, environment, terminal, detached")
 def _():
     with running("-h", "inner") as box:
         equal(podman("exec", "-e", "B=exec", "-w", "/tmp", "-u", "alice", box, "sh", "-c", "echo $B $(pwd) $(id -u) $(id -Gn) $(hostname)"),
@@ -237,7 +237,7 @@ def _():
     run("[ ! -s /proc/kcore ]")
 
 
-@step("volumes: a folder, :ro, named, :O overlay, --volumes-from")
+@step("volumes: a directory, :ro, named, :O overlay, --volumes-from")
 def _():
     os.makedirs("/tmp/podshare", exist_ok=True)
     run("-v", "/tmp/podshare:/share", "echo inside > /share/f")
@@ -309,7 +309,7 @@ def _():
         contains(podman("exec", box, "cat", "/proc/self/uid_map"), "1024")
 
 
-@step("--rootfs runs an unpacked folder")
+@step("--rootfs runs an unpacked directory")
 def _():
     equal(podman("run", "--rm", "--rootfs", image.ROOTFS + ":O", "sh", "-c", "cat /etc/os-release"), "ID=knarr-base\n")
 
@@ -352,7 +352,7 @@ def _():
         podman("healthcheck", "run", box)
 
 
-@step("container checkpoint and restore: it goes on where it was, also under another name from an archive")
+@step("container checkpoint and restore: it continues where it was, also under another name from an archive")
 def _():
     needs_criu()
     script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done"
@@ -407,9 +407,9 @@ def alice(*argv, **options):
 
 @step("rootless: run, exec, limits are refused or kept, keep-id, pause, stop, rm")
 def _():
-    for folder in "/var/lib/alice", "/run/user/1000":
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.chown(folder, 1000, 1000)
+    for directory in "/var/lib/alice", "/run/user/1000":
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.chown(directory, 1000, 1000)
     for path, line in {"passwd": "alice:x:1000:1000::/var/lib/alice:/bin/sh", "group": "alice:x:1000:",
                        "subuid": "alice:200000:65536", "subgid": "alice:200000:65536"}.items():
         with open(f"/etc/{path}", "a") as file:

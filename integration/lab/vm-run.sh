@@ -5,7 +5,8 @@
 # machine can die of its emulator. A panic that the command causes comes again, and the second one is final.
 # SHARE         the directory that is /share in the VM, writable, and the command's working directory (default: this one)
 # VM_TIMEOUT    seconds until the VM is switched off (default 1800)
-# VM_ACCEL      kvm where that works; the default is software, since a /dev/kvm that exists need not work
+# VM_ACCEL      kvm where that works; the default is software, since a /dev/kvm that exists need not work, with one thread
+#               for all processors (tcg,thread=multi takes one for each: see below)
 # VM_MEM, VM_SMP, VM_APPEND   memory, processors, more kernel parameters
 # VM_VIRTIOFSD  another virtiofsd (it gets the options of the one written in Rust)
 # VM_CONSOLES   where the consoles of VMs that failed are kept (default: target/results)
@@ -38,10 +39,14 @@ start_virtiofsd() {
   exec "$program" --socket-path="$socket/fs" --shared-dir "$SHARE" --cache auto --rlimit-nofile=0
 }
 
+# thread=single: QEMU before 8.1, Debian 12's too, can execute an int3 that the kernel has already patched away again if
+# another thread writes the code, and a kernel that meets a stray int3 panics ("Oops: int3"). Kernels patch their code
+# whenever a static key changes: with each first and last device program, CPU quota or cpuset, thus in every test of cgroups.
+# On two processors that others use too, a thread for each is no faster.
 # no_timer_check: on a busy host, software emulation is too slow for the kernel's test of its timer, which ends in a panic.
 # oops=panic: after an oops nothing that a test finds can be believed.
 start_qemu() {
-  exec "$QEMU" -machine "$MACHINE" -accel "${VM_ACCEL:-tcg,thread=multi}" -cpu max -smp "${VM_SMP:-2}" -m "$MEM" \
+  exec "$QEMU" -machine "$MACHINE" -accel "${VM_ACCEL:-tcg,thread=single}" -cpu max -smp "${VM_SMP:-2}" -m "$MEM" \
     -nographic -no-reboot -monitor none -nic none -serial "file:$dir/console" \
     -object "memory-backend-memfd,id=mem,size=$MEM,share=on" -numa node,memdev=mem \
     -kernel "$VM/vmlinuz" -initrd "$VM/initrd.img" -append "console=$CONSOLE quiet lab.id=$id \
