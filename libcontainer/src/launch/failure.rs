@@ -1,7 +1,7 @@
 //! What the child reports in numbers, as an error with text. Callers of runc match the texts for programs that can't be executed.
 
 use super::frame::Call;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::plan::ProcessPlan;
 use crate::plan::describe;
 use crate::plan::step::Step;
@@ -12,14 +12,8 @@ pub(super) fn of_step(plan: &ProcessPlan, number: u32, call: Call, errno: i32, a
     let Some(step) = plan.child.get(number as usize) else { return of_call(call, errno) };
     let name = plan.exec.argv.strings().first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     match (step, call) {
-        (Step::FindProgram, Call::Find) if errno == libc::ENOENT && !name.contains('/') => {
-            Error::new(ErrorKind::NotFound, format!("exec: {name:?}: executable file not found in $PATH"))
-        }
-        (Step::FindProgram, Call::Find) if errno == libc::ENOENT => {
-            Error::os(format!("exec: {name:?}: stat {name}"), Errno(errno).into())
-        }
-        (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
-        (Step::Exec, Call::Exec) => of_exec(&name, errno),
+        (Step::FindProgram, Call::Find) => Error::find_program(&name, errno),
+        (Step::Exec, Call::Exec) => Error::exec(&name, errno),
         _ => {
             let what = describe::failure(step, call.name(), arg);
             let error =
@@ -36,14 +30,4 @@ pub(super) fn of_step(plan: &ProcessPlan, number: u32, call: Call, errno: i32, a
 /// The failure of a call in a child whose plan isn't known.
 pub(super) fn of_call(call: Call, errno: i32) -> Error {
     Error::os(call.name(), Errno(errno).into()).wrap("prepare the process")
-}
-
-/// execve(2) failed. Engines turn runc's texts into exit statuses 126 and 127.
-pub(super) fn of_exec(program: &str, errno: i32) -> Error {
-    let error = Error::exec(program, Errno(errno).into());
-    match errno {
-        libc::ENOENT => error.hint("the interpreter that it names is missing"),
-        libc::ENOEXEC => error.hint("not a program for this machine, or a script without #!"),
-        _ => error,
-    }
 }

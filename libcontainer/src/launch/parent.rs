@@ -264,7 +264,7 @@ pub(crate) fn follow_start(
                 sock::send(sync, b"g").context("write to the child")?;
             }
             Some(Frame::Failed { call: Call::Exec, errno, .. }) => {
-                return Err(failure::of_exec(program, errno));
+                return Err(Error::exec(program, errno));
             }
             Some(Frame::Failed { call, errno, .. }) => return Err(failure::of_call(call, errno)),
             other => return Err(malformed(format!("{other:?}"))),
