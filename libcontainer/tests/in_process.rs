@@ -208,7 +208,7 @@ fn failing_creates(place: &Place) {
     let mut container = runtime.create(&ContainerId::new("host").unwrap(), &host, inherit()).unwrap();
     container.start().unwrap();
     let before = Process::now();
-    // With a joined pid namespace the process goes on in a sibling, whose failure may be heard before its pid.
+    // With a joined pid namespace the process continues in a sibling, whose failure may be read before its pid.
     let join = format!(r#",{{"type":"pid","path":"/proc/{}/ns/pid"}}"#, container.pid());
     let missing = r#",{"destination":"/mnt","type":"bind","source":"/no/such/source","options":["bind"]}"#;
     for (number, namespaces) in [OWN, join.as_str()].iter().cycle().take(60).enumerate() {
@@ -240,7 +240,7 @@ fn dropped_before_start(place: &Place) {
     let seen = || runtime.load(&id).unwrap().state().unwrap().status;
     assert_eq!((seen(), container.state().unwrap().status), (Status::Created, Status::Created));
     let error = runtime.load(&id).unwrap().start().unwrap_err();
-    assert!(error.to_string().contains("waits for its maker"), "{error}");
+    assert!(error.to_string().contains("only its creator can start"), "{error}");
     assert_eq!(seen(), Status::Created);
     drop(container);
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
