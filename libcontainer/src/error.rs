@@ -1,8 +1,9 @@
-//! The one error type of the crate: a kind to match on, a chain of short contexts, and the system call's own error.
+//! The crate's error type: a kind to match on, a chain of short contexts, and the cause at its end.
 //!
 //! A message reads `what was being done: on what: which call: why (ERRNO); how to mend it`. `Display` is the whole chain on one line.
-//! This room knows no other room.
+//! This module uses `sys` alone.
 
+use crate::sys::Errno;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
@@ -11,15 +12,15 @@ use std::io;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// There is no such container, file or process.
+    /// The container, file or process does not exist.
     NotFound,
-    /// A container or cgroup of that name is there already.
+    /// A container or cgroup of that name already exists.
     Exists,
     /// The container's status does not allow the operation.
     WrongState,
     /// config.json, a process description or an id is malformed or contradicts itself.
     InvalidSpec,
-    /// The request is valid, but this version or this host can not fulfil it.
+    /// The request is valid, but this version or this host cannot fulfil it.
     Unsupported,
     /// The caller lacks a privilege.
     Permission,
@@ -29,34 +30,59 @@ pub enum ErrorKind {
     Os,
 }
 
+/// Why the program of a process could not be executed; see [`Error::program_error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// No such file, neither at its path nor, for a name without a slash, in a directory of `PATH`. Shells exit with 127.
+    NotFound,
+    /// It cannot be executed by this user: no execute permission, a directory on the way that cannot be searched, or not a regular
+    /// file. Shells exit with 126.
+    NotExecutable,
+    /// It was found, but execve(2) failed: it is not an executable for this machine, or its interpreter is missing.
+    Refused,
+}
+
 /// An error with its history. Cheap to carry: one pointer.
 pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    cause: Cause,
     /// Innermost first.
     contexts: Vec<Cow<'static, str>>,
-    source: Option<io::Error>,
     hint: Option<Cow<'static, str>>,
-    /// What execve(2) refused.
-    program: Option<String>,
-    /// Further failures of a tear-down that went on after the first.
+    /// Further failures of a tear-down that continued after the first.
     others: Vec<Error>,
+}
+
+/// The end of an error's chain. Callers of runc match the texts of a program that cannot be executed.
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("{0}")]
+    Message(Cow<'static, str>),
+    #[error("{call}: {}", reason(source))]
+    Call { call: Cow<'static, str>, source: io::Error },
+    #[error("exec: {name:?}: executable file not found in $PATH")]
+    NotInPath { name: String },
+    #[error("exec: {name:?}: stat {name}: {}", reason(source))]
+    NoProgram { name: String, source: io::Error },
+    #[error("exec: {name:?}: {}", reason(source))]
+    NotExecutable { name: String, source: io::Error },
+    #[error("exec {name}: {}", reason(source))]
+    Refused { name: String, source: io::Error },
 }
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    fn of(kind: ErrorKind, cause: Cause) -> Self {
+        Error(Box::new(Inner { kind, cause, contexts: Vec::new(), hint: None, others: Vec::new() }))
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Inner {
-            kind,
-            contexts: vec![message.into()],
-            source: None,
-            hint: None,
-            program: None,
-            others: Vec::new(),
-        }))
+        Error::of(kind, Cause::Message(message.into()))
     }
 
     pub(crate) fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
@@ -67,29 +93,42 @@ impl Error {
         Error::new(ErrorKind::Unsupported, message)
     }
 
-    /// An error of a system call, `call` naming it.
+    /// The system call `call` failed.
     pub(crate) fn os(call: impl Into<Cow<'static, str>>, source: io::Error) -> Self {
-        let kind = kind_of(&source);
-        Error(Box::new(Inner {
-            kind,
-            contexts: vec![call.into()],
-            source: Some(source),
-            hint: None,
-            program: None,
-            others: Vec::new(),
-        }))
+        Error::of(kind_of(&source), Cause::Call { call: call.into(), source })
+    }
+
+    /// No directory of `PATH` has a program `name`.
+    pub(crate) fn not_in_path(name: &str) -> Self {
+        Error::of(ErrorKind::NotFound, Cause::NotInPath { name: name.to_owned() })
+    }
+
+    /// The search for the program `name` ended with `errno`.
+    pub(crate) fn find_program(name: &str, errno: i32) -> Self {
+        let (name, source) = (name.to_owned(), io::Error::from(Errno(errno)));
+        match errno {
+            libc::ENOENT if !name.contains('/') => Error::not_in_path(&name),
+            libc::ENOENT => Error::of(kind_of(&source), Cause::NoProgram { name, source }),
+            _ => Error::of(kind_of(&source), Cause::NotExecutable { name, source }),
+        }
+    }
+
+    /// execve(2) of the program `name` failed with `errno`.
+    pub(crate) fn exec(name: &str, errno: i32) -> Self {
+        let source = io::Error::from(Errno(errno));
+        let error = Error::of(kind_of(&source), Cause::Refused { name: name.to_owned(), source });
+        match errno {
+            libc::ENOENT => {
+                error.hint("its interpreter does not exist: the one of its #! line, or its dynamic loader")
+            }
+            libc::ENOEXEC => error.hint("not an executable for this machine, or a script without #!"),
+            _ => error,
+        }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint.get_or_insert(hint.into());
         self
-    }
-
-    /// execve(2) of `program` failed.
-    pub(crate) fn exec(program: &str, source: io::Error) -> Self {
-        let mut error = Error::os(format!("exec {program}"), source);
-        error.0.program = Some(program.to_owned());
-        error
     }
 
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
@@ -115,15 +154,28 @@ impl Error {
         self.0.kind
     }
 
-    /// The program, as the process names it, if all was ready for it and the kernel refused to execute it (execve(2)): no program for
-    /// this machine, or its interpreter is missing.
+    /// Why the program of the process could not be executed; `None` when something else failed.
+    pub fn program_error(&self) -> Option<ProgramError> {
+        match &self.0.cause {
+            Cause::NotInPath { .. } | Cause::NoProgram { .. } => Some(ProgramError::NotFound),
+            Cause::NotExecutable { .. } => Some(ProgramError::NotExecutable),
+            Cause::Refused { .. } => Some(ProgramError::Refused),
+            Cause::Message(_) | Cause::Call { .. } => None,
+        }
+    }
+
+    /// The program, as the process names it, when it was found and execve(2) failed ([`ProgramError::Refused`]).
     pub fn refused_program(&self) -> Option<&str> {
-        self.0.program.as_deref()
+        match &self.0.cause {
+            Cause::Refused { name, .. } => Some(name),
+            _ => None,
+        }
     }
 
     /// The errno of the system call that failed, if one did.
     pub fn errno(&self) -> Option<i32> {
-        self.0.source.as_ref().and_then(io::Error::raw_os_error)
+        let source = std::error::Error::source(&self.0.cause)?;
+        source.downcast_ref::<io::Error>()?.raw_os_error()
     }
 }
 
@@ -137,21 +189,18 @@ fn kind_of(source: &io::Error) -> ErrorKind {
     }
 }
 
+/// The text of a system call's error: with an errno as Go programs print it, which callers of runc match.
+fn reason(source: &io::Error) -> String {
+    source.raw_os_error().map_or_else(|| source.to_string(), crate::sys::errno::text)
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &self.0;
-        for (i, context) in inner.contexts.iter().rev().enumerate() {
-            if i > 0 {
-                f.write_str(": ")?;
-            }
-            f.write_str(context)?;
+        for context in inner.contexts.iter().rev() {
+            write!(f, "{context}: ")?;
         }
-        if let Some(source) = &inner.source {
-            match source.raw_os_error() {
-                Some(errno) => write!(f, ": {}", crate::sys::errno::text(errno))?,
-                None => write!(f, ": {source}")?,
-            }
-        }
+        write!(f, "{}", inner.cause)?;
         if let Some(hint) = &inner.hint {
             write!(f, " ({hint})")?;
         }
@@ -170,7 +219,7 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|e| e as _)
+        self.0.cause.source()
     }
 }
 
@@ -222,5 +271,54 @@ mod tests {
             "create c1: open \"/x\": openat2: permission denied (EACCES) (run as root)"
         );
         assert_eq!((e.kind(), e.errno()), (ErrorKind::Permission, Some(libc::EACCES)));
+    }
+
+    #[test]
+    fn an_error_says_why_the_program_could_not_be_executed() {
+        use ProgramError::{NotExecutable, NotFound, Refused};
+        let cases = [
+            (Error::not_in_path("ls"), NotFound, r#"exec: "ls": executable file not found in $PATH"#),
+            (
+                Error::find_program("ls", libc::ENOENT),
+                NotFound,
+                r#"exec: "ls": executable file not found in $PATH"#,
+            ),
+            (
+                Error::find_program("/ls", libc::ENOENT),
+                NotFound,
+                r#"exec: "/ls": stat /ls: no such file or directory (ENOENT)"#,
+            ),
+            (
+                Error::find_program("ls", libc::EACCES),
+                NotExecutable,
+                r#"exec: "ls": permission denied (EACCES)"#,
+            ),
+            (
+                Error::find_program("/bin", libc::EISDIR),
+                NotExecutable,
+                r#"exec: "/bin": is a directory (EISDIR)"#,
+            ),
+            (
+                Error::exec("/ls", libc::ENOENT),
+                Refused,
+                "exec /ls: no such file or directory (ENOENT) (its interpreter does not exist: the one of its #! line, or its dynamic loader)",
+            ),
+            (
+                Error::exec("/ls", libc::ENOEXEC),
+                Refused,
+                "exec /ls: exec format error (ENOEXEC) (not an executable for this machine, or a script without #!)",
+            ),
+        ];
+        for (error, why, text) in cases {
+            let refused = (why == Refused).then_some("/ls");
+            assert_eq!((error.program_error(), error.refused_program()), (Some(why), refused), "{error}");
+            assert_eq!(error.to_string(), text);
+            // Contexts, a hint and another kind leave it what it is.
+            let error = error.wrap("start c1").hint("mend it").with_kind(ErrorKind::Busy);
+            assert_eq!(error.program_error(), Some(why), "{error}");
+        }
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        let others = [Error::os("stat", missing), Error::invalid("exec: no such file: not found")];
+        assert!(others.iter().all(|e| e.program_error().is_none() && e.refused_program().is_none()));
     }
 }

@@ -44,8 +44,8 @@
 //! # Errors
 //!
 //! All functions return [`Error`], which has a [kind](ErrorKind) to decide on, an errno if a system call failed, and one line of text:
-//! what was being done, on what, which call, why, and how to mend it where that is known. Unsupported fields of config.json are
-//! refused by name, before anything is done.
+//! what was being done, on what, which call, why, and how to mend it where that is known. When the program of a process cannot be
+//! executed, [`Error::program_error`] says why. Unsupported fields of config.json are refused by name, before anything is done.
 //!
 //! # Rights
 //!
@@ -87,7 +87,7 @@ pub use bundle::{Bundle, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use checkpoint::{CgroupMode, CheckpointOptions, RestoreOptions};
 pub use container::{Container, Delete};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, ProgramError, Result};
 pub use exec::{PreparedExec, Starting};
 pub use features::Features;
 pub use host::Host;

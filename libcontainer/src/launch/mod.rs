@@ -489,22 +489,12 @@ pub(crate) fn follow_start(
                 listener(number)?;
                 sock::send(sync, b"g").context("write to the child")?;
             }
-            Some(Frame::Failed { call: Call::Exec, errno, .. }) => return Err(exec_error(program, errno)),
+            Some(Frame::Failed { call: Call::Exec, errno, .. }) => return Err(Error::exec(program, errno)),
             Some(Frame::Failed { call, errno, .. }) => {
                 return Err(Error::os(call.name(), Errno(errno).into()).wrap("prepare the process"));
             }
             _ => return Err(Error::new(ErrorKind::Os, "the child sent a frame that is none")),
         }
-    }
-}
-
-/// In runc's words, which engines turn into exit codes 126 and 127.
-fn exec_error(program: &str, errno: i32) -> Error {
-    let error = Error::exec(program, Errno(errno).into());
-    match errno {
-        libc::ENOENT => error.hint("the interpreter that it names is missing"),
-        libc::ENOEXEC => error.hint("no program for this machine, or a script without #!"),
-        _ => error,
     }
 }
 
@@ -515,14 +505,8 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
     };
     let name = plan.exec.argv.strings().first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
     match (step, call) {
-        (Step::FindProgram, Call::Find) if errno == libc::ENOENT && !name.contains('/') => {
-            Error::new(ErrorKind::NotFound, format!("exec: {name:?}: executable file not found in $PATH"))
-        }
-        (Step::FindProgram, Call::Find) if errno == libc::ENOENT => {
-            Error::os(format!("exec: {name:?}: stat {name}"), Errno(errno).into())
-        }
-        (Step::FindProgram, Call::Find) => Error::os(format!("exec: {name:?}"), Errno(errno).into()),
-        (Step::Exec, Call::Exec) => exec_error(&name, errno),
+        (Step::FindProgram, Call::Find) => Error::find_program(&name, errno),
+        (Step::Exec, Call::Exec) => Error::exec(&name, errno),
         _ => {
             let what = crate::plan::describe::failure(step, call.name(), arg);
             let error =

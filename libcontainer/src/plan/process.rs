@@ -4,7 +4,7 @@
 
 use super::step::{CStrArray, Exec, Ids, Step};
 use super::{IdMaps, ParentSettings, c_string, ids, scheduling};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -89,10 +89,7 @@ fn candidates(name: &str, path: &str) -> Result<Vec<CString>> {
         .map(|dir| c_string("process.args[0]", format!("{}/{name}", dir.trim_end_matches('/'))))
         .collect::<Result<_>>()?;
     if found.is_empty() {
-        return Err(Error::new(
-            ErrorKind::NotFound,
-            format!("exec: {name:?}: executable file not found in $PATH"),
-        ));
+        return Err(Error::not_in_path(name));
     }
     Ok(found)
 }

@@ -34,6 +34,7 @@ fn a_program_is_looked_for_in_absolute_directories_only() {
     {
         let e = found(json).unwrap_err();
         assert!(e.to_string().ends_with("executable file not found in $PATH"), "{e}");
+        assert_eq!(e.program_error(), Some(crate::ProgramError::NotFound));
     }
 }
 
