@@ -57,6 +57,7 @@ pub(crate) use exec::{ExecInputs, exec};
 
 use crate::host::{CgroupHost, Host};
 use crate::rootfs::overlay::Overlay;
+use crate::sys::cstr::CStrArray;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Spec};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
@@ -232,8 +233,8 @@ pub(crate) fn hook(
         child: draft.child,
         exec: Exec {
             candidates: vec![path],
-            argv: step::CStrArray::new(argv, 0),
-            envp: step::CStrArray::new(envp, 0),
+            argv: CStrArray::new(argv, 0),
+            envp: CStrArray::new(envp, 0),
             home_of: None,
         },
         maps: None,

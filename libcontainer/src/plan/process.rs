@@ -2,9 +2,10 @@
 //!
 //! Users and groups are numbers here; nothing is looked up. It does not know whether the process is a container's first.
 
-use super::step::{CStrArray, Exec, Ids, Step};
+use super::step::{Exec, Ids, Step};
 use super::{IdMaps, ParentSettings, c_string, ids, scheduling};
 use crate::error::{Error, Result};
+use crate::sys::cstr::CStrArray;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 use std::collections::HashSet;
 use std::ffi::CString;

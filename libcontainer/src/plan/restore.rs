@@ -3,8 +3,9 @@
 //! Pure. CRIU mounts by path and makes no mount points; the rehearsal makes them, by the very steps of `create`, in a mount namespace
 //! that ends with it.
 
-use super::step::{CStrArray, Exec, Gate, Slot, Source, Step};
+use super::step::{Exec, Gate, Slot, Source, Step};
 use super::{ContainerFacts, Draft, Open, ParentSettings, Plan};
+use crate::sys::cstr::CStrArray;
 use std::ffi::{CStr, CString};
 
 /// What the plan of `create` does until its root is complete, and then waits to be killed.

@@ -3,8 +3,8 @@
 //!
 //! It knows neither `Spec` nor how a step is carried out (`launch::child` does), and nothing here allocates once it is built.
 
+use crate::sys::cstr::CStrArray;
 use std::ffi::{CStr, CString};
-use std::fmt;
 
 /// Index into the launch's table of file descriptors. The first few have fixed roles; the rest are handed out by the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -175,12 +175,6 @@ pub(crate) struct Ids {
     pub(crate) groups: Option<Vec<u32>>,
     /// EPERM of setgroups is tolerated: an outer user namespace may have denied it, which nobody inside can change.
     pub(crate) groups_may_be_denied: bool,
-}
-
-/// A null-terminated array of C strings for execve, with room reserved for `HOME`.
-pub(crate) struct CStrArray {
-    strings: Vec<CString>,
-    pointers: Vec<*const libc::c_char>,
 }
 
 /// What is executed at the end.
@@ -400,48 +394,6 @@ pub(crate) enum Step {
     CloseFrom(u32),
     /// execve(2).
     Exec,
-}
-
-impl CStrArray {
-    /// Builds the array; `spare` pointers are left null in front of the terminator.
-    pub(crate) fn new(strings: Vec<CString>, spare: usize) -> Self {
-        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
-        pointers.resize(strings.len() + spare + 1, std::ptr::null());
-        CStrArray { strings, pointers }
-    }
-
-    pub(crate) fn strings(&self) -> &[CString] {
-        &self.strings
-    }
-
-    /// The null-terminated array.
-    pub(crate) fn pointers(&self) -> &[*const libc::c_char] {
-        &self.pointers
-    }
-
-    /// The array, to fill its spare places.
-    pub(crate) fn pointers_mut(&mut self) -> &mut [*const libc::c_char] {
-        &mut self.pointers
-    }
-}
-
-impl Clone for CStrArray {
-    fn clone(&self) -> Self {
-        CStrArray::new(self.strings.clone(), self.pointers.len() - self.strings.len() - 1)
-    }
-}
-
-impl PartialEq for CStrArray {
-    fn eq(&self, other: &Self) -> bool {
-        self.strings == other.strings
-    }
-}
-impl Eq for CStrArray {}
-
-impl fmt::Debug for CStrArray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.strings.fmt(f)
-    }
 }
 
 impl Step {

@@ -8,6 +8,7 @@
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod cstr;
 pub(crate) mod errno;
 pub(crate) mod exe;
 pub(crate) mod fs;

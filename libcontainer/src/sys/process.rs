@@ -1,5 +1,6 @@
 //! What a process changes of itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
+use super::cstr::CStrArray;
 use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -258,22 +259,13 @@ pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16)
         .map(drop)
 }
 
-/// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
-pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
-    let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
-    if !terminated(argv) || !terminated(envp) {
-        return Errno(libc::EFAULT);
-    }
-    // SAFETY: both arrays end with null (checked), and their other elements are strings owned by the plan's CStrArray, or the
-    // child's HOME buffer, which live until the exec.
+/// execve(2); returns only with an error.
+pub(crate) fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
+    // SAFETY: a CStrArray ends with null; its other elements are strings of its own, or the child's HOME buffer, which live until the
+    // exec.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Errno::last()
 }
-
-// SAFETY: its pointers lead to its own strings, which stay where they are and do not change.
-unsafe impl Send for crate::plan::step::CStrArray {}
-// SAFETY: as above; a place is filled through `&mut` only.
-unsafe impl Sync for crate::plan::step::CStrArray {}
 
 /// prlimit(2) of another process.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {

@@ -360,7 +360,7 @@ impl<'a> Child<'a> {
     fn execute(&mut self) -> Done {
         let index = self.program.unwrap_or(0);
         let Some(path) = self.exec.candidates.get(index) else { return failed(Call::Exec, libc::ENOENT) };
-        Err(process::execve(path, self.exec.argv.pointers(), self.exec.envp.pointers())).on(Call::Exec)
+        Err(process::execve(path, &self.exec.argv, &self.exec.envp)).on(Call::Exec)
     }
 }
 

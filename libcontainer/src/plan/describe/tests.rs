@@ -1,8 +1,9 @@
 //! The words of steps that no other room's tests show, the list of a whole plan, and the hints.
 
 use super::*;
-use crate::plan::step::{CStrArray, CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
+use crate::plan::step::{CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
 use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
+use crate::sys::cstr::CStrArray;
 
 #[test]
 fn each_step_has_words() {
