@@ -4,7 +4,7 @@
 //! It only reads steps; it decides nothing.
 
 use super::options::{LOCKABLE, attribute_names, cleared_names};
-use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step, text};
+use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step};
 use super::{Open, Plan};
 use std::borrow::Cow;
 use std::ffi::CStr;
@@ -81,126 +81,129 @@ fn namespaces(flags: u64) -> String {
     names.join(", ")
 }
 
-/// One line of the plan.
-pub(crate) fn step(step: &Step) -> String {
-    about_mounts(step).or_else(|| about_namespaces(step)).unwrap_or_else(|| about_process(step))
-}
-
-fn about_mounts(step: &Step) -> Option<String> {
-    Some(match step {
-        Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
-        Step::Root { path, propagation: flags, .. } => {
-            format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
-        }
-        Step::Bind { source, recursive, attr, target } => format!(
-            "bind {} on {}{}{}",
-            of_source(source),
-            quoted(&target.path),
-            parenthesised(&bind_words(source, *recursive, attr)),
-            guard(target.proc)
-        ),
-        Step::Mount(fs) => mount(fs),
-        Step::Remount { target, attr } => {
-            format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
-        }
-        Step::OpenDir { path } => format!("open directory {}", quoted(path)),
-        Step::Node { mode, major, minor, uid, gid, shown, .. } => {
-            let kind = match mode & libc::S_IFMT {
-                libc::S_IFBLK => 'b',
-                libc::S_IFIFO => 'p',
-                _ => 'c',
-            };
-            let owner = if (*uid, *gid) == (0, 0) { String::new() } else { format!(" {uid}:{gid}") };
-            format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(shown), mode & 0o7777)
-        }
-        Step::Link { to, shown, replace, .. } => {
-            format!("link {} -> {}{}", quoted(shown), quoted(to), if *replace { " (replacing)" } else { "" })
-        }
-        Step::Directory { path, mode } => format!("make directory {} {mode:04o}", quoted(path)),
-        Step::OpenNull => "open the host's /dev/null".to_owned(),
-        Step::PrivateProc => "mount a private proc".to_owned(),
-        Step::ReadOnlyPath { path } => format!("make read-only {}", quoted(path)),
-        Step::Mask { path } => format!("mask {}", quoted(path)),
-        Step::PivotRoot => "pivot_root, detach the host's tree".to_owned(),
-        Step::MoveRoot => "move the root over /, chroot".to_owned(),
-        Step::OpenRoot { path } => format!("open root {}", quoted(path)),
-        Step::Chroot => "chroot".to_owned(),
-        Step::RootPropagation { flags } => format!("make / {}", propagation(*flags)),
-        Step::RootReadOnly => "make / read-only".to_owned(),
-        _ => return None,
-    })
-}
-
-fn about_namespaces(step: &Step) -> Option<String> {
-    Some(match step {
-        Step::Wait(gate) => format!("wait for the parent: {}", of_gate(*gate)),
-        Step::BecomeRoot { drop_groups: true } => "become root of the user namespace, no groups".to_owned(),
-        Step::BecomeRoot { drop_groups: false } => "become root of the user namespace".to_owned(),
-        Step::Join { name, .. } => format!("join {name} namespace"),
-        Step::TryJoin { name, .. } => format!("join {name} namespace, if permitted already"),
-        Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
-        Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
-        Step::TimeNamespace { offsets } => {
-            format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
-        }
-        Step::Fork { flags } => match namespaces(*flags) {
-            none if none.is_empty() => "go on in a child".to_owned(),
-            names => format!("go on in a child with new namespaces: {names}"),
-        },
-        Step::LoopbackUp => "bring lo up".to_owned(),
-        Step::Sysctl { file, value } => format!("write sysctl {} = {}", text(file), quoted(value)),
-        Step::Hostname(name) => format!("set hostname {}", quoted(name)),
-        Step::Domainname(name) => format!("set domainname {}", quoted(name)),
-        _ => return None,
-    })
-}
-
-fn about_process(step: &Step) -> String {
-    match step {
-        Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
-        Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
-        Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
-        Step::MemoryPolicy { mode, nodes } => {
-            format!("set memory policy {mode:#x} for nodes {}", bits(nodes))
-        }
-        Step::Undumpable => "make the process undumpable".to_owned(),
-        Step::NewSession => "start a session".to_owned(),
-        Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
-        Step::Console { size, mount, .. } => format!(
-            "make a terminal{}{}",
-            size.map(|(rows, columns)| format!(" {columns}x{rows}")).unwrap_or_default(),
-            if *mount { ", bind it on /dev/console" } else { "" }
-        ),
-        Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
-        Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
-        Step::Rlimit { resource, soft, hard } => format!("set limit {resource} to {soft}, at most {hard}"),
-        Step::Personality { domain } => format!("set personality {domain:#x}"),
-        Step::NoNewPrivileges => "set no_new_privs".to_owned(),
-        Step::Seccomp { bpf, listener, .. } => format!(
-            "install seccomp filter, {} instructions{}",
-            bpf.len(),
-            if *listener { ", with a listener" } else { "" }
-        ),
-        Step::DropBounding { keep } => format!("reduce the bounding set to {keep:#x}"),
-        Step::Ids(ids) => match &ids.groups {
-            Some(groups) if !groups.is_empty() => {
-                format!("become user {}:{} with groups {groups:?}", ids.uid, ids.gid)
+impl Step {
+    /// What the step does, on what: one line of the plan.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            // Namespaces, and what is set in them.
+            Step::Wait(gate) => format!("wait for the parent: {}", of_gate(*gate)),
+            Step::BecomeRoot { drop_groups: true } => {
+                "become root of the user namespace, no groups".to_owned()
             }
-            _ => format!("become user {}:{}", ids.uid, ids.gid),
-        },
-        Step::Capabilities(sets) => format!(
-            "set capabilities effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
-            sets.effective, sets.permitted, sets.inheritable, sets.ambient
-        ),
-        Step::Umask(mask) => format!("set umask {mask:04o}"),
-        Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
-        Step::Cwd(path) => format!("change directory to {}", quoted(path)),
-        Step::FindProgram => "find the program".to_owned(),
-        Step::HandOn { .. } => "hand on a descriptor".to_owned(),
-        Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
-        Step::Exec => "exec".to_owned(),
-        other => format!("{other:?}"),
+            Step::BecomeRoot { drop_groups: false } => "become root of the user namespace".to_owned(),
+            Step::Join { name, .. } => format!("join {name} namespace"),
+            Step::TryJoin { name, .. } => format!("join {name} namespace, if permitted already"),
+            Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
+            Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
+            Step::TimeNamespace { offsets } => {
+                format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
+            }
+            Step::Fork { flags } => match namespaces(*flags) {
+                none if none.is_empty() => "go on in a child".to_owned(),
+                names => format!("go on in a child with new namespaces: {names}"),
+            },
+            Step::LoopbackUp => "bring lo up".to_owned(),
+            Step::Sysctl { file, value } => format!("write sysctl {} = {}", text(file), quoted(value)),
+            Step::Hostname(name) => format!("set hostname {}", quoted(name)),
+            Step::Domainname(name) => format!("set domainname {}", quoted(name)),
+
+            // The root and its mounts.
+            Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
+            Step::Root { path, propagation: flags, .. } => {
+                format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
+            }
+            Step::Bind { source, recursive, attr, target } => format!(
+                "bind {} on {}{}{}",
+                of_source(source),
+                quoted(&target.path),
+                parenthesised(&bind_words(source, *recursive, attr)),
+                guard(target.proc)
+            ),
+            Step::Mount(fs) => mount(fs),
+            Step::Remount { target, attr } => {
+                format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
+            }
+            Step::OpenDir { path } => format!("open directory {}", quoted(path)),
+            Step::Node { mode, major, minor, uid, gid, shown, .. } => {
+                node(shown, *mode, (*major, *minor), (*uid, *gid))
+            }
+            Step::Link { to, shown, replace, .. } => {
+                format!(
+                    "link {} -> {}{}",
+                    quoted(shown),
+                    quoted(to),
+                    if *replace { " (replacing)" } else { "" }
+                )
+            }
+            Step::Directory { path, mode } => format!("make directory {} {mode:04o}", quoted(path)),
+            Step::OpenNull => "open the host's /dev/null".to_owned(),
+            Step::PrivateProc => "mount a private proc".to_owned(),
+            Step::ReadOnlyPath { path } => format!("make read-only {}", quoted(path)),
+            Step::Mask { path } => format!("mask {}", quoted(path)),
+            Step::PivotRoot => "pivot_root, detach the host's tree".to_owned(),
+            Step::MoveRoot => "move the root over /, chroot".to_owned(),
+            Step::OpenRoot { path } => format!("open root {}", quoted(path)),
+            Step::Chroot => "chroot".to_owned(),
+            Step::RootPropagation { flags } => format!("make / {}", propagation(*flags)),
+            Step::RootReadOnly => "make / read-only".to_owned(),
+
+            // The process.
+            Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
+            Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
+            Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
+            Step::MemoryPolicy { mode, nodes } => {
+                format!("set memory policy {mode:#x} for nodes {}", bits(nodes))
+            }
+            Step::Undumpable => "make the process undumpable".to_owned(),
+            Step::NewSession => "start a session".to_owned(),
+            Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
+            Step::Console { size, mount, .. } => format!(
+                "make a terminal{}{}",
+                size.map(|(rows, columns)| format!(" {columns}x{rows}")).unwrap_or_default(),
+                if *mount { ", bind it on /dev/console" } else { "" }
+            ),
+            Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
+            Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
+            Step::Rlimit { resource, soft, hard } => {
+                format!("set limit {resource} to {soft}, at most {hard}")
+            }
+            Step::Personality { domain } => format!("set personality {domain:#x}"),
+            Step::NoNewPrivileges => "set no_new_privs".to_owned(),
+            Step::Seccomp { bpf, listener, .. } => format!(
+                "install seccomp filter, {} instructions{}",
+                bpf.len(),
+                if *listener { ", with a listener" } else { "" }
+            ),
+            Step::DropBounding { keep } => format!("reduce the bounding set to {keep:#x}"),
+            Step::Ids(ids) => match &ids.groups {
+                Some(groups) if !groups.is_empty() => {
+                    format!("become user {}:{} with groups {groups:?}", ids.uid, ids.gid)
+                }
+                _ => format!("become user {}:{}", ids.uid, ids.gid),
+            },
+            Step::Capabilities(sets) => format!(
+                "set capabilities effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
+                sets.effective, sets.permitted, sets.inheritable, sets.ambient
+            ),
+            Step::Umask(mask) => format!("set umask {mask:04o}"),
+            Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
+            Step::Cwd(path) => format!("change directory to {}", quoted(path)),
+            Step::FindProgram => "find the program".to_owned(),
+            Step::HandOn { .. } => "hand on a descriptor".to_owned(),
+            Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
+            Step::Exec => "exec".to_owned(),
+        }
     }
+}
+
+fn node(path: &CStr, mode: u32, (major, minor): (u32, u32), owner: (u32, u32)) -> String {
+    let kind = match mode & libc::S_IFMT {
+        libc::S_IFBLK => 'b',
+        libc::S_IFIFO => 'p',
+        _ => 'c',
+    };
+    let owner = if owner == (0, 0) { String::new() } else { format!(" {}:{}", owner.0, owner.1) };
+    format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(path), mode & 0o7777)
 }
 
 fn bits(mask: &[u64]) -> String {
@@ -288,6 +291,10 @@ fn propagation(flags: u64) -> Cow<'static, str> {
 
 fn parenthesised(words: &[String]) -> String {
     if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
+}
+
+fn text(s: &CStr) -> Cow<'_, str> {
+    s.to_string_lossy()
 }
 
 /// Plain where it is plain, in quotes where a person could misread it.

@@ -4,7 +4,7 @@
 //! It knows neither `Spec` nor how a step is carried out (`launch::child` does), and nothing here allocates once it is built.
 
 use crate::sys::cstr::CStrArray;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 /// Index into the launch's table of file descriptors. The first few have fixed roles; the rest are handed out by the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -394,18 +394,6 @@ pub(crate) enum Step {
     CloseFrom(u32),
     /// execve(2).
     Exec,
-}
-
-impl Step {
-    /// What the step does, on what, in words.
-    pub(crate) fn describe(&self) -> String {
-        crate::plan::describe::step(self)
-    }
-}
-
-/// A C string as text for people.
-pub(crate) fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
-    s.to_string_lossy()
 }
 
 impl Gate {
