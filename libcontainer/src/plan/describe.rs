@@ -3,7 +3,7 @@
 //!
 //! It only reads steps; it decides nothing.
 
-use super::options::{LOCKABLE, attribute_names, cleared_names};
+use super::options;
 use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step};
 use super::{Open, Plan};
 use std::borrow::Cow;
@@ -108,20 +108,22 @@ impl Step {
             Step::Domainname(name) => format!("set domainname {}", quoted(name)),
 
             // The root and its mounts.
-            Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
+            Step::HostPropagation { flags } => {
+                format!("make the host's mounts {}", options::propagation_name(*flags))
+            }
             Step::Root { path, propagation: flags, .. } => {
-                format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
+                format!("mount root {} on itself ({})", quoted(path), options::propagation_name(*flags))
             }
             Step::Bind { source, recursive, attr, target } => format!(
                 "bind {} on {}{}{}",
                 of_source(source),
                 quoted(&target.path),
-                parenthesised(&bind_words(source, *recursive, attr)),
+                parenthesised(&bind_options(source, *recursive, attr)),
                 guard(target.proc)
             ),
             Step::Mount(fs) => mount(fs),
             Step::Remount { target, attr } => {
-                format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
+                format!("remount {}{}", quoted(&target.path), parenthesised(&options::names(attr)))
             }
             Step::OpenDir { path } => format!("open directory {}", quoted(path)),
             Step::Node { mode, major, minor, uid, gid, shown, .. } => {
@@ -144,7 +146,7 @@ impl Step {
             Step::MoveRoot => "move the root over /, chroot".to_owned(),
             Step::OpenRoot { path } => format!("open root {}", quoted(path)),
             Step::Chroot => "chroot".to_owned(),
-            Step::RootPropagation { flags } => format!("make / {}", propagation(*flags)),
+            Step::RootPropagation { flags } => format!("make / {}", options::propagation_name(*flags)),
             Step::RootReadOnly => "make / read-only".to_owned(),
 
             // The process.
@@ -221,19 +223,24 @@ fn of_gate(gate: Gate) -> &'static str {
 }
 
 fn mount(fs: &NewFs) -> String {
-    let mut words = attributes(&fs.attr);
-    words.extend(fs.options.iter().map(|option| match option {
-        FsOption::Flag(key) => text(key).into_owned(),
-        FsOption::Text(key, value) => format!("{}={}", text(key), text(value)),
-    }));
+    let own: Vec<_> = fs
+        .options
+        .iter()
+        .map(|option| match option {
+            FsOption::Flag(key) => text(key),
+            FsOption::Text(key, value) => format!("{}={}", text(key), text(value)).into(),
+        })
+        .collect();
+    let mut list = options::names(&fs.attr);
+    list.extend(own.iter().map(Cow::as_ref));
     if fs.classic {
-        words.push("by mount(2)".to_owned());
+        list.push("by mount(2)");
     }
     if fs.copy_up.is_some() {
-        words.push("tmpcopyup".to_owned());
+        list.push("tmpcopyup");
     }
     let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();
-    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&words))
+    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&list))
 }
 
 fn of_source(source: &Source) -> String {
@@ -252,45 +259,20 @@ fn guard(guard: ProcGuard) -> &'static str {
     }
 }
 
-fn bind_words(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<String> {
-    let mut words = Vec::new();
+fn bind_options(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<&'static str> {
+    let mut list = Vec::new();
     if recursive {
-        words.push("rbind".to_owned());
+        list.push("rbind");
     }
     if matches!(source, Source::InsideMapped { .. }) {
-        words.push("idmap".to_owned());
+        list.push("idmap");
     }
-    words.extend(attributes(attr));
-    words
+    list.extend(options::names(attr));
+    list
 }
 
-/// In the words of mount options. What is only implied is not named.
-fn attributes(attr: &MountAttr) -> Vec<String> {
-    let asked = attr.clear & !attr.implied & LOCKABLE;
-    let mut words: Vec<String> = attribute_names(attr.set).into_iter().map(str::to_owned).collect();
-    words.extend(cleared_names(asked).into_iter().map(str::to_owned));
-    words.extend(attribute_names(attr.rec_set).into_iter().map(|name| format!("r{name}")));
-    words.extend(cleared_names(attr.rec_clear).into_iter().map(|name| format!("r{name}")));
-    for change in attr.propagation.iter().filter(|change| change.flag != 0) {
-        let recursive = if change.recursive { libc::MS_REC } else { 0 };
-        words.push(propagation(change.flag | recursive).into_owned());
-    }
-    words
-}
-
-fn propagation(flags: u64) -> Cow<'static, str> {
-    let name = match flags & !libc::MS_REC {
-        libc::MS_SHARED => "shared",
-        libc::MS_SLAVE => "slave",
-        libc::MS_PRIVATE => "private",
-        libc::MS_UNBINDABLE => "unbindable",
-        _ => "unchanged",
-    };
-    if flags & libc::MS_REC == 0 { name.into() } else { format!("r{name}").into() }
-}
-
-fn parenthesised(words: &[String]) -> String {
-    if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
+fn parenthesised(list: &[&str]) -> String {
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(",")) }
 }
 
 fn text(s: &CStr) -> Cow<'_, str> {
