@@ -10,21 +10,18 @@ use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
-use crate::plan::{self, ExecInputs, Plan};
-use crate::process::{ExecOptions, ExitStatus, Process, Signal};
+use crate::plan::{self, ExecInputs, ProcessPlan};
+use crate::process::{ExecOptions, Process};
+use crate::signal::{self, ExitStatus, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::cstr::CStrArray;
 use crate::sys::{pidfd, sock};
+use crate::watch::{HookWatch, send_listener};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
-
-mod watch;
-
-pub(crate) use watch::HookWatch;
-use watch::send_listener;
 
 /// How long `delete` waits for a killed process to be gone, in milliseconds.
 const KILL_PATIENCE: i32 = 10_000;
@@ -246,11 +243,11 @@ impl Container {
         }
         let plan = |hook: &Hook| self.hook_plan(hook);
         let place = Place::Inside { process: self.process()?, cgroup: &self.record.cgroup, plan: &plan };
-        let state = self.record.hook_state(Status::Created, self.record.pid_inside());
+        let state = self.record.hook_state(Status::Created, self.record.inside(self.record.pid));
         self.run_hooks("startContainer", Hooks::start_container, &state, &place)
     }
 
-    fn hook_plan(&self, hook: &Hook) -> Result<Plan> {
+    fn hook_plan(&self, hook: &Hook) -> Result<ProcessPlan> {
         let (path, argv) = hooks::program(hook)?;
         let mut process = self.record.process.clone();
         process.set_terminal(Some(false)).set_args(Some(vec![hook.path().to_string_lossy().into_owned()]));
@@ -296,7 +293,7 @@ impl Container {
     /// As `exec`, but for those of running it.
     pub fn prepare_exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<PreparedExec<'_>> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        let ended = |process: &OwnedFd| pidfd::readable(process.as_fd(), 0).context("poll");
+        let ended = |process: &OwnedFd| signal::ends_within(process.as_fd(), 0);
         if self.process.as_ref().map_or(Ok(true), ended)? {
             allowed(operation, Status::Stopped)?;
         }
@@ -305,23 +302,14 @@ impl Container {
         }
         let filter = self.filter()?.cloned();
         let plan = self.process_plan(process, filter, options.preserve_fds, options.open_files)?;
-        Ok(PreparedExec { container: self, plan, options })
-    }
-
-    /// The one clone of an exec. `hasty`: and no more, if the plan has no more for the parent to do.
-    pub(crate) fn launch_exec(&self, plan: Plan, options: ExecOptions, hasty: bool) -> Result<Launched> {
         let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &self.record.cgroup,
-            folder: self.folder()?,
-            sub_cgroups: &SubPaths::parse(&options.cgroup)?,
-            start: None,
+            cgroup_dir: self.folder()?,
+            sub_cgroups: SubPaths::parse(&options.cgroup)?,
             target: Some(self.process()?),
-            handed: Vec::new(),
-            hasty,
+            ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
-        launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })
+        let watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        Ok(PreparedExec { job, watch })
     }
 
     /// The cgroup's folder, where there is but one.
@@ -349,7 +337,7 @@ impl Container {
         seccomp: Option<Filter>,
         preserve_fds: u32,
         open_files: Option<(u64, u64)>,
-    ) -> Result<Plan> {
+    ) -> Result<ProcessPlan> {
         plan::exec(ExecInputs {
             id: self.id.as_str(),
             host: self.host.get()?,
@@ -360,6 +348,7 @@ impl Container {
             preserve_fds,
             open_files,
         })
+        .map(|plan| plan.process)
     }
 
     /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
@@ -372,7 +361,7 @@ impl Container {
         if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
             return self.kill_all(signal);
         }
-        launch::signal(self.process()?, signal).map_err(|e| match e.kind() {
+        signal::send(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
         })
@@ -482,7 +471,7 @@ impl Container {
     /// # Errors
     /// `NotFound` when it is not; `WrongState` when it had ended before this handle was made.
     pub fn wait(&self) -> Result<ExitStatus> {
-        launch::wait(self.process()?)
+        signal::wait(self.process()?)
     }
 
     /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
@@ -550,7 +539,7 @@ pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<
 }
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
-    if !pidfd::readable(process, KILL_PATIENCE).context("poll")? {
+    if !signal::ends_within(process, KILL_PATIENCE)? {
         return Err(Error::new(
             ErrorKind::Busy,
             "the container's process does not end although it was killed",
@@ -559,11 +548,4 @@ fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
     // Reaped if it is our child; else its parent does that.
     let _ = pidfd::wait(process, libc::WNOHANG);
     Ok(())
-}
-
-impl Record {
-    /// The pid as a process in the container sees it.
-    fn pid_inside(&self) -> i32 {
-        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { self.pid }
-    }
 }

@@ -75,8 +75,10 @@ mod protect;
 mod rootfs;
 mod runtime;
 mod seccomp;
+mod signal;
 mod state;
 mod sys;
+mod watch;
 
 /// The types of config.json, re-exported from `oci-spec`.
 pub mod spec {
@@ -94,8 +96,9 @@ pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
 pub use plan::options::mount_options;
-pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
+pub use process::{ExecOptions, Process, Stdio};
 pub use protect::protect_program;
 pub use rootfs::overlay::Overlay;
 pub use runtime::{CreateOptions, Runtime};
+pub use signal::{ExitStatus, Signal};
 pub use state::{State, Status};

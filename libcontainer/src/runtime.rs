@@ -4,21 +4,21 @@
 //! fails.
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::checkpoint::RestoreOptions;
-use crate::container::{Container, Held, HookWatch, has_hooks};
+use crate::container::{Container, Held, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
-use crate::plan::cgroup::CgroupPlan;
 use crate::plan::step::Step;
 use crate::plan::{self, Inputs, Plan, PlanOptions};
 use crate::process::Stdio;
 use crate::seccomp;
 use crate::state::dir::{Lock, StateDir};
 use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
+use crate::watch::HookWatch;
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 
@@ -130,26 +130,20 @@ impl Runtime {
     /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is as before then.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
         let host = self.host()?;
-        let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
-            self.reserve(id, bundle, &options)?;
+        let Reserved { undo, lock, mut record, plan } = self.reserve(id, bundle, &options)?;
         let start = if options.start_here { None } else { Some(undo.dir()?.listen()?) };
 
         let folder = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
             spec_hooks: bundle.spec.hooks().as_ref(),
-            devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+            devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
         let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &record.cgroup,
-            folder: folder.as_ref(),
-            sub_cgroups: &SubPaths::default(),
+            cgroup_dir: folder.as_ref(),
             start,
-            target: None,
-            handed: Vec::new(),
-            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            return_early: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            ..Job::new(plan.process, options.stdio, &record.cgroup)
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.owner = state::owner::name(host.euid);
@@ -162,7 +156,7 @@ impl Runtime {
         fault::point();
         drop(lock);
         let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, held, warnings, (self.host.clone(), folder)))
+        Ok(Container::made(id.clone(), dir, record, held, plan.warnings, (self.host.clone(), folder)))
     }
 
     /// What a container has before its process: its directory, locked, its record and its cgroup.
@@ -176,18 +170,15 @@ impl Runtime {
         let mut plan = self.plan_with(id, bundle, options, Some(&self.root.join("@seccomp")))?;
         check_terminal(bundle, &options.stdio)?;
         let host = self.host()?;
-        let cgroup_plan =
-            plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;
-        let mut warnings = bundle.warnings.clone();
-        warnings.append(&mut plan.warnings);
+        plan.warnings.splice(0..0, bundle.warnings.iter().cloned());
 
         let mut undo = Undo::default();
         let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
         let lock = dir.lock()?;
         fault::point();
-        let filter = plan.child.iter().find_map(filter_of);
+        let filter = plan.process.child.iter().find_map(filter_of);
         let mut record = Box::new(record(id, bundle, &plan, filter.is_some())?);
-        record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
+        record.cgroup = Cgroup::planned(&plan.cgroup, &host.cgroup)?;
         if let Some((bpf, flags)) = filter {
             dir.save_filter(bpf)?;
             if let Some(seccomp) = &mut record.seccomp {
@@ -199,16 +190,16 @@ impl Runtime {
         dir.save(&record)?;
         fault::point();
         record.cgroup =
-            undo.cgroup.insert(Cgroup::create(&cgroup_plan, &record.cgroup, &host.cgroup)?).clone();
+            undo.cgroup.insert(Cgroup::create(&plan.cgroup, &record.cgroup, &host.cgroup)?).clone();
         fault::point();
         if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
             // In runc's words.
-            warnings.push(
+            plan.warnings.push(
                 "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
                  discouraged (as it is impossible to properly kill all container's processes)".into(),
             );
         }
-        Ok(Reserved { undo, lock, record, plan, cgroup_plan, warnings })
+        Ok(Reserved { undo, lock, record, plan })
     }
 
     /// Makes a container from a checkpoint: the one that [`Container::checkpoint`] saved, or runc. `bundle` is the one it was made from,
@@ -272,8 +263,6 @@ pub(crate) struct Reserved {
     pub(crate) lock: Lock,
     pub(crate) record: Box<Record>,
     pub(crate) plan: Plan,
-    pub(crate) cgroup_plan: CgroupPlan,
-    pub(crate) warnings: Vec<String>,
 }
 
 /// What `create` has made so far. Dropped before `disarm`, it is taken away again, last things first. The process is not in here:
@@ -349,8 +338,8 @@ fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool) -> Res
         process,
         hooks: spec.hooks().clone(),
         seccomp: filtered.then_some(SeccompRecord { flags: 0, listener }),
-        joined: plan.joined(),
-        binds: plan::restore::bind_mounts(plan)
+        joined: plan.joined,
+        binds: plan::restore::bind_mounts(&plan.process)
             .map(|(place, _)| place.to_string_lossy().into_owned())
             .collect(),
         restored: false,

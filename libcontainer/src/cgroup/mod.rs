@@ -18,7 +18,7 @@ use crate::host::CgroupHost;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::devfilter::Policy;
 use crate::plan::limits::{Limits, Write};
-use crate::process::Signal;
+use crate::signal::Signal;
 pub(crate) use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};

@@ -9,8 +9,9 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
+use crate::signal;
+use crate::sys::bpf;
 use crate::sys::fs::read_text;
-use crate::sys::{bpf, pidfd};
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -136,7 +137,7 @@ fn own(pid: i32) -> Result<PathBuf> {
 }
 
 pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
-    Ok(Folder { mount: mount.to_owned(), path: own(pidfd::pid_of(process)?)? })
+    Ok(Folder { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
 }
 
 /// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without

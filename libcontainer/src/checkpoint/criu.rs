@@ -5,17 +5,19 @@
 
 use super::files;
 use super::rpc::{Features, Kind, NFTABLES, Notice, Request, Response};
-use crate::cgroup::{Cgroup, Dir, SubPaths};
+use crate::cgroup::{Cgroup, Dir};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::hooks::NoWatch;
 use crate::launch::{self, Job};
 use crate::plan::restore::Program;
-use crate::plan::{self, Plan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::{fs, pidfd, sock};
+use crate::plan::{self, ProcessPlan, c_string};
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::Child;
+use crate::sys::{fs, sock};
 use prost::Message;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// 3.17: of 2022, what Debian 12 has. Older ones know no cgroup v2 freezer, time namespaces or LSM profiles.
@@ -35,9 +37,9 @@ pub(super) struct Criu {
 pub(super) struct Surroundings<'a> {
     pub(super) stdio: Stdio,
     pub(super) cgroup: &'a Cgroup,
-    pub(super) folder: Option<&'a Dir>,
+    pub(super) cgroup_dir: Option<&'a Dir>,
     /// The plan of the container that is restored.
-    pub(super) create: Option<&'a Plan>,
+    pub(super) create: Option<&'a ProcessPlan>,
     /// What CRIU gets beside its streams and its socket. See `Handed`.
     pub(super) handed: Vec<OwnedFd>,
 }
@@ -45,8 +47,8 @@ pub(super) struct Surroundings<'a> {
 /// CRIU, waiting for a request or at work. Dropped, it is killed.
 #[derive(Debug)]
 pub(super) struct Session {
-    socket: Option<OwnedFd>,
-    process: Option<OwnedFd>,
+    socket: OwnedFd,
+    pub(super) process: Child,
     pub(super) pid: i32,
 }
 
@@ -106,20 +108,15 @@ impl Criu {
             envp: environment.collect(),
             descriptors: u16::try_from(handed.len()).unwrap_or(0),
         };
+        let plan = plan::restore::criu(program, surroundings.create);
         let job = Job {
-            plan: plan::restore::criu(program, surroundings.create),
-            stdio: surroundings.stdio,
-            cgroup: surroundings.cgroup,
-            folder: surroundings.folder,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
-            target: None,
+            cgroup_dir: surroundings.cgroup_dir,
             handed,
-            hasty: false,
+            ..Job::new(plan, surroundings.stdio, surroundings.cgroup)
         };
         let launched = launch::launch(job, &mut NoWatch).with_context(|| format!("start {:?}", self.path))?;
         let (pid, process, _) = launched.release()?;
-        Ok(Session { socket: Some(socket), process: Some(process), pid })
+        Ok(Session { socket, process: Child::new(process), pid })
     }
 }
 
@@ -152,7 +149,7 @@ impl Surroundings<'_> {
         Ok(Surroundings {
             stdio: quiet()?,
             cgroup: &Cgroup::None,
-            folder: None,
+            cgroup_dir: None,
             create: None,
             handed: Vec::new(),
         })
@@ -198,21 +195,13 @@ impl Session {
         }
     }
 
-    pub(super) fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.process.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no process"))
-    }
-
-    fn socket(&self) -> Result<BorrowedFd<'_>> {
-        self.socket.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no socket"))
-    }
-
     fn send(&self, request: &Request) -> Result<()> {
-        sock::send(self.socket()?, &request.encode_to_vec()).context("write to criu")
+        sock::send(self.socket.as_fd(), &request.encode_to_vec()).context("write to criu")
     }
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MESSAGE];
-        let (length, fd) = sock::receive(self.socket()?, &mut buffer).context("recvmsg from criu")?;
+        let (length, fd) = sock::receive(self.socket.as_fd(), &mut buffer).context("recvmsg from criu")?;
         if length == 0 {
             return Err(Error::new(ErrorKind::Os, "criu ended before it had answered"));
         }
@@ -220,21 +209,11 @@ impl Session {
         response.map(|response| (response, fd)).map_err(|e| strange(&e.to_string()))
     }
 
-    /// Lets it end, and waits until it has.
-    pub(super) fn end(mut self) -> Result<ExitStatus> {
-        self.socket = None;
-        let process = self.process.take().ok_or_else(|| strange("no process"))?;
-        launch::wait(process.as_fd())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.socket = None;
-        if let Some(process) = self.process.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
+    /// Closes the socket, which ends it, and waits until it has ended.
+    pub(super) fn end(self) -> Result<ExitStatus> {
+        let Session { socket, process, .. } = self;
+        drop(socket);
+        signal::wait_for(process)
     }
 }
 

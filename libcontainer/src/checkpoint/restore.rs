@@ -7,22 +7,22 @@ use super::images::Folder;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
-use crate::cgroup::{Dir, SubPaths};
-use crate::container::{Container, HookWatch};
+use crate::cgroup::{Cgroup, Dir};
+use crate::container::Container;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::id::ContainerId;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
-use crate::plan::{self, Open, Plan, c_string};
+use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
 use crate::runtime::{CreateOptions, Reserved, Runtime};
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
-use crate::sys::pidfd;
-use oci_spec::runtime::Hooks;
+use crate::sys::pidfd::{self, Child};
+use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -52,72 +52,67 @@ pub(crate) fn restore(
 
     let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
     create.systemd_cgroup = options.systemd_cgroup;
-    let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
-        runtime.reserve(id, bundle, &create)?;
+    let Reserved { undo, lock, mut record, plan } = runtime.reserve(id, bundle, &create)?;
     let folder = record.cgroup.open()?;
     let mut watch = HookWatch {
         record: &record,
         spec_hooks: None,
-        devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+        devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
     };
     let mut request = rpc::Options {
-        ext_mnt: rehearse(&plan, folder.as_ref(), &mut watch)?,
+        ext_mnt: rehearse(&plan.process, folder.as_ref(), &mut watch)?,
         config_file: config,
         ..request(&record, &options)?
     };
     fault::point();
     let terminal = matches!(create.stdio, Stdio::Terminal);
     let stdio = if terminal { quiet()? } else { create.stdio };
-    if let Some(gid) = root_group(&plan) {
+    if let Some(gid) = root_group(&plan.facts) {
         images.let_pass(gid)?;
     }
-    let mut handed = namespaces(&plan, &mut request)?;
+    let mut handed = namespaces(&plan.process, &mut request)?;
     let null = above_streams(files::null()?)?;
     request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
     handed.push(null);
     let around = Surroundings {
         stdio,
         cgroup: &record.cgroup.clone(),
-        folder: folder.as_ref(),
-        create: Some(&plan),
+        cgroup_dir: folder.as_ref(),
+        create: Some(&plan.process),
         handed,
     };
     let session = criu.start(around)?;
     request.cg_root = cgroups_of(session.pid)?;
-    let root = settings::open_root_of(session.process()?)?;
+    let root = settings::open_root_of(session.process.as_fd())?;
     let log = work.as_ref().unwrap_or(&images);
     let images_seen = images.seen_from(root.as_fd())?;
     request.images_dir_fd = images_seen.as_raw_fd();
     let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
     request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-    let mut birth =
-        Birth { record: &mut record, dir: undo.dir()?, bundle, process: Reaped(None), terminal: None };
-    let made = converse(session, request, &mut birth);
-    made.map_err(|e| match e.kind() {
+    let birth = Birth { record: &mut record, dir: undo.dir()?, bundle, process: None, terminal: None };
+    let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
         ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
         _ => e.wrap("criu restore"),
     })?;
-    let Birth { process, terminal, .. } = birth;
     fault::point();
     let running = record.hook_state(Status::Running, record.pid);
     let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
     hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-    let process = process.keep()?;
     drop(lock);
     let dir = undo.disarm()?;
     Ok(Container::restored(
         id.clone(),
         dir,
         record,
-        (process, terminal),
-        warnings,
+        (process.keep(), terminal),
+        plan.warnings,
         (runtime.shared_host(), folder),
     ))
 }
 
 /// The group on the host that is 0 in the container's own user namespace.
-fn root_group(plan: &Plan) -> Option<u32> {
-    let maps = plan.facts.maps.as_ref()?;
+fn root_group(facts: &ContainerFacts) -> Option<u32> {
+    let maps = facts.maps.as_ref()?;
     maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
 }
 
@@ -131,19 +126,13 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
 }
 
 /// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
-fn rehearse(plan: &Plan, folder: Option<&Dir>, watch: &mut HookWatch<'_>) -> Result<Vec<rpc::ExternalMount>> {
+fn rehearse(
+    plan: &ProcessPlan,
+    dir: Option<&Dir>,
+    watch: &mut HookWatch<'_>,
+) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job {
-        plan: plan::restore::rehearsal(plan),
-        stdio: quiet()?,
-        cgroup: &record.cgroup,
-        folder,
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: None,
-        handed: Vec::new(),
-        hasty: false,
-    };
+    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), quiet()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
     let host = settings::open_root_of(launched.process()?)?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
@@ -177,7 +166,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
 }
 
 /// The namespaces that are joined: network and pid namespaces by descriptors, which CRIU inherits, the others by their paths.
-fn namespaces(plan: &Plan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
+fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
     let mut handed = Vec::new();
     for open in &plan.opens {
         let Open::Namespace { path, flag, .. } = open else { continue };
@@ -219,19 +208,21 @@ fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     Ok(each.collect())
 }
 
-/// The conversation with CRIU up to its end.
-fn converse(session: Session, options: rpc::Options, birth: &mut Birth<'_>) -> Result<()> {
+/// The conversation with CRIU up to its end: the restored process and the master of its terminal.
+fn converse(
+    session: Session,
+    options: rpc::Options,
+    mut birth: Birth<'_>,
+) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
     let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
-    if birth.process.0.is_none() || pid != birth.record.pid {
-        return Err(Error::new(
-            ErrorKind::Os,
-            format!("CRIU tells of a process {pid} that was not restored"),
-        ));
-    }
+    let Some(process) = birth.process.filter(|_| pid == birth.record.pid) else {
+        let message = format!("CRIU reports process {pid}, but restored another one or none");
+        return Err(Error::new(ErrorKind::Os, message));
+    };
     match session.end()?.code() {
-        0 => Ok(()),
+        0 => Ok((process, birth.terminal)),
         code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
     }
 }
@@ -241,7 +232,8 @@ struct Birth<'a> {
     record: &'a mut Record,
     dir: &'a StateDir,
     bundle: &'a Bundle,
-    process: Reaped,
+    /// Once it is restored.
+    process: Option<Child>,
     terminal: Option<OwnedFd>,
 }
 
@@ -260,22 +252,16 @@ impl Birth<'_> {
         }
     }
 
-    /// As at a create, but for the hooks in the container, whose root is not there yet.
+    /// As at a create, but for the hooks in the container, whose root isn't there yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
-        let Some(all) = self.bundle.spec.hooks().as_ref() else { return Ok(()) };
-        let state = self.record.hook_state(Status::Creating, pid);
-        let run = |kind: &str, list: Option<&[oci_spec::runtime::Hook]>| {
-            hooks::run(kind, list, &state, &Place::Host { bundle: &self.record.bundle })
-        };
-        #[allow(deprecated)]
-        run("prestart", all.prestart().as_deref())?;
-        run("createRuntime", Hooks::create_runtime(all).as_deref())
+        let hooks = self.bundle.spec.hooks().as_ref();
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
     }
 
     /// All processes are there, and stopped until CRIU lets them go.
     fn save(&mut self, pid: i32) -> Result<()> {
         let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
-        self.process = Reaped(Some(process));
+        self.process = Some(Child::new(process));
         let clock = |who: &str| {
             let path = format!("/proc/{who}/ns/time");
             std::fs::metadata(&path).map(|meta| meta.ino()).ok()
@@ -297,34 +283,9 @@ impl Birth<'_> {
     /// An empty network namespace has its `lo` down; a container's has it up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
-            plan: plan::restore::loopback(),
-            stdio: quiet()?,
-            cgroup: &crate::cgroup::Cgroup::None,
-            folder: None,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
-            target: self.process.0.as_ref().map(|fd| fd.as_fd()),
-            handed: Vec::new(),
-            hasty: false,
+            target: self.process.as_ref().map(|fd| fd.as_fd()),
+            ..Job::new(plan::restore::loopback(), quiet()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
-    }
-}
-
-/// The restored process. Dropped before `keep`, it is killed and reaped.
-struct Reaped(Option<OwnedFd>);
-
-impl Reaped {
-    fn keep(mut self) -> Result<OwnedFd> {
-        self.0.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
-    }
-}
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        if let Some(process) = self.0.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
     }
 }

@@ -2,11 +2,12 @@
 //! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin and has a time limit if it asks for one.
 
 use super::{Job, Watch, launch};
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::{self, Plan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::pidfd;
+use crate::plan::{self, ProcessPlan, c_string};
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::{self, Child};
 use oci_spec::runtime::Hook;
 use std::ffi::CString;
 use std::fs::File;
@@ -28,7 +29,7 @@ pub(crate) enum Place<'a> {
     /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
     Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
     /// As a process of the container, with no more rights than its own: the program is one of the container's.
-    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
+    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<ProcessPlan> },
 }
 
 /// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
@@ -102,7 +103,7 @@ pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
     Ok((path, argv))
 }
 
-fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<ProcessPlan> {
     let (path, argv) = program(hook)?;
     let env = hook.env().as_deref().unwrap_or_default();
     let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
@@ -113,7 +114,7 @@ fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
 fn in_container(
     hook: &Hook,
     state: &str,
-    plan: Plan,
+    plan: ProcessPlan,
     process: BorrowedFd<'_>,
     cgroup: &Cgroup,
 ) -> Result<()> {
@@ -121,26 +122,11 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let folder = cgroup.open()?;
-    let job = Job {
-        plan,
-        stdio,
-        cgroup,
-        folder: folder.as_ref(),
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: Some(process),
-        handed: Vec::new(),
-        hasty: false,
-    };
-    let launched = launch(job, &mut NoWatch)?;
-    let (_, process, _) = launched.release()?;
-    let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);
-    if ended.is_err() {
-        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-    }
-    let _ = pidfd::wait(process.as_fd(), 0);
-    ended
+    let dir = cgroup.open()?;
+    let job = Job { cgroup_dir: dir.as_ref(), target: Some(process), ..Job::new(plan, stdio, cgroup) };
+    let (_, process, _) = launch(job, &mut NoWatch)?.release()?;
+    let process = Child::new(process);
+    converse(process.as_fd(), File::from(writer), File::from(out), state, hook)
 }
 
 /// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
@@ -169,13 +155,13 @@ fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str,
         // A state with long annotations is larger than a pipe: the rest goes out as the hook reads.
         stdin = stdin.filter(|pipe| feed(pipe, &mut unsent));
         // The pipe of the output must not fill up, so it is emptied now and then while we wait for the end.
-        let ended = pidfd::readable(process, slice).context("poll")?;
+        let ended = signal::ends_within(process, slice)?;
         drain(&mut output, &mut text);
         if ended {
             break;
         }
     }
-    match super::peek(process)? {
+    match signal::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),
         status => {
             let output = String::from_utf8_lossy(&text);

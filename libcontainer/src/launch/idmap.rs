@@ -131,10 +131,10 @@ pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<
     })
 }
 
-/// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
+/// A user namespace with these maps, kept alive by its descriptor alone. Making it takes a process, for a moment.
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let creator = pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?;
-    // It is killed below, or ends with its creator.
+    // Until it is killed below, or its creator has died.
     let wait = || {
         let _ = pidfd::readable(creator.as_fd(), -1);
     };
@@ -147,8 +147,7 @@ pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
         let path = format!("/proc/{pid}/ns/user");
         std::fs::File::open(&path).map(OwnedFd::from).with_context(|| format!("open {path:?}"))
     });
-    let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-    let _ = pidfd::wait(process.as_fd(), 0);
+    drop(process);
     made
 }
 

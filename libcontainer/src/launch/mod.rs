@@ -15,9 +15,11 @@ use crate::cgroup::{Cgroup, Dir, SubPaths};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::step::{Gate, Slot, Source, Step};
-use crate::plan::{Open, ParentSettings, Plan};
-use crate::process::{ExitStatus, Signal, Stdio};
-use crate::sys::{self, Errno, clone, pidfd, sock};
+use crate::plan::{Open, ParentSettings, ProcessPlan};
+use crate::process::Stdio;
+use crate::signal;
+use crate::sys::pidfd::{self, Child};
+use crate::sys::{self, Errno, clone, sock};
 use fds::FdTable;
 use frame::{Call, Frame};
 use std::ffi::CStr;
@@ -27,30 +29,53 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const FORK_PATIENCE: i32 = 10_000;
 
 /// What is launched.
+#[derive(Debug)]
 pub(crate) struct Job<'a> {
-    pub(crate) plan: Plan,
+    pub(crate) plan: ProcessPlan,
     pub(crate) stdio: Stdio,
     pub(crate) cgroup: &'a Cgroup,
     /// The same, open, on v2.
-    pub(crate) folder: Option<&'a Dir>,
+    pub(crate) cgroup_dir: Option<&'a Dir>,
     /// Sub-cgroups to join instead of the cgroup itself (exec).
-    pub(crate) sub_cgroups: &'a SubPaths,
+    pub(crate) sub_cgroups: SubPaths,
     /// The socket that `start` will connect to.
     pub(crate) start: Option<OwnedFd>,
     /// The process whose namespaces are joined.
     pub(crate) target: Option<BorrowedFd<'a>>,
     /// Descriptors above 2 for the first free slots.
     pub(crate) handed: Vec<OwnedFd>,
-    /// Come back from the clone at once, if the child needs nothing from its parent before its last gate.
-    pub(crate) hasty: bool,
+    /// Return as soon as the process exists, if it needs nothing from its parent before its last gate.
+    pub(crate) return_early: bool,
+}
+
+impl<'a> Job<'a> {
+    /// A process with these streams in this cgroup, and nothing else.
+    pub(crate) fn new(plan: ProcessPlan, stdio: Stdio, cgroup: &'a Cgroup) -> Self {
+        Job {
+            plan,
+            stdio,
+            cgroup,
+            cgroup_dir: None,
+            sub_cgroups: SubPaths::default(),
+            start: None,
+            target: None,
+            handed: Vec::new(),
+            return_early: false,
+        }
+    }
+
+    /// All of it is one clone, before which nothing is opened and after which the parent has nothing to do.
+    pub(crate) fn is_unattended(&self) -> bool {
+        needs_no_parent(&self.plan) && self.plan.opens.is_empty() && self.sub_cgroups.is_empty()
+    }
 }
 
 /// A child between clone and exec. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub(crate) struct Launched {
-    plan: Plan,
+    plan: ProcessPlan,
     pid: i32,
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Child>,
     sync: OwnedFd,
     terminal: Option<OwnedFd>,
     /// This child will go on in a sibling of itself, whose pid it has yet to tell.
@@ -95,11 +120,11 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let stdio = streams(job.stdio)?;
     let sub = !job.sub_cgroups.is_empty();
-    let below = if plan.clone_into_cgroup && sub { job.cgroup.clone_fd_sub(job.sub_cgroups)? } else { None };
+    let below = if plan.clone_into_cgroup && sub { job.cgroup.clone_fd_sub(&job.sub_cgroups)? } else { None };
     let into = match (plan.clone_into_cgroup, &below) {
         (false, _) => None,
         (true, Some(below)) => Some(below.as_fd()),
-        (true, None) => job.folder.map(Dir::fd),
+        (true, None) => job.cgroup_dir.map(Dir::fd),
     };
     let mut cloned = clone_child(&mut plan, &mut fds, &stdio, into, job.target);
     if let (Err(e), Some(target), false) = (&cloned, job.target, sub)
@@ -118,7 +143,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     // The child's end of the socket must have no other holder: its end is how the parent hears of the child's.
     fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
     let forking = plan.child.iter().any(|s| matches!(s, Step::Fork { .. }));
-    let unled = job.hasty && needs_no_parent(&plan);
+    let unled = job.return_early && needs_no_parent(&plan);
     let mut child = Launched {
         plan,
         pid,
@@ -137,14 +162,14 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     }
     let attach = |pid: i32| match (&into, sub) {
         (Some(_), _) => Ok(()),
-        (None, _) => job.cgroup.attach_sub(pid, job.sub_cgroups),
+        (None, _) => job.cgroup.attach_sub(pid, &job.sub_cgroups),
     };
     child.lead(&attach, watch)?;
     Ok(child)
 }
 
 /// The only word that the child waits for is the last one.
-pub(crate) fn needs_no_parent(plan: &Plan) -> bool {
+fn needs_no_parent(plan: &ProcessPlan) -> bool {
     let asks = |step: &Step| match step {
         Step::Wait(gate) => *gate != Gate::Start,
         Step::Fork { .. } | Step::Console { .. } => true,
@@ -160,7 +185,7 @@ fn maps_inside(step: &Step, slot: Slot) -> bool {
 }
 
 /// Opens what the plan wants opened.
-fn prepare(plan: &Plan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
+fn prepare(plan: &ProcessPlan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable) -> Result<()> {
     for open in &plan.opens {
         let (slot, fd) = match open {
             Open::Namespace { slot, path, flag, foreign } => {
@@ -194,12 +219,12 @@ fn streams(stdio: Stdio) -> Result<[Option<OwnedFd>; 3]> {
 
 /// The one clone. Signals are blocked around it, so that no handler of the caller runs in the child.
 fn clone_child(
-    plan: &mut Plan,
+    plan: &mut ProcessPlan,
     fds: &mut FdTable,
     stdio: &[Option<OwnedFd>; 3],
     cgroup: Option<BorrowedFd<'_>>,
     target: Option<BorrowedFd<'_>>,
-) -> Result<(i32, OwnedFd)> {
+) -> Result<(i32, Child)> {
     let flags = plan.clone_flags;
     let fault = fault::of_child();
     let pids = target.filter(|_| plan.clone_into_pids);
@@ -220,8 +245,8 @@ fn clone_child(
 /// Spawns while children of this thread, and of this thread only, are made in the pid namespace of `target`.
 fn with_pids_of(
     target: BorrowedFd<'_>,
-    spawn: impl FnOnce() -> Result<(i32, OwnedFd)>,
-) -> Result<(i32, OwnedFd)> {
+    spawn: impl FnOnce() -> Result<(i32, Child)>,
+) -> Result<(i32, Child)> {
     const FILE: &CStr = c"/proc/thread-self/ns/pid_for_children";
     let pids = libc::CLONE_NEWPID as u64;
     let own = sys::fs::openat_following(sys::fs::CWD, FILE, libc::O_RDONLY)
@@ -229,10 +254,7 @@ fn with_pids_of(
     sys::process::join(target, pids).context("setns: the container's pid namespace")?;
     let spawned = spawn();
     let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
-    if let Ok((_, process)) = spawned {
-        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-        let _ = pidfd::wait(process.as_fd(), 0);
-    }
+    drop(spawned);
     let lost = "this thread can not come back from the container's pid namespace: what it starts from now on would be in there";
     Err(Error::os("setns", e.into()).wrap(lost))
 }
@@ -342,7 +364,7 @@ impl Launched {
             self.go_on()?;
         }
         let process = self.pidfd.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))?;
-        Ok((self.pid, process, self.terminal.take()))
+        Ok((self.pid, process.keep(), self.terminal.take()))
     }
 
     fn go_on(&self) -> Result<()> {
@@ -357,9 +379,9 @@ impl Launched {
 
     /// The first child has handed over to a sibling of itself and ended.
     fn adopt(&mut self, pid: i32) -> Result<()> {
-        let process = pidfd::open(pid).context("pidfd_open")?;
+        let process = Child::new(pidfd::open(pid).context("pidfd_open")?);
         if let Some(first) = self.pidfd.replace(process) {
-            pidfd::wait(first.as_fd(), 0).context("waitid")?;
+            signal::wait_for(first)?;
         }
         self.pid = pid;
         self.forking = false;
@@ -427,7 +449,7 @@ impl Launched {
         if self.released || !self.gated() && !self.forking {
             return Ok(Event::Executed);
         }
-        let status = wait(process)?;
+        let status = signal::wait(process)?;
         self.pidfd = None;
         Err(Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {status}")))
     }
@@ -437,7 +459,7 @@ impl Launched {
     /// A sibling's failure may be heard before its pid. The first child, which tells that, ends by itself.
     fn meet_sibling(&mut self) {
         let Ok(first) = self.process() else { return };
-        if !matches!(pidfd::readable(first, FORK_PATIENCE), Ok(true)) {
+        if !matches!(signal::ends_within(first, FORK_PATIENCE), Ok(true)) {
             return;
         }
         let mut buffer = [0u8; Frame::SIZE];
@@ -458,10 +480,6 @@ impl Drop for Launched {
     fn drop(&mut self) {
         if self.forking {
             self.meet_sibling();
-        }
-        if let Some(process) = self.pidfd.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
         }
     }
 }
@@ -499,7 +517,7 @@ pub(crate) fn follow_start(
 }
 
 /// A child's frame in words. The texts for programs that are missing are those that callers of runc match.
-fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error {
+fn explain(plan: &ProcessPlan, number: u32, call: Call, errno: i32, arg: i32) -> Error {
     let Some(step) = plan.child.get(number as usize) else {
         return Error::os(call.name(), Errno(errno).into()).wrap("prepare the process");
     };
@@ -518,27 +536,4 @@ fn explain(plan: &Plan, number: u32, call: Call, errno: i32, arg: i32) -> Error 
             }
         }
     }
-}
-
-/// Waits for a child by its pidfd, and reaps it.
-pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    status(process, 0)
-}
-
-/// How a child has ended, without reaping it.
-fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    status(process, libc::WNOWAIT)
-}
-
-fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
-    match pidfd::wait(process, flags).context("waitid")? {
-        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
-        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
-    }
-}
-
-/// Sends a signal by pidfd.
-pub(crate) fn signal(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
-    pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
 }

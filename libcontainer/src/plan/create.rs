@@ -3,7 +3,7 @@
 use super::finish::{Finish, Surroundings};
 use super::namespaces::{self, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
 use super::step::{Gate, Step};
-use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
+use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan, ProcessPlan};
 use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Linux, LinuxBuilder, Process};
@@ -60,19 +60,18 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     parent.oom_score_adj = score.filter(|_| by_parent);
 
     Ok(Plan {
-        clone_flags,
-        clone_into_pids: false,
-        clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
-        opens: draft.opens,
-        child: draft.child,
-        exec,
+        cgroup,
         facts: container.facts(),
-        maps: container.maps,
-        joined_maps: container.joined_maps,
-        parent,
-        cgroup: Some(cgroup),
-        slots: draft.next_slot,
-        warnings: draft.warnings,
+        joined: container.ns.facts.joined,
+        warnings: std::mem::take(&mut draft.warnings),
+        process: ProcessPlan {
+            clone_flags,
+            clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
+            maps: container.maps,
+            joined_maps: container.joined_maps,
+            parent,
+            ..draft.into_plan(exec)
+        },
     })
 }
 

@@ -5,7 +5,7 @@
 
 use super::options;
 use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step};
-use super::{Open, Plan};
+use super::{ExecPlan, Open, Plan, ProcessPlan};
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt;
@@ -23,6 +23,23 @@ const NAMESPACES: &[(i32, &str)] = &[
 ];
 
 impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_warnings(f, &self.process, &self.warnings)
+    }
+}
+
+impl fmt::Display for ExecPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_warnings(f, &self.process, &self.warnings)
+    }
+}
+
+fn with_warnings(f: &mut fmt::Formatter<'_>, process: &ProcessPlan, warnings: &[String]) -> fmt::Result {
+    write!(f, "{process}")?;
+    warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
+}
+
+impl fmt::Display for ProcessPlan {
     /// What the parent opens and clones as `p1`, `p2`, …, then the child's steps by the numbers that errors give.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parent: Vec<String> = self.opens.iter().map(open).collect();
@@ -44,7 +61,7 @@ impl fmt::Display for Plan {
         for (i, step) in (1..).zip(&self.child) {
             writeln!(f, "{i:>4}  {}", step.describe())?;
         }
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
+        Ok(())
     }
 }
 

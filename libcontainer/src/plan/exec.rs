@@ -4,7 +4,7 @@ use super::finish::{Finish, Surroundings};
 use super::namespaces::{MOUNT, PID, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
-use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
+use super::{CgroupEntry, ContainerFacts, Draft, ExecPlan, Open, ProcessPlan, process, scheduling};
 use crate::error::Result;
 use crate::host::Host;
 use oci_spec::runtime::{Capability, Process};
@@ -28,7 +28,7 @@ pub(crate) struct ExecInputs<'a> {
 ///
 /// # Errors
 /// `InvalidSpec` and `Unsupported`, naming the field.
-pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
+pub(crate) fn exec(inputs: ExecInputs) -> Result<ExecPlan> {
     let process = &complete(inputs.process, inputs.base);
     let container = inputs.container;
     let own = |flag: u64| container.namespaces & flag != 0;
@@ -98,21 +98,10 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     let (exec, mut parent) =
         finish.append(inputs.seccomp.map(Step::from), gate, inputs.preserve_fds, &mut draft);
     parent.affinity_initial = affinity_initial;
-    Ok(Plan {
-        clone_flags: 0,
-        clone_into_pids,
-        clone_into_cgroup: entry == CgroupEntry::Clone,
-        opens: draft.opens,
-        child: draft.child,
-        exec,
-        maps: None,
-        joined_maps: None,
-        parent,
-        cgroup: None,
-        slots: draft.next_slot,
-        warnings: draft.warnings,
-        facts: container.clone(),
-    })
+    let warnings = std::mem::take(&mut draft.warnings);
+    let clone_into_cgroup = entry == CgroupEntry::Clone;
+    let process = ProcessPlan { clone_into_pids, clone_into_cgroup, parent, ..draft.into_plan(exec) };
+    Ok(ExecPlan { process, warnings })
 }
 
 /// Whether the process may be born in the container's pid namespace. For a moment it has all that its caller has, and must not be open to
@@ -189,7 +178,7 @@ mod tests {
             preserve_fds: 0,
             open_files: None,
         };
-        let plan = exec(inputs).unwrap();
+        let plan = exec(inputs).unwrap().process;
         let forks = plan.child.iter().any(|step| matches!(step, Step::Fork { .. }));
         assert_eq!(forks, namespaces & PID != 0 && !plan.clone_into_pids, "one way or the other");
         plan.clone_into_pids
@@ -223,7 +212,7 @@ mod tests {
                 Step::Rlimit { resource: libc::RLIMIT_NOFILE, soft, hard } => Some((*soft, *hard)),
                 _ => None,
             };
-            let plan = plan.unwrap();
+            let plan = plan.unwrap().process;
             assert_eq!(
                 plan.child.iter().filter_map(limit).collect::<Vec<_>>(),
                 expected,

@@ -35,17 +35,9 @@ impl From<seccomp::Filter> for Step {
 }
 
 impl Plan {
-    /// The namespaces that are joined by path (CLONE_NEW*).
-    pub(crate) fn joined(&self) -> u64 {
-        self.opens.iter().fold(0, |flags, open| match open {
-            Open::Namespace { flag, .. } => flags | flag,
-            _ => flags,
-        })
-    }
-
     /// The flags of seccomp(2) that the filter is installed with; `None` without a filter.
     pub fn seccomp_flags(&self) -> Option<u64> {
-        self.child.iter().find_map(|step| match step {
+        self.process.child.iter().find_map(|step| match step {
             Step::Seccomp { flags, .. } => Some(*flags),
             _ => None,
         })
@@ -90,9 +82,32 @@ pub(crate) struct PlanOptions {
     pub(crate) rootless_cgroups: Option<bool>,
 }
 
-/// Everything that will be done, in order.
+/// Everything that will be done to create a container, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    /// Its first process.
+    pub(crate) process: ProcessPlan,
+    /// The cgroup to make.
+    pub(crate) cgroup: cgroup::CgroupPlan,
+    /// What a later `exec` needs to know; stored with the container.
+    pub(crate) facts: ContainerFacts,
+    /// The namespaces that are joined by path (CLONE_NEW*).
+    pub(crate) joined: u64,
+    /// What the caller should know of, although none of it is an error.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Everything that will be done to run a process in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecPlan {
+    pub(crate) process: ProcessPlan,
+    /// As those of `Plan`.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a launch carries out: the parent's part and the child's steps of one process, of a container or beside one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessPlan {
     /// Flags for the first clone3 (CLONE_NEW*).
     pub(crate) clone_flags: u64,
     /// The clone makes the child in the pid namespace of the process behind `Slot::TARGET`, which holds only children of those that
@@ -109,14 +124,8 @@ pub struct Plan {
     /// The maps that the user namespace which is joined must have; compared at `Gate::Mapped`.
     pub(crate) joined_maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
-    /// The cgroup to make; `None` for an exec.
-    pub(crate) cgroup: Option<cgroup::CgroupPlan>,
     /// How many descriptor slots the child's table has.
     pub(crate) slots: u16,
-    /// Things the caller should hear of, although they are no errors.
-    pub(crate) warnings: Vec<String>,
-    /// What a later `exec` has to know; stored with the container.
-    pub(crate) facts: ContainerFacts,
 }
 
 /// What `exec` has to know of a container, besides its process description and its seccomp filter.
@@ -214,7 +223,7 @@ pub(crate) fn hook(
     envp: Vec<CString>,
     namespaces: u64,
     root: CString,
-) -> Plan {
+) -> ProcessPlan {
     let mut draft = Draft::new();
     draft.push(Step::Undumpable);
     draft.push(Step::JoinTarget { flags: namespaces });
@@ -225,26 +234,13 @@ pub(crate) fn hook(
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
     draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
-    Plan {
-        clone_flags: 0,
-        clone_into_pids: false,
-        clone_into_cgroup: true,
-        opens: draft.opens,
-        child: draft.child,
-        exec: Exec {
-            candidates: vec![path],
-            argv: CStrArray::new(argv, 0),
-            envp: CStrArray::new(envp, 0),
-            home_of: None,
-        },
-        maps: None,
-        joined_maps: None,
-        parent: ParentSettings::default(),
-        cgroup: None,
-        slots: draft.next_slot,
-        warnings: draft.warnings,
-        facts: ContainerFacts::default(),
-    }
+    let exec = Exec {
+        candidates: vec![path],
+        argv: CStrArray::new(argv, 0),
+        envp: CStrArray::new(envp, 0),
+        home_of: None,
+    };
+    ProcessPlan { clone_into_cgroup: true, ..draft.into_plan(exec) }
 }
 
 /// How a child gets into its cgroup.
@@ -291,6 +287,22 @@ impl Draft {
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
         slot
+    }
+
+    /// The plan for a process in the caller's own namespaces and cgroup, for which the parent has nothing to set.
+    pub(crate) fn into_plan(self, exec: Exec) -> ProcessPlan {
+        ProcessPlan {
+            clone_flags: 0,
+            clone_into_pids: false,
+            clone_into_cgroup: false,
+            opens: self.opens,
+            child: self.child,
+            exec,
+            maps: None,
+            joined_maps: None,
+            parent: ParentSettings::default(),
+            slots: self.next_slot,
+        }
     }
 }
 

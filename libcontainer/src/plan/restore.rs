@@ -4,12 +4,12 @@
 //! that ends with it.
 
 use super::step::{Exec, Gate, Slot, Source, Step};
-use super::{ContainerFacts, Draft, Open, ParentSettings, Plan};
+use super::{Draft, Open, ParentSettings, ProcessPlan};
 use crate::sys::cstr::CStrArray;
 use std::ffi::{CStr, CString};
 
 /// What the plan of `create` does until its root is complete, and then waits to be killed.
-pub(crate) fn rehearsal(create: &Plan) -> Plan {
+pub(crate) fn rehearsal(create: &ProcessPlan) -> ProcessPlan {
     let after_root = |step: &Step| {
         matches!(
             step,
@@ -46,7 +46,7 @@ pub(crate) struct Program {
 
 /// The plan for CRIU. With the plan of a container to be restored it runs in that container's cgroup, and in a mount namespace of its own,
 /// in which the root is a mount, as CRIU asks.
-pub(crate) fn criu(program: Program, restored: Option<&Plan>) -> Plan {
+pub(crate) fn criu(program: Program, restored: Option<&ProcessPlan>) -> ProcessPlan {
     let mut draft = Draft::new();
     let handed: Vec<Slot> = (0..program.descriptors).map(|_| draft.slot()).collect();
     if let Some(create) = restored {
@@ -59,30 +59,21 @@ pub(crate) fn criu(program: Program, restored: Option<&Plan>) -> Plan {
     }
     draft.child.extend(handed.into_iter().map(|slot| Step::HandOn { slot }));
     draft.push(Step::Exec);
-    Plan {
+    let exec = Exec {
+        candidates: vec![program.path],
+        argv: CStrArray::new(program.argv, 0),
+        envp: CStrArray::new(program.envp, 0),
+        home_of: None,
+    };
+    ProcessPlan {
         clone_flags: if restored.is_some() { super::namespaces::MOUNT } else { 0 },
-        clone_into_pids: false,
         clone_into_cgroup: restored.is_some_and(|create| create.clone_into_cgroup),
-        slots: draft.next_slot,
-        opens: draft.opens,
-        child: draft.child,
-        exec: Exec {
-            candidates: vec![program.path],
-            argv: CStrArray::new(program.argv, 0),
-            envp: CStrArray::new(program.envp, 0),
-            home_of: None,
-        },
-        maps: None,
-        joined_maps: None,
-        parent: ParentSettings::default(),
-        cgroup: None,
-        warnings: draft.warnings,
-        facts: ContainerFacts::default(),
+        ..draft.into_plan(exec)
     }
 }
 
 /// The plan for a process that brings up `lo` in another process's network namespace, and then waits to be killed.
-pub(crate) fn loopback() -> Plan {
+pub(crate) fn loopback() -> ProcessPlan {
     let path = c"".to_owned();
     let mut plan = criu(Program { path, argv: Vec::new(), envp: Vec::new(), descriptors: 0 }, None);
     plan.child = vec![
@@ -94,7 +85,7 @@ pub(crate) fn loopback() -> Plan {
     plan
 }
 
-fn root(create: &Plan, draft: &mut Draft) {
+fn root(create: &ProcessPlan, draft: &mut Draft) {
     for step in &create.child {
         let Step::Root { path, source, propagation } = step else { continue };
         let overlay = create.opens.iter().find_map(|open| match open {
@@ -111,7 +102,7 @@ fn root(create: &Plan, draft: &mut Draft) {
 }
 
 /// Where the plan attaches trees of the host: CRIU neither saves these mounts nor makes them anew by itself.
-pub(crate) fn bind_mounts(plan: &Plan) -> impl Iterator<Item = (&CStr, &Source)> {
+pub(crate) fn bind_mounts(plan: &ProcessPlan) -> impl Iterator<Item = (&CStr, &Source)> {
     plan.child.iter().filter_map(|step| match step {
         Step::Bind { source, target, .. } => Some((target.path.as_c_str(), source)),
         _ => None,
@@ -119,7 +110,7 @@ pub(crate) fn bind_mounts(plan: &Plan) -> impl Iterator<Item = (&CStr, &Source)>
 }
 
 /// The device nodes of the plan. Where none could be made, the host's are bound instead.
-pub(crate) fn nodes(plan: &Plan) -> impl Iterator<Item = &CStr> {
+pub(crate) fn nodes(plan: &ProcessPlan) -> impl Iterator<Item = &CStr> {
     plan.child.iter().filter_map(|step| match step {
         Step::Node { shown, .. } => Some(shown.as_c_str()),
         _ => None,

@@ -192,6 +192,11 @@ impl Record {
         }
     }
 
+    /// The pid of its first process `pid`, as a process in the container sees it.
+    pub(crate) fn inside(&self, pid: i32) -> i32 {
+        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid }
+    }
+
     /// The state as a hook reads it on stdin (runtime-spec, "State").
     pub(crate) fn hook_state(&self, status: Status, pid: i32) -> String {
         let mut state = serde_json::json!({

@@ -1,6 +1,7 @@
 //! clone3(2) (clone(2) where it is refused), the leaving of its child, and the signal mask around it.
 
-use super::{Errno, SysResult, fs, owned, path, pidfd, ret, sock};
+use super::pidfd::Child;
+use super::{Errno, SysResult, fs, owned, path, ret, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
@@ -95,11 +96,13 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
         None => Ok(()),
     };
     let told = attached.and_then(|()| sock::send(opener.as_fd(), b"g"));
-    if told.is_err() {
-        drop(opener);
-        let _ = pidfd::wait(pidfd.as_fd(), 0);
+    match told {
+        Ok(()) => Ok(Cloned::Parent { pid, pidfd }),
+        Err(e) => {
+            drop(Child::new(pidfd));
+            Err(e)
+        }
     }
-    told.map(|()| Cloned::Parent { pid, pidfd })
 }
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not
@@ -108,12 +111,12 @@ pub(crate) fn spawn(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(),
-) -> SysResult<(i32, OwnedFd)> {
+) -> SysResult<(i32, Child)> {
     // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
     // (the tripwire allocator of the tests checks it), and `launch::idmap`, whose
     // child polls one descriptor.
     match unsafe { clone3(flags, cgroup) }? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Parent { pid, pidfd } => Ok((pid, Child::new(pidfd))),
         Cloned::Child => {
             #[cfg(feature = "tripwire")]
             super::tripwire::arm();

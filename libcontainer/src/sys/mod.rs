@@ -2,7 +2,7 @@
 //!
 //! Policy: one unsafe block for each call, with the precondition of *that* call and why it holds. Wrappers take `BorrowedFd`,
 //! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec; but for
-//! what says otherwise (`pidfd::pid_of`, `errno::text`), which is for the parent.
+//! what says otherwise (`errno::text`), which is for the parent.
 
 #![allow(unsafe_code)]
 

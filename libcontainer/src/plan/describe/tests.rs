@@ -1,6 +1,8 @@
 //! The words of steps that no other room's tests show, the list of a whole plan, and the hints.
 
 use super::*;
+use crate::plan::cgroup::{CgroupPlan, Place};
+use crate::plan::limits::Limits;
 use crate::plan::step::{CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
 use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
 use crate::sys::cstr::CStrArray;
@@ -38,10 +40,8 @@ fn each_step_has_words() {
 #[test]
 fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
     let maps = IdMaps { uids: vec![IdMap { inside: 0, outside: 9, count: 1 }], ..IdMaps::default() };
-    let plan = Plan {
+    let process = ProcessPlan {
         clone_into_cgroup: true,
-        cgroup: None,
-        facts: ContainerFacts::default(),
         clone_flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64,
         clone_into_pids: false,
         opens: vec![
@@ -65,8 +65,17 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
         joined_maps: None,
         parent: ParentSettings::default(),
         slots: 14,
-        warnings: vec!["mind the gap".into()],
     };
+    let cgroup = CgroupPlan {
+        place: Place::Own("c1".into()),
+        limits: Limits::default(),
+        devices: None,
+        owner: None,
+        tolerant: false,
+        may_lack: false,
+    };
+    let (facts, warnings) = (ContainerFacts::default(), vec!["mind the gap".into()]);
+    let plan = Plan { process, cgroup, facts, joined: 0, warnings };
     let text = "\u{20} p1  make id map: uids 0:9:1, gids \n  p2  clone tree \"/x\", id-mapped\n  p3  clone with new namespaces: pid, mount\n   1  make the process undumpable\n   2  exec\n   !  mind the gap\n";
     assert_eq!(plan.to_string(), text);
 }
