@@ -5,10 +5,11 @@
 
 use super::devfilter::{self, Policy};
 use super::limits::{self, Limits};
+use super::mounts::Mounts;
 use super::{Inputs, NamespaceFacts};
 use crate::error::{Error, Result};
-use crate::host::{CgroupHost, Host};
-use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice, Spec};
+use crate::host::CgroupHost;
+use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
 use std::path::{Component, Path, PathBuf};
 
 /// A cgroup to be made.
@@ -38,6 +39,7 @@ pub(crate) enum Place {
 /// What `spec` asks for in terms of `host`'s cgroups.
 pub(crate) fn plan(
     inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
     namespaces: NamespaceFacts,
     warnings: &mut Vec<String>,
 ) -> Result<CgroupPlan> {
@@ -59,7 +61,7 @@ pub(crate) fn plan(
     Ok(CgroupPlan {
         // A user namespace can neither load device programs nor write devices.allow, and mknod is denied there anyway.
         devices: (!rootless && !policy.allows_all()).then_some(policy),
-        owner: owner(inputs.spec, namespaces, inputs.host),
+        owner: owner(inputs, mounts, namespaces),
         tolerant,
         may_lack: tolerant && path.is_none() && limits.writes.is_empty(),
         place,
@@ -107,30 +109,16 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
 
 /// The cgroup belongs to the container when it has a cgroup namespace and a user namespace of its own and sees its cgroup
 /// writable, on v2: only there is it safe to hand one over.
-fn owner(spec: &Spec, namespaces: NamespaceFacts, host: &Host) -> Option<u32> {
+fn owner(inputs: &Inputs<'_>, mounts: &Mounts<'_>, namespaces: NamespaceFacts) -> Option<u32> {
     let new = |flag: libc::c_int| namespaces.new & u64::from(flag.cast_unsigned()) != 0;
-    if !matches!(host.cgroup, CgroupHost::V2 { .. })
-        || !new(libc::CLONE_NEWCGROUP)
-        || !new(libc::CLONE_NEWUSER)
-    {
+    let own = new(libc::CLONE_NEWCGROUP) && new(libc::CLONE_NEWUSER);
+    if !own || !matches!(inputs.host.cgroup, CgroupHost::V2 { .. }) || !mounts.cgroup_is_writable() {
         return None;
     }
-    let writable = spec.mounts().iter().flatten().any(|mount| {
-        let cgroup = |s: &str| s == "cgroup" || s == "cgroup2";
-        let ro = mount
-            .options()
-            .iter()
-            .flatten()
-            .fold(false, |ro, o| if o == "ro" { true } else { ro && o != "rw" });
-        mount.destination().components().eq(Path::new("/sys/fs/cgroup").components())
-            && (mount.typ().as_deref().is_some_and(cgroup)
-                || mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
-            && !ro
-    });
-    let uid = spec.process().as_ref().map_or(0, |p| p.user().uid());
-    let maps = spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
+    let uid = inputs.spec.process().as_ref().map_or(0, |p| p.user().uid());
+    let maps = inputs.spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
     let map = maps.iter().find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
-    if writable { map.host_id().checked_add(uid - map.container_id()) } else { None }
+    map.host_id().checked_add(uid - map.container_id())
 }
 
 /// The resources after an update, as runc understands one: a limit that is not mentioned stays, except that those of cpusets, pids,

@@ -1,10 +1,11 @@
 //! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
 
 use super::finish::{Finish, Surroundings};
+use super::mounts::Mounts;
 use super::namespaces::{self, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
 use super::step::{Gate, Step};
 use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan, ProcessPlan};
-use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
+use super::{c_string, cgroup, check, devices, ids, paths, process, scheduling};
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Linux, LinuxBuilder, Process};
 use std::ffi::CString;
@@ -19,6 +20,7 @@ struct Container<'a> {
     maps: Option<IdMaps>,
     /// The maps given for a user namespace that is joined.
     joined_maps: Option<IdMaps>,
+    mounts: Mounts<'a>,
     /// (file, value)
     sysctls: Vec<(CString, CString)>,
 }
@@ -39,11 +41,12 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     check::create(inputs, &ns)?;
     let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
     let joined_maps = joined_maps(linux, &ns)?;
-    let container = Container { inputs, linux, process, ns, maps, joined_maps, sysctls };
+    let mounts = Mounts::read(inputs)?;
+    let container = Container { inputs, linux, process, ns, maps, joined_maps, mounts, sysctls };
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
-    let cgroup = cgroup::plan(inputs, container.ns.facts, &mut draft.warnings)?;
+    let cgroup = cgroup::plan(inputs, &container.mounts, container.ns.facts, &mut draft.warnings)?;
     let filter = inputs.filter.clone();
     draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
 
@@ -176,13 +179,13 @@ impl Container<'_> {
     fn root(&self, cgroup: &cgroup::CgroupPlan, finish: &Finish, draft: &mut Draft) -> Result<()> {
         let facts: NamespaceFacts = self.ns.facts;
         if self.own(MOUNT) {
-            mounts::append(self.inputs, facts, &cgroup.place, draft)?;
+            self.mounts.append(self.inputs, facts, &cgroup.place, draft)?;
         } else {
-            let path = mounts::root_path(self.inputs)?;
-            draft.push(Step::OpenRoot { path: c_string("root.path", path.as_os_str().as_bytes())? });
+            let path = self.mounts.root().as_os_str().as_bytes();
+            draft.push(Step::OpenRoot { path: c_string("root.path", path)? });
         }
         if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
-            devices::append(self.inputs, facts, draft)?;
+            devices::append(self.inputs, &self.mounts, facts, draft)?;
         } else {
             draft.warnings.push("linux.namespaces: no devices are made without a mount namespace".into());
         }
@@ -215,7 +218,7 @@ impl Container<'_> {
         }
         let sysctls = self.sysctls.iter().cloned();
         draft.child.extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
-        paths::append_read_only(self.inputs, self.ns.facts, draft)?;
+        paths::append_read_only(self.inputs, &self.mounts, self.ns.facts, draft)?;
         paths::append_masks(self.inputs, self.ns.facts, draft)
     }
 
@@ -229,9 +232,7 @@ impl Container<'_> {
             draft.push(Step::PivotRoot);
         }
         if self.own(MOUNT) {
-            // It is private already.
-            if let Some(flags) = mounts::root_propagation(self.inputs)?.filter(|f| f & libc::MS_PRIVATE == 0)
-            {
+            if let Some(flags) = self.mounts.root_propagation() {
                 draft.push(Step::RootPropagation { flags });
             }
             if self.inputs.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {

@@ -2,7 +2,7 @@
 //!
 //! It knows the names and numbers; whether the cgroup allows a device is another room's.
 
-use super::mounts::{clean, dev_is_bound};
+use super::mounts::{Mounts, clean};
 use super::step::{MountAttr, ProcGuard, Source, Step, Target, TargetKind};
 use super::{Draft, Inputs, NamespaceFacts, c_string};
 use crate::error::{Error, Result};
@@ -42,9 +42,14 @@ struct Node {
 }
 
 /// Appends the steps that fill /dev; none when /dev itself is a bind mount.
-pub(crate) fn append(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
+pub(crate) fn append(
+    inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
+    ns: NamespaceFacts,
+    draft: &mut Draft,
+) -> Result<()> {
     let nodes = nodes(inputs)?;
-    if dev_is_bound(inputs)? {
+    if mounts.dev_is_bound() {
         return Ok(());
     }
     // mknod(2) needs the initial user namespace.

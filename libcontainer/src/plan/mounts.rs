@@ -42,7 +42,7 @@ pub(super) struct Setting<'a> {
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) ns: NamespaceFacts,
     /// The container's root on the host.
-    root: PathBuf,
+    root: &'a Path,
     /// The container's cgroup.
     pub(super) cgroup: &'a Place,
     /// The propagation that the host's tree gets in this mount namespace.
@@ -71,52 +71,111 @@ pub(super) enum Kind<'a> {
     Fs(&'a str),
 }
 
-/// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
-pub(crate) fn append(
-    inputs: &Inputs<'_>,
-    ns: NamespaceFacts,
-    cgroup: &Place,
-    draft: &mut Draft,
-) -> Result<()> {
-    let root = root_path(inputs)?;
-    let host_propagation = root_propagation(inputs)?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
-    draft.push(Step::HostPropagation { flags: host_propagation });
-    let source = inputs.overlay.map(|overlay| {
-        let slot = draft.slot();
-        draft.opens.push(Open::Overlay { slot, overlay: overlay.clone() });
-        slot
-    });
-    draft.push(Step::Root {
-        path: c_string("root.path", root.as_os_str().as_bytes())?,
-        source,
-        propagation: libc::MS_PRIVATE,
-    });
-    let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &setting.root)?;
-        if !mount.destination().is_absolute() {
-            let destination = mount.destination();
-            setting.draft.warnings.push(format!(
-                "mounts[{i}].destination: {destination:?} is relative, taken as {:?}",
-                entry.destination
-            ));
-        }
-        match entry.kind {
-            Kind::Bind => bind(&mut setting, &entry)?,
-            Kind::Remount => remount(&mut setting, &entry)?,
-            Kind::Cgroup => cgroup_mounts::append(&mut setting, &entry)?,
-            Kind::Fs(fstype) => file_system(&mut setting, &entry, fstype)?,
-        }
+/// The mounts of a specification, each of them checked, and what they lie in.
+pub(crate) struct Mounts<'a> {
+    /// The container's root on the host.
+    root: PathBuf,
+    /// `linux.rootfsPropagation` as `MS_*` flags. They apply to the host's tree in the container's mount namespace before the root is
+    /// attached, and once more to the finished `/` unless they are private.
+    propagation: Option<u64>,
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Mounts<'a> {
+    /// # Errors
+    /// `InvalidSpec` and `Unsupported`, naming the field.
+    pub(crate) fn read(inputs: &Inputs<'a>) -> Result<Self> {
+        let root = root_of(inputs.spec, inputs.bundle)?;
+        let propagation = root_propagation(inputs)?;
+        let mounts = inputs.spec.mounts().as_deref().unwrap_or_default();
+        let entries =
+            mounts.iter().enumerate().map(|(i, mount)| entry(i, mount, &root)).collect::<Result<_>>()?;
+        Ok(Mounts { root, propagation, entries })
     }
-    Ok(())
+
+    /// The container's root on the host.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the finished `/` gets; the root is private already.
+    pub(super) fn root_propagation(&self) -> Option<u64> {
+        self.propagation.filter(|flags| flags & libc::MS_PRIVATE == 0)
+    }
+
+    /// /dev is a bind mount: its nodes and links are not the container's to make.
+    pub(super) fn dev_is_bound(&self) -> bool {
+        self.entries.iter().any(|entry| entry.kind == Kind::Bind && entry.destination == Path::new("/dev"))
+    }
+
+    /// The container sees its cgroup at the usual place and may write to it.
+    pub(super) fn cgroup_is_writable(&self) -> bool {
+        let cgroup = |name: &str| name == "cgroup" || name == "cgroup2";
+        self.entries.iter().any(|entry| {
+            entry.destination == Path::new("/sys/fs/cgroup")
+                && (entry.mount.typ().as_deref().is_some_and(cgroup)
+                    || entry.mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
+                && !entry.options.read_only()
+        })
+    }
+
+    /// The steps that make mounts read-only at last, since nodes, mount points and links are still to be made in them: a tmpfs, and
+    /// whatever is on /dev.
+    pub(super) fn read_only_later(&self) -> Result<Vec<Step>> {
+        let later = self.entries.iter().filter(|entry| match entry.kind {
+            Kind::Fs(fstype) => entry.options.read_only() && is_late(fstype, &entry.destination),
+            _ => false,
+        });
+        let attr = MountAttr { set: options::READ_ONLY, ..MountAttr::default() };
+        later.map(|entry| Ok(Step::Remount { target: target(entry, TargetKind::Directory)?, attr })).collect()
+    }
+
+    /// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
+    pub(crate) fn append(
+        &self,
+        inputs: &Inputs<'_>,
+        ns: NamespaceFacts,
+        cgroup: &Place,
+        draft: &mut Draft,
+    ) -> Result<()> {
+        let root = &self.root;
+        let host_propagation = self.propagation.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
+        draft.push(Step::HostPropagation { flags: host_propagation });
+        let source = inputs.overlay.map(|overlay| {
+            let slot = draft.slot();
+            draft.opens.push(Open::Overlay { slot, overlay: overlay.clone() });
+            slot
+        });
+        draft.push(Step::Root {
+            path: c_string("root.path", root.as_os_str().as_bytes())?,
+            source,
+            propagation: libc::MS_PRIVATE,
+        });
+        let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
+        for entry in &self.entries {
+            let given = entry.mount.destination();
+            if !given.is_absolute() {
+                setting.draft.warnings.push(format!(
+                    "{}.destination: {given:?} is relative, taken as {:?}",
+                    entry.field, entry.destination
+                ));
+            }
+            match entry.kind {
+                Kind::Bind => bind(&mut setting, entry)?,
+                Kind::Remount => remount(&mut setting, entry)?,
+                Kind::Cgroup => cgroup_mounts::append(&mut setting, entry)?,
+                Kind::Fs(fstype) => file_system(&mut setting, entry, fstype)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_late(fstype: &str, destination: &Path) -> bool {
+    fstype == "tmpfs" || destination == Path::new("/dev")
 }
 
 /// The absolute path of the container's root on the host.
-pub(crate) fn root_path(inputs: &Inputs<'_>) -> Result<PathBuf> {
-    root_of(inputs.spec, inputs.bundle)
-}
-
-/// The same from a specification and its bundle.
 pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root: is required"))?;
     if root.path().as_os_str().is_empty() {
@@ -125,9 +184,7 @@ pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     Ok(clean(&bundle.join(root.path())))
 }
 
-/// `linux.rootfsPropagation` as `MS_*` flags. They apply to the host's tree in the container's mount namespace before the root is
-/// attached, and once more to the finished `/` unless they are private.
-pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
+fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
     let Some(linux) = inputs.spec.linux() else {
         return Ok(None);
     };
@@ -142,38 +199,6 @@ pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
         )));
     }
     Ok(Some(flags))
-}
-
-/// Mounts that are made read-only at last, since nodes, mount points and links are still to be made in them: a tmpfs, and whatever is
-/// on /dev.
-pub(super) fn read_only_later(inputs: &Inputs<'_>) -> Result<Vec<Step>> {
-    let root = root_path(inputs)?;
-    let mut steps = Vec::new();
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &root)?;
-        let Kind::Fs(fstype) = entry.kind else { continue };
-        if entry.options.read_only() && is_late(fstype, &entry.destination) {
-            let attr = MountAttr { set: options::READ_ONLY, ..MountAttr::default() };
-            steps.push(Step::Remount { target: target(&entry, TargetKind::Directory)?, attr });
-        }
-    }
-    Ok(steps)
-}
-
-fn is_late(fstype: &str, destination: &Path) -> bool {
-    fstype == "tmpfs" || destination == Path::new("/dev")
-}
-
-/// /dev is a bind mount: its nodes and links are somebody else's.
-pub(super) fn dev_is_bound(inputs: &Inputs<'_>) -> Result<bool> {
-    let root = root_path(inputs)?;
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &root)?;
-        if entry.kind == Kind::Bind && entry.destination == Path::new("/dev") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn entry<'a>(index: usize, mount: &'a Mount, root: &Path) -> Result<Entry<'a>> {
@@ -331,7 +356,7 @@ fn source(
     let field = format!("{}.source", entry.field);
     // Looked up inside the root, a hostile image's symbolic links can not lead to the host.
     if setting.root != Path::new("/")
-        && let Ok(inside) = clean(path).strip_prefix(&setting.root)
+        && let Ok(inside) = clean(path).strip_prefix(setting.root)
     {
         let path = c_string(&field, Path::new("/").join(inside).as_os_str().as_bytes())?;
         return Ok(match id_map {

@@ -2,7 +2,7 @@
 //!
 //! Read-only paths come first, then the masks, so that a mask below a read-only path stays one.
 
-use super::mounts::read_only_later;
+use super::mounts::Mounts;
 use super::step::Step;
 use super::{Draft, Inputs, NamespaceFacts, c_string};
 use crate::error::{Error, Result};
@@ -10,10 +10,13 @@ use std::ffi::CString;
 
 /// Appends what becomes read-only when all else is in place: mounts that had to stay writable until now, then
 /// `linux.readonlyPaths`.
-pub(crate) fn append_read_only(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
-    for step in read_only_later(inputs)? {
-        draft.push(step);
-    }
+pub(crate) fn append_read_only(
+    inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
+    ns: NamespaceFacts,
+    draft: &mut Draft,
+) -> Result<()> {
+    draft.child.extend(mounts.read_only_later()?);
     let linux = inputs.spec.linux().as_ref();
     let given = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     for path in paths(given, "linux.readonlyPaths", ns)? {

@@ -11,7 +11,8 @@ fn lines(
     ns: NamespaceFacts,
 ) -> std::result::Result<Vec<String>, String> {
     let spec = spec(mounts, &format!(r#""devices":[{devices}]"#));
-    draft_of(&spec, host, |inputs, draft| append(inputs, ns, draft)).map(|draft| words(&draft))
+    draft_of(&spec, host, |inputs, mounts, draft| append(inputs, mounts, ns, draft))
+        .map(|draft| words(&draft))
 }
 
 const LINK_LINES: [&str; 6] = [

@@ -55,7 +55,7 @@ pub(crate) fn spec(mounts: &str, linux: &str) -> Spec {
 pub(crate) fn draft_of(
     spec: &Spec,
     host: &Host,
-    append: impl FnOnce(&Inputs<'_>, &mut Draft) -> Result<()>,
+    append: impl FnOnce(&Inputs<'_>, &Mounts<'_>, &mut Draft) -> Result<()>,
 ) -> std::result::Result<Draft, String> {
     let options = PlanOptions::default();
     let inputs = Inputs {
@@ -68,7 +68,9 @@ pub(crate) fn draft_of(
         filter: None,
     };
     let mut draft = Draft::new();
-    append(&inputs, &mut draft).map_err(|e| e.to_string())?;
+    Mounts::read(&inputs)
+        .and_then(|mounts| append(&inputs, &mounts, &mut draft))
+        .map_err(|e| e.to_string())?;
     Ok(draft)
 }
 
@@ -77,8 +79,8 @@ pub(crate) fn words(draft: &Draft) -> Vec<String> {
 }
 
 fn planned(mounts: &str, linux: &str, host: &Host, ns: NamespaceFacts) -> std::result::Result<Draft, String> {
-    draft_of(&spec(mounts, linux), host, |inputs, draft| {
-        append(inputs, ns, &Place::Root("c/c1".into()), draft)
+    draft_of(&spec(mounts, linux), host, |inputs, mounts, draft| {
+        mounts.append(inputs, ns, &Place::Root("c/c1".into()), draft)
     })
 }
 
@@ -214,8 +216,8 @@ fn what_must_stay_writable_for_a_while_becomes_read_only_later() {
         ["mount tmpfs on /t (nosuid)", "mount devtmpfs on /dev", "mount sysfs on /sys (ro)"]
     );
     let spec = spec(mounts, "");
-    let later = draft_of(&spec, &host(), |inputs, draft| {
-        draft.child.extend(read_only_later(inputs)?);
+    let later = draft_of(&spec, &host(), |_, mounts, draft| {
+        draft.child.extend(mounts.read_only_later()?);
         Ok(())
     });
     assert_eq!(words(&later.unwrap()), ["remount /t (ro)", "remount /dev (ro)"]);
