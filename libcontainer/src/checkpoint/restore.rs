@@ -1,4 +1,4 @@
-//! Making a container from a checkpoint: what `create` makes before its process, a rehearsal that makes the mount points, and CRIU, which
+//! Making a container from a checkpoint: what `create` makes before its process, a dry run that makes the mount points, and CRIU, which
 //! makes the processes. Each thing made is undone in reverse when a later one fails.
 
 use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
@@ -132,7 +132,7 @@ fn rehearse(
     watch: &mut HookWatch<'_>,
 ) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), quiet()?, &record.cgroup) };
+    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::dry_run(plan), quiet()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
     let host = settings::open_root_of(launched.process()?)?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;

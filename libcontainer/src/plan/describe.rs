@@ -1,5 +1,5 @@
-//! The words of a plan: one line for each step, the numbered list of them all, and what helps when a step is refused. Dry runs,
-//! golden tests and errors use the same words.
+//! A plan as text: one line for each step, the numbered list of all steps, and hints for steps that fail. `knarr plan`, golden tests
+//! and errors use the same text.
 //!
 //! It only reads steps; it decides nothing.
 
@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt;
 
-/// CLONE_NEW* with the names that config.json has for them.
+/// CLONE_NEW* with the names of config.json.
 const NAMESPACES: &[(i32, &str)] = &[
     (libc::CLONE_NEWUSER, "user"),
     (libc::CLONE_NEWCGROUP, "cgroup"),
@@ -103,7 +103,7 @@ impl Step {
     pub(crate) fn describe(&self) -> String {
         match self {
             // Namespaces, and what is set in them.
-            Step::Wait(gate) => format!("wait for the parent: {}", of_gate(*gate)),
+            Step::Wait(gate) => format!("wait at gate: {}", of_gate(*gate)),
             Step::BecomeRoot { drop_groups: true } => {
                 "become root of the user namespace, no groups".to_owned()
             }
@@ -116,8 +116,8 @@ impl Step {
                 format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
             }
             Step::Fork { flags } => match namespaces(*flags) {
-                none if none.is_empty() => "go on in a child".to_owned(),
-                names => format!("go on in a child with new namespaces: {names}"),
+                none if none.is_empty() => "continue in a child".to_owned(),
+                names => format!("continue in a child with new namespaces: {names}"),
             },
             Step::LoopbackUp => "bring lo up".to_owned(),
             Step::Sysctl { file, value } => format!("write sysctl {} = {}", text(file), quoted(value)),
@@ -183,9 +183,7 @@ impl Step {
             ),
             Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
             Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
-            Step::Rlimit { resource, soft, hard } => {
-                format!("set limit {resource} to {soft}, at most {hard}")
-            }
+            Step::Rlimit(limit) => format!("set {} to {}:{}", limit.name, limit.soft, limit.hard),
             Step::Personality { domain } => format!("set personality {domain:#x}"),
             Step::NoNewPrivileges => "set no_new_privs".to_owned(),
             Step::Seccomp { bpf, listener, .. } => format!(
@@ -208,8 +206,8 @@ impl Step {
             Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
             Step::Cwd(path) => format!("change directory to {}", quoted(path)),
             Step::FindProgram => "find the program".to_owned(),
-            Step::HandOn { .. } => "hand on a descriptor".to_owned(),
-            Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
+            Step::PassDescriptor { .. } => "pass a descriptor".to_owned(),
+            Step::CloseFrom(first) => format!("close descriptors {first} and above at exec"),
             Step::Exec => "exec".to_owned(),
         }
     }
@@ -263,9 +261,9 @@ fn mount(fs: &NewFs) -> String {
 fn of_source(source: &Source) -> String {
     match source {
         Source::Path(path) => quoted(path),
-        Source::Tree(slot) => format!("the parent's tree {}", slot.0),
+        Source::Tree(slot) => format!("prepared mount {}", slot.0),
         Source::Inside(path) | Source::InsideMapped { path, .. } => format!("{} of the root", quoted(path)),
-        Source::PathOrTree { path, tree } => format!("{} (or the parent's tree {})", quoted(path), tree.0),
+        Source::PathOrTree { path, tree } => format!("{} (or prepared mount {})", quoted(path), tree.0),
     }
 }
 
@@ -296,14 +294,14 @@ fn text(s: &CStr) -> Cow<'_, str> {
     s.to_string_lossy()
 }
 
-/// Plain where it is plain, in quotes where a person could misread it.
+/// Quoted, unless it cannot be misread.
 fn quoted(value: &CStr) -> String {
     let value = text(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) { value.into_owned() } else { format!("{value:?}") }
 }
 
-/// What a failed step was doing. `arg` is the detail in the child's frame. Callers of runc match the text about capabilities.
+/// What a failed step was doing. `arg` is the detail in the child's frame. The text about capabilities is runc's.
 pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
     match step {
         Step::Capabilities(_) if call == "prctl(PR_CAP_AMBIENT)" => {
@@ -319,26 +317,26 @@ pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
     }
 }
 
-/// What a person may do about this error of this step.
+/// How this error of this step can be mended.
 pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
     match (step, errno) {
-        (Step::Rlimit { .. }, libc::EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
+        (Step::Rlimit(_), libc::EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         (Step::Mount(fs), libc::ENOTDIR | libc::ELOOP) if fs.target.no_symlinks => {
-            Some("proc and sysfs must be mounted on ordinary directory")
+            Some("proc and sysfs must be mounted on ordinary directory") // runc's text
         }
         (Step::Mount(fs), libc::EPERM) => of_refused_mount(&fs.fstype),
         (Step::Mount(fs), libc::ENOSPC) if fs.copy_up.is_some() => {
             Some("the tmpfs is smaller than what is copied into it: raise its size")
         }
         (Step::Mount(fs), libc::ELOOP) if fs.copy_up.is_some() => {
-            Some("tmpcopyup copies folders at most 64 deep, and no magic links")
+            Some("tmpcopyup copies directories at most 64 deep, and no magic links")
         }
         (Step::Node { .. }, libc::EEXIST) => {
-            Some("the root has something else in its place: remove it, or mount a tmpfs on its folder")
+            Some("a different file exists at this path: remove it, or mount a tmpfs on its directory")
         }
-        (Step::Mount(_), libc::ENODEV) => Some("this kernel does not have the file system"),
+        (Step::Mount(_), libc::ENODEV) => Some("this kernel does not support the file system"),
         (Step::Mount(_), libc::EINVAL) => {
-            Some("an option that the file system does not know, or an id that is not mapped; see dmesg")
+            Some("an option unknown to the file system, or an id that is not mapped; see dmesg")
         }
         (Step::Bind { target, .. }, libc::EPERM) if target.proc == ProcGuard::SourceIsProcfs => {
             Some("only a procfs may be mounted on /proc")
@@ -346,30 +344,30 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::Bind { target, .. } | Step::Mount(NewFs { target, .. }), libc::EXDEV)
             if target.proc == ProcGuard::NotOnProcfs =>
         {
-            Some("the destination leads into /proc, which cannot be covered")
+            Some("the destination leads into /proc, which cannot be mounted on")
         }
         (Step::Bind { attr, .. }, libc::EPERM) if attr.clear != 0 => Some(
-            "a user namespace can not clear flags that the host's mount has; leave out the option, or change the host's mount",
+            "flags locked by the host's mount cannot be cleared in a user namespace; leave out the option, or change the host's mount",
         ),
         (Step::Bind { source: Source::InsideMapped { .. }, .. }, libc::EINVAL) => {
             Some("this file system does not support id-mapped mounts")
         }
-        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => Some(
-            "the source is unbindable, or has mounts below it that only rbind may take along in a user namespace",
-        ),
+        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => {
+            Some("the source is unbindable, or has mounts below it, which require rbind in a user namespace")
+        }
         (Step::Bind { .. }, libc::ENOENT) => Some("the source does not exist on the host"),
         (Step::Bind { .. } | Step::Mount(_) | Step::OpenDir { .. }, libc::EROFS) => {
-            Some("the mount point is missing in a read-only file system: make it there first")
+            Some("the mount point does not exist on a read-only file system: create it first")
         }
         (Step::Bind { .. } | Step::Mount(_), libc::ENOTDIR) => {
-            Some("a directory can be mounted on a directory only, and a file on a file only")
+            Some("source and target must both be directories or both be files")
         }
         (Step::Bind { .. } | Step::Mount(_) | Step::Root { .. }, libc::ENOSPC) => {
             Some("too many mounts: raise /proc/sys/fs/mount-max")
         }
         (Step::Root { .. }, libc::ENOENT) => Some("root.path does not exist"),
         (Step::Root { .. }, libc::EACCES) => {
-            Some("the root of the user namespace may not enter the directories above root.path")
+            Some("the root user of the user namespace cannot enter a directory above root.path")
         }
         (
             Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. },
@@ -384,9 +382,7 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         {
             Some("options for all mounts below (rro, rnosuid, …) need Linux 5.12")
         }
-        (_, libc::ENOSYS) => {
-            Some("Linux 5.4 is needed; or a seccomp filter around the caller refuses the call")
-        }
+        (_, libc::ENOSYS) => Some("needs Linux 5.4, or a seccomp filter of the caller denies the call"),
         (Step::PivotRoot, libc::EINVAL) => Some("the host's root is a ramfs: use --no-pivot"),
         _ => None,
     }
@@ -395,10 +391,10 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
 fn of_refused_mount(fstype: &CStr) -> Option<&'static str> {
     match fstype.to_bytes() {
         b"proc" => Some(
-            "in a user namespace proc needs a new pid namespace, and the caller's own /proc must not be masked",
+            "in a user namespace proc needs a new pid namespace, and the caller's /proc must not be masked",
         ),
         b"sysfs" => Some(
-            "in a user namespace sysfs needs a new network namespace, and the caller's own /sys must not be masked",
+            "in a user namespace sysfs needs a new network namespace, and the caller's /sys must not be masked",
         ),
         b"mqueue" => Some("in a user namespace mqueue needs a new ipc namespace"),
         _ => Some("a user namespace may not mount this file system"),

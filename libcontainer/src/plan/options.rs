@@ -96,7 +96,7 @@ enum Effect {
 }
 use Effect::{Bind, Clear, CopyUp, IdMap, Nothing, Propagate, Remount, Set, TreeAtime, TreeNotAtime};
 
-/// Every option that neither is an attribute's nor is handed to the file system, sorted by name.
+/// All other options that are not passed to the file system, sorted by name.
 const TABLE: &[(&str, Effect)] = &[
     ("async", Clear(libc::MS_SYNCHRONOUS)),
     ("atime", Clear(libc::MS_NOATIME)),
@@ -138,7 +138,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("unbindable", Propagate(libc::MS_UNBINDABLE)),
 ];
 
-/// The options of `mounts[].options` that are understood whatever the file system, sorted: `features` lists them.
+/// The options of `mounts[].options` that apply to any file system, sorted; `features` lists them.
 pub fn mount_options() -> impl Iterator<Item = &'static str> {
     let attributes = ATTRIBUTES.iter().flat_map(|a| [a.set, a.clear, a.tree_set, a.tree_clear]);
     let mut names: Vec<_> = TABLE.iter().map(|(name, _)| *name).chain(attributes).collect();
@@ -194,18 +194,18 @@ impl Change {
     }
 }
 
-/// What the options of one mount ask for.
+/// The parsed options of one mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MountOptions {
     pub(crate) bind: bool,
-    /// `rbind`: the mounts below the source, too.
+    /// `rbind`: include the mounts below the source.
     pub(crate) recursive: bool,
     pub(crate) remount: bool,
     pub(crate) copy_up: bool,
     /// `idmap` or `ridmap`; `Some(true)` for the whole tree.
     pub(crate) idmap: Option<bool>,
     pub(crate) propagation: Vec<Propagation>,
-    /// What only the file system understands, as given.
+    /// Options of the file system, as given.
     pub(crate) data: Vec<String>,
     /// `MS_*` flags.
     flags: Change,
@@ -215,7 +215,7 @@ pub(crate) struct MountOptions {
     tree: Change,
 }
 
-/// Sorts the options out; the later of two that contradict each other wins.
+/// Parses the options; of two that contradict each other the later wins.
 pub(crate) fn parse(options: &[String]) -> Result<MountOptions> {
     let mut parsed = MountOptions::default();
     for option in options {
@@ -271,7 +271,7 @@ impl MountOptions {
         self.own.set & READ_ONLY != 0
     }
 
-    /// Options of the superblock, which an attached mount can not be given.
+    /// Options of the superblock, which cannot be set on an attached mount.
     pub(crate) fn superblock_names(&self) -> Vec<&'static str> {
         TABLE
             .iter()
@@ -282,15 +282,15 @@ impl MountOptions {
             .collect()
     }
 
-    /// The attributes of a mount that had none before.
+    /// The attributes of a new mount.
     pub(crate) fn new_attr(&self) -> MountAttr {
         let set = self.own.set & !MOUNT_ATTR_NODIRATIME;
         self.attr(set | self.atime_bits().unwrap_or_default(), 0, 0)
     }
 
-    /// The attributes of a clone of another mount, or of one that is attached already. Without a word about attributes it keeps
-    /// those that it has. With any word it gets exactly those that are named, but for locked ones that nobody asked to clear (see
-    /// `MountAttr::implied`) and the access times, which stay unless one of their modes is named. So does runc.
+    /// The attributes of a clone of another mount, or of one that is already attached. Without options about attributes it keeps those
+    /// that it has. With any such option it gets exactly those that are named, except for locked ones that no option clears (see
+    /// `MountAttr::implied`) and for access times, which stay unless a mode is named. runc does the same.
     pub(crate) fn changed_attr(&self) -> MountAttr {
         if self.own == Change::default() && self.flags == Change::default() {
             return self.attr(0, 0, 0);
@@ -305,7 +305,7 @@ impl MountOptions {
         self.attr(set, clear, clear & LOCKABLE & !self.own.clear)
     }
 
-    /// Options for fsconfig(2) and for mount(2), and whether only the latter can take them. `read_only`: the superblock, too.
+    /// Options for fsconfig(2) and for mount(2), and whether only the latter accepts them. `read_only`: for the superblock, too.
     pub(crate) fn for_fs(&self, read_only: bool, context: Option<&str>) -> Result<FsOptions> {
         let mut options = Vec::new();
         let mut flags = self.flags.set & SUPERBLOCK_FLAGS;
@@ -337,7 +337,7 @@ impl MountOptions {
         Ok(FsOptions { options, data: c_string("options", data)?, flags, classic })
     }
 
-    /// One of the file system's own options is `name=…`.
+    /// Whether one of the file system's options is `name=…`.
     pub(crate) fn has_data(&self, name: &str) -> bool {
         self.data
             .iter()
@@ -377,7 +377,7 @@ pub(crate) struct FsOptions {
     pub(crate) classic: bool,
 }
 
-/// `MS_*` flags as a step takes them.
+/// `MS_*` flags as a change of propagation.
 pub(crate) fn change_of_propagation(flags: u64) -> Propagation {
     Propagation { flag: flags & !libc::MS_REC, recursive: flags & libc::MS_REC != 0 }
 }

@@ -1,6 +1,4 @@
-//! What the container may see but not write, and what it may not see: read-only and masked paths.
-//!
-//! Read-only paths come first, then the masks, so that a mask below a read-only path stays one.
+//! Read-only and masked paths. Read-only paths come first, so that a mask below a read-only path stays a mask.
 
 use super::mounts::Mounts;
 use super::step::Step;
@@ -8,8 +6,7 @@ use super::{Draft, Inputs, NamespaceFacts, c_string};
 use crate::error::{Error, Result};
 use std::ffi::CString;
 
-/// Appends what becomes read-only when all else is in place: mounts that had to stay writable until now, then
-/// `linux.readonlyPaths`.
+/// Appends the mounts that had to stay writable until now, then `linux.readonlyPaths`.
 pub(crate) fn append_read_only(
     inputs: &Inputs<'_>,
     mounts: &Mounts<'_>,

@@ -34,14 +34,14 @@ pub(crate) fn memory_file(name: &CStr) -> SysResult<OwnedFd> {
         .map(owned)
 }
 
-/// Nothing can change the file's contents from now on.
+/// Seals the file, so that its contents cannot be changed any more.
 pub(crate) fn seal(file: BorrowedFd<'_>) -> SysResult<()> {
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes a number.
     ret(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into()).map(drop)
 }
 
-/// The running program is a memory file that nothing can change.
+/// Whether the running program is a sealed memory file.
 pub(crate) fn is_sealed() -> bool {
     let Ok(file) = super::fs::openat_following(super::fs::CWD, c"/proc/self/exe", libc::O_RDONLY) else {
         return false;

@@ -1,5 +1,5 @@
 //! The mount calls by descriptor (kernel 5.2, mount_setattr 5.12), and mount(2) for what has no other form and for kernels or
-//! outer seccomp filters that refuse the new calls with ENOSYS. It names its places by /proc/self/fd/N, so it walks no path either.
+//! outer seccomp filters that refuse the new calls with ENOSYS. It is given paths as /proc/self/fd/N, so it resolves no path either.
 
 use super::{Errno, SysResult, fs, owned, path, ret};
 use std::ffi::CStr;
@@ -123,7 +123,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &SetAt
     .map(drop)
 }
 
-/// The ids of the mount, or of its whole tree, as in this user namespace (kernel 5.12).
+/// Maps the ids of the mount, or of its whole tree, by this user namespace (kernel 5.12).
 pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> SysResult<()> {
     let userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
     mount_setattr(mount, recursive, &SetAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() })
@@ -145,8 +145,8 @@ pub(crate) fn bind(source: BorrowedFd<'_>, place: BorrowedFd<'_>, recursive: boo
     mount(path::of_fd(source)?.as_cstr()?, path::of_fd(place)?.as_cstr()?, c"", flags, c"")
 }
 
-/// What mount_setattr(2) does, by mount(2) on `name`, which is the root of the attached mount that `fd` is open at. Attributes of a
-/// whole tree it can not set: ENOSYS.
+/// Does by mount(2) what mount_setattr(2) does, on `name`, which is the root of the attached mount that `fd` is open at. It cannot set
+/// attributes of a whole tree: ENOSYS.
 pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr: &SetAttr) -> SysResult<()> {
     if attr.set | attr.clear != 0 {
         if recursive {

@@ -105,7 +105,7 @@ fn bad_devices_are_refused_by_the_name_of_the_field() {
         (r#"{"path":"/dev/a","type":"a","major":1,"minor":1}"#, r#"linux.devices[0].type: "a""#),
         (
             r#"{"path":"/dev/a","type":"c","major":-1,"minor":1}"#,
-            "linux.devices[0].major: -1 is not in 0 to 4095",
+            "linux.devices[0].major: -1 must be between 0 and 4095",
         ),
         (r#"{"path":"/dev/a","type":"c","major":1,"minor":1048576}"#, "linux.devices[0].minor: 1048576"),
         (r#"{"path":"/dev/..","type":"c","major":1,"minor":1}"#, "linux.devices[0].path: "),
