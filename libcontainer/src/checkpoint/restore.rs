@@ -1,23 +1,21 @@
-//! Making a container from a checkpoint: what `create` makes before its process, a dry run that makes the mount points, and CRIU, which
-//! makes the processes. Each thing made is undone in reverse when a later one fails.
+//! Makes a container from a checkpoint: what `create` makes before its process, a dry run that makes the mount points, and CRIU, which
+//! makes the processes. What was made is undone in reverse when a later step fails.
 
-use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
+use super::criu::{Criu, Session, Surroundings, move_above_stdio, null_stdio};
 use super::dump::{both_ways, config, key_of, must_be_root};
 use super::images::Folder;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Dir};
-use crate::container::Container;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::id::ContainerId;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
 use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
-use crate::runtime::{CreateOptions, Reserved, Runtime};
+use crate::reserve::Reserved;
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
@@ -30,87 +28,107 @@ use std::os::unix::fs::MetadataExt;
 
 const LOG: &CStr = c"restore.log";
 
-/// See [`Runtime::restore`].
-pub(crate) fn restore(
-    runtime: &Runtime,
-    id: &ContainerId,
-    bundle: &Bundle,
-    mut options: RestoreOptions,
-) -> Result<Container> {
-    must_be_root("restore")?;
-    let config = config(options.config.as_deref(), &annotations(bundle))?;
-    let criu = Criu::find()?;
-    let images = Folder::open(&options.image)?;
-    images.check()?;
-    let descriptors = images.descriptors()?;
-    // Those of lazy pages come from elsewhere.
-    if !options.lazy_pages {
-        pages::check(&images, page_size()?)?;
-    }
-    let work = options.work.as_deref().map(Folder::make).transpose()?;
-    work.as_ref().unwrap_or(&images).forget_work()?;
-
-    let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
-    create.systemd_cgroup = options.systemd_cgroup;
-    let Reserved { undo, lock, mut record, plan } = runtime.reserve(id, bundle, &create)?;
-    let folder = record.cgroup.open()?;
-    let mut watch = HookWatch {
-        record: &record,
-        spec_hooks: None,
-        devices: folder.as_ref().zip(plan.cgroup.devices.as_ref()),
-    };
-    let mut request = rpc::Options {
-        ext_mnt: rehearse(&plan.process, folder.as_ref(), &mut watch)?,
-        config_file: config,
-        ..request(&record, &options)?
-    };
-    fault::point();
-    let terminal = matches!(create.stdio, Stdio::Terminal);
-    let stdio = if terminal { quiet()? } else { create.stdio };
-    if let Some(gid) = root_group(&plan.facts) {
-        images.let_pass(gid)?;
-    }
-    let mut handed = namespaces(&plan.process, &mut request)?;
-    let null = above_streams(files::null()?)?;
-    request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
-    handed.push(null);
-    let around = Surroundings {
-        stdio,
-        cgroup: &record.cgroup.clone(),
-        cgroup_dir: folder.as_ref(),
-        create: Some(&plan.process),
-        handed,
-    };
-    let session = criu.start(around)?;
-    request.cg_root = cgroups_of(session.pid)?;
-    let root = settings::open_root_of(session.process.as_fd())?;
-    let log = work.as_ref().unwrap_or(&images);
-    let images_seen = images.seen_from(root.as_fd())?;
-    request.images_dir_fd = images_seen.as_raw_fd();
-    let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
-    request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-    let birth = Birth { record: &mut record, dir: undo.dir()?, bundle, process: None, terminal: None };
-    let (process, terminal) = converse(session, request, birth).map_err(|e| match e.kind() {
-        ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
-        _ => e.wrap("criu restore"),
-    })?;
-    fault::point();
-    let running = record.hook_state(Status::Running, record.pid);
-    let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-    hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-    drop(lock);
-    let dir = undo.disarm()?;
-    Ok(Container::restored(
-        id.clone(),
-        dir,
-        record,
-        (process.keep(), terminal),
-        plan.warnings,
-        (runtime.shared_host(), folder),
-    ))
+/// A checkpoint whose images were checked.
+pub(crate) struct Checkpoint {
+    criu: Criu,
+    config: Option<String>,
+    images: Folder,
+    /// What the first process had open as descriptors 0, 1 and 2.
+    descriptors: Vec<String>,
+    /// The directory of CRIU's log and other files, if not that of the images.
+    work: Option<Folder>,
 }
 
-/// The group on the host that is 0 in the container's own user namespace.
+/// A container whose processes were restored and are running.
+pub(crate) struct Restored {
+    pub(crate) dir: StateDir,
+    pub(crate) record: Box<Record>,
+    pub(crate) process: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) cgroup_dir: Option<Dir>,
+}
+
+impl Checkpoint {
+    /// Checks the checkpoint, CRIU and the options, and removes the log of an earlier restore.
+    pub(crate) fn open(bundle: &Bundle, options: &RestoreOptions) -> Result<Self> {
+        must_be_root("restore")?;
+        let config = config(options.config.as_deref(), &annotations(bundle))?;
+        let criu = Criu::find()?;
+        let images = Folder::open(&options.image)?;
+        images.check()?;
+        let descriptors = images.descriptors()?;
+        // Lazy pages come from elsewhere.
+        if !options.lazy_pages {
+            pages::check(&images, page_size()?)?;
+        }
+        let work = options.work.as_deref().map(Folder::make).transpose()?;
+        work.as_ref().unwrap_or(&images).forget_work()?;
+        Ok(Checkpoint { criu, config, images, descriptors, work })
+    }
+
+    /// Restores it as the container that was reserved. If that fails, the reservation is undone.
+    pub(crate) fn restore(
+        self,
+        reserved: Reserved,
+        bundle: &Bundle,
+        options: RestoreOptions,
+    ) -> Result<Restored> {
+        let Checkpoint { criu, config, images, descriptors, work } = self;
+        let Reserved { undo, lock, dir, mut record, plan } = reserved;
+        let cgroup_dir = record.cgroup.open()?;
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: None,
+            devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
+        };
+        let mut request = rpc::Options {
+            ext_mnt: dry_mount(&plan.process, cgroup_dir.as_ref(), &mut watch)?,
+            config_file: config,
+            ..request(&record, &options)?
+        };
+        fault::point();
+        let terminal = matches!(options.stdio, Stdio::Terminal);
+        let stdio = if terminal { null_stdio()? } else { options.stdio };
+        if let Some(gid) = root_group(&plan.facts) {
+            images.let_pass(gid)?;
+        }
+        let mut handed = namespaces(&plan.process, &mut request)?;
+        let null = move_above_stdio(files::null()?)?;
+        request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
+        handed.push(null);
+        let around = Surroundings {
+            stdio,
+            cgroup: &record.cgroup.clone(),
+            cgroup_dir: cgroup_dir.as_ref(),
+            create: Some(&plan.process),
+            handed,
+        };
+        let session = criu.start(around)?;
+        request.cg_root = cgroups_of(session.pid)?;
+        let root = settings::open_root_of(session.process.as_fd())?;
+        let log = work.as_ref().unwrap_or(&images);
+        let images_seen = images.seen_from(root.as_fd())?;
+        request.images_dir_fd = images_seen.as_raw_fd();
+        let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
+        request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
+        let restoring = Restoring { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
+        let (process, terminal) = converse(session, request, restoring).map_err(|e| {
+            let e = if e.is_from_criu() { e.wrap(log.errors(LOG)) } else { e };
+            e.wrap("criu restore")
+        })?;
+        fault::point();
+        let running = record.hook_state(Status::Running, record.pid);
+        let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
+        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
+        drop(lock);
+        undo.disarm();
+        let process = process.keep();
+        Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
+    }
+}
+
+/// The host's id of group 0 in the container's own user namespace.
 fn root_group(facts: &ContainerFacts) -> Option<u32> {
     let maps = facts.maps.as_ref()?;
     maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
@@ -125,16 +143,17 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
     bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect()
 }
 
-/// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
-fn rehearse(
+/// Makes the mount points, and returns the host's trees that are mounted there, by their real places in the root.
+fn dry_mount(
     plan: &ProcessPlan,
     dir: Option<&Dir>,
     watch: &mut HookWatch<'_>,
 ) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job { cgroup_dir: dir, ..Job::new(plan::restore::dry_run(plan), quiet()?, &record.cgroup) };
+    let job =
+        Job { cgroup_dir: dir, ..Job::new(plan::restore::dry_run(plan), null_stdio()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
-    let host = settings::open_root_of(launched.process()?)?;
+    let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let root = fs::openat2(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -150,7 +169,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
         root: Some(root),
         log_file: Some(LOG.to_string_lossy().into_owned()),
         evasive_devices: Some(true),
-        // The process becomes a child of the caller, as one that `create` makes.
+        // The process becomes a child of the caller, as with `create`.
         rst_sibling: Some(true),
         tcp_established: Some(options.tcp_established),
         ext_unix_sk: Some(options.external_unix_sockets),
@@ -173,13 +192,13 @@ fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<Owne
         let name = namespaces::name_of(*flag);
         match *flag {
             NET | PID => {
-                let fd = above_streams(settings::open_namespace(path, *flag, false)?)?;
+                let fd = move_above_stdio(settings::open_namespace(path, *flag, false)?)?;
                 request.inherit_fd.push(rpc::InheritFd { key: key_of(*flag).to_owned(), fd: fd.as_raw_fd() });
                 handed.push(fd);
             }
             MOUNT | CGROUP => {
                 let message =
-                    format!("linux.namespaces: CRIU can not restore into a {name} namespace that is there");
+                    format!("linux.namespaces: CRIU can't restore into an existing {name} namespace");
                 return Err(Error::unsupported(message));
             }
             _ => {
@@ -192,7 +211,7 @@ fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<Owne
     Ok(handed)
 }
 
-/// Where CRIU is, which is in the container's cgroup: the saved cgroups become this one and those below it.
+/// The cgroups that CRIU is in, which are the container's: they and those below them take the place of the saved ones.
 fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
@@ -212,23 +231,23 @@ fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
 fn converse(
     session: Session,
     options: rpc::Options,
-    mut birth: Birth<'_>,
+    mut restoring: Restoring<'_>,
 ) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
-    let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
+    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
-    let Some(process) = birth.process.filter(|_| pid == birth.record.pid) else {
+    let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
         let message = format!("CRIU reports process {pid}, but restored another one or none");
-        return Err(Error::new(ErrorKind::Os, message));
+        return Err(Error::criu(message));
     };
     match session.end()?.code() {
-        0 => Ok((process, birth.terminal)),
-        code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
+        0 => Ok((process, restoring.terminal)),
+        code => Err(Error::criu(format!("criu exited with status {code}"))),
     }
 }
 
-/// A restored container on its way: what CRIU's notices ask for.
-struct Birth<'a> {
+/// A container that is being restored: does what CRIU's notices ask for.
+struct Restoring<'a> {
     record: &'a mut Record,
     dir: &'a StateDir,
     bundle: &'a Bundle,
@@ -237,7 +256,7 @@ struct Birth<'a> {
     terminal: Option<OwnedFd>,
 }
 
-impl Birth<'_> {
+impl Restoring<'_> {
     fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
         fault::point();
         let pid = notice.pid.unwrap_or(0);
@@ -252,13 +271,13 @@ impl Birth<'_> {
         }
     }
 
-    /// As at a create, but for the hooks in the container, whose root isn't there yet.
+    /// As in a create, except the hooks in the container, whose root doesn't exist yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
         hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
     }
 
-    /// All processes are there, and stopped until CRIU lets them go.
+    /// All processes exist, and are stopped until CRIU resumes them.
     fn save(&mut self, pid: i32) -> Result<()> {
         let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
         self.process = Some(Child::new(process));
@@ -266,7 +285,7 @@ impl Birth<'_> {
             let path = format!("/proc/{who}/ns/time");
             std::fs::metadata(&path).map(|meta| meta.ino()).ok()
         };
-        // CRIU makes a time namespace, in which the clocks go on where they were.
+        // CRIU makes a time namespace, in which the clocks continue from their saved values.
         if clock(&pid.to_string()) != clock("self") {
             self.record.facts.namespaces |= TIME;
         }
@@ -280,11 +299,11 @@ impl Birth<'_> {
         self.dir.save(self.record)
     }
 
-    /// An empty network namespace has its `lo` down; a container's has it up.
+    /// `lo` is down in a new network namespace; in a container's it is up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
             target: self.process.as_ref().map(|fd| fd.as_fd()),
-            ..Job::new(plan::restore::loopback(), quiet()?, &Cgroup::None)
+            ..Job::new(plan::restore::loopback(), null_stdio()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
     }

@@ -23,7 +23,7 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     put(pid, "uid_map", &lines(&maps.uids))
 }
 
-/// Refuses a joined user namespace, which `pid` is in, that does not have these maps.
+/// Checks that the joined user namespace, which `pid` is in, has these maps.
 pub(super) fn compare(pid: i32, maps: &IdMaps) -> Result<()> {
     for (file, field, given) in
         [("uid_map", "linux.uidMappings", &maps.uids), ("gid_map", "linux.gidMappings", &maps.gids)]
@@ -77,7 +77,7 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
     let output = command
         .output()
         .with_context(|| format!("execute {program}"))
-        .map_err(|e| e.hint("it comes with Debian's package uidmap"))?;
+        .map_err(|e| e.hint("Debian has it in the package uidmap"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -87,7 +87,7 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
 }
 
 /// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12). `None`: the kernel has no
-/// such trees, and none that is mapped is asked for.
+/// such trees, and no mapping is requested.
 pub(super) fn open_tree(
     path: &Path,
     recursive: bool,
@@ -107,10 +107,10 @@ pub(super) fn open_tree(
         map_ids(tree.as_fd(), map_recursive, namespace)
             .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
-    // The clone is still a peer of the host's mount: nothing may propagate back.
+    // The clone is still a peer of the host's mount, but nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
     match mount::mount_setattr(tree.as_fd(), recursive, &slave) {
-        // The child does it, when it has attached the tree.
+        // The child does it after attaching the tree.
         Err(Errno(libc::ENOSYS)) => {}
         other => other.with_context(|| format!("make {path:?} a slave: mount_setattr"))?,
     }

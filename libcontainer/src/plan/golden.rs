@@ -104,6 +104,13 @@ fn plans_are_as_the_golden_files_say() {
     assert!(same, "see above");
 }
 
+#[test]
+fn the_default_specification_that_the_documentation_starts_from_gives_a_plan() {
+    let (_, host) = case("default");
+    let plan = plan(&Spec::default(), &host, &PlanOptions::default()).unwrap();
+    assert_eq!(plan.process.exec.argv.strings(), [CString::from(c"sh")]);
+}
+
 fn case(name: &str) -> (Value, Host) {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/plans").join(name);
     (read(&dir.join("config.json")).unwrap(), read(&dir.join("host.json")).unwrap())

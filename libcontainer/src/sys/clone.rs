@@ -35,7 +35,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Safety
 /// Until it calls execve or `exit`, the child may only make system calls: no allocation, no lock, no panic, no return from
-/// the function that called this. Another thread may hold any lock at the time of the clone, which then stays locked in the child's copy.
+/// the function that called this. Another thread may hold any lock at the moment of the clone, and the child's copy is never released.
 unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
     let mut pidfd: i32 = -1;
     let sibling = flags & libc::CLONE_PARENT as u64 != 0;
@@ -51,7 +51,7 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
         args.cgroup = fd.as_raw_fd().unsigned_abs().into();
     }
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
-    // this stack, as fork. The caller guarantees what the child does.
+    // this stack, as fork. What the child may do is the caller's promise.
     let pid = match ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }) {
         // SAFETY: the caller's promise holds for both.
         Err(Errno(libc::ENOSYS)) => return unsafe { clone(flags, args.exit_signal, cgroup) },
@@ -63,8 +63,8 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
 }
 
-/// As `clone3`, by clone(2): outer seccomp filters refuse clone3, because they cannot check its arguments. The child continues when it is
-/// in its cgroup.
+/// As `clone3`, by clone(2): outer seccomp filters refuse clone3, whose arguments they can't inspect. The child continues once it is in its
+/// cgroup.
 ///
 /// # Safety
 /// As for `clone3`.
@@ -76,14 +76,14 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
     let (gate, opener) = sock::pair()?;
     let mut pidfd: i32 = -1;
     let flags = flags | libc::CLONE_PIDFD as u64 | signal;
-    // On s390x the stack comes before the flags.
+    // On s390x stack and flags are swapped.
     let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
     // SAFETY: CLONE_PIDFD (kernel 5.2) writes to `pidfd`, which outlives the call, through the parent_tid pointer; the rest are plain
-    // numbers. The caller guarantees what the child does.
+    // numbers. What the child may do is the caller's promise.
     let pid = ret(unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) })?;
     if pid == 0 {
         drop(opener);
-        // Without a message its creator is dead, or could not move it to its cgroup.
+        // Without a message its creator is dead, or couldn't move it to its cgroup.
         return match fs::read(gate.as_fd(), &mut [0]) {
             Ok(1) => Ok(Cloned::Child),
             _ => exit(1),
@@ -106,7 +106,7 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
 }
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not
-/// return (if it does, the process exits with status 1). It borrows from its surroundings, which are copies in the new process.
+/// return (if it does, the process exits with status 1). What it borrows is a copy in the new process.
 pub(crate) fn spawn(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
@@ -168,8 +168,8 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// Makes the usual termination signals end this process even if it is the first one of a pid namespace, for which the kernel ignores
-/// signals without a handler (pid_namespaces(7)). An execve restores the default.
+/// Lets the signals that ask a process to end do so in the first process of a pid namespace too, which doesn't get signals without a
+/// handler (pid_namespaces(7)). An execve restores the default.
 pub(crate) fn end_on_signals() {
     // SAFETY: an all-zero sigaction is valid: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
