@@ -1,52 +1,19 @@
-//! Where credentials go when a registry, or whoever it leads to, names other hosts: to the registry alone.
+//! Credentials are only sent to the registry, also if it or another host redirects elsewhere.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
 use common::Scratch;
-use common::registry::{Uploads, honest, origin, quick, with_password, with_tokens};
+use common::registry::{Asks, BASIC, Uploads, guarded, honest, origin, quick, with_password, with_tokens};
 use common::server::{Request, Response, Server, certificate, outer_address};
 use image_store::manifest::Descriptor;
 use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts, Mirror, Registries};
 use image_store::store::{Quiet, Source as _};
 use image_store::{ErrorKind, Reference};
 
-const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
-
-/// How a registry asks who we are.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Asks {
-    Basic,
-    Bearer,
-}
-
-/// Lets nobody in without `user:secret`, or a token for it from a server of the same registry.
-fn guarded(asks: Asks, inner: impl Fn(&Request) -> Response) -> impl Fn(&Request) -> Response {
-    move |request| {
-        let authorization = request.header("authorization");
-        let (challenge, wanted) = match asks {
-            Asks::Basic => (r#"Basic realm="test""#.to_owned(), BASIC),
-            Asks::Bearer => {
-                if request.path.starts_with("/token") {
-                    assert_eq!(authorization, Some(BASIC));
-                    return Response::new(200, r#"{"token":"good"}"#);
-                }
-                let host = request.header("host").unwrap();
-                (format!(r#"Bearer realm="http://{host}/token",service="test""#), "Bearer good")
-            }
-        };
-        match authorization == Some(wanted) || request.path == "/v2/" {
-            true => inner(request),
-            false => Response::new(401, "").header("www-authenticate", challenge),
-        }
-    }
-}
-
-/// Wants a password, for itself or by a token server of its own, and would do with it what it likes.
+/// A malicious server that asks for a password, by Basic authentication or by its own token server.
 fn greedy(request: &Request) -> Response {
     let host = request.header("host").unwrap();
     let challenge = format!(r#"Basic realm="x", Bearer realm="http://{host}/token""#);
@@ -57,28 +24,28 @@ fn greedy(request: &Request) -> Response {
     }
 }
 
-/// Nothing that says who we are, and no request for a token.
+/// Asserts that requests came, without credentials and for no token.
 fn assert_nothing_said(elsewhere: &Server, what: &str) {
     let requests = elsewhere.requests();
-    assert!(!requests.is_empty(), "{what}: nobody came");
+    assert!(!requests.is_empty(), "{what}: no request");
     for request in requests {
         let told = request.header("authorization").is_some() || request.path.starts_with("/token");
         assert!(!told, "{what}: {request:?}");
     }
 }
 
-/// Where the parts of an upload are sent elsewhere.
+/// The request of an upload at which the registry names another host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Away {
-    /// The session begins there, and all of it is there.
+    /// At the start: the whole session is on the other host.
     Post,
-    /// The answer to a piece names it.
+    /// In the response to a chunk.
     Patch,
-    /// The end is redirected.
+    /// The last request is redirected.
     Put,
 }
 
-/// A registry that keeps blobs at `elsewhere` as object storage does.
+/// A registry that keeps blobs on another host, such as an object storage.
 fn leads_away(away: Away, uploads: &Uploads, elsewhere: &str, request: &Request) -> Response {
     let blob = request.path.contains("/blobs/");
     if away == Away::Put && blob && request.method == "PUT" {
@@ -144,7 +111,7 @@ fn a_challenge_of_another_host_is_not_answered() {
 }
 
 #[test]
-fn who_is_redirected_away_and_back_has_no_credentials() {
+fn a_redirect_away_and_back_gets_no_credentials() {
     for (asks, back) in [Asks::Basic, Asks::Bearer].into_iter().flat_map(|a| [false, true].map(|b| (a, b))) {
         let home = Arc::new(Mutex::new(String::new()));
         let address = home.clone();
@@ -186,14 +153,14 @@ fn the_next_page_of_another_host_is_not_asked_for() {
     }
 }
 
-/// A layer that is not at the registry, but at this URL.
+/// A layer with this URL, which the registry does not have.
 fn foreign_layer(bytes: &[u8], url: String) -> Descriptor {
     let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     Descriptor { urls: Some(vec![url]), ..Descriptor::of(media_type, bytes) }
 }
 
 #[test]
-fn layers_from_elsewhere_come_without_credentials() {
+fn layers_of_other_hosts_are_requested_without_credentials() {
     common::need_root!();
     let (place, origin) = (Scratch::new("foreign"), origin("foreign"));
     if !certificate(place.path()) {
@@ -221,7 +188,7 @@ fn layers_from_elsewhere_come_without_credentials() {
     }
 }
 
-/// Insecure is what the user calls a registry; whoever it leads to has to show a certificate.
+/// Only the registry itself is insecure.
 #[test]
 fn certificates_of_other_hosts_are_checked_when_the_registry_is_insecure() {
     common::need_root!();
@@ -241,7 +208,7 @@ fn certificates_of_other_hosts_are_checked_when_the_registry_is_insecure() {
 }
 
 #[test]
-fn https_never_leads_to_http() {
+fn https_is_never_redirected_to_http() {
     common::need_root!();
     let (place, origin) = (Scratch::new("downgrade"), origin("downgrade"));
     if !certificate(place.path()) {
@@ -332,7 +299,7 @@ fn a_mirror_on_the_registrys_own_host_does_not_replace_it() {
 }
 
 #[test]
-fn a_place_that_a_registry_has_moved_to_gets_its_own_password() {
+fn another_location_of_a_registry_gets_its_own_password() {
     common::need_root!();
     let origin = origin("moved");
     for kept in [true, false] {
@@ -358,9 +325,9 @@ fn a_place_that_a_registry_has_moved_to_gets_its_own_password() {
     }
 }
 
-/// However that address is written.
+/// In all spellings of the address.
 #[test]
-fn no_token_comes_from_this_machine_for_a_registry_elsewhere() {
+fn a_remote_registry_gets_no_token_from_this_machine() {
     let Some(address) = outer_address() else { return };
     for host in ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "localhost", "127.0.0.1"] {
         let tokens = Server::start(|_| Response::new(200, r#"{"token":"good"}"#));
@@ -382,7 +349,7 @@ fn no_token_comes_from_this_machine_for_a_registry_elsewhere() {
 }
 
 #[test]
-fn plain_http_leaves_this_machine_for_a_token_when_there_is_no_password() {
+fn a_token_is_requested_over_plain_http_only_without_a_password() {
     let Some(address) = outer_address() else { return };
     let tokens = Server::start_at(&address, |_| Response::new(200, r#"{"token":"good"}"#));
     let realm = format!("http://{}/token", tokens.address);
@@ -397,7 +364,7 @@ fn plain_http_leaves_this_machine_for_a_token_when_there_is_no_password() {
 }
 
 #[test]
-fn what_a_server_says_is_shown_without_credentials_and_control_characters() {
+fn messages_of_servers_are_shown_without_credentials_and_control_characters() {
     for asks in [Asks::Basic, Asks::Bearer] {
         let server = Server::start(guarded(asks, |request: &Request| {
             let told = request.header("authorization").unwrap_or_default();
@@ -413,7 +380,7 @@ fn what_a_server_says_is_shown_without_credentials_and_control_characters() {
 }
 
 #[test]
-fn a_token_that_is_no_answer_is_not_shown() {
+fn a_malformed_token_response_is_not_shown() {
     let server = Server::start(|request| match request.path.split('?').next() {
         Some("/token") => Response::new(200, r#""SECRETTOKEN""#),
         _ => {
@@ -427,7 +394,7 @@ fn a_token_that_is_no_answer_is_not_shown() {
 }
 
 #[test]
-fn login_takes_the_answer_of_the_registry_alone() {
+fn only_the_registry_itself_can_accept_a_login() {
     let other = Server::start(|_| Response::new(200, "{}"));
     for (location, succeeds) in
         [(format!("http://{}/v2/", other.address), false), ("/other".to_owned(), true)]
@@ -441,126 +408,6 @@ fn login_takes_the_answer_of_the_registry_alone() {
         if let Err(error) = login {
             assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
             assert!(error.to_string().contains(&other.address), "{error}");
-        }
-    }
-}
-
-/// The command, with nothing of this user's.
-fn knarr_image(home: &Path, words: &[&str]) -> Output {
-    knarr_image_command(home, words).output().unwrap()
-}
-
-fn knarr_image_command(home: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_knarr-image"));
-    command.env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home.join("run"));
-    command.arg("--root").arg(home.join("store")).args(words);
-    command
-}
-
-fn auth_file(path: &Path, host: &str, password: &str) {
-    let auths = format!(r#"{{"auths":{{"{host}":{{"username":"user","password":"{password}"}}}}}}"#);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, auths).unwrap();
-}
-
-#[test]
-fn mirrors_have_their_accounts_in_the_file_that_is_named() {
-    common::need_root!();
-    let origin = origin("named-file");
-    let (content, home) = (origin.content(), origin.place.path().join("home"));
-    let mirror = Server::start(guarded(Asks::Basic, move |request: &Request| honest(&content, request)));
-    let named = home.join("named.json");
-    auth_file(&named, &mirror.address, "secret");
-    auth_file(&home.join(".docker/config.json"), &mirror.address, "default");
-    let (named, location) = (named.to_str().unwrap(), format!("registry.invalid={}", mirror.address));
-    let words = [
-        "pull",
-        "--creds",
-        "user:other",
-        "--authfile",
-        named,
-        "--mirror",
-        &location,
-        "registry.invalid/repo",
-    ];
-    let output = knarr_image(&home, &words);
-    assert!(output.status.success(), "{output:?}");
-    let words = [
-        "pull",
-        "--creds",
-        "user:x",
-        "--authfile",
-        "/missing",
-        "--mirror",
-        &location,
-        "registry.invalid/repo",
-    ];
-    let said = String::from_utf8(knarr_image(&home, &words).stderr).unwrap();
-    assert!(said.contains("--authfile \"/missing\""), "{said}");
-}
-
-#[test]
-fn login_makes_the_file_and_logout_forgets_each_name() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let place = Scratch::new("login");
-    let server = Server::start(guarded(Asks::Basic, |_: &Request| Response::new(200, "{}")));
-    let guard = Server::start(|request| match request.header("authorization") {
-        Some(BASIC) => Response::new(200, "{}"),
-        _ => Response::new(401, "").header("www-authenticate", r#"Basic realm="x""#),
-    });
-    let file = place.path().join("new/auth.json");
-    let path = file.to_str().unwrap();
-    for (password, address) in
-        [("wrong", &guard.address), ("secret", &guard.address), ("secret", &server.address)]
-    {
-        let words = ["login", "--authfile", path, "-u", "user", "-p", password, address];
-        let output = knarr_image(place.path(), &words);
-        assert_eq!(output.status.success(), password == "secret", "{output:?}");
-        assert_eq!(file.exists(), password == "secret");
-    }
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    for key in ["docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"] {
-        auth_file(&file, key, "secret");
-        let output = knarr_image(place.path(), &["logout", "--authfile", path, "docker.io"]);
-        assert!(String::from_utf8_lossy(&output.stdout).contains("Removing"), "{key}: {output:?}");
-        assert!(!std::fs::read_to_string(&file).unwrap().contains("secret"), "{key}");
-    }
-}
-
-#[test]
-fn what_a_credential_helper_prints_is_not_shown() {
-    use std::os::unix::fs::PermissionsExt as _;
-    let place = Scratch::new("helper");
-    std::fs::create_dir(place.path().join(".docker")).unwrap();
-    std::fs::write(place.path().join(".docker/config.json"), r#"{"credsStore":"test"}"#).unwrap();
-    let helper = place.path().join("docker-credential-test");
-    for answer in [r#""SECRET""#, r#"{"Username":"u","Secret":5318008}"#, r#"["SECRET"]"#] {
-        std::fs::write(&helper, format!("#!/bin/sh\ncat >/dev/null; echo '{answer}'\n")).unwrap();
-        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let path = format!("{}:/usr/bin:/bin", place.path().display());
-        let mut command = knarr_image_command(place.path(), &["login", "--get-login", "reg.test"]);
-        let said = String::from_utf8(command.env("PATH", path).output().unwrap().stderr).unwrap();
-        assert!(
-            said.contains("docker-credential-test") && said.contains("line 1 column"),
-            "{answer}: {said}"
-        );
-        assert!(!said.contains("SECRET") && !said.contains("5318008"), "{said}");
-    }
-}
-
-#[test]
-fn a_password_in_a_registrys_name_is_not_shown() {
-    let place = Scratch::new("login-url");
-    for name in ["https://me:PASSW0RD@reg.test", "me:PASSW0RD@reg.test/v2/", "http://me:PASS/W0RD@reg.test"] {
-        for words in [&["login", "-u", "me", "-p", "x", name][..], &["logout", name]] {
-            let output = knarr_image(place.path(), words);
-            let said = format!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-            assert!(!output.status.success() && said.contains("reg.test"), "{words:?}: {said}");
-            assert!(!said.contains("PASS") && !said.contains("W0RD"), "{said}");
         }
     }
 }

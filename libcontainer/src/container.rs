@@ -470,8 +470,8 @@ impl Container {
         signal::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, state. Parts that no longer exist are not an error: after a failure, [`Runtime::load`](crate::Runtime::load)
-    /// it again, and a second call finishes the first. As long as a process that doesn't end keeps a cgroup busy (EBUSY, after ten
+    /// Removes it: processes, cgroups, state. Parts that no longer exist are not an error: after a failure,
+    /// [`Runtime::load`](crate::Runtime::load) it again, and a second call finishes the first. As long as a process that doesn't end keeps a cgroup busy (EBUSY, after ten
     /// seconds), the state stays for that second call, and poststop hooks are not run.
     ///
     /// # Errors

@@ -240,7 +240,7 @@ fn dropped_before_start(place: &Place) {
     let seen = || runtime.load(&id).unwrap().state().unwrap().status;
     assert_eq!((seen(), container.state().unwrap().status), (Status::Created, Status::Created));
     let error = runtime.load(&id).unwrap().start().unwrap_err();
-    assert!(error.to_string().contains("waits for its maker"), "{error}");
+    assert!(error.to_string().contains("only its creator can start"), "{error}");
     assert_eq!(seen(), Status::Created);
     drop(container);
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();

@@ -1,6 +1,6 @@
-//! The cgroup of a container: made, limited, joined, frozen, killed, counted, removed; on v2, on v1, and on hosts with both.
+//! The cgroup of a container: creates, limits, joins, freezes, kills, measures and removes it; on v2, on v1, and on hosts with both.
 //!
-//! What to write where is decided in `plan::cgroup`. What is stored of a container here is only where its cgroups are.
+//! `plan::cgroup` decides what to write where. Of a cgroup, only its places are stored with the container.
 
 mod apply;
 mod dir;
@@ -28,17 +28,17 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a change that the kernel makes on its own (frozen, empty) may take.
+/// How long the kernel may take for a change that happens asynchronously (frozen, empty).
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a container's processes are accounted. Stored with the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cgroup {
-    /// One folder of the v2 tree.
+    /// One directory of the v2 tree.
     V2(Folder),
-    /// A folder in each v1 hierarchy, and in the v2 tree of a hybrid host.
+    /// A directory in each v1 hierarchy, and in the v2 tree of a hybrid host.
     V1(Vec<Member>),
-    /// None: a rootless caller may not make one.
+    /// None: a rootless caller may not create one.
     None,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Folder {
     pub(crate) path: PathBuf,
 }
 
-/// A folder in one hierarchy; no controllers: the v2 tree.
+/// A directory in one hierarchy; without controllers it is in the v2 tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) controllers: Vec<String>,
@@ -57,29 +57,28 @@ pub(crate) struct Member {
     pub(crate) folder: Folder,
 }
 
-/// Where the kernel accounts a container.
+/// The paths of a container's cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CgroupPaths {
-    /// Its folder in the v2 tree.
+    /// Its directory in the v2 tree.
     V2(PathBuf),
-    /// Its folder in each v1 hierarchy, by controller (`memory`, `name=systemd`).
+    /// Its directory in each v1 hierarchy, by controller (`memory`, `name=systemd`).
     V1(BTreeMap<String, PathBuf>),
-    /// It has none: a rootless caller may not make one.
+    /// It has none: a rootless caller may not create one.
     None,
 }
 
 impl CgroupPaths {
-    /// What the kernel has counted for a container whose processes are accounted here, without looking at its state: a few reads, of
-    /// files of the kernel's own alone.
+    /// The resource usage of these cgroups, without reading a container's state: a few reads of the kernel's own files.
     ///
     /// # Errors
-    /// `NotFound` when the cgroup is gone.
+    /// `NotFound` when the cgroup no longer exists.
     pub fn stats(&self) -> Result<Stats> {
         self.clone().into_cgroup().stats().context("read the cgroup's counters")
     }
 
-    /// Each folder as the mount and the path below it alike.
+    /// With each directory as its own mount: the path below is empty.
     fn into_cgroup(self) -> Cgroup {
         let folder = |mount| Folder { mount, path: PathBuf::new() };
         match self {
@@ -100,8 +99,8 @@ impl CgroupPaths {
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
 
 impl Cgroup {
-    /// Makes the cgroup that was `planned`, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone
-    /// when it fails.
+    /// Creates the cgroup that was `planned`, gives it to its owner and sets the limits; restricts devices on v1. If it fails, what it
+    /// created is removed.
     pub(crate) fn create(plan: &CgroupPlan, planned: &Cgroup, host: &CgroupHost) -> Result<Cgroup> {
         let made = match (planned, host) {
             (Cgroup::V2(folder), _) => v2::create(plan, folder).map(|()| planned.clone()),
@@ -116,7 +115,7 @@ impl Cgroup {
         }
     }
 
-    /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
+    /// What `create` will create, to be recorded before: a crash in between must not leave an unknown cgroup.
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
             CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
@@ -127,7 +126,7 @@ impl Cgroup {
         })
     }
 
-    /// Its folder in the v2 tree, open; `None` on v1, where there are several.
+    /// Its directory in the v2 tree, open; `None` on v1, where there are several.
     pub(crate) fn open(&self) -> Result<Option<Dir>> {
         match self {
             Cgroup::V2(folder) => folder.open().map(Some),
@@ -146,8 +145,8 @@ impl Cgroup {
         }
     }
 
-    /// The same for the cgroup that `init` is in now: a container whose init has moved to a nested cgroup, to hand out controllers,
-    /// takes no process in its own (EBUSY).
+    /// The same for the cgroup that `init` is in now: if a container's init has moved to a nested cgroup, to delegate controllers, no
+    /// process can join the container's own (EBUSY).
     pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
             Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
@@ -165,7 +164,7 @@ impl Cgroup {
         joined.with_context(|| format!("adding pid {pid} to its cgroups"))
     }
 
-    /// Sets limits. After a failure some may be set; apply the old ones again.
+    /// Sets limits. After a failure some may be set: apply the old ones again.
     pub(crate) fn apply(&self, limits: &Limits) -> Result<()> {
         match self {
             Cgroup::V2(folder) => v2::apply(folder, limits),
@@ -175,7 +174,7 @@ impl Cgroup {
         }
     }
 
-    /// What the files hold now that these limits would change, as far as it can be put back.
+    /// The current values of the files that these limits would change, as far as they can be restored.
     pub(crate) fn values(&self, limits: &Limits) -> Result<Vec<Write>> {
         Ok(match self {
             Cgroup::V2(folder) => {
@@ -190,7 +189,7 @@ impl Cgroup {
         })
     }
 
-    /// Writes what `values` has read, as far as the kernel takes it.
+    /// Restores what `values` has read, as far as the kernel accepts it.
     pub(crate) fn put_back(&self, values: &[Write]) {
         match self {
             Cgroup::V2(folder) => {
@@ -207,7 +206,7 @@ impl Cgroup {
         }
     }
 
-    /// Stops all processes of the container, and waits until they are.
+    /// Freezes all processes of the container, and waits until they are frozen.
     pub(crate) fn freeze(&self) -> Result<()> {
         match self {
             Cgroup::V2(folder) => v2::freeze(&folder.open()?),
@@ -217,7 +216,7 @@ impl Cgroup {
         .context("freeze")
     }
 
-    /// The folder that stops them; `None` without a freezer.
+    /// The directory of the freezer; `None` without one.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         match self {
             Cgroup::V2(folder) => Some(folder.full()),
@@ -226,8 +225,8 @@ impl Cgroup {
         }
     }
 
-    /// The hierarchies it is in, by the names of /proc/PID/cgroup, when those are not all of the host's: in the root of one that has
-    /// nothing to do with the container, CRIU would save the cgroups of everybody, and a restore make those again that are gone.
+    /// The hierarchies it is in, by the names of /proc/PID/cgroup, when those are not all of the host's: in the root of one that
+    /// has nothing to do with the container, CRIU would save all cgroups, and a restore would create those that no longer exist.
     pub(crate) fn hierarchies(&self) -> Vec<String> {
         match self {
             Cgroup::V2(_) => vec![String::new()],
@@ -235,7 +234,7 @@ impl Cgroup {
         }
     }
 
-    /// Lets them go on.
+    /// Thaws them.
     pub(crate) fn thaw(&self) -> Result<()> {
         match self {
             Cgroup::V2(folder) => v2::thaw(&folder.open()?),
@@ -245,7 +244,7 @@ impl Cgroup {
         .context("thaw")
     }
 
-    /// Whether they are stopped. A cgroup that is gone is not.
+    /// Whether they are frozen. A cgroup that no longer exists is not.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match self {
             Cgroup::V2(folder) => gone_as(folder.open().and_then(|dir| v2::is_frozen(&dir)), false),
@@ -254,20 +253,20 @@ impl Cgroup {
         }
     }
 
-    /// Sends a signal to every process of the container, those in nested cgroups too. SIGKILL ends frozen ones as well.
+    /// Sends a signal to every process of the container, including nested cgroups. SIGKILL ends frozen ones as well.
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
         let number = signal.number();
         let done = match self {
             Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
             Cgroup::V1(members) => v1::kill(members, number),
             Cgroup::None => {
-                Err(Error::unsupported("the container has no cgroup: its processes can not be told apart"))
+                Err(Error::unsupported("the container has no cgroup: its processes can't be identified"))
             }
         };
         gone_as(done, ()).context("signal all processes")
     }
 
-    /// All processes of the container, those in nested cgroups too.
+    /// All processes of the container, including nested cgroups.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let list = match self {
             Cgroup::V2(folder) => folder.open().and_then(|dir| processes(&dir)),
@@ -294,7 +293,7 @@ impl Cgroup {
         }
     }
 
-    /// What the kernel has counted.
+    /// Its resource usage.
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
             Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
@@ -303,7 +302,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes a v2 cgroup that has neither processes nor cgroups below it: true if it is gone then.
+    /// Removes a v2 cgroup that has neither processes nor cgroups below it; returns whether it did.
     pub(crate) fn remove_empty(&self) -> bool {
         match self {
             Cgroup::V2(folder) => {
@@ -313,8 +312,8 @@ impl Cgroup {
         }
     }
 
-    /// Removes the cgroup with all below it. Processes in it that are about to end are waited for, but none is killed. One that is
-    /// gone already is no error.
+    /// Removes the cgroup with all cgroups below it. It waits for processes that are about to end, but kills none. It is not an error if
+    /// the cgroup no longer exists.
     pub(crate) fn remove(&self) -> Result<()> {
         match self {
             Cgroup::V2(folder) => folder.remove(Instant::now() + PATIENCE),
@@ -327,7 +326,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether the kernel has killed a process of it for its memory limit.
+    /// Whether the kernel has killed one of its processes because of its memory limit.
     pub(crate) fn oom_killed(&self) -> bool {
         let count = match self {
             Cgroup::V2(folder) => {
@@ -344,7 +343,7 @@ fn no_freezer() -> Error {
     Error::unsupported("cannot toggle freezer: cgroups not configured for container")
 }
 
-/// A cgroup that vanished during the call answers with `value`.
+/// `value` for a cgroup that vanished during the call.
 fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
     match result {
         Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(value),
@@ -358,7 +357,7 @@ impl Dir {
         v2::filter_devices(self, policy)
     }
 
-    /// Whether the processes of a v2 cgroup are stopped. A cgroup that is gone is not.
+    /// Whether the processes of a v2 cgroup are frozen. A cgroup that no longer exists is not.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         v2::is_frozen(self)
     }
@@ -397,7 +396,7 @@ impl Folder {
         Ok(Folder { mount: self.mount.clone(), path })
     }
 
-    /// Processes in it that are about to end are waited for until then.
+    /// Waits until `end` for processes in it that are about to end.
     fn remove(&self, end: Instant) -> Result<()> {
         let what = || format!("remove cgroup path {:?}", self.full());
         let root = match Dir::mount(&self.mount) {
@@ -406,7 +405,7 @@ impl Folder {
         };
         match root.rmdir(&self.path) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-            // EROFS and the like say nothing of whether the folder is there.
+            // EROFS and the like don't tell whether the directory exists.
             Err(_) => {}
         }
         let dir = match root.below(&self.path) {
@@ -445,7 +444,7 @@ fn remove_when_empty(root: &Dir, path: &Path, dir: &Dir, end: Instant) -> std::r
     }
 }
 
-/// cgroup.procs. EINVAL: the task is not yet quite there (TASK_NEW), which passes.
+/// cgroup.procs. EINVAL: the task is not yet complete (TASK_NEW); retry.
 fn join(dir: &Dir, pid: i32) -> Result<()> {
     let text = pid.to_string();
     let mut result = dir.write("cgroup.procs", &text);
@@ -479,7 +478,7 @@ fn processes(dir: &Dir) -> Result<Vec<i32>> {
     Ok(list)
 }
 
-/// Signals all; those that ended meanwhile are no error.
+/// Signals all; it is not an error if some have ended.
 fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
     let mut errors = Vec::new();
     for pid in pids {
@@ -521,7 +520,7 @@ impl SubPaths {
         Ok(SubPaths(paths))
     }
 
-    /// No place below was asked for.
+    /// No cgroup below is requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -6,10 +6,10 @@ use libseccomp::{ScmpArch, ScmpSyscall};
 use resolve::{Machine, refuse_socketcall, resolve};
 use serde_json::Value;
 
-#[path = "../../../../../image-store/src/bin/knarr-image/run/seccomp/resolve.rs"]
+#[path = "../../../../../image-store/cli/src/engine/seccomp/resolve.rs"]
 mod resolve;
 
-const FILE: &str = include_str!("../../../../../image-store/src/bin/knarr-image/run/seccomp/moby.json");
+const FILE: &str = include_str!("../../../../../image-store/cli/src/engine/seccomp/moby.json");
 
 /// What decides whether a rule of the file holds.
 #[derive(Debug, Clone, Copy)]

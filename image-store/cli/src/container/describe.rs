@@ -1,0 +1,123 @@
+//! Details of a container, for `inspect`.
+
+use image_store::store::ContainerRecord;
+use image_store::time::rfc3339;
+use image_store::{Result, Store};
+use serde_json::{Value, json};
+
+use super::find::running;
+use super::record::{Mounted, Restart, Run};
+use super::state::state;
+use crate::places;
+
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// A container in the form of `docker container inspect`, with config.json in `Spec`.
+pub(crate) fn describe(store: &Store, container: &ContainerRecord) -> Result<Value> {
+    let run = Run::of(container);
+    let state = state(container, run.as_ref());
+    let directory = places::container(store, &container.id);
+    let mut described = json!({
+        "Id": container.id,
+        "Created": i64::try_from(container.created).map(rfc3339).unwrap_or_default(),
+        "Image": container.image_id,
+        "Driver": "overlay",
+        "Platform": "linux",
+        "GraphDriver": { "Name": "overlay", "Data": {
+            "UpperDir": directory.join("upper"), "WorkDir": directory.join("work"),
+        }},
+        "HostnamePath": directory.join("hostname"),
+        "HostsPath": directory.join("hosts"),
+        "ResolvConfPath": directory.join("resolv.conf"),
+        "LogPath": directory.join("log"),
+        "State": described_state(container, run.as_ref(), state),
+    });
+    if let (Some(run), Some(fields)) = (&run, described.as_object_mut()) {
+        let command = run.command();
+        fields.insert("Name".into(), json!(format!("/{}", run.name)));
+        fields.insert("Path".into(), json!(command.first()));
+        fields.insert("Args".into(), json!(command.get(1..)));
+        fields.insert("RestartCount".into(), json!(run.restarts));
+        fields.insert("Config".into(), config(container, run));
+        fields.insert("HostConfig".into(), host_config(run));
+        fields.insert("Mounts".into(), run.volumes.iter().map(mount).collect());
+        fields.insert("NetworkSettings".into(), json!({ "Networks": {}, "Ports": {} }));
+        fields.insert("Spec".into(), run.spec.clone());
+    }
+    Ok(described)
+}
+
+fn described_state(container: &ContainerRecord, run: Option<&Run>, state: &str) -> Value {
+    let time = |time: Option<&String>| time.cloned().unwrap_or_else(|| NEVER.to_owned());
+    let pid = running(&container.id).map_or(0, |(live, _)| live.pid());
+    json!({
+        "Status": state,
+        "Running": (state == "running" || state == "paused"),
+        "Paused": state == "paused",
+        "Restarting": false,
+        "Dead": false,
+        "OOMKilled": false,
+        "Pid": pid,
+        "ExitCode": run.and_then(|run| run.exit_code).unwrap_or(0),
+        "Error": run.map(|run| run.error.clone()).unwrap_or_default(),
+        "StartedAt": time(run.and_then(|run| run.started.as_ref())),
+        "FinishedAt": time(run.and_then(|run| run.finished.as_ref())),
+    })
+}
+
+fn config(container: &ContainerRecord, run: &Run) -> Value {
+    let process = &run.spec["process"];
+    json!({
+        "Hostname": run.spec["hostname"],
+        "User": run.user,
+        "Tty": run.terminal,
+        "OpenStdin": run.interactive,
+        "StdinOnce": run.input_once,
+        "Env": process["env"],
+        "Cmd": process["args"],
+        "WorkingDir": process["cwd"],
+        "Image": container.image,
+        "Labels": run.labels,
+        "StopSignal": run.stop_signal,
+        "StopTimeout": run.stop_timeout,
+    })
+}
+
+fn host_config(run: &Run) -> Value {
+    let resources = &run.spec["linux"]["resources"];
+    let number = |group: &str, key: &str| resources[group][key].as_i64().unwrap_or(0);
+    json!({
+        "AutoRemove": run.remove,
+        "NetworkMode": run.network,
+        "Privileged": run.privileged,
+        "ReadonlyRootfs": run.spec["root"]["readonly"],
+        "RestartPolicy": { "Name": restart_name(run) },
+        "LogConfig": { "Type": if run.log { "json-file" } else { "none" } },
+        "Memory": number("memory", "limit"),
+        "MemorySwap": number("memory", "swap"),
+        "CpuQuota": number("cpu", "quota"),
+        "CpuPeriod": number("cpu", "period"),
+        "CpuShares": number("cpu", "shares"),
+        "PidsLimit": resources["pids"]["limit"],
+        "CgroupParent": run.spec["linux"]["cgroupsPath"],
+    })
+}
+
+fn restart_name(run: &Run) -> &'static str {
+    match run.restart {
+        Restart::No => "no",
+        Restart::OnFailure(_) => "on-failure",
+        Restart::Always => "always",
+    }
+}
+
+fn mount(mounted: &Mounted) -> Value {
+    json!({
+        "Type": if mounted.name.is_empty() { "bind" } else { "volume" },
+        "Name": mounted.name,
+        "Source": mounted.source,
+        "Destination": mounted.target,
+        "RW": !mounted.read_only,
+        "Propagation": mounted.propagation,
+    })
+}

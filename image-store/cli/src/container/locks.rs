@@ -1,0 +1,46 @@
+//! Locks: of names, and of what a container's supervisor writes.
+
+use std::fs::File;
+use std::path::Path;
+
+use image_store::{Error, Result, Store};
+use rustix::fs::FlockOperation;
+
+use crate::places;
+
+/// The supervisor of a container, by the lock that it holds from before the container is created until its end is recorded.
+#[derive(Debug)]
+pub(crate) struct Supervisor(Option<File>);
+
+impl Supervisor {
+    pub(crate) fn of(store: &Store, id: &str) -> Self {
+        Self(File::open(places::container(store, id).join("lock")).ok())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        let Some(file) = &self.0 else { return false };
+        let free = rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok();
+        free.then(|| rustix::fs::flock(file, FlockOperation::Unlock));
+        !free
+    }
+}
+
+/// Held while a container is created or renamed, so that its name stays free, and while volumes are removed, since a new container
+/// has none until its record says so.
+#[derive(Debug)]
+pub(crate) struct NamesLock {
+    _file: File,
+}
+
+pub(crate) fn lock_names(store: &Store) -> Result<NamesLock> {
+    let path = store.root().join("locks").join("names");
+    Ok(NamesLock { _file: lock(&path, FlockOperation::LockExclusive)? })
+}
+
+pub(crate) fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
+    let failed = |what: &str, e: Error| e.context(format!("{what} {path:?}"));
+    let file = File::options().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(|e| failed("open", e.into()))?;
+    rustix::fs::flock(&file, operation).map_err(|e| failed("flock", e.into()))?;
+    Ok(file)
+}

@@ -1,0 +1,126 @@
+//! What the store's record of a container keeps for this crate: how it is run, and how its last run ended.
+
+use std::collections::BTreeMap;
+
+use image_store::store::ContainerRecord;
+use image_store::{Result, Store};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::locks::lock;
+use crate::failure::invalid;
+use crate::places;
+
+/// How a container is run, and its last run: what this crate adds to the store's record of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Run {
+    pub(crate) name: String,
+    /// config.json, without the namespaces of other containers.
+    pub(crate) spec: Value,
+    /// Kinds of namespaces that it joins, with the IDs of the containers that have them.
+    #[serde(default)]
+    pub(crate) joins: Vec<(String, String)>,
+    pub(crate) terminal: bool,
+    pub(crate) interactive: bool,
+    /// Standard input is closed when the first client that writes to it leaves.
+    #[serde(default)]
+    pub(crate) input_once: bool,
+    /// The container is removed when its process exits.
+    pub(crate) remove: bool,
+    #[serde(default)]
+    pub(crate) restart: Restart,
+    #[serde(default)]
+    pub(crate) log: bool,
+    pub(crate) stop_signal: String,
+    #[serde(default)]
+    pub(crate) stop_timeout: Option<u64>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) volumes: Vec<Mounted>,
+    /// As the flags or the image name it.
+    #[serde(default)]
+    pub(crate) user: String,
+    #[serde(default)]
+    pub(crate) privileged: bool,
+    #[serde(default)]
+    pub(crate) network: String,
+    /// RFC 3339.
+    #[serde(default)]
+    pub(crate) started: Option<String>,
+    #[serde(default)]
+    pub(crate) finished: Option<String>,
+    #[serde(default)]
+    pub(crate) exit_code: Option<i32>,
+    /// Why it could not be started; empty if it was.
+    #[serde(default)]
+    pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) restarts: u32,
+}
+
+/// Whether the container is started again when its process exits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Restart {
+    #[default]
+    No,
+    /// After an exit status other than 0, up to this many times; 0: no limit.
+    OnFailure(u32),
+    Always,
+}
+
+/// A volume or a directory of the host that is mounted in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mounted {
+    /// The name of the volume; empty for a directory of the host.
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+    pub(crate) propagation: String,
+    /// Created for this container only.
+    pub(crate) anonymous: bool,
+}
+
+impl Mounted {
+    /// Checks that a volume of the store is a directory, not a link to something of the host. Only the store writes in `volumes`, so
+    /// that what is checked here is what is mounted.
+    pub(crate) fn check(&self, store: &Store) -> Result<()> {
+        if self.name.is_empty() {
+            return Ok(());
+        }
+        store.volume(&self.name).map(drop)
+    }
+}
+
+impl Run {
+    /// What the record says, if the container was made by this version's `run` or `create`.
+    pub(crate) fn of(container: &ContainerRecord) -> Option<Self> {
+        serde_json::from_value(container.extra.clone()).ok()
+    }
+
+    /// As [`Run::of`]; an error for other containers.
+    pub(crate) fn require(container: &ContainerRecord) -> Result<Self> {
+        Self::of(container)
+            .ok_or_else(|| invalid(format!("container {}: was not created by run or create", container.id)))
+    }
+
+    pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {
+        store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)
+    }
+
+    /// Reads, changes and writes it under a lock, so that no change is lost.
+    pub(crate) fn change(store: &Store, id: &str, change: impl FnOnce(&mut Self)) -> Result<()> {
+        store.container(id)?;
+        let _lock = lock(&places::container(store, id).join("changing"), FlockOperation::LockExclusive)?;
+        let mut run = Self::require(&store.container(id)?)?;
+        change(&mut run);
+        run.save(store, id)
+    }
+
+    /// The program and its arguments.
+    pub(crate) fn command(&self) -> Vec<&str> {
+        self.spec["process"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+}

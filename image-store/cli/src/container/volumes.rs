@@ -1,0 +1,51 @@
+//! The volumes of containers: who uses them, and when they are removed.
+
+use image_store::store::ContainerRecord;
+use image_store::{Error, ErrorKind, Result, Store};
+
+use super::locks::{NamesLock, lock_names};
+use super::record::Run;
+
+/// The containers that use a volume. Those whose record another version wrote may use any; those that were made by the library
+/// alone use none.
+pub(crate) fn users(store: &Store, name: &str) -> Result<Vec<ContainerRecord>> {
+    let uses = |container: &ContainerRecord| match Run::of(container) {
+        Some(run) => run.volumes.iter().any(|mounted| mounted.name == name),
+        None => !container.extra.is_null(),
+    };
+    Ok(store.containers()?.into_iter().filter(uses).collect())
+}
+
+/// Removes a volume that no container uses. None starts to use it meanwhile, since that takes the same lock.
+pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()> {
+    if let Some(user) = users(store, name)?.first() {
+        let id = &user.id[..user.id.len().min(12)];
+        let message = match Run::of(user) {
+            Some(_) => format!("volume {name:?}: in use by container {id}"),
+            None => format!(
+                "volume {name:?}: may be in use by container {id}, whose record is of another version"
+            ),
+        };
+        return Err(Error::new(ErrorKind::Busy, message));
+    }
+    store.remove_volume(name)
+}
+
+/// Removes a volume if it still exists and no container uses it.
+pub(crate) fn remove_unused(store: &Store, name: &str, names: &NamesLock) -> Result<()> {
+    match remove(store, name, names) {
+        Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotFound) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a container's record and layer, and with `volumes` the anonymous volumes that no other container uses.
+pub(crate) fn remove_record(store: &Store, id: &str, run: &Run, volumes: bool) -> Result<()> {
+    store.remove_container(id)?;
+    let own: Vec<_> = run.volumes.iter().filter(|mounted| volumes && mounted.anonymous).collect();
+    if own.is_empty() {
+        return Ok(());
+    }
+    let names = lock_names(store)?;
+    own.iter().try_for_each(|mounted| remove_unused(store, &mounted.name, &names))
+}

@@ -1,0 +1,120 @@
+//! `run` and `create`.
+
+use std::fs::{File, remove_file};
+use std::io::Write as _;
+
+use image_store::platform::Platform;
+use image_store::store::Record;
+use image_store::{Error, ErrorKind, Reference, Result, Store};
+
+use crate::cli::Args;
+use crate::engine::client::attach::{Ends, attach, started};
+use crate::engine::client::outcome::{Outcome, conclude, failed, lost};
+use crate::engine::options::{self, Options};
+use crate::engine::prepare::prepare;
+use crate::engine::supervisor::spawn;
+use crate::failure::invalid;
+use crate::images::platform;
+use crate::images::pull::{fetch, find_named};
+use crate::output::line;
+use crate::places;
+
+/// Docker's exit code for an error of the engine.
+const FAILURE: u8 = 125;
+
+/// `run IMAGE [COMMAND]`
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    match try_run(args) {
+        Err(error) => {
+            eprintln!("knarr-image: {error}");
+            Ok(FAILURE)
+        }
+        code => code,
+    }
+}
+
+fn try_run(args: &Args) -> Result<u8> {
+    let store = places::store(args)?;
+    let (id, options) = make(args, &store)?;
+    let mut socket = spawn(&store, &id, None)?;
+    if options.detach {
+        return match started(&mut socket)? {
+            Some(Outcome::Failed(code, why)) => Ok(failed(code, &why)),
+            Some(Outcome::Lost) => Err(lost(&id)),
+            _ => {
+                line(&id);
+                Ok(0)
+            }
+        };
+    }
+    let ends = Ends {
+        stdin: options.interactive && wanted(args, "STDIN"),
+        stdout: wanted(args, "STDOUT"),
+        stderr: wanted(args, "STDERR"),
+        ..Ends::all(args, options.terminal)?
+    };
+    conclude(&id, attach(socket, ends, false)?)
+}
+
+/// `create IMAGE [COMMAND]`
+pub(crate) fn create(args: &Args) -> Result<u8> {
+    let store = places::store(args)?;
+    line(&make(args, &store)?.0);
+    Ok(0)
+}
+
+/// Creates a container as the command line describes it.
+fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
+    let options = options::parse(args)?;
+    let mut ids = match args.get("cidfile") {
+        // Created first: an existing file belongs to another container.
+        Some(path) => {
+            Some(File::create_new(path).map_err(|e| Error::from(e).context(format!("--cidfile {path:?}")))?)
+        }
+        None => None,
+    };
+    let made = image(store, args)
+        .and_then(|record| platform::warn(args, &record).map(|()| record))
+        .and_then(|record| prepare(store, &record, &options, &args.positional[1..]));
+    let id =
+        made.inspect_err(|_| args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path))))?;
+    if let Some(file) = &mut ids {
+        file.write_all(id.as_bytes())?;
+    }
+    Ok((id, options))
+}
+
+/// The image, from the store or from its registry, as `--pull` says.
+fn image(store: &Store, args: &Args) -> Result<Record> {
+    let name = &args.positional[0];
+    let pull = args.get("pull").unwrap_or("missing");
+    let found = match find_named(store, name) {
+        Ok(Some(record)) => Ok(record),
+        _ => store.resolve(name),
+    };
+    match (pull, found) {
+        ("always", _) => fetch(args, store),
+        ("missing", Err(error)) if error.kind() == ErrorKind::NotFound && Reference::parse(name).is_ok() => {
+            eprintln!("Unable to find image {name:?} locally");
+            fetch(args, store)
+        }
+        ("missing", Ok(record)) => fits_platform(store, args, record),
+        ("missing" | "never", found) => found,
+        _ => Err(invalid(format!("--pull {pull:?}: must be always, missing or never"))),
+    }
+}
+
+/// Pulls an image again if it is for another platform than `--platform` says.
+fn fits_platform(store: &Store, args: &Args, record: Record) -> Result<Record> {
+    let Some(text) = args.get("platform") else { return Ok(record) };
+    let wanted = Platform::parse(text)?;
+    if Platform::parse(&record.platform).is_ok_and(|own| own == wanted) {
+        return Ok(record);
+    }
+    fetch(args, store)
+}
+
+/// Whether `--attach` names a stream; without it, all are attached.
+fn wanted(args: &Args, stream: &str) -> bool {
+    args.get("attach").is_none() || args.all("attach").any(|name| name.eq_ignore_ascii_case(stream))
+}

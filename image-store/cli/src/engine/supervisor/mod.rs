@@ -1,0 +1,273 @@
+//! The supervisor of a container: a process of its own, so that the command that started the container can exit. It creates the
+//! container in a new mount namespace, logs its output, serves clients, records its end, and restarts it if requested.
+//!
+//! The root file system is mounted in that namespace only: it never appears among the host's mounts, and is unmounted with the last
+//! process in it, even if the supervisor is killed.
+
+mod relay;
+mod spawn;
+mod streams;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use image_store::store::ContainerRecord;
+use image_store::{Error, ErrorKind, Result, Store};
+use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal};
+use rustix::fs::FlockOperation;
+use rustix::mount::{MoveMountFlags, move_mount};
+use serde_json::json;
+
+pub(crate) use spawn::spawn;
+
+use relay::Relay;
+
+use super::frames::{Frame, Inbox};
+use super::log::{Log, now};
+use crate::cli::Args;
+use crate::container::find::{self, container_id, running, runtime};
+use crate::container::locks;
+use crate::container::record::{Restart, Run};
+use crate::container::volumes::remove_record;
+use crate::failure::{from_runtime, invalid};
+use crate::rootless::Holder;
+use crate::{places, trash};
+
+/// Docker's exit codes: an error of the engine, a program that cannot be executed, one that does not exist.
+const FAILURE: u8 = 125;
+const NOT_EXECUTABLE: u8 = 126;
+const NO_PROGRAM: u8 = 127;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+pub(crate) fn code_of(error: &Error) -> u8 {
+    let text = error.to_string();
+    match text.starts_with("exec:") || text.contains(": exec:") {
+        true if text.contains("not found") || text.contains("no such file") => NO_PROGRAM,
+        true => NOT_EXECUTABLE,
+        false => FAILURE,
+    }
+}
+
+/// `supervise ID [exec]`, hidden. Its standard input is a socket to the command that started it.
+pub(crate) fn supervise(args: &Args) -> Result<u8> {
+    // Signals of the terminal are for the clients. This fails if the program has executed itself again, where it is done already.
+    let _ = rustix::process::setsid();
+    libcontainer::protect_program(std::env::args_os()).map_err(|e| from_runtime(&e))?;
+    let owner = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(Error::from)?;
+    rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
+    let mut owner = owner;
+    let id = &args.positional[0];
+    let further = args.positional.get(1).is_some_and(|kind| kind == "exec");
+    let process = if further { Some(first_input(&mut owner)?) } else { None };
+    // From here on, errors are sent to the owner.
+    let mut relay = Relay::new(owner)?;
+    let ready = places::store(args).and_then(|store| Ok((store, Holder::register()?)));
+    let result = match (&ready, process) {
+        (Ok((store, _)), Some(process)) => exec(store, &mut relay, &process, id),
+        (Ok((store, _)), None) => serve(store, id, &mut relay),
+        (Err(error), _) => Err(Error::new(error.kind(), error.to_string())),
+    };
+    // Done before clients learn of the end.
+    drop(ready);
+    relay.finish(&last(&result));
+    Ok(0)
+}
+
+fn last(result: &Result<i32>) -> Frame {
+    match result {
+        Ok(code) => Frame::Ended(*code),
+        Err(error) => Frame::Failed(code_of(error), error.to_string()),
+    }
+}
+
+/// Runs the container, again if it is restarted.
+fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
+    let directory = places::container(store, id);
+    let _lock = lock(&directory.join("lock"), id)?;
+    find::clean(id);
+    let container = store.container(id)?;
+    let run = Run::require(&container)?;
+    let stopping = directory.join("stopping");
+    let _ = std::fs::remove_file(&stopping);
+    let checked = run.volumes.iter().try_for_each(|volume| volume.check(store));
+    let attached = checked.and_then(|()| attach_root(store, &container, &directory.join("rootfs")));
+    let result = attached.and_then(|()| {
+        let (mut times, mut pause) = (0, FIRST_PAUSE);
+        loop {
+            let code = once(store, &container, &run, relay)?;
+            let again = match run.restart {
+                Restart::No => false,
+                Restart::Always => true,
+                Restart::OnFailure(most) => code != 0 && (most == 0 || times < most),
+            };
+            if !again || !wait_unless(&stopping, pause) {
+                return Ok(code);
+            }
+            times += 1;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            Run::change(store, id, |run| run.restarts = times)?;
+        }
+    });
+    if run.remove {
+        // The process that empties the trash inherits this mount namespace, and must not see the container's root.
+        let _ = rustix::mount::unmount(directory.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
+        remove_record(store, id, &run, true)?;
+        trash::empty_later(store);
+    } else if let Err(error) = &result {
+        let (code, why) = (i32::from(code_of(error)), error.to_string());
+        Run::change(store, id, |run| (run.exit_code, run.error) = (Some(code), why))?;
+    }
+    result
+}
+
+/// Takes the lock of the only supervisor; the previous one may still be exiting.
+fn lock(path: &Path, id: &str) -> Result<File> {
+    for _ in 0..250 {
+        if let Ok(file) = locks::lock(path, FlockOperation::NonBlockingLockExclusive) {
+            return Ok(file);
+        }
+        if running(id).is_some() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::new(ErrorKind::Busy, format!("container {id}: is already running")))
+}
+
+/// Waits; `false` if the container was stopped meanwhile.
+fn wait_unless(stopping: &Path, pause: Duration) -> bool {
+    let end = std::time::Instant::now() + pause;
+    while std::time::Instant::now() < end {
+        if stopping.exists() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    !stopping.exists()
+}
+
+/// Creates the container, runs it until it exits, deletes it.
+fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay) -> Result<i32> {
+    let id = &container.id;
+    let mut spec = run.spec.clone();
+    for (kind, other) in &run.joins {
+        let (live, _) =
+            running(other).ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
+        let name = if kind == "network" { "net" } else { kind };
+        let joined = json!({ "type": kind, "path": format!("/proc/{}/ns/{name}", live.pid()) });
+        spec["linux"]["namespaces"].as_array_mut().iter_mut().for_each(|list| list.push(joined.clone()));
+    }
+    let spec = serde_json::from_value(spec).map_err(|e| invalid(format!("config.json: {e}")))?;
+    let (stdio, mut pipes) = streams::open(store, id, run.terminal, run.interactive)?;
+    let bundle = Bundle::new(places::container(store, id), spec);
+    let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
+    let mut made = made.map_err(|e| from_runtime(&e))?;
+    made.warnings().iter().for_each(|text| relay.broadcast(&Frame::Warning(text.clone())));
+    pipes.terminal(made.take_terminal())?;
+    let socket = Listening::open(id)?;
+    let result = made.start().map_err(|e| from_runtime(&e)).and_then(|()| {
+        Run::change(store, id, |run| {
+            (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
+            run.error.clear();
+        })?;
+        let log = run.log.then(|| Log::open(&places::container(store, id).join("log"))).transpose()?;
+        relay.listen(socket.listener()?, log)?;
+        relay.broadcast(&Frame::Started);
+        let kill = |number: i32| drop(Signal::from_number(number).map(|signal| made.kill(signal)));
+        let mut process = pipes.process(made.pidfd(), &kill, run.input_once)?;
+        relay.run(&mut process)
+    });
+    let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(|e| from_runtime(&e)));
+    // Recorded before the state is deleted, since those who see that it is gone look at the record.
+    let noted = match &code {
+        Ok(code) => Run::change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
+        Err(_) => Ok(()),
+    };
+    let deleted = made.delete(Delete::Force).map_err(|e| from_runtime(&e));
+    drop(socket);
+    let code = code?;
+    noted.and(deleted)?;
+    Ok(code)
+}
+
+/// A further process in a running container.
+fn exec(store: &Store, relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
+    let wanted: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
+    let process = wanted["process"].to_string();
+    let (process, _) = libcontainer::parse_process(process.as_bytes()).map_err(|e| from_runtime(&e))?;
+    let (container, _) = running(id).ok_or_else(|| invalid(format!("container {id}: is not running")))?;
+    let (stdio, mut pipes) =
+        streams::open(store, id, process.terminal() == Some(true), wanted["interactive"] == true)?;
+    let mut made = container.exec(&process, ExecOptions::new(stdio)).map_err(|e| from_runtime(&e))?;
+    pipes.terminal(made.take_terminal())?;
+    relay.broadcast(&Frame::Started);
+    let pidfd = made.as_fd().try_clone_to_owned()?;
+    let kill = |number: i32| drop(Signal::from_number(number).map(|signal| made.kill(signal)));
+    let mut process = pipes.process(Some(pidfd.as_fd()), &kill, true)?;
+    relay.run(&mut process)?;
+    made.wait().map(|status| status.code()).map_err(|e| from_runtime(&e))
+}
+
+/// Reads one frame and not a byte more.
+fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
+    let mut inbox = Inbox::default();
+    let mut byte = [0];
+    loop {
+        owner.read_exact(&mut byte).map_err(|e| Error::from(e).context("exec: read the request"))?;
+        inbox.push(&byte);
+        match inbox.next()? {
+            Some(Frame::Input(bytes)) => return Ok(bytes),
+            Some(_) => return Err(invalid("exec: unexpected message")),
+            None => {}
+        }
+    }
+}
+
+/// Mounts the root in a new mount namespace, which the container's is copied from.
+fn attach_root(store: &Store, container: &ContainerRecord, target: &Path) -> Result<()> {
+    let root = store.container_rootfs(container)?.mount()?;
+    let failed =
+        |what: &str, errno: rustix::io::Errno| Error::from(errno).context(format!("{what} {target:?}"));
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|errno| Error::from(std::io::Error::from(errno)).context("unshare the mount namespace"))?;
+    let propagation =
+        rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", propagation)
+        .map_err(|errno| failed("make mounts private for", errno))?;
+    match std::fs::create_dir(target) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(Error::from(error).context(format!("mkdir {target:?}")));
+        }
+        _ => {}
+    }
+    move_mount(&root, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|errno| failed("move_mount to", errno))
+}
+
+/// The socket for further clients, removed when this is dropped.
+struct Listening(PathBuf);
+
+impl Listening {
+    fn open(id: &str) -> Result<Self> {
+        let path = places::socket(id)?;
+        let _ = std::fs::remove_file(&path);
+        Ok(Self(path))
+    }
+
+    fn listener(&self) -> Result<UnixListener> {
+        UnixListener::bind(&self.0).map_err(|e| Error::from(e).context(format!("bind {:?}", self.0)))
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

@@ -1,0 +1,58 @@
+//! `cp`: copies files between a container and the host.
+
+use std::io::Write as _;
+
+use image_store::copy::{Owner, Place, copy};
+use image_store::{Error, ErrorKind, Result};
+
+use super::root;
+use crate::cli::Args;
+use crate::container::find;
+use crate::{archive_output, places};
+
+/// `cp SOURCE TARGET`: one of the two is CONTAINER:PATH; `-` is a tar.
+pub(crate) fn cp(args: &Args) -> Result<u8> {
+    let store = places::store(args)?;
+    let (source, target) = (&args.positional[0], &args.positional[1]);
+    let (id, confined, host, out) = match (container_path(source), container_path(target)) {
+        (Some((id, path)), None) => (id, path, target, true),
+        (None, Some((id, path))) => (id, path, source, false),
+        (None, None) => return Err(wrong("source or target must be CONTAINER:PATH")),
+        _ => return Err(wrong("copying between containers is not supported")),
+    };
+    let root = Place::root(root::live_or_mounted(&store, &find::id_of(&store, id)?)?);
+    match (host.as_str(), out) {
+        ("-", true) => {
+            return archive_output::write_to(args, |output| {
+                let output = std::io::BufWriter::with_capacity(256 << 10, output);
+                Ok(store.copy_out(&root, confined, output)?.flush()?)
+            })
+            .map(|()| 0);
+        }
+        ("-", false) => return store.copy_in(std::io::stdin(), &root, confined).map(|()| 0),
+        _ => {}
+    }
+    let outside = Place::host()?;
+    // As in Docker, copies in a container belong to its root, copies on the host to the caller.
+    let (uid, gid) =
+        if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
+    let owner = if args.has("archive") { Owner::Keep } else { Owner::Set(uid, gid) };
+    if out {
+        copy(&root, confined, &outside, host, owner)?;
+    } else {
+        copy(&outside, host, &root, confined, owner)?;
+    }
+    Ok(0)
+}
+
+fn wrong(why: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("cp: {why}"))
+}
+
+/// `NAME:PATH`, unless it begins like a path.
+fn container_path(text: &str) -> Option<(&str, &str)> {
+    if text.starts_with(['/', '.']) {
+        return None;
+    }
+    text.split_once(':').filter(|(id, _)| !id.contains('/'))
+}

@@ -1,0 +1,31 @@
+//! `export` and `commit`: a root file system as a tar, a container as an image.
+
+use std::io::{BufWriter, Write as _};
+
+use image_store::Result;
+
+use super::root;
+use crate::cli::Args;
+use crate::container::find;
+use crate::images::changes::composition;
+use crate::output::line;
+use crate::{archive_output, places};
+
+/// `export CONTAINER|IMAGE`
+pub(crate) fn export(args: &Args) -> Result<u8> {
+    let store = places::store(args)?;
+    let root = root::mounted(&store, &args.positional[0], false)?;
+    archive_output::write_to(args, |output| {
+        store.export(&root, BufWriter::with_capacity(256 << 10, output)).and_then(|mut out| Ok(out.flush()?))
+    })?;
+    Ok(0)
+}
+
+/// `commit CONTAINER [NAME]`
+pub(crate) fn commit(args: &Args) -> Result<u8> {
+    let store = places::store(args)?;
+    let composition = composition(args, args.positional.get(1))?;
+    let record = store.commit(&find::id_of(&store, &args.positional[0])?, &composition)?;
+    line(record.id.as_str());
+    Ok(0)
+}

@@ -1,0 +1,99 @@
+//! Ctrl-C, and `kill`, while an image comes in: what is read ends, so that layers that are complete are kept for the next try and
+//! the rest is taken away. A second one ends the program at once. Knows nothing of registries.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use image_store::manifest::Descriptor;
+use image_store::store::Source;
+use image_store::{Error, ErrorKind, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// How soon the watching ends after the work.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Does `work` with a source that dries up at the first signal. After one, the program ends as one that a signal killed.
+#[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
+pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> Result<T>) -> Result<T> {
+    let os = |errno: nix::Error| Error::from(io::Error::from(errno));
+    let ignored = ignored();
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        if ignored & (1 << (signal as u64 - 1)) == 0 {
+            set.add(signal);
+        }
+    }
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(os)?;
+    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(os)?;
+    let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (result, signal) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| watch(&signals, &stop, &done));
+        let result = work(&Ending { source, stop: &stop });
+        done.store(true, Ordering::Relaxed);
+        (result, watching.join().unwrap_or(None))
+    });
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(os)?;
+    match (result, signal) {
+        // It was complete already.
+        (Ok(value), None) => Ok(value),
+        (Err(error), None) => Err(error),
+        (_, Some(number)) => std::process::exit(128 + number),
+    }
+}
+
+/// The signals that whoever started us wants ignored, as nohup(1) does: a descriptor would bring them all the same.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// The first signal that came.
+#[allow(clippy::exit, reason = "a second signal means now")]
+fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32> {
+    let mut first = None;
+    let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
+    while !done.load(Ordering::Relaxed) {
+        let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], tick);
+        if let Ok(Some(info)) = signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            if first.is_some() {
+                std::process::exit(128 + number);
+            }
+            first = Some(number);
+            stop.store(true, Ordering::Relaxed);
+            eprintln!("knarr-image: interrupted; complete layers are kept");
+        }
+    }
+    first
+}
+
+struct Ending<'a> {
+    source: &'a dyn Source,
+    stop: &'a AtomicBool,
+}
+
+impl Source for Ending<'_> {
+    fn open(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>> {
+        Ok(Box::new(Reader { input: self.source.open(descriptor)?, stop: self.stop }))
+    }
+}
+
+struct Reader<'a> {
+    input: Box<dyn Read + Send + 'a>,
+    stop: &'a AtomicBool,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Busy, "interrupted").into());
+        }
+        self.input.read(buffer)
+    }
+}
