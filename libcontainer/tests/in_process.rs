@@ -208,7 +208,7 @@ fn failing_creates(place: &Place) {
     let mut container = runtime.create(&ContainerId::new("host").unwrap(), &host, inherit()).unwrap();
     container.start().unwrap();
     let before = Process::now();
-    // With a joined pid namespace the process goes on in a sibling, whose failure may be heard before its pid.
+    // With a joined pid namespace the process continues in a sibling, whose failure may be read before its pid.
     let join = format!(r#",{{"type":"pid","path":"/proc/{}/ns/pid"}}"#, container.pid());
     let missing = r#",{"destination":"/mnt","type":"bind","source":"/no/such/source","options":["bind"]}"#;
     for (number, namespaces) in [OWN, join.as_str()].iter().cycle().take(60).enumerate() {
