@@ -6,6 +6,7 @@
 //! with the process. It is not a copy, so it costs no memory.
 
 use crate::error::{Context, Error, Result};
+use crate::sys::cstr::CStrArray;
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{Errno, exe, fs};
 use std::ffi::{CString, OsStr};
@@ -39,9 +40,7 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
         .map(|a| CString::new(a.as_ref().as_bytes()))
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(|_| Error::invalid("an argument contains a NUL byte"))?;
-    let mut argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
-    argv.push(std::ptr::null());
-    Err(exe::execute_again(program.as_fd(), &argv))
+    Err(exe::execute_again(program.as_fd(), &CStrArray::new(arguments, 0)))
         .context("execute the program again from a read-only mount: execveat")
 }
 

@@ -201,7 +201,7 @@ impl Runtime {
 
 /// Adds a hint to the error of a process that died before its exec, if its own memory limit killed it.
 fn explain_death(error: Error, cgroup: &Cgroup) -> Error {
-    if error.errno().is_none() && cgroup.oom_killed() {
+    if error.is_death() && cgroup.oom_killed() {
         return error.hint("the container's memory limit is too low: the process was killed (OOM)");
     }
     error

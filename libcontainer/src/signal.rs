@@ -1,6 +1,6 @@
 //! Signals and ends of processes, by pidfd: the one place that sends, waits and decodes a status.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::sys::pidfd::{self, Child};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -160,7 +160,7 @@ fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
     match pidfd::wait(process, flags).context("waitid")? {
         Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
         Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Error::new(ErrorKind::Os, "waitid returned without a child")),
+        None => Err(Internal::NoStatus.into()),
     }
 }
 

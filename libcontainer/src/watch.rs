@@ -3,7 +3,7 @@
 //! It knows records and hooks, not the operations on a container.
 
 use crate::cgroup::Dir;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Internal, Result};
 use crate::launch::Watch;
 use crate::launch::hooks::{self, Place};
 use crate::plan::devfilter::Policy;
@@ -61,7 +61,7 @@ pub(crate) fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Res
     };
     let state: serde_json::Value =
         serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+            .map_err(|e| Internal::Encode("the state", e))?;
     let message = serde_json::json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],

@@ -203,7 +203,7 @@ impl Session {
         let mut buffer = vec![0u8; MESSAGE];
         let (length, fd) = sock::receive(self.socket.as_fd(), &mut buffer).context("recvmsg from criu")?;
         if length == 0 {
-            return Err(Error::new(ErrorKind::Os, "criu ended before it answered"));
+            return Err(Error::criu("criu exited without a response"));
         }
         let response = Response::decode(buffer.get(..length).unwrap_or_default());
         response.map(|response| (response, fd)).map_err(|e| malformed(&e.to_string()))
@@ -218,7 +218,7 @@ impl Session {
 }
 
 fn malformed(what: &str) -> Error {
-    Error::new(ErrorKind::Os, format!("unexpected message from criu: {what}"))
+    Error::criu(format!("unexpected message from criu: {what}"))
 }
 
 /// The reasons are in CRIU's log; the response has an errno at best.
@@ -226,6 +226,6 @@ fn failed(response: &Response) -> Error {
     let errno = response.errno.filter(|errno| *errno > 0);
     match errno {
         Some(errno) => Error::os("criu", std::io::Error::from_raw_os_error(errno)),
-        None => Error::new(ErrorKind::Os, "criu failed"),
+        None => Error::criu("criu failed"),
     }
 }

@@ -3,7 +3,7 @@
 //! A checkpoint may come from elsewhere. CRIU opens its files by name and follows symbolic links, also where it writes: a link in the
 //! folder would read or overwrite a file of the host (CVE-2026-53489). So no link is let through, before CRIU sees the folder.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::plan::c_string;
 use crate::sys::fs::{self, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS};
 use nix::dir::{Dir, Type};
@@ -121,8 +121,7 @@ impl Folder {
 
     /// Writes what descriptors 0, 1 and 2 are.
     pub(super) fn save_descriptors(&self, links: &[String]) -> Result<()> {
-        let text = serde_json::to_vec(links)
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the descriptors: {e}")))?;
+        let text = serde_json::to_vec(links).map_err(|e| Internal::Encode("the descriptors", e))?;
         self.forget(DESCRIPTORS)?;
         let what = || format!("write {DESCRIPTORS:?} in {:?}", self.path);
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;

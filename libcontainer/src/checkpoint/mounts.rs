@@ -56,7 +56,7 @@ fn special(root: BorrowedFd<'_>, mount: &Mount) -> Result<Option<String>> {
     Ok(Some(if null && mount.place != Path::new(NULL) { NULL.to_owned() } else { text(&mount.place)? }))
 }
 
-/// Where the host's trees come from in a container that is restored. `root` is its root as the rehearsal has assembled it.
+/// Where the host's trees come from in a container that is restored. `root` is its root as the dry run has assembled it.
 pub(super) fn to_restore<'a>(
     root: BorrowedFd<'_>,
     binds: impl Iterator<Item = (&'a CStr, &'a Source)>,

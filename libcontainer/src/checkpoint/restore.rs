@@ -8,7 +8,7 @@ use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
 use crate::cgroup::{Cgroup, Dir};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
@@ -113,9 +113,9 @@ impl Checkpoint {
         let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
         request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
         let restoring = Restoring { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
-        let (process, terminal) = converse(session, request, restoring).map_err(|e| match e.kind() {
-            ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
-            _ => e.wrap("criu restore"),
+        let (process, terminal) = converse(session, request, restoring).map_err(|e| {
+            let e = if e.is_from_criu() { e.wrap(log.errors(LOG)) } else { e };
+            e.wrap("criu restore")
         })?;
         fault::point();
         let running = record.hook_state(Status::Running, record.pid);
@@ -151,7 +151,7 @@ fn dry_mount(
 ) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
     let job =
-        Job { cgroup_dir: dir, ..Job::new(plan::restore::rehearsal(plan), null_stdio()?, &record.cgroup) };
+        Job { cgroup_dir: dir, ..Job::new(plan::restore::dry_run(plan), null_stdio()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
     let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
@@ -238,11 +238,11 @@ fn converse(
     let pid = response.restore.map_or(0, |restored| restored.pid);
     let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
         let message = format!("CRIU reports process {pid}, but restored another one or none");
-        return Err(Error::new(ErrorKind::Os, message));
+        return Err(Error::criu(message));
     };
     match session.end()?.code() {
         0 => Ok((process, restoring.terminal)),
-        code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
+        code => Err(Error::criu(format!("criu exited with status {code}"))),
     }
 }
 

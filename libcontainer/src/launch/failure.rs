@@ -1,4 +1,4 @@
-//! What the child reports in numbers, as an error with text. Callers of runc match the texts for programs that can't be executed.
+//! What the child reports in numbers, as an error with text.
 
 use super::frame::Call;
 use crate::error::Error;

@@ -18,7 +18,7 @@ mod spawn;
 pub(crate) use parent::{Launched, follow_start};
 
 use crate::cgroup::{Cgroup, Dir, SubPaths};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Internal, Result};
 use crate::fault;
 use crate::plan::step::{Gate, Slot, Source, Step};
 use crate::plan::{Open, ParentSettings, ProcessPlan};
@@ -160,8 +160,7 @@ fn prepare(plan: &ProcessPlan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable
                 (*slot, settings::open_namespace(path, *flag, *foreign)?)
             }
             Open::TargetRoot => {
-                let target = target
-                    .ok_or_else(|| Error::new(ErrorKind::Os, "no process whose root could be opened"))?;
+                let target = target.ok_or(Internal::NoTarget)?;
                 (Slot::ROOT, settings::open_root_of(target)?)
             }
             Open::Tree { slot, path, recursive, idmap, idmap_recursive } => {

@@ -8,7 +8,7 @@ use super::phase::{Action, Event, Phase, Request};
 use super::spawn::Spawned;
 use super::{Watch, failure, idmap, settings};
 use crate::cgroup::{Cgroup, SubPaths};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Internal, Result};
 use crate::fault;
 use crate::plan::ProcessPlan;
 use crate::plan::step::{Gate, Slot, Step};
@@ -76,7 +76,7 @@ impl Launched {
                 Action::Stop if waits_at(&self.plan, Gate::Settings) => return Ok(()),
                 Action::Stop => return settings::apply(&self.plan.parent, self.pid),
                 Action::Executed => return Ok(()),
-                Action::Died => return Err(died(signal::peek(self.process())?)),
+                Action::Died => return Err(Error::died(signal::peek(self.process())?)),
             }
         }
     }
@@ -195,7 +195,7 @@ impl Launched {
         if sent || !ended || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Os, "the process ended before its program was executed: while it forked"))
+        Err(Error::died("while it forked"))
     }
 
     /// The first child has ended, and its sibling takes its place.
@@ -239,12 +239,8 @@ fn waits_at(plan: &ProcessPlan, gate: Gate) -> bool {
     plan.child.iter().any(|step| matches!(step, Step::Wait(at) if *at == gate))
 }
 
-fn died(status: signal::ExitStatus) -> Error {
-    Error::new(ErrorKind::Os, format!("the process ended before its program was executed: {status}"))
-}
-
 fn malformed(what: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Os, format!("unexpected message from the child: {what}"))
+    Internal::ChildMessage(what.to_string()).into()
 }
 
 /// Reads what the child of another process sends after its last gate: nothing more if the exec has worked. Its plan isn't known here;

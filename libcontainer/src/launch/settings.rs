@@ -47,10 +47,10 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
     if let Some(value) = settings.io_priority {
         process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;
     }
-    for (resource, soft, hard) in &settings.rlimits {
-        process::prlimit(pid, *resource, *soft, *hard)
+    for limit in &settings.rlimits {
+        process::prlimit(pid, limit.resource, limit.soft, limit.hard)
             .with_context(|| {
-                format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}")
+                format!("prlimit: process.rlimits: set {} to {}:{}", limit.name, limit.soft, limit.hard)
             })
             .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
     }

@@ -1,7 +1,7 @@
 //! The state directory of one container: created exclusively, locked while it is changed, with files that are written atomically.
 
 use super::{RECORD_VERSION, Record};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::id::ContainerId;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -78,8 +78,7 @@ impl StateDir {
 
     /// Replaces the record; a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+        let text = serde_json::to_vec(record).map_err(|e| Internal::Encode("the state", e))?;
         self.write(RECORD, &text)
     }
 
