@@ -3,6 +3,7 @@
 use crate::output::resident;
 use crate::stage::{LIMIT, Stage, Task, full, story};
 use integration::{Lab, Outcome, Stop, Test, eq, fail, tests};
+use procfs::process::Process;
 use shim::client::Told;
 use shim::wire::events::Event;
 use shim::wire::task::{
@@ -35,7 +36,7 @@ fn codes(told: &[Told]) -> HashMap<(String, String), Vec<u32>> {
 }
 
 fn descriptors(pid: i32) -> Result<usize, Stop> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+    Ok(Process::new(pid)?.fd_count()?)
 }
 
 /// Descriptors and memory of a shim before and after.
@@ -73,7 +74,7 @@ fn many_execs_at_once_each_end_once_with_their_code(lab: &Lab) -> Outcome {
     let many = if full() { 10_000 } else { 400 };
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "100000"])?;
-    task.client.patience(LIMIT * 4);
+    task.client.timeout(LIMIT * 4);
     // The first ones fill caches and heaps.
     execs(&mut task, 0..AT_ONCE)?;
     let size = Size::of(task.shim)?;
@@ -147,7 +148,7 @@ fn many_containers_of_a_pod_each_end_once_with_their_code(lab: &Lab) -> Outcome 
     let many = if full() { 10_000 } else { 120 };
     let stage = Stage::new(lab)?;
     let mut pod = stage.started(&["sleep", "100000"])?;
-    pod.client.patience(LIMIT * 4);
+    pod.client.timeout(LIMIT * 4);
     let mut ids = containers(&stage, &mut pod, 0..AT_ONCE)?;
     let size = Size::of(pod.shim)?;
     for begin in (AT_ONCE..many).step_by(AT_ONCE) {
@@ -253,7 +254,7 @@ fn many_shims_at_once_each_tell_their_story(lab: &Lab) -> Outcome {
 
 fn one(task: &mut Task, request: &shim::wire::task::CreateTaskRequest, number: usize) -> Result<(), String> {
     let text = |failure: shim::wire::code::Failure| format!("{}: {failure}", request.id);
-    task.client.patience(Duration::from_secs(60));
+    task.client.timeout(Duration::from_secs(60));
     task.client.call::<CreateTaskResponse>("Create", request).map_err(text)?;
     task.start("").map_err(text)?;
     let status = task.wait("").map_err(text)?;

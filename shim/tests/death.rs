@@ -8,6 +8,7 @@ use crate::stage::{Stage, Task, full};
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, skip, tests, yes};
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 use shim::wire::code::{Code, Failure};
 use shim::wire::task::CreateTaskResponse;
 use std::fs;
@@ -162,8 +163,8 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
         let ended = || {
             integration::process::reap();
             let ours = |(pid, _): &(i32, String)| {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                String::from_utf8_lossy(&line).contains(&id)
+                let line = Process::new(*pid).and_then(|process| process.cmdline()).unwrap_or_default();
+                line.contains(&id)
             };
             (!integration::snapshot::descendants().iter().any(ours)).then_some(())
         };

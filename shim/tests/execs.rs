@@ -3,9 +3,9 @@
 use crate::stage::{Stage, Task};
 use integration::{Lab, Outcome, Stop, Test, eq, skip, tests, yes};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use procfs::process::{LimitValue, Process};
 use serde_json::json;
 use shim::wire::types::Empty;
-use std::fs;
 
 pub(crate) const TESTS: &[Test] = tests!["execs":
     an_exec_is_one_clone,
@@ -86,7 +86,7 @@ fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab:
         task.client.call::<Empty>("Exec", &request)?;
         task.start(&name)?;
     }
-    let open = fs::read_dir(format!("/proc/{}/fd", task.shim))?.count();
+    let open = Process::new(task.shim)?.fd_count()?;
     yes(open as u64 > SOFT, format!("only {open} descriptors are open"))?;
     eq(soft_limit(task.start_one("an exec")?)?, SOFT, "the limit of an exec")?;
     let mut other = stage.beside(&task, unlimited)?;
@@ -109,7 +109,8 @@ impl Task {
 }
 
 fn soft_limit(pid: u32) -> Result<u64, Stop> {
-    let text = fs::read_to_string(format!("/proc/{pid}/limits"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
-    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
+    match Process::new(pid.cast_signed())?.limits()?.max_open_files.soft_limit {
+        LimitValue::Value(limit) => Ok(limit),
+        LimitValue::Unlimited => Ok(u64::MAX),
+    }
 }

@@ -7,7 +7,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fs;
+use procfs::process::Process;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,7 @@ pub(crate) fn kill_at(pid: i32, number: usize) -> Result<JoinHandle<End>, Stop> 
 }
 
 fn is_traced(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    !status.contains("TracerPid:\t0\n")
+    Process::new(pid).and_then(|process| process.status()).is_ok_and(|status| status.tracerpid != 0)
 }
 
 /// Runs `command`, which is killed when it enters its system call of this number. A shell stops before it executes the command,

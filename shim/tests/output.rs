@@ -5,6 +5,7 @@ use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, has, tests, yes};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use procfs::process::Process;
 use shim::wire::task::{CloseIORequest, ExecProcessRequest, ResizePtyRequest};
 use shim::wire::types::Empty;
 use std::fs::{self, File, OpenOptions};
@@ -27,11 +28,12 @@ pub(crate) const TESTS: &[Test] = tests!["output":
     a_logger_gets_both_streams_and_ends_with_them,
 ];
 
-/// Memory of its own in KiB: what it has mapped of its program comes and goes.
+/// The anonymous memory of a process in KiB. Pages that are mapped from its program come and go.
 pub(crate) fn resident(pid: i32) -> Result<u64, Stop> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    match Process::new(pid)?.status()?.rssanon {
+        Some(size) => Ok(size),
+        None => fail(format!("process {pid} has ended")),
+    }
 }
 
 fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
@@ -59,7 +61,7 @@ fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
         config.sh(&format!("yes 'a flood of knarr' | head -c {length}"));
     })?;
     task.start("")?;
-    task.client.patience(Duration::from_secs(300));
+    task.client.timeout(Duration::from_secs(300));
     eq(task.wait("")?, 0, "the status")?;
     task.delete("")?;
     task.shut_down()?;

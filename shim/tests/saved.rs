@@ -5,6 +5,7 @@ use integration::process::wait_for;
 use integration::runtime::{need_criu, v2};
 use integration::{Lab, Outcome, Stop, Test, eq, has, tests, yes};
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 use shim::wire::code::{Code, Failure};
 use shim::wire::options::{CHECKPOINT_OPTIONS, CheckpointOptions};
 use shim::wire::task::{CheckpointTaskRequest, CreateTaskRequest, CreateTaskResponse};
@@ -42,7 +43,7 @@ fn checkpoint(task: &mut Task, path: &Path, options: Option<CheckpointOptions>) 
     let options = options.map(|options| Any::pack(CHECKPOINT_OPTIONS, &options));
     let request =
         CheckpointTaskRequest { id: task.id.clone(), path: path.to_string_lossy().into_owned(), options };
-    task.client.patience(CRIU);
+    task.client.timeout(CRIU);
     task.client.call::<Empty>("Checkpoint", &request).map(drop)
 }
 
@@ -50,7 +51,7 @@ fn checkpoint(task: &mut Task, path: &Path, options: Option<CheckpointOptions>) 
 fn create(stage: &Stage<'_>, task: &mut Task, images: &Path) -> Result<u32, Failure> {
     let checkpoint = images.to_string_lossy().into_owned();
     let request = CreateTaskRequest { checkpoint, ..stage.create_request(task, ["", "", ""]) };
-    task.client.patience(CRIU);
+    task.client.timeout(CRIU);
     task.client.call::<CreateTaskResponse>("Create", &request).map(|made| made.pid)
 }
 
@@ -81,10 +82,10 @@ fn a_task_is_saved_goes_on_is_saved_and_ended_and_comes_back_at_start(lab: &Lab)
     if v2() {
         let cgroups = String::from_utf8_lossy(&std::fs::read(images.join("cgroup.img"))?).into_owned();
         yes(cgroups.contains(&first.id.replacen('-', "/", 1)), "the container's cgroup is not saved")?;
-        let all = std::fs::read_to_string("/proc/self/cgroup")?;
-        for name in all.lines().filter_map(|line| line.split(':').nth(1)).filter(|name| !name.is_empty()) {
+        for own in Process::myself()?.cgroups()? {
+            let name = own.controllers.join(",");
             yes(
-                !cgroups.contains(name),
+                name.is_empty() || !cgroups.contains(&name),
                 format!("the cgroups of {name} are saved, which are not the container's"),
             )?;
         }

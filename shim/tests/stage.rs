@@ -4,6 +4,7 @@ use integration::process::{start_as_is, wait_for};
 use integration::{Config, Lab, Outcome, Stop, eq, fail, skip, yes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::Process;
 use prost::Message;
 use serde_json::json;
 use shim::client::{Client, Events, Launch, Style, Told};
@@ -200,15 +201,20 @@ impl<'a> Stage<'a> {
 
     /// The same, while the shim is there.
     pub(crate) fn is_clean_but_for_its_socket(&self, task: &Task) -> Outcome {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        yes(!mounts.contains(&task.id), format!("a mount of {} is left", task.id))?;
+        for mount in Process::myself()?.mountinfo()? {
+            let places = [mount.root.as_str(), &*mount.mount_point.to_string_lossy()];
+            let is_left = places.iter().any(|place| place.contains(&task.id));
+            yes(!is_left, format!("a mount of {} is left: {mount:?}", task.id))?;
+        }
         let state = Path::new(&self.launch.options.root).join(&self.launch.namespace).join(&task.id);
         yes(!state.exists(), format!("{state:?} is left"))?;
         let mut left = Vec::new();
-        for pid in integration::process::all_pids() {
-            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            if cgroups.contains(&cgroup_name(&task.bundle)) {
-                left.push(pid);
+        let name = cgroup_name(&task.bundle);
+        for process in procfs::process::all_processes()?.flatten() {
+            // A process that has ended meanwhile is in no cgroup.
+            let Ok(cgroups) = process.cgroups() else { continue };
+            if cgroups.into_iter().any(|cgroup| cgroup.pathname.ends_with(&name)) {
+                left.push(process.pid);
             }
         }
         yes(left.is_empty(), format!("processes of {} are left: {left:?}", task.id))
@@ -219,9 +225,7 @@ impl<'a> Stage<'a> {
 fn cgroup_name(bundle: &Path) -> String {
     let text = fs::read_to_string(bundle.join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let path =
-        config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned();
-    format!("{path}\n")
+    config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned()
 }
 
 pub(crate) fn story(told: &[Told], id: &str) -> Vec<String> {
@@ -347,7 +351,7 @@ impl Task {
 
 /// There, and no zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    integration::process::stat(pid).is_some_and(|(_, state, _)| state != 'Z')
+    Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state != 'Z')
 }
 
 /// A new fifo.

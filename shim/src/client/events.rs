@@ -19,7 +19,7 @@ pub struct Told {
     pub topic: String,
     /// containerd's namespace.
     pub namespace: String,
-    /// What it says.
+    /// The event itself.
     pub event: Event,
 }
 
@@ -34,7 +34,7 @@ struct Shared {
     released: Condvar,
 }
 
-/// A listener that takes events and keeps them in the order of their arrival.
+/// A listener that receives events and keeps them in the order of their arrival.
 #[derive(Debug)]
 pub struct Events {
     path: PathBuf,
@@ -59,13 +59,13 @@ impl Events {
         Ok(())
     }
 
-    /// Takes no more events, and acknowledges none, until it is called again.
+    /// Stops to receive and to acknowledge events, until it is called again.
     pub fn hold(&self, held: bool) {
         *lock(&self.shared.held) = held;
         self.shared.released.notify_all();
     }
 
-    /// As when containerd stops: the socket and all connections go.
+    /// Closes the socket and all connections, as when containerd stops.
     pub fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         *lock(&self.shared.closing) = true;
@@ -82,12 +82,12 @@ impl Events {
         let _ = std::fs::remove_file(&self.path);
     }
 
-    /// What has arrived so far.
+    /// The events that have arrived so far.
     pub fn told(&self) -> Vec<Told> {
         lock(&self.shared.told).clone()
     }
 
-    /// Waits until what has arrived satisfies `enough`; gives it, or what there is when `limit` has passed.
+    /// Waits until the events that have arrived satisfy `enough`, and returns them. The error has those that arrived within `limit`.
     pub fn wait(&self, limit: Duration, enough: impl Fn(&[Told]) -> bool) -> Result<Vec<Told>, Vec<Told>> {
         let end = Instant::now() + limit;
         let mut told = lock(&self.shared.told);
@@ -123,13 +123,13 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
             lock(&shared.open).push(copy);
         }
         let own = Arc::clone(shared);
-        let thread = thread::spawn(move || take(stream, &own));
+        let thread = thread::spawn(move || receive(stream, &own));
         lock(&shared.threads).push(thread);
     }
 }
 
-/// Takes what one connection says, until it ends.
-fn take(mut stream: UnixStream, shared: &Shared) {
+/// Receives the events of one connection, until it ends.
+fn receive(mut stream: UnixStream, shared: &Shared) {
     let (mut decoder, mut bytes) = (Decoder::new(), [0; 16 << 10]);
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         decoder.push(bytes.get(..count).unwrap_or_default());
@@ -142,7 +142,7 @@ fn take(mut stream: UnixStream, shared: &Shared) {
                 Ok(forward) => (Some(forward), Ok(Vec::new())),
                 Err(failure) => (None, Err(failure)),
             };
-            // Before it is known here: who hears of it may close the connection at once, and the event would come again.
+            // Before it is visible to the test, which may close the connection at once: then the event would be sent again.
             if stream.write_all(&encode_response(frame.stream, answer)).is_err() {
                 return;
             }
