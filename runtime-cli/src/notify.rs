@@ -120,19 +120,19 @@ impl Listening<'_> {
         }
     }
 
-    /// Reads what the container sent and tells the manager if it is ready. Returns whether it is.
+    /// Reads what the container sent and notifies the manager if it is ready. Returns whether it is.
     pub(crate) fn pass_on(&self, main_pid: i32) -> Result<bool, Failure> {
         let mut buffer = [0; 4096];
         while let Ok(length) = nix::unistd::read(&self.socket, &mut buffer) {
             if let Some(ready) = ready_line(&buffer[..length]) {
-                self.tell_manager(ready, main_pid)?;
+                self.notify_manager(ready, main_pid)?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn tell_manager(&self, ready: &[u8], main_pid: i32) -> Result<(), Failure> {
+    fn notify_manager(&self, ready: &[u8], main_pid: i32) -> Result<(), Failure> {
         let failure =
             |call: &str, e: Errno| Failure::os(format_args!("notify {:?}", self.notify.manager), call, e);
         let socket = datagram_socket().map_err(|e| failure("socket", e))?;

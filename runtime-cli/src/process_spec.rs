@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_json_needs_args_and_a_folder_only() {
+    fn a_process_json_needs_only_args_and_a_directory() {
         let (process, warnings) = libcontainer::parse_process(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
         assert_eq!(
             (process.user().uid(), process.user().gid(), process.terminal(), warnings.len()),

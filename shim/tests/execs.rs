@@ -1,4 +1,4 @@
-//! Execs: what they take, and what their processes start with.
+//! Execs: their cost, and the state of their processes at the start.
 
 use crate::stage::{Stage, Task};
 use integration::{Lab, Outcome, Stop, Test, eq, skip, tests, yes};
@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[Test] = tests!["execs":
     a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given,
 ];
 
-/// Pids are given out one after the other: between two execs whose pids are neighbours there was no other process.
+/// Pids are allocated in sequence: between two execs with adjacent pids there was no other process.
 fn an_exec_is_one_clone(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it runs runc")?;
@@ -42,7 +42,7 @@ fn an_exec_is_one_clone(lab: &Lab) -> Outcome {
 fn a_paused_container_takes_no_exec_and_goes_on_when_it_is_resumed(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    // One before, so that what is kept from one exec to the next is there.
+    // One before, so that the handle that is kept between execs exists.
     task.add("before", &["true"])?;
     task.start("before")?;
     eq(task.wait("before")?, 0, "the status of the exec before")?;
@@ -71,7 +71,7 @@ fn with_files<T>(soft: u64, work: impl FnOnce() -> Result<T, Stop>) -> Result<T,
 fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab: &Lab) -> Outcome {
     const SOFT: u64 = 300;
     let stage = Stage::new(lab)?;
-    stage.ours_only("it has a limit of its own")?;
+    stage.ours_only("it has another limit")?;
     let unlimited = |config: &mut integration::Config| {
         config.args(&["sleep", "1000"]);
         config.set("/process/rlimits", json!([]));
@@ -94,14 +94,14 @@ fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab:
     eq(soft_limit(other.start("")?)?, SOFT, "the limit of a container")?;
     other.kill("", nix::sys::signal::Signal::SIGKILL)?;
     other.wait("")?;
-    // When it is idle it closes some of the oldest: then there are a few low numbers, for a worker that needs more.
+    // An idle shim closes some of the oldest: then a worker that needs more descriptors finds only a few low numbers.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     other.delete("")?;
     task.finish()
 }
 
 impl Task {
-    /// An exec that goes on, and its pid.
+    /// Starts an exec that keeps running and returns its pid.
     fn start_one(&mut self, name: &str) -> Result<u32, Stop> {
         self.add(name, &["sleep", "1000"])?;
         Ok(self.start(name)?)

@@ -1,4 +1,4 @@
-//! `start`, `delete`, `-info`, `-v`: what containerd runs and reads.
+//! `start`, `delete`, `-info`, `-v`, as containerd runs them.
 
 use crate::stage::Stage;
 use integration::process::wait_for;
@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[Test] = tests!["launch":
     another_runtime_is_refused_by_name,
     a_start_that_fails_leaves_nothing,
     info_tells_the_features_whatever_the_options,
-    the_version_is_told,
+    the_version_is_printed,
     delete_without_a_container_answers_and_can_be_repeated,
 ];
 
@@ -54,7 +54,7 @@ fn the_socket_is_for_its_owner_alone(lab: &Lab) -> Outcome {
     let socket = fs::metadata(&task.socket)?;
     yes(socket.file_type().is_socket(), "no socket")?;
     eq(socket.permissions().mode() & 0o777, 0o600, "the socket's mode")?;
-    eq(fs::metadata(lab.dir.join("s"))?.permissions().mode() & 0o777, 0o700, "its folder's mode")?;
+    eq(fs::metadata(lab.dir.join("s"))?.permissions().mode() & 0o777, 0o700, "its directory's mode")?;
     eq(
         fs::read_to_string(task.bundle.join("address"))?,
         format!("unix://{}", task.socket.display()),
@@ -89,7 +89,7 @@ fn containers_of_one_group_share_a_shim(lab: &Lab) -> Outcome {
     eq(second.shim, first.shim, "the second one's shim")?;
     first.start("")?;
     second.start("")?;
-    // An annotation of runc's own goes before that of CRI.
+    // runc's annotation has priority over that of CRI.
     let other = stage.shim(|config| {
         config.set(
             "/annotations",
@@ -120,7 +120,7 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
     })?;
     first.create(&stage, ["", "", ""])?;
     first.kill_shim()?;
-    yes(first.socket.exists(), "a killed shim can not have taken its socket along")?;
+    yes(first.socket.exists(), "a killed shim cannot have removed its socket")?;
     stage.clean_up(&first.bundle, &first.id)?;
     drop(UnixListener::bind(&first.socket).or_else(|_| {
         fs::remove_file(&first.socket)?;
@@ -136,12 +136,12 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
 
 fn a_socket_directory_that_others_can_write_to_is_refused(lab: &Lab) -> Outcome {
     let stage = modern(lab)?;
-    let folder = lab.folder("s")?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
+    let dir = lab.folder("s")?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))?;
     let (id, bundle) = stage.bundle(|_| ())?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "writable by other users")?;
-    eq(fs::read_dir(folder)?.count(), 0, "sockets in the folder")
+    eq(fs::read_dir(dir)?.count(), 0, "sockets in the directory")
 }
 
 fn a_socket_directory_that_is_too_long_is_refused_by_its_length(lab: &Lab) -> Outcome {
@@ -151,8 +151,8 @@ fn a_socket_directory_that_is_too_long_is_refused_by_its_length(lab: &Lab) -> Ou
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "socket path too long: 42 bytes (at most 41)")?;
     yes(
-        !stage.launch.socket_dir.as_ref().is_some_and(|folder| folder.exists()),
-        "the folder was made all the same",
+        !stage.launch.socket_dir.as_ref().is_some_and(|dir| dir.exists()),
+        "the directory was made all the same",
     )
 }
 
@@ -170,7 +170,7 @@ fn a_start_that_fails_leaves_nothing(lab: &Lab) -> Outcome {
     let (id, bundle) = stage.bundle(|_| ())?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "ShimCgroup \\\"/there/is/none\\\": no such cgroup")?;
-    eq(fs::read_dir(lab.dir.join("s"))?.count(), 0, "sockets in the folder")?;
+    eq(fs::read_dir(lab.dir.join("s"))?.count(), 0, "sockets in the directory")?;
     fs::write(bundle.join("config.json"), "{\"annotations\": 5}")?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "config.json")
@@ -198,7 +198,7 @@ fn info_tells_the_features_whatever_the_options(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn the_version_is_told(lab: &Lab) -> Outcome {
+fn the_version_is_printed(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let flags = if stage.is_ours() { ["-v", "--version"] } else { ["-v", "--v"] };
     for flag in flags {
@@ -212,14 +212,14 @@ fn the_version_is_told(lab: &Lab) -> Outcome {
 fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (id, bundle) = stage.bundle(|_| ())?;
-    // containerd's own shim stays until it is told to end.
+    // containerd's own shim stays until it is asked to end.
     let socket = if stage.is_ours() { stage.launch.start(&bundle, &id)? } else { bundle.join("none") };
     for _ in 0..2 {
         let answer = stage.clean_up(&bundle, &id)?;
         eq(answer.exit_status, 137, "the status")?;
         yes(answer.exited_at.is_some_and(|at| at.seconds > 1_600_000_000), "no time of the exit")?;
     }
-    // A shim that nobody has heard of yet, since `start` was killed before it answered, ends.
+    // A shim that is unknown, since `start` was killed before it answered, ends.
     if wait_for("the socket goes", || (!socket.exists()).then_some(())).is_err() {
         return fail("a shim without containers has survived delete");
     }

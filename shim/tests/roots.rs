@@ -1,4 +1,4 @@
-//! The mounts that make up a root: places inside it, loop devices, and what is refused.
+//! The mounts that make up a root: mount points inside it, loop devices, and errors.
 
 use crate::stage::{Stage, Task};
 use integration::{Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
@@ -24,7 +24,7 @@ fn mount(kind: &str, source: &Path, target: &str, options: &[&str]) -> Mount {
     }
 }
 
-/// A task that says what is in `/place/file` and whether it may write there, on its root with these mounts.
+/// A task that prints `/place/file` and whether it can write there, in a root of these mounts.
 fn asked(stage: &Stage<'_>, more: Vec<Mount>) -> Result<(Task, CreateTaskRequest), Stop> {
     let log = stage.lab.file("out", "")?;
     let task = stage.shim(|config| {
@@ -65,7 +65,7 @@ fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
         let place = stage.root_of(&task.id).join("link");
         Ok(std::os::unix::fs::symlink(to, place)?)
     };
-    // An absolute link is one within the root.
+    // An absolute link stays within the root.
     let (mut task, request) =
         asked(&stage, vec![mount("bind", &lab.dir.join("data"), "/link", &["bind", "ro"])])?;
     link(&task, Path::new("/place"))?;
@@ -80,7 +80,7 @@ fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
     task.shut_down()
 }
 
-/// The file that each loop device shows.
+/// The backing file of each loop device.
 fn loop_files() -> Vec<String> {
     let Ok(list) = fs::read_dir("/sys/block") else { return Vec::new() };
     list.flatten()

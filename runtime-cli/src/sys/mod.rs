@@ -32,7 +32,7 @@ extern "C" fn main() -> i32 {
 /// machines other than x86-64 it does all of this.
 ///
 /// Nothing is relocated yet and there is no thread-local storage, so this cannot be compiled code. The stack has argc, the arguments and
-/// the environment, both ending with a null pointer; rdx is the function that a dynamic loader wants called at exit.
+/// the environment, both ending with a null pointer; rdx is a function of the dynamic loader, to be called at exit.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]

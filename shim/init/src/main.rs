@@ -38,7 +38,7 @@ fn supervise(options: &Options, words: &mut sys::Words) -> u8 {
         Ok(0) => program::execute(options, words, mask, group),
         Ok(child) => {
             if options.target != Target::Session {
-                // the child does the same: then the group exists before the first signal, whoever is first
+                // the child does the same, so that the group exists before the first signal in any case
                 let _ = sys::setpgid(child);
             }
             release();

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// One event that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ReceivedEvent {
     /// Such as `/tasks/exit`.
     pub topic: String,
     /// containerd's namespace.
@@ -25,7 +25,7 @@ pub struct Told {
 
 #[derive(Debug, Default)]
 struct Shared {
-    told: Mutex<Vec<Told>>,
+    received: Mutex<Vec<ReceivedEvent>>,
     arrived: Condvar,
     open: Mutex<Vec<UnixStream>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -83,23 +83,28 @@ impl Events {
     }
 
     /// The events that have arrived so far.
-    pub fn told(&self) -> Vec<Told> {
-        lock(&self.shared.told).clone()
+    pub fn received(&self) -> Vec<ReceivedEvent> {
+        lock(&self.shared.received).clone()
     }
 
     /// Waits until the events that have arrived satisfy `enough`, and returns them. The error has those that arrived within `limit`.
-    pub fn wait(&self, limit: Duration, enough: impl Fn(&[Told]) -> bool) -> Result<Vec<Told>, Vec<Told>> {
+    pub fn wait(
+        &self,
+        limit: Duration,
+        enough: impl Fn(&[ReceivedEvent]) -> bool,
+    ) -> Result<Vec<ReceivedEvent>, Vec<ReceivedEvent>> {
         let end = Instant::now() + limit;
-        let mut told = lock(&self.shared.told);
+        let mut received = lock(&self.shared.received);
         loop {
-            if enough(&told) {
-                return Ok(told.clone());
+            if enough(&received) {
+                return Ok(received.clone());
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(told.clone());
+                return Err(received.clone());
             }
-            told = self.shared.arrived.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
+            received =
+                self.shared.arrived.wait_timeout(received, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -136,9 +141,9 @@ fn receive(mut stream: UnixStream, shared: &Shared) {
         while let Some(frame) = decoder.next() {
             let held = lock(&shared.held);
             drop(shared.released.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
-            let told =
+            let received =
                 frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
-            let (forward, answer): (Option<ForwardRequest>, _) = match told {
+            let (forward, answer): (Option<ForwardRequest>, _) = match received {
                 Ok(forward) => (Some(forward), Ok(Vec::new())),
                 Err(failure) => (None, Err(failure)),
             };
@@ -146,13 +151,13 @@ fn receive(mut stream: UnixStream, shared: &Shared) {
             if stream.write_all(&encode_response(frame.stream, answer)).is_err() {
                 return;
             }
-            lock(&shared.told).extend(forward.and_then(read));
+            lock(&shared.received).extend(forward.and_then(read));
             shared.arrived.notify_all();
         }
     }
 }
 
-fn read(forward: ForwardRequest) -> Option<Told> {
+fn read(forward: ForwardRequest) -> Option<ReceivedEvent> {
     let envelope = forward.envelope?;
     let any = envelope.event?;
     macro_rules! one_of {
@@ -168,5 +173,5 @@ fn read(forward: ForwardRequest) -> Option<Told> {
         "TaskOOM" Oom TaskOom, "TaskExecAdded" ExecAdded TaskExecAdded, "TaskExecStarted" ExecStarted TaskExecStarted,
         "TaskPaused" Paused TaskPaused, "TaskResumed" Resumed TaskResumed, "TaskCheckpointed" Checkpointed TaskCheckpointed
     );
-    Some(Told { topic: envelope.topic, namespace: envelope.namespace, event })
+    Some(ReceivedEvent { topic: envelope.topic, namespace: envelope.namespace, event })
 }

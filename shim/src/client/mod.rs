@@ -6,7 +6,7 @@
 mod events;
 mod launch;
 
-pub use events::{Events, Told};
+pub use events::{Events, ReceivedEvent};
 pub use launch::{Launch, Style};
 
 use crate::wire::code::{Code, Failure};
