@@ -30,8 +30,10 @@ pub(crate) fn kill_at(pid: i32, number: usize) -> Result<JoinHandle<End>, Stop> 
     Ok(tracer)
 }
 
+/// A process that has ended already was traced before.
 fn is_traced(pid: i32) -> bool {
-    Process::new(pid).and_then(|process| process.status()).is_ok_and(|status| status.tracerpid != 0)
+    let status = Process::new(pid).and_then(|process| process.status());
+    status.map_or(true, |status| status.tracerpid != 0)
 }
 
 /// Runs `command`, which is killed when it enters its system call of this number. A shell stops before it executes the command,

@@ -12,7 +12,7 @@ pub(crate) const TESTS: &[Test] = tests!["roots":
     a_mount_has_its_place_inside_the_root,
     a_link_in_the_root_leads_no_mount_out_of_it,
     a_file_is_mounted_by_a_loop_device_that_goes_with_it,
-    a_mount_that_can_not_be_made_leaves_those_before_it_unmade,
+    a_mount_that_cannot_be_made_leaves_those_before_it_unmade,
 ];
 
 fn mount(kind: &str, source: &Path, target: &str, options: &[&str]) -> Mount {
@@ -121,7 +121,7 @@ fn a_file_is_mounted_by_a_loop_device_that_goes_with_it(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn a_mount_that_can_not_be_made_leaves_those_before_it_unmade(lab: &Lab) -> Outcome {
+fn a_mount_that_cannot_be_made_leaves_those_before_it_unmade(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it leaves those before a place that is not there")?;
     lab.file("data/file", "inside\n")?;

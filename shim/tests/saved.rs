@@ -16,7 +16,7 @@ use std::time::Duration;
 pub(crate) const TESTS: &[Test] = tests!["saved":
     a_task_is_saved_goes_on_is_saved_and_ended_and_comes_back_at_start,
     a_restore_that_fails_is_reported_by_start_and_the_task_can_be_deleted,
-    what_a_checkpoint_can_not_be_is_refused_and_the_task_goes_on,
+    what_a_checkpoint_cannot_be_is_refused_and_the_task_goes_on,
 ];
 
 /// How long an answer that needs criu may take.
@@ -144,7 +144,7 @@ fn a_restore_that_fails_is_reported_by_start_and_the_task_can_be_deleted(lab: &L
     stage.is_clean(&task)
 }
 
-fn what_a_checkpoint_can_not_be_is_refused_and_the_task_goes_on(lab: &Lab) -> Outcome {
+fn what_a_checkpoint_cannot_be_is_refused_and_the_task_goes_on(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("containerd's own passes over most of it")?;
     let mut task = stage.started(&["sleep", "1000"])?;

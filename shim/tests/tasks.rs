@@ -21,7 +21,7 @@ pub(crate) const TESTS: &[Test] = tests!["tasks":
     both_versions_of_the_service_are_served,
     a_signal_ends_a_task_with_128_and_its_number,
     an_exec_is_a_process_of_its_own,
-    an_exec_that_can_not_be_started_is_reported_and_can_be_deleted,
+    an_exec_that_cannot_be_started_is_reported_and_can_be_deleted,
     a_program_that_is_not_there_fails_start_or_create_in_words_that_docker_knows,
     what_is_not_there_is_not_found,
     what_is_in_the_wrong_state_is_refused,
@@ -101,7 +101,7 @@ fn an_exec_is_a_process_of_its_own(lab: &Lab) -> Outcome {
     task.finish()
 }
 
-fn an_exec_that_can_not_be_started_is_reported_and_can_be_deleted(lab: &Lab) -> Outcome {
+fn an_exec_that_cannot_be_started_is_reported_and_can_be_deleted(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
     task.add("x", &["no-such-program"])?;
