@@ -5,13 +5,16 @@
 #![cfg_attr(bare, no_std)]
 
 mod program;
+mod report;
 mod sys;
 mod watch;
 
 use core::ffi::CStr;
 
 use knarr_init::options::{self, Bad, Options, Request, Target};
-use knarr_init::{Line, signals, status};
+use knarr_init::{signals, status};
+
+use crate::report::{message, print};
 
 /// Runs the command line and returns the exit status.
 fn run(mut words: sys::Words) -> u8 {
@@ -45,7 +48,7 @@ fn supervise(options: &Options, words: &mut sys::Words) -> u8 {
             watch::until_end(options, child)
         }
         Err(error) => {
-            say(message().text("create the program's process: clone: ").error(error));
+            print(message().text("create the program's process: clone: ").error(error));
             status::TROUBLE
         }
     }
@@ -61,7 +64,7 @@ fn prepare(options: &Options) -> u64 {
         && let Err(error) = sys::subreaper()
         && options.verbosity > 0
     {
-        say(message().text("cannot become a subreaper: prctl(PR_SET_CHILD_SUBREAPER): ").error(error));
+        print(message().text("cannot become a subreaper: prctl(PR_SET_CHILD_SUBREAPER): ").error(error));
     }
     if options.target == Target::Session && sys::leave_terminal(0).is_ok() {
         // the kernel sends both to a session that loses its terminal; they are not for the program
@@ -69,7 +72,7 @@ fn prepare(options: &Options) -> u64 {
     }
     if options.parent_death != 0 {
         if let Err(error) = sys::parent_death(options.parent_death) {
-            say(message().text("prctl(PR_SET_PDEATHSIG): ").error(error));
+            print(message().text("prctl(PR_SET_PDEATHSIG): ").error(error));
         }
         if sys::getppid() != parent {
             // it died before the call above
@@ -94,17 +97,6 @@ fn complain(bad: &Bad<'_>) -> u8 {
     if !bad.word.is_empty() {
         line.text(": ").quoted(bad.word);
     }
-    say(&mut line);
+    print(&mut line);
     status::TROUBLE
-}
-
-/// A message that begins with the program's name.
-fn message() -> Line {
-    let mut line = Line::empty();
-    line.text("knarr-init: ");
-    line
-}
-
-fn say(line: &mut Line) {
-    sys::write(2, line.end());
 }

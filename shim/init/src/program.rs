@@ -5,7 +5,8 @@ use knarr_init::search::{Name, directories, may_continue};
 use knarr_init::{Options, Target, status};
 use linux_raw_sys::errno::{EACCES, ENAMETOOLONG, ENOENT, ENOEXEC};
 
-use crate::{message, say, sys};
+use crate::report::{message, print};
+use crate::sys;
 
 /// Executes the program, or returns the exit status for the error. `mask` and `group` are the blocked signals and the
 /// process group with which the parent was started.
@@ -22,7 +23,7 @@ pub(crate) fn execute(options: &Options, words: &mut sys::Words, mask: u64, grou
     announce_listener(words);
     let Some(program) = words.arg(options.program) else { return status::TROUBLE };
     let error = exec(words, program, options.program);
-    say(message().text("run ").quoted(program.to_bytes()).text(": execve: ").error(error));
+    print(message().text("run ").quoted(program.to_bytes()).text(": execve: ").error(error));
     status::of_exec(error)
 }
 

@@ -2,8 +2,8 @@
 //! know how the program was started.
 use knarr_init::{Options, Target, signals, status};
 
+use crate::report::{message, print};
 use crate::sys::{self, Info, Reaped};
-use crate::{message, say};
 
 /// Waits for the program's end and returns the exit status.
 #[inline(never)]
@@ -46,7 +46,7 @@ fn reap(options: &Options, child: i32) -> Reaping {
         match sys::reap() {
             Reaped::Ended(pid, wait_status) if pid == child => end = Some(wait_status),
             Reaped::Ended(pid, _) if options.warn => {
-                say(message().text("reaped process ").number(pid.cast_unsigned()))
+                print(message().text("reaped process ").number(pid.cast_unsigned()))
             }
             Reaped::Ended(..) => {}
             Reaped::NoneYet => return Reaping { end, more: true },
@@ -67,10 +67,10 @@ fn forward(options: &Options, child: i32, info: &mut Info) {
     let sent = send(options, child, signal, info);
     match sent {
         Ok(_) if options.verbosity >= 3 => {
-            say(message().text("forwarded ").signal(got).text(" as ").signal(signal));
+            print(message().text("forwarded ").signal(got).text(" as ").signal(signal));
         }
         Err(error) if options.verbosity > 0 => {
-            say(message().text("forward ").signal(signal).text(": kill: ").error(error));
+            print(message().text("forward ").signal(signal).text(": kill: ").error(error));
         }
         _ => {}
     }
