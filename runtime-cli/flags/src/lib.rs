@@ -69,19 +69,19 @@ impl Flag {
         Flag::new(names, Kind::Integers, help)
     }
 
-    /// Sets [`Flag::default`].
+    /// Shows a default in the help.
     #[must_use]
     pub const fn default(self, default: &'static str) -> Self {
         Flag { default, ..self }
     }
 
-    /// Sets [`Flag::hidden`].
+    /// Keeps the flag out of the help.
     #[must_use]
     pub const fn hidden(self) -> Self {
         Flag { hidden: true, ..self }
     }
 
-    /// Sets [`Flag::own`].
+    /// Marks a flag that the program whose command line is followed does not have.
     #[must_use]
     pub const fn own(self) -> Self {
         Flag { own: true, ..self }
