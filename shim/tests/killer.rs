@@ -50,7 +50,9 @@ pub(crate) fn run_and_kill_at(command: &Command, number: usize) -> Result<End, S
     }
     let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let pid = child.id().cast_signed();
-    let stopped = || integration::process::stat(pid).filter(|(_, state, _)| *state == 'T').map(drop);
+    let stopped = || {
+        Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T').then_some(())
+    };
     wait_for("the shell stops", stopped)?;
     // A traced process continues without SIGCONT.
     kill_at(pid, number)?.join().or_else(|_| fail("the tracer panicked"))

@@ -136,7 +136,7 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
 
 fn a_socket_directory_that_others_can_write_to_is_refused(lab: &Lab) -> Outcome {
     let stage = modern(lab)?;
-    let dir = lab.folder("s")?;
+    let dir = lab.directory("s")?;
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))?;
     let (id, bundle) = stage.bundle(|_| ())?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();

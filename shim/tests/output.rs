@@ -116,8 +116,11 @@ fn an_endless_writer_without_a_reader_fills_no_memory(lab: &Lab) -> Outcome {
     let pid = task.start("")?;
     // Blocked in a write: the pipes are full.
     wait_for("the writer has to wait", || {
-        let asleep =
-            || integration::process::stat(pid.cast_signed()).is_some_and(|(_, state, _)| state == 'S');
+        let asleep = || {
+            Process::new(pid.cast_signed())
+                .and_then(|process| process.stat())
+                .is_ok_and(|stat| stat.state == 'S')
+        };
         (0..20)
             .all(|_| {
                 thread::sleep(Duration::from_millis(10));
@@ -286,7 +289,7 @@ fn a_file_gets_both_streams(lab: &Lab) -> Outcome {
 
 fn a_logger_gets_both_streams_and_ends_with_them(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
-    let dir = lab.folder("logger")?;
+    let dir = lab.directory("logger")?;
     let program = lab.file("logger/log.sh", &format!(
         "#!/bin/sh\ntrap '' TERM\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\nexec 5>&-\ncat <&4 > err &\ncat <&3 > out\nwait\necho done >> who\n",
         dir.display()

@@ -60,7 +60,7 @@ fn a_mount_has_its_place_inside_the_root(lab: &Lab) -> Outcome {
 fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     lab.file("data/file", "inside\n")?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     let link = |task: &Task, to: &Path| -> Outcome {
         let place = stage.root_of(&task.id).join("link");
         Ok(std::os::unix::fs::symlink(to, place)?)

@@ -59,7 +59,7 @@ fn create(stage: &Stage<'_>, task: &mut Task, images: &Path) -> Result<u32, Fail
 fn saved(stage: &Stage<'_>) -> Result<(Task, PathBuf, u64), Stop> {
     let mut task = stage.created(["", "", ""], counting)?;
     task.start("")?;
-    let images = stage.lab.folder("images")?;
+    let images = stage.lab.directory("images")?;
     wait_for("it has counted", || (count(stage, &task).ok()? > 2).then_some(()))?;
     checkpoint(&mut task, &images, None)?;
     eq(task.state("")?.status, Status::Running as i32, "the state after Checkpoint")?;
@@ -133,7 +133,7 @@ fn a_restore_that_fails_is_reported_by_start_and_the_task_can_be_deleted(lab: &L
     let mut task = stage.shim(counting)?;
     let none = create(&stage, &mut task, &lab.dir.join("none")).unwrap_err();
     eq(none.code, Code::NotFound, format!("Create from a missing directory: {}", none.message))?;
-    let empty = lab.folder("empty")?;
+    let empty = lab.directory("empty")?;
     create(&stage, &mut task, &empty)?;
     let failure = task.start("").unwrap_err();
     has(&failure.message, "OCI runtime restore failed")?;
