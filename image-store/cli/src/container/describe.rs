@@ -1,13 +1,14 @@
 //! Details of a container, for `inspect`.
 
+use image_store::Store;
 use image_store::store::ContainerRecord;
 use image_store::time::rfc3339;
-use image_store::{Result, Store};
 use serde_json::{Value, json};
 
 use super::find::running;
 use super::record::{Mounted, Restart, Run};
 use super::state::state;
+use crate::failure::Result;
 use crate::places;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";

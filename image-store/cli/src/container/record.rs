@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use image_store::Store;
 use image_store::store::ContainerRecord;
-use image_store::{Result, Store};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::locks::lock;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::places;
 
 /// How a container is run, and its last run: what this crate adds to the store's record of it.
@@ -90,7 +90,8 @@ impl Mounted {
         if self.name.is_empty() {
             return Ok(());
         }
-        store.volume(&self.name).map(drop)
+        store.volume(&self.name)?;
+        Ok(())
     }
 }
 
@@ -107,7 +108,7 @@ impl Run {
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {
-        store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)
+        Ok(store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)?)
     }
 
     /// Reads, changes and writes it under a lock, so that no change is lost.

@@ -1,6 +1,7 @@
 //! The protocol between a container's supervisor and its clients: frames of a kind, a length and bytes. Pure.
 
-use image_store::{Error, ErrorKind, Result};
+use crate::failure::{Failure, Result};
+use image_store::ErrorKind;
 
 /// The maximum length of a frame.
 const LIMIT: usize = 1 << 20;
@@ -106,7 +107,7 @@ impl Inbox {
 
     /// The next complete frame.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
-        let wrong = |why: &str| Error::new(ErrorKind::Invalid, format!("the container's parent: {why}"));
+        let wrong = |why: &str| Failure::new(ErrorKind::Invalid, format!("the container's parent: {why}"));
         let Some(head) = self.0.first_chunk::<HEAD>() else { return Ok(None) };
         let [kind, a, b, c, d] = *head;
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);

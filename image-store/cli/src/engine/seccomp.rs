@@ -2,10 +2,10 @@
 
 mod resolve;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use serde_json::Value;
 
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 use resolve::{Machine, refuse_socketcall, resolve, version};
 
 /// moby's default profile; seccomp/README.md says which one.
@@ -34,7 +34,7 @@ pub(crate) fn seccomp(
         Seccomp::Profile(profile) => Ok(Some(resolve(profile, &machine, capabilities))),
         Seccomp::Default => {
             let profile = serde_json::from_str(DEFAULT)
-                .map_err(|e| Error::new(ErrorKind::Invalid, format!("the default seccomp profile: {e}")))?;
+                .map_err(|e| Failure::new(ErrorKind::Invalid, format!("the default seccomp profile: {e}")))?;
             let mut resolved = resolve(&profile, &machine, capabilities);
             if !socketcall {
                 refuse_socketcall(&mut resolved);

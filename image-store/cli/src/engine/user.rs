@@ -7,7 +7,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
-use image_store::{Error, ErrorKind, Result};
+use crate::failure::{Failure, Result};
+use image_store::ErrorKind;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 const LIMIT: u64 = 1 << 20;
@@ -37,7 +38,7 @@ pub(crate) fn resolve(root: &OwnedFd, text: &str, more: &[String]) -> Result<Use
             None => line().and_then(|fields| fields[2].parse().ok()),
         };
         let gid = gid.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("--group-add {name:?}: the image has no such group"))
+            Failure::new(ErrorKind::NotFound, format!("--group-add {name:?}: the image has no such group"))
         })?;
         if gid != user.gid && !user.groups.contains(&gid) {
             user.groups.push(gid);
@@ -65,14 +66,17 @@ fn read(root: &OwnedFd, path: &str) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(Error::new(ErrorKind::Limit, format!("/{path} of the image: larger than {LIMIT} bytes")));
+        return Err(Failure::new(
+            ErrorKind::Limit,
+            format!("/{path} of the image: larger than {LIMIT} bytes"),
+        ));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User> {
     let missing = |what: &str, name: &str| {
-        Error::new(ErrorKind::NotFound, format!("user {text:?}: the image has no {what} {name:?}"))
+        Failure::new(ErrorKind::NotFound, format!("user {text:?}: the image has no {what} {name:?}"))
     };
     let (name, wanted) = match text.split_once(':') {
         Some((name, group)) => (name, Some(group)),
@@ -120,7 +124,7 @@ fn number(text: &str) -> Result<Option<u32>> {
     }
     let id = text.parse::<u32>().ok().filter(|id| i32::try_from(*id).is_ok());
     id.map(Some)
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("user or group {text:?}: is out of range")))
+        .ok_or_else(|| Failure::new(ErrorKind::Invalid, format!("user or group {text:?}: is out of range")))
 }
 
 #[cfg(test)]

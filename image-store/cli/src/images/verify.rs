@@ -2,11 +2,12 @@
 
 use image_store::digest::Digest;
 use image_store::store::{Finding, Part};
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use serde_json::{Value, json};
 
 use crate::cli::Args;
 use crate::container::find;
+use crate::failure::{Failure, Result};
 use crate::output::{line, pretty, print};
 use crate::places;
 
@@ -48,7 +49,7 @@ fn keep_running(store: &Store, findings: &[Finding]) -> Result<()> {
                 "container {}: runs on a damaged layer: stop it before a repair",
                 &container.id[..12]
             );
-            return Err(Error::new(ErrorKind::Busy, message));
+            return Err(Failure::new(ErrorKind::Busy, message));
         }
     }
     Ok(())

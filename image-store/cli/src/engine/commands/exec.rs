@@ -1,6 +1,5 @@
 //! `exec`.
 
-use image_store::Result;
 use image_store::store::ContainerRecord;
 use libcontainer::{Container, Status};
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use crate::engine::client::outcome::{Outcome, conclude, failed};
 use crate::engine::supervisor::spawn;
 use crate::engine::user::{self, User};
 use crate::engine::{config, options};
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::places;
 
 /// `exec CONTAINER COMMAND`

@@ -4,8 +4,8 @@ pub(crate) mod context;
 pub(crate) mod devices;
 mod mounts;
 
+use image_store::ErrorKind;
 use image_store::manifest::RunConfig;
-use image_store::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use context::{Context, Node};
@@ -14,6 +14,7 @@ use mounts::mounts;
 use super::capabilities::capabilities;
 use super::options::{Mode, Options};
 use super::seccomp::seccomp;
+use crate::failure::{Failure, Result};
 use crate::rootless;
 
 const MASKED: &[&str] = &[
@@ -124,7 +125,7 @@ fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result
         args.extend(image.cmd.iter().flatten().cloned());
     }
     if args.is_empty() {
-        return Err(Error::new(ErrorKind::Invalid, "the image says no command: give one after its name"));
+        return Err(Failure::new(ErrorKind::Invalid, "the image says no command: give one after its name"));
     }
     if options.init {
         args.splice(..0, ["/dev/init".to_owned(), "--".to_owned()]);

@@ -1,10 +1,9 @@
 //! Limits: parses sizes, counts and times, and checks their range. Pure.
 
-use image_store::Result;
 use serde_json::{Value, json};
 
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 
 /// The limits of a container, by its cgroup and setrlimit(2).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -4,14 +4,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use image_store::{Error, Result, Store};
+use image_store::Store;
 
 use crate::caller;
 use crate::engine::frames::Frame;
+use crate::failure::{Result, os};
 
 /// Starts a supervisor for a container, or for a further process in it, and returns the connection to it.
 pub(crate) fn spawn(store: &Store, id: &str, process: Option<&serde_json::Value>) -> Result<UnixStream> {
-    let failed = |e: std::io::Error| Error::from(e).context("start the container's parent");
+    let failed = |e: std::io::Error| os(e, "start the container's parent");
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let mut command = caller::own_program();
     command.args(["--root".as_ref(), store.root().as_os_str(), "supervise".as_ref(), id.as_ref()]);
