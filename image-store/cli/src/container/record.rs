@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use image_store::Store;
 use image_store::store::ContainerRecord;
+use libcontainer::spec::{LinuxNamespaceType, Spec};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::locks::lock;
 use crate::failure::{Result, invalid};
@@ -17,10 +17,10 @@ use crate::places;
 pub(crate) struct Run {
     pub(crate) name: String,
     /// config.json, without the namespaces of other containers.
-    pub(crate) spec: Value,
+    pub(crate) spec: Spec,
     /// Kinds of namespaces that it joins, with the IDs of the containers that have them.
     #[serde(default)]
-    pub(crate) joins: Vec<(String, String)>,
+    pub(crate) joins: Vec<(LinuxNamespaceType, String)>,
     pub(crate) terminal: bool,
     pub(crate) interactive: bool,
     /// Standard input is closed when the first client that writes to it leaves.
@@ -121,7 +121,7 @@ impl Run {
     }
 
     /// The program and its arguments.
-    pub(crate) fn command(&self) -> Vec<&str> {
-        self.spec["process"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    pub(crate) fn command(&self) -> &[String] {
+        self.spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
     }
 }

@@ -1,5 +1,8 @@
 //! The protocol between a container's supervisor and its clients: frames of a kind, a length and bytes. Pure.
 
+use libcontainer::spec::Process;
+use serde::{Deserialize, Serialize};
+
 use crate::failure::{Failure, Result};
 use image_store::ErrorKind;
 
@@ -32,6 +35,13 @@ pub(crate) enum Frame {
     Ended(i32),
     /// It could not be started: the exit code for the client, and why.
     Failed(u8, String),
+}
+
+/// What a supervisor of a further process is told first, as JSON in [`Frame::Input`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ExecRequest {
+    pub(crate) process: Process,
+    pub(crate) interactive: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

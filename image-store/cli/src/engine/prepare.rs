@@ -8,6 +8,7 @@ use image_store::copy::Place;
 use image_store::manifest::RunConfig;
 use image_store::store::Record;
 use image_store::{ErrorKind, Store};
+use libcontainer::spec::LinuxNamespaceType;
 use rustix::fs::FlockOperation;
 use serde_json::Value;
 
@@ -286,12 +287,16 @@ fn text(path: &Path) -> Result<String> {
 }
 
 /// The kinds of namespaces that are joined, with the IDs of their containers.
-fn joins(store: &Store, options: &Options) -> Result<Vec<(String, String)>> {
+fn joins(store: &Store, options: &Options) -> Result<Vec<(LinuxNamespaceType, String)>> {
     let own = &options.namespaces;
     let mut all = Vec::new();
-    for (kind, mode) in [("network", &own.network), ("pid", &own.pid), ("ipc", &own.ipc)] {
+    for (kind, mode) in [
+        (LinuxNamespaceType::Network, &own.network),
+        (LinuxNamespaceType::Pid, &own.pid),
+        (LinuxNamespaceType::Ipc, &own.ipc),
+    ] {
         if let Mode::Container(name) = mode {
-            all.push((kind.to_owned(), find(store, name)?.id));
+            all.push((kind, find(store, name)?.id));
         }
     }
     Ok(all)

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use crate::failure::{Failure, Result};
 use image_store::ErrorKind;
+use libcontainer::spec;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 const LIMIT: u64 = 1 << 20;
@@ -20,6 +21,15 @@ pub(crate) struct User {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
+}
+
+impl User {
+    /// The same as config.json's user.
+    pub(crate) fn ids(&self) -> spec::User {
+        let mut ids = spec::User::default();
+        ids.set_uid(self.uid).set_gid(self.gid).set_additional_gids(Some(self.groups.clone()));
+        ids
+    }
 }
 
 /// Resolves `user[:group]` in the root file system `root`, with further groups; an empty user is root.

@@ -4,6 +4,8 @@ use std::fs::{Metadata, read_dir};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
+use libcontainer::spec::LinuxDeviceType;
+
 use super::context::Node;
 use crate::engine::options::Options;
 use crate::failure::{Result, invalid, os};
@@ -40,8 +42,8 @@ pub(crate) fn nodes(options: &Options, rootless: bool) -> Result<Vec<Node>> {
 
 fn node(meta: &Metadata, target: String, access: &str) -> Option<Node> {
     let kind = match meta.file_type() {
-        kind if kind.is_char_device() => "c",
-        kind if kind.is_block_device() => "b",
+        kind if kind.is_char_device() => LinuxDeviceType::C,
+        kind if kind.is_block_device() => LinuxDeviceType::B,
         _ => return None,
     };
     let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));

@@ -20,13 +20,13 @@ use image_store::{ErrorKind, Store};
 use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal};
 use rustix::fs::FlockOperation;
 use rustix::mount::{MoveMountFlags, move_mount};
-use serde_json::json;
 
 pub(crate) use spawn::spawn;
 
 use relay::Relay;
 
-use super::frames::{Frame, Inbox};
+use super::config;
+use super::frames::{ExecRequest, Frame, Inbox};
 use super::log::{Log, now};
 use crate::cli::Args;
 use crate::container::find::{self, container_id, running, runtime};
@@ -146,11 +146,11 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     for (kind, other) in &run.joins {
         let (live, _) =
             running(other).ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
-        let name = if kind == "network" { "net" } else { kind };
-        let joined = json!({ "type": kind, "path": format!("/proc/{}/ns/{name}", live.pid()) });
-        spec["linux"]["namespaces"].as_array_mut().iter_mut().for_each(|list| list.push(joined.clone()));
+        // As in /proc, their names are shorter than config.json's.
+        let path = format!("/proc/{}/ns/{kind}", live.pid());
+        let list = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+        list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
     }
-    let spec = serde_json::from_value(spec).map_err(|e| invalid(format!("config.json: {e}")))?;
     let (stdio, mut pipes) = streams::open(store, id, run.terminal, run.interactive)?;
     let bundle = Bundle::new(places::container(store, id), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
@@ -185,12 +185,10 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
 
 /// A further process in a running container.
 fn exec(store: &Store, relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
-    let wanted: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
-    let process = wanted["process"].to_string();
-    let (process, _) = libcontainer::parse_process(process.as_bytes())?;
+    let request: ExecRequest = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
+    let process = request.process;
     let (container, _) = running(id).ok_or_else(|| invalid(format!("container {id}: is not running")))?;
-    let (stdio, mut pipes) =
-        streams::open(store, id, process.terminal() == Some(true), wanted["interactive"] == true)?;
+    let (stdio, mut pipes) = streams::open(store, id, process.terminal() == Some(true), request.interactive)?;
     let mut made = container.exec(&process, ExecOptions::new(stdio))?;
     pipes.terminal(made.take_terminal())?;
     relay.broadcast(&Frame::Started);
