@@ -1,6 +1,6 @@
-//! What unpacking cannot do without: inflating gzip files, and hashing them before and after, each alone and on one core.
+//! The least work of unpacking: decompressing gzip files, and hashing their compressed and uncompressed bytes.
 //!
-//! `floor FILE...` prints processor seconds of both. The benchmark divides the larger by the cores and compares.
+//! `floor FILE...` prints the processor seconds of each. The benchmark compares the larger one, divided by the cores.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _};
@@ -30,7 +30,7 @@ fn main() -> image_store::Result<()> {
         let inflated = seconds();
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let total = length + File::open(&path)?.metadata()?.len();
-        // The bytes do not matter to the time.
+        // Any bytes take the same time.
         for _ in 0..total / buffer.len() as u64 {
             hasher.update(&buffer);
         }

@@ -1,5 +1,5 @@
-//! How long a writable root file system of many layers takes: `roots STORE IMAGE` prepares and mounts one a hundred times and
-//! prints the median of milliseconds. Wants to be root.
+//! The time to prepare and mount a writable root file system: `roots STORE IMAGE` does so a hundred times and prints the median
+//! in milliseconds. Requires root.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use image_store::{Error, ErrorKind, Store, StoreOptions};
 fn main() -> image_store::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [store, image] = arguments.as_slice() else {
-        return Err(Error::new(ErrorKind::Invalid, "wants a store and an image"));
+        return Err(Error::new(ErrorKind::Invalid, "usage: roots STORE IMAGE"));
     };
     let store = Store::open(store, StoreOptions::default())?;
     let record = store.resolve(image)?;

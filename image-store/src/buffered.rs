@@ -1,8 +1,8 @@
-//! `Read` for those who already are `BufRead`, which std asks for and gives no way to. Knows nothing of what is read.
+//! `Read::read` for types that implement `BufRead`, which std requires but does not provide.
 
 use std::io::{self, BufRead};
 
-/// Copies out what the buffer has, as `Read::read` wants it.
+/// Copies out what is buffered, as `Read::read` does.
 pub(crate) fn read(input: &mut impl BufRead, out: &mut [u8]) -> io::Result<usize> {
     let available = input.fill_buf()?;
     let length = available.len().min(out.len());

@@ -1,16 +1,14 @@
-//! Copies files and folders between a root file system and the host, in both directions.
+//! Copies files and directories between a root file system and the host, in both directions.
 //!
-//! One side belongs to a container and may be hostile and changing: everything in it is reached from its root's descriptor
-//! with `RESOLVE_IN_ROOT`, so that its links lead nowhere else, and no program or library of it is ever run or loaded
-//! (CVE-2018-15664, CVE-2019-14271, CVE-2026-41567).
+//! The container's side may be malicious and may change during the copy: everything in it is opened from its root's
+//! descriptor with `RESOLVE_IN_ROOT` (openat2(2)), so that links cannot lead out of it, and none of its programs and
+//! libraries is run or loaded (CVE-2018-15664, CVE-2019-14271, CVE-2026-41567).
 
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Error, Result};
@@ -18,19 +16,19 @@ use crate::layer::diff::xattrs;
 use crate::tar::show;
 use crate::tree;
 
-/// Folders deeper than this are not copied; each level holds two descriptors.
-const DEPTH: usize = 256;
+/// Deepest nesting that is copied; each level holds two descriptors.
+const MAX_DEPTH: usize = 256;
 
-/// Who owns the copies.
+/// The owner of the copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// As in the original.
+    /// The owner and group of the original.
     Keep,
-    /// These IDs.
+    /// This user ID and group ID.
     Set(u32, u32),
 }
 
-/// A folder to resolve paths in, and how.
+/// A directory to resolve paths in, confined or not.
 #[derive(Debug)]
 pub struct Place {
     root: OwnedFd,
@@ -38,13 +36,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// A root file system: no path leads out of it.
+    /// A root file system: no path or symbolic link leads out of it.
     #[must_use]
     pub fn root(root: OwnedFd) -> Self {
         Self { root, confined: true }
     }
 
-    /// The host: paths are those of this process.
+    /// The host: paths are resolved as for this process.
     ///
     /// # Errors
     /// Those of open(2).
@@ -53,12 +51,12 @@ impl Place {
         Ok(Self { root: root.into(), confined: false })
     }
 
-    /// Opens the folder that `path` names, following links.
-    pub(crate) fn open_folder(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+    /// Opens the directory at `path`, following links.
+    pub(crate) fn open_dir(&self, path: &str) -> rustix::io::Result<OwnedFd> {
         self.open(path.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens what `path` names, following links: a folder, or the folder and name of something else.
+    /// Opens the file at `path`, following links.
     fn open(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
         let resolve = if self.confined {
@@ -70,22 +68,24 @@ impl Place {
     }
 }
 
-/// Copies `source` in `from` to `target` in `to`, with the rules of `docker cp`: onto a folder means into it; a source that
-/// ends in `/.` means what is in the folder; a target that ends in `/` must be a folder.
+/// Copies `source` in `from` to `target` in `to`, by the rules of docker-cp(1): if the target is a directory, the source
+/// is copied into it; a source that ends in `/.` stands for the contents of the directory; a target that ends in `/`
+/// must be a directory.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a folder onto
-/// a file; system calls that fail.
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the source or the target's parent does not exist,
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if a directory would replace a file or a file a directory,
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for devices and pipes; failed system calls.
 pub fn copy(from: &Place, source: &str, to: &Place, target: &str, owner: Owner) -> Result<()> {
     let content = source.ends_with("/.") || source == ".";
     let (parent, name) = split(source)?;
-    let parent = open_folder(from, &parent).doing(|| format!("copy from {source:?}"))?;
+    let parent = open_dir(from, &parent).doing(|| format!("copy from {source:?}"))?;
     let stat = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW)
         .doing(|| format!("copy from {source:?}"))?;
-    let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     if let Ok(into) = to.open(target.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) {
-        if folder && content {
-            let original = tree::open_folder(&parent, name.to_bytes(), OFlags::RDONLY)
+        if is_dir && content {
+            let original = tree::open_dir(&parent, name.to_bytes(), OFlags::RDONLY)
                 .doing(|| format!("open {source:?}"))?;
             return copy_children(&original, &into, owner, 0)
                 .doing(|| format!("copy {source:?} to {target:?}"));
@@ -94,26 +94,30 @@ pub fn copy(from: &Place, source: &str, to: &Place, target: &str, owner: Owner) 
         return copy_one(&parent, &name, &stat, &into, &last, owner, 0)
             .doing(|| format!("copy {source:?} to {target:?}"));
     }
-    if !folder && target.ends_with('/') {
-        return Err(Error::not_found(format!("copy to {target:?}: is no folder")));
+    if !is_dir && target.ends_with('/') {
+        let why = match to.open(target.trim_end_matches('/').as_bytes(), OFlags::PATH) {
+            Ok(_) => "not a directory",
+            Err(_) => "does not exist",
+        };
+        return Err(Error::not_found(format!("copy to {target:?}: {why}")));
     }
     let (into, last) = split(target.trim_end_matches('/'))?;
-    let into = open_folder(to, &into).doing(|| format!("copy to {target:?}"))?;
+    let into = open_dir(to, &into).doing(|| format!("copy to {target:?}"))?;
     copy_one(&parent, &name, &stat, &into, &last, owner, 0).doing(|| format!("copy {source:?} to {target:?}"))
 }
 
-/// Makes `to` what `from` is: with the same contents, owner (or `owner`), mode, extended attributes and time. What is in
-/// `to` and not in `from` stays. Sockets are left out.
+/// Copies the contents and attributes of the directory `from` to the directory `to`, with `owner`. Files that are only in
+/// `to` stay. Sockets are left out.
 ///
 /// # Errors
-/// System calls that fail; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a device or FIFO.
+/// Failed system calls; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a device or pipe.
 pub(crate) fn copy_directory(from: &OwnedFd, to: &OwnedFd, owner: Owner) -> Result<()> {
     let stat = rustix::fs::fstat(from).doing(|| "fstat")?;
     copy_children(from, to, owner, 0)?;
     attributes(from.as_fd(), to.as_fd(), &stat, owner)
 }
 
-/// Folder and last component; the last is not followed if it is a link.
+/// Splits a path into directory and last component; the latter is not followed if it is a link.
 fn split(path: &str) -> Result<(Vec<u8>, CString)> {
     let absolute = path.starts_with('/');
     let trimmed = path.trim_end_matches("/.").trim_end_matches('/');
@@ -122,13 +126,14 @@ fn split(path: &str) -> Result<(Vec<u8>, CString)> {
         None if trimmed.is_empty() && absolute => ("/", "."),
         None => (".", if trimmed.is_empty() { "." } else { trimmed }),
     };
-    // A last `..` is part of the folder: it must be resolved with it.
+    // A trailing `..` is part of the directory: it must be resolved with it.
     let (parent, name) = if name == ".." { (trimmed, ".") } else { (parent, name) };
-    let name = CString::new(name).map_err(|_| Error::invalid(format!("path {path:?}: has a NUL")))?;
+    let name =
+        CString::new(name).map_err(|_| Error::invalid(format!("path {path:?}: contains a NUL byte")))?;
     Ok((parent.as_bytes().to_vec(), name))
 }
 
-fn open_folder(place: &Place, path: &[u8]) -> Result<OwnedFd> {
+fn open_dir(place: &Place, path: &[u8]) -> Result<OwnedFd> {
     match place.open(path, OFlags::RDONLY | OFlags::DIRECTORY) {
         Err(Errno::NOENT) => Err(Error::not_found(format!("{}: does not exist", show(path)))),
         other => other.doing(|| format!("open {}", show(path))),
@@ -152,10 +157,10 @@ fn copy_one(
                 other => other.doing(|| "mkdir").doing(doing)?,
             }
             let original =
-                tree::open_folder(from, name.to_bytes(), OFlags::RDONLY).doing(|| "open").doing(doing)?;
-            let made = match tree::open_folder(to, target.to_bytes(), OFlags::RDONLY) {
+                tree::open_dir(from, name.to_bytes(), OFlags::RDONLY).doing(|| "open").doing(doing)?;
+            let made = match tree::open_dir(to, target.to_bytes(), OFlags::RDONLY) {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    return Err(Error::invalid("a folder can not replace a file").context(doing()));
+                    return Err(Error::invalid("cannot replace a file with a directory").context(doing()));
                 }
                 other => other.doing(|| "open").doing(doing)?,
             };
@@ -182,16 +187,19 @@ fn copy_one(
             let (uid, gid) = ids(stat, owner);
             rustix::fs::chownat(to, target, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| "chown")
+                .doing(doing)?;
+            rustix::fs::utimensat(to, target, &tree::timestamps(stat), AtFlags::SYMLINK_NOFOLLOW)
+                .doing(|| "utimensat")
                 .doing(doing)
         }
-        // Devices and pipes of a container are none of the host's, and the other way round.
-        _ => Err(Error::unsupported("is neither file, folder nor link").context(doing())),
+        // Devices and pipes are never copied between a container and the host.
+        _ => Err(Error::unsupported("not a file, directory or symbolic link").context(doing())),
     }
 }
 
 fn copy_children(from: &OwnedFd, to: &OwnedFd, owner: Owner, depth: usize) -> Result<()> {
-    if depth > DEPTH {
-        return Err(Error::limit(format!("more than {DEPTH} folders in each other")));
+    if depth > MAX_DEPTH {
+        return Err(Error::limit(format!("directories nested more than {MAX_DEPTH} deep")));
     }
     for (name, _) in tree::list(from).doing(|| "list")? {
         let stat = rustix::fs::statat(from, &name, AtFlags::SYMLINK_NOFOLLOW).doing(|| "stat")?;
@@ -203,11 +211,11 @@ fn copy_children(from: &OwnedFd, to: &OwnedFd, owner: Owner, depth: usize) -> Re
     Ok(())
 }
 
-/// A file is replaced, not written through: it could be a link or have other names.
-fn clear(folder: &OwnedFd, name: &CString) -> Result<()> {
-    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+/// Removes a file that is to be replaced. Writing to it would follow a link or change its other hard links.
+fn clear(dir: &OwnedFd, name: &CString) -> Result<()> {
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => Err(Error::invalid("a file can not replace a folder")),
+        Err(Errno::ISDIR) => Err(Error::invalid("cannot replace a directory with a file")),
         Err(errno) => Err(errno).doing(|| "unlink"),
     }
 }
@@ -222,7 +230,7 @@ fn ids(stat: &Stat, owner: Owner) -> (Uid, Gid) {
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat, owner: Owner) -> Result<()> {
     let (uid, gid) = ids(stat, owner);
     rustix::fs::fchown(to, Some(uid), Some(gid)).doing(|| "fchown")?;
-    // Set-uid bits mean something only with the owner they came with.
+    // Set-user-ID bits are only kept together with the owner.
     let bits = if owner == Owner::Keep { 0o7777 } else { 0o1777 };
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & bits)).doing(|| "fchmod")?;
     if owner == Owner::Keep {
@@ -233,9 +241,7 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, stat: &Stat, owner: Owne
             }
         }
     }
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds };
-    rustix::fs::futimens(to, &Timestamps { last_access: time, last_modification: time }).doing(|| "futimens")
+    rustix::fs::futimens(to, &tree::timestamps(stat)).doing(|| "futimens")
 }
 
 #[cfg(test)]
@@ -281,6 +287,6 @@ mod tests {
         );
         assert!(into("host/a", "/out/x").is_err(), "an absolute link leads to what is not in the root");
         assert!(!at("host/x").exists());
-        assert!(into("host/conf.d", "/etc/new").is_err(), "a folder onto a file");
+        assert!(into("host/conf.d", "/etc/new").is_err(), "a directory onto a file");
     }
 }

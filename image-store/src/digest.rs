@@ -1,7 +1,7 @@
-//! Digests as OCI writes them (`sha256:<hex>`), and readers and writers that compute them on the way.
+//! Digests (`sha256:<hex>`) and readers that verify them.
 //!
-//! Only the algorithms the image specification registers, sha256 and sha512, are known; all else is refused at the door,
-//! so that a digest can always be used as a path component. Knows nothing of files.
+//! Source: OCI image specification, descriptor.md, "Digests". Only the registered algorithms sha256 and sha512 are
+//! accepted, so that a digest is always safe to use in a path.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,17 +11,17 @@ use sha2::Digest as _;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// A hash function of the image specification, section "Digests".
+/// A hash algorithm registered by the OCI image specification (descriptor.md, "Registered Algorithms").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
-    /// SHA-256, what everybody uses.
+    /// SHA-256, the usual one.
     Sha256,
-    /// SHA-512, optional in the specification.
+    /// SHA-512.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name used in digests and as a folder name.
+    /// The name, as in digests and as a directory below `blobs`: `sha256`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -31,16 +31,16 @@ impl Algorithm {
     }
 }
 
-/// A checked digest: a known algorithm and the right count of lower-case hexadecimal digits.
+/// A valid digest: a registered algorithm and the right number of lower-case hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(Box<str>);
 
 impl Digest {
-    /// Checks `text`.
+    /// Parses `algorithm:hex`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for another algorithm, [`ErrorKind::Invalid`] for anything that is no digest.
+    /// [`ErrorKind::Unsupported`] for another algorithm, [`ErrorKind::Invalid`] for anything else that is not a digest.
     pub fn parse(text: &str) -> Result<Self> {
         let Some((algorithm, hex)) = text.split_once(':') else {
             return Err(Error::invalid(format!("digest {text:?}: has no \":\" after the algorithm")));
@@ -49,13 +49,14 @@ impl Digest {
             "sha256" => 64,
             "sha512" => 128,
             _ => {
-                let message = format!("digest {text:?}: algorithm {algorithm:?} is none of sha256, sha512");
+                let message =
+                    format!("digest {text:?}: unknown algorithm {algorithm:?}: must be sha256 or sha512");
                 return Err(Error::unsupported(message));
             }
         };
         if hex.len() != length || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(Error::invalid(format!(
-                "digest {text:?}: wants {length} lower-case hexadecimal digits"
+                "digest {text:?}: must have {length} lower-case hexadecimal digits"
             )));
         }
         Ok(Self(text.into()))
@@ -69,13 +70,13 @@ impl Digest {
         hasher.finish()
     }
 
-    /// Which hash function.
+    /// The hash algorithm.
     #[must_use]
     pub fn algorithm(&self) -> Algorithm {
         if self.0.starts_with("sha512") { Algorithm::Sha512 } else { Algorithm::Sha256 }
     }
 
-    /// The digits alone.
+    /// The hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> &str {
         &self.0[7..]
@@ -87,13 +88,13 @@ impl Digest {
         &self.0
     }
 
-    /// Twelve digits, as lists show an ID.
+    /// The first twelve hexadecimal digits, as lists show an ID.
     #[must_use]
     pub fn short(&self) -> &str {
         &self.hex()[..12]
     }
 
-    /// The path below a folder of blobs: `sha256/<hex>`.
+    /// The path below a `blobs` directory: `sha256/<hex>` (OCI image specification, image-layout.md).
     #[must_use]
     pub fn path(&self) -> String {
         format!("{}/{}", self.algorithm().name(), self.hex())
@@ -132,7 +133,7 @@ impl std::str::FromStr for Digest {
     }
 }
 
-/// A running hash.
+/// Computes a digest of bytes that come in pieces.
 #[derive(Clone, Debug)]
 pub struct Hasher(State);
 
@@ -143,7 +144,7 @@ enum State {
 }
 
 impl Hasher {
-    /// A hash of nothing yet.
+    /// Starts with no bytes.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         match algorithm {
@@ -160,7 +161,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was added.
+    /// The digest of all bytes added.
     #[must_use]
     pub fn finish(self) -> Digest {
         let (name, bytes) = match self.0 {
@@ -178,8 +179,8 @@ impl Hasher {
     }
 }
 
-/// A reader that lets through exactly the bytes a descriptor promised and fails at the end, or as soon as there are
-/// too many, when they are not those bytes.
+/// A reader that verifies size and digest: it fails as soon as there are too many bytes, or at the end if the size or
+/// the digest differs.
 #[derive(Debug)]
 pub struct VerifyingReader<R> {
     inner: R,
@@ -190,7 +191,7 @@ pub struct VerifyingReader<R> {
 }
 
 impl<R: Read> VerifyingReader<R> {
-    /// Expects `size` bytes that hash to `expected`.
+    /// Reads `inner`, which must give `size` bytes with the digest `expected`.
     pub fn new(inner: R, expected: &Digest, size: u64) -> Self {
         let hasher = Some(Hasher::new(expected.algorithm()));
         Self { inner, hasher, expected: expected.clone(), size, seen: 0 }
@@ -201,12 +202,12 @@ impl<R: Read> VerifyingReader<R> {
             return Ok(());
         };
         if self.seen != self.size {
-            let message = format!("{}: ends after {} of {} bytes", self.expected, self.seen, self.size);
+            let message = format!("{}: truncated: {} of {} bytes", self.expected, self.seen, self.size);
             return Err(Error::mismatch(message));
         }
         let found = hasher.finish();
         if found != self.expected {
-            return Err(Error::mismatch(format!("{}: content hashes to {found}", self.expected)));
+            return Err(Error::mismatch(format!("{}: digest mismatch: content has {found}", self.expected)));
         }
         Ok(())
     }
@@ -224,7 +225,7 @@ impl<R: Read> Read for VerifyingReader<R> {
         }
         self.seen = self.seen.saturating_add(count as u64);
         if self.seen > self.size {
-            let message = format!("{}: longer than the promised {} bytes", self.expected, self.size);
+            let message = format!("{}: longer than {} bytes", self.expected, self.size);
             return Err(Error::mismatch(message).into());
         }
         if let Some(hasher) = &mut self.hasher {
@@ -234,7 +235,7 @@ impl<R: Read> Read for VerifyingReader<R> {
     }
 }
 
-/// Reads a small document whole: at most `limit` bytes, which `what` names in the error.
+/// Reads a document of at most `limit` bytes; `what` names it in errors.
 pub(crate) fn read_limited(reader: impl Read, limit: u64, what: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     reader.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -285,8 +286,8 @@ mod tests {
             VerifyingReader::new(bytes, &digest, size).read_to_end(&mut out).map(|_| out)
         };
         assert_eq!(read(b"abc", 3).unwrap(), b"abc");
-        assert!(read(b"ab", 3).unwrap_err().to_string().contains("ends after 2 of 3"));
+        assert!(read(b"ab", 3).unwrap_err().to_string().contains("truncated: 2 of 3"));
         assert!(read(b"abcd", 3).unwrap_err().to_string().contains("longer than"));
-        assert!(read(b"abd", 3).unwrap_err().to_string().contains("hashes to"));
+        assert!(read(b"abd", 3).unwrap_err().to_string().contains("digest mismatch"));
     }
 }

@@ -1,38 +1,42 @@
-//! The one error of this crate: a kind to branch on, a sentence to show, and the operating system's number if there was one.
+//! The error type of this crate: a kind to branch on, a message to show, and errno if a system call failed.
 //!
 //! A message reads from the outside in: `what was being done: on what: which call: why (ERRNO)`.
-//! Knows nothing of images; every other file uses this one.
+//! Every other module uses this one; it uses none of them.
 
 use std::fmt;
 use std::io;
 
-/// What went wrong, coarse enough to decide what to do next.
+/// The class of an error, coarse enough to decide what to do next.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The named image, blob, layer or container does not exist.
     NotFound,
-    /// The name is taken.
+    /// The name or ID is already in use.
     Exists,
-    /// Input from outside (a reference, a manifest, a layer, an archive) breaks its specification.
+    /// Input (a reference, manifest, layer or archive) violates its specification.
     Invalid,
-    /// Content does not hash to the digest, or has not the size, that was promised.
+    /// Content does not have the digest or size that its descriptor states.
     Mismatch,
-    /// Input is valid but asks for something this crate does not do.
+    /// Input is valid but needs something that this crate does not support.
     Unsupported,
-    /// Input exceeds one of the limits that keep hostile images from filling memory or disk.
+    /// Input exceeds one of the limits that keep malicious images from filling memory or disk.
     Limit,
-    /// A registry refused the credentials, or asked for some.
+    /// Access denied: a registry requires credentials or refused those given, or a request was not allowed to be sent.
     Denied,
-    /// A registry could not be reached, or answered with an error.
+    /// A registry could not be reached or returned an error.
     Network,
-    /// Somebody else holds the thing.
+    /// The object is in use.
     Busy,
     /// A system call failed: see [`Error::errno`].
     Os,
 }
 
-/// An error with its context. `Display` is one line; nothing else needs to be printed with it.
+/// An error of this crate.
+///
+/// `Display` prints the whole message with its context on one line, so [`source`](std::error::Error::source) is `None`.
+#[derive(thiserror::Error)]
+#[error("{}", .0.message)]
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -41,28 +45,28 @@ struct Inner {
     message: String,
 }
 
-/// The result type of this crate.
+/// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` with a message of one line, lower case, without a full stop.
+    /// Creates an error of `kind`. The message is one line, in lower case, without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, errno: None, message: message.into() }))
     }
 
-    /// What to branch on.
+    /// The kind to branch on.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The number of errno(3) when a system call failed.
+    /// The errno(3) of the system call that failed, if one did.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         self.0.errno
     }
 
-    /// The same error with what was being done put before it.
+    /// Prepends `doing`, what was being done, to the message.
     #[must_use]
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.0.message = format!("{doing}: {}", self.0.message);
@@ -90,29 +94,19 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
-    }
-}
-
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.0.kind, self.0.message)
     }
 }
 
-impl std::error::Error for Error {}
-
 impl From<io::Error> for Error {
-    /// Reading through our own decoders wraps an [`Error`] in an `io::Error`: it comes back out whole here.
+    /// Unwraps an [`Error`] that one of this crate's readers wrapped in an `io::Error`.
     fn from(error: io::Error) -> Self {
-        if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
-            if let Some(ours) = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok()) {
-                return *ours;
-            }
-            return Self::invalid("an error was lost");
-        }
+        let error = match error.downcast::<Self>() {
+            Ok(ours) => return ours,
+            Err(other) => other,
+        };
         let kind = match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
                 if error.raw_os_error().is_none() =>
@@ -139,7 +133,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The system's sentence and the symbolic name, as in `No such file or directory (ENOENT)`.
+/// The system's message and the symbolic name, as in `No such file or directory (ENOENT)`.
 fn errno_text(errno: i32) -> String {
     let sentence = io::Error::from_raw_os_error(errno).to_string();
     let sentence = sentence.split(" (os error").next().unwrap_or_default().to_owned();
@@ -149,7 +143,7 @@ fn errno_text(errno: i32) -> String {
     }
 }
 
-/// Those of errno(3) that file systems and sockets return; the same on all Linux architectures Rust is used on but MIPS and SPARC above 34.
+/// The numbers of errno(3) that file systems and sockets return. Above 34, MIPS and SPARC have other numbers.
 const NAMES: &[(i32, &str)] = &[
     (1, "EPERM"),
     (2, "ENOENT"),
@@ -194,7 +188,7 @@ const NAMES: &[(i32, &str)] = &[
     (122, "EDQUOT"),
 ];
 
-/// Adds what was being done to any error on its way up. The closure runs only when there is an error.
+/// Adds context to an error on its way up. The closure runs only if there is an error.
 pub(crate) trait Doing<T> {
     fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T>;
 }

@@ -1,14 +1,15 @@
-//! Implied folders: a layer with `a/b/file` but no entries for `a` and `a/b` means "as they are below".
+//! The fix-up layer: gives implied directories their attributes.
 //!
-//! An unpacked layer does not know what lies below, so its implied folders have plain attributes, and overlay would show
-//! those. A last layer on top, of folders only, gives back the attributes of the highest layer that describes them.
-//! That is how layers can be unpacked at once and shared between images without changing what a container sees.
+//! A layer with `a/b/file` but no entries for `a` and `a/b` implies these directories: their attributes are those of the
+//! layers below. A layer is unpacked without regard to the layers below, so that it can be shared between images and
+//! unpacked in parallel; its implied directories get default attributes, and overlay would show these. The fix-up layer,
+//! on top of the image's layers, has only directories, with the attributes of the highest layer that describes them.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
@@ -17,39 +18,42 @@ use crate::layer::change::split;
 use crate::tar::show;
 use crate::tree;
 
-/// One layer of a stack.
+/// An unpacked layer of an image.
 pub(crate) struct Level {
     pub root: File,
-    /// Sorted.
+    /// Paths of its implied directories, sorted.
     pub implied: Vec<Vec<u8>>,
 }
 
-/// A folder whose attributes are those of level `from`.
+/// A directory that needs the attributes it has in level `from`.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Folder {
+pub(crate) struct Fix {
     pub path: Vec<u8>,
     pub from: usize,
 }
 
-/// The folders that a stack, lowest layer first, shows with wrong attributes.
-pub(crate) fn needed(stack: &[Level], marks: Marks) -> Result<Vec<Folder>> {
+/// The directories that overlay would show with wrong attributes; `stack` has the lowest layer first.
+pub(crate) fn needed(stack: &[Level], marks: Marks) -> Result<Vec<Fix>> {
     let paths: BTreeSet<&Vec<u8>> = stack.iter().flat_map(|level| &level.implied).collect();
-    let mut folders = Vec::new();
+    let mut fixes = Vec::new();
     for path in paths {
-        if let Some(from) = source(stack, path, marks).doing(|| format!("look up folder {}", show(path)))? {
-            folders.push(Folder { path: path.clone(), from });
+        if let Some(from) =
+            source(stack, path, marks).doing(|| format!("look up directory {}", show(path)))?
+        {
+            fixes.push(Fix { path: path.clone(), from });
         }
     }
-    Ok(folders)
+    Ok(fixes)
 }
 
-/// The level that describes the folder, when the topmost one that has it only implies it, and they differ.
+/// The highest level that describes the directory, if the topmost level that has it only implies it and the attributes
+/// differ.
 fn source(stack: &[Level], path: &[u8], marks: Marks) -> Result<Option<usize>> {
     let mut top: Option<usize> = None;
     for (at, level) in stack.iter().enumerate().rev() {
         let implied = level.implied.binary_search_by(|p| p.as_slice().cmp(path)).is_ok();
-        match tree::open_folder(&level.root, path, OFlags::RDONLY) {
-            Ok(folder) => {
+        match tree::open_dir(&level.root, path, OFlags::RDONLY) {
+            Ok(dir) => {
                 if !implied {
                     return Ok(match top {
                         Some(top) if differ(&stack[top], level, path)? => Some(at),
@@ -57,13 +61,13 @@ fn source(stack: &[Level], path: &[u8], marks: Marks) -> Result<Option<usize>> {
                     });
                 }
                 top = top.or(Some(at));
-                let hidden = rustix::fs::fgetxattr(&folder, marks.opaque(), &mut [0_u8; 1]).is_ok();
+                let hidden = rustix::fs::fgetxattr(&dir, marks.opaque(), &mut [0_u8; 1]).is_ok();
                 if hidden {
                     return Ok(None);
                 }
             }
             Err(Errno::NOENT) if !cut_off(level, path, marks)? => {}
-            // A whiteout, a file or a link here or above hides what lies below.
+            // A whiteout, file or link at this path or above hides the levels below.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         }
@@ -71,14 +75,14 @@ fn source(stack: &[Level], path: &[u8], marks: Marks) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// Whether this layer hides the path in those below although it does not have it: through an opaque folder above it, or a
-/// whiteout of a folder above it (openat2 then said ENOTDIR).
+/// Whether this level, which does not have the path, hides it in the levels below: by an opaque parent directory, or by a
+/// whiteout of one (openat2(2) then fails with ENOTDIR).
 fn cut_off(level: &Level, path: &[u8], marks: Marks) -> Result<bool> {
     let mut path = path;
     while !path.is_empty() {
         path = split(path).0;
-        match tree::open_folder(&level.root, path, OFlags::RDONLY) {
-            Ok(folder) if rustix::fs::fgetxattr(&folder, marks.opaque(), &mut [0_u8; 1]).is_ok() => {
+        match tree::open_dir(&level.root, path, OFlags::RDONLY) {
+            Ok(dir) if rustix::fs::fgetxattr(&dir, marks.opaque(), &mut [0_u8; 1]).is_ok() => {
                 return Ok(true);
             }
             Ok(_) | Err(Errno::NOENT) => {}
@@ -97,15 +101,15 @@ fn differ(top: &Level, below: &Level, path: &[u8]) -> Result<bool> {
 }
 
 fn open(level: &Level, path: &[u8]) -> Result<OwnedFd> {
-    tree::open_folder(&level.root, path, OFlags::RDONLY).doing(|| format!("open folder {}", show(path)))
+    tree::open_dir(&level.root, path, OFlags::RDONLY).doing(|| format!("open directory {}", show(path)))
 }
 
-/// Makes the fix-up layer in the empty folder `root`.
-pub(crate) fn make(root: &File, stack: &[Level], folders: &[Folder]) -> Result<()> {
-    // Folders above that need no fixing must not be changed by the fix-up either.
+/// Creates the fix-up layer in the empty directory `root`.
+pub(crate) fn make(root: &File, stack: &[Level], fixes: &[Fix]) -> Result<()> {
+    // Parent directories are needed too; they keep the attributes that overlay shows anyway.
     let mut all: BTreeSet<Vec<u8>> = BTreeSet::new();
-    for folder in folders {
-        let mut path = folder.path.as_slice();
+    for fix in fixes {
+        let mut path = fix.path.as_slice();
         while !path.is_empty() {
             all.insert(path.to_vec());
             path = split(path).0;
@@ -114,20 +118,20 @@ pub(crate) fn make(root: &File, stack: &[Level], folders: &[Folder]) -> Result<(
     all.insert(Vec::new());
     for path in all.iter().filter(|path| !path.is_empty()) {
         let (parent, name) = split(path);
-        let parent = tree::open_folder(root, parent, OFlags::PATH).doing(|| "open folder")?;
+        let parent = tree::open_dir(root, parent, OFlags::PATH).doing(|| "open directory")?;
         rustix::fs::mkdirat(&parent, name, Mode::RWXU).doing(|| format!("mkdir {}", show(path)))?;
     }
     for path in all.iter().rev() {
-        let fixed = folders.iter().find(|folder| folder.path == *path).map(|folder| folder.from);
+        let fixed = fixes.iter().find(|fix| fix.path == *path).map(|fix| fix.from);
         let from = fixed.or_else(|| stack.iter().rposition(|level| open(level, path).is_ok()));
         let Some(from) = from else { continue };
-        let target = tree::open_folder(root, path, OFlags::RDONLY).doing(|| "open folder")?;
+        let target = tree::open_dir(root, path, OFlags::RDONLY).doing(|| "open directory")?;
         copy(&open(&stack[from], path)?, &target).doing(|| format!("copy attributes of {}", show(path)))?;
     }
     Ok(())
 }
 
-/// Owner, mode, attributes and time of one folder for another.
+/// Copies owner, mode, extended attributes and modification time of a directory.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
     let stat = rustix::fs::statat(from, c"", AtFlags::EMPTY_PATH)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
@@ -140,12 +144,10 @@ pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
         rustix::fs::fsetxattr(to.as_fd(), name.as_slice(), &value, XattrFlags::empty())
             .doing(|| "fsetxattr")?;
     }
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds };
-    rustix::fs::futimens(to, &Timestamps { last_access: time, last_modification: time }).doing(|| "futimens")
+    rustix::fs::futimens(to, &tree::timestamps(&stat)).doing(|| "futimens")
 }
 
-/// All but overlay's own: those belong to the layer they are in.
-fn attributes(folder: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    crate::layer::diff::xattrs(folder.as_fd())
+/// The extended attributes, without overlay's: those only have a meaning in their own layer.
+fn attributes(dir: &OwnedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    crate::layer::diff::xattrs(dir.as_fd())
 }

@@ -1,75 +1,75 @@
-//! Changes to an image's config, written as the instructions of a Dockerfile: `--change` of commit and import. Pure.
+//! Changes to an image's config in the syntax of a Dockerfile, as `--change` of commit and import takes them. No I/O.
 
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-/// One instruction that only concerns the config.
+/// A Dockerfile instruction that changes only the config.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instruction {
-    /// CMD
+    /// `CMD`: the default arguments.
     Cmd(Vec<String>),
-    /// ENTRYPOINT
+    /// `ENTRYPOINT`: the program and its first arguments.
     Entrypoint(Vec<String>),
-    /// ENV, as pairs
+    /// `ENV`: names and values.
     Env(Vec<(String, String)>),
-    /// LABEL, as pairs
+    /// `LABEL`: keys and values.
     Label(Vec<(String, String)>),
-    /// EXPOSE, as `port/protocol`
+    /// `EXPOSE`: `port/protocol`.
     Expose(Vec<String>),
-    /// VOLUME
+    /// `VOLUME`: absolute paths.
     Volume(Vec<String>),
-    /// USER
+    /// `USER`: `user[:group]`, names or numbers.
     User(String),
-    /// WORKDIR
+    /// `WORKDIR`: an absolute path.
     Workdir(String),
-    /// STOPSIGNAL
+    /// `STOPSIGNAL`: a name or number.
     StopSignal(String),
 }
 
 impl Instruction {
-    /// Parses `CMD ["sh"]`, `ENV A=b`, ...
+    /// Parses an instruction such as `CMD ["sh"]` or `ENV A=b`; the name may be in any case.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) with what is wrong.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for another instruction and for arguments that do not fit it.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |why: &str| Error::invalid(format!("change {text:?}: {why}"));
         let (name, rest) =
-            text.trim().split_once([' ', '\t']).ok_or_else(|| wrong("wants an instruction and a value"))?;
+            text.trim().split_once([' ', '\t']).ok_or_else(|| wrong("must be an instruction and a value"))?;
         let rest = rest.trim();
         Ok(match name.to_ascii_uppercase().as_str() {
             "CMD" => Self::Cmd(command(rest)),
             "ENTRYPOINT" => Self::Entrypoint(command(rest)),
-            "ENV" => Self::Env(pairs(rest).ok_or_else(|| wrong("wants NAME=value"))?),
-            "LABEL" => Self::Label(pairs(rest).ok_or_else(|| wrong("wants name=value"))?),
+            "ENV" => Self::Env(pairs(rest).ok_or_else(|| wrong("must be NAME=VALUE"))?),
+            "LABEL" => Self::Label(pairs(rest).ok_or_else(|| wrong("must be NAME=VALUE"))?),
             "EXPOSE" => Self::Expose(
                 rest.split_whitespace()
                     .map(port)
                     .collect::<Option<_>>()
-                    .ok_or_else(|| wrong("wants ports"))?,
+                    .ok_or_else(|| wrong("must be ports, such as 80 or 53/udp"))?,
             ),
             "VOLUME" => Self::Volume(
                 list(rest).unwrap_or_else(|| rest.split_whitespace().map(str::to_owned).collect()),
             ),
             "USER" => Self::User(rest.to_owned()),
             "WORKDIR" if rest.starts_with('/') => Self::Workdir(rest.to_owned()),
-            "WORKDIR" => return Err(wrong("wants an absolute path")),
+            "WORKDIR" => return Err(wrong("must be an absolute path")),
             "STOPSIGNAL" => Self::StopSignal(rest.to_owned()),
             _ => {
                 return Err(wrong(
-                    "is none of CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR",
+                    "must be CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR",
                 ));
             }
         })
     }
 
-    /// Changes the `config` of an image config.
+    /// Applies the instruction to the `config` object of an image config (OCI image specification, config.md).
     pub fn apply(&self, config: &mut Map<String, Value>) {
         match self {
             Self::Cmd(words) => drop(config.insert("Cmd".into(), json!(words))),
             Self::Entrypoint(words) => {
                 config.insert("Entrypoint".into(), json!(words));
-                // As in a Dockerfile: the arguments were those of the old one.
+                // As in a Dockerfile: the arguments were meant for the old entry point.
                 config.shift_remove("Cmd");
             }
             Self::Env(pairs) => {
@@ -107,7 +107,7 @@ fn list(text: &str) -> Option<Vec<String>> {
     serde_json::from_str(text).ok()
 }
 
-/// A JSON list, or a line for the shell.
+/// A JSON list, or a command line for the shell.
 fn command(text: &str) -> Vec<String> {
     list(text).unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into(), text.into()])
 }
@@ -118,7 +118,7 @@ fn port(text: &str) -> Option<String> {
     Some(format!("{number}/{protocol}"))
 }
 
-/// `a=b c="d e"`, or the old form `a b c` for one pair.
+/// `a=b c="d e"`, or the old form `a b c` with a single pair.
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     let first = text.split_whitespace().next()?;
     if !first.contains('=') {
@@ -133,7 +133,7 @@ fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     Some(pairs)
 }
 
-/// Splits at spaces outside quotes; `None` for a quote that does not end.
+/// Splits at spaces outside quotes; `None` for an unterminated quote.
 fn words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote, mut any) = (Vec::new(), String::new(), None, false);
     let mut characters = text.chars();

@@ -1,5 +1,6 @@
-//! Container images: from a name to a root file system that is ready to run, fast, shared between containers, and whole
-//! after a power cut.
+//! A store of container images: pull an image, get a root file system that a container can run on.
+//!
+//! Layers are unpacked once and shared between images and containers; the store survives a power cut at any time.
 //!
 //! ```no_run
 //! use image_store::platform::Platform;
@@ -15,25 +16,47 @@
 //!     let image = store.ingest(&remote, &remote.descriptor, &Platform::host(), &[name], &Quiet)?;
 //!
 //!     let rootfs = store.prepare(&image, "web-1", serde_json::Value::Null)?;
-//!     let mount = rootfs.mount()?; // a detached mount, to be attached wherever the engine wants it
+//!     let mount = rootfs.mount()?; // a detached mount, to attach with move_mount(2)
 //!     let lower_directories = &rootfs.lower;
 //! #   let _ = (mount, lower_directories);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! | room | what it knows |
-//! |---|---|
-//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`instruction`], [`time`] | words and documents; pure |
-//! | [`tar`] | archives as byte streams, both ways |
-//! | [`layer`] | one layer: compressed tar to folder and back |
-//! | [`store`] | the folder with everything in it: names, leases, collection, verification, root file systems |
-//! | [`archive`] | images in folders and files: OCI layout, docker-archive |
-//! | [`registry`] | images behind HTTP |
-//! | [`copy`] | files into and out of a root file system |
+//! Images may also come from archives ([`archive`]), containers ([`Store::commit`]) and root file systems:
 //!
-//! The library knows nothing of containers beyond their writable layers, prints nothing, keeps no state outside its
-//! folder, and has no `unsafe`. It uses threads while it unpacks, and changes nothing of its caller's process.
+//! ```
+//! use image_store::platform::Platform;
+//! use image_store::store::Composition;
+//! use image_store::tar::{Entry, Kind, Writer};
+//! use image_store::{Store, StoreOptions};
+//!
+//! # fn main() -> image_store::Result<()> {
+//! # let directory = std::env::temp_dir().join(format!("image-store-example-{}", std::process::id()));
+//! let store = Store::open(&directory, StoreOptions::default())?;
+//! let mut archive = Writer::new(Vec::new());
+//! archive.entry(&Entry::new("etc", Kind::Directory, 0o755))?;
+//! let image = store.import(archive.finish()?.as_slice(), &Platform::host(), &Composition::default())?;
+//!
+//! let rootfs = store.rootfs(&image)?;
+//! assert!(rootfs.lower[0].join("etc").is_dir());
+//! # std::fs::remove_dir_all(&directory)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`instruction`], [`time`] | names and documents; no I/O |
+//! | [`tar`] | reading and writing tar streams |
+//! | [`layer`] | one layer: from a compressed tar to a directory and back |
+//! | [`store`] | the store: images, containers, volumes, garbage collection, verification |
+//! | [`archive`] | images in files and directories: OCI layout, docker-archive |
+//! | [`registry`] | images in registries |
+//! | [`copy`] | copying files into and out of a root file system |
+//!
+//! Of containers the library has only the writable layers. It prints nothing, keeps no state outside the store's
+//! directory and has no `unsafe` code. It starts threads while it unpacks, and does not change its caller's process.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
-//! Image documents: descriptors, manifests, indexes and configs, of OCI and of Docker.
+//! Image documents of OCI and Docker: descriptors, manifests, indexes and configs.
 //!
-//! Documents are kept and hashed as the bytes that were received; what is parsed here is only for reading.
-//! Sizes are limited, and a document that could be read as two kinds is refused (CVE-2021-41190). Pure.
+//! Documents are stored and hashed as received; the types here are only for reading them. Sizes are limited, and a
+//! document that could be read as more than one type is refused (CVE-2021-41190). No I/O.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
 
-/// Media types of the OCI image specification and of Docker's schema 2.
+/// Media types of the OCI image specification (media-types.md) and of Docker's image manifest version 2, schema 2.
 pub mod media {
     /// OCI image manifest.
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -33,129 +33,131 @@ pub mod media {
     pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
     /// Gzip-compressed Docker layer.
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-    /// Uncompressed Docker layer, found in archives.
+    /// Uncompressed Docker layer, as in archives.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 }
 
-/// Largest manifest that is read, in bytes; the distribution specification wants registries to take 4 MiB.
+/// Largest manifest that is read, in bytes: the OCI distribution specification recommends at least 4 MiB.
 pub const MANIFEST_LIMIT: u64 = 4 << 20;
 /// Largest index that is read, in bytes.
 pub const INDEX_LIMIT: u64 = 8 << 20;
 /// Largest config that is read, in bytes.
 pub const CONFIG_LIMIT: u64 = 8 << 20;
-/// Most layers of one image; overlay takes at most 500 lower directories (kernel 6.18, `OVL_MAX_STACK`).
+/// Largest number of layers of an image: overlay supports 500 lower directories (Linux 6.18, `OVL_MAX_STACK`), and one
+/// is for the fix-up layer.
 pub const LAYERS_LIMIT: usize = 499;
+/// Largest number of images in an index.
 const CHILDREN_LIMIT: usize = 4096;
 
-/// A typed, sized, hashed pointer to a blob.
+/// A reference to a blob by digest (OCI image specification, descriptor.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
-    /// What the blob is.
+    /// The blob's media type.
     #[serde(rename = "mediaType", default)]
     pub media_type: String,
-    /// Its hash.
+    /// Its digest.
     pub digest: Digest,
     /// Its length in bytes.
     pub size: u64,
-    /// What it was made for, in an index.
+    /// The platform it is for; only in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// Free-form remarks.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
-    /// Other places to get it from (non-distributable layers).
+    /// URLs to download it from; only of non-distributable layers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<Vec<String>>,
 }
 
 impl Descriptor {
-    /// A descriptor without any of the optional parts.
+    /// A descriptor without the optional fields.
     #[must_use]
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         Self { media_type: media_type.into(), digest, size, platform: None, annotations: None, urls: None }
     }
 
-    /// A descriptor of `bytes`.
+    /// The descriptor of `bytes`.
     #[must_use]
     pub fn of(media_type: &str, bytes: &[u8]) -> Self {
         Self::new(media_type, Digest::of(bytes), bytes.len() as u64)
     }
 
-    /// An annotation's value.
+    /// The value of an annotation.
     #[must_use]
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// BuildKit puts attestations into the index as images for the platform unknown/unknown.
+    /// Whether this is a BuildKit attestation, which is in an index as an image for the platform unknown/unknown.
     #[must_use]
     pub fn is_attestation(&self) -> bool {
         self.annotation("vnd.docker.reference.type").is_some()
             || self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
     }
 
-    /// Whether a registry must not be given the blob (base layers of Windows and the like).
+    /// Whether the blob must not be pushed: non-distributable layers, such as Windows base layers.
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         self.media_type.contains("nondistributable") || self.media_type.contains("foreign.diff")
     }
 }
 
-/// An image manifest.
+/// An image manifest (OCI image specification, manifest.md).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Always 2.
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
-    /// Its own type; OCI lets it be absent.
+    /// Its media type; optional in OCI.
     #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
     /// The image config.
     pub config: Descriptor,
     /// The layers, lowest first.
     pub layers: Vec<Descriptor>,
-    /// Free-form remarks.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Manifest {
-    /// The type of the config, when that says that this is something else than an image.
+    /// The media type of the config if it says that this is an artifact and not an image.
     #[must_use]
     pub fn artifact(&self) -> Option<&str> {
         let kind = self.config.media_type.as_str();
-        // Old registries called every config a stream of bytes.
+        // Old registries gave every config the generic type.
         let image = [media::OCI_CONFIG, media::DOCKER_CONFIG, "application/octet-stream", ""].contains(&kind);
         (!image).then_some(kind)
     }
 }
 
-/// An image index, or Docker's manifest list.
+/// An image index (OCI image specification, image-index.md) or Docker manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// Always 2.
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
-    /// Its own type.
+    /// Its media type; optional in OCI.
     #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
-    /// The images.
+    /// The manifests, one per platform.
     pub manifests: Vec<Descriptor>,
-    /// Free-form remarks.
+    /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
-/// What a manifest's bytes turned out to be.
+/// A document at the top of an image: a manifest or an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// One image.
     Manifest(Manifest),
-    /// A list of images.
+    /// Images for several platforms.
     Index(Index),
 }
 
-/// The fields whose presence tells the kinds of documents apart.
+/// The fields that tell the types of documents apart.
 #[derive(Deserialize)]
 struct Shape {
     #[serde(rename = "schemaVersion")]
@@ -170,32 +172,29 @@ struct Shape {
 }
 
 impl Document {
-    /// Parses `bytes`, which a registry or descriptor called `expected` (empty: not told).
+    /// Parses `bytes`. `expected` is the media type that the registry or descriptor states; may be empty.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for broken or ambiguous documents,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for schema 1 and things that are no images.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for malformed and ambiguous documents,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for Docker's schema 1 and other media types.
     pub fn parse(bytes: &[u8], expected: &str) -> Result<Self> {
         let bad = |why: String| Error::invalid(format!("manifest: {why}"));
         let shape: Shape = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
         if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
-            let why =
-                "manifest: schema 1, which Docker dropped in 2022: push the image again with a newer tool";
+            let why = "manifest: schema 1 is not supported (nor by Docker since 2022): push the image again with a newer tool";
             return Err(Error::unsupported(why));
         }
         if shape.schema_version != Some(2) {
             return Err(bad("schemaVersion is not 2".into()));
         }
         if shape.manifests.is_some() && (shape.layers.is_some() || shape.config.is_some()) {
-            return Err(bad(
-                "has both \"manifests\" and \"layers\" or \"config\": it could be read in two ways".into(),
-            ));
+            return Err(bad("ambiguous: has both \"manifests\" and \"layers\" or \"config\"".into()));
         }
         let inside = shape.media_type.unwrap_or_default();
         let expected = expected.split(';').next().unwrap_or_default().trim();
         let outside = if is_document(expected) { expected } else { "" };
         if !inside.is_empty() && !outside.is_empty() && inside != outside {
-            return Err(bad(format!("was announced as {outside:?} but calls itself {inside:?}")));
+            return Err(bad(format!("media type mismatch: served as {outside:?}, declared as {inside:?}")));
         }
         let kind = if inside.is_empty() { outside } else { &inside };
         match kind {
@@ -203,7 +202,7 @@ impl Document {
             media::OCI_MANIFEST | media::DOCKER_MANIFEST => Self::manifest(bytes),
             "" if shape.manifests.is_some() => Self::index(bytes),
             "" => Self::manifest(bytes),
-            other => Err(Error::unsupported(format!("manifest: media type {other:?} is no image"))),
+            other => Err(Error::unsupported(format!("manifest: unsupported media type {other:?}"))),
         }
     }
 
@@ -222,16 +221,16 @@ impl Document {
         if manifest.layers.len() > LAYERS_LIMIT {
             let count = manifest.layers.len();
             return Err(Error::limit(format!(
-                "manifest: {count} layers, overlay takes at most {LAYERS_LIMIT}"
+                "manifest: {count} layers; at most {LAYERS_LIMIT} are supported"
             )));
         }
         if manifest.config.size > CONFIG_LIMIT {
-            return Err(Error::limit(format!("manifest: a config of more than {CONFIG_LIMIT} bytes")));
+            return Err(Error::limit(format!("manifest: config larger than {CONFIG_LIMIT} bytes")));
         }
         Ok(Self::Manifest(manifest))
     }
 
-    /// The media type under which the document is served: its own, or what its shape says.
+    /// The media type: the document's own, or OCI's for a document without one.
     #[must_use]
     pub fn media_type(&self) -> &str {
         match self {
@@ -250,10 +249,10 @@ pub fn is_document(media_type: &str) -> bool {
 }
 
 impl Index {
-    /// The image that fits `wanted` best. Images that name no platform serve when none that names one does.
+    /// The image that fits `wanted` best; if none does, one without a platform.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), listing what there is.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), with the platforms that are available.
     pub fn choose(&self, wanted: &Platform) -> Result<&Descriptor> {
         let images = || self.manifests.iter().filter(|d| !d.is_attestation());
         let typed = |d: &Descriptor| d.media_type.is_empty() || is_document(&d.media_type);
@@ -272,89 +271,89 @@ impl Index {
     }
 }
 
-/// The parts of an image config that are acted upon. All else is kept in the blob.
+/// The fields of an image config that are used (OCI image specification, config.md). The blob has all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct ImageConfig {
     /// Time of creation, RFC 3339.
     #[serde(default)]
     pub created: Option<String>,
-    /// Who made it.
+    /// The author.
     #[serde(default)]
     pub author: Option<String>,
-    /// What machine it is for.
+    /// The platform it is for.
     #[serde(flatten)]
     pub platform: Platform,
-    /// How to run it.
+    /// Defaults for containers.
     #[serde(default)]
     pub config: Option<RunConfig>,
-    /// Its layers.
+    /// The layers.
     #[serde(default)]
     pub rootfs: RootFs,
-    /// How the layers came to be.
+    /// The history of the layers, oldest first.
     #[serde(default)]
     pub history: Option<Vec<History>>,
 }
 
-/// The `rootfs` of a config.
+/// The `rootfs` field of an image config.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RootFs {
-    /// Digests of the uncompressed layers, lowest first.
+    /// diffIDs: digests of the uncompressed layers, lowest first.
     #[serde(default)]
     pub diff_ids: Vec<Digest>,
 }
 
-/// The `config` of a config: defaults for a container.
+/// The `config` field of an image config: defaults for containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunConfig {
     /// `user`, `uid`, `user:group`, `uid:gid`.
     pub user: Option<String>,
-    /// `VARIABLE=value`.
+    /// Environment variables, as `NAME=value`.
     pub env: Option<Vec<String>>,
-    /// What is run.
+    /// The program and its first arguments.
     pub entrypoint: Option<Vec<String>>,
-    /// Its arguments, or the command when there is no entry point.
+    /// The remaining arguments; the whole command if there is no entry point.
     pub cmd: Option<Vec<String>>,
-    /// Folders that want a volume.
+    /// Mount points of volumes; the values are empty.
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
-    /// Where to start.
+    /// Working directory.
     pub working_dir: Option<String>,
-    /// Remarks.
+    /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
-    /// Name or number of the signal that stops it.
+    /// Name or number of the signal that stops a container.
     pub stop_signal: Option<String>,
-    /// `80/tcp`: ports it listens on.
+    /// Ports that it listens on, as `80/tcp`; the values are empty.
     pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
 }
 
-/// One line of an image's history.
+/// An entry of an image's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct History {
     /// Time of creation, RFC 3339.
     pub created: Option<String>,
-    /// The instruction.
+    /// The instruction that created the layer.
     pub created_by: Option<String>,
-    /// Who did it.
+    /// The author.
     pub author: Option<String>,
-    /// A remark.
+    /// A comment.
     pub comment: Option<String>,
-    /// The step made no layer.
+    /// Whether the step created no layer.
     pub empty_layer: Option<bool>,
 }
 
 impl ImageConfig {
-    /// Parses a config and checks it against the count of layers of its manifest.
+    /// Parses a config. It must have as many diffIDs as the manifest has layers.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid).
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) otherwise, and if it does not parse.
     pub fn parse(bytes: &[u8], layers: usize) -> Result<Self> {
         let config: Self =
             serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("image config: {e}")))?;
         let ids = config.rootfs.diff_ids.len();
         if ids != layers {
             return Err(Error::invalid(format!(
-                "image config: {ids} diff_ids for the manifest's {layers} layers"
+                "image config: {ids} diff_ids but {layers} layers in the manifest"
             )));
         }
         Ok(config)

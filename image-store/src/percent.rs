@@ -1,8 +1,8 @@
-//! Bytes as text of one path component, and back: what is not plain is `%XX`. Pure.
+//! Percent-encoding of bytes as one path component, and decoding. No I/O.
 
 use crate::error::{Error, Result};
 
-/// Letters, digits and `._-@` stay (`.` not in front), all else is written in hexadecimal.
+/// Encodes all bytes except letters, digits, `_-@`, `.` (unless it is the first byte) and those in `also_plain`.
 pub(crate) fn encode(bytes: &[u8], also_plain: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for (at, byte) in bytes.iter().enumerate() {
@@ -23,7 +23,7 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
         if *first == b'%' {
             let hex = after.get(..2).and_then(|h| std::str::from_utf8(h).ok());
             let byte = hex.and_then(|h| u8::from_str_radix(h, 16).ok());
-            bytes.push(byte.ok_or_else(|| Error::invalid(format!("{text:?}: a broken percent code")))?);
+            bytes.push(byte.ok_or_else(|| Error::invalid(format!("{text:?}: invalid percent encoding")))?);
             rest = &after[2..];
         } else {
             bytes.push(*first);

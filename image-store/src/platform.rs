@@ -1,7 +1,7 @@
-//! Which of the images in an index fits a machine.
+//! Platforms, and which image of an index fits a machine.
 //!
-//! Names follow Go's GOOS and GOARCH with the usual aliases; variants of a processor are ordered, so that an older one
-//! serves when the exact one is missing. Pure.
+//! Names are those of Go's GOOS and GOARCH (OCI image specification, image-index.md, "platform") with the usual aliases.
+//! Variants of an architecture are ordered: an older one is chosen if there is no exact match. No I/O.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Operating system, architecture and variant, normalised.
+/// Operating system, architecture and variant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
-    /// `linux`, ...
+    /// The operating system: `linux`.
     #[serde(default)]
     pub os: String,
-    /// `amd64`, `arm64`, ...
+    /// The architecture: `amd64`, `arm64`.
     #[serde(default)]
     pub architecture: String,
-    /// `v7`, `v8`, `v3`, ...; empty where the architecture has none or it is the common one.
+    /// The variant of the architecture: `v7`, `v8`; empty if there are none, or for the baseline.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
-    /// Features the image demands of the system, for instance `erofs`.
+    /// Features that the image requires of the operating system, such as `erofs`.
     #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
     pub os_features: Vec<String>,
 }
 
 impl Platform {
-    /// The machine this program was built for.
+    /// The platform that this program was built for.
     #[must_use]
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -41,23 +41,23 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into(), ..Self::default() }.normalised()
     }
 
-    /// Parses `os/arch[/variant]` or `arch` alone.
+    /// Parses and normalises `os/architecture[/variant]`, or an architecture alone for Linux.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for more or fewer parts or other characters.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for another number of parts and for other characters.
     pub fn parse(text: &str) -> Result<Self> {
         let part =
             |p: &str| !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|p| part(p)) {
-            return Err(Error::invalid(format!("platform {text:?}: wants os/architecture[/variant]")));
+            return Err(Error::invalid(format!("platform {text:?}: must be OS/ARCHITECTURE[/VARIANT]")));
         }
         let (os, architecture, variant) = match parts[..] {
             [architecture] => ("linux", architecture, ""),
             [os, architecture] => (os, architecture, ""),
             [os, architecture, variant] => (os, architecture, variant),
             _ => {
-                return Err(Error::invalid(format!("platform {text:?}: wants os/architecture[/variant]")));
+                return Err(Error::invalid(format!("platform {text:?}: must be OS/ARCHITECTURE[/VARIANT]")));
             }
         };
         let platform = Self {
@@ -69,7 +69,7 @@ impl Platform {
         Ok(platform.normalised())
     }
 
-    /// The same with aliases replaced (`x86_64` is `amd64`, `armhf` is `arm/v7`) and the understood variant filled in or dropped.
+    /// Replaces aliases (`x86_64` by `amd64`, `armhf` by `arm/v7`), adds a default variant and drops a redundant one.
     #[must_use]
     pub fn normalised(mut self) -> Self {
         let (architecture, variant) = match (self.architecture.as_str(), self.variant.as_str()) {
@@ -95,7 +95,7 @@ impl Platform {
         self
     }
 
-    /// How well an image for `offered` runs on this platform: `None` not at all, and smaller is better.
+    /// How well an image for `offered` fits this platform: smaller is better, `None` means not at all.
     #[must_use]
     pub fn rank(&self, offered: &Platform) -> Option<u32> {
         let offered = offered.clone().normalised();

@@ -1,18 +1,18 @@
-//! Names of images: `[REGISTRY/][NAMESPACE/]NAME[:TAG][@DIGEST]` with Docker's defaults.
+//! Image names: `[REGISTRY/][NAMESPACE/]NAME[:TAG][@DIGEST]`, with Docker's defaults.
 //!
-//! The grammar is that of the distribution project's `reference` package. Pure: no file, no network.
+//! Source: the grammar of the CNCF distribution project's `reference` package. No I/O.
 
 use std::fmt;
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// The registry meant when a name has none.
+/// The registry of names without one.
 pub const DEFAULT_DOMAIN: &str = "docker.io";
 const NAME_LIMIT: usize = 255;
 const TAG_LIMIT: usize = 128;
 
-/// A complete name: registry and repository, and a tag, a digest or both. The digest decides when both are there.
+/// A complete image name: registry and repository, with a tag, a digest or both. The digest takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     domain: String,
@@ -22,10 +22,10 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Parses a name as a person types it; `latest` is meant when there is neither tag nor digest.
+    /// Parses a name as users type it. A name without tag and digest gets the tag `latest`.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), with the part that is wrong.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), naming the part that is invalid.
     pub fn parse(text: &str) -> Result<Self> {
         let mut reference = Self::parse_untagged(text)?;
         if reference.tag.is_none() && reference.digest.is_none() {
@@ -34,14 +34,17 @@ impl Reference {
         Ok(reference)
     }
 
-    /// As [`Reference::parse`], without adding `latest`: for operations on whole repositories.
+    /// Like [`Reference::parse`], without adding `latest`: for operations on whole repositories.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), with the part that is wrong.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), naming the part that is invalid.
     pub fn parse_untagged(text: &str) -> Result<Self> {
         let invalid = |why: &str| Error::invalid(format!("image name {text:?}: {why}"));
         if is_id(text) {
             return Err(invalid("64 hexadecimal digits are an ID, not a name"));
+        }
+        if let Some(scheme) = ["http://", "https://"].iter().find(|scheme| text.starts_with(**scheme)) {
+            return Err(invalid(&format!("leave out {scheme}")));
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(Digest::parse(digest).map_err(|e| invalid(&e.to_string()))?)),
@@ -57,11 +60,11 @@ impl Reference {
             return Err(invalid("the repository is empty"));
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(invalid("a repository is written in lower case"));
+            return Err(invalid("the repository must be lower case"));
         }
         if !path.split('/').all(is_component) {
             return Err(invalid(
-                "a repository is made of lower-case letters and digits, with single \".\", up to two \"_\" or any \"-\" between them",
+                "the repository must consist of lower-case letters and digits, separated by \".\", \"_\", \"__\" or \"-\"",
             ));
         }
         if domain.len() + 1 + path.len() > NAME_LIMIT {
@@ -70,7 +73,7 @@ impl Reference {
         Ok(Self { domain, path, tag: tag.map(str::to_owned), digest })
     }
 
-    /// The registry's host, with its port if one was given: `docker.io`, `localhost:5000`.
+    /// The registry's host, with the port if the name has one: `docker.io`, `localhost:5000`.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
@@ -82,26 +85,26 @@ impl Reference {
         &self.path
     }
 
-    /// The tag, if there is one.
+    /// The tag.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// The digest, if there is one.
+    /// The digest.
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// Registry and repository: `docker.io/library/alpine`.
+    /// The registry and repository: `docker.io/library/alpine`.
     #[must_use]
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)
     }
 
-    /// The repository as Docker lists it, without what is understood: `alpine`. Complete where the short form would be
-    /// understood as something else, which Docker overlooks: `docker.io/quay.io/app`.
+    /// The repository as Docker shows it, without the default registry: `alpine`. If the short form would mean another
+    /// name, it is complete (unlike Docker's): `docker.io/quay.io/app`.
     #[must_use]
     pub fn familiar_name(&self) -> String {
         if self.domain != DEFAULT_DOMAIN {
@@ -118,13 +121,13 @@ impl Reference {
         short.to_owned()
     }
 
-    /// [`Reference::familiar_name`] with tag and digest.
+    /// [`Reference::familiar_name`] with tag and digest: `alpine:3.20`.
     #[must_use]
     pub fn familiar(&self) -> String {
         self.with_suffix(self.familiar_name())
     }
 
-    /// The same repository at `digest`, without a tag.
+    /// The same repository with `digest` and without a tag.
     #[must_use]
     pub fn at_digest(&self, digest: &Digest) -> Self {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
@@ -136,7 +139,7 @@ impl Reference {
         Self { digest: None, ..self.clone() }
     }
 
-    /// What a registry is asked for: the digest when there is one, else the tag.
+    /// What a registry is asked for: the digest if there is one, else the tag.
     #[must_use]
     pub fn target(&self) -> &str {
         match (&self.digest, &self.tag) {
@@ -172,12 +175,12 @@ impl std::str::FromStr for Reference {
     }
 }
 
-/// What commands take for an image's ID.
+/// Whether the text has the form of an image ID.
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The last `:` after the last `/` separates the tag; one before it belongs to a port.
+/// The tag follows the last `:` after the last `/`; an earlier `:` belongs to a port.
 fn split_tag(text: &str) -> (&str, Option<&str>) {
     let slash = text.rfind('/').map_or(0, |at| at + 1);
     match text[slash..].rfind(':') {
@@ -186,7 +189,7 @@ fn split_tag(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// The first component is a host only if it looks like one; `library/` is understood on the default registry.
+/// The first component is a registry only if it looks like a host. On Docker Hub, `library/` is the default namespace.
 fn split_domain(name: &str) -> (String, String) {
     let (domain, path) = match name.split_once('/') {
         Some((first, rest))
@@ -214,14 +217,14 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     if !word(first) || !bytes.all(|b| word(b) || b == b'.' || b == b'-') {
         return Err(
-            "a tag is made of letters, digits, \"_\", \".\" and \"-\", and starts with none of the last two",
+            "the tag must consist of letters, digits, \"_\", \".\" and \"-\", and must not start with \".\" or \"-\"",
         );
     }
     Ok(())
 }
 
 fn check_domain(domain: &str) -> Result<(), &'static str> {
-    const WRONG: &str = "the registry is no host name, address or host:port";
+    const WRONG: &str = "the registry must be a host name or address with an optional port";
     let (host, port) = match domain.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']').ok_or(WRONG)?;
@@ -255,10 +258,10 @@ fn check_port(port: &str) -> Result<(), &'static str> {
     if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok() {
         return Ok(());
     }
-    Err("the registry's port is no number up to 65535")
+    Err("the registry's port must be a number from 0 to 65535")
 }
 
-/// `[a-z0-9]+` joined by one `.`, one or two `_`, or any number of `-`.
+/// `[a-z0-9]+`, separated by one `.`, one or two `_`, or any number of `-`.
 fn is_component(component: &str) -> bool {
     let alphanumeric = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9');
     let bytes = component.as_bytes();
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused() {
+    fn invalid_names_are_refused() {
         let long = "a/".repeat(130);
         for bad in [
             "",
@@ -344,6 +347,7 @@ mod tests {
             "alpine@md5:d41d8cd98f00b204e9800998ecf8427e",
             "localhost:x/foo",
             "localhost:99999/foo",
+            "http://localhost/foo",
             "[::1/foo",
             "[xx]/foo",
             "a.b:/foo",

@@ -1,4 +1,4 @@
-//! Folders for unit tests, removed at the end.
+//! Temporary directories for unit tests.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};

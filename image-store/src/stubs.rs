@@ -1,5 +1,5 @@
-//! Mount points an image lacks, as a layer of their own. A folder it shares with the image has the image's attributes, for
-//! overlay shows those of the topmost layer.
+//! Mount points that an image lacks, in a layer of their own. Directories that the image has too get the image's attributes,
+//! because overlay shows those of the topmost layer.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -12,14 +12,14 @@ use crate::layer::change::{clean, join};
 use crate::tar::show;
 use crate::tree;
 
-/// Makes in `stubs` what `view`, the mounted image, does not have.
+/// Creates in `stubs` the paths that do not exist in `view`, the mounted image: directories (`true`) and files.
 pub(crate) fn make<'p>(
     view: &OwnedFd,
     stubs: &File,
     paths: impl IntoIterator<Item = (&'p str, bool)>,
 ) -> Result<()> {
     copy_attributes(view, stubs, b"")?;
-    for (path, folder) in paths {
+    for (path, is_dir) in paths {
         let path = clean(path.as_bytes())?;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let there = rustix::fs::openat2(
@@ -30,35 +30,35 @@ pub(crate) fn make<'p>(
             resolve,
         );
         if there.is_err() {
-            one(view, stubs, &path, folder).doing(|| show(&path))?;
+            one(view, stubs, &path, is_dir).doing(|| show(&path))?;
         }
     }
     Ok(())
 }
 
-fn one(view: &OwnedFd, stubs: &File, path: &[u8], folder: bool) -> Result<()> {
+fn one(view: &OwnedFd, stubs: &File, path: &[u8], is_dir: bool) -> Result<()> {
     let components: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
     let Some((last, parents)) = components.split_last() else { return Ok(()) };
     let mut at = Vec::new();
     for component in parents {
         at = join(&at, component);
-        match tree::open_folder(view, &at, OFlags::PATH) {
+        match tree::open_dir(view, &at, OFlags::PATH) {
             Ok(_) | Err(Errno::NOENT) => {}
-            // A link or a file is in the way.
+            // A link or file is in the way: the runtime handles these.
             Err(_) => return Ok(()),
         }
-        make_folder(stubs, &at)?;
+        make_dir(stubs, &at)?;
         copy_attributes(view, stubs, &at)?;
     }
-    if folder {
-        return make_folder(stubs, path);
+    if is_dir {
+        return make_dir(stubs, path);
     }
-    let parent = tree::open_folder(stubs, &at, OFlags::PATH).doing(|| "open folder")?;
+    let parent = tree::open_dir(stubs, &at, OFlags::PATH).doing(|| "open directory")?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(&parent, *last, flags, Mode::from_raw_mode(0o644)).doing(|| "create").map(drop)
 }
 
-fn make_folder(stubs: &File, path: &[u8]) -> Result<()> {
+fn make_dir(stubs: &File, path: &[u8]) -> Result<()> {
     match rustix::fs::mkdirat(stubs, path, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno).doing(|| "mkdir"),
@@ -66,7 +66,7 @@ fn make_folder(stubs: &File, path: &[u8]) -> Result<()> {
 }
 
 fn copy_attributes(view: &OwnedFd, stubs: &File, path: &[u8]) -> Result<()> {
-    let Ok(from) = tree::open_folder(view, path, OFlags::RDONLY) else { return Ok(()) };
-    let to = tree::open_folder(stubs, path, OFlags::RDONLY).doing(|| "open folder")?;
+    let Ok(from) = tree::open_dir(view, path, OFlags::RDONLY) else { return Ok(()) };
+    let to = tree::open_dir(stubs, path, OFlags::RDONLY).doing(|| "open directory")?;
     crate::fixup::copy(&from, &to)
 }

@@ -1,16 +1,17 @@
-//! Times as image configs write them: RFC 3339 in UTC. Pure.
+//! Times as in image configs: RFC 3339. No I/O.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Seconds since the epoch as `2026-11-21T07:15:00Z`; what lies outside of the years 0 to 9999 is the epoch.
+/// Formats seconds since the epoch as `2026-11-21T07:15:00Z`. Times outside the years 0 to 9999 become the epoch.
 #[must_use]
 pub fn rfc3339(seconds: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|time| time.year() >= 0);
     time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
 }
 
-/// Seconds since the epoch of `2026-11-21T07:15:00.123+01:00`; fractions are cut off. `None`: it is no such time.
+/// Parses a time such as `2026-11-21T07:15:00.123+01:00` to seconds since the epoch, without the fraction. `None` if it is
+/// not RFC 3339.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)

@@ -1,28 +1,28 @@
-//! Folders by descriptor: opening below a root without following links, listing, and removing whole trees.
+//! Directory trees by descriptor: opening below a root without following links, listing, removing.
 //!
-//! Every name here is one component below an open folder, so that no link in a hostile tree can lead elsewhere.
+//! No link is followed, so that a malicious tree cannot lead out of its root.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
 use crate::tar::show;
 
-/// Levels that recursion goes down before a subtree is moved to the top; keeps descriptors and stack few in a tree of any depth.
-const DEPTH: usize = 64;
+/// Depth of the recursion at which a subtree is moved to the top: bounds descriptors and stack for a tree of any depth.
+const MAX_DEPTH: usize = 64;
 
-/// Opens the directory at a clean path below `root`, without following links; an empty path is `root` itself.
+/// Opens the directory at a clean path below `root` without following links; an empty path is `root` itself.
 ///
 /// # Errors
-/// Those of openat2(2); `ELOOP` when a component is a symbolic link.
-pub(crate) fn open_folder(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+/// Those of openat2(2): `ELOOP` if a component is a symbolic link.
+pub(crate) fn open_dir(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     open_below(root, path, flags | OFlags::DIRECTORY)
 }
 
-/// Opens anything at a clean path below `root`, as [`open_folder`] does; the last component is not followed either.
+/// Like [`open_dir`], for a file of any type.
 pub(crate) fn open_below(root: impl AsFd, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
     open_resolved(root, path, flags, ResolveFlags::empty())
 }
@@ -38,21 +38,17 @@ fn open_resolved(
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
 }
 
-/// The names in a folder, sorted bytewise, with their types where the file system tells.
+/// The names in a directory, sorted bytewise, with their types if the file system reports them.
 ///
 /// # Errors
 /// Those of getdents64(2).
-pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
-    // A descriptor of its own, for the position in a folder belongs to the open file.
-    let folder = rustix::fs::openat(
-        folder,
-        c".",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+pub(crate) fn list(dir: impl AsFd) -> rustix::io::Result<Vec<(CString, FileType)>> {
+    // Reopened, because the position in the directory is shared by all duplicates of a descriptor.
+    let dir =
+        rustix::fs::openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(16 << 10);
-    let mut entries = RawDir::new(&folder, buffer.spare_capacity_mut());
+    let mut entries = RawDir::new(&dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
@@ -63,11 +59,18 @@ pub(crate) fn list(folder: impl AsFd) -> rustix::io::Result<Vec<(CString, FileTy
     Ok(names)
 }
 
-/// Removes `name` in `parent` and everything below it, if it exists. Whatever is mounted below it stays, with the directories
-/// that lead to it. Subtrees that are too deep are first moved into `spill`, a directory on the same file system.
+/// The modification time of a file, as both times for utimensat(2).
+pub(crate) fn timestamps(stat: &Stat) -> Timestamps {
+    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
+    let time = Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Removes `name` in `parent` and everything below it, if it exists. Mounts below it stay, with the directories that lead
+/// to them. Subtrees that are too deep are first moved into `spill`, a directory on the same file system.
 ///
 /// # Errors
-/// The first system call that fails for another reason than the thing being gone already; `EXDEV` at a mount point.
+/// The first system call that fails, unless the file is already gone; `EXDEV` at a mount point.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &[u8], spill: BorrowedFd<'_>) -> Result<()> {
     let mut spilled = 0;
     remove_level(parent, name, spill, 0, &mut spilled)?;
@@ -92,17 +95,17 @@ fn remove_level(
 ) -> Result<()> {
     let refused = match unlink(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        // Linux says EISDIR; POSIX, and some file systems, EPERM.
+        // EISDIR on Linux; EPERM by POSIX and on some file systems.
         Err(errno @ (Errno::ISDIR | Errno::PERM)) => errno,
         Err(errno) => return Err(errno).doing(|| format!("unlink {}", show(name))),
     };
-    if depth >= DEPTH {
+    if depth >= MAX_DEPTH {
         let target = spill_name(*spilled);
         *spilled += 1;
         let rename = || rustix::fs::renameat(parent, name, spill, target.as_str());
         let renamed = match rename() {
-            // Its `..` changes, so the right to write to it is needed too.
-            Err(Errno::ACCESS) => open_up(parent)
+            // Moving a directory changes its `..`, so it must be writable itself.
+            Err(Errno::ACCESS) => make_writable(parent)
                 .and_then(|()| rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty()))
                 .and_then(|()| rename()),
             other => other,
@@ -110,29 +113,29 @@ fn remove_level(
         return renamed.doing(|| format!("rename {}", show(name)));
     }
     let open = || open_resolved(parent, name, OFlags::RDONLY | OFlags::DIRECTORY, ResolveFlags::NO_XDEV);
-    let folder = match open() {
-        Ok(folder) => folder,
+    let dir = match open() {
+        Ok(dir) => dir,
         Err(Errno::NOENT) => return Ok(()),
-        // It was no directory that could not be unlinked: it is immutable, for instance.
+        // Not a directory: unlink failed for another reason, for example an immutable file.
         Err(Errno::NOTDIR) => return Err(refused).doing(|| format!("unlink {}", show(name))),
         Err(Errno::XDEV) => {
-            return Err(Errno::XDEV).doing(|| format!("{}: something is mounted there", show(name)));
+            return Err(Errno::XDEV).doing(|| format!("{}: is a mount point", show(name)));
         }
         Err(Errno::ACCESS) => {
-            // Without CAP_DAC_OVERRIDE the owner must give himself the right to look inside.
+            // Without CAP_DAC_OVERRIDE the owner needs permission to list it.
             rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())
                 .doing(|| format!("chmod {}", show(name)))?;
             open().doing(|| format!("open {}", show(name)))?
         }
         Err(errno) => return Err(errno).doing(|| format!("open {}", show(name))),
     };
-    let children = match list(&folder) {
-        // Somebody else removes the same tree: a folder without a name can not be listed.
+    let children = match list(&dir) {
+        // Another process removes the same tree: an unlinked directory cannot be listed.
         Err(Errno::NOENT) => return Ok(()),
         other => other.doing(|| format!("list {}", show(name)))?,
     };
     for (child, _) in children {
-        remove_level(folder.as_fd(), child.to_bytes(), spill, depth + 1, spilled)?;
+        remove_level(dir.as_fd(), child.to_bytes(), spill, depth + 1, spilled)?;
     }
     match unlink(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -143,16 +146,16 @@ fn remove_level(
 fn unlink(parent: BorrowedFd<'_>, name: &[u8], flags: AtFlags) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(parent, name, flags) {
         Err(Errno::ACCESS) => {
-            open_up(parent)?;
+            make_writable(parent)?;
             rustix::fs::unlinkat(parent, name, flags)
         }
         other => other,
     }
 }
 
-/// Without CAP_DAC_OVERRIDE the owner must give himself the right to change a folder.
-fn open_up(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    rustix::fs::fchmod(folder, Mode::RWXU)
+/// Lets the owner change a directory without CAP_DAC_OVERRIDE.
+fn make_writable(dir: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::fs::fchmod(dir, Mode::RWXU)
 }
 
 #[cfg(test)]
@@ -162,8 +165,8 @@ mod tests {
     #[test]
     fn several_may_remove_the_same_tree_at_once() {
         let place = crate::scratch::Scratch::new("at-once");
-        for folder in 0..300 {
-            std::fs::create_dir_all(place.path().join(format!("t/{folder}/a/b"))).unwrap();
+        for dir in 0..300 {
+            std::fs::create_dir_all(place.path().join(format!("t/{dir}/a/b"))).unwrap();
         }
         let remove = || {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
@@ -194,7 +197,7 @@ mod tests {
         remove(top.as_fd(), b"gone", top.as_fd()).unwrap();
     }
 
-    /// A user may have mounted a directory of the host below a volume that is removed.
+    /// A user may have mounted a directory of the host below a volume that is being removed.
     #[test]
     fn what_is_mounted_in_a_tree_is_not_removed() {
         use rustix::mount::{UnmountFlags, mount_bind_recursive, unmount};
@@ -225,9 +228,9 @@ mod tests {
         let top = rustix::fs::open(place.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         remove(top.as_fd(), b"l", top.as_fd()).unwrap();
         assert!(place.path().join("keep/x").exists());
-        assert_eq!(open_folder(&top, b"keep/../keep", OFlags::RDONLY).err(), None);
+        assert_eq!(open_dir(&top, b"keep/../keep", OFlags::RDONLY).err(), None);
         std::os::unix::fs::symlink("keep", place.path().join("l")).unwrap();
-        assert_eq!(open_folder(&top, b"l/x", OFlags::RDONLY).err(), Some(Errno::LOOP));
-        assert_eq!(open_folder(&top, b"../x", OFlags::RDONLY).err(), Some(Errno::XDEV));
+        assert_eq!(open_dir(&top, b"l/x", OFlags::RDONLY).err(), Some(Errno::LOOP));
+        assert_eq!(open_dir(&top, b"../x", OFlags::RDONLY).err(), Some(Errno::XDEV));
     }
 }

@@ -1,4 +1,4 @@
-//! Where credentials go when a registry, or whoever it leads to, names other hosts: to the registry alone.
+//! Credentials are only sent to the registry, also if it or another host redirects elsewhere.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -13,7 +13,7 @@ use image_store::registry::{Client, ClientOptions, Credential, Credentials, Host
 use image_store::store::{Quiet, Source as _};
 use image_store::{ErrorKind, Reference};
 
-/// Wants a password, for itself or by a token server of its own, and would do with it what it likes.
+/// A malicious server that asks for a password, by Basic authentication or by its own token server.
 fn greedy(request: &Request) -> Response {
     let host = request.header("host").unwrap();
     let challenge = format!(r#"Basic realm="x", Bearer realm="http://{host}/token""#);
@@ -24,28 +24,28 @@ fn greedy(request: &Request) -> Response {
     }
 }
 
-/// Nothing that says who we are, and no request for a token.
+/// Asserts that requests came, without credentials and for no token.
 fn assert_nothing_said(elsewhere: &Server, what: &str) {
     let requests = elsewhere.requests();
-    assert!(!requests.is_empty(), "{what}: nobody came");
+    assert!(!requests.is_empty(), "{what}: no request");
     for request in requests {
         let told = request.header("authorization").is_some() || request.path.starts_with("/token");
         assert!(!told, "{what}: {request:?}");
     }
 }
 
-/// Where the parts of an upload are sent elsewhere.
+/// The request of an upload at which the registry names another host.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Away {
-    /// The session begins there, and all of it is there.
+    /// At the start: the whole session is on the other host.
     Post,
-    /// The answer to a piece names it.
+    /// In the response to a chunk.
     Patch,
-    /// The end is redirected.
+    /// The last request is redirected.
     Put,
 }
 
-/// A registry that keeps blobs at `elsewhere` as object storage does.
+/// A registry that keeps blobs on another host, such as an object storage.
 fn leads_away(away: Away, uploads: &Uploads, elsewhere: &str, request: &Request) -> Response {
     let blob = request.path.contains("/blobs/");
     if away == Away::Put && blob && request.method == "PUT" {
@@ -111,7 +111,7 @@ fn a_challenge_of_another_host_is_not_answered() {
 }
 
 #[test]
-fn who_is_redirected_away_and_back_has_no_credentials() {
+fn a_redirect_away_and_back_gets_no_credentials() {
     for (asks, back) in [Asks::Basic, Asks::Bearer].into_iter().flat_map(|a| [false, true].map(|b| (a, b))) {
         let home = Arc::new(Mutex::new(String::new()));
         let address = home.clone();
@@ -153,14 +153,14 @@ fn the_next_page_of_another_host_is_not_asked_for() {
     }
 }
 
-/// A layer that is not at the registry, but at this URL.
+/// A layer with this URL, which the registry does not have.
 fn foreign_layer(bytes: &[u8], url: String) -> Descriptor {
     let media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     Descriptor { urls: Some(vec![url]), ..Descriptor::of(media_type, bytes) }
 }
 
 #[test]
-fn layers_from_elsewhere_come_without_credentials() {
+fn layers_of_other_hosts_are_requested_without_credentials() {
     common::need_root!();
     let (place, origin) = (Scratch::new("foreign"), origin("foreign"));
     if !certificate(place.path()) {
@@ -188,7 +188,7 @@ fn layers_from_elsewhere_come_without_credentials() {
     }
 }
 
-/// Insecure is what the user calls a registry; whoever it leads to has to show a certificate.
+/// Only the registry itself is insecure.
 #[test]
 fn certificates_of_other_hosts_are_checked_when_the_registry_is_insecure() {
     common::need_root!();
@@ -208,7 +208,7 @@ fn certificates_of_other_hosts_are_checked_when_the_registry_is_insecure() {
 }
 
 #[test]
-fn https_never_leads_to_http() {
+fn https_is_never_redirected_to_http() {
     common::need_root!();
     let (place, origin) = (Scratch::new("downgrade"), origin("downgrade"));
     if !certificate(place.path()) {
@@ -299,7 +299,7 @@ fn a_mirror_on_the_registrys_own_host_does_not_replace_it() {
 }
 
 #[test]
-fn a_place_that_a_registry_has_moved_to_gets_its_own_password() {
+fn another_location_of_a_registry_gets_its_own_password() {
     common::need_root!();
     let origin = origin("moved");
     for kept in [true, false] {
@@ -325,9 +325,9 @@ fn a_place_that_a_registry_has_moved_to_gets_its_own_password() {
     }
 }
 
-/// However that address is written.
+/// In all spellings of the address.
 #[test]
-fn no_token_comes_from_this_machine_for_a_registry_elsewhere() {
+fn a_remote_registry_gets_no_token_from_this_machine() {
     let Some(address) = outer_address() else { return };
     for host in ["127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "localhost", "127.0.0.1"] {
         let tokens = Server::start(|_| Response::new(200, r#"{"token":"good"}"#));
@@ -349,7 +349,7 @@ fn no_token_comes_from_this_machine_for_a_registry_elsewhere() {
 }
 
 #[test]
-fn plain_http_leaves_this_machine_for_a_token_when_there_is_no_password() {
+fn a_token_is_requested_over_plain_http_only_without_a_password() {
     let Some(address) = outer_address() else { return };
     let tokens = Server::start_at(&address, |_| Response::new(200, r#"{"token":"good"}"#));
     let realm = format!("http://{}/token", tokens.address);
@@ -364,7 +364,7 @@ fn plain_http_leaves_this_machine_for_a_token_when_there_is_no_password() {
 }
 
 #[test]
-fn what_a_server_says_is_shown_without_credentials_and_control_characters() {
+fn messages_of_servers_are_shown_without_credentials_and_control_characters() {
     for asks in [Asks::Basic, Asks::Bearer] {
         let server = Server::start(guarded(asks, |request: &Request| {
             let told = request.header("authorization").unwrap_or_default();
@@ -380,7 +380,7 @@ fn what_a_server_says_is_shown_without_credentials_and_control_characters() {
 }
 
 #[test]
-fn a_token_that_is_no_answer_is_not_shown() {
+fn a_malformed_token_response_is_not_shown() {
     let server = Server::start(|request| match request.path.split('?').next() {
         Some("/token") => Response::new(200, r#""SECRETTOKEN""#),
         _ => {
@@ -394,7 +394,7 @@ fn a_token_that_is_no_answer_is_not_shown() {
 }
 
 #[test]
-fn login_takes_the_answer_of_the_registry_alone() {
+fn only_the_registry_itself_can_accept_a_login() {
     let other = Server::start(|_| Response::new(200, "{}"));
     for (location, succeeds) in
         [(format!("http://{}/v2/", other.address), false), ("/other".to_owned(), true)]

@@ -1,4 +1,4 @@
-//! Layers on disk: what honest ones become, and that evil ones stay in their folder.
+//! Unpacking layers: the result of valid ones, and that malicious ones cannot write outside their directory.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -86,10 +86,10 @@ fn whiteouts_become_overlay_marks_in_any_order() {
     let root = place.path().join("fs");
     let gone = fs::symlink_metadata(root.join("keep/gone")).unwrap();
     assert!(gone.file_type().is_char_device() && gone.rdev() == 0);
-    for folder in ["opaque", "replaced"] {
+    for dir in ["opaque", "replaced"] {
         let mut value = [0_u8; 4];
-        let length = rustix::fs::getxattr(root.join(folder), c"trusted.overlay.opaque", &mut value).unwrap();
-        assert_eq!(&value[..length], b"y", "{folder}");
+        let length = rustix::fs::getxattr(root.join(dir), c"trusted.overlay.opaque", &mut value).unwrap();
+        assert_eq!(&value[..length], b"y", "{dir}");
     }
     assert_eq!(fs::read(root.join("own")).unwrap(), b"x", "a whiteout hides only what lies below");
     assert_eq!(fs::read(root.join("opaque/child")).unwrap(), b"x");
@@ -119,7 +119,7 @@ fn the_last_of_several_entries_counts_and_is_never_written_through() {
         file("f", b"over the link"),
         dir("g"),
         file("g/.wh.x", b""),
-        file("g", b"no folder any more"),
+        file("g", b"not a directory any more"),
     ]);
     unpack(&place, &bytes).unwrap();
     let root = place.path().join("fs");
@@ -157,9 +157,9 @@ fn links_are_followed_only_within_the_layer() {
 }
 
 #[test]
-fn evil_layers_are_refused_and_leave_nothing_outside() {
+fn malicious_layers_are_refused_and_write_nothing_outside() {
     common::need_root!();
-    let place = Scratch::new("evil");
+    let place = Scratch::new("malicious");
     fs::write(place.path().join("secret"), "s").unwrap();
     let deep = "d/".repeat(2100);
     let device = Entry::new("w", Kind::Character(0, 0), 0o600);
@@ -171,13 +171,13 @@ fn evil_layers_are_refused_and_leave_nothing_outside() {
         ("hard link through a link", vec![link("l", place.path().to_str().unwrap()), hard("x", "l/secret")]),
         ("hard link to the root", vec![hard("x", ".")]),
         ("hard link to itself", vec![file("x", b""), hard("x", "./x")]),
-        ("hard link to a folder", vec![dir("d"), hard("x", "d")]),
+        ("hard link to a directory", vec![dir("d"), hard("x", "d")]),
         ("hard link to a lower layer", vec![hard("x", "usr/bin/env")]),
         ("loop of links", vec![link("a", "b"), link("b", "a"), file("a/x", b"")]),
-        ("file as a folder", vec![file("f", b""), file("f/x", b"")]),
+        ("file as a directory", vec![file("f", b""), file("f/x", b"")]),
         ("whiteout of nothing", vec![file("d/.wh.", b"")]),
         ("whiteout of the parent", vec![file("d/.wh...", b"")]),
-        ("whiteout as a folder", vec![file(".wh.d/x", b"")]),
+        ("whiteout as a directory", vec![file(".wh.d/x", b"")]),
         ("overlay's own whiteout", vec![(device, vec![])]),
         ("too deep", vec![file(&format!("{deep}f"), b"")]),
         ("too long a name", vec![file(&"n".repeat(256), b"")]),
@@ -225,11 +225,11 @@ fn bombs_stop_at_their_limits() {
     let small = Limits { bytes: 1 << 20, ..Limits::default() };
     let big = tar(&[file("big", &vec![0; 3 << 20])]);
     assert_eq!(unpack_limited(&place, &common::gzip(&big), small).unwrap_err().kind(), ErrorKind::Limit);
-    // A header that promises what never comes, and holes that cost nothing.
+    // A header without its data, and a sparse file.
     let mut header = image_store::tar::header::Header::ustar(b'0');
     assert!(header.set_path(b"huge") && header.set_numbers(0o644, 0, 0, 0o77_777_777_777, 0).is_empty());
     header.seal();
-    assert!(unpack(&place, &tar_raw(&[&header.0])).unwrap_err().to_string().contains("ends inside"));
+    assert!(unpack(&place, &tar_raw(&[&header.0])).unwrap_err().to_string().contains("truncated"));
     let zeros = common::zstd_zeros(1 << 31);
     let error = unpack(&place, &zeros).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Limit | ErrorKind::Invalid), "{error}");
@@ -273,11 +273,11 @@ fn the_digest_covers_what_follows_the_archive() {
 }
 
 #[test]
-fn what_gnu_tar_unpacks_is_what_we_unpack() {
+fn we_unpack_the_same_as_gnu_tar() {
     common::need_root!();
     let place = Scratch::new("differential");
     let archive = place.path().join("usr.tar");
-    // A copy, for tar fails when somebody changes a file that it reads.
+    // A copy: tar fails if a file changes while it is read.
     let mut copy = std::process::Command::new("cp");
     copy.args(["-a", "--parents", "/etc", "/usr/share/perl5"]).arg(place.path());
     let _ = copy.stderr(std::process::Stdio::null()).status().unwrap();
@@ -288,7 +288,7 @@ fn what_gnu_tar_unpacks_is_what_we_unpack() {
             .stderr(std::process::Stdio::null())
             .status()
             .unwrap();
-        // v7 can not hold every name: tar leaves those out and says so.
+        // The format v7 cannot store all names: tar leaves these out with an error.
         assert!(status.success() || format == "v7" || format == "ustar", "{format}");
         let theirs = place.path().join("theirs");
         let _ = fs::remove_dir_all(&theirs);
@@ -339,7 +339,7 @@ fn a_layer_written_again_has_the_same_bytes() {
         writer.finish().unwrap()
     };
     let again = write();
-    // Without the root's own entry, the first block.
+    // Without the first block, the entry of the root.
     assert!(again == bytes[512..], "differs");
     assert_eq!(again, write());
 }

@@ -1,5 +1,5 @@
-//! The fuzz targets for a few seconds, the same inputs each time: everything that once made one fail, seeds that are
-//! valid, and mutations of those. `make fuzz-image-store` searches for new ones with libFuzzer.
+//! Runs the fuzz targets for a few seconds on the same inputs each time: inputs that once failed, valid seeds, and mutations of
+//! both. `make fuzz-image-store` searches for new inputs with libFuzzer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod common;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 use image_store::tar::{Entry, Kind, Timestamp};
 
-/// xorshift64*: enough to choose bytes.
+/// A pseudo-random generator (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -28,7 +28,7 @@ impl Random {
         usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % bound
     }
 
-    /// Flips, replaces, inserts, removes, repeats, or splices in what another seed has.
+    /// Flips, replaces, inserts, removes or repeats bytes, or splices in those of another seed.
     fn mutate(&mut self, seeds: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
         let mut bytes = seeds[self.below(seeds.len())].clone();
         for _ in 0..=self.below(4) {
@@ -63,7 +63,7 @@ impl Random {
     }
 }
 
-/// Runs `target` on all seeds and on `count` mutations; a panic names the input.
+/// Runs `target` on all seeds and on `count` mutations; prints the input of a panic.
 fn search(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], count: usize, target: fn(&[u8])) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions").join(name);
     for entry in fs::read_dir(kept).into_iter().flatten() {
@@ -80,7 +80,7 @@ fn search(name: &str, seeds: Vec<Vec<u8>>, words: &[&[u8]], count: usize, target
 }
 
 #[test]
-fn no_archive_makes_the_tar_reader_panic_or_leave_the_root() {
+fn no_archive_makes_the_tar_reader_panic_or_escape_the_root() {
     let long = "n".repeat(300);
     let rich = Entry {
         xattrs: vec![(b"user.a".to_vec(), b"\0=\n".to_vec())],
@@ -121,7 +121,7 @@ fn no_archive_makes_the_tar_reader_panic_or_leave_the_root() {
 }
 
 #[test]
-fn no_text_makes_the_parsers_of_names_panic_or_disagree_with_themselves() {
+fn no_text_makes_the_parsers_of_names_panic_or_contradict_themselves() {
     let hex = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let seeds = [
         "docker.io/library/alpine:3.20",
@@ -184,7 +184,7 @@ fn no_document_makes_the_manifest_parsers_panic() {
 }
 
 #[test]
-fn no_answer_of_a_registry_makes_the_client_panic_or_hang() {
+fn no_response_of_a_registry_makes_the_client_panic_or_hang() {
     let seeds: [&[u8]; 5] = [
         b"200 OK\r\ncontent-type: application/vnd.oci.image.manifest.v1+json\r\ncontent-length: 2\r\n\r\n{}",
         b"401 U\r\nwww-authenticate: Bearer realm=\"http://127.0.0.1:1/t\",service=\"a\"\r\ncontent-length: 0\r\n\r\n",

@@ -1,4 +1,4 @@
-//! The client against registries of our own making, most of them hostile.
+//! The client against test registries, most of them malicious.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -29,7 +29,7 @@ fn an_image_is_pulled_and_missing_ones_are_not_found() {
     assert!(error.to_string().contains("NAME_UNKNOWN unknown (HTTP 404)"), "{error}");
 }
 
-/// Hears that somebody else is at a layer.
+/// Notes that the store waits for another process.
 struct Waits<'a>(&'a AtomicBool);
 
 impl Progress for Waits<'_> {
@@ -39,14 +39,14 @@ impl Progress for Waits<'_> {
 }
 
 #[test]
-fn who_waits_for_a_layer_that_another_fetches_finds_it_then() {
+fn a_layer_that_another_process_fetches_is_waited_for() {
     common::need_root!();
     let origin = origin("both");
     let (content, layer) = (origin.content(), origin.layer());
     let waits = Arc::new(AtomicBool::new(false));
     let (asked, waited) = (layer.clone(), waits.clone());
     let server = Server::start(move |request| {
-        // Nothing comes before both are at it.
+        // No data is sent before both have started.
         for _ in 0..6000 {
             if waited.load(Ordering::SeqCst) || !request.path.ends_with(&asked) {
                 break;
@@ -124,7 +124,7 @@ fn wrong_digests_sizes_and_types_are_refused() {
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on_where_it_was() {
+fn an_interrupted_download_is_resumed() {
     common::need_root!();
     let origin = origin("resume");
     let layer = origin.layer();
@@ -142,7 +142,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
                 .and_then(|range| range[6..].trim_end_matches('-').parse().ok())
                 .unwrap_or(0);
             let from = if ranges { at } else { 0 };
-            // Each try brings a fifth more.
+            // Each attempt gets another fifth.
             let to = bytes.len().min((tries.fetch_add(1, Ordering::Relaxed) + 1) * bytes.len() / 5);
             let mut response = Response::new(if from > 0 { 206 } else { 200 }, "");
             if from > 0 {
@@ -160,7 +160,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_range_that_is_not_the_one_asked_for_is_refused() {
+fn a_range_other_than_requested_is_refused() {
     common::need_root!();
     let origin = origin("range");
     let (content, layer) = (origin.content(), origin.layer());
@@ -195,7 +195,7 @@ fn endless_bodies_end() {
         });
         let error = origin.pull(&server, quick()).unwrap_err();
         assert!(
-            // What is unpacked while it comes may be recognised as no layer before it is too long.
+            // It may turn out not to be a tar archive before it is too long.
             matches!(error.kind(), ErrorKind::Limit | ErrorKind::Mismatch | ErrorKind::Invalid),
             "{error:?}"
         );
@@ -203,7 +203,7 @@ fn endless_bodies_end() {
 }
 
 #[test]
-fn failures_that_pass_are_tried_again_and_others_are_not() {
+fn only_temporary_failures_are_retried() {
     common::need_root!();
     let origin = origin("retry");
     for (status, passes) in [(500, true), (503, true), (429, true), (408, true), (403, false), (400, false)] {
@@ -349,7 +349,7 @@ fn uploads_work_whole_in_pieces_and_after_a_failure() {
         client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
         let pulled = origin.pull(&server, quick()).unwrap();
         assert_eq!((pulled.id, pulled.manifest), (origin.record.id.clone(), origin.record.manifest.clone()));
-        // All is there now: nothing is sent twice.
+        // Everything exists now: nothing is uploaded twice.
         let before = server.requests().len();
         client.push(&origin.store, &origin.record, &target, &Quiet).unwrap();
         assert!(server.requests()[before..].iter().all(|request| request.method != "POST"));
@@ -391,7 +391,7 @@ fn lists_follow_pages_within_the_registry() {
 }
 
 #[test]
-fn search_asks_the_endpoint_that_docker_hub_has() {
+fn search_uses_docker_hubs_endpoint() {
     let server = Server::start(|request| match request.path.split('?').next().unwrap() {
         "/v2/" => Response::new(200, ""),
         "/v1/search" => Response::new(

@@ -1,5 +1,5 @@
-//! A store without root: as a plain user, as root of a user namespace with one ID, and with a range of IDs as newuidmap(1)
-//! gives them. Each test starts this program again as the user "nobody"; the part that then runs is `inside`.
+//! A store without root: as an ordinary user, as root of a user namespace with one ID, and with a range of IDs as set up by
+//! newuidmap(1). Each test runs this program again as the user "nobody"; that process runs `inside`.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -22,10 +22,10 @@ const USER: u32 = 65534;
 const FOLDER: &str = "KNARR_ROOTLESS_FOLDER";
 const IDS: &str = "KNARR_ROOTLESS_IDS";
 
-/// Runs `inside` as the user, below `place`; with `map`, in user and mount namespaces with these IDs.
+/// Runs `inside` as the user in `place`; with `map`, in a user and mount namespace with these IDs.
 fn as_user(place: &Scratch, map: Option<&str>) {
     let program = place.path().join("program");
-    // By a process of its own: one that another test forks meanwhile would hold the copy open for writing (ETXTBSY).
+    // By cp(1): a child that another test forks meanwhile would hold our descriptor open for writing (ETXTBSY).
     let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status();
     assert!(copied.unwrap().success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
@@ -44,7 +44,7 @@ fn as_user(place: &Scratch, map: Option<&str>) {
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n", "a user namespace for an unprivileged user");
     if let Some(map) = map {
-        // What newuidmap does, which is set-uid root and asks /etc/subuid.
+        // As newuidmap(1) does.
         for name in ["uid_map", "gid_map"] {
             fs::write(format!("/proc/{}/{name}", child.id()), map).unwrap();
         }
@@ -96,7 +96,7 @@ fn a_range_of_ids_keeps_the_owners_of_files() {
 fn lower() -> Vec<(Entry, Vec<u8>)> {
     let web = Entry { uid: 33, gid: 33, ..file("srv/web", b"content").0 };
     let mut capable = file("bin/ping", b"program").0;
-    // cap_net_raw+ep; and an attribute that only the first namespace's root may set.
+    // cap_net_raw+ep, and an attribute that only root of the initial user namespace may set.
     capable.xattrs = vec![
         (
             b"security.capability".to_vec(),
@@ -125,12 +125,12 @@ fn upper() -> Vec<(Entry, Vec<u8>)> {
     vec![file("etc/.wh.gone", b""), file("data/.wh..wh..opq", b""), file("data/new", b"y")]
 }
 
-/// Not a test by itself: see [`as_user`].
+/// Not a test of its own: see [`as_user`].
 #[test]
 fn inside() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let Some(dir) = std::env::var_os(FOLDER) else { return };
     let ids: usize = std::env::var(IDS).unwrap().parse().unwrap();
-    let store = Store::open(Path::new(&folder).join("store"), StoreOptions::default()).unwrap();
+    let store = Store::open(Path::new(&dir).join("store"), StoreOptions::default()).unwrap();
     assert_eq!(store.marks(), Marks::User);
     let name =
         |name: &str| Composition { name: Some(Reference::parse(name).unwrap()), ..Composition::default() };

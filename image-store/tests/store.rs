@@ -1,4 +1,4 @@
-//! The store as its users see it: bringing images in, root file systems, commit, collection, verification.
+//! The store as its users see it: adding images, root file systems, commit, garbage collection, verification.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use common::{Scratch, file, tar};
-use image_store::archive::{Format, save_archive, save_folder};
+use image_store::archive::{Format, save_archive, save_dir};
 use image_store::manifest::Descriptor;
 use image_store::platform::Platform;
 use image_store::store::{Composition, Part, Quiet, Record, Source};
@@ -45,7 +45,7 @@ fn base() -> Vec<(Entry, Vec<u8>)> {
     ]
 }
 
-/// The mounted root file system of an image or container, at a path of this process.
+/// The path of the mounted root file system of an image or container.
 struct Mounted(std::os::fd::OwnedFd);
 
 impl Mounted {
@@ -57,9 +57,9 @@ impl Mounted {
 
 fn digests(store: &Store) -> Vec<String> {
     let mut all = Vec::new();
-    for folder in ["blobs/sha256", "layers/sha256"] {
-        let names = fs::read_dir(store.root().join(folder)).unwrap();
-        all.extend(names.map(|name| format!("{folder}/{}", name.unwrap().file_name().display())));
+    for dir in ["blobs/sha256", "layers/sha256"] {
+        let names = fs::read_dir(store.root().join(dir)).unwrap();
+        all.extend(names.map(|name| format!("{dir}/{}", name.unwrap().file_name().display())));
     }
     all.sort();
     all
@@ -125,7 +125,7 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
 }
 
 #[test]
-fn implied_folders_show_the_attributes_of_the_layer_that_describes_them() {
+fn implied_directories_show_the_attributes_of_the_layer_that_describes_them() {
     common::need_root!();
     let place = Scratch::new("implied");
     let store = store(&place);
@@ -141,11 +141,11 @@ fn implied_folders_show_the_attributes_of_the_layer_that_describes_them() {
         (0o1777, 0o700, 0o755, 0o755, 0o755)
     );
     assert!(view.path().join("tmp/new").exists() && view.path().join("etc/passwd").exists());
-    // Nothing to mend, no fix-up layer.
+    // Nothing to fix, so there is no fix-up layer.
     assert!(
         common::stack(&store, &image, &common::gzip(&tar(&[file("etc/x", b"")])), "plain").fixup.is_none()
     );
-    // An opaque folder in between hides the lower attributes as well as the files.
+    // An opaque directory in between hides the lower attributes too.
     let opaque = common::gzip(&tar(&[file("tmp/.wh..wh..opq", b""), file("tmp/z", b"")]));
     let hidden = common::stack(&store, &image, &opaque, "hidden");
     let view = Mounted(store.rootfs(&hidden).unwrap().mount().unwrap());
@@ -181,14 +181,14 @@ fn two_hundred_layers_mount() {
 }
 
 #[test]
-fn collection_takes_what_nobody_needs_and_nothing_else() {
+fn garbage_collection_removes_only_what_is_not_needed() {
     common::need_root!();
     let place = Scratch::new("collect");
     let store = store(&place);
     let one = import(&store, "one", &base());
     let two = import(&store, "two", &[file("two", b"x")]);
     assert_eq!(store.collect().unwrap(), Default::default());
-    // A lease keeps what no name does.
+    // A lease keeps what has no name.
     let mut lease = store.lease().unwrap();
     lease.add(two.blobs.iter().chain(&two.layers)).unwrap();
     let gone = store.remove(&two, false).unwrap();
@@ -196,12 +196,12 @@ fn collection_takes_what_nobody_needs_and_nothing_else() {
     drop(lease);
     let gone = store.collect().unwrap();
     assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
-    // Only the name, now; the rest with the next collection.
+    // Removes only the name; the next collection removes the rest.
     let three = import(&store, "three", &[file("three", b"x")]);
     let told = store.unname(&three, false).unwrap();
     assert_eq!((told.blobs.len(), told.layers.clone()), (3, three.layers.clone()));
     assert!(store.resolve("three").is_err());
-    // Who has found it before that comes too late.
+    // A record that was read before is no longer valid.
     let again = Reference::parse("again").unwrap();
     assert_eq!(store.tag(&three, &again).unwrap_err().kind(), ErrorKind::NotFound);
     assert!(store.resolve("again").is_err());
@@ -237,16 +237,16 @@ fn an_image_that_loses_its_name_is_kept_until_pruned() {
 }
 
 #[test]
-fn what_is_saved_is_loaded_with_equal_digests() {
+fn a_saved_image_is_loaded_with_the_same_digests() {
     common::need_root!();
     let place = Scratch::new("save");
     let store = store(&place);
     let image = import(&store, "quay.io/a/b:t", &base());
     let name = image.reference().unwrap();
     let images = [(image.clone(), vec![name.clone()])];
-    let folder = place.path().join("layout");
-    save_folder(&store, &images, &folder).unwrap();
-    save_folder(&store, &images, &folder).unwrap();
+    let dir = place.path().join("layout");
+    save_dir(&store, &images, &dir).unwrap();
+    save_dir(&store, &images, &dir).unwrap();
     let archives: Vec<_> = [Format::Docker, Format::Oci]
         .iter()
         .map(|format| {
@@ -257,7 +257,7 @@ fn what_is_saved_is_loaded_with_equal_digests() {
         .collect();
     let gzipped = place.path().join("gzipped.tar.gz");
     fs::write(&gzipped, common::gzip(&fs::read(&archives[0]).unwrap())).unwrap();
-    for (at, path) in [folder, archives[0].clone(), archives[1].clone(), gzipped].iter().enumerate() {
+    for (at, path) in [dir, archives[0].clone(), archives[1].clone(), gzipped].iter().enumerate() {
         let other = Store::open(place.path().join(format!("other{at}")), StoreOptions::default()).unwrap();
         let loaded = other.load(path, &Platform::host(), &Quiet).unwrap();
         assert_eq!(loaded.len(), 1, "{path:?}");
@@ -269,7 +269,7 @@ fn what_is_saved_is_loaded_with_equal_digests() {
 
 type Lie<'a> = dyn Fn(&Descriptor, Vec<u8>) -> Vec<u8> + Sync + 'a;
 
-/// A source that gives what a test wants.
+/// A source with given blobs.
 struct Lying<'a> {
     store: &'a Store,
     lie: &'a Lie<'a>,
@@ -284,7 +284,7 @@ impl Source for Lying<'_> {
 }
 
 #[test]
-fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
+fn content_with_another_digest_never_gets_a_name() {
     common::need_root!();
     let place = Scratch::new("lies");
     let from = store(&place);
@@ -311,7 +311,7 @@ fn content_that_is_not_what_its_digest_says_never_gets_a_name() {
         &|d, b| if d.digest == layer.digest { Vec::new() } else { b },
     ];
     for (at, lie) in lies.iter().enumerate() {
-        // A store for each, for what is right in a failed pull is kept for the next try.
+        // A store for each: valid layers of a failed pull are kept.
         let into = Store::open(place.path().join(format!("into{at}")), StoreOptions::default()).unwrap();
         let source = Lying { store: &from, lie };
         let error = into.ingest(&source, &manifest, &Platform::host(), &names, &Quiet).unwrap_err();
@@ -365,19 +365,19 @@ fn damage_is_found_and_repaired() {
 }
 
 #[test]
-fn two_processes_bring_in_the_same_image_at_once() {
+fn two_processes_add_the_same_image_at_once() {
     common::need_root!();
     let place = Scratch::new("twice");
     let store = store(&place);
     let image = import(&store, "x", &base());
-    let folder = place.path().join("layout");
-    save_folder(&store, &[(image.clone(), vec![image.reference().unwrap()])], &folder).unwrap();
+    let dir = place.path().join("layout");
+    save_dir(&store, &[(image.clone(), vec![image.reference().unwrap()])], &dir).unwrap();
     let target = place.path().join("target");
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 let store = Store::open(&target, StoreOptions::default()).unwrap();
-                store.load(&folder, &Platform::host(), &Quiet).unwrap();
+                store.load(&dir, &Platform::host(), &Quiet).unwrap();
                 store.collect().unwrap();
             });
         }
@@ -388,7 +388,7 @@ fn two_processes_bring_in_the_same_image_at_once() {
 }
 
 #[test]
-fn a_collection_and_a_verification_beside_others_find_nothing_wrong() {
+fn garbage_collection_and_verification_may_run_beside_others() {
     common::need_root!();
     let place = Scratch::new("beside");
     let mut options = StoreOptions::default();
@@ -418,7 +418,7 @@ fn a_collection_and_a_verification_beside_others_find_nothing_wrong() {
 }
 
 #[test]
-fn a_fix_up_layer_stays_while_somebody_builds_upon_it() {
+fn a_fix_up_layer_stays_while_an_image_with_it_is_added() {
     common::need_root!();
     let place = Scratch::new("fixup-lease");
     let store = store(&place);
@@ -436,7 +436,7 @@ fn a_fix_up_layer_stays_while_somebody_builds_upon_it() {
 }
 
 #[test]
-fn a_blob_damaged_in_the_store_is_fetched_again_when_it_is_unpacked() {
+fn a_damaged_blob_in_the_store_is_fetched_again() {
     common::need_root!();
     let (place, other) = (Scratch::new("heal"), Scratch::new("heal-from"));
     let (store, from) = (store(&place), store(&other));

@@ -1,4 +1,4 @@
-//! Volumes: what an image may put into one, that a used one is left alone, and what an earlier version has left.
+//! Volumes: their initial contents, that a used volume is not changed, and volumes of earlier versions.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod common;
@@ -12,7 +12,7 @@ use image_store::copy::Place;
 use image_store::store::Part;
 use image_store::{ErrorKind, Store, StoreOptions};
 
-/// A store, an image's root file system, and a directory of the host that must stay as it is.
+/// A store, an image's root file system, and a directory of the host that must not change.
 struct Bench {
     place: Scratch,
     store: Store,
@@ -45,7 +45,7 @@ impl Bench {
         Place::root(File::open(self.image("")).unwrap().into())
     }
 
-    /// As a container does that mounts the volume at `path`.
+    /// Uses a volume like a container that mounts it at `path`.
     fn start(&self, volume: &str, path: &str) -> image_store::Result<PathBuf> {
         self.store.use_volume(volume, false, Some((&self.root(), path))).map(|volume| volume.path)
     }
@@ -70,10 +70,10 @@ fn fifo(path: &Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// What lies in the image at the volume's mount point, or leads to it, is data: whatever it is, the volume is a directory
-/// in the store, and the host is as before.
+/// Whatever an image has at the mount point or on the way to it, the volume is a directory in the store, and the host does
+/// not change.
 #[test]
-fn a_volume_is_a_directory_whatever_the_image_has_in_its_place() {
+fn a_volume_is_a_directory_whatever_the_image_has_at_its_mount_point() {
     let bench = Bench::new("hostile");
     let host = bench.place.path().join("host");
     let host = host.to_str().unwrap();
@@ -125,7 +125,7 @@ fn a_volume_is_a_directory_whatever_the_image_has_in_its_place() {
     {
         let volume = format!("v{at}");
         let directory = bench.start(&volume, path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        assert!(fs::symlink_metadata(&directory).unwrap().is_dir(), "{path}: is no directory");
+        assert!(fs::symlink_metadata(&directory).unwrap().is_dir(), "{path}: not a directory");
         assert_eq!(directory, bench.files(&volume), "{path}");
         assert_eq!(bench.names(&volume), wanted, "{path}");
     }
@@ -133,7 +133,7 @@ fn a_volume_is_a_directory_whatever_the_image_has_in_its_place() {
 }
 
 #[test]
-fn a_volume_starts_with_contents_owner_and_mode_of_the_image() {
+fn a_volume_gets_contents_owner_and_mode_from_the_image() {
     need_root!();
     let bench = Bench::new("start");
     chown(bench.image("dir"), Some(5), Some(6)).unwrap();
@@ -145,9 +145,9 @@ fn a_volume_starts_with_contents_owner_and_mode_of_the_image() {
     assert_eq!((meta.uid(), meta.gid(), meta.mode() & 0o7777), (5, 6, 0o1777));
 }
 
-/// "Empty" is not "unused".
+/// A volume may be empty and yet used.
 #[test]
-fn a_volume_that_a_container_has_used_is_left_alone() {
+fn a_used_volume_is_not_changed() {
     need_root!();
     let bench = Bench::new("used");
     type Begin = fn(&Bench);
@@ -188,7 +188,7 @@ fn a_volume_that_was_created_first_is_filled_in_place() {
     bench.start("v", "/dir").unwrap();
     assert_eq!(bench.names("v"), ["file", "sub"]);
     assert_eq!(fs::metadata(bench.files("v")).unwrap().ino(), before);
-    // Whoever puts files there before the first container comes wants those.
+    // Files that the user put there before the first container stay.
     bench.store.create_volume("w", false).unwrap();
     fs::write(bench.files("w").join("mine"), "").unwrap();
     bench.start("w", "/dir").unwrap();
@@ -196,10 +196,10 @@ fn a_volume_that_was_created_first_is_filled_in_place() {
 }
 
 #[test]
-fn an_interrupted_copy_is_made_again_from_the_start() {
+fn an_interrupted_copy_starts_again() {
     let bench = Bench::new("interrupted");
     bench.store.create_volume("v", false).unwrap();
-    // As a copy leaves it that is killed half way: see the states in store/volume.rs.
+    // As an interrupted copy leaves it: see the states in store/volume.rs.
     fs::write(bench.record("v"), r#"{"anonymous":false,"content":"filling"}"#).unwrap();
     fs::create_dir_all(bench.files("v").join("left/over")).unwrap();
     fs::write(bench.files("v").join("file"), "of th").unwrap();
@@ -211,7 +211,7 @@ fn an_interrupted_copy_is_made_again_from_the_start() {
 #[test]
 fn a_copy_that_fails_leaves_the_volume_as_it_was() {
     let bench = Bench::new("fails");
-    // Deeper than a copy goes.
+    // Nested more deeply than a copy allows.
     let mut deep = bench.image("deep");
     for _ in 0..300 {
         deep.push("d");
@@ -229,7 +229,7 @@ fn a_copy_that_fails_leaves_the_volume_as_it_was() {
     assert_eq!(fs::metadata(bench.files("v")).unwrap().ino(), before);
 }
 
-/// Versions before November 2026 copied an image's link into the place of a volume.
+/// In versions before November 2026, an image could put a link in a volume's place.
 #[test]
 fn a_link_in_the_place_of_a_volume_is_refused_and_only_the_link_is_removed() {
     let bench = Bench::new("poisoned");
@@ -270,7 +270,7 @@ fn a_volume_of_an_earlier_version_counts_as_used_and_named() {
 }
 
 #[test]
-fn a_volume_is_removed_whole_and_what_it_was_is_forgotten() {
+fn a_volume_is_removed_with_its_record() {
     let bench = Bench::new("removed");
     assert!(bench.store.use_volume("v", true, Some((&bench.root(), "/dir"))).unwrap().anonymous);
     assert!(bench.store.volume("v").unwrap().anonymous);
@@ -280,7 +280,7 @@ fn a_volume_is_removed_whole_and_what_it_was_is_forgotten() {
     bench.store.empty_trash().unwrap();
     assert!(names(&bench.store.root().join("volumes/.trash")).is_empty());
     assert!(names(&bench.store.root().join("volume-records")).is_empty());
-    // What was known of the last one does not hold for the next.
+    // The next volume of this name is a new one.
     bench.start("v", "/dir").unwrap();
     assert_eq!(bench.names("v"), ["file", "sub"]);
     assert!(!bench.store.volume("v").unwrap().anonymous);
@@ -293,7 +293,7 @@ fn a_volume_is_removed_whole_and_what_it_was_is_forgotten() {
 
 /// The files of a volume keep their set-user-ID bits.
 #[test]
-fn other_users_do_not_get_to_the_files_of_volumes() {
+fn other_users_cannot_reach_the_files_of_volumes() {
     let place = Scratch::new("closed");
     let root = place.path().join("store");
     fs::create_dir_all(root.join("volumes")).unwrap();
@@ -308,7 +308,7 @@ fn other_users_do_not_get_to_the_files_of_volumes() {
 }
 
 #[test]
-fn a_store_may_have_its_volumes_on_another_file_system() {
+fn volumes_may_be_on_another_file_system_than_the_store() {
     let place = Scratch::new("elsewhere");
     let root = place.path().join("store");
     drop(Store::open(&root, StoreOptions::default()).unwrap());

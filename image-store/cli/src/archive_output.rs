@@ -12,7 +12,7 @@ pub(crate) fn write_to(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result
     let Some(path) = args.get("output") else {
         let mut stdout = std::io::stdout().lock();
         if stdout.is_terminal() {
-            return Err(invalid("an archive is not for a terminal: use -o FILE or redirect"));
+            return Err(invalid("refusing to write an archive to a terminal: use -o FILE or redirect"));
         }
         write(&mut stdout)?;
         return Ok(stdout.flush()?);

@@ -17,7 +17,7 @@ pub(crate) fn completion(args: &Args) -> Result<u8> {
         other => {
             return Err(Failure::new(
                 ErrorKind::Invalid,
-                format!("completion {other:?}: is none of bash, zsh, fish"),
+                format!("completion {other:?}: must be bash, zsh or fish"),
             ));
         }
     };

@@ -45,16 +45,13 @@ fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
         Some("image") => image(),
         None => match container() {
             Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
-                true => Failure::new(
-                    ErrorKind::NotFound,
-                    format!("{text:?}: is neither a container nor an image here"),
-                ),
+                true => Failure::new(ErrorKind::NotFound, format!("{text:?}: no such container or image")),
                 false => error,
             }),
             other => other,
         },
         Some(other) => {
-            Err(Failure::new(ErrorKind::Invalid, format!("--type {other:?}: is neither image nor container")))
+            Err(Failure::new(ErrorKind::Invalid, format!("--type {other:?}: must be image or container")))
         }
     }
 }

@@ -67,7 +67,7 @@ fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32
             }
             first = Some(number);
             stop.store(true, Ordering::Relaxed);
-            eprintln!("knarr-image: interrupted: layers that are complete are kept");
+            eprintln!("knarr-image: interrupted; complete layers are kept");
         }
     }
     first

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
             Ok(arguments) => arguments,
             Err(bad) => {
-                eprintln!("knarr-image: argument {bad:?}: is no UTF-8");
+                eprintln!("knarr-image: argument {bad:?}: not valid UTF-8");
                 return ExitCode::from(failure::ENGINE);
             }
         };

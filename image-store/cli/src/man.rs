@@ -65,7 +65,7 @@ fn page(table: &Table, command: &Command) -> String {
         table.spellings(command).into_iter().filter(|called| called != command.name).collect();
     let others = match others.is_empty() {
         true => String::new(),
-        false => format!(".SH ALSO CALLED\n{}\n", troff(&others.join(", "))),
+        false => format!(".SH ALIASES\n{}\n", troff(&others.join(", "))),
     };
     format!(
         ".TH KNARR-IMAGE-{upper} 1\n.SH NAME\nknarr\\-image\\-{page} \\- {help}\n.SH SYNOPSIS\n\\fBknarr\\-image {name}\\fR [options] {usage}\n{others}.SH OPTIONS\n{flags}.SH GLOBAL OPTIONS\n{global}.SH SEE ALSO\n\\fBknarr\\-image\\fR(1)\n",
@@ -98,7 +98,7 @@ fn group_page(table: &Table, group: &'static Group) -> String {
 }
 
 fn overview(table: &Table) -> String {
-    let mut text = ".TH KNARR-IMAGE 1\n.SH NAME\nknarr\\-image \\- container images: get, keep, change, send\n.SH SYNOPSIS\n\\fBknarr\\-image\\fR [options] \\fIcommand\\fR\n.SH COMMANDS\n".to_owned();
+    let mut text = ".TH KNARR-IMAGE 1\n.SH NAME\nknarr\\-image \\- manage and run container images without a daemon\n.SH SYNOPSIS\n\\fBknarr\\-image\\fR [options] \\fIcommand\\fR\n.SH COMMANDS\n".to_owned();
     for command in table.visible() {
         text.push_str(&format!(
             ".TP\n\\fB{}\\fR {}\n{}\n",
@@ -109,12 +109,12 @@ fn overview(table: &Table) -> String {
     }
     let names: Vec<&str> = table.groups.iter().map(|group| group.name).collect();
     text.push_str(&format!(
-        ".PP\nCommands are also understood with their group before them, as in \\fBimage ls\\fR: see the pages of {}.\n",
+        ".PP\nCommands may be preceded by their group, as in \\fBimage ls\\fR: see the pages of {}.\n",
         names.join(", ")
     ));
     text.push_str(&format!(".SH OPTIONS\n{}", flag_items(table.global)));
-    text.push_str(".SH FILES\n.TP\n\\fI/var/lib/knarr/images\\fR\nThe store, for root; \\fI$XDG_DATA_HOME/knarr/images\\fR for others.\n");
-    text.push_str(".TP\n\\fI~/.docker/config.json\\fR, \\fI$REGISTRY_AUTH_FILE\\fR, \\fI$XDG_RUNTIME_DIR/containers/auth.json\\fR\nCredentials for registries.\n.TP\n\\fI/etc/containers/registries.conf\\fR, \\fI~/.config/containers/registries.conf\\fR\nMirrors, short names, what is blocked: see registries.conf(5).\n.TP\n\\fI/etc/docker/certs.d\\fR, \\fI/etc/containers/certs.d\\fR, \\fI/etc/containerd/certs.d\\fR\nA folder HOST:PORT for a registry: *.crt to trust, *.cert and *.key to show, hosts.toml.\n");
-    text.push_str(".SH ENVIRONMENT\n.TP\nKNARR_IMAGE_ROOT\nThe store.\n.TP\nKNARR_IMAGE_KEEP_BLOBS\nWith \\fIfalse\\fR layers are kept unpacked only.\n.SH EXIT STATUS\n0 on success, 1 on failure, 125 for a wrong command line.\n\\fBrun\\fR, \\fBexec\\fR, \\fBattach\\fR and \\fBstart \\-a\\fR: that of the process; 125 when the container could not be made, 126 when the program can not be executed, 127 when there is none; 128 and the number of the signal that ended it.\n");
+    text.push_str(".SH FILES\n.TP\n\\fI/var/lib/knarr/images\\fR\nImage store of root; \\fI$XDG_DATA_HOME/knarr/images\\fR for other users.\n");
+    text.push_str(".TP\n\\fI~/.docker/config.json\\fR, \\fI$REGISTRY_AUTH_FILE\\fR, \\fI$XDG_RUNTIME_DIR/containers/auth.json\\fR\nCredentials for registries.\n.TP\n\\fI/etc/containers/registries.conf\\fR, \\fI~/.config/containers/registries.conf\\fR\nMirrors, short names and blocked registries: see containers\\-registries.conf(5).\n.TP\n\\fI/etc/docker/certs.d\\fR, \\fI/etc/containers/certs.d\\fR, \\fI/etc/containerd/certs.d\\fR\nA directory HOST:PORT per registry with *.crt to trust, *.cert and *.key to present, or hosts.toml.\n");
+    text.push_str(".SH ENVIRONMENT\n.TP\nKNARR_IMAGE_ROOT\nThe image store.\n.TP\nKNARR_IMAGE_KEEP_BLOBS\nIf \\fIfalse\\fR, compressed layers are not kept.\n.SH EXIT STATUS\n0 on success, 1 on failure, 125 for an invalid command line.\n\\fBrun\\fR, \\fBexec\\fR, \\fBattach\\fR and \\fBstart \\-a\\fR: the exit status of the process; 125 if the container could not be created, 126 if the program cannot be executed, 127 if it was not found, 128+N if signal N ended it.\n");
     text
 }

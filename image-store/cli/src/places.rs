@@ -20,7 +20,7 @@ pub(crate) fn store(args: &Args) -> Result<Store> {
         Some(other) => {
             return Err(Failure::new(
                 ErrorKind::Invalid,
-                format!("--keep-blobs {other:?}: is neither true nor false"),
+                format!("--keep-blobs {other:?}: must be true or false"),
             ));
         }
     };
@@ -39,9 +39,8 @@ fn root(args: &Args) -> Result<PathBuf> {
         return Ok("/var/lib/knarr/images".into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-    let data = data.ok_or_else(|| {
-        Failure::new(ErrorKind::Invalid, "where is the store? neither --root nor HOME is given")
-    })?;
+    let data =
+        data.ok_or_else(|| Failure::new(ErrorKind::Invalid, "no image store: use --root or set HOME"))?;
     Ok(data.join("knarr/images"))
 }
 
@@ -58,7 +57,10 @@ pub(crate) fn state_root() -> Result<PathBuf> {
     DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed)?;
     let meta = fs::symlink_metadata(&root).map_err(failed)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        return Err(Failure::new(ErrorKind::Denied, format!("state directory {root:?}: is not ours alone")));
+        return Err(Failure::new(
+            ErrorKind::Denied,
+            format!("state directory {root:?}: must be owned by this user and not writable by others"),
+        ));
     }
     Ok(root)
 }

@@ -131,8 +131,8 @@ fn make(uid: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
         failed(
             errno,
-            "without root (is it allowed here? see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
-             kernel.apparmor_restrict_unprivileged_userns): unshare the user namespace",
+            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
+             kernel.apparmor_restrict_unprivileged_userns): unshare",
         )
     })?;
     if mapper.is_some_and(finish_mapper) {
@@ -223,8 +223,7 @@ pub(crate) fn cgroup_parent() -> Result<String> {
     }
     Err(Failure::new(
         ErrorKind::Denied,
-        "limits: there is no cgroup here that this user may write to: put `systemd-run --user --scope` before \
-         the command, or name one with --cgroup-parent",
+        "limits: no writable cgroup: run under `systemd-run --user --scope`, or use --cgroup-parent",
     ))
 }
 

@@ -14,9 +14,9 @@ code() { local name=$1 wanted=$2; shift 2; k "$@" >/dev/null 2>&1; same "$name" 
 many_layers() {
   python3 - "$W/many" <<'PY'
 import hashlib, io, json, os, sys, tarfile
-folder = sys.argv[1]; os.makedirs(f"{folder}/blobs/sha256")
+directory = sys.argv[1]; os.makedirs(f"{directory}/blobs/sha256")
 def blob(data):
-    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+    digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
 def layer(number):
     out = io.BytesIO(); tar = tarfile.open(fileobj=out, mode="w"); info = tarfile.TarInfo(f"f{number}"); info.size = 100000; tar.addfile(info, io.BytesIO(os.urandom(100000))); tar.close()
     return {"mediaType": "application/vnd.oci.image.layer.v1.tar", **blob(out.getvalue())}
@@ -24,7 +24,7 @@ layers = [layer(number) for number in range(30)]
 config = {"architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in layers]}}
 manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": layers}
 entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
-json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{folder}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{folder}/oci-layout", "w"))
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{directory}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{directory}/oci-layout", "w"))
 PY
 }
 
@@ -53,11 +53,11 @@ test_output() {
   local seen; seen=$(timeout -k 1 300 python3 "$HERE/screen.py" 8 40 "$BIN" --root "$W/fifth" load -i "$W/many")
   same 'more bars than a small terminal has lines: each is there once, in the end' "$(grep -c ': Complete$' <<<"$seen") $(wc -l <<<"$seen")" '30 31'
   same 'image and container before a command' "$(k image ls -q app) $(k container ls -aq | wc -l)" "$(k images -q app) 0"
-  refuse 'inspect looks for containers alone' 'does not exist' k container inspect app:2
-  refuse 'or images alone' 'is not in the store' k inspect --type image nothing
+  refuse 'inspect of containers only' 'no such container' k container inspect app:2
+  refuse 'or of images only' 'not in the store' k inspect --type image nothing
   same 'images --filter label=' "$(k images --filter label=x.y=z --format '{{.Tag}}')" "$(k images --filter label=x.y --format '{{.Tag}}')"
   same '--version' "$(k --version)" "$(k version)"
-  refuse 'an archive is not for a terminal' 'not for a terminal' script -qec "'$BIN' --root '$W/store' save app:2" /dev/null
+  refuse 'no archive is written to a terminal' 'to a terminal' script -qec "'$BIN' --root '$W/store' save app:2" /dev/null
 }
 
 test_codes() {
@@ -66,28 +66,28 @@ test_codes() {
   code 'an unknown flag' 125 images --nonsense
   code 'a missing argument' 125 tag app:2
   code 'an unknown image' 1 history nothing
-  code 'one of two unknown' 1 inspect app:2 nothing
-  code 'a name that is none' 1 tag app:2 UPPER
-  code 'a broken template' 1 images --format '{{.Nope}}'
+  code 'one of two is unknown' 1 inspect app:2 nothing
+  code 'an invalid name' 1 tag app:2 UPPER
+  code 'an invalid template' 1 images --format '{{.Nope}}'
   code 'a broken store' 1 --root /proc/nothing images
   code 'run: its own failures' 125 run nothing-here:1 true
-  refuse 'errors are one line' "^knarr-image: image \"nothing\": is not in the store$" k history nothing
+  refuse 'errors are one line' "^knarr-image: image \"nothing\": not in the store$" k history nothing
   mkdir "$W/bad"; local what; for what in '' 'not a tar' '{}'; do
     printf '%s' "$what" >"$W/bad/in"; k load -i "$W/bad/in" >/dev/null 2>&1; same "load of ${what:-nothing}" $? 1
   done
-  code 'load of a folder that is no layout' 1 load -i "$W/bad"
+  code 'load of a directory that is not a layout' 1 load -i "$W/bad"
   same 'and nothing is left' "$(find "$W/store/ingest" "$W/store/leases" -mindepth 1 | wc -l) $(k images | wc -l)" '0 4'
 }
 
-# called PAGE: the command that a manual page is of, as it is typed.
+# called PAGE: the command of a manual page, as it is typed.
 called() { sed 's/^\(container\|image\|volume\)-/\1 /' <<<"$1"; }
 
-# Every command with one argument too many, and with none where one is needed: a usage error that touches nothing. How many
-# there may be is read from its help.
+# Every command with an argument too many, and without a required one: a usage error that changes nothing. The number of
+# arguments is read from its help.
 test_arguments() {
   local page words usage surplus=0 missing=0 bad=
   mkdir "$W/bare"
-  wrong() { # wrong TEXT ARGUMENT...: is refused with that, and leaves nothing behind
+  wrong() { # wrong TEXT ARGUMENT...: is refused with this text and changes nothing
     local text=$1 said; shift
     said=$(cd "$W/bare" && HOME=$W/bare timeout -k 1 20 "$BIN" --root "$W/bare/store" "$@" 2>&1 </dev/null)
     [ "$?" = 125 ] && grep -q "$text" <<<"$said" && [ -z "$(ls -A "$W/bare")" ] || bad="$bad [$*: $said]"
@@ -106,7 +106,7 @@ test_arguments() {
   check 'there were enough of them' test $surplus -ge 25 -a $missing -ge 30
 }
 
-# Filters with an unknown key, or without a value, of all that have filters.
+# Filters with an unknown key or without a value, of all commands with filters.
 test_filters() {
   local page words flag value bad= some=0
   for page in $(k man --list); do
@@ -125,7 +125,7 @@ test_filters() {
   none 'but every label must be there' "$(k images -q --filter label=x.y --filter label=other)"
 }
 
-# What prune of images asks, and what a refusal leaves.
+# The question of image prune, and that nothing is removed without a yes.
 test_prune() {
   local loose; loose=$(k import -c 'LABEL loose=1' "$W/root.tar")
   local answer; for answer in '' n '\n' no 'x\ny'; do

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Evil images against knarr-image, umoci, podman and containerd: what each makes of them.
+"""Malicious images against knarr-image, umoci, podman and containerd: what each makes of them.
 
   hostile.py KNARR-IMAGE [-v]
 
@@ -15,14 +15,14 @@ sys.path.insert(0, HERE)
 import hostile_corpus
 
 REFUSED = "refused"
-# Where knarr-image does what none of the others does.
+# Where knarr-image does what none of the other tools does.
 OWN_WAY = {
     "a name with dots": "refused: the others take it as a name below the root, which whoever wrote it did not mean",
     "a name with dots inside": "refused: as above",
     "a PAX path with dots": "refused: as above",
     "a PAX uid that is too large": "refused: no system has such an owner, and the others leave the file to root",
     "another version of the schema": "refused: the specification says that it must be 2",
-    "a whiteout as a folder": "refused: the others make a folder of this name, which no layer can say of another",
+    "a whiteout as a directory": "refused: the others make a directory of this name, which no layer can say of another",
     "overlay's own whiteout": "refused: it would hide a file behind the back of whoever looks for whiteouts",
     "a GNU sparse file": "the others do not know the kind of entry that GNU tar writes, though they take the same file as PAX",
     "bookkeeping of aufs": "left out as the specification's reserved names are",
@@ -30,7 +30,7 @@ OWN_WAY = {
 
 
 def listing(root):
-    """What a container would see: one line for each path, folders without their times."""
+    """What a container would see: a line per path; directories without their times."""
     lines, todo = [], [b""]
     while todo:
         at = todo.pop()
@@ -44,7 +44,7 @@ def listing(root):
             try:
                 meta = item.stat(follow_symlinks=False)
             except FileNotFoundError:
-                # Overlay lists a whiteout in a folder that only one layer has, though nothing can be done with it.
+                # Overlay lists a whiteout in a directory that only one layer has, although it cannot be used.
                 continue
             line = f"{path!r} {stat.filemode(meta.st_mode)} {meta.st_uid}:{meta.st_gid}"
             if stat.S_ISDIR(meta.st_mode):
@@ -123,7 +123,7 @@ def outside():
 
 
 def inside(verbose):
-    """All cases, in the tree: the working directory is /mnt, with the corpus and knarr-image in it."""
+    """Runs all cases in the tree; the working directory is /mnt, which has the corpus and knarr-image."""
     os.makedirs("outside")
     for name in ("canary", "victim"):
         with open(f"outside/{name}", "w") as file:
@@ -153,7 +153,7 @@ def inside(verbose):
             problems.append(ours)
         theirs = {tool: take(case) for tool, take in tools.items()}
         if outside() != untouched:
-            # Another tool did it, for ours was looked at before: worth knowing, and no reason to fail.
+            # Another tool did it, because ours was checked before: reported, but no failure.
             print(f"note  {name}: another tool changed what is outside", flush=True)
             untouched = outside()
         same = [tool for tool, (outcome, _) in theirs.items() if outcome == ours]

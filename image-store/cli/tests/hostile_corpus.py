@@ -1,7 +1,7 @@
-"""Evil images: layers and documents that break rules, each as an OCI layout with one image named `t`.
+"""Malicious images: layers and documents that violate rules, each as an OCI layout with one image named `t`.
 
-`write(folder)` makes them all and returns their names. A case is a function from a Layout to nothing; most add one layer to
-an honest one. Everything outside a root that a layer aims at is called `canary`. Knows nothing of who reads the images.
+`write(directory)` writes them all and returns their names. A case is a function that changes a Layout; most add one layer to a
+valid one. Files outside the root that layers try to reach are called `canary`.
 """
 import gzip, hashlib, json, os, tarfile
 
@@ -9,7 +9,7 @@ OUTSIDE = "mnt/outside"
 
 
 def entry(name, kind=b"0", data=b"", link="", pax=None, **fields):
-    """One entry with its data and filler; NAME and LINK may be bytes."""
+    """An entry with its data and padding; NAME and LINK may be bytes."""
     info = tarfile.TarInfo(os.fsdecode(name))
     info.type, info.linkname, info.size, info.mtime = kind, os.fsdecode(link), len(data), 1_000_000_000
     info.mode = 0o755 if kind == b"5" else 0o644
@@ -24,7 +24,7 @@ def file(name, data=b"new", **fields):
     return entry(name, b"0", data, **fields)
 
 
-def folder(name, **fields):
+def directory(name, **fields):
     return entry(name, b"5", **fields)
 
 
@@ -41,7 +41,7 @@ def node(name, kind, major, minor):
 
 
 def header(name, size=0, kind=b"0", magic=b"ustar\x0000", **at):
-    """A header block by hand; AT: offset (as o345) to bytes."""
+    """A handmade header block; AT: offset (as o345) to bytes."""
     block = bytearray(512)
 
     def put(offset, text):
@@ -69,14 +69,14 @@ def record(key, value):
 
 
 END = bytes(1024)
-BASE = (folder("./") + folder("etc") + file("etc/passwd", b"root:x:0:0::/:/bin/sh\n") + folder("usr") + folder("usr/lib")
-        + file("usr/lib/libc", b"lower") + link("lib", "usr/lib") + folder("data") + file("data/old", b"old")
-        + file("data/keep", b"keep") + folder("data/sub", mode=0o700) + file("data/sub/x", b"x")
-        + folder("tmp", mode=0o1777) + link("out", "/" + OUTSIDE) + END)
+BASE = (directory("./") + directory("etc") + file("etc/passwd", b"root:x:0:0::/:/bin/sh\n") + directory("usr") + directory("usr/lib")
+        + file("usr/lib/libc", b"lower") + link("lib", "usr/lib") + directory("data") + file("data/old", b"old")
+        + file("data/keep", b"keep") + directory("data/sub", mode=0o700) + file("data/sub/x", b"x")
+        + directory("tmp", mode=0o1777) + link("out", "/" + OUTSIDE) + END)
 
 
 class Layout:
-    """An OCI layout being made."""
+    """An OCI layout that is being written."""
 
     def __init__(self, path):
         self.path, self.layers, self.diff_ids = path, [], []
@@ -122,10 +122,10 @@ SPARSE_1 = (extended(record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.min
 OVERLAP = header("hole", 1024, b"S", GNU, o386=b"%011o\0%011o\0%011o\0%011o\0" % (0, 512, 256, 512), o483=b"%011o\0" % 8192) + b"s" * 1024
 INNER = file("smuggled", b"evil")
 
-# One more layer each, without its end marker.
+# One layer more each, without its end marker.
 LAYERS = {
     "a name with dots": file(UP + OUTSIDE + "/x"),
-    "a name with dots inside": folder("a") + file("a/../../" + OUTSIDE + "/x"),
+    "a name with dots inside": directory("a") + file("a/../../" + OUTSIDE + "/x"),
     "an absolute name": file("/" + OUTSIDE + "/x"),
     "through an absolute link": link("evil", "/" + OUTSIDE) + file("evil/x"),
     "through a relative link": link("evil", UP + OUTSIDE) + file("evil/x"),
@@ -133,30 +133,30 @@ LAYERS = {
     "through a link of a lower layer": file("lib/new"),
     "through a lower link that leads out": file("out/x"),
     "through a loop of links": link("a", "b") + link("b", "a") + file("a/x"),
-    "a folder over a link": link("evil", "/" + OUTSIDE) + folder("evil", mode=0o700) + file("evil/x"),
+    "a directory over a link": link("evil", "/" + OUTSIDE) + directory("evil", mode=0o700) + file("evil/x"),
     "a hard link with dots": hard("x", UP + OUTSIDE + "/canary"),
     "an absolute hard link": hard("x", "/" + OUTSIDE + "/canary"),
     "a hard link through a link": link("evil", "/" + OUTSIDE) + hard("x", "evil/canary"),
     "a hard link to a link": link("s", "/" + OUTSIDE + "/canary") + hard("x", "s"),
     "a hard link to a lower layer": hard("x", "data/old"),
     "a hard link to itself": file("a") + hard("a", "a"),
-    "a hard link to a folder": folder("a") + hard("x", "a"),
+    "a hard link to a directory": directory("a") + hard("x", "a"),
     "a hard link before its target": hard("x", "later") + file("later"),
     "a whiteout through a link": link("evil", "/" + OUTSIDE) + file("evil/.wh.canary", b""),
     "an opaque mark through a link": link("evil", "/" + OUTSIDE) + file("evil/.wh..wh..opq", b""),
     "a whiteout of the parent": file("data/.wh...", b""),
-    "a whiteout of the folder itself": file("data/.wh..", b""),
+    "a whiteout of the directory itself": file("data/.wh..", b""),
     "a whiteout of nothing": file("data/.wh.", b""),
-    "a whiteout as a folder": file("data/.wh.sub/x", b""),
+    "a whiteout as a directory": file("data/.wh.sub/x", b""),
     "a whiteout with dots": file("data/.wh.x/../../" + OUTSIDE + "/.wh.canary", b""),
-    "devices": folder("dev") + node("dev/null", b"3", 1, 3) + node("dev/loop0", b"4", 7, 0) + entry("dev/pipe", b"6"),
+    "devices": directory("dev") + node("dev/null", b"3", 1, 3) + node("dev/loop0", b"4", 7, 0) + entry("dev/pipe", b"6"),
     "a device over a link": link("evil", "/" + OUTSIDE + "/canary") + node("evil", b"3", 1, 3),
     "overlay's own whiteout": node("data/old", b"3", 0, 0),
     "a component of 255 bytes": file("n" * 255),
     "a component of 256 bytes": file("n" * 256),
     "names that are no UTF-8": file(b"\xff\xfe\xc0\x80") + file(b"a\nb\x1b[31m"),
-    "200 folders deep": file("d/" * 200 + "f"),
-    "2100 folders deep": file("d/" * 2100 + "f"),
+    "200 directories deep": file("d/" * 200 + "f"),
+    "2100 directories deep": file("d/" * 2100 + "f"),
     "a PAX size that hides entries": extended(record(b"size", str(len(INNER)).encode())) + header("outer", 0) + INNER + file("after"),
     "a PAX path over another": extended(record(b"path", b"data/renamed")) + header("harmless", 3) + b"new".ljust(512, b"\0"),
     "a PAX path with dots": extended(record(b"path", (UP + OUTSIDE + "/x").encode())) + header("harmless", 3) + b"new".ljust(512, b"\0"),
@@ -177,28 +177,28 @@ LAYERS = {
     "a sparse map that overlaps": OVERLAP,
     "a wrong checksum": header("x", 3)[:148] + b"000001\0 " + header("x", 3)[156:] + b"new".ljust(512, b"\0"),
     "a file twice": file("a", b"1") + file("a", b"22"),
-    "a folder twice": folder("a", mode=0o700) + file("a/f") + folder("a", mode=0o750),
-    "a file, a folder, a file": file("a") + folder("a") + file("a/f") + file("a", b"last"),
+    "a directory twice": directory("a", mode=0o700) + file("a/f") + directory("a", mode=0o750),
+    "a file, a directory, a file": file("a") + directory("a") + file("a/f") + file("a", b"last"),
     "a file over a link": link("b", "/" + OUTSIDE + "/canary") + file("b", b"replaced"),
-    "a folder that becomes a link": folder("c") + file("c/f") + link("c", "/" + OUTSIDE) + file("c/x"),
-    "opaque after children": folder("data") + file("data/new") + file("data/.wh..wh..opq", b""),
-    "opaque before children": folder("data") + file("data/.wh..wh..opq", b"") + file("data/new"),
+    "a directory that becomes a link": directory("c") + file("c/f") + link("c", "/" + OUTSIDE) + file("c/x"),
+    "opaque after children": directory("data") + file("data/new") + file("data/.wh..wh..opq", b""),
+    "opaque before children": directory("data") + file("data/.wh..wh..opq", b"") + file("data/new"),
     "an opaque root": file(".wh..wh..opq", b"") + file("only"),
     "whiteouts": file("data/.wh.old", b"") + file("data/sub/.wh.x", b"") + file(".wh.lib", b""),
     "a whiteout after its own entry": file("data/old", b"own") + file("data/.wh.old", b""),
     "a whiteout before its own entry": file("data/.wh.old", b"") + file("data/old", b"own"),
     "a whiteout of what was never there": file("data/.wh.never", b"") + file("nowhere/.wh.never", b""),
-    "a folder over a file": folder("data/old") + file("data/old/f"),
-    "a file over a folder": file("data/sub", b"no folder any more"),
-    "a folder removed and made again": file("data/.wh.sub", b"") + folder("data/sub") + file("data/sub/y"),
-    "a whiteout of a link's folder": file(".wh.out", b"") + folder("out") + file("out/x"),
-    "bookkeeping of aufs": folder(".wh..wh.plnk") + file(".wh..wh.plnk/1.2", b"") + file(".wh..wh.aufs", b""),
-    "an implied folder": file("tmp/x"),
-    "set-uid and owners": file("su", mode=0o4755, uid=12, gid=34) + folder("sticky", mode=0o1777, uid=5),
+    "a directory over a file": directory("data/old") + file("data/old/f"),
+    "a file over a directory": file("data/sub", b"no directory any more"),
+    "a directory removed and made again": file("data/.wh.sub", b"") + directory("data/sub") + file("data/sub/y"),
+    "a whiteout of a link's directory": file(".wh.out", b"") + directory("out") + file("out/x"),
+    "bookkeeping of aufs": directory(".wh..wh.plnk") + file(".wh..wh.plnk/1.2", b"") + file(".wh..wh.aufs", b""),
+    "an implied directory": file("tmp/x"),
+    "set-uid and owners": file("su", mode=0o4755, uid=12, gid=34) + directory("sticky", mode=0o1777, uid=5),
     "times before 1970 and between seconds": file("early", mtime=-1.5) + file("late", mtime=4_000_000_000.25),
     "an unknown kind": entry("what", b"Z"),
     "a file with a slash at its end": file("slash/", b""),
-    "only a root": folder("./", mode=0o711),
+    "only a root": directory("./", mode=0o711),
     "a root that is a file": file("./", b"x"),
 }
 
@@ -211,32 +211,32 @@ def zipped(data):
     return gzip.compress(data, mtime=0)
 
 
-HONEST = file("honest") + END
-# A whole layer each, as tar and as it is packed.
+VALID = file("honest") + END
+# A whole layer each, as a tar archive and as compressed.
 STREAMS = {
-    "bytes after the end of the archive": raw(HONEST + b"after the end"),
-    "a second archive after the end": raw(HONEST + file("second") + END),
-    "bytes after the gzip stream": raw(HONEST, zipped(HONEST) + b"garbage"),
-    "zeros after the gzip stream": raw(HONEST, zipped(HONEST) + bytes(512)),
-    "two gzip members": raw(HONEST, zipped(HONEST[:700]) + zipped(HONEST[700:])),
+    "bytes after the end of the archive": raw(VALID + b"after the end"),
+    "a second archive after the end": raw(VALID + file("second") + END),
+    "bytes after the gzip stream": raw(VALID, zipped(VALID) + b"garbage"),
+    "zeros after the gzip stream": raw(VALID, zipped(VALID) + bytes(512)),
+    "two gzip members": raw(VALID, zipped(VALID[:700]) + zipped(VALID[700:])),
     "no end marker": raw(file("honest")),
     "one zero block and then entries": raw(file("honest") + bytes(512) + file("second") + END),
     "an archive that is cut": raw(file("honest", b"x" * 2000)[:1500]),
     "a header that is cut": raw(file("honest") + header("x")[:300]),
-    "a gzip stream that is cut": raw(HONEST, zipped(HONEST)[:-6]),
-    "a gzip stream with a wrong checksum": raw(HONEST, zipped(HONEST)[:-8] + b"\1\2\3\4" + zipped(HONEST)[-4:]),
+    "a gzip stream that is cut": raw(VALID, zipped(VALID)[:-6]),
+    "a gzip stream with a wrong checksum": raw(VALID, zipped(VALID)[:-8] + b"\1\2\3\4" + zipped(VALID)[-4:]),
     "an empty layer": raw(END),
     "a layer of no bytes": raw(b""),
-    "no compression where gzip is promised": raw(HONEST, HONEST),
-    "gzip where none is promised": raw(HONEST, media="application/vnd.oci.image.layer.v1.tar"),
+    "no compression where gzip is promised": raw(VALID, VALID),
+    "gzip where none is promised": raw(VALID, media="application/vnd.oci.image.layer.v1.tar"),
     "no tar at all": raw(b"#!/bin/sh\necho no tar\n" * 100),
 }
 
 
 def wrong(change):
-    """An honest image whose manifest is changed."""
+    """A valid image whose manifest is changed."""
     def make(layout):
-        layout.layer(HONEST)
+        layout.layer(VALID)
         document = layout.manifest()
         result = change(document, layout)
         layout.finish(document if result is None else result)
@@ -258,7 +258,7 @@ def configured(change):
 
 def nested(depth):
     def make(layout):
-        layout.layer(HONEST)
+        layout.layer(VALID)
         document, media = layout.manifest(), "application/vnd.oci.image.manifest.v1+json"
         for _ in range(depth):
             data = layout.blob(json.dumps(document).encode(), media)
@@ -270,7 +270,7 @@ def nested(depth):
 
 
 def other_platform(layout):
-    layout.layer(HONEST)
+    layout.layer(VALID)
     data = layout.blob(json.dumps(layout.manifest()).encode(), "application/vnd.oci.image.manifest.v1+json")
     data["platform"] = {"os": "plan9", "architecture": "mips"}
     media = "application/vnd.oci.image.index.v1+json"
@@ -301,7 +301,7 @@ DOCUMENTS = {
     "an empty config": configured(lambda *_: b"{}"),
     "no rootfs": configured(lambda c, _: c.update(rootfs=None)),
     "a config of a wrong type": configured(lambda c, _: c.update(config="text")),
-    "the same layer twice": wrong(lambda d, layout: (layout.layer(HONEST), layout.manifest())[1]),
+    "the same layer twice": wrong(lambda d, layout: (layout.layer(VALID), layout.manifest())[1]),
     "an index in an index": nested(1),
     "an index in an index in an index": nested(2),
     "eight nested indexes": nested(8),
@@ -310,7 +310,7 @@ DOCUMENTS = {
 
 
 def write(target):
-    """Makes all cases below TARGET; returns (folder, name) of each."""
+    """Writes all cases below TARGET; returns (directory, name) of each."""
     cases = {name: raw(layer + END) for name, layer in LAYERS.items()} | STREAMS | DOCUMENTS
     made = []
     for number, (name, make) in enumerate(cases.items()):

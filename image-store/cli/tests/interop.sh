@@ -1,8 +1,8 @@
 #!/bin/bash
-# Interoperation: knarr-image with the tools people have, on real archives and a real registry.
+# Interoperation: knarr-image with other tools, on real archives and a real registry.
 #   interop.sh [KNARR-IMAGE]
-# The other tools come from a Debian tree at $KNARR_LAB/root (default ~/.cache/knarr-lab), entered in private namespaces, or
-# from this machine; Debian's docker-registry listens on the loopback. What is missing is skipped, by name.
+# The other tools are those of a Debian tree at $KNARR_LAB/root (default ~/.cache/knarr-lab), entered in private namespaces, or
+# of this machine; Debian's docker-registry listens on the loopback interface. Tests whose tools are missing are skipped by name.
 # Every check prints one line; the last line counts them.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
@@ -11,7 +11,7 @@ LAB=${KNARR_LAB:-$HOME/.cache/knarr-lab}/root
 . "$HERE/checks.sh"
 
 k() { timeout -k 1 300 "$BIN" --root "$W/store" "$@"; }
-# tool NAME ARGUMENTS...: runs it with $W at /mnt, whichever way it is there.
+# tool NAME ARGUMENTS...: runs the tool with $W at /mnt.
 have() { [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ] || command -v "$1" >/dev/null; }
 tool() {
   if [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ]; then
@@ -26,7 +26,7 @@ tool() {
   fi
 }
 tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l %T@ ' \( -type f -exec sh -c 'sha256sum <"$1"' _ {} \; -o -printf '\n' \) | sed 's/ [0-9.]* \(.*-\)$/ \1/' | LC_ALL=C sort); }
-# Names, kinds, modes, owners, link targets and contents; folders' times differ between tools.
+# Names, types, modes, owners, link targets and contents; times of directories differ between tools.
 listing() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%P d %m %U:%G\n' -o -type l -printf '%P l %l\n' -o -printf '%P %y %m %U:%G %s %Ts\n' \) | LC_ALL=C sort); }
 
 make_rootfs() {
@@ -45,7 +45,7 @@ test_command() {
   ID=$(k inspect --format '{{.Id}}' app:1)
   check 'tag' k tag app:1 other/name:2
   same 'images -q shows one image once' "$(k images -q)" "${ID:7:12}"
-  refuse 'rmi by ID of an image with two names' 'has 2 names' k rmi "${ID:7:12}"
+  refuse 'rmi by ID of an image with two names' 'has 2 tags' k rmi "${ID:7:12}"
   check 'rmi by name' k rmi other/name:2
   check 'create' k create --name c1 app:1
   echo new >"$W/new"
@@ -54,8 +54,8 @@ test_command() {
   check 'another container' k create --name c2 app:1
   mkdir -p "$W/stream/tmp" && echo streamed >"$W/stream/tmp/s" && tar -C "$W/stream" -cz tmp/s >"$W/stream.tgz"
   check 'cp of a tar into it' k cp - c2:/ <"$W/stream.tgz"
-  same 'its file is there, in a folder that stays as it was' "$(k cp c2:/tmp - | tar tv | awk '{print $1, $6}')" $'drwxrwxrwt tmp/\n-rw-r--r-- tmp/s'
-  refuse 'cp of a tar onto a file' 'wants a folder' k cp - c2:/tmp/s <"$W/stream.tgz"
+  same 'its file is there, in a directory that stays as it was' "$(k cp c2:/tmp - | tar tv | awk '{print $1, $6}')" $'drwxrwxrwt tmp/\n-rw-r--r-- tmp/s'
+  refuse 'cp of a tar onto a file' 'must be a directory' k cp - c2:/tmp/s <"$W/stream.tgz"
   check 'it goes' k rm c2
   same 'cp keeps content' "$(cat "$W/back")" new
   same 'diff' "$(k diff c1)" $'C /etc\nA /etc/new'
@@ -69,11 +69,11 @@ test_command() {
   check 'mount' k mount app:1 "$W/view"
   same 'a mounted image is what was imported' "$(listing "$W/view" | md5sum)" "$(listing "$W/rootfs" | md5sum)"
   umount "$W/view"
-  refuse 'rmi of an image in use' 'uses it' k rmi app:1
+  refuse 'rmi of an image in use' 'in use by container' k rmi app:1
   check 'rm' k rm c1 c2
   check 'verify' k verify
   refuse 'an unknown flag' 'unknown flag' k images --nonsense
-  refuse 'an unknown image' 'is not in the store' k history nothing
+  refuse 'an unknown image' 'not in the store' k history nothing
   check 'completion parses' bash -n <(k completion bash)
   same 'prune keeps named images' "$(k prune -f | tail -1)" 'Total reclaimed space: 0B'
 }
@@ -171,7 +171,7 @@ YML
   docker-registry serve "$W/registry.yml" >"$W/registry.log" 2>&1 & PIDS+=($!)
   answers "https://$host/v2/"
   local trust=(--cert-dir "$W/certs") creds=(--creds user:secret)
-  refuse 'a certificate nobody vouches for' 'certificate' k push -q "${creds[@]}" app:2 "$host/a:1"
+  refuse 'a certificate of an unknown authority' 'certificate' k push -q "${creds[@]}" app:2 "$host/a:1"
   refuse 'no credentials' 'HTTP 401' k push -q "${trust[@]}" app:2 "$host/a:1"
   refuse 'wrong credentials' 'HTTP 401' k push -q "${trust[@]}" --creds user:wrong app:2 "$host/a:1"
   check 'push over TLS with a password' k push -q "${trust[@]}" "${creds[@]}" app:2 "$host/a:1"
@@ -189,7 +189,7 @@ YML
   same 'tags' "$(k tags "${trust[@]}" "${creds[@]}" "$host/a" | sort | tr "\n" " ")" "1 2 "
   check 'push --all-tags' k push -q -a "${trust[@]}" "${creds[@]}" "$host/a"
   same 'pull --all-tags' "$("$BIN" --root "$W/all" pull -q -a "${trust[@]}" "${creds[@]}" "$host/a" | sort | tr "\n" " ")" "$host/a:1 $host/a:2 "
-  refuse 'of one tag' 'one image of many' k pull -a "${trust[@]}" "${creds[@]}" "$host/a:1"
+  refuse 'of one tag' 'must not have a tag or digest' k pull -a "${trust[@]}" "${creds[@]}" "$host/a:1"
   same 'search a registry' "$(k search "${trust[@]}" "${creds[@]}" --format '{{.Name}}' "$host/piec")" "$host/pieces"
   same 'inspect from afar' "$(k inspect --remote "${trust[@]}" "${creds[@]}" --format '{{.Id}}' "$host/a:1")" "$(k inspect --format '{{.Id}}' app:2)"
   k tag app:2 "$host/a:1"

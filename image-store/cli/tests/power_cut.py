@@ -4,11 +4,11 @@
   power_cut.py KNARR-IMAGE [SCENARIO...]
 
 A command (load, pull, import, commit, rmi, prune) runs under strace on a small store. From the log a model of the file
-system is made in which each change is durable or not: a sync of a file makes its content durable, one of a folder its
+system is made in which each change is durable or not: a sync of a file makes its content durable, one of a directory its
 names, one of the file system everything; what was there before is durable. For each point of the log, states are built that
 a power cut there may leave: everything up to it; nothing that was not synced; names kept but content lost, as a journal
 without data does; and random choices. Each state is written out as a store. It must then open, every image it names must be
-whole, those the command had nothing to do with must be there, and running the command again must heal it.
+whole, images that the command does not concern must exist, and running the command again must repair it.
 """
 import ast, ctypes, http.server, json, os, random, re, shutil, stat, subprocess, sys, tempfile, threading
 
@@ -27,18 +27,18 @@ class Log:
 
     def __init__(self, root):
         self.root, self.names, self.ops = root, {}, []
-        # The folder the store is in exists before it.
+        # The parent directory of the store already exists.
         self.names[os.path.dirname(root)] = Inode("d")
         self.names[root] = self.root_inode = Inode("d")
         self.linked = {}
         if os.path.isdir(root):
             self.there(root)
-        # What was there before the command is not cut.
+        # What exists before the command is not cut.
         self.base = len(self.ops)
 
-    def there(self, folder):
-        """Operations that make what lies in FOLDER."""
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    def there(self, directory):
+        """Operations that create the contents of DIRECTORY."""
+        for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
             meta = entry.stat(follow_symlinks=False)
             kind = "d" if entry.is_dir(follow_symlinks=False) else "l" if entry.is_symlink() else "f"
             kind = "w" if stat.S_ISCHR(meta.st_mode) else kind
@@ -177,7 +177,7 @@ def durable(ops, cut, base):
         elif everything:
             marks[at] = True
         elif op[0] == "names":
-            # A rename is one transaction: durable as soon as one of its folders is.
+            # A rename is one transaction: durable as soon as one of its directories is.
             marks[at] = any(parent in synced for parent, _, _ in op[1])
         else:
             marks[at] = op[1] in synced
@@ -186,12 +186,12 @@ def durable(ops, cut, base):
 
 def build(log, keep, target):
     """Writes out the state in which the operations KEEP happened."""
-    folders, data, modes, times = {}, {}, {}, {}
+    directories, data, modes, times = {}, {}, {}, {}
     for at in keep:
         op = log.ops[at]
         if op[0] == "names":
             for parent, name, inode in op[1]:
-                entries = folders.setdefault(parent, {})
+                entries = directories.setdefault(parent, {})
                 entries.pop(name, None)
                 if inode is not None:
                     entries[name] = inode
@@ -207,7 +207,7 @@ def build(log, keep, target):
     def write(inode, path):
         if inode.kind == "d":
             os.makedirs(path, exist_ok=True)
-            for name, child in folders.get(inode, {}).items():
+            for name, child in directories.get(inode, {}).items():
                 write(child, os.path.join(path, name))
         elif inode in made:
             os.link(made[inode], path, follow_symlinks=False)
@@ -232,7 +232,7 @@ def run(*arguments):
 
 
 def settle():
-    """Waits for what commands have left behind to empty the trash: it must not meet the next store at the same place."""
+    """Waits for background processes that empty the trash: they must not meet the next store at the same path."""
     try:
         while True:
             os.waitpid(-1, 0)
@@ -241,7 +241,7 @@ def settle():
 
 
 def check(store, scenario, what):
-    """Opens, names nothing incomplete, has lost nothing, heals."""
+    """The store opens, has no incomplete image, has lost nothing, and can be repaired."""
     listed = run("--root", store, "images", "--format", "{{.Repository}}:{{.Tag}}")
     if listed.returncode != 0:
         return f"{what}: does not open: {listed.stderr}"
@@ -267,7 +267,7 @@ def check(store, scenario, what):
 
 
 class Scenario:
-    """A command, the store it starts with, and what must be true of every store a cut of it leaves."""
+    """A command, the store it starts with, and what must be true of the store after a cut at any point."""
 
     def __init__(self, command, start=None, heal=None, keeps=(), makes=None, takes_away=None):
         self.command, self.start, self.heal = command, start, heal or command
@@ -275,17 +275,17 @@ class Scenario:
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
-    """Serves the OCI layout in FOLDER as the only repository there is."""
-    folder = None
+    """Serves the OCI layout in DIRECTORY as the only repository."""
+    directory = None
 
     def do_GET(self):
         kind, reference = self.path.rstrip("/").split("/")[-2:]
         path, media = None, "application/octet-stream"
         if kind == "manifests" and not reference.startswith("sha256:"):
-            entry = json.load(open(f"{self.folder}/index.json"))["manifests"][0]
+            entry = json.load(open(f"{self.directory}/index.json"))["manifests"][0]
             reference, media = entry["digest"], entry["mediaType"]
         if kind in ("manifests", "blobs"):
-            path = f"{self.folder}/blobs/" + reference.replace(":", "/")
+            path = f"{self.directory}/blobs/" + reference.replace(":", "/")
         body = open(path, "rb").read() if path and os.path.exists(path) else b"{}"
         self.send_response(200 if path or self.path == "/v2/" else 404)
         self.send_header("content-type", media)
@@ -298,7 +298,7 @@ class Registry(http.server.BaseHTTPRequestHandler):
 
 
 def scenarios(work):
-    """Makes stores and archives in WORK, and what to do with them by name."""
+    """Creates stores and archives in WORK, and the scenarios by name."""
     tree, made, image = f"{work}/tree", f"{work}/made", f"{work}/image.tar"
     os.makedirs(f"{tree}/etc/conf.d")
     for number in range(6):
@@ -325,11 +325,11 @@ def scenarios(work):
     must(made, "save", "-o", image, "app:2")
     os.mkdir(f"{work}/layout")
     subprocess.run(["tar", "-C", f"{work}/layout", "-xf", image], check=True)
-    Registry.folder = f"{work}/layout"
+    Registry.directory = f"{work}/layout"
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Registry)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     name = f"127.0.0.1:{server.server_port}/app:2"
-    # Without app:2's name, but with all that it had: what a removal leaves that was cut before its collection.
+    # Without the name app:2, but with its blobs and layers: a removal that was cut before the garbage collection.
     unnamed = f"{work}/unnamed"
     subprocess.run(["cp", "-a", made, unnamed], check=True)
     for file in os.listdir(f"{unnamed}/refs"):
@@ -359,7 +359,7 @@ def trace(scenario, work):
 
 
 def cuts(name, scenario, work, step):
-    """The count of states and what was wrong with some."""
+    """The number of states and the errors in some of them."""
     full = trace(scenario, work)
     total, failures, source = 0, [], random.Random(1)
     for cut in sorted({*range(full.base + 1, len(full.ops) + 1, step), len(full.ops)}):
@@ -383,7 +383,7 @@ def cuts(name, scenario, work, step):
 
 
 def main():
-    # PR_SET_CHILD_SUBREAPER: orphans are ours to wait for.
+    # PR_SET_CHILD_SUBREAPER: orphans become children of this process.
     assert ctypes.CDLL(None).prctl(36, 1) == 0
     work = tempfile.mkdtemp(prefix="knarr-power-cut.", dir="/var/tmp")
     try:

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Registries as people configure them: tokens, login and logout, registries.conf, hosts.toml, client certificates, search.
+# Configurations of registries: tokens, login and logout, registries.conf, hosts.toml, client certificates, search.
 #   registries.sh [KNARR-IMAGE]
-# Debian's docker-registry and a token server of our own listen on the loopback. Every check prints one line.
+# Debian's docker-registry and a test token server listen on the loopback interface. Every check prints one line.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
 BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
@@ -12,7 +12,7 @@ mkdir -p "$HOME" "$W/run"
 k() { timeout -k 1 120 "$BIN" --root "$W/store" "$@"; }
 fresh() { rm -rf "$W/other"; timeout -k 1 120 "$BIN" --root "$W/other" "$@"; }
 
-# serve NAME PORT TLS AUTH: a registry with a folder of its own.
+# serve NAME PORT TLS AUTH: starts a registry with its own directory.
 serve() {
   cat >"$W/$1.yml" <<YML
 version: 0.1
@@ -78,27 +78,27 @@ test_tokens() {
 }
 
 test_client_certificates() {
-  local port; port=$(free_ports 1); local host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+  local port; port=$(free_ports 1); local host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
   serve clients "$port" ", tls: {certificate: $W/server.pem, key: $W/server.key, clientcas: [$W/cert.pem]}" ''
   answers "https://$host/v2/" --cert "$W/client.cert" --key "$W/client.key"; trust "$host" "$W/server.pem"
-  refuse 'a registry that wants a certificate of ours' 'GET\|HEAD\|POST' k push -q box "$host/a:1"
-  cp "$W/client.cert" "$W/client.key" "$folder/"
+  refuse 'a registry that requires a client certificate' 'GET\|HEAD\|POST' k push -q box "$host/a:1"
+  cp "$W/client.cert" "$W/client.key" "$directory/"
   check 'a client certificate in certs.d' k push -q box "$host/a:1"
-  rm "$folder"/*
-  printf 'server = "https://%s"\nca = "%s/server.pem"\nclient = ["%s/client.cert", "%s/client.key"]\n' "$host" "$W" "$W" "$W" >"$folder/hosts.toml"
+  rm "$directory"/*
+  printf 'server = "https://%s"\nca = "%s/server.pem"\nclient = ["%s/client.cert", "%s/client.key"]\n' "$host" "$W" "$W" "$W" >"$directory/hosts.toml"
   check 'a client certificate in hosts.toml' fresh pull -q "$host/a:1"
-  echo nonsense >"$W/broken.key"; sed -i "s/client.key/broken.key/" "$folder/hosts.toml"
-  refuse 'a key that is none' 'private key' fresh pull -q "$host/a:1"
+  echo nonsense >"$W/broken.key"; sed -i "s/client.key/broken.key/" "$directory/hosts.toml"
+  refuse 'an invalid key' 'private key' fresh pull -q "$host/a:1"
 }
 
-# What `openssl req -x509` makes, the commonest private registry: one certificate that signs itself, marked as an authority.
+# What `openssl req -x509` creates, usual for private registries: a self-signed certificate that is marked as a CA certificate.
 make_expired() {
   printf '[ca]\ndefault_ca=c\n[c]\ndatabase=%s/db\nnew_certs_dir=%s\nserial=%s/serial\ndefault_md=sha256\npolicy=p\nx509_extensions=e\n[p]\nCN=supplied\n[e]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' "$W/self" "$W/self" "$W/self" >"$W/self/conf"
   : >"$W/self/db"; openssl req -newkey rsa:2048 -nodes -subj /CN=registry -keyout "$W/self/expired.key" -out "$W/self/expired.csr" 2>/dev/null
   openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
 }
 test_self_signed() {
-  local port host folder kind; mkdir "$W/self"
+  local port host directory kind; mkdir "$W/self"
   make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
   make rsa rsa:2048; make ec ec "-pkeyopt ec_paramgen_curve:prime256v1"; make other rsa:2048; make name rsa:2048 '' '' DNS:registry.example
   make_expired
@@ -106,7 +106,7 @@ test_self_signed() {
   openssl req -newkey rsa:2048 -nodes -subj /CN=leaf -keyout "$W/self/signed.key" -out "$W/self/signed.csr" 2>/dev/null
   openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
   for kind in rsa ec name expired signed; do
-    port=$(free_ports 1) host=localhost:$port folder=$HOME/.config/containers/certs.d/localhost:$port
+    port=$(free_ports 1) host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
     serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
     refuse "a $kind certificate that nobody here trusts" 'certificate' k push -q box "$host/a:1"
     trust "$host" "$W/self/other.crt"
@@ -115,15 +115,15 @@ test_self_signed() {
         refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
         trust "$host" "$W/self/$kind.crt"
         check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
-        mv "$folder" "$W/self/folder"
-        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/folder" "$host/a:1"
-        rm -r "$W/self/folder"
+        mv "$directory" "$W/self/directory"
+        check "a self-signed $kind certificate of --cert-dir" fresh pull -q --cert-dir "$W/self/directory" "$host/a:1"
+        rm -r "$W/self/directory"
         check "a self-signed $kind certificate among the system's" env SSL_CERT_FILE="$W/self/$kind.crt" "$BIN" --root "$W/system" pull -q "$host/a:1" ;;
       name) trust "$host" "$W/self/name.crt"; refuse 'a self-signed certificate for another name' 'registry.example' k push -q box "$host/a:1" ;;
       expired) trust "$host" "$W/self/expired.crt"; refuse 'a self-signed certificate that has expired' 'expired' k push -q box "$host/a:1" ;;
-      signed) refuse 'an authority of another authority' 'is an authority' k push -q box "$host/a:1" ;;
+      signed) refuse 'an authority of another authority' 'is a CA certificate' k push -q box "$host/a:1" ;;
     esac
-    rm -rf "$folder"
+    rm -rf "$directory"
   done
 }
 
@@ -150,12 +150,12 @@ blocked = true
 CONF
   same 'registries.conf: a place of its own' "$(fresh pull -q docker.io/library/app:1)" docker.io/library/app:1
   same 'registries.conf: a mirror' "$(fresh pull -q gone.example/only:1)" gone.example/only:1
-  refuse 'registries.conf: what is blocked' 'blocks' fresh pull -q bad.example/x
+  refuse 'registries.conf: a blocked registry' 'blocked by registries.conf' fresh pull -q bad.example/x
   same 'registries.conf: an alias' "$(fresh pull -q short:1)" "localhost:$one/team/app:1"
   same 'registries.conf: names without a registry' "$(fresh pull -q only:1)" "localhost:$two/only:1"
   same 'run finds it under that name' "$(timeout 120 "$BIN" --root "$W/other" run --rm --pull never only:1 echo yes)" yes
-  refuse 'registries.conf: that none has' 'HTTP 404' fresh pull -q nowhere:1
-  echo 'x = ' >"$CONTAINERS_REGISTRIES_CONF"; refuse 'registries.conf: one that is broken' 'registries.conf' fresh pull -q only:1
+  refuse 'registries.conf: an image that no registry has' 'HTTP 404' fresh pull -q nowhere:1
+  echo 'x = ' >"$CONTAINERS_REGISTRIES_CONF"; refuse 'registries.conf: a malformed file' 'registries.conf' fresh pull -q only:1
   unset CONTAINERS_REGISTRIES_CONF
   mkdir -p "$HOME/.docker/certs.d/gone.example"
   printf '[host."http://localhost:%s"]\ncapabilities = ["pull", "resolve"]\n' "$two" >"$HOME/.docker/certs.d/gone.example/hosts.toml"
@@ -165,7 +165,7 @@ CONF
   same 'search a registry without a search of its own' "$(k search --format '{{.Name}}' "localhost:$one/app")" "localhost:$one/team/app"
   check '--keep-blobs=false' env KNARR_IMAGE_KEEP_BLOBS=false "$BIN" --root "$W/lean" pull -q "localhost:$one/team/app:1"
   same 'keeps layers unpacked alone' "$(timeout 120 "$BIN" --root "$W/lean" run --rm "localhost:$one/team/app:1" echo yes; find "$W/lean/blobs" -size +64k | wc -l)" $'yes\n0'
-  refuse 'which can not be pushed' 'not in the store' "$BIN" --root "$W/lean" push -q "localhost:$one/team/app:1" "localhost:$two/x:1"
+  refuse 'which cannot be pushed' 'not in the store' "$BIN" --root "$W/lean" push -q "localhost:$one/team/app:1" "localhost:$two/x:1"
 }
 
 test_platforms() {
@@ -181,7 +181,7 @@ for name, arch in (("amd", "amd64"), ("arm", "arm64")):
     entry = json.load(open(f"{w}/{name}/index.json"))["manifests"][0]
     entry.pop("annotations", None); entry["platform"] = {"os": "linux", "architecture": arch}
     index["manifests"].append(entry)
-# An attestation, as buildx adds them, is no image.
+# An attestation, as added by buildx, is not an image.
 index["manifests"].append({**index["manifests"][0], "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}})
 import hashlib
 data = json.dumps(index).encode(); digest = hashlib.sha256(data).hexdigest()
@@ -239,10 +239,10 @@ PY
   same 'uploads elsewhere: which the registry gets' "$(grep '^POST' "$W/front.requests" | tail -1)" 'POST told'
 }
 
-# Ctrl-C and kill: what is complete is kept, and the next try has less to do.
+# Ctrl-C and kill: complete layers are kept, and the next attempt has less to do.
 test_interrupted() {
   local port slow pid count number; read -r port slow < <(free_ports 2); serve interrupted "$port" '' ''; answers "http://localhost:$port/v2/"
-  # After two thirds of the image next to nothing comes: the pull can not end before it is killed.
+  # After two thirds of the image almost no data is sent: the pull cannot end before it is killed.
   python3 "$HERE/slow.py" "$slow" "$port" $((12 * 1000000)) & PIDS+=($!); answers "http://localhost:$slow/v2/"
   k tag box layers:0
   for number in $(seq 12); do
@@ -250,7 +250,7 @@ test_interrupted() {
     k cp "$W/noise" "layer$number:/noise$number"; k commit "layer$number" "layers:$number" >/dev/null; k rm "layer$number" >/dev/null
   done
   k push -q layers:12 "localhost:$port/layers:12" >/dev/null
-  # On one processor, so that three layers are fetched at once, and not as many as there are processors.
+  # On one processor, so that three layers are fetched in parallel, independent of the machine.
   taskset -c "$(taskset -cp $$ | sed 's/.*: \([0-9]*\).*/\1/')" "$BIN" --root "$W/cut" pull "localhost:$slow/layers:12" >"$W/cut.log" 2>&1 & pid=$!
   three() { [ "$(grep -c ': Complete$' "$W/cut.log")" -ge 3 ]; }; soon three
   kill -TERM $pid; wait $pid; same 'a pull that is killed ends as that' $? 143
@@ -264,7 +264,7 @@ test_interrupted() {
   check 'all of it is sound' "$BIN" --root "$W/cut" verify
 }
 
-# eStargz: each entry is a gzip member of its own, with a table of contents at the end: a plain gzip layer to us.
+# eStargz: each entry is a separate gzip member, with a table of contents at the end: for us an ordinary gzip layer.
 test_lazy_layers() {
   python3 - "$W" <<'PY'
 import gzip, hashlib, io, json, os, sys, tarfile
@@ -286,9 +286,9 @@ data = info.tobuf(format=tarfile.USTAR_FORMAT) + text; at = len(out)
 member(data + b"\0" * (-len(data) % 512) + b"\0" * 1024)
 extra = b"%016xSTARGZ" % at
 out += b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff" + (len(extra) + 4).to_bytes(2, "little") + b"SG" + len(extra).to_bytes(2, "little") + extra + b"\x01\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"
-folder = f"{w}/stargz/blobs/sha256"; os.makedirs(folder)
+directory = f"{w}/stargz/blobs/sha256"; os.makedirs(directory)
 def blob(data):
-    digest = hashlib.sha256(data).hexdigest(); open(f"{folder}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+    digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
 config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(plain).hexdigest()]}}
 layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(out), "annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:" + hashlib.sha256(text).hexdigest()}}
 manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": [layer]}

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Containers of knarr-image as a Docker user knows them: flags of run, the life cycle, terminals, volumes, without root.
 #   run.sh [KNARR-IMAGE]
-# The image is a busybox of this machine. Every check prints one line; the last line counts them.
+# The image has this machine's busybox. Every check prints one line; the last line counts them.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
 BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
@@ -9,13 +9,13 @@ BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
 
 k() { timeout -k 1 120 "$BIN" --root "$W/store" "$@"; }
 before_cleanup() { k rm -f $(k ps -aq) >/dev/null 2>&1; }
-# typed NAME STEP...: what typed.py does works.
+# typed NAME STEP...: the steps of typed.py succeed.
 typed() { local name=$1; shift; check "$name" timeout -k 1 300 python3 "$HERE/typed.py" "$@"; }
-# logged CONTAINER TEXT: its log has that, which comes there by way of its parent.
+# logged CONTAINER TEXT: the container's log has this text; its supervisor writes it.
 logged() { k logs "$1" | grep -q "$2"; }
-# runs CONTAINER COMMAND-LINE: it has such a process, and execve(2) is behind it.
+# runs CONTAINER COMMAND-LINE: the container has such a process, after its execve(2).
 runs() { k top "$1" | grep -qE "[RSD] +$2\$"; }
-# over CONTAINER-ID: its parent has left, so there is no more to come.
+# over CONTAINER-ID: its supervisor has exited, so there is no more output.
 over() { ! pgrep -f "supervise $1"; }
 
 make_image() {
@@ -30,7 +30,7 @@ make_image() {
 
 test_process() {
   same "the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
-  same 'arguments, environment, folder, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" $'image b /data\n/tmp\n33\n33 44'
+  same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" $'image b /data\n/tmp\n33\n33 44'
   same '--user by number and group, --group-add by name' "$(k run --rm -u 5:6 --group-add more --group-add 77 box sh -c 'id -u; id -G')" $'5\n6 55 77'
   refuse 'a user the image does not have' 'no user "nobody"' k run --rm -u nobody box true
   printf 'B=from-file\n# remark\nC=x y\n' >"$W/env"
@@ -49,13 +49,13 @@ test_process() {
   k run --rm box /etc/passwd 2>/dev/null; same '126 for what can not be executed' $? 126
   k run --rm --bad box 2>/dev/null; same '125 for a wrong flag' $? 125
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
-  refuse 'an image without a command' 'says no command' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
+  refuse 'an image without a command' 'no command given' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
   none 'nothing is left of containers with --rm' "$(k ps -aq)"
   k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'; check 'nor of their layers and volumes' soon eval '[ -z "$(ls "$W/store/trash" "$W/store/volumes/.trash" | grep -v :)" ]'
   k run --rm --cidfile "$W/cid" box true; same '--cidfile' "$(wc -c <"$W/cid")" 64
   refuse 'a --cidfile that is there' 'File exists' k run --rm --cidfile "$W/cid" box true
   same '--pull never takes what is there' "$(k run --rm --pull never box echo yes)" yes
-  refuse '--pull never of what is not' 'is not in the store' k run --rm --pull never nothing true
+  refuse '--pull never of what is not' 'not in the store' k run --rm --pull never nothing true
 }
 
 test_isolation() {
@@ -77,7 +77,7 @@ test_isolation() {
   same '--security-opt no-new-privileges' "$(k run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status)" $'NoNewPrivs:\t1'
   refuse '--read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
   same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
-  same '--device of a folder' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
+  same '--device of a directory' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
   same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
   k run -d --name null box sleep 100 >/dev/null
   k run --rm box sh -c 'chmod 640 /proc/self/fd/0; chown 5 /proc/self/fd/0'; k exec null sh -c 'chmod 640 /proc/self/fd/0; read x </dev/stdin || echo end'
@@ -99,19 +99,19 @@ test_isolation() {
   same '--add-host, --dns' "$(k run --rm --add-host db:10.1.2.3 --dns 9.9.9.9 --dns-search in.side box sh -c 'grep db /etc/hosts; cat /etc/resolv.conf')" $'10.1.2.3\tdb\nnameserver 9.9.9.9\nsearch in.side'
 }
 
-# What the default profile says to calls, by all ways that a program has; calls.c makes them.
+# How the default profile treats system calls, in all ways to make them; calls.c makes them.
 test_calls() {
   echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["no_such_call","mseal"],"action":"SCMP_ACT_ERRNO"}]}' >"$W/unknown.json"
-  same 'a name that nobody knows is warned of' "$(k run --rm --security-opt "seccomp=$W/unknown.json" box true 2>&1)" \
+  same 'an unknown name causes a warning' "$(k run --rm --security-opt "seccomp=$W/unknown.json" box true 2>&1)" \
     'knarr-image: warning: unknown seccomp syscalls ignored: no_such_call'
   none 'the default profile has no such names' "$(k run --rm box true 2>&1)"
-  refuse 'socketcall=allow is for the default profile' 'is for the default seccomp profile' \
+  refuse 'socketcall=allow is for the default profile' 'only applies to the default seccomp profile' \
     k run --rm --security-opt socketcall=allow --security-opt "seccomp=$W/profile.json" box true
   if ! gcc -static -O1 -o "$W/calls" "$HERE/calls.c" 2>/dev/null || ! "$W/calls" 1 >/dev/null 2>&1; then
     skip 'calls by their numbers: gcc or 32-bit calls of x86 are not here'; return
   fi
   c() { k run --rm -v "$W/calls:/calls:ro" "$@"; }
-  # What an x32 call is without a filter; most kernels have none.
+  # The result of an x32 call without a filter; most kernels do not support them.
   local x32; x32=$("$W/calls" 1 | cut -d' ' -f5)
   same 'AF_ALG and AF_VSOCK are denied by every way' "$(c box /calls 38 40)" \
     "$(for f in 38 40; do echo "$f: 64 EPERM x32 EPERM i386 EPERM socketcall ENOSYS"; done)"
@@ -141,7 +141,7 @@ test_limits() {
   same '--oom-score-adj' "$(k run --rm --oom-score-adj 500 box cat /proc/self/oom_score_adj)" 500
   same '--annotation, --label' "$(k create --name marked -l a=b --label c box true >/dev/null; k inspect --format '{{.Config.Labels}}' marked; k rm -v marked)" $'map[a:b c: of:image]\nmarked'
   local bad; for bad in '-m 1x' '-m -1' '--cpus 0' '--pids-limit many' '--ulimit nofile' '--ulimit x=1' '--cap-add NOSUCH' '--shm-size 0' '--sysctl x' '--stop-signal NOSIG' \
-    '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' '-v /no/such/folder:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
+    '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' '-v /no/such/directory:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
     '--security-opt x=y' '--security-opt socketcall=yes' '--security-opt seccomp=/no/such' '--cpuset-cpus x' '--log-driver x' '--detach-keys xx' '--workdir relative' '-e =x' '--rm=perhaps' '--platform x' '--dns x'; do
     k run --rm $bad box true >/dev/null 2>"$W/said"; same "run $bad is refused" "$?:$(grep -c knarr-image: "$W/said")" 125:1
   done
@@ -155,19 +155,19 @@ test_volumes() {
   refuse 'and may be read-only' 'Read-only' k run --rm -v keep:/keep:ro box sh -c 'echo >/keep/f'
   same 'a named volume begins as the image' "$(k run --rm -v filled:/data box cat /data/file)" from-image
   echo host >"$W/new"; same '-v of a host file' "$(k run --rm -v "$W/new:/f:ro" box cat /f)" host
-  same '-v of a relative folder' "$(cd "$W" && k run --rm -v ./box:/b box cat /b/data/file)" from-image
+  same '-v of a relative directory' "$(cd "$W" && k run --rm -v ./box:/b box cat /b/data/file)" from-image
   same '--mount' "$(k run --rm --mount "type=bind,src=$W/new,dst=/f,ro" --mount type=tmpfs,dst=/t,tmpfs-size=1m box sh -c 'cat /f; df -k /t | tail -1 | tr -s " " | cut -d" " -f2')" $'host\n1024'
   same '--tmpfs' "$(k run --rm --tmpfs /scratch:size=2m,mode=700 box sh -c 'grep -c "/scratch tmpfs.*noexec.*2048k" /proc/mounts')" 1
   k run --name holder -v /own box sh -c 'echo mine >/own/f'
   same '--volumes-from' "$(k run --rm --volumes-from holder:ro box cat /own/f)" mine
   same 'volume ls' "$(k volume ls -q | grep -c .)" 4
-  refuse 'a volume in use is not removed' 'has it' k volume rm "$(k inspect --format '{{(index .Mounts 0).Name}}' holder)"
+  refuse 'a volume in use is not removed' 'in use by container' k volume rm "$(k inspect --format '{{(index .Mounts 0).Name}}' holder)"
   check 'rm -v takes what was made for it alone' k rm -v holder
   same 'and nothing else' "$(k volume ls -q)" $'filled\nkeep'
   same 'volume create, inspect, rm' "$(k volume create extra; k volume inspect --format '{{.Name}}' extra; k volume rm extra)" $'extra\nextra\nextra'
 }
 
-# What volume prune and container prune take, and that they ask.
+# What volume prune and container prune remove, and that they ask first.
 test_prune() {
   k run --rm -v keep:/keep box sh -c 'echo kept >/keep/f'; k volume create filled >/dev/null
   local made; made=$(k volume create); same 'volume create makes a name' "${#made}" 64
@@ -193,15 +193,15 @@ test_prune() {
   k create --name other -v kept:/kept -l keep=1 box true >/dev/null; local record; record=$(k inspect --format '{{.Id}}' other); record=$W/store/containers/$record/record.json
   cp "$record" "$W/record"; sed -i 's/"restart":"[^"]*"/"restart":"of another version"/' "$record"
   none 'what container and volume prune can not read they leave' "$(k container prune -f --filter label!=keep 2>/dev/null | grep "^${record:0:4}"; k volume prune -af | grep kept; k volume ls -q -f dangling=true -f name=kept; cmp -s "$record" "$W/record" && echo unchanged; [ -e "$record" ] || echo gone)"
-  refuse 'nor does volume rm take what such a container may have' 'may have it' k volume rm kept
+  refuse 'nor does volume rm take what such a container may have' 'may be in use by container' k volume rm kept
   cp "$W/record" "$record"; k rm other >/dev/null; k volume rm kept >/dev/null
   same 'volume prune with a label' "$(k volume prune -f --filter label=x)" 'Total reclaimed space: 0B'
-  refuse 'volume prune --all and --filter all= at once' 'leave one out' k volume prune -a --filter all=true
+  refuse 'volume prune --all and --filter all= at once' 'mutually exclusive' k volume prune -a --filter all=true
   same 'volume prune --all takes named ones too' "$(yes | k volume prune --all | grep -c 'all local volumes\|^keep$')" 2
   none 'all are gone' "$(k volume ls -q)"
 }
 
-# An image's mount points are data: whatever lies there, or leads there, the host's directories stay the host's.
+# An image's mount points are data: whatever is there or leads there, directories of the host are not changed.
 test_hostile_volumes() {
   mkdir -p "$W/host" "$W/evil/bin" "$W/evil/real"; echo untouched >"$W/host/canary"; echo kept >"$W/evil/real/file"
   cp "$(command -v busybox)" "$W/evil/bin/busybox"; ln -sf busybox "$W/evil/bin/sh"
@@ -220,7 +220,7 @@ test_hostile_volumes() {
     tar -C "$W/evil" -c . | k import -c "VOLUME $path" - evil >/dev/null
     same "-v takes the place of VOLUME $path" "$(k run --rm -v mine:/real evil /bin/busybox sh -c 'echo mine >/real/f; grep -c " /real " /proc/mounts'; cat "$W/store/volumes/mine/f"; k volume rm mine >/dev/null; k rmi evil >/dev/null)" $'1\nmine'
   done
-  # As an earlier version left it.
+  # As left by an earlier version.
   k create --name before -v poisoned:/x box ls /x >/dev/null; rmdir "$W/store/volumes/poisoned"; ln -s "$W/host" "$W/store/volumes/poisoned"
   refuse 'a link in the place of a volume is not mounted, by containers made before' 'symbolic link to' k start -a before
   refuse 'nor by new ones' 'symbolic link to' k run --rm -v poisoned:/x box ls /x
@@ -239,7 +239,7 @@ test_life() {
   k run --name changed box sh -c 'echo hi >/hello.txt'
   same 'only what it changed is in the diff' "$(k diff changed)" 'A /hello.txt'
   k commit changed box:2 >/dev/null; same 'a committed container' "$(k run --rm box:2 cat /hello.txt)" hi
-  refuse 'a name is given once' 'exists already' k run --name changed box true
+  refuse 'a name is unique' 'already exists' k run --name changed box true
   check 'rename' k rename changed old
   check 'start again' k start -a old
   check 'rm' k rm old
@@ -264,6 +264,7 @@ test_life() {
   check 'pause' k pause web
   same 'it is paused' "$(k ps --format '{{.State}}')" paused
   refuse 'exec in a paused one' 'is paused' k exec web true
+  refuse 'nor removed' 'is paused: stop it' k rm web
   check 'unpause' k unpause web
   refuse 'a running container is not removed' 'is running' k rm web
   check 'kill -s' k kill -s CONT web
@@ -278,7 +279,7 @@ test_life() {
   k pause web >/dev/null; check 'kill, also of what is paused' k kill web
   same 'killed is 137' "$(k wait web)" 137
   check 'rm -f' k rm -f web
-  refuse 'what is gone' 'does not exist' k stop web
+  refuse 'a removed container' 'no such container' k stop web
   check 'rm -f of nothing' k rm -f web
   check 'create, start -a' k create --name later box echo later
   same 'start -a shows it' "$(k start -a later)" later
@@ -312,8 +313,8 @@ test_damage() {
   same 'a repaired image runs' "$(k run --rm box /bin/sh -c 'ls /etc/extra 2>/dev/null; tail -1 /etc/passwd')" "$(k export box | tar xO etc/passwd | tail -1)"
   k save -o "$W/sound.tar" box; blob=$(find "$W/store/blobs" -type f -size +100k | head -1)
   chmod u+w "$blob"; printf X | dd of="$blob" bs=1 seek=1000 conv=notrunc 2>/dev/null
-  refuse 'a changed blob is found' "${blob##*/}.*repair takes it away" k verify
-  refuse 'and taken away' 'pull or load' k verify --repair
+  refuse 'a changed blob is found' "${blob##*/}.*use --repair to remove it" k verify
+  refuse 'and removed' 'pull or load' k verify --repair
   check 'load brings it back' k load -qi "$W/sound.tar"; check 'and all is well again' k verify
 }
 
@@ -340,7 +341,7 @@ test_rootless() {
     { skip 'without root: newuidmap, setpriv or the user daemon is not here'; return; }
   local home=$W/home; mkdir -p "$home/run"; cp "$BIN" "$home/knarr-image"; cp "$W/box.tar" "$home/"; chmod 755 "$W"; chown -R 1:1 "$home"
   : >"$W/ranges"
-  # As the user daemon, in a mount namespace where /etc/subuid is ours.
+  # As the user daemon, in a mount namespace with our /etc/subuid.
   cat >"$W/as" <<AS
 #!/bin/bash
 exec timeout --foreground -k 1 120 unshare -m --propagation private bash -c 'mount --bind $W/ranges /etc/subuid && mount --bind $W/ranges /etc/subgid
@@ -356,7 +357,7 @@ AS
   echo 'daemon:700000:65536' >"$W/ranges"
   rm -rf "$home/.local"; u import -c 'CMD ["/bin/sh"]' -c 'VOLUME /data' "$home/box.tar" box >/dev/null
   same 'without root: ranges of IDs' "$(u run --rm -u web box sh -c 'id -u; wc -l </proc/self/uid_map')" $'33\n2'
-  same 'without root: a folder of the host' "$(u run --rm -v "$home/box.tar:/f:ro" --network host box sh -c 'test -s /f && echo yes')" yes
+  same 'without root: a directory of the host' "$(u run --rm -v "$home/box.tar:/f:ro" --network host box sh -c 'test -s /f && echo yes')" yes
   check 'without root: run -d' u run -d --name web box sleep 100
   same 'without root: ps from another process' "$(u ps --format '{{.Names}} {{.State}}')" 'web running'
   same 'without root: exec' "$(u exec web sh -c 'echo $((40+2))')" 42

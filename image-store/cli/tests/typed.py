@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 
-PATIENCE = 60
+TIMEOUT = 60
 
 
 class Terminal:
@@ -37,7 +37,7 @@ class Terminal:
         return data != b""
 
     def expect(self, text):
-        end = time.time() + PATIENCE
+        end = time.time() + TIMEOUT
         more = True
         while text not in self.seen:
             if not more or time.time() > end:
@@ -49,7 +49,7 @@ class Terminal:
         fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def end(self, code):
-        limit = time.time() + PATIENCE
+        limit = time.time() + TIMEOUT
         more = True
         while True:
             more = more and self.read(0.1)

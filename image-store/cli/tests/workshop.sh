@@ -1,8 +1,8 @@
 #!/bin/bash
-# What a beginner's workshop on containers does, step by step, with knarr-image alone: the themes that are about processes,
-# images and layers. Networks, builds and compose are an engine's, on knarr.
+# The steps of a beginner's workshop on containers, with knarr-image only: those about processes, images and layers. Networks,
+# builds and compose need an engine that uses knarr.
 #   workshop.sh [KNARR-IMAGE]
-# There is no network: the image that people pull is one that this project builds, in a registry of this machine if there is one.
+# There is no network: the image that is pulled is built here, and pulled from a registry on this machine if there is one.
 set -u
 HERE=$(cd "$(dirname "$0")" && pwd)
 BIN=$(realpath "${1:-$HERE/../../../target/debug/knarr-image}")
@@ -29,7 +29,7 @@ what_a_container_is() {
   same 'a chroot on steroids' "$(k run --rm alpine:3.4 ls / | tr '\n' ' ')" 'bin dev etc proc root sys tmp '
   if k run -d --name os --init alpine:3.4 sh -c 'sleep 300 & sleep 301 & wait' >/dev/null 2>"$W/said"; then
     check 'an OS container runs many' soon both_sleep; k rm -f os >/dev/null
-  elif grep -q 'knarr-init is neither' "$W/said"; then skip '--init: knarr-init is not built here'
+  elif grep -q 'knarr-init not found' "$W/said"; then skip '--init: knarr-init is not built here'
   else fail 'an OS container runs many' "$(cat "$W/said")"; fi
 }
 
@@ -45,7 +45,7 @@ first_dive() {
 zombies() {
   local out orphan='orphan=$(sh -c "sleep 0.1 >/dev/null & echo \$!"); for i in $(seq 300); do [ -e /proc/$orphan ] || break; sleep 0.1; done'
   out=$(k run --rm --init alpine:3.4 sh -c "$orphan"'; [ -e /proc/$orphan ] || echo reaped; cat /proc/1/comm' 2>&1)
-  if grep -q 'knarr-init is neither' <<<"$out"; then skip 'zombies: knarr-init is not built here'; return; fi
+  if grep -q 'knarr-init not found' <<<"$out"; then skip 'zombies: knarr-init is not built here'; return; fi
   same 'a first process that reaps' "$out" $'reaped\ninit'
 }
 
@@ -85,7 +85,7 @@ images() {
   same 'history' "$(k history --format '{{.Comment}}' cow:1 | wc -l)" 2
   same 'layers are differences' "$(k inspect --format '{{len .RootFS.Layers}}' cow:1)" 2
   check 'rmi' k rmi example.org/team/alpine:mine
-  k create --name holds cow:1 >/dev/null; refuse 'rmi of what is used' 'uses it' k rmi cow:1
+  k create --name holds cow:1 >/dev/null; refuse 'rmi of what is used' 'in use by container' k rmi cow:1
   check 'rmi -f' k rmi -f cow:1; check 'rm' k rm holds
 }
 

@@ -1,4 +1,4 @@
-//! libFuzzer's way into ../targets/http.rs.
+//! The libFuzzer entry point of ../targets/http.rs.
 #![no_main]
 
 #[path = "../targets/http.rs"]

@@ -1,4 +1,4 @@
-//! libFuzzer's way into ../targets/manifest.rs.
+//! The libFuzzer entry point of ../targets/manifest.rs.
 #![no_main]
 
 #[path = "../targets/manifest.rs"]

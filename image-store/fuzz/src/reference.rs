@@ -1,4 +1,4 @@
-//! libFuzzer's way into ../targets/reference.rs.
+//! The libFuzzer entry point of ../targets/reference.rs.
 #![no_main]
 
 #[path = "../targets/reference.rs"]

@@ -1,4 +1,4 @@
-//! libFuzzer's way into ../targets/tar.rs.
+//! The libFuzzer entry point of ../targets/tar.rs.
 #![no_main]
 
 #[path = "../targets/tar.rs"]

@@ -1,4 +1,4 @@
-//! The HTTP layer: a registry on the loopback answers every request with the input. The client must end, without a panic.
+//! The HTTP layer: a registry responds to every request with the input. The client must return without a panic.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -35,7 +35,7 @@ fn start() -> (registry::Client, Reference) {
     (client, Reference::parse(&format!("{address}/repo")).unwrap())
 }
 
-/// One input.
+/// Tests one input.
 pub(crate) fn run(bytes: &[u8]) {
     let (client, reference) = CLIENT.get_or_init(start);
     *INPUT.lock().unwrap() = [b"HTTP/1.1 ", bytes].concat();

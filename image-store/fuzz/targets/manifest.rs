@@ -1,9 +1,9 @@
-//! Manifests, indexes and configs: no panic, and never two kinds at once.
+//! Manifests, indexes and configs: no panic, and no document that can be read as two types.
 
 use image_store::manifest::{Document, ImageConfig};
 use image_store::platform::Platform;
 
-/// One input.
+/// Tests one input.
 pub(crate) fn run(bytes: &[u8]) {
     match Document::parse(bytes, "") {
         Ok(Document::Index(index)) => {

@@ -1,8 +1,8 @@
-//! Names, digests, platforms, times, instructions: no panic, and what parses prints as something that parses to the same.
+//! Names, digests, platforms, times, instructions: no panic, and printing and parsing again gives the same value.
 
 use image_store::{Digest, Reference, instruction::Instruction, platform::Platform, time::parse_rfc3339};
 
-/// One input.
+/// Tests one input.
 pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(reference) = Reference::parse(text) {

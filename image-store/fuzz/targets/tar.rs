@@ -1,11 +1,11 @@
-//! The tar reader and the paths it leads to: no panic, no path that leaves the root, and what is written again reads the same.
+//! The tar reader and the paths of layers: no panic, no path outside the root, and writing and reading again gives the same.
 
 use image_store::layer::change::{Change, change};
 use image_store::tar::{BLOCK, Reader, Writer, header::Header};
 
-/// One input.
+/// Tests one input.
 pub(crate) fn run(input: &[u8]) {
-    // Headers get a fitting checksum, or nothing after the first would ever be read.
+    // Correct the checksums, or nearly all inputs would be refused.
     let mut bytes = input.to_vec();
     for block in bytes.chunks_exact_mut(BLOCK) {
         if block[156..].first().is_some_and(|flag| b"0123567xLKSg".contains(flag)) {

@@ -1,6 +1,6 @@
-//! What `docker save` wrote before version 25, and podman and skopeo write as docker-archive: a list of images in
-//! `manifest.json`, each with a config and uncompressed layers. A manifest is made up for each, so that the rest of the
-//! crate sees an image like any other; the config's bytes, and so the image's ID, stay as they are.
+//! docker-archive: what `docker save` wrote before version 25, and podman and skopeo still do. `manifest.json` lists the
+//! images, each with a config and uncompressed layers. A manifest is generated for each image; the config, and with it
+//! the image's ID, stays as it is.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -16,10 +16,11 @@ use crate::store::Source;
 /// The images of a docker-archive.
 pub(super) struct DockerArchive {
     files: Box<dyn Files>,
-    /// Blobs by digest: where they are in the archive, or their bytes if they were made up.
+    /// Blobs by digest.
     blobs: HashMap<Digest, Blob>,
 }
 
+/// A blob: the name of a file in the archive, or the bytes of a generated manifest.
 enum Blob {
     File(String),
     Bytes(Vec<u8>),
@@ -30,12 +31,12 @@ impl Source for DockerArchive {
         match self.blobs.get(&descriptor.digest) {
             Some(Blob::File(name)) => self.files.open(name).map(|(input, _)| input),
             Some(Blob::Bytes(bytes)) => Ok(Box::new(bytes.as_slice())),
-            None => Err(Error::not_found(format!("blob {}: is not in the archive", descriptor.digest))),
+            None => Err(Error::not_found(format!("blob {}: not in the archive", descriptor.digest))),
         }
     }
 }
 
-/// Reads `manifest.json` and makes up what is missing.
+/// Reads `manifest.json` and generates a manifest for each image.
 pub(super) fn open(files: Box<dyn Files>) -> Result<(DockerArchive, Vec<Found>)> {
     let bytes = files.read("manifest.json", INDEX_LIMIT)?;
     let items: Vec<DockerItem> =
@@ -82,7 +83,7 @@ impl DockerArchive {
         Ok(descriptor)
     }
 
-    /// An uncompressed layer's digest is its diffID, which is verified later; a compressed one's has to be computed.
+    /// The digest of an uncompressed layer is its diffID, which is verified later; that of a compressed layer is computed.
     fn layer(&self, name: &str, diff_id: &Digest) -> Result<Descriptor> {
         let (mut input, size) = self.files.open(name)?;
         let mut buffer = vec![0; 256 << 10];

@@ -1,5 +1,5 @@
-//! Names to bytes, in a folder or in a tar. Both may be hostile: links out of a folder are not followed, and links within
-//! a tar are looked up within it.
+//! Reading files by name from a directory or a tar archive. Either may be malicious: links in a directory are not followed,
+//! and links in a tar archive are resolved within it.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,69 +15,70 @@ use crate::layer::change::{clean, join, split};
 use crate::layer::compression::Compression;
 use crate::tar::{Kind, Reader, show};
 
-/// Something that has files by name.
+/// A collection of files by name.
 pub trait Files: Sync {
-    /// Opens a file and tells its size.
+    /// Opens a file; returns a reader and its size in bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound).
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such file.
     fn open(&self, name: &str) -> Result<(Box<dyn Read + Send + '_>, u64)>;
 
-    /// Whether there is such a file.
+    /// Whether the file exists.
     fn has(&self, name: &str) -> bool {
         self.open(name).is_ok()
     }
 
-    /// Reads a small file whole.
+    /// Reads a whole file of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Limit`](crate::ErrorKind::Limit) above `limit` bytes.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such file,
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) if it is larger.
     fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
         crate::digest::read_limited(self.open(name)?.0, limit, name)
     }
 }
 
-/// A folder.
+/// The files of a directory.
 #[derive(Debug)]
-pub struct FolderFiles(File);
+pub struct DirFiles(File);
 
-impl FolderFiles {
-    /// Opens the folder at `path`.
+impl DirFiles {
+    /// Opens the directory at `path`.
     ///
     /// # Errors
-    /// Those of open(2).
+    /// Those of open(2); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if `path` is not a directory.
     pub fn open(path: &Path) -> Result<Self> {
-        let folder = File::open(path).doing(|| format!("open {path:?}"))?;
-        if !folder.metadata()?.is_dir() {
-            return Err(Error::invalid(format!("open {path:?}: is no folder")));
+        let dir = File::open(path).doing(|| format!("open {path:?}"))?;
+        if !dir.metadata()?.is_dir() {
+            return Err(Error::invalid(format!("open {path:?}: not a directory")));
         }
-        Ok(Self(folder))
+        Ok(Self(dir))
     }
 }
 
-impl Files for FolderFiles {
+impl Files for DirFiles {
     fn open(&self, name: &str) -> Result<(Box<dyn Read + Send + '_>, u64)> {
         let path = clean(name.as_bytes())?;
         let opened = crate::tree::open_below(&self.0, &path, OFlags::RDONLY | OFlags::NONBLOCK);
         let file = match opened {
             Ok(fd) => File::from(fd),
             Err(rustix::io::Errno::NOENT) => {
-                return Err(Error::not_found(format!("{name:?}: is not in the folder")));
+                return Err(Error::not_found(format!("{name:?}: not in the directory")));
             }
             Err(errno) => return Err(errno).doing(|| format!("open {name:?}")),
         };
         let meta = file.metadata().doing(|| format!("stat {name:?}"))?;
         if !meta.is_file() {
-            return Err(Error::invalid(format!("{name:?}: is no file")));
+            return Err(Error::invalid(format!("{name:?}: not a regular file")));
         }
         Ok((Box::new(file), meta.len()))
     }
 }
 
-/// Most entries of an archive of images.
-const ENTRIES_LIMIT: usize = 1 << 20;
+/// Largest number of entries in an archive.
+const MAX_ENTRIES: usize = 1 << 20;
 
-/// A tar, indexed once and then read in any order, by several threads at once.
+/// The files of a tar archive: indexed once, then read in any order and by several threads.
 #[derive(Debug)]
 pub struct TarFiles {
     file: Arc<File>,
@@ -86,16 +87,18 @@ pub struct TarFiles {
 
 #[derive(Debug, Clone)]
 enum Place {
+    /// Offset and length of the data.
     Data(u64, u64),
+    /// The name of another entry.
     Link(Vec<u8>),
 }
 
 impl TarFiles {
-    /// Indexes the archive in `file`. One that is compressed, or that can not be read in any order because it is a pipe, is
-    /// copied to a nameless file in `scratch` first.
+    /// Indexes the archive in `file`. If it is compressed or a pipe, it is first unpacked to an unnamed file in the directory
+    /// `scratch`.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for what is no archive.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is not a tar archive; failed system calls.
     pub fn open(mut file: File, scratch: &Path) -> Result<Self> {
         let seekable = file.stream_position().is_ok();
         let mut input = BufReader::with_capacity(128 << 10, &file);
@@ -103,7 +106,7 @@ impl TarFiles {
         if !seekable || compression != Compression::None {
             let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
             let copy = rustix::fs::open(scratch, flags, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
-            let mut copy = File::from(copy.doing(|| format!("make a temporary file in {scratch:?}"))?);
+            let mut copy = File::from(copy.doing(|| format!("create a temporary file in {scratch:?}"))?);
             io::copy(&mut compression.decoder(input)?, &mut copy).doing(|| "copy archive")?;
             copy.flush()?;
             file = copy;
@@ -113,7 +116,7 @@ impl TarFiles {
     }
 }
 
-/// A reader that knows its place and can skip without reading.
+/// A buffered reader with a position, which can skip without reading.
 struct Positioned<'a> {
     file: &'a File,
     buffer: Vec<u8>,
@@ -161,22 +164,22 @@ fn index(file: &File) -> Result<HashMap<Vec<u8>, Place>> {
     while let Some(entry) = reader.next_entry().doing(|| "read archive")? {
         let place = match entry.kind {
             Kind::File if entry.sparse.is_some() => {
-                return Err(Error::unsupported(format!("archive entry {}: is sparse", show(&entry.path))));
+                return Err(Error::unsupported(format!(
+                    "archive entry {}: sparse files are not supported",
+                    show(&entry.path)
+                )));
             }
             Kind::File => {
                 let start = reader.skip_data(Positioned::position, Positioned::seek_to);
                 if start.checked_add(entry.size).is_none_or(|end| end > length) {
-                    return Err(Error::invalid(format!(
-                        "archive entry {}: ends after the archive",
-                        show(&entry.path)
-                    )));
+                    return Err(Error::invalid(format!("archive entry {}: truncated", show(&entry.path))));
                 }
                 Place::Data(start, entry.size)
             }
-            // Docker once wrote layers that repeat as symbolic links from folder to folder.
+            // Old Docker versions wrote repeated layers as symbolic links.
             Kind::Symlink(target) => {
-                let folder = clean(split(&entry.path).0)?;
-                match clean(&join(&folder, &target)) {
+                let dir = clean(split(&entry.path).0)?;
+                match clean(&join(&dir, &target)) {
                     Ok(target) => Place::Link(target),
                     Err(_) => continue,
                 }
@@ -184,8 +187,8 @@ fn index(file: &File) -> Result<HashMap<Vec<u8>, Place>> {
             Kind::Hardlink(target) => Place::Link(clean(&target)?),
             _ => continue,
         };
-        if names.len() >= ENTRIES_LIMIT {
-            return Err(Error::limit(format!("archive: more than {ENTRIES_LIMIT} entries")));
+        if names.len() >= MAX_ENTRIES {
+            return Err(Error::limit(format!("archive: more than {MAX_ENTRIES} entries")));
         }
         names.insert(clean(&entry.path).doing(|| "archive entry")?, place);
     }
@@ -202,14 +205,14 @@ impl Files for TarFiles {
                     return Ok((Box::new(slice), *length));
                 }
                 Some(Place::Link(target)) => path.clone_from(target),
-                None => return Err(Error::not_found(format!("{name:?}: is not in the archive"))),
+                None => return Err(Error::not_found(format!("{name:?}: not in the archive"))),
             }
         }
         Err(Error::invalid(format!("archive entry {name:?}: too many links")))
     }
 }
 
-/// Part of a file; does not move the file's own position.
+/// A part of a file, read without moving the file's position.
 struct Slice {
     file: Arc<File>,
     at: u64,

@@ -1,28 +1,17 @@
-//! Finding the images in a folder or archive and bringing them in.
+//! Loading images from OCI layouts and archives into a store.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::{CONTAINERD_NAME, Files, FolderFiles, REF_NAME, TarFiles, docker};
+use super::{CONTAINERD_NAME, DirFiles, Files, Found, REF_NAME, TarFiles, docker};
 use crate::error::{Doing, Error, Result};
 use crate::manifest::{Descriptor, Document, INDEX_LIMIT, media};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Progress, Record, Source, Store};
 
-/// An image that was found.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// Its manifest or index.
-    pub descriptor: Descriptor,
-    /// Its complete names.
-    pub names: Vec<Reference>,
-    /// A tag or other name within the folder, where there is one.
-    pub tag: Option<String>,
-}
-
-/// An OCI image layout, in a folder or in a tar.
+/// An OCI image layout (OCI image specification, image-layout.md) in a directory or tar archive.
 pub struct OciLayout {
     files: Box<dyn Files>,
 }
@@ -34,28 +23,29 @@ impl std::fmt::Debug for OciLayout {
 }
 
 impl OciLayout {
-    /// Reads the layout's version and index.
+    /// Reads the layout's version and index; returns the images in it.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for another version.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if these files do not parse,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for another version of the layout.
     pub fn open(files: Box<dyn Files>) -> Result<(Self, Vec<Found>)> {
         let version = files.read("oci-layout", 64 << 10)?;
         let version: serde_json::Value =
             serde_json::from_slice(&version).map_err(|e| Error::invalid(format!("oci-layout: {e}")))?;
         match version["imageLayoutVersion"].as_str() {
             Some(version) if version.starts_with("1.") => {}
-            other => return Err(Error::unsupported(format!("oci-layout: version {other:?}"))),
+            other => return Err(Error::unsupported(format!("oci-layout: unsupported version {other:?}"))),
         }
         let bytes = files.read("index.json", INDEX_LIMIT)?;
         let Document::Index(index) = Document::parse(&bytes, media::OCI_INDEX).doing(|| "index.json")? else {
-            return Err(Error::invalid("index.json: is no index"));
+            return Err(Error::invalid("index.json: not an image index"));
         };
         let mut found: Vec<Found> = Vec::new();
         for descriptor in index.manifests.iter().filter(|descriptor| !descriptor.is_attestation()) {
             let tag = descriptor.annotation(REF_NAME).map(str::to_owned);
             let name = match (descriptor.annotation(CONTAINERD_NAME), &tag) {
                 (Some(name), _) => Some(Reference::parse(name)?),
-                // Only a tag is no name; podman and skopeo put complete names here.
+                // Usually a tag; podman and skopeo put complete names here.
                 (None, Some(tag)) if tag.contains([':', '/']) => Reference::parse(tag).ok(),
                 _ => None,
             };
@@ -77,7 +67,7 @@ impl Source for OciLayout {
         let name = format!("blobs/{}", descriptor.digest.path());
         let (input, _) = self.files.open(&name).map_err(|error| match error.kind() {
             crate::ErrorKind::NotFound => {
-                Error::not_found(format!("blob {}: is not in the layout", descriptor.digest))
+                Error::not_found(format!("blob {}: not in the layout", descriptor.digest))
             }
             _ => error,
         })?;
@@ -85,14 +75,15 @@ impl Source for OciLayout {
     }
 }
 
-/// Opens whatever kind of folder or archive is at `path`.
+/// Opens the OCI layout or docker-archive at `path`, a directory or file; returns its blobs and images. `scratch` is as
+/// for [`TarFiles::open`].
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when it holds no images.
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is not an image archive; those of [`TarFiles::open`].
 pub fn open(path: &Path, scratch: &Path) -> Result<(Box<dyn Source>, Vec<Found>)> {
     let doing = || format!("open {path:?}");
     if path.is_dir() {
-        return open_files(Box::new(FolderFiles::open(path)?)).doing(doing);
+        return open_files(Box::new(DirFiles::open(path)?)).doing(doing);
     }
     let file = File::open(path).doing(doing)?;
     open_files(Box::new(TarFiles::open(file, scratch).doing(doing)?)).doing(doing)
@@ -109,16 +100,16 @@ fn open_files(files: Box<dyn Files>) -> Result<(Box<dyn Source>, Vec<Found>)> {
     }
     if files.has("repositories") {
         return Err(Error::unsupported(
-            "an archive of Docker before 1.10: load and save it with Docker 1.10 to 24",
+            "legacy Docker archive (before 1.10): convert it with docker load and docker save",
         ));
     }
-    Err(Error::invalid("holds no images: neither oci-layout nor manifest.json is there"))
+    Err(Error::invalid("not an image archive: has neither oci-layout nor manifest.json"))
 }
 
-/// Brings in all images of `file`, or of the pipe it is.
+/// Loads all images of the archive in `file`, which may be a pipe.
 ///
 /// # Errors
-/// As [`open`] and [`Store::ingest`].
+/// Those of [`open`] and [`Store::ingest`].
 pub fn load(store: &Store, file: File, platform: &Platform, progress: &dyn Progress) -> Result<Vec<Record>> {
     let files = TarFiles::open(file, &store.root().join("ingest"))?;
     let (source, found) = open_files(Box::new(files))?;
@@ -126,10 +117,11 @@ pub fn load(store: &Store, file: File, platform: &Platform, progress: &dyn Progr
 }
 
 impl Store {
-    /// Brings in all images of the folder or archive at `path`.
+    /// Loads all images of the OCI layout or archive at `path`; of an image for several platforms, the one that fits
+    /// `platform`.
     ///
     /// # Errors
-    /// As [`open`] and [`Store::ingest`].
+    /// Those of [`open`] and [`Store::ingest`].
     pub fn load(&self, path: &Path, platform: &Platform, progress: &dyn Progress) -> Result<Vec<Record>> {
         let (source, found) = open(path, &self.root().join("ingest"))?;
         ingest_all(self, &*source, found, platform, progress)
@@ -144,9 +136,9 @@ fn ingest_all(
     progress: &dyn Progress,
 ) -> Result<Vec<Record>> {
     if found.is_empty() {
-        return Err(Error::invalid("holds no images: its list of them is empty"));
+        return Err(Error::invalid("contains no images"));
     }
-    // Images of a bare layout for several machines are an index in all but name.
+    // Several unnamed images are taken for those of an index, one per platform.
     let several = found.len() > 1 && found.iter().all(|image| image.names.is_empty() && image.tag.is_none());
     let mut records = Vec::new();
     for image in found {

@@ -1,25 +1,39 @@
-//! Images in folders and archives: OCI layout, the same in a tar, and what `docker save` writes, old and new.
+//! Images in directories and archives: OCI layouts, as a directory or in a tar archive, and docker-archive.
 //!
-//! All of them come down to [`Files`], names to bytes, which a folder and a tar offer alike; what differs is only how the
-//! list of images is found. Writing is one way: an OCI layout with Docker's `manifest.json` beside it is read by all.
+//! All of them are read through [`Files`], by name. They are written as an OCI layout; with Docker's `manifest.json` in it,
+//! all tools can read it.
 
 mod docker;
 mod files;
 mod load;
 mod save;
 
-pub use files::{Files, FolderFiles, TarFiles};
-pub use load::{Found, OciLayout, load, open};
-pub use save::{Format, save_archive, save_folder};
+pub use files::{DirFiles, Files, TarFiles};
+pub use load::{OciLayout, load, open};
+pub use save::{Format, save_archive, save_dir};
 
 use serde::{Deserialize, Serialize};
 
-/// Annotation with a name or only a tag: OCI image specification, "Pre-Defined Annotation Keys".
+use crate::manifest::Descriptor;
+use crate::reference::Reference;
+
+/// An image in an archive.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its manifest or index.
+    pub descriptor: Descriptor,
+    /// Its complete names.
+    pub names: Vec<Reference>,
+    /// The tag or other name that an OCI layout gives it.
+    pub tag: Option<String>,
+}
+
+/// Annotation with a name or tag (OCI image specification, annotations.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// Annotation with the complete name, as containerd and Docker since 25 write it.
+/// Annotation with the complete name, as written by containerd and Docker since version 25.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
-/// One image of Docker's `manifest.json`.
+/// An image in Docker's `manifest.json`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct DockerItem {

@@ -1,5 +1,5 @@
-//! Writing images as an OCI layout: into a folder, or into a tar with Docker's `manifest.json` beside it, which Docker of
-//! any age, podman, skopeo, containerd and umoci read. The same images give the same bytes.
+//! Saving images as an OCI layout: in a directory, or in a tar archive with Docker's `manifest.json`, which any version of
+//! Docker, podman, skopeo, containerd and umoci can read. The same images give the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -16,25 +16,26 @@ use crate::tar::{Entry, Kind, Writer};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// What an archive holds beside the blobs.
+/// The format of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// An OCI layout alone.
+    /// An OCI layout.
     Oci,
-    /// An OCI layout and Docker's `manifest.json`.
+    /// An OCI layout with Docker's `manifest.json`.
     Docker,
 }
 
-/// Files to write: small ones by content, and blobs of the store.
+/// Files to write: contents by name, and digest and size of blobs.
 struct Plan {
     files: BTreeMap<String, Vec<u8>>,
     blobs: BTreeSet<(Digest, u64)>,
 }
 
-/// Writes `images`, each with the names given to it, as a tar.
+/// Writes `images`, each with its names, as a tar archive; returns `output`.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when a blob was not kept, errors of the output.
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the store does not have a layer's blob
+/// ([`StoreOptions::keep_blobs`](crate::StoreOptions::keep_blobs)); errors of the output.
 pub fn save_archive<W: Write>(
     store: &Store,
     images: &[(Record, Vec<Reference>)],
@@ -43,12 +44,12 @@ pub fn save_archive<W: Write>(
 ) -> Result<W> {
     let plan = plan(store, images, format)?;
     let mut writer = Writer::new(output);
-    let mut folders = BTreeSet::new();
+    let mut dirs = BTreeSet::new();
     for (digest, size) in &plan.blobs {
         let algorithm = format!("blobs/{}", digest.algorithm().name());
-        for folder in ["blobs", &algorithm] {
-            if folders.insert(folder.to_owned()) {
-                writer.entry(&Entry::new(folder, Kind::Directory, 0o755))?;
+        for dir in ["blobs", &algorithm] {
+            if dirs.insert(dir.to_owned()) {
+                writer.entry(&Entry::new(dir, Kind::Directory, 0o755))?;
             }
         }
         let name = format!("blobs/{}", digest.path());
@@ -63,26 +64,24 @@ pub fn save_archive<W: Write>(
     writer.finish()
 }
 
-/// Writes `images` as an OCI layout into the folder `path`, which is made; one that is a layout already is added to, and
-/// an image of the same tag replaced in it.
+/// Writes `images`, each with its names, as an OCI layout into the directory `path`, which is created. If it is an OCI layout
+/// already, the images are added to it, replacing those of the same tags.
 ///
 /// # Errors
-/// As [`save_archive`].
-pub fn save_folder(store: &Store, images: &[(Record, Vec<Reference>)], path: &Path) -> Result<()> {
+/// Those of [`save_archive`].
+pub fn save_dir(store: &Store, images: &[(Record, Vec<Reference>)], path: &Path) -> Result<()> {
     let mut plan = plan(store, images, Format::Oci)?;
     for (digest, size) in &plan.blobs {
         let target = path.join("blobs").join(digest.path());
         if fs::metadata(&target).is_ok_and(|meta| meta.len() == *size) {
             continue;
         }
-        let folder = path.join("blobs").join(digest.algorithm().name());
-        fs::create_dir_all(&folder).doing(|| format!("mkdir {folder:?}"))?;
-        let temporary = folder.join(format!(".{}", crate::store::unique()?));
-        let mut file = File::create_new(&temporary).doing(|| format!("create {temporary:?}"))?;
-        copy_blob(store, digest, *size, |bytes| {
-            file.write_all(bytes).doing(|| format!("write {temporary:?}"))
-        })?;
-        fs::rename(&temporary, &target).doing(|| format!("rename {target:?}"))?;
+        let dir = path.join("blobs").join(digest.algorithm().name());
+        fs::create_dir_all(&dir).doing(|| format!("mkdir {dir:?}"))?;
+        let temporary = dir.join(format!(".{}", crate::store::unique()?));
+        let mut file = File::create_new(&temporary).doing(|| format!("write {target:?}: create"))?;
+        copy_blob(store, digest, *size, |bytes| file.write_all(bytes).doing(|| format!("write {target:?}")))?;
+        fs::rename(&temporary, &target).doing(|| format!("write {target:?}: rename"))?;
     }
     if let Ok(old) = fs::read(path.join("index.json")) {
         let merged = merge(&old, &plan.files["index.json"])?;
@@ -90,8 +89,9 @@ pub fn save_folder(store: &Store, images: &[(Record, Vec<Reference>)], path: &Pa
     }
     for (name, bytes) in &plan.files {
         let temporary = path.join(format!(".{name}.new"));
-        fs::write(&temporary, bytes).doing(|| format!("write {temporary:?}"))?;
-        fs::rename(&temporary, path.join(name)).doing(|| format!("rename {name:?}"))?;
+        let target = path.join(name);
+        fs::write(&temporary, bytes).doing(|| format!("write {target:?}"))?;
+        fs::rename(&temporary, &target).doing(|| format!("write {target:?}: rename"))?;
     }
     Ok(())
 }
@@ -119,7 +119,10 @@ fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> R
         plan.blobs.insert((manifest.config.digest.clone(), manifest.config.size));
         for layer in &manifest.layers {
             if !store.has_blob(layer) {
-                let message = format!("layer {}: its blob was not kept in the store", layer.digest);
+                let message = format!(
+                    "layer {}: its compressed blob is not in the store (--keep-blobs=false?): pull the image again",
+                    layer.digest
+                );
                 return Err(Error::not_found(message));
             }
             plan.blobs.insert((layer.digest.clone(), layer.size));
@@ -138,7 +141,7 @@ fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> R
     Ok(plan)
 }
 
-/// One descriptor for each name, for the layout has no other way to give an image several.
+/// One descriptor per name: a layout has no other way to give an image several names.
 fn descriptors(record: &Record, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
         return vec![record.manifest.clone()];
@@ -161,7 +164,7 @@ fn item(manifest: &Manifest, names: &[Reference]) -> DockerItem {
     }
 }
 
-/// Verified on the way: damage must not spread.
+/// Copies a blob to `sink` and verifies it.
 fn copy_blob(
     store: &Store,
     digest: &Digest,

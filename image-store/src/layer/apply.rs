@@ -1,8 +1,8 @@
-//! Makes the folder of one layer from its entries, in a form overlay takes as a lower directory.
+//! Unpacks the entries of one layer to a directory that overlay can use as a lower directory.
 //!
-//! The folder depends on the layer alone and not on its parents, so it can be shared and layers can be unpacked at once.
-//! Nothing is trusted: each parent is reached component by component from the root's descriptor, links are resolved
-//! within the root, and what stands in the way is removed, never written through. Knows nothing of compression.
+//! The result does not depend on the layers below, so layers can be shared and unpacked in parallel. The layer is not trusted:
+//! each parent is opened from the root's descriptor component by component, links are resolved within the root, and an
+//! existing file is removed, never written to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -20,19 +20,19 @@ use crate::error::{Doing, Error, Result};
 use crate::tar::{Entry, Kind, Placement, Reader, Timestamp, show};
 use crate::tree;
 
-/// Parents kept open.
-const CACHE: usize = 64;
-/// As in the kernel: more links in a row are a loop.
-const LINKS: usize = 40;
+/// Largest number of parent directories that are kept open.
+const MAX_OPEN_PARENTS: usize = 64;
+/// Largest number of symbolic links in a path, as in the kernel.
+const MAX_LINKS: usize = 40;
 
 /// How a layer is written to disk.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplyOptions {
-    /// Which attributes overlay will look for.
+    /// The attributes that overlay will look for.
     pub marks: Marks,
-    /// Who owns the files.
+    /// The owner of the files.
     pub ownership: Ownership,
-    /// Bounds.
+    /// Limits of the layer.
     pub limits: Limits,
 }
 
@@ -42,33 +42,33 @@ impl ApplyOptions {
     }
 }
 
-/// Who owns the files of a layer.
+/// The owner of the files of an unpacked layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// Those the layer names: wants CAP_CHOWN over these IDs.
+    /// As in the layer; requires CAP_CHOWN over these IDs.
     Keep,
-    /// The caller: for a user without a range of IDs.
+    /// The user that unpacks; for users without a range of subordinate IDs.
     Squash,
 }
 
 impl Ownership {
-    /// Whether this is at most root of a user namespace, who makes no devices and sets no `trusted.` attributes.
+    /// Whether the caller is at most root of a user namespace, which may not create devices or set `trusted.` attributes.
     pub(super) fn restricted(self, marks: Marks) -> bool {
         self == Self::Squash || marks == Marks::User
     }
 }
 
-/// What applying a layer found.
+/// What was unpacked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Entries in the archive.
+    /// Number of entries in the archive.
     pub entries: u64,
-    /// Bytes of all files, holes included.
+    /// Size of all files in bytes, including holes.
     pub bytes: u64,
-    /// Folders that entries lie in but that the layer does not describe, sorted; the empty path is the root. Their
-    /// attributes are those of a lower layer: see `fixup`.
+    /// Paths of implied directories, sorted: directories that have entries in them but no entry of their own. The empty path
+    /// is the root. Their attributes come from a lower layer.
     pub implied: Vec<Vec<u8>>,
-    /// Devices and attributes that the system did not let the caller make.
+    /// Number of devices and attributes that the caller was not permitted to create.
     pub skipped: u64,
 }
 
@@ -77,7 +77,7 @@ struct Applier<'a> {
     spill: BorrowedFd<'a>,
     options: ApplyOptions,
     parents: HashMap<Vec<u8>, Parent>,
-    folders: BTreeMap<Vec<u8>, Entry>,
+    dirs: BTreeMap<Vec<u8>, Entry>,
     implied: BTreeSet<Vec<u8>>,
     whiteouts: BTreeSet<Vec<u8>>,
     opaque: BTreeSet<Vec<u8>>,
@@ -85,17 +85,18 @@ struct Applier<'a> {
     owner: (u32, u32),
 }
 
-/// An open folder and its path without links.
+/// An open directory and its path, with links resolved.
 #[derive(Clone)]
 struct Parent {
     fd: Rc<OwnedFd>,
     path: Rc<[u8]>,
 }
 
-/// Unpacks the archive in `input` into the empty folder `root`. `spill` is a folder of the same file system for leftovers.
+/// Unpacks the tar archive in `input` into the empty directory `root`; returns the input too. `spill` is a directory on the
+/// same file system for temporary files.
 ///
 /// # Errors
-/// What [`Reader`] and [`change`] return, system calls that fail, limits exceeded. The folder is then in no defined state.
+/// Those of [`Reader`] and [`change`], exceeded limits, failed system calls. The contents of the directory are then undefined.
 pub fn apply<R: BufRead>(
     input: R,
     root: BorrowedFd<'_>,
@@ -108,7 +109,7 @@ pub fn apply<R: BufRead>(
         spill,
         options,
         parents: HashMap::new(),
-        folders: BTreeMap::new(),
+        dirs: BTreeMap::new(),
         implied: BTreeSet::from([Vec::new()]),
         whiteouts: BTreeSet::new(),
         opaque: BTreeSet::new(),
@@ -132,28 +133,28 @@ impl Applier<'_> {
         }
         match change(&entry.path)? {
             Change::Skip => Ok(()),
-            Change::Opaque(folder) => {
-                let parent = self.parent(&folder)?;
+            Change::Opaque(dir) => {
+                let parent = self.parent(&dir)?;
                 self.opaque.insert(parent.path.to_vec());
                 Ok(())
             }
             Change::Whiteout(path) => {
-                let (folder, name) = split(&path);
-                let parent = self.parent(folder)?;
+                let (dir, name) = split(&path);
+                let parent = self.parent(dir)?;
                 self.whiteouts.insert(join(&parent.path, name));
                 Ok(())
             }
             Change::Make(path) if path.is_empty() => {
                 if entry.kind != Kind::Directory {
-                    return Err(Error::invalid("the root is no folder"));
+                    return Err(Error::invalid("the root must be a directory"));
                 }
                 self.implied.remove(&path);
-                self.folders.insert(path, entry);
+                self.dirs.insert(path, entry);
                 Ok(())
             }
             Change::Make(path) => {
-                let (folder, name) = split(&path);
-                let parent = self.parent(folder)?;
+                let (dir, name) = split(&path);
+                let parent = self.parent(dir)?;
                 self.make(&parent, name, entry, reader)
             }
         }
@@ -170,9 +171,9 @@ impl Applier<'_> {
         let path = join(&parent.path, name);
         match &entry.kind {
             Kind::Directory => {
-                self.make_folder(fd, name, &path)?;
+                self.make_dir(fd, name, &path)?;
                 self.implied.remove(&path);
-                self.folders.insert(path, entry);
+                self.dirs.insert(path, entry);
                 return Ok(());
             }
             Kind::File => {
@@ -189,7 +190,7 @@ impl Applier<'_> {
             }
             Kind::Hardlink(target) => return self.hard_link(fd, name, &path, target),
             Kind::Character(0, 0) => {
-                return Err(Error::invalid("a character device 0:0, which overlay takes for a whiteout"));
+                return Err(Error::invalid("character device 0:0 would be a whiteout in overlay"));
             }
             Kind::Character(major, minor) => {
                 let device = rustix::fs::makedev(*major, *minor);
@@ -210,7 +211,7 @@ impl Applier<'_> {
         self.attributes_by_name(fd, name, &entry)
     }
 
-    fn make_folder(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
+    fn make_dir(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
         match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
             Ok(()) => return Ok(()),
             Err(Errno::EXIST) => {}
@@ -224,7 +225,7 @@ impl Applier<'_> {
         rustix::fs::mkdirat(parent, name, Mode::RWXU).doing(|| "mkdir")
     }
 
-    /// Runs `make`, and once more after removing what stood there: a later entry of a layer replaces an earlier one.
+    /// Runs `make`; if the file exists, removes it and runs `make` again: a later entry of a layer replaces an earlier one.
     fn replacing<T>(
         &mut self,
         parent: BorrowedFd<'_>,
@@ -240,7 +241,7 @@ impl Applier<'_> {
         Ok(make()?)
     }
 
-    /// Removes something and all that is remembered of it.
+    /// Removes a file or tree and what is recorded about it.
     fn remove(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
         tree::remove(parent, name, self.spill)?;
         self.parents.clear();
@@ -255,11 +256,11 @@ impl Applier<'_> {
             set.remove(path);
         }
         let (from, to) = (join(path, b""), [path, b"0"].concat());
-        let folders: Vec<_> = self.folders.range(from..to).map(|(path, _)| path.clone()).collect();
-        for folder in folders {
-            self.folders.remove(&folder);
+        let dirs: Vec<_> = self.dirs.range(from..to).map(|(path, _)| path.clone()).collect();
+        for dir in dirs {
+            self.dirs.remove(&dir);
         }
-        self.folders.remove(path);
+        self.dirs.remove(path);
         Ok(())
     }
 
@@ -281,23 +282,23 @@ impl Applier<'_> {
 
     fn hard_link(&mut self, fd: BorrowedFd<'_>, name: &[u8], path: &[u8], target: &[u8]) -> Result<()> {
         let target_path = clean(target)?;
-        let (folder, target_name) = split(&target_path);
+        let (dir, target_name) = split(&target_path);
         if target_name.is_empty() {
-            return Err(Error::invalid("a hard link to the root"));
+            return Err(Error::invalid("hard link to the root"));
         }
         let missing = || {
             let message = format!(
-                "hard link to {}: this layer has no such file, and links cannot cross layers",
+                "hard link to {}: no such file in this layer, and links cannot cross layers",
                 show(target)
             );
             Error::invalid(message)
         };
-        let parent = self.existing(folder)?.ok_or_else(missing)?;
+        let parent = self.existing(dir)?.ok_or_else(missing)?;
         let real = join(&parent.path, target_name);
         if real == path {
-            return Err(Error::invalid("a hard link to itself"));
+            return Err(Error::invalid("hard link to itself"));
         }
-        // Removing what stands at `path` may remove the target with it, a folder for instance.
+        // Removing what is at `path` may remove the target too, if it is in that directory.
         let link = || rustix::fs::linkat(&*parent.fd, target_name, fd, name, AtFlags::empty());
         match self.replacing(fd, name, path, link) {
             Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => Err(missing()),
@@ -305,7 +306,7 @@ impl Applier<'_> {
         }
     }
 
-    /// `false`: the caller may not make devices and the options say to go on without.
+    /// Creates a device or pipe. `false`: the caller is not permitted to, and the options allow to leave it out.
     fn node(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -326,8 +327,8 @@ impl Applier<'_> {
         }
     }
 
-    /// Owner, mode, attributes and time of an open file, in this order: chown drops set-uid bits and file
-    /// capabilities, and each of the three would change the time.
+    /// Sets owner, mode, extended attributes and time of an open file, in this order: chown(2) clears set-user-ID bits and
+    /// file capabilities.
     fn attributes(&mut self, fd: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
         if self.options.ownership == Ownership::Keep && (entry.uid, entry.gid) != self.owner {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -341,8 +342,8 @@ impl Applier<'_> {
         rustix::fs::futimens(fd, &timestamps(entry.mtime)).doing(|| "futimens")
     }
 
-    /// The same for links, devices and pipes, which are not opened. `/proc/self/fd` is a link of the kernel's to our own
-    /// descriptor, and the last component is not followed.
+    /// The same for links, devices and pipes, which cannot be opened: by name below the parent's descriptor (through
+    /// /proc/self/fd for attributes), without following the last component.
     fn attributes_by_name(&mut self, parent: BorrowedFd<'_>, name: &[u8], entry: &Entry) -> Result<()> {
         if self.options.ownership == Ownership::Keep && (entry.uid, entry.gid) != self.owner {
             let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
@@ -350,7 +351,7 @@ impl Applier<'_> {
             chown.doing(|| "fchownat")?;
         }
         if !matches!(entry.kind, Kind::Symlink(_)) {
-            // Made by us a moment ago in a folder nobody else can reach, so it is no link.
+            // Not a link: it was just created, in a directory that no other user can reach.
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())
                 .doing(|| "fchmodat")?;
         }
@@ -364,7 +365,7 @@ impl Applier<'_> {
             .doing(|| "utimensat")
     }
 
-    /// Attributes that the file system does not have, or that its kinds of files can not have, are left out, as in the Go engines.
+    /// Ignores attributes that the file system or the type of file does not support, as containerd and podman do.
     fn check_attribute(&mut self, set: rustix::io::Result<()>, name: &[u8]) -> Result<()> {
         match set {
             Ok(()) => Ok(()),
@@ -380,26 +381,26 @@ impl Applier<'_> {
         }
     }
 
-    /// The folder at a clean path within the layer, made with all its parents if it is not there.
+    /// The directory at a clean path in the layer, created with all its parents if missing.
     fn parent(&mut self, path: &[u8]) -> Result<Parent> {
-        self.folder(path, true)?.ok_or_else(|| Error::not_found("no such folder"))
+        self.resolve(path, true)?.ok_or_else(|| Error::not_found("no such directory"))
     }
 
     fn existing(&mut self, path: &[u8]) -> Result<Option<Parent>> {
-        self.folder(path, false)
+        self.resolve(path, false)
     }
 
-    fn folder(&mut self, path: &[u8], create: bool) -> Result<Option<Parent>> {
+    fn resolve(&mut self, path: &[u8], create: bool) -> Result<Option<Parent>> {
         if let Some(parent) = self.parents.get(path) {
             return Ok(Some(parent.clone()));
         }
-        let found = match tree::open_folder(self.root, path, OFlags::PATH) {
+        let found = match tree::open_dir(self.root, path, OFlags::PATH) {
             Ok(fd) => Some(Parent { fd: Rc::new(fd), path: path.into() }),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => self.walk(path, create)?,
-            Err(errno) => return Err(errno).doing(|| format!("open folder {}", show(path))),
+            Err(errno) => return Err(errno).doing(|| format!("open directory {}", show(path))),
         };
         if let Some(parent) = &found {
-            if self.parents.len() >= CACHE {
+            if self.parents.len() >= MAX_OPEN_PARENTS {
                 self.parents.clear();
             }
             self.parents.insert(path.to_vec(), parent.clone());
@@ -407,36 +408,39 @@ impl Applier<'_> {
         Ok(found)
     }
 
-    /// Goes down component by component; links are resolved by hand against the root, for what they lead to may not be there yet.
+    /// Opens a path component by component. Links are resolved here, because their targets may not exist yet.
     fn walk(&mut self, path: &[u8], create: bool) -> Result<Option<Parent>> {
         let mut wanted = path.to_vec();
         let mut links = 0;
         'restart: loop {
-            let mut fd = tree::open_folder(self.root, b"", OFlags::PATH).doing(|| "open the layer's root")?;
+            let mut fd = tree::open_dir(self.root, b"", OFlags::PATH).doing(|| "open the layer's root")?;
             let mut real: Vec<u8> = Vec::new();
             let components: Vec<Vec<u8>> =
                 wanted.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(<[u8]>::to_vec).collect();
             for (at, name) in components.iter().enumerate() {
-                let next = match tree::open_folder(&fd, name, OFlags::PATH) {
+                let next = match tree::open_dir(&fd, name, OFlags::PATH) {
                     Ok(next) => next,
                     Err(Errno::NOENT) if !create => return Ok(None),
                     Err(Errno::NOENT) => {
                         rustix::fs::mkdirat(&fd, name.as_slice(), Mode::RWXU).doing(|| "mkdir")?;
                         self.implied.insert(join(&real, name));
-                        tree::open_folder(&fd, name, OFlags::PATH).doing(|| "open")?
+                        tree::open_dir(&fd, name, OFlags::PATH).doing(|| "open")?
                     }
                     Err(Errno::NOTDIR | Errno::LOOP) => {
                         let Ok(target) = rustix::fs::readlinkat(&fd, name.as_slice(), Vec::new()) else {
-                            return Err(Error::invalid(format!("{} is no folder", show(&join(&real, name)))));
+                            return Err(Error::invalid(format!(
+                                "{}: not a directory",
+                                show(&join(&real, name))
+                            )));
                         };
                         links += 1;
-                        if links > LINKS {
+                        if links > MAX_LINKS {
                             return Err(Error::invalid(format!("{}: too many symbolic links", show(path))));
                         }
                         wanted = spliced(&real, target.as_bytes(), &components[at + 1..])?;
                         continue 'restart;
                     }
-                    Err(errno) => return Err(errno).doing(|| format!("open folder {}", show(name))),
+                    Err(errno) => return Err(errno).doing(|| format!("open directory {}", show(name))),
                 };
                 real = join(&real, name);
                 fd = next;
@@ -445,36 +449,36 @@ impl Applier<'_> {
         }
     }
 
-    /// Marks last, for they only concern what lies below; then attributes of folders, the deepest first, for making
-    /// something in a folder changes its time.
+    /// Creates whiteouts and opaque marks, which only concern lower layers; then sets the attributes of directories, the deepest
+    /// first, because creating a file in a directory changes its time.
     fn finish(&mut self) -> Result<()> {
         self.parents.clear();
         for path in std::mem::take(&mut self.whiteouts) {
             self.hide(&path).doing(|| format!("whiteout of {}", show(&path)))?;
         }
         for path in std::mem::take(&mut self.opaque) {
-            let folder = tree::open_folder(self.root, &path, OFlags::RDONLY);
-            self.mark_opaque(&folder.doing(|| format!("open folder {}", show(&path)))?)?;
+            let dir = tree::open_dir(self.root, &path, OFlags::RDONLY);
+            self.mark_opaque(&dir.doing(|| format!("open directory {}", show(&path)))?)?;
         }
         for path in &self.implied {
             let entry = Entry::new(path.clone(), Kind::Directory, 0o755);
-            self.folders.insert(path.clone(), entry);
+            self.dirs.insert(path.clone(), entry);
         }
-        for (path, entry) in std::mem::take(&mut self.folders).into_iter().rev() {
-            let doing = || format!("folder {}", show(&path));
-            let folder = tree::open_folder(self.root, &path, OFlags::RDONLY).doing(doing)?;
-            self.attributes(folder.as_fd(), &entry).doing(doing)?;
+        for (path, entry) in std::mem::take(&mut self.dirs).into_iter().rev() {
+            let doing = || format!("directory {}", show(&path));
+            let dir = tree::open_dir(self.root, &path, OFlags::RDONLY).doing(doing)?;
+            self.attributes(dir.as_fd(), &entry).doing(doing)?;
         }
         self.applied.implied = std::mem::take(&mut self.implied).into_iter().collect();
         Ok(())
     }
 
-    /// What the layer itself has at the path stays; a folder of its own is cut off from the one below.
+    /// Creates a whiteout, unless the layer itself has the path: a directory becomes opaque, any other file stays.
     fn hide(&mut self, path: &[u8]) -> Result<()> {
-        let (folder, name) = split(path);
-        let parent = tree::open_folder(self.root, folder, OFlags::PATH).doing(|| "open folder")?;
-        match tree::open_folder(&parent, name, OFlags::RDONLY) {
-            Ok(folder) => self.mark_opaque(&folder),
+        let (dir, name) = split(path);
+        let parent = tree::open_dir(self.root, dir, OFlags::PATH).doing(|| "open directory")?;
+        match tree::open_dir(&parent, name, OFlags::RDONLY) {
+            Ok(dir) => self.mark_opaque(&dir),
             Err(Errno::NOENT) => {
                 let made = rustix::fs::mknodat(&parent, name, FileType::CharacterDevice, Mode::empty(), 0);
                 made.doing(|| "mknod 0:0")
@@ -483,32 +487,32 @@ impl Applier<'_> {
         }
     }
 
-    fn mark_opaque(&self, folder: &OwnedFd) -> Result<()> {
+    fn mark_opaque(&self, dir: &OwnedFd) -> Result<()> {
         let name = self.options.marks.opaque();
-        rustix::fs::fsetxattr(folder, name, b"y", XattrFlags::empty()).doing(|| format!("setxattr {name}"))
+        rustix::fs::fsetxattr(dir, name, b"y", XattrFlags::empty()).doing(|| format!("setxattr {name}"))
     }
 }
 
-/// A link's target in place of the component that was the link.
+/// Replaces a component that is a link by the link's target.
 fn spliced(real: &[u8], target: &[u8], rest: &[Vec<u8>]) -> Result<Vec<u8>> {
     let base = if target.starts_with(b"/") { &b""[..] } else { real };
     let mut components: Vec<&[u8]> = base.split(|b| *b == b'/').filter(|c| !c.is_empty()).collect();
     for component in target.split(|b| *b == b'/').chain(rest.iter().map(Vec::as_slice)) {
         match component {
             b"" | b"." => {}
-            // In text, as Go's engines do: `x/..` is nothing even where x is itself a link. At the root `..` is the root.
+            // Lexically, as containerd and podman do: `x/..` is dropped even if `x` is a link. At the root, `..` is the root.
             b".." => drop(components.pop()),
             _ => components.push(component),
         }
     }
     let path = components.join(&b'/');
     if path.len() > 1 << 16 {
-        return Err(Error::limit("a symbolic link that leads to a path of more than 64 KiB"));
+        return Err(Error::limit("symbolic link target resolves to more than 64 KiB"));
     }
     Ok(path)
 }
 
-/// Attributes a layer may bring. Overlay's own would be obeyed at the next mount, and labels are the host's business.
+/// Whether a layer may set the attribute. Overlay would act on its own ones, and SELinux labels are the host's.
 fn wanted(name: &[u8]) -> bool {
     !(name.starts_with(b"trusted.overlay.")
         || name.starts_with(b"user.overlay.")

@@ -1,7 +1,7 @@
-//! What an entry of a layer asks for: make something, hide something below, or nothing. Pure.
+//! The change that an entry of a layer makes: create a file, hide one of a lower layer, or none. No I/O.
 //!
-//! Names are resolved in text alone, against the root: absolute ones and `.` are taken as relative, `..` may not leave it.
-//! Where symbolic links lead is the business of `apply`, which knows the tree.
+//! Source: OCI image specification, layer.md, "Whiteouts". Names are resolved lexically against the root: a leading `/` and
+//! `.` are dropped, `..` must not lead out of it. `apply` resolves symbolic links.
 
 use crate::error::{Error, Result};
 use crate::tar::show;
@@ -9,26 +9,26 @@ use crate::tar::show;
 const PREFIX: &[u8] = b".wh.";
 const META_PREFIX: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// PATH_MAX without its NUL: what one system call can name.
+/// Longest path that a system call takes: PATH_MAX without the terminating NUL.
 const PATH_LIMIT: usize = 4095;
 
-/// A cleaned name and what to do there.
+/// The change that an entry makes, with a clean path: see [`clean`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Make the entry at this path; empty is the root itself.
+    /// Create the entry at this path; the empty path is the root.
     Make(Vec<u8>),
-    /// Hide what lower layers have at this path.
+    /// Hide this path of the lower layers.
     Whiteout(Vec<u8>),
-    /// Hide all that lower layers have in this folder.
+    /// Hide the contents of this directory in the lower layers.
     Opaque(Vec<u8>),
-    /// Bookkeeping of aufs: nothing.
+    /// Metadata of aufs: ignored.
     Skip,
 }
 
-/// Reads an entry's name.
+/// Parses an entry's name.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for names that leave the root and for whiteouts of nothing,
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for names that lead out of the root and for whiteouts without a name,
 /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) for names longer than 4095 bytes.
 pub fn change(name: &[u8]) -> Result<Change> {
     let path = clean(name)?;
@@ -45,26 +45,26 @@ pub fn change(name: &[u8]) -> Result<Change> {
         return Ok(Change::Make(path));
     };
     if matches!(hidden, b"" | b"." | b"..") {
-        return Err(Error::invalid(format!("whiteout {}: names nothing", show(name))));
+        return Err(Error::invalid(format!("{}: invalid whiteout name", show(name))));
     }
     Ok(Change::Whiteout(join(parent, hidden)))
 }
 
-/// A folder called `.wh.x` would come back as a whiteout when the layer is written again.
+/// Refuses directories named `.wh.x`: they would become whiteouts if the layer were written again.
 fn refuse_marks(parent: &[u8]) -> Result<()> {
     if parent.split(|b| *b == b'/').any(|component| component.starts_with(PREFIX)) {
-        return Err(Error::invalid(format!("{}: a whiteout is no folder", show(parent))));
+        return Err(Error::invalid(format!("{}: a whiteout must not be a directory", show(parent))));
     }
     Ok(())
 }
 
-/// A name relative to the root, without empty components, `.` and `..`.
+/// The clean path: relative to the root, without empty components, `.` and `..`.
 ///
 /// # Errors
-/// As [`change`].
+/// Those of [`change`].
 pub fn clean(name: &[u8]) -> Result<Vec<u8>> {
     if name.len() > PATH_LIMIT {
-        return Err(Error::limit(format!("{}: a name of {} bytes", show(name), name.len())));
+        return Err(Error::limit(format!("{}: name too long ({} bytes)", show(name), name.len())));
     }
     let mut components: Vec<&[u8]> = Vec::new();
     for component in name.split(|b| *b == b'/') {
@@ -72,17 +72,19 @@ pub fn clean(name: &[u8]) -> Result<Vec<u8>> {
             b"" | b"." => {}
             b".." => {
                 if components.pop().is_none() {
-                    return Err(Error::invalid(format!("{}: leaves the root", show(name))));
+                    return Err(Error::invalid(format!("{}: path leads out of the root", show(name))));
                 }
             }
-            _ if component.contains(&0) => return Err(Error::invalid(format!("{}: has a NUL", show(name)))),
+            _ if component.contains(&0) => {
+                return Err(Error::invalid(format!("{}: contains a NUL byte", show(name))));
+            }
             _ => components.push(component),
         }
     }
     Ok(components.join(&b'/'))
 }
 
-/// Folder and last component of a clean path.
+/// Splits a clean path into directory and last component.
 #[must_use]
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
@@ -91,7 +93,7 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A clean path below a clean folder.
+/// Joins two clean paths.
 #[must_use]
 pub fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
     if parent.is_empty() {

@@ -1,6 +1,6 @@
-//! Compares a layer with the folder it was unpacked to: data and attributes of everything that has its own entry.
+//! Compares a layer with the directory that it was unpacked to: contents and attributes of all entries.
 //!
-//! An entry that a later one of the same layer replaces is not looked at; such layers are rare and the last entry counts.
+//! Of a path with several entries, which is rare, only the first is compared, and may differ.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,10 +20,10 @@ use crate::error::{Doing, Error, Result};
 use crate::tar::{Entry, Kind, Placement, Reader, show};
 use crate::tree;
 
-/// Reads the compressed layer from `blob` and compares it with `root`.
+/// Reads the compressed layer from `blob` and compares it with `root`, unpacked with these `marks` and `ownership`.
 ///
 /// # Errors
-/// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) with the first path that differs; errors of the layer itself.
+/// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) with the first path that differs; those of reading the layer.
 pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: Ownership) -> Result<()> {
     let mut input = BufReader::with_capacity(256 << 10, blob);
     let compression = Compression::sniff(std::io::BufRead::fill_buf(&mut input)?)?;
@@ -38,11 +38,11 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
             Change::Opaque(path) => opaque.push(path),
             Change::Whiteout(path) => {
                 let found = locate(root, &path).doing(doing)?;
-                // Something of the layer's own may lie there instead.
+                // The layer itself may have a file at this path.
                 let Some((parent, name)) = found else { continue };
                 let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
-                let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-                if !is_whiteout(&stat) && folder {
+                let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+                if !is_whiteout(&stat) && is_dir {
                     opaque.push(path);
                 }
             }
@@ -52,8 +52,8 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
                     continue;
                 }
                 if let Err(error) = one(root, &path, &entry, &mut reader, marks, ownership) {
-                    // Where a path occurs twice the first may rightly be gone; and a user without any rights over modes
-                    // can not look into folders that even their owner may not open.
+                    // After a duplicate path, the first entry may have been replaced. And without root, directories
+                    // that their owner may not open cannot be read.
                     let closed =
                         ownership == Ownership::Squash && error.errno() == Some(Errno::ACCESS.raw_os_error());
                     if !twice && !closed {
@@ -65,16 +65,16 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
     }
     for path in opaque {
         let doing = || format!("compare {}: opaque mark", show(&path));
-        let folder = tree::open_folder(root, &path, OFlags::RDONLY).doing(doing)?;
-        rustix::fs::fgetxattr(&folder, marks.opaque(), &mut [0_u8; 1]).doing(doing)?;
+        let dir = tree::open_dir(root, &path, OFlags::RDONLY).doing(doing)?;
+        rustix::fs::fgetxattr(&dir, marks.opaque(), &mut [0_u8; 1]).doing(doing)?;
     }
     Ok(())
 }
 
-/// The folder a path lies in; `None` where the path leads through a link of the layer, which is not followed here.
+/// The parent directory of a path; `None` if the path leads through a link of the layer, which is not followed here.
 fn locate<'p>(root: BorrowedFd<'_>, path: &'p [u8]) -> Result<Option<(std::os::fd::OwnedFd, &'p [u8])>> {
-    let (folder, name) = split(path);
-    match tree::open_folder(root, folder, OFlags::PATH) {
+    let (dir, name) = split(path);
+    match tree::open_dir(root, dir, OFlags::PATH) {
         Ok(parent) => Ok(Some((parent, name))),
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NOTDIR) => Ok(None),
         Err(errno) => Err(errno.into()),
@@ -110,30 +110,30 @@ fn one<R: std::io::BufRead>(
         Kind::Block(..) => FileType::BlockDevice,
         Kind::Fifo => FileType::Fifo,
         Kind::Hardlink(_) => {
-            return if stat.st_nlink > 1 { Ok(()) } else { differs("the count of links") };
+            return if stat.st_nlink > 1 { Ok(()) } else { differs("link count") };
         }
     };
     if FileType::from_raw_mode(stat.st_mode) != wanted {
-        return differs("the kind");
+        return differs("type");
     }
     if entry.kind != Kind::Directory || stat.st_nlink > 0 {
         let owner = ownership == Ownership::Squash || (stat.st_uid, stat.st_gid) == (entry.uid, entry.gid);
         if !owner {
-            return differs("the owner");
+            return differs("owner");
         }
     }
     if wanted != FileType::Symlink && stat.st_mode & 0o7777 != entry.mode {
-        return differs("the mode");
+        return differs("mode");
     }
     if stat.st_mtime != entry.mtime.seconds {
-        return differs("the time");
+        return differs("modification time");
     }
     match &entry.kind {
         Kind::Symlink(target) => {
             let found = rustix::fs::readlinkat(&parent, name, Vec::new()).doing(|| "readlink")?;
-            if found.as_bytes() != target.as_slice() { differs("the target") } else { Ok(()) }
+            if found.as_bytes() != target.as_slice() { differs("target") } else { Ok(()) }
         }
-        Kind::File if u64::try_from(stat.st_size) != Ok(entry.size) => differs("the size"),
+        Kind::File if u64::try_from(stat.st_size) != Ok(entry.size) => differs("size"),
         Kind::File => {
             let file = tree::open_below(parent.as_fd(), name, OFlags::RDONLY).doing(|| "open")?;
             data(&File::from(file), entry, reader)
@@ -150,7 +150,7 @@ fn data<R: std::io::BufRead>(file: &File, entry: &Entry, reader: &mut Reader<R>)
             buffer.resize(part.len(), 0);
             file.read_exact_at(&mut buffer, offset).doing(|| "pread")?;
             if buffer != part {
-                return Err(Error::mismatch(format!("the content near byte {offset} differs")));
+                return Err(Error::mismatch(format!("content near byte {offset} differs")));
             }
             Ok(())
         })

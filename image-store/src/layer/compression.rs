@@ -1,52 +1,50 @@
-//! Compressed streams: recognised by their first bytes, decoded in a stream, encoded reproducibly.
+//! Compression of layers: detected by the first bytes, decoded as a stream, encoded reproducibly.
 //!
-//! eStargz is gzip of many members and zstd:chunked is zstd with skippable frames: both are read as what they are.
-//! The media type is only checked against, never trusted.
+//! eStargz (gzip with many members) and zstd:chunked (zstd with skippable frames) need no special treatment. The media type
+//! is checked, not trusted.
 
 use std::io::{self, BufRead, Read, Write};
 
 use crate::error::{Error, Result};
 
-/// Largest window a zstd frame may ask for, as a power of two: 128 MiB, the default bound of the zstd tool.
+/// Largest window of a zstd frame, as a power of two: 128 MiB, as in zstd(1).
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// How a layer is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Uncompressed.
     None,
-    /// RFC 1952, any number of members.
+    /// gzip (RFC 1952), with any number of members.
     Gzip,
-    /// RFC 8878, any number of frames.
+    /// Zstandard (RFC 8878), with any number of frames.
     Zstd,
 }
 
 impl Compression {
-    /// What the first bytes of a stream say. Fewer than four bytes are no compressed stream.
+    /// Detects the compression by the first bytes of a stream, at least four.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for bzip2 and xz, which `docker load` would take.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for bzip2 and xz, which docker-load(1) supports.
     pub fn sniff(start: &[u8]) -> Result<Self> {
         Ok(match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
-            // A skippable frame may come first.
+            // A skippable frame.
             [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [b'B', b'Z', b'h', ..] => {
                 return Err(Error::unsupported(
-                    "compressed with bzip2, which no layer may be: unpack it first (bzip2 -d)",
+                    "bzip2 compression is not supported: unpack it first (bzip2 -d)",
                 ));
             }
             [0xfd, b'7', b'z', b'X', ..] => {
-                return Err(Error::unsupported(
-                    "compressed with xz, which no layer may be: unpack it first (xz -d)",
-                ));
+                return Err(Error::unsupported("xz compression is not supported: unpack it first (xz -d)"));
             }
             _ => Self::None,
         })
     }
 
-    /// The media type OCI gives such a layer.
+    /// The media type of an OCI layer with this compression.
     #[must_use]
     pub fn media_type(self) -> &'static str {
         use crate::manifest::media;
@@ -57,20 +55,23 @@ impl Compression {
         }
     }
 
-    /// Refuses a stream that is something else than its media type says, and encrypted layers. Docker has always
-    /// compressed what it calls gzip or not, so its types are not held to it. No type at all is fine: archives have none.
+    /// Checks the compression of a layer against its media type. Docker's types say nothing about compression, and layers in
+    /// archives have no type (empty).
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported).
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if a layer is compressed but its type is a plain tar,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for encrypted layers and other types.
     pub fn check(self, media_type: &str) -> Result<()> {
         if media_type.ends_with("+encrypted") {
-            return Err(Error::unsupported(format!("layer: {media_type:?} is encrypted")));
+            return Err(Error::unsupported(format!(
+                "layer: encrypted layers are not supported ({media_type:?})"
+            )));
         }
         let claimed = match media_type {
             "" => return Ok(()),
             t if t.starts_with("application/vnd.docker.image.rootfs.") => return Ok(()),
             t if !t.starts_with("application/vnd.oci.image.layer.") => {
-                return Err(Error::unsupported(format!("layer: {media_type:?} is no type of layer")));
+                return Err(Error::unsupported(format!("layer: unsupported media type {media_type:?}")));
             }
             t if t.ends_with("+gzip") => Self::Gzip,
             t if t.ends_with("+zstd") => Self::Zstd,
@@ -78,7 +79,9 @@ impl Compression {
             _ => return Ok(()),
         };
         if claimed != self && claimed == Self::None {
-            return Err(Error::invalid(format!("layer: is {self:?} though its type is {media_type:?}")));
+            return Err(Error::invalid(format!(
+                "layer: compressed with {self:?}, but its media type is {media_type:?}"
+            )));
         }
         Ok(())
     }
@@ -86,7 +89,7 @@ impl Compression {
     /// A reader of the uncompressed bytes.
     ///
     /// # Errors
-    /// Those of the zstd library when it has no memory.
+    /// Those of the zstd library if it cannot allocate memory.
     pub fn decoder<'a, R: BufRead + 'a>(self, input: R) -> Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(input),
@@ -99,15 +102,15 @@ impl Compression {
         })
     }
 
-    /// A writer that compresses; the same bytes in give the same bytes out, on every machine with this version.
+    /// A compressing writer. With the same version of this crate, the same input gives the same output on every machine.
     ///
     /// # Errors
-    /// Those of the zstd library when it has no memory.
+    /// Those of the zstd library if it cannot allocate memory.
     pub fn encoder<W: Write>(self, output: W) -> Result<Encoder<W>> {
         Ok(match self {
             Self::None => Encoder::None(output),
             Self::Gzip => {
-                // No name, no time, "unknown" for the system: nothing of this machine.
+                // No name, no time, operating system "unknown": nothing that depends on this machine.
                 let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
                 Encoder::Gzip(Box::new(builder.write(output, flate2::Compression::new(6))))
             }
@@ -118,7 +121,7 @@ impl Compression {
 
 /// A compressing writer: see [`Compression::encoder`].
 pub enum Encoder<W: Write> {
-    /// Copies.
+    /// Does not compress.
     None(W),
     /// gzip, level 6.
     Gzip(Box<flate2::write::GzEncoder<W>>),
@@ -133,7 +136,7 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
 }
 
 impl<W: Write> Encoder<W> {
-    /// Writes what is left and gives the output back.
+    /// Writes the rest and returns the output.
     ///
     /// # Errors
     /// Those of the output.
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_that_promises_plain_tar_is_held_to_it() {
+    fn a_compressed_layer_with_the_type_of_a_plain_tar_is_refused() {
         use crate::manifest::media;
         assert!(Compression::Gzip.check(media::OCI_LAYER).is_err());
         assert!(Compression::Gzip.check(media::OCI_LAYER_GZIP).is_ok());

@@ -1,8 +1,8 @@
-//! Writes a folder as a layer: the inverse of `apply`, with overlay's marks as whiteouts, and always the same bytes for
-//! the same tree: sorted, without names of users, whiteouts before what is new beside them.
+//! Writes a directory as a layer: the inverse of `apply`. Overlay's marks become whiteouts. The same tree always gives the
+//! same bytes: entries are sorted, whiteouts come before other entries, and there are no user names.
 //!
-//! The tree may belong to a running and hostile container: folders are opened from the root without following links,
-//! and only one descriptor is held whatever the depth.
+//! The tree may belong to a running and malicious container: directories are opened from the root without following links,
+//! and one descriptor is held at any depth.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -19,23 +19,23 @@ use crate::error::{Doing, Error, Result};
 use crate::tar::{Entry, Kind, Timestamp, Writer, show};
 use crate::tree;
 
-/// How a folder becomes a layer.
+/// How a directory is written as a layer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiffOptions {
-    /// Overlay's marks become whiteouts; `None`: the folder is a whole root file system and has none.
+    /// Overlay's marks, which become whiteouts; `None` for a whole root file system.
     pub marks: Option<Marks>,
-    /// Later times become this one, in seconds since the epoch: SOURCE_DATE_EPOCH.
+    /// Latest modification time, in seconds since the epoch: later ones become this one (SOURCE_DATE_EPOCH).
     pub latest: Option<i64>,
 }
 
-/// What a container did to a path.
+/// How a container changed a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Difference {
-    /// There was nothing.
+    /// It is new.
     Added,
-    /// There was something.
+    /// It was changed.
     Changed,
-    /// It is gone.
+    /// It was deleted.
     Deleted,
 }
 
@@ -47,27 +47,28 @@ struct Diff<'a, W: Write> {
     entries: u64,
 }
 
-/// Writes all below `root`, but not `root` itself; returns the count of entries.
+/// Writes everything below `root`, without `root` itself; returns the number of entries.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for trees overlay made with redirects or metacopy; what changes
-/// while it is read; system calls that fail; errors of the output.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for upper directories that overlay wrote with redirects or
+/// metacopy, and for names that start with `.wh.`; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if a file changes
+/// while it is read; failed system calls; errors of the output.
 pub fn write_diff<W: Write>(
     root: BorrowedFd<'_>,
     writer: &mut Writer<W>,
     options: DiffOptions,
 ) -> Result<u64> {
     let mut diff = Diff { root, writer, options, links: HashMap::new(), entries: 0 };
-    // Folders still to be written; the last is next, so that children come right after their folder.
+    // Directories that are being written. The last is continued first, so that children follow their directory.
     let mut stack = vec![(Vec::new(), names(root, b"")?.into_iter())];
-    while let Some((folder, rest)) = stack.last_mut() {
+    while let Some((dir, rest)) = stack.last_mut() {
         let Some((name, _)) = rest.next() else {
             stack.pop();
             continue;
         };
-        let path = join(folder, name.to_bytes());
-        let folder = folder.clone();
-        if diff.one(&folder, &name, &path).doing(|| format!("write {} to a layer", show(&path)))? {
+        let path = join(dir, name.to_bytes());
+        let dir = dir.clone();
+        if diff.one(&dir, &name, &path).doing(|| format!("write {} to a layer", show(&path)))? {
             let children = diff.children(&path)?;
             stack.push((path, children.into_iter()));
         }
@@ -76,24 +77,24 @@ pub fn write_diff<W: Write>(
 }
 
 fn names(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
-    let folder =
-        tree::open_folder(root, path, OFlags::RDONLY).doing(|| format!("open folder {}", show(path)))?;
-    tree::list(&folder).doing(|| format!("list {}", show(path)))
+    let dir =
+        tree::open_dir(root, path, OFlags::RDONLY).doing(|| format!("open directory {}", show(path)))?;
+    tree::list(&dir).doing(|| format!("list {}", show(path)))
 }
 
 impl<W: Write> Diff<'_, W> {
-    /// Writes one entry; `true` for a folder. Whiteouts were written with their folder.
-    fn one(&mut self, folder: &[u8], name: &CString, path: &[u8]) -> Result<bool> {
-        let parent = tree::open_folder(self.root, folder, OFlags::PATH).doing(|| "open folder")?;
+    /// Writes one entry; `true` for a directory. Whiteouts are written with their directory.
+    fn one(&mut self, dir: &[u8], name: &CString, path: &[u8]) -> Result<bool> {
+        let parent = tree::open_dir(self.root, dir, OFlags::PATH).doing(|| "open directory")?;
         let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(|| "stat")?;
         if self.is_whiteout(&stat) {
-            if folder.is_empty() {
-                self.mark(folder, &whiteout(name))?;
+            if dir.is_empty() {
+                self.mark(dir, &whiteout(name))?;
             }
             return Ok(false);
         }
         if self.options.marks.is_some() && name.to_bytes().starts_with(b".wh.") {
-            return Err(Error::unsupported("a layer can not hold a name that begins with \".wh.\""));
+            return Err(Error::unsupported("names that start with \".wh.\" cannot be stored in a layer"));
         }
         let Some(kind) = kind(&parent, name, &stat)? else {
             return Ok(false);
@@ -101,7 +102,7 @@ impl<W: Write> Diff<'_, W> {
         let mut entry = self.entry(path, kind, &stat);
         let handle = match entry.kind {
             Kind::File => Some(tree::open_below(&parent, name.to_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)),
-            Kind::Directory => Some(tree::open_folder(&parent, name.to_bytes(), OFlags::RDONLY)),
+            Kind::Directory => Some(tree::open_dir(&parent, name.to_bytes(), OFlags::RDONLY)),
             _ => None,
         };
         let handle = handle.transpose().doing(|| "open")?;
@@ -122,27 +123,26 @@ impl<W: Write> Diff<'_, W> {
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
         self.put(&entry)?;
-        if entry.kind == Kind::File {
-            let handle = handle.ok_or_else(|| Error::invalid("not opened"))?;
+        if let (Kind::File, Some(handle)) = (&entry.kind, handle) {
             self.data(File::from(handle))?;
         }
         Ok(entry.kind == Kind::Directory)
     }
 
-    /// The names in a folder just written, after its opaque mark and its whiteouts were.
+    /// Writes the opaque mark and the whiteouts of a directory, and returns the names in it.
     fn children(&mut self, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
-        let doing = || format!("folder {}", show(path));
-        let folder = tree::open_folder(self.root, path, OFlags::RDONLY).doing(doing)?;
-        let names = tree::list(&folder).doing(doing)?;
+        let doing = || format!("directory {}", show(path));
+        let dir = tree::open_dir(self.root, path, OFlags::RDONLY).doing(doing)?;
+        let names = tree::list(&dir).doing(doing)?;
         let Some(marks) = self.options.marks else {
             return Ok(names);
         };
         let mut value = [0_u8; 1];
-        if rustix::fs::fgetxattr(&folder, marks.opaque(), &mut value).is_ok() && value == *b"y" {
+        if rustix::fs::fgetxattr(&dir, marks.opaque(), &mut value).is_ok() && value == *b"y" {
             self.mark(path, b".wh..wh..opq")?;
         }
         for (name, _) in &names {
-            let stat = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
             if self.is_whiteout(&stat) {
                 self.mark(path, &whiteout(name))?;
             }
@@ -154,9 +154,9 @@ impl<W: Write> Diff<'_, W> {
         self.options.marks.is_some() && is_whiteout(stat)
     }
 
-    fn mark(&mut self, folder: &[u8], name: &[u8]) -> Result<()> {
-        // No attributes: nobody reads those of a mark, and the time is when somebody deleted something.
-        self.put(&Entry::new(join(folder, name), Kind::File, 0))
+    fn mark(&mut self, dir: &[u8], name: &[u8]) -> Result<()> {
+        // No attributes: those of a mark have no meaning, and the time would be that of the deletion.
+        self.put(&Entry::new(join(dir, name), Kind::File, 0))
     }
 
     fn put(&mut self, entry: &Entry) -> Result<()> {
@@ -194,7 +194,7 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// `None` for sockets, which no archive holds.
+/// `None` for sockets, which a tar archive cannot hold.
 fn kind(parent: &OwnedFd, name: &CString, stat: &Stat) -> Result<Option<Kind>> {
     let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
     Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
@@ -210,7 +210,7 @@ fn kind(parent: &OwnedFd, name: &CString, stat: &Stat) -> Result<Option<Kind>> {
     }))
 }
 
-/// With these overlay keeps names or content elsewhere; our mounts switch them off.
+/// Refuses files whose name or contents overlay keeps elsewhere; our mounts disable these features.
 fn refuse_redirects(handle: &OwnedFd, marks: Option<Marks>) -> Result<()> {
     let prefix = match marks {
         Some(Marks::Trusted) => "trusted",
@@ -221,21 +221,21 @@ fn refuse_redirects(handle: &OwnedFd, marks: Option<Marks>) -> Result<()> {
         let name = format!("{prefix}.overlay.{kind}");
         if rustix::fs::fgetxattr(handle, name.as_str(), &mut [0_u8; 256]) != Err(Errno::NODATA) {
             return Err(Error::unsupported(format!(
-                "has {name}: it was mounted with other options than this program's"
+                "unexpected attribute {name}: it was mounted by another program"
             )));
         }
     }
     Ok(())
 }
 
-/// Extended attributes of something open, sorted, without overlay's own and without labels of the host.
+/// Extended attributes of an open file, sorted, without overlay's and without SELinux labels.
 pub(crate) fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let list = grow(|buffer| rustix::fs::flistxattr(fd, buffer)).doing(|| "flistxattr")?;
     read_xattrs(&list, |name, buffer| rustix::fs::fgetxattr(fd, name, buffer))
 }
 
 fn xattrs_by_name(parent: &OwnedFd, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    // The kernel's own link to our descriptor, then one component that is not followed.
+    // Through the parent's descriptor; the last component is not followed.
     let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
     let list = grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)).doing(|| "llistxattr")?;
     read_xattrs(&list, |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer))
@@ -263,7 +263,7 @@ fn read_xattrs(
     Ok(all)
 }
 
-/// Attributes have at most 64 KiB, but hardly any has more than a few bytes.
+/// Reads an attribute: they have up to 64 KiB, but most only a few bytes.
 fn grow(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     for size in [256, 64 << 10] {
         let mut buffer = vec![0; size];
@@ -280,18 +280,18 @@ fn grow(read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Re
     Err(Errno::RANGE)
 }
 
-/// What `upper` changes in the stack of `lowers`, topmost first, as `docker diff` lists it: sorted by path, with `/` in front.
+/// The changes that `upper` makes to the lower directories `lowers`, topmost first: sorted absolute paths, as docker-diff(1)
+/// lists them.
 ///
 /// # Errors
-/// System calls that fail.
+/// Failed system calls.
 pub fn differences(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<(Difference, Vec<u8>)>> {
     let mut found = Vec::new();
     let mut todo = vec![Vec::new()];
-    while let Some(folder) = todo.pop() {
-        let open =
-            tree::open_folder(upper, &folder, OFlags::RDONLY).doing(|| format!("open {}", show(&folder)))?;
-        for (name, _) in tree::list(&open).doing(|| format!("list {}", show(&folder)))? {
-            let path = join(&folder, name.to_bytes());
+    while let Some(dir) = todo.pop() {
+        let open = tree::open_dir(upper, &dir, OFlags::RDONLY).doing(|| format!("open {}", show(&dir)))?;
+        for (name, _) in tree::list(&open).doing(|| format!("list {}", show(&dir)))? {
+            let path = join(&dir, name.to_bytes());
             let stat = rustix::fs::statat(&open, &name, AtFlags::SYMLINK_NOFOLLOW)
                 .doing(|| format!("stat {}", show(&path)))?;
             let difference = match (is_whiteout(&stat), below(lowers, &path)) {
@@ -309,7 +309,7 @@ pub fn differences(upper: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<Vec<(Dif
     Ok(found)
 }
 
-/// Whether the stack shows something at the path.
+/// Whether the path exists in the merged lower directories.
 fn below(lowers: &[OwnedFd], path: &[u8]) -> bool {
     for lower in lowers {
         match tree::open_below(lower, path, OFlags::PATH) {

@@ -1,4 +1,4 @@
-//! Layers: a compressed tar on one side, a folder that overlay can use as a lower directory on the other.
+//! Image layers: compressed tar archives, unpacked to lower directories for overlay and written from its upper directories.
 
 pub mod apply;
 pub mod change;
@@ -8,16 +8,16 @@ pub mod diff;
 mod pipe;
 pub mod unpack;
 
-/// What one layer may cost. Hostile layers are refused at these bounds, honest ones do not get near.
+/// Limits of a layer, against malicious images; ordinary layers are far below.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of the uncompressed layer. Default 64 GiB.
+    /// Size of the uncompressed layer in bytes. Default: 64 GiB.
     pub bytes: u64,
-    /// Entries. Default 4 million.
+    /// Number of entries. Default: 4 million.
     pub entries: u64,
-    /// Uncompressed bytes per compressed byte. Default 1100: gzip can do 1032.
+    /// Uncompressed bytes per compressed byte. Default: 1100; gzip reaches 1032.
     pub ratio: u64,
-    /// Up to so many uncompressed bytes any ratio will do, for small honest layers are mostly zeros. Default 1 GiB.
+    /// Uncompressed size in bytes up to which any ratio is allowed: ordinary layers may be mostly zeros. Default: 1 GiB.
     pub ratio_floor: u64,
 }
 
@@ -27,7 +27,8 @@ impl Default for Limits {
     }
 }
 
-/// Where overlay keeps its marks: `trusted.` wants CAP_SYS_ADMIN in the first user namespace, `user.` the mount option `userxattr`.
+/// The extended attributes that overlay uses (Documentation/filesystems/overlayfs.rst): `trusted.` requires CAP_SYS_ADMIN in
+/// the initial user namespace, `user.` the mount option `userxattr`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Marks {
@@ -38,7 +39,7 @@ pub enum Marks {
 }
 
 impl Marks {
-    /// The attribute that hides what lies below a folder.
+    /// The attribute that marks a directory as opaque.
     #[must_use]
     pub fn opaque(self) -> &'static str {
         match self {

@@ -1,21 +1,21 @@
-//! A pipe between two threads that passes whole buffers and gets them back: nothing is copied or allocated in the steady state.
+//! A pipe between two threads that passes buffers without copying and reuses them.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
-/// Bytes in one buffer.
-const BUFFER: usize = 256 << 10;
-/// Buffers under way.
-const BUFFERS: usize = 4;
+/// Size of a buffer in bytes.
+const BUFFER_SIZE: usize = 256 << 10;
+/// Number of buffers.
+const BUFFER_COUNT: usize = 4;
 
-/// The end that fills buffers.
+/// The writing end.
 #[derive(Debug)]
 pub(crate) struct Source {
     full: SyncSender<io::Result<Vec<u8>>>,
     empty: Receiver<Vec<u8>>,
 }
 
-/// The end that reads them.
+/// The reading end.
 #[derive(Debug)]
 pub(crate) struct Sink {
     full: Receiver<io::Result<Vec<u8>>>,
@@ -25,11 +25,11 @@ pub(crate) struct Sink {
     ended: bool,
 }
 
-/// Both ends.
+/// Creates a pipe.
 pub(crate) fn pipe() -> (Source, Sink) {
-    let (full_in, full_out) = sync_channel(BUFFERS);
+    let (full_in, full_out) = sync_channel(BUFFER_COUNT);
     let (empty_in, empty_out) = channel();
-    for _ in 0..BUFFERS {
+    for _ in 0..BUFFER_COUNT {
         let _ = empty_in.send(Vec::new());
     }
     let sink = Sink { full: full_out, empty: empty_in, buffer: Vec::new(), at: 0, ended: false };
@@ -37,17 +37,16 @@ pub(crate) fn pipe() -> (Source, Sink) {
 }
 
 impl Source {
-    /// Copies `input` into the pipe to its end, handing each full buffer to `seen` first. An error of either is passed
-    /// on to the reader; a reader that went away ends the copy, for the reader then knows why. `true`: `input` was read
-    /// to its end.
+    /// Copies `input` into the pipe, passing each buffer to `seen` first. The reader receives an error of either; the copy
+    /// ends early if the reader is dropped. Returns whether `input` was read to its end.
     pub(crate) fn copy(self, mut input: impl Read, mut seen: impl FnMut(&[u8]) -> io::Result<()>) -> bool {
         while let Ok(mut buffer) = self.empty.recv() {
-            buffer.resize(BUFFER, 0);
+            buffer.resize(BUFFER_SIZE, 0);
             let result = fill(&mut input, &mut buffer).and_then(|length| {
                 buffer.truncate(length);
                 seen(&buffer)
             });
-            let ended = result.is_ok() && buffer.len() < BUFFER;
+            let ended = result.is_ok() && buffer.len() < BUFFER_SIZE;
             let last = ended || result.is_err();
             if self.full.send(result.map(|()| buffer)).is_err() || last {
                 return ended;
@@ -76,10 +75,10 @@ impl BufRead for Sink {
         while self.at == self.buffer.len() && !self.ended {
             let next = match self.full.recv() {
                 Ok(next) => next,
-                // The other end was dropped without a short buffer: a full one was the last.
+                // The writing end was dropped, and the last buffer was a full one.
                 Err(_) => Ok(Vec::new()),
             };
-            self.ended = next.as_ref().map_or(true, |buffer| buffer.len() < BUFFER);
+            self.ended = next.as_ref().map_or(true, |buffer| buffer.len() < BUFFER_SIZE);
             let old = std::mem::replace(&mut self.buffer, next?);
             self.at = 0;
             let _ = self.empty.send(old);
@@ -117,7 +116,9 @@ mod tests {
 
     #[test]
     fn all_bytes_arrive_in_order_whatever_their_count() {
-        for length in [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 9 * BUFFER, 9 * BUFFER + 5] {
+        for length in
+            [0, 1, BUFFER_SIZE - 1, BUFFER_SIZE, BUFFER_SIZE + 1, 9 * BUFFER_SIZE, 9 * BUFFER_SIZE + 5]
+        {
             through(length);
         }
     }

@@ -1,6 +1,7 @@
-//! One pass over a compressed layer: read, hash and keep the blob | inflate | hash the tar and make the folder.
+//! Unpacks a compressed layer in one pass, in three threads: one reads, hashes and stores the blob, one decompresses, one
+//! hashes the tar archive and writes the directory.
 //!
-//! Each bar is a thread boundary. Errors travel with the data, so that the cause and not a broken pipe is reported.
+//! Errors are passed along with the data, so that the cause is reported and not a broken pipe.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write as _};
@@ -15,74 +16,74 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{Doing, Error, Result};
 use crate::manifest::Descriptor;
 
-/// What a layer turned out to be.
+/// An unpacked layer.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
-    /// Digest of the blob as it came.
+    /// Digest of the compressed blob.
     pub digest: Digest,
-    /// Its length.
+    /// Size of the compressed blob in bytes.
     pub size: u64,
-    /// Digest of the uncompressed tar.
+    /// diffID: digest of the uncompressed tar archive.
     pub diff_id: Digest,
-    /// Its length.
+    /// Size of the uncompressed tar archive in bytes.
     pub diff_size: u64,
-    /// How it was compressed.
+    /// The compression of the blob.
     pub compression: Compression,
-    /// What was in it.
+    /// The contents.
     pub applied: Applied,
 }
 
-/// Where one layer goes.
+/// Where and how a layer is unpacked.
 #[derive(Debug)]
 pub struct Target<'a> {
-    /// Empty folder for the tree.
+    /// Empty directory to unpack to.
     pub root: BorrowedFd<'a>,
-    /// Folder of the same file system for leftovers.
+    /// Directory on the same file system for temporary files.
     pub spill: BorrowedFd<'a>,
-    /// Empty file for the blob; `None` when it is not kept or is there already.
+    /// Empty file for the compressed blob; `None` to not store it.
     pub blob: Option<File>,
-    /// What the blob and its content must be; `None`: whatever they are.
+    /// Digests to verify; `None` to accept any.
     pub expected: Option<Expected<'a>>,
-    /// How the tree is written.
+    /// How the files are written.
     pub options: ApplyOptions,
 }
 
-/// What a manifest and a config say of a layer.
+/// The digests of a layer in manifest and config.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     /// Digest and size of the blob.
     pub blob: &'a Descriptor,
-    /// Digest of the uncompressed tar.
+    /// Digest of the uncompressed tar archive.
     pub diff_id: &'a Digest,
 }
 
 impl Expected<'_> {
-    /// Stops a blob without an end.
+    /// Fails as soon as the blob is longer than expected.
     fn check_growth(&self, size: u64) -> io::Result<()> {
         if size <= self.blob.size {
             return Ok(());
         }
         let Descriptor { digest, size, .. } = self.blob;
-        Err(Error::mismatch(format!("{digest}: longer than the promised {size} bytes")).into())
+        Err(Error::mismatch(format!("{digest}: longer than {size} bytes")).into())
     }
 
     fn check_blob(&self, found: &Digest, length: u64) -> Result<()> {
         let Descriptor { digest, size, .. } = self.blob;
         if length < *size {
-            return Err(Error::mismatch(format!("{digest}: ends after {length} of {size} bytes")));
+            return Err(Error::mismatch(format!("{digest}: truncated: {length} of {size} bytes")));
         }
         if found != digest {
-            return Err(Error::mismatch(format!("{digest}: content hashes to {found}")));
+            return Err(Error::mismatch(format!("{digest}: digest mismatch: content has {found}")));
         }
         Ok(())
     }
 }
 
-/// Unpacks one layer. `seen` hears of each count of compressed bytes read.
+/// Unpacks one layer. `seen` is called with the number of compressed bytes after each read.
 ///
 /// # Errors
-/// Those of `blob`, of the decoder and of [`apply`]; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when it is not what
-/// was expected.
+/// Those of `blob`, of the decoder and of [`apply`]; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for other digests
+/// than expected.
 pub fn unpack(blob: impl Read + Send, target: Target<'_>, seen: &(dyn Fn(u64) + Sync)) -> Result<Unpacked> {
     let Target { root, spill, blob: keep, expected, options } = target;
     let media_type = expected.map_or("", |expected| &expected.blob.media_type);
@@ -107,26 +108,29 @@ pub fn unpack(blob: impl Read + Send, target: Target<'_>, seen: &(dyn Fn(u64) + 
         let input = Checked { input: plain_out, measure: tar_hash, limits, compressed: &compressed };
         let result =
             apply(input, root, spill, options).and_then(|(applied, rest)| Ok((applied, rest.drain()?)));
-        // Dropping what is left of the pipe let the other two end.
-        let compression = inflating.join().map_err(|_| Error::invalid("the inflating thread panicked"))?;
+        // The reading end of the pipe was dropped, so the other two threads end.
+        let compression =
+            inflating.join().map_err(|_| Error::invalid("the decompressing thread panicked"))?;
         let whole = reading.join().map_err(|_| Error::invalid("the reading thread panicked"))?;
         Ok::<_, Error>((whole, compression, result))
     })?;
     let (digest, size) = blob_hash.finish();
     if let Some(expected) = expected.filter(|_| whole) {
-        // Says more than the decoder's or the tar reader's complaint about what it made of damaged bytes.
+        // Before errors of the decoder and the tar reader: damaged bytes cause those too.
         expected.check_blob(&digest, size)?;
     }
     let (applied, (diff_id, diff_size)) = result?;
     if let Some(Expected { diff_id: promised, .. }) = expected.filter(|expected| *expected.diff_id != diff_id)
     {
-        return Err(Error::mismatch(format!("unpacks to {diff_id}, the config promises {promised}")));
+        return Err(Error::mismatch(format!(
+            "diffID mismatch: content has {diff_id}, config says {promised}"
+        )));
     }
     let compression = compression.unwrap_or(Compression::None);
     Ok(Unpacked { digest, size, diff_id, diff_size, compression, applied })
 }
 
-/// Recognises the compression by the first bytes and feeds the plain bytes on. An error goes to the reader.
+/// Detects the compression and decompresses. The reader of `output` receives errors.
 fn inflate(mut input: Sink, media_type: &str, output: super::pipe::Source) -> Option<Compression> {
     let opened = input.fill_buf().map_err(Error::from).and_then(|start| {
         let compression = Compression::sniff(start)?;
@@ -146,7 +150,7 @@ fn inflate(mut input: Sink, media_type: &str, output: super::pipe::Source) -> Op
     }
 }
 
-/// A reader that only reports.
+/// A reader that returns an error.
 struct Failed(Option<Error>);
 
 impl Read for Failed {
@@ -155,7 +159,7 @@ impl Read for Failed {
     }
 }
 
-/// A hash and a count of bytes.
+/// The digest and number of bytes read.
 struct Measure {
     hasher: Hasher,
     count: u64,
@@ -176,7 +180,7 @@ impl Measure {
     }
 }
 
-/// Hashes and counts what the tar reader consumes, and stops bombs.
+/// Hashes what the tar reader consumes and checks the limits.
 struct Checked<'a> {
     input: Sink,
     measure: Measure,
@@ -188,16 +192,18 @@ impl Checked<'_> {
     fn check(&self) -> Result<()> {
         let Limits { bytes, ratio, ratio_floor, .. } = self.limits;
         if self.measure.count > bytes {
-            return Err(Error::limit(format!("layer: more than {bytes} bytes when uncompressed")));
+            return Err(Error::limit(format!("layer: larger than {bytes} bytes uncompressed")));
         }
         let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(ratio).max(ratio_floor);
         if self.measure.count > allowed {
-            return Err(Error::limit(format!("layer: grows by more than {ratio} times when uncompressed")));
+            return Err(Error::limit(format!(
+                "layer: uncompressed size is more than {ratio} times the compressed size"
+            )));
         }
         Ok(())
     }
 
-    /// Reads what follows the archive's end: it belongs to the digest.
+    /// Reads the rest after the end of the archive, which is part of the digest.
     fn drain(mut self) -> Result<(Digest, u64)> {
         loop {
             let length = self.fill_buf().doing(|| "read after the end of the layer")?.len();
@@ -216,7 +222,7 @@ impl BufRead for Checked<'_> {
     }
 
     fn consume(&mut self, count: usize) {
-        // The bytes are still in the buffer: take them before it is given back.
+        // Hash the bytes while they are in the buffer.
         if let Ok(bytes) = self.input.fill_buf() {
             self.measure.add(&bytes[..count]);
         }

@@ -1,16 +1,15 @@
-//! `WWW-Authenticate` (RFC 9110, 11.6.1) as registries send it: several challenges in one header or in several, with
-//! commas inside quotes. Pure.
+//! The `WWW-Authenticate` header (RFC 9110, 11.6.1): one or several challenges, with commas inside quotes. No I/O.
 
-/// One way to authenticate that a registry offers.
+/// A way to authenticate that a registry offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Challenge {
-    /// User and password in each request.
+    /// User and password with each request (RFC 7617).
     Basic,
-    /// A token from somewhere else.
+    /// A token from a token server (RFC 6750).
     Bearer { realm: String, service: Option<String>, scope: Option<String>, error: Option<String> },
 }
 
-/// All challenges understood in a header's value, in order.
+/// The known challenges of a header's value, in order.
 pub(super) fn parse(value: &str) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     let mut rest = value.trim_start_matches([' ', ',', '\t']);
@@ -31,7 +30,7 @@ pub(super) fn parse(value: &str) -> Vec<Challenge> {
     challenges
 }
 
-/// `key=value` and `key="quoted value"` up to the next scheme, which has no `=` after it.
+/// Parses `key=value` and `key="quoted value"` up to the next scheme, which has no `=` after it.
 fn parameters(mut rest: &str) -> (Vec<(String, String)>, &str) {
     let mut found = Vec::new();
     loop {
@@ -41,7 +40,7 @@ fn parameters(mut rest: &str) -> (Vec<(String, String)>, &str) {
             .unwrap_or(start.len());
         let (key, after) = start.split_at(end);
         let Some(value) = after.trim_start().strip_prefix('=').filter(|_| !key.is_empty()) else {
-            // A scheme, or something broken: skip at least one character of the latter.
+            // A scheme, or malformed: skip at least one character then.
             let broken = key.is_empty() && !start.is_empty();
             let skip = start.chars().next().map_or(0, char::len_utf8);
             return (found, if broken { &start[skip..] } else { start });

@@ -1,4 +1,4 @@
-//! Requests to a registry: authentication, redirects, retries. Knows nothing of manifests and blobs.
+//! Requests to a registry: authentication, redirects, retries.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -12,35 +12,39 @@ use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
 use super::place::Place;
-use super::secrets::{shown, without_values};
+use super::secrets::{redact, without_values};
 use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::Reference;
 
-const REDIRECTS: usize = 10;
-const TRIES: u32 = 5;
-const ERROR_BODY: u64 = 64 << 10;
-const TOKEN_BODY: u64 = 256 << 10;
+/// Largest number of redirects that are followed.
+const MAX_REDIRECTS: usize = 10;
+/// Largest number of attempts of a request.
+const MAX_ATTEMPTS: u32 = 5;
+/// Largest error response that is read, in bytes.
+const ERROR_LIMIT: u64 = 64 << 10;
+/// Largest response of a token server that is read, in bytes.
+const TOKEN_LIMIT: u64 = 256 << 10;
 
-/// How a client behaves.
+/// Options of a client.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Mirrors, insecure registries, certificates.
+    /// The configuration of registries.
     pub hosts: Hosts,
-    /// Where credentials come from.
+    /// The sources of credentials.
     pub credentials: Credentials,
-    /// The first pause between tries; it doubles each time.
+    /// Pause before the second attempt of a request; it doubles with each attempt.
     pub pause: Duration,
-    /// Upload in pieces of so many bytes instead of at once.
+    /// Upload blobs in chunks of this number of bytes; `None` for one request per blob.
     pub chunk: Option<u64>,
 }
 
 impl ClientOptions {
-    /// As this user's files and environment have it.
+    /// The options from the environment and the configuration files of this user.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a registries.conf that does not parse.
+    /// [`ErrorKind::Invalid`] for a malformed registries.conf; failed system calls.
     pub fn from_environment() -> Result<Self> {
         Ok(Self {
             hosts: Hosts::from_environment()?,
@@ -51,16 +55,16 @@ impl ClientOptions {
     }
 }
 
-/// A client; use one for many requests, also from several threads.
+/// A registry client. Use one for all requests, also from several threads: it keeps connections and tokens.
 pub struct Client {
     pub(super) options: ClientOptions,
     pub(super) transport: Transport,
     tokens: Mutex<HashMap<TokenKey, Token>>,
-    /// Whether a host that may speak plain http does.
+    /// Whether a host that may use plain http does.
     plain: Mutex<HashMap<String, bool>>,
 }
 
-/// Whether the endpoint speaks https, its host, the scope.
+/// Whether the endpoint uses https, its host, and the scope.
 type TokenKey = (bool, String, String);
 
 #[derive(Clone)]
@@ -69,13 +73,13 @@ struct Token {
     expires: Option<Instant>,
 }
 
-/// One request, which can be sent again.
+/// A request, which can be sent again.
 pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) place: Place,
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) payload: Payload<'a>,
-    /// Sending it twice does no harm.
+    /// Whether sending it twice has the same effect as once.
     pub(super) repeatable: bool,
 }
 
@@ -94,19 +98,19 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// For requests that take effect each time.
+    /// The request is not repeatable.
     pub(super) fn once(mut self) -> Self {
         self.repeatable = false;
         self
     }
 }
 
-/// Who asks for what: credentials are looked up by the name, tokens kept by the scope.
+/// What is accessed: credentials are looked up by the name, tokens are kept by the scope.
 #[derive(Clone, Debug)]
 pub(super) struct Access {
     pub(super) reference: Reference,
     pub(super) endpoint: Endpoint,
-    /// `repository:NAME:pull,push`, several separated by spaces.
+    /// `repository:NAME:pull,push`; several are separated by spaces.
     pub(super) scope: String,
 }
 
@@ -124,7 +128,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that has not asked anybody yet.
+    /// Creates a client. No request is sent yet.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
         let transport =
@@ -132,7 +136,7 @@ impl Client {
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
-    /// Where `path` (after `/v2/`) is at an endpoint.
+    /// The place of `path`, which follows `/v2/`, on an endpoint.
     pub(super) fn place(&self, access: &Access, path: &str) -> Result<Place> {
         let endpoint = &access.endpoint;
         let url = match &endpoint.more {
@@ -142,7 +146,7 @@ impl Client {
                 Url::parse(&format!("{}{version}/{path}", base.trim_end_matches('/')))?
             }
             None => {
-                let scheme = if self.speaks_plain(endpoint)? { "http" } else { "https" };
+                let scheme = if self.uses_plain_http(endpoint)? { "http" } else { "https" };
                 Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?
             }
         };
@@ -153,8 +157,8 @@ impl Client {
         })
     }
 
-    /// Hosts that may speak plain http are asked once which they do; all others speak https.
-    fn speaks_plain(&self, endpoint: &Endpoint) -> Result<bool> {
+    /// Whether to use plain http: tried once for hosts that may use it, never for others.
+    fn uses_plain_http(&self, endpoint: &Endpoint) -> Result<bool> {
         if !endpoint.insecure && !is_loopback(&endpoint.host) {
             return Ok(false);
         }
@@ -170,7 +174,7 @@ impl Client {
         let plain = match ask("https") {
             Ok(_) => false,
             Err(error) => match ask("http") {
-                // A server of https answers plain http with an error, too.
+                // https servers respond to plain http with status 400.
                 Ok(answer) if answer.status != 400 => true,
                 _ => return Err(error),
             },
@@ -179,29 +183,29 @@ impl Client {
         Ok(plain)
     }
 
-    /// Sends a call, and again after failures that may pass. The answer's status is a success or one of `expected`.
+    /// Sends a request, repeatedly after temporary failures. The response is a success or has one of the `expected` statuses.
     pub(super) fn send(&self, access: &Access, call: &Call<'_>, expected: &[u16]) -> Result<(Answer, Place)> {
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
+            attempts += 1;
             let result = self.follow(access, call);
-            let again = tries < TRIES && call.repeatable;
+            let again = attempts < MAX_ATTEMPTS && call.repeatable;
             let (pause, error) = match result {
                 Ok((answer, place)) if answer.status < 300 || expected.contains(&answer.status) => {
                     return Ok((answer, place));
                 }
                 Ok((answer, place)) => {
-                    let passing = matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504);
-                    let pause = self.pause(tries, answer.header("retry-after"));
-                    let error = status_error(&call.method, &place, answer);
-                    if !(again && passing) {
+                    let temporary = matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504);
+                    let pause = self.pause(attempts, answer.header("retry-after"));
+                    let error = self.status_error(access, &call.method, &place, answer);
+                    if !(again && temporary) {
                         return Err(error);
                     }
                     (pause, error)
                 }
-                Err(error) => (self.pause(tries, None), error),
+                Err(error) => (self.pause(attempts, None), error),
             };
-            // Certificates do not get better by waiting.
+            // A certificate is not a temporary failure.
             if !again || error.kind() != ErrorKind::Network || error.to_string().contains("certificate") {
                 return Err(error);
             }
@@ -209,20 +213,21 @@ impl Client {
         }
     }
 
-    /// What a registry says, at most a minute, or twice as long each time, a bit more or less so that not all come back at once.
-    fn pause(&self, tries: u32, retry_after: Option<&str>) -> Duration {
+    /// The pause before the next attempt: as the registry says, at most a minute; or doubling, with a random variation.
+    fn pause(&self, attempts: u32, retry_after: Option<&str>) -> Duration {
         if let Some(seconds) = retry_after.and_then(|text| text.trim().parse::<u64>().ok()) {
             return Duration::from_secs(seconds.min(60));
         }
         let mut random = [0; 1];
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
-        let base = self.options.pause.saturating_mul(1 << (tries - 1).min(5));
+        let base = self.options.pause.saturating_mul(1 << (attempts - 1).min(5));
         base.mul_f64(0.75 + f64::from(random[0]) / 512.0)
     }
 
+    /// Sends a request and follows redirects.
     fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Place)> {
         let mut place = call.place.clone();
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_REDIRECTS {
             let answer = if place.takes_credentials() {
                 self.authenticated(access, call, &place)?
             } else {
@@ -239,11 +244,11 @@ impl Client {
         }
         Err(Error::new(
             ErrorKind::Limit,
-            format!("{} {}: more than {REDIRECTS} redirects", call.method, call.place),
+            format!("{} {}: more than {MAX_REDIRECTS} redirects", call.method, call.place),
         ))
     }
 
-    /// Sends with the token that is known, and once more with a new one when that is refused.
+    /// Sends with the known token, and again with a new one if that is refused.
     fn authenticated(&self, access: &Access, call: &Call<'_>, place: &Place) -> Result<Answer> {
         let (https, host) = place.origin();
         let key = (https, host.to_owned(), access.scope.clone());
@@ -272,19 +277,23 @@ impl Client {
         fresh.then(|| token.header.clone())
     }
 
+    /// The credential for an endpoint. Endpoints other than the registry in the name have their own.
+    fn credential(&self, access: &Access) -> Result<Option<Credential>> {
+        let Endpoint { host, repository, own, .. } = &access.endpoint;
+        match own {
+            true => self.options.credentials.find_at(access.reference.domain(), repository),
+            false => self.options.credentials.find_kept(host, repository),
+        }
+    }
+
+    /// The token for the first challenge that can be met.
     fn authenticate(
         &self,
         access: &Access,
         challenges: &[Challenge],
         place: &Place,
     ) -> Result<Option<Token>> {
-        let Endpoint { host, repository, own, .. } = &access.endpoint;
-        let credentials = &self.options.credentials;
-        // Who is not the registry that the user named has accounts of its own.
-        let credential = match own {
-            true => credentials.find_at(access.reference.domain(), repository)?,
-            false => credentials.find_kept(host, repository)?,
-        };
+        let credential = self.credential(access)?;
         for challenge in challenges {
             match (challenge, &credential) {
                 (Challenge::Bearer { realm, service, scope, .. }, _) => {
@@ -296,7 +305,7 @@ impl Client {
                         access.scope.clone()
                     };
                     return self
-                        .fetch_token(&realm, service.as_deref(), &scopes, credential.as_ref())
+                        .fetch_token(access, &realm, service.as_deref(), &scopes, credential.as_ref())
                         .map(Some);
                 }
                 (Challenge::Basic, Some(Credential::Password(user, password))) => {
@@ -308,17 +317,19 @@ impl Client {
         Ok(None)
     }
 
-    /// The token protocol of the distribution project: GET with Basic, or OAuth2 for an identity token.
+    /// Fetches a token by the protocol of the CNCF distribution project (spec/auth): GET with Basic authentication, or
+    /// OAuth 2.0 for an identity token.
     fn fetch_token(
         &self,
+        access: &Access,
         realm: &Place,
         service: Option<&str>,
         scopes: &str,
         credential: Option<&Credential>,
     ) -> Result<Token> {
-        // A grant is sent in the body.
+        // A grant is sent in the body, not in a header.
         if let Some(Credential::Password(_, secret) | Credential::IdentityToken(secret)) = credential {
-            self.transport.tell([secret.clone(), encode(secret)]);
+            self.transport.hide([secret.clone(), encode(secret)]);
         }
         let ask = |(method, place, headers, form): TokenRequest| {
             let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
@@ -326,7 +337,7 @@ impl Client {
             Ok::<_, Error>((method, place, answer))
         };
         let (mut method, mut place, mut answer) = ask(token_request(realm, service, scopes, credential))?;
-        // Some speak OAuth2 only.
+        // Some token servers only support OAuth 2.0.
         if let (404 | 405, Method::GET, Some(Credential::Password(user, password))) =
             (answer.status, method.clone(), credential)
         {
@@ -335,21 +346,57 @@ impl Client {
             (method, place, answer) = ask(oauth_request(realm, service, scopes, &grant))?;
         }
         if answer.status != 200 {
-            return Err(status_error(&method, &place, answer));
+            return Err(self.status_error(access, &method, &place, answer));
         }
-        let bytes = answer.into_bytes(TOKEN_BODY, "token")?;
+        let bytes = answer.into_bytes(TOKEN_LIMIT, "token")?;
         let wrong = |why: &str| Error::invalid(format!("token from {place}: {why}"));
         let parsed: TokenAnswer =
             serde_json::from_slice(&bytes).map_err(|e| wrong(&without_values(&e).to_string()))?;
         let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| wrong("there is none in the answer"))?;
+        let token = token.ok_or_else(|| wrong("missing in the response"))?;
         if !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(wrong("has characters that no header may have"));
+            return Err(wrong("contains invalid characters"));
         }
-        // A little earlier than it expires, for the way takes time.
+        // Replaced 10 seconds before it expires, because the request takes time.
         let lifetime = parsed.expires_in.unwrap_or(60).clamp(20, 3600) - 10;
         let expires = Instant::now().checked_add(Duration::from_secs(lifetime));
         Ok(Token { header: format!("Bearer {token}"), expires })
+    }
+
+    /// The error of a response, with the registry's message and how to fix it.
+    pub(super) fn status_error(
+        &self,
+        access: &Access,
+        method: &Method,
+        place: &Place,
+        answer: Answer,
+    ) -> Error {
+        let (status, secrets) = (answer.status, answer.secrets.clone());
+        let path = &place.url().path;
+        let (kind, hint) = match status {
+            401 if !place.takes_credentials() => {
+                (ErrorKind::Denied, "authentication required by a host other than the registry".to_owned())
+            }
+            401 if self.credential(access).is_ok_and(|credential| credential.is_some()) => {
+                (ErrorKind::Denied, "wrong user or password".to_owned())
+            }
+            401 => {
+                let Endpoint { host, own, .. } = &access.endpoint;
+                let registry = if *own { access.reference.domain() } else { host };
+                (ErrorKind::Denied, format!("not logged in: use knarr-image login {registry}"))
+            }
+            403 => (ErrorKind::Denied, "access denied".to_owned()),
+            404 if path.contains("/manifests/") || path.contains("/tags/") => {
+                (ErrorKind::NotFound, "no such image or tag in the registry".to_owned())
+            }
+            404 => (ErrorKind::NotFound, "not found".to_owned()),
+            429 => (ErrorKind::Network, "too many requests".to_owned()),
+            _ => (ErrorKind::Network, "request failed".to_owned()),
+        };
+        let message = error_message(answer);
+        let message: String = redact(&message, &secrets).chars().take(300).collect();
+        let message = if message.trim().is_empty() { hint } else { format!("{hint}: {}", message.trim()) };
+        Error::new(kind, format!("{method} {place}: {message} (HTTP {status})"))
     }
 }
 
@@ -380,7 +427,7 @@ fn token_request(
     (Method::GET, place, headers, None)
 }
 
-/// RFC 6749: a grant for a token.
+/// A request for a token by a grant (RFC 6749).
 fn oauth_request(realm: &Place, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
     let mut form = format!("{grant}&client_id=knarr-image");
     for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
@@ -394,8 +441,8 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// An error with what the registry says about it.
-pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Error {
+/// The message in an error response (OCI distribution specification, "Error Codes").
+fn error_message(answer: Answer) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<Entry>,
@@ -405,25 +452,11 @@ pub(super) fn status_error(method: &Method, place: &Place, answer: Answer) -> Er
         code: Option<String>,
         message: Option<String>,
     }
-    let (status, secrets) = (answer.status, answer.secrets.clone());
-    let body = answer.into_bytes(ERROR_BODY, "error").unwrap_or_default();
+    let body = answer.into_bytes(ERROR_LIMIT, "error").unwrap_or_default();
     let errors = serde_json::from_slice::<Errors>(&body).map(|errors| errors.errors).unwrap_or_default();
     let one =
         |entry: Entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default());
-    let said = errors.into_iter().map(one).collect::<Vec<_>>().join("; ");
-    let said: String = shown(&said, &secrets).chars().take(300).collect();
-    let (kind, hint) = match status {
-        401 if !place.takes_credentials() => {
-            (ErrorKind::Denied, "asked for credentials, which are only sent to the registry itself")
-        }
-        401 => (ErrorKind::Denied, "wants credentials, or other ones"),
-        403 => (ErrorKind::Denied, "these credentials do not allow it"),
-        404 => (ErrorKind::NotFound, "there is no such thing"),
-        429 => (ErrorKind::Network, "too many requests"),
-        _ => (ErrorKind::Network, "refused"),
-    };
-    let said = if said.trim().is_empty() { hint.to_owned() } else { format!("{hint}: {}", said.trim()) };
-    Error::new(kind, format!("{method} {place}: {said} (HTTP {status})"))
+    errors.into_iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]
@@ -437,14 +470,14 @@ mod tests {
         "reg.test/cache":{"username":"cache","password":"x"},
         "inner.test":{"username":"inner","password":"x"}}}"#;
 
-    /// How a table configures hosts.
+    /// The configuration of a row.
     enum With<'a> {
         Mirror(&'a str, &'a str),
         Conf(&'a str),
         HostsToml(&'a str),
     }
 
-    /// Who each place is told that we are, in the order they are asked.
+    /// The user that each endpoint is given, in order.
     fn told(with: &With<'_>, name: &str, creds: bool) -> Vec<String> {
         let scratch = crate::scratch::Scratch::new("client");
         let directory = scratch.path().to_owned();
@@ -486,7 +519,7 @@ mod tests {
         let mirrored = "[[registry]]\nlocation = 'reg.test'\n[[registry.mirror]]\nlocation = 'mirror/cache'";
         let hub = "[[registry]]\nlocation = 'docker.io'\n[[registry.mirror]]\nlocation = 'inner.test'";
         let table: [(With<'_>, &str, &[&str], &[&str]); 16] = [
-            // With --creds, and without. A host without a dot is not a name of Docker Hub.
+            // With --creds and without. A host without a dot is not a namespace on Docker Hub.
             (
                 Mirror("reg.test", "mirror/cache"),
                 "reg.test/a/b",
@@ -524,7 +557,7 @@ mod tests {
                 &["reg.test:5 nobody", "reg.test creds"],
                 &["reg.test:5 nobody", "reg.test reg"],
             ),
-            // The registry is the same in upper case, and with the port of its scheme.
+            // The registry in upper case, and with the default port.
             (HostsToml("skip_verify = true"), "reg.test/a/b", &["reg.test creds"], &["reg.test reg"]),
             (HostsToml("skip_verify = true"), "reg.test:443/a/b", &["reg.test creds"], &["reg.test nobody"]),
             (HostsToml("skip_verify = true"), "Reg.test/a/b", &["reg.test creds"], &["reg.test nobody"]),
@@ -540,7 +573,7 @@ mod tests {
                 &["reg.test:80 nobody", "reg.test creds"],
                 &["reg.test:80 nobody", "reg.test reg"],
             ),
-            // A registry that has moved is asked as who we are there.
+            // Another location of a registry has its own credentials.
             (Conf(moved), "reg.test/team/b", &["inner.test inner"], &["inner.test inner"]),
             (Conf(moved), "reg.test/other/b", &["reg.test creds"], &["reg.test reg"]),
             // Docker Hub has several names.

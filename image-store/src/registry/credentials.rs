@@ -1,4 +1,4 @@
-//! Who a registry is told we are: the auth files of Docker and of podman's family, and credential helpers.
+//! Credentials for registries: auth files (containers-auth.json(5), Docker's config.json) and credential helpers.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -10,19 +10,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::hosts::real;
-use super::secrets::{shown, without_values};
+use super::secrets::{redact, without_values};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
-/// Docker Hub's key in auth files is older than its name.
+/// Docker Hub's key in auth files.
 pub(super) const HUB: &str = "https://index.docker.io/v1/";
 
-/// What authenticates against a registry.
+/// A credential for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// User and password.
     Password(String, String),
-    /// An OAuth2 refresh token, which Docker calls identity token.
+    /// An OAuth 2.0 refresh token, which Docker calls identity token.
     IdentityToken(String),
 }
 
@@ -35,13 +35,13 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// Where credentials are looked for, in order.
+/// The sources of credentials, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Credentials {
-    /// For the host of the registry that is asked for, as given on a command line; mirrors and places that it has moved
-    /// to have accounts of their own.
+    /// The credential given by the user, for the registry in the image's name. Mirrors and other locations of the registry
+    /// have their own credentials.
     pub fixed: Option<Credential>,
-    /// Auth files; missing ones are passed over.
+    /// Paths of auth files; missing files are skipped.
     pub files: Vec<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ struct Auth {
 }
 
 impl Credentials {
-    /// The files that podman and Docker use for this user: `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`,
+    /// The auth files of podman and Docker for this user: `$REGISTRY_AUTH_FILE`, `$XDG_RUNTIME_DIR/containers/auth.json`,
     /// `~/.config/containers/auth.json`, `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`.
     #[must_use]
     pub fn from_environment() -> Self {
@@ -84,15 +84,15 @@ impl Credentials {
         Self { fixed: None, files }
     }
 
-    /// The credential for a repository; the most specific key of the first file that has one.
+    /// The credential for a repository: the most specific one in the first file that has any.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a file that does not parse; errors of a credential helper.
+    /// [`ErrorKind::Invalid`] for a malformed file, [`ErrorKind::Denied`] if a credential helper fails; failed system calls.
     pub fn find(&self, repository: &Reference) -> Result<Option<Credential>> {
         self.find_at(repository.domain(), repository.path())
     }
 
-    /// The same for a repository at the host of the registry that the user named.
+    /// The same for a repository on the host of the registry in the image's name.
     pub(super) fn find_at(&self, host: &str, repository: &str) -> Result<Option<Credential>> {
         match &self.fixed {
             Some(fixed) => Ok(Some(fixed.clone())),
@@ -100,7 +100,7 @@ impl Credentials {
         }
     }
 
-    /// From the files alone. The host is one that is asked, not the beginning of a name that a person typed.
+    /// The credential from the files. `host` is a host that is asked, not the start of an image name.
     pub(super) fn find_kept(&self, host: &str, repository: &str) -> Result<Option<Credential>> {
         for path in &self.files {
             let bytes = match std::fs::read(path) {
@@ -143,7 +143,7 @@ fn find_in(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credenti
     Ok(None)
 }
 
-/// `host/path/of/repo`, each shorter path, and what the host itself is called.
+/// Keys to look for: `host/path/of/repository`, each shorter path, and the keys of the host.
 fn keys(host: &str, repository: &str) -> Vec<String> {
     let names = host_keys(host);
     let mut path = repository;
@@ -156,7 +156,7 @@ fn keys(host: &str, repository: &str) -> Vec<String> {
     keys
 }
 
-/// What auth files call a host. Docker Hub has an old name, and another for its registry.
+/// The keys of a host in auth files. Docker Hub has several.
 pub(super) fn host_keys(host: &str) -> Vec<String> {
     let hub = [DEFAULT_DOMAIN, HUB, real(DEFAULT_DOMAIN)];
     let is_hub = hub.iter().any(|name| normal(name) == host);
@@ -164,7 +164,7 @@ pub(super) fn host_keys(host: &str) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// Keys of old files have a scheme, or a path of the protocol's first version.
+/// Removes the scheme and the protocol version that keys in old files have.
 pub(super) fn normal(key: &str) -> &str {
     let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let key = key.strip_suffix('/').unwrap_or(key);
@@ -181,14 +181,14 @@ fn credential(auth: &Auth) -> Result<Option<Credential>> {
     let Some(encoded) = auth.auth.as_ref().filter(|auth| !auth.is_empty()) else {
         return Ok(None);
     };
-    let wrong = || Error::invalid("an \"auth\" is no base64 of user:password");
+    let wrong = || Error::invalid("invalid \"auth\": must be base64 of user:password");
     let decoded = STANDARD.decode(encoded.trim()).map_err(|_| wrong())?;
     let text = String::from_utf8(decoded).map_err(|_| wrong())?;
     let (user, password) = text.split_once(':').ok_or_else(wrong)?;
     Ok(Some(Credential::Password(user.to_owned(), password.trim_end_matches('\0').to_owned())))
 }
 
-/// Runs `docker-credential-NAME get`: the server's name in, a JSON object out.
+/// Runs `docker-credential-NAME get`, which reads the server's name and writes a JSON object.
 fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -199,25 +199,25 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>> {
     let program = format!("docker-credential-{name}");
     let doing = || format!("credential helper {program:?}");
     if name.contains('/') {
-        return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
+        return Err(Error::invalid(format!("credential helper {name:?}: must be a name, not a path")));
     }
     let mut command = Command::new(Path::new(&program));
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().doing(doing)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that answers without asking closes its end.
+        // A helper that does not read its input closes the pipe.
         let _ = stdin.write_all(server.as_bytes());
     }
     let output = child.wait_with_output().doing(doing)?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() {
-        // The protocol has no code for this, only this text.
+        // The protocol only has this message for it.
         if said.contains("credentials not found") {
             return Ok(None);
         }
         let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         let why = if said.is_empty() { error } else { said };
-        return Err(Error::new(ErrorKind::Denied, format!("{}: {}", doing(), shown(&why, &[]))));
+        return Err(Error::new(ErrorKind::Denied, format!("{}: {}", doing(), redact(&why, &[]))));
     }
     let answer: Answer = serde_json::from_str(&said).map_err(|e| without_values(&e)).doing(doing)?;
     if answer.username == "<token>" {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_no_beginning_of_a_name() {
+    fn a_host_is_not_taken_for_the_start_of_a_name() {
         let file =
             r#"{"auths":{"https://index.docker.io/v1/":{"auth":"aHViOng="},"mirror/cache":{"auth":"YTpi"}}}"#;
         for (host, repository, expected) in [

@@ -1,4 +1,4 @@
-//! Where the repositories of a registry are really asked for: mirrors, plain http, certificates.
+//! Endpoints: where the repositories of a registry are requested. Mirrors, plain http, certificates.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,49 +9,51 @@ use super::url::Url;
 use crate::error::Result;
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
-/// A place that has what another registry has.
+/// A mirror of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Host, with a port if need be, and a path to put before repositories.
+    /// `HOST[:PORT][/PATH]`; the path is prepended to repositories.
     pub location: String,
-    /// As [`Hosts::insecure`].
+    /// See [`Hosts::insecure`].
     pub insecure: bool,
 }
 
-/// What is configured about registries.
+/// The configuration of registries.
 #[derive(Clone, Debug, Default)]
 pub struct Hosts {
-    /// Mirrors by registry, tried in order before the registry itself, for pulls.
+    /// Mirrors by registry; for pulls, they are tried in order before the registry itself.
     pub mirrors: Vec<(String, Vec<Mirror>)>,
-    /// Registries whose certificates are not checked and that may speak plain http.
+    /// Registries (`HOST[:PORT]`) whose certificates are not verified and that may use plain http.
     pub insecure: Vec<String>,
-    /// Folders with a folder for each `host:port`: `*.crt` are authorities to trust for it, `*.cert` and `*.key` are who we
-    /// are to it, `hosts.toml` is containerd's.
+    /// Directories like `/etc/docker/certs.d`, with a subdirectory per `HOST[:PORT]`: `*.crt` to trust, `*.cert` and `*.key` to
+    /// present, and containerd's `hosts.toml`.
     pub certificates: Vec<PathBuf>,
-    /// Directories with such `*.crt` for whatever host is asked, and `*.cert` and `*.key` for whatever registry.
+    /// Directories with such files for all hosts.
     pub certificates_for_all: Vec<PathBuf>,
-    /// registries.conf.
+    /// The settings of registries.conf.
     pub registries: Registries,
 }
 
-/// One place to ask.
+/// A place to request a repository from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
     /// Host and port.
     pub(super) host: String,
-    /// The repository there.
+    /// The repository on this host.
     pub(super) repository: String,
-    /// The registry a mirror stands for.
+    /// The registry that it mirrors; `None` for the registry itself.
     pub(super) namespace: Option<String>,
-    /// Its host is the registry's that the user named, so `--creds` are for it.
+    /// Whether the host is that of the registry in the image's name, so that [`Credentials::fixed`] are for it.
+    ///
+    /// [`Credentials::fixed`]: super::Credentials::fixed
     pub(super) own: bool,
     pub(super) insecure: bool,
-    /// What else a hosts.toml says of it.
+    /// Its settings in a hosts.toml.
     pub(super) more: Option<Host>,
 }
 
 impl Endpoint {
-    /// A place that is asked for what `domain` has.
+    /// An endpoint for the registry `domain`.
     fn new(host: &str, repository: &str, domain: &str) -> Self {
         let own = is_at(true, host, domain);
         let (host, repository) = (host.to_owned(), repository.trim_start_matches('/').to_owned());
@@ -60,22 +62,22 @@ impl Endpoint {
 }
 
 impl Hosts {
-    /// The usual folders for certificates, registries.conf, and no other mirrors.
+    /// The usual directories for certificates, and registries.conf.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a registries.conf that does not parse.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a malformed registries.conf; failed system calls.
     pub fn from_environment() -> Result<Self> {
         let mut certificates = Vec::new();
         if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
             certificates
                 .extend([".config/containers/certs.d", ".docker/certs.d"].map(|path| home.join(path)));
         }
-        let folders = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
-        certificates.extend(folders.map(PathBuf::from));
+        let dirs = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
+        certificates.extend(dirs.map(PathBuf::from));
         Ok(Self { certificates, registries: Registries::from_environment()?, ..Self::default() })
     }
 
-    /// Mirrors first, the registry itself last.
+    /// The endpoints to try: mirrors first, the registry itself last.
     pub(super) fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>> {
         let domain = reference.domain();
         let mirrors = self.mirrors.iter().find(|(host, _)| host == domain).map(|(_, mirrors)| mirrors);
@@ -132,14 +134,14 @@ impl Hosts {
         Endpoint { insecure: self.is_insecure(domain), ..endpoint }
     }
 
-    /// The registry itself: the last place that is configured for it.
+    /// The registry itself: the last endpoint that is not a mirror.
     pub(super) fn origin(&self, reference: &Reference) -> Result<Endpoint> {
         let endpoints = self.endpoints(reference)?;
         let own = endpoints.into_iter().rev().find(|endpoint| endpoint.namespace.is_none());
         Ok(own.unwrap_or_else(|| self.plain(reference)))
     }
 
-    /// The registry that the user named, wherever its repositories have been moved.
+    /// The registry in the name, even if its repositories have another location.
     pub(super) fn named(&self, reference: &Reference) -> Result<Endpoint> {
         let endpoints = self.endpoints(reference)?;
         let own = endpoints.into_iter().rev().find(|endpoint| endpoint.own);
@@ -147,30 +149,29 @@ impl Hosts {
     }
 }
 
-/// Docker Hub's registry has another name than the registry of its names.
+/// The host of a registry: Docker Hub's is not the one in image names.
 pub(super) fn real(domain: &str) -> &str {
     if domain == DEFAULT_DOMAIN { "registry-1.docker.io" } else { domain }
 }
 
-/// Whether `host` is that of the registry `domain`, however both are written: in upper case, or with the port
-/// that the scheme has anyway.
+/// Whether `host` is that of the registry `domain`. Ignores case and the default port.
 fn is_at(https: bool, host: &str, domain: &str) -> bool {
     let scheme = if https { "https" } else { "http" };
     let authority = |host: &str| Url::parse(&format!("{scheme}://{host}")).map(|url| url.authority).ok();
     authority(host).is_some_and(|host| Some(host) == authority(real(domain)))
 }
 
-/// Whether `host` is this machine: there plain http is tried when https does not answer, as Docker does.
+/// Whether `host` is this machine. As in Docker, plain http is tried there if https fails.
 pub(super) fn is_loopback(host: &str) -> bool {
     name(host) == "localhost" || address(host).is_some_and(|address| address.is_loopback())
 }
 
-/// Whether `host` is this machine, or an address that only its own link has.
+/// Whether `host` is this machine or a link-local address.
 pub(super) fn is_near(host: &str) -> bool {
     is_loopback(host) || address(host).is_some_and(is_near_address)
 }
 
-/// The same of an address that a connection is made to.
+/// The same for an address.
 pub(super) fn is_near_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
@@ -178,7 +179,7 @@ pub(super) fn is_near_address(address: IpAddr) -> bool {
     }
 }
 
-/// `host` without its port, and without brackets.
+/// `host` without port and brackets.
 fn name(host: &str) -> &str {
     match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),

@@ -1,5 +1,6 @@
-//! containerd's hosts.toml, in a folder for each registry: which hosts to ask, how to trust them, who we are to them.
-//! Parsing is pure.
+//! containerd's hosts.toml, in a directory per registry: mirrors, authorities to trust, client certificates.
+//!
+//! Source: containerd, docs/hosts.md.
 
 use std::path::{Path, PathBuf};
 
@@ -8,17 +9,17 @@ use serde::Deserialize;
 use super::url::Url;
 use crate::error::{Doing, Error, Result};
 
-/// A host of a hosts.toml.
+/// A host in a hosts.toml.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     pub(super) url: Url,
     pub(super) pulls: bool,
     pub(super) insecure: bool,
-    /// The URL's path stands for `/v2`.
+    /// Whether the URL's path replaces `/v2`.
     pub(super) override_path: bool,
-    /// Authorities to trust.
+    /// Files with certificates to trust.
     pub(super) authorities: Vec<PathBuf>,
-    /// Certificate and key.
+    /// Files with the client certificate and its key.
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -57,16 +58,14 @@ impl OneOrMore {
     }
 }
 
-/// The hosts for `registry`, the registry itself last; `None`: there is no file for it.
-pub(super) fn find(folders: &[PathBuf], registry: &str) -> Result<Option<Vec<Host>>> {
+/// The hosts for `registry`, the registry itself last; `None` if there is no file for it.
+pub(super) fn find(dirs: &[PathBuf], registry: &str) -> Result<Option<Vec<Host>>> {
     let names = [registry.to_owned(), registry.replace(':', "_") + "_", "_default".to_owned()];
-    for path in
-        folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name).join("hosts.toml")))
-    {
+    for path in dirs.iter().flat_map(|dir| names.iter().map(move |name| dir.join(name).join("hosts.toml"))) {
         match std::fs::read_to_string(&path) {
             Ok(text) => {
-                let folder = path.parent().unwrap_or(&path);
-                return parse(&text, folder, registry).map(Some).doing(|| format!("{path:?}"));
+                let dir = path.parent().unwrap_or(&path);
+                return parse(&text, dir, registry).map(Some).doing(|| format!("{path:?}"));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).doing(|| format!("read {path:?}")),
@@ -75,26 +74,26 @@ pub(super) fn find(folders: &[PathBuf], registry: &str) -> Result<Option<Vec<Hos
     Ok(None)
 }
 
-fn parse(text: &str, folder: &Path, registry: &str) -> Result<Vec<Host>> {
+fn parse(text: &str, dir: &Path, registry: &str) -> Result<Vec<Host>> {
     let wrong = |e: toml::de::Error| Error::invalid(e.message().replace('\n', " "));
     let file: File = toml::from_str(text).map_err(wrong)?;
     let mut hosts = Vec::new();
     for (url, fields) in file.host {
-        hosts.push(host(&url, fields.try_into().map_err(wrong)?, folder)?);
+        hosts.push(host(&url, fields.try_into().map_err(wrong)?, dir)?);
     }
     let server = file.server.unwrap_or_else(|| {
         let own =
             if registry == crate::reference::DEFAULT_DOMAIN { "registry-1.docker.io" } else { registry };
         format!("https://{own}")
     });
-    hosts.push(host(&server, file.own, folder)?);
+    hosts.push(host(&server, file.own, dir)?);
     Ok(hosts)
 }
 
-fn host(url: &str, fields: Fields, folder: &Path) -> Result<Host> {
+fn host(url: &str, fields: Fields, dir: &Path) -> Result<Host> {
     let text = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
     let paths = |list: Option<OneOrMore>| -> Vec<PathBuf> {
-        list.iter().flat_map(OneOrMore::flat).map(|path| folder.join(path)).collect()
+        list.iter().flat_map(OneOrMore::flat).map(|path| dir.join(path)).collect()
     };
     let client = paths(fields.client);
     Ok(Host {
@@ -105,7 +104,7 @@ fn host(url: &str, fields: Fields, folder: &Path) -> Result<Host> {
         insecure: fields.skip_verify,
         override_path: fields.override_path,
         authorities: paths(fields.ca),
-        // A single file holds both.
+        // A single file has both.
         client: client.first().map(|first| (first.clone(), client.get(1).unwrap_or(first).clone())),
     })
 }

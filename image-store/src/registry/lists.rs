@@ -1,4 +1,4 @@
-//! Lists: tags of a repository, repositories of a registry, Docker Hub's search.
+//! Tags of a repository, repositories of a registry, Docker Hub's search.
 
 use serde::Deserialize;
 use ureq::http::Method;
@@ -10,31 +10,34 @@ use super::secrets::without_values;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
+/// Largest page of a list in bytes.
 const PAGE_LIMIT: u64 = 8 << 20;
-const PAGES: usize = 1000;
-const ITEMS: usize = 1 << 20;
+/// Largest number of pages.
+const MAX_PAGES: usize = 1000;
+/// Largest number of entries on all pages.
+const MAX_ENTRIES: usize = 1 << 20;
 
-/// A repository that was found.
+/// A repository found by a search.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct SearchResult {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it says about itself.
+    /// The description.
     pub description: Option<String>,
-    /// How many like it.
+    /// The number of stars.
     #[serde(rename = "star_count")]
     pub stars: u64,
-    /// Made by Docker.
+    /// Whether it is a Docker Official Image.
     #[serde(rename = "is_official")]
     pub official: bool,
 }
 
 impl Client {
-    /// The tags of a repository, sorted as the registry has them.
+    /// The tags of a repository, in the registry's order.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) and those of the network.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such repository; otherwise as for [`Client::find`].
     pub fn tags(&self, repository: &Reference) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Page {
@@ -45,10 +48,10 @@ impl Client {
         self.pages(&access, first, |page: Page| page.tags.unwrap_or_default())
     }
 
-    /// The repositories of a registry whose names contain `term`.
+    /// The repositories of the registry `host` whose names contain `term`.
     ///
     /// # Errors
-    /// Those of the network; many registries do not have this list.
+    /// As for [`Client::find`]; many registries do not offer this list.
     pub fn catalog(&self, host: &str, term: &str) -> Result<Vec<SearchResult>> {
         #[derive(Deserialize)]
         struct Page {
@@ -65,10 +68,10 @@ impl Client {
             .collect())
     }
 
-    /// Docker Hub's search for `term`; or a registry's list when the term begins with its host.
+    /// Searches Docker Hub for `term`, or another registry for `HOST/TERM`; returns at most `limit` repositories.
     ///
     /// # Errors
-    /// Those of the network.
+    /// As for [`Client::find`].
     pub fn search(&self, term: &str, limit: usize) -> Result<Vec<SearchResult>> {
         #[derive(Deserialize)]
         struct Answer {
@@ -80,13 +83,13 @@ impl Client {
         let words = term.strip_prefix(host).map_or(term, |rest| rest.trim_start_matches('/'));
         let reference = Reference::parse(&format!("{host}/library/x"))?;
         let mut endpoint = self.options.hosts.origin(&reference)?;
-        // A registry that registries.conf puts in Docker Hub's place is asked as any other.
+        // If registries.conf replaces Docker Hub by another registry, that one is not special.
         let hub = endpoint.host == real(DEFAULT_DOMAIN);
         if hub {
             endpoint.host = "index.docker.io".to_owned();
         }
         let access = Access { reference, endpoint, scope: String::new() };
-        // Docker Hub's endpoint is older than, and beside, the protocol's.
+        // The search is an endpoint of the registry protocol's first version.
         let search = self.place(&access, "")?.with_path("/v1/search").with_query("q", words);
         let call = Call::new(Method::GET, search.with_query("n", &limit.min(100).to_string()));
         if !hub {
@@ -106,7 +109,7 @@ impl Client {
         Ok(answer.results.into_iter().take(limit).collect())
     }
 
-    /// Follows `Link: <...>; rel="next"`, within the same registry and with bounds.
+    /// Fetches all pages of a list: follows `Link: <...>; rel="next"` within the same registry.
     fn pages<P: for<'de> Deserialize<'de>>(
         &self,
         access: &Access,
@@ -114,14 +117,14 @@ impl Client {
         items: impl Fn(P) -> Vec<String>,
     ) -> Result<Vec<String>> {
         let mut all = Vec::new();
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let (answer, at) = self.send(access, &Call::new(Method::GET, place.clone()), &[])?;
             let next = answer.header("link").and_then(next_link).map(|link| at.next(link));
             let bytes = answer.into_bytes(PAGE_LIMIT, "list")?;
             let page: P = serde_json::from_slice(&bytes).map_err(|e| without_values(&e)).doing(|| "list")?;
             all.extend(items(page));
-            if all.len() > ITEMS {
-                return Err(Error::limit(format!("list: more than {ITEMS} entries")));
+            if all.len() > MAX_ENTRIES {
+                return Err(Error::limit(format!("list: more than {MAX_ENTRIES} entries")));
             }
             match next {
                 Some(Ok(next)) if next.takes_credentials() && next.url() != place.url() => place = next,
@@ -129,7 +132,7 @@ impl Client {
                 _ => return Ok(all),
             }
         }
-        Err(Error::limit(format!("list: more than {PAGES} pages")))
+        Err(Error::limit(format!("list: more than {MAX_PAGES} pages")))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Logging in and out: credentials are tried at the registry, then kept where Docker and podman look for them: with a
-//! credential helper if the file names one, else in the file, readable for its owner alone.
+//! Logging in and out: credentials are tried, then saved where Docker and podman look for them: with a credential helper
+//! if the auth file names one, else in the auth file, readable only by its owner.
 
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -13,24 +13,24 @@ use ureq::http::Method;
 
 use super::client::{Access, Call, Client};
 use super::credentials::{Credentials, HUB, host_keys, normal};
-use super::secrets::shown;
+use super::secrets::redact;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
-/// Where credentials were kept, or taken from.
+/// Where credentials were saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
-    /// This file.
+    /// In this auth file, unencrypted.
     File(PathBuf),
-    /// This credential helper.
+    /// With the credential helper of this name.
     Helper(String),
 }
 
 impl Client {
-    /// Asks a registry whether it takes this client's credentials.
+    /// Checks that a registry accepts this client's credentials.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`] when it does not; those of the network.
+    /// [`ErrorKind::Denied`] if it does not; [`ErrorKind::Network`].
     pub fn login(&self, registry: &str) -> Result<()> {
         let reference = Reference::parse(&format!("{registry}/library/x"))?;
         let endpoint = self.options.hosts.named(&reference)?;
@@ -39,8 +39,7 @@ impl Client {
         let doing = || format!("log in to {registry}");
         let (_, answered) = self.send(&access, &Call::new(Method::GET, place), &[]).doing(doing)?;
         if !answered.takes_credentials() {
-            let message =
-                format!("it leads to {answered}, but only the registry itself can check a password");
+            let message = format!("redirected to {answered}: only the registry itself may check a password");
             return Err(Error::new(ErrorKind::Denied, message).context(doing()));
         }
         Ok(())
@@ -63,17 +62,17 @@ fn read(path: &Path) -> Result<Value> {
     let value: Value =
         serde_json::from_str(&text).map_err(|e| Error::invalid(format!("auth file {path:?}: {e}")))?;
     if !value.is_object() {
-        return Err(Error::invalid(format!("auth file {path:?}: is no JSON object")));
+        return Err(Error::invalid(format!("auth file {path:?}: must be a JSON object")));
     }
     Ok(value)
 }
 
-/// A new file in its place, so that a crash leaves the old one.
+/// Writes the file atomically.
 fn write(path: &Path, value: &Value) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let temporary = folder.join(format!(".{}", crate::store::unique()?));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = dir.join(format!(".{}", crate::store::unique()?));
     let write = || -> Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut file = std::fs::File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
         let text = serde_json::to_string_pretty(value).map_err(|e| Error::invalid(e.to_string()))?;
         file.write_all(text.as_bytes())?;
@@ -88,7 +87,7 @@ fn helper(file: &Value, registry: &str) -> Option<String> {
     own.or_else(|| file["credsStore"].as_str()).filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
-/// Removes what the file has for a registry as a whole, under each name that a pull would look for. `false`: nothing.
+/// Removes a registry's credentials from the file, under all keys of its host. `false`: there were none.
 fn remove(file: &mut Value, registry: &str) -> bool {
     let Some(auths) = file["auths"].as_object_mut() else { return false };
     let before = auths.len();
@@ -97,11 +96,11 @@ fn remove(file: &mut Value, registry: &str) -> bool {
     auths.len() < before
 }
 
-/// Runs `docker-credential-NAME ACTION` with this input. `false`: it has nothing of that name.
+/// Runs `docker-credential-NAME ACTION` with this input. `false`: it has no credentials for this server.
 fn run_helper(name: &str, action: &str, input: &str, secret: &str) -> Result<bool> {
     let doing = || format!("credential helper docker-credential-{name} {action}");
     if name.contains('/') {
-        return Err(Error::invalid(format!("credential helper {name:?}: is a name, not a path")));
+        return Err(Error::invalid(format!("credential helper {name:?}: must be a name, not a path")));
     }
     let mut command = Command::new(format!("docker-credential-{name}"));
     command.arg(action).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -114,19 +113,19 @@ fn run_helper(name: &str, action: &str, input: &str, secret: &str) -> Result<boo
         return Ok(true);
     }
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    // The protocol has no code for this, only this text.
+    // The protocol only has this message for it.
     if said.contains("credentials not found") {
         return Ok(false);
     }
-    let said = shown(&said, &[secret.to_owned()]);
+    let said = redact(&said, &[secret.to_owned()]);
     Err(Error::new(ErrorKind::Denied, format!("{}: {said}", doing())))
 }
 
 impl Credentials {
-    /// Keeps user and password for a registry in an auth file, or with the credential helper it names.
+    /// Saves user and password for a registry in the auth file `path`, or with the credential helper that it names.
     ///
     /// # Errors
-    /// Those of the file or the helper.
+    /// [`ErrorKind::Invalid`] for a malformed file, [`ErrorKind::Denied`] if the helper fails; failed system calls.
     pub fn save(path: &Path, registry: &str, user: &str, password: &str) -> Result<Saved> {
         let mut file = read(path)?;
         if let Some(name) = helper(&file, registry) {
@@ -143,10 +142,10 @@ impl Credentials {
         Ok(Saved::File(path.to_owned()))
     }
 
-    /// Forgets what is kept for a registry, under each name that a pull would look for. `false`: there was nothing.
+    /// Removes a registry's credentials from the auth file `path` and its credential helper. `false`: there were none.
     ///
     /// # Errors
-    /// Those of the file or the helper.
+    /// As for [`Credentials::save`].
     pub fn forget(path: &Path, registry: &str) -> Result<bool> {
         let mut file = read(path)?;
         let mut found = false;
@@ -187,7 +186,7 @@ mod tests {
                 && !Credentials::forget(&path, "docker.io").unwrap()
         );
         assert_eq!(find("alpine"), None);
-        // What podman calls it, and old names.
+        // Other keys of Docker Hub.
         let hub = r#"{"auths":{"docker.io":{"auth":"YTpi"},"index.docker.io":{"auth":"YTpi"},"r.io:5":{"auth":"YTpi"},"https://r.io/v1/":{"auth":"YTpi"}}}"#;
         std::fs::write(&path, hub).unwrap();
         Credentials::save(&path, "docker.io", "new", "p").unwrap();

@@ -1,8 +1,7 @@
-//! A client of the OCI distribution protocol: pull, push, lists, search.
+//! A client for registries: pull, push, list and search. Source: OCI distribution specification.
 //!
-//! Everything a registry says is suspect: sizes and digests are checked on the way, bodies are bounded,
-//! credentials go to the registry they are for, to the token server it names and to no other host, and nothing
-//! goes from https to http.
+//! Registries are not trusted: sizes and digests are verified, responses are limited, credentials are only sent to the registry
+//! that they are for and to the token server that it names, and nothing is redirected from https to http.
 
 mod challenge;
 mod client;

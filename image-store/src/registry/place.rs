@@ -1,6 +1,5 @@
-//! Where a request goes, and what may go with it. Trust belongs to the endpoint, which is the registry or the
-//! mirror that the user's configuration names, and to nothing else; every URL that a server names is compared
-//! with it. See docs/decisions/0203. Pure.
+//! Where a request is sent, and what may be sent with it. Only the endpoint, the registry or mirror in the user's
+//! configuration, is trusted; every URL that a server names is compared with it. See docs/decisions/0203. No I/O.
 
 use std::fmt;
 
@@ -8,8 +7,7 @@ use super::hosts::{is_loopback, is_near};
 use super::url::Url;
 use crate::error::{Error, ErrorKind, Result};
 
-/// A URL and what may be sent to it. Only this file makes one, so nothing is sent that [`decide`] does not
-/// allow.
+/// A URL and what may be sent to it. It is only created by [`decide`]'s rules.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     url: Url,
@@ -21,41 +19,40 @@ pub(super) struct Place {
 #[derive(Clone, Debug)]
 struct Endpoint {
     url: Url,
-    /// Its certificate is not checked, and plain http will do.
+    /// Whether its certificate is not verified and plain http is allowed.
     insecure: bool,
 }
 
 /// How a URL became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
-    /// The user's configuration names it: it is the endpoint.
+    /// The user's configuration: it is the endpoint.
     Configuration,
-    /// A `Location` or `Link` header of an answer.
+    /// A `Location` or `Link` header of a response.
     Answer,
-    /// The realm of a challenge: it is a token server, and gets our password.
+    /// The realm of a challenge: a token server, which gets the password.
     Challenge,
-    /// The same when we have no password for the endpoint.
+    /// The same without a password for the endpoint.
     AnonymousChallenge,
-    /// The `urls` of a layer, which whoever made the image wrote.
+    /// The `urls` of a layer, written by the author of the image.
     Manifest,
 }
 
-/// What may be sent to a URL, and what is checked there.
+/// What may be sent to a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Allowed {
-    /// Who we are to the endpoint: password, identity token, bearer token, client certificate.
+    /// The endpoint's credentials: password, identity token, bearer token, client certificate.
     credentials: bool,
-    /// The server's certificate is not checked.
+    /// The server's certificate is not verified.
     insecure: bool,
-    /// Nothing is sent to an address of this machine or its link, whatever name has it.
+    /// It must not resolve to this machine or a link-local address.
     elsewhere: bool,
 }
 
-/// Decides what may be sent to `url`, which `from` named; for what the configuration names, `from` is the
-/// endpoint itself.
+/// Decides what may be sent to `url`, which came from the place `from`; for the configuration, this is the endpoint.
 ///
 /// # Errors
-/// [`ErrorKind::Denied`] when nothing may be sent there at all.
+/// [`ErrorKind::Denied`] if nothing may be sent there.
 fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
     let Endpoint { url: endpoint, insecure } = &from.endpoint;
     let refused = |why: &str| {
@@ -63,32 +60,34 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
         Err(Error::new(ErrorKind::Denied, message))
     };
     if (endpoint.https || from.url.https) && !url.https {
-        return refused("plain http is not allowed after https");
+        return refused("redirect from https to http refused");
     }
     let mut elsewhere = false;
     let credentials = match source {
         Source::Configuration => true,
-        // A host that is not trusted cannot send us back to the endpoint with credentials either.
+        // An untrusted host cannot redirect back to the endpoint with credentials either.
         Source::Answer => from.allowed.credentials && url.same_origin(endpoint),
-        // A realm may be anywhere, for the endpoint could ask for the password itself. What comes back goes to
-        // the endpoint, so it must not come from a service that only this machine can reach.
+        // A token server may be any host: the endpoint could ask for the password itself. But its response is sent to
+        // the endpoint, so it must not be a service that only this machine can reach.
         Source::Challenge | Source::AnonymousChallenge => {
             if !from.allowed.credentials {
-                return refused("only the registry itself may name a token server");
+                return refused("a token server named by another host is refused");
             }
             elsewhere = !is_near(&endpoint.authority);
             if is_near(&url.authority) && elsewhere {
-                return refused("a remote registry must not name a token server on this machine or its link");
+                return refused(
+                    "a token server on this machine or a link-local address is refused for a remote registry",
+                );
             }
             let protected = url.https || *insecure || is_loopback(&url.authority);
             if source == Source::Challenge && !protected {
                 return refused(
-                    "credentials would leave this machine in plain http; --tls-verify=false allows that",
+                    "refusing to send credentials over plain http: use --tls-verify=false to allow it",
                 );
             }
             true
         }
-        Source::Manifest if !url.https => return refused("a layer from another host must use https"),
+        Source::Manifest if !url.https => return refused("layers from other hosts require https"),
         Source::Manifest => false,
     };
     let insecure = *insecure && url.authority == endpoint.authority;
@@ -96,7 +95,7 @@ fn decide(from: &Place, source: Source, url: &Url) -> Result<Allowed> {
 }
 
 impl Place {
-    /// A URL at the endpoint that the user's configuration names.
+    /// A URL of the endpoint, from the user's configuration.
     pub(super) fn endpoint(url: Url, insecure: bool) -> Result<Self> {
         let endpoint = Endpoint { url: url.clone(), insecure };
         let nothing = Allowed { credentials: false, insecure: false, elsewhere: false };
@@ -104,18 +103,18 @@ impl Place {
         place.named(Source::Configuration, url)
     }
 
-    /// What a `Location` or `Link` in the answer of this place means.
+    /// The URL of a `Location` or `Link` header in this place's response.
     pub(super) fn next(&self, location: &str) -> Result<Self> {
         self.named(Source::Answer, self.url.join(location)?)
     }
 
-    /// The token server that a challenge of this place names, to ask it with credentials or without.
+    /// The token server in a challenge of this place, to be asked with or without credentials.
     pub(super) fn token_server(&self, realm: &str, credentials: bool) -> Result<Self> {
         let source = if credentials { Source::Challenge } else { Source::AnonymousChallenge };
         self.named(source, Url::parse(realm)?)
     }
 
-    /// Another place for a layer, as its manifest has it.
+    /// A URL for a layer from the manifest.
     pub(super) fn of_manifest(&self, url: &str) -> Result<Self> {
         self.named(Source::Manifest, Url::parse(url)?)
     }
@@ -125,12 +124,12 @@ impl Place {
         Ok(Self { url, endpoint: self.endpoint.clone(), allowed })
     }
 
-    /// The same place with one more query parameter; the value is encoded.
+    /// Adds a query parameter; the value is encoded.
     pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
         Self { url: self.url.with_query(key, value), ..self.clone() }
     }
 
-    /// Another path at the same place.
+    /// The same place with another path.
     pub(super) fn with_path(&self, path: &str) -> Self {
         Self { url: Url { path: path.to_owned(), ..self.url.clone() }, ..self.clone() }
     }
@@ -139,7 +138,7 @@ impl Place {
         &self.url
     }
 
-    /// Scheme, host and port of the endpoint.
+    /// Whether the endpoint uses https, and its host and port.
     pub(super) fn origin(&self) -> (bool, &str) {
         (self.endpoint.url.https, &self.endpoint.url.authority)
     }
@@ -149,19 +148,18 @@ impl Place {
         self.allowed.credentials
     }
 
-    /// Whether nothing may be sent to an address of this machine or its link. The endpoint's name is none of
-    /// those, but it may turn out to be there itself.
+    /// Whether this place must not resolve to this machine or a link-local address; unless the endpoint itself does.
     pub(super) fn must_be_elsewhere(&self) -> bool {
         self.allowed.elsewhere
     }
 
-    /// Whether the server's certificate is not checked.
+    /// Whether the server's certificate is not verified.
     pub(super) fn is_insecure(&self) -> bool {
         self.allowed.insecure
     }
 }
 
-/// Without the query: that may hold a signature which is as good as a password.
+/// Without the query, which may contain a signature.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.url.without_query())
@@ -173,8 +171,7 @@ mod tests {
     use super::Source::{AnonymousChallenge, Answer, Challenge, Manifest};
     use super::*;
 
-    /// Credentials without a check of the certificate; credentials; a request without that check; a request;
-    /// nothing.
+    /// What is sent: with or without credentials, with or without verifying the certificate, or nothing.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Goes {
         Unchecked,
@@ -198,10 +195,10 @@ mod tests {
         }
     }
 
-    /// One URL after another, each named by the one before.
+    /// URLs, each named by the one before.
     type Steps<'a> = &'a [(Source, &'a str)];
 
-    /// Where an endpoint (with `!`: insecure) leads.
+    /// Follows the steps from an endpoint (with `!`: insecure).
     fn walk(endpoint: &str, steps: Steps<'_>) -> Result<Place> {
         let url = Url::parse(endpoint.trim_end_matches('!'))?;
         let start = Place::endpoint(url, endpoint.ends_with('!'));
@@ -217,7 +214,7 @@ mod tests {
     #[test]
     fn the_endpoint_alone_gets_credentials() {
         let table = [
-            // The endpoint, however it is written.
+            // The endpoint in different spellings.
             ("https://r.io/v2/", Answer, "https://r.io/x", Credentials),
             ("https://r.io/v2/", Answer, "/x?_state=https://evil/", Credentials),
             ("https://r.io/v2/", Answer, "", Credentials),
@@ -226,7 +223,7 @@ mod tests {
             ("http://r.io/v2/!", Answer, "http://r.io:80/x", Unchecked),
             ("https://r.io:5/v2/!", Answer, "//r.io:5/x", Unchecked),
             ("https://[::1]:5/v2/", Answer, "https://[::1]:5/x", Credentials),
-            // Another host, port or scheme; anything that is not surely the same is another.
+            // Another host, port or scheme; when in doubt, it is another.
             ("https://r.io/v2/", Answer, "https://cdn.io/x?sig=1", Request),
             ("https://r.io/v2/!", Answer, "https://cdn.io/x", Request),
             ("https://r.io/v2/", Answer, "//cdn.io/x", Request),
@@ -241,7 +238,7 @@ mod tests {
             ("https://[::1]:5/v2/", Answer, "https://[::1]:6/x", Request),
             ("http://r.io/v2/!", Answer, "https://r.io/x", UncheckedRequest),
             ("http://r.io/v2/!", Answer, "http://cdn.io/x", Request),
-            // A user in a URL, and what is no URL.
+            // A user in a URL, and invalid URLs.
             ("https://r.io/v2/", Answer, "https://u:p@r.io/x", Nothing),
             ("https://r.io/v2/", Answer, "https://r.io@evil/x", Nothing),
             ("https://r.io/v2/", Answer, "//r.io\\@evil/x", Nothing),
@@ -251,12 +248,12 @@ mod tests {
             ("https://r.io/v2/!", Answer, "http://r.io/x", Nothing),
             ("https://r.io/v2/", Answer, "http://cdn.io/x", Nothing),
             ("https://localhost:5/v2/", Answer, "http://localhost:5/x", Nothing),
-            // Layers from elsewhere: whoever made the image wrote this.
+            // Layers with other URLs, written by the author of the image.
             ("https://r.io/v2/", Manifest, "https://layers.io/x", Request),
             ("https://r.io/v2/", Manifest, "https://r.io/x", Request),
             ("https://r.io/v2/!", Manifest, "https://layers.io/x", Request),
             ("http://r.io/v2/!", Manifest, "http://layers.io/x", Nothing),
-            // Token servers: anywhere, but not worse protected than the endpoint.
+            // Token servers: any host, but not less protected than the endpoint.
             ("https://r.io/v2/", Challenge, "https://auth.io/token", Credentials),
             ("https://r.io/v2/", Challenge, "https://r.io/token", Credentials),
             ("https://r.io/v2/!", Challenge, "https://r.io/token", Unchecked),
@@ -271,14 +268,14 @@ mod tests {
             ("http://localhost:5/v2/", Challenge, "https://auth.io/token", Credentials),
             ("http://localhost:5/v2/", Challenge, "http://auth.io/token", Nothing),
             ("http://localhost:5/v2/!", Challenge, "http://auth.io/token", Credentials),
-            // Without credentials there is nothing to protect from who listens.
+            // Without credentials, there is nothing to protect.
             ("http://localhost:5/v2/", AnonymousChallenge, "http://auth.io/token", Credentials),
             ("https://r.io/v2/", AnonymousChallenge, "http://auth.io/token", Nothing),
             ("https://localhost/v2/", AnonymousChallenge, "http://auth.io/token", Nothing),
             ("http://r.io/v2/!", AnonymousChallenge, "http://localhost/token", Nothing),
             ("https://r.io/v2/", Challenge, "/token", Nothing),
             ("https://r.io/v2/", Challenge, "https://u:p@auth.io/token", Nothing),
-            // What it answers is sent to the endpoint.
+            // Its response would be sent to the endpoint.
             ("https://r.io/v2/", Challenge, "https://localhost/token", Nothing),
             ("https://r.io/v2/", Challenge, "https://127.1.2.3:5/token", Nothing),
             ("https://r.io/v2/", Challenge, "https://[::1]/token", Nothing),
@@ -295,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_led_away_does_not_come_back_with_credentials() {
+    fn a_redirect_away_and_back_gets_no_credentials() {
         let (own, away) = ("https://r.io/x", "https://cdn.io/x");
         let table: [(&str, Steps<'_>, Goes); 13] = [
             ("https://r.io/v2/!", &[], Unchecked),
@@ -305,9 +302,9 @@ mod tests {
             ("https://r.io/v2/", &[(Answer, away), (Answer, own), (Answer, "/y")], Request),
             ("https://r.io/v2/", &[(Manifest, away), (Answer, own)], Request),
             ("https://r.io/v2/", &[(Manifest, own), (Answer, "/y")], Request),
-            // Insecure is what the user says of a host, whoever leads there.
+            // The endpoint stays insecure after a redirect back to it.
             ("https://r.io/v2/!", &[(Answer, away), (Answer, own)], UncheckedRequest),
-            // Nor does anybody else get an answer to a challenge.
+            // A challenge of another host is refused.
             ("https://r.io/v2/", &[(Answer, away), (Challenge, "https://auth.io/token")], Nothing),
             ("https://r.io/v2/", &[(Answer, away), (Challenge, "https://r.io/token")], Nothing),
             ("https://r.io/v2/", &[(Manifest, away), (Challenge, "https://cdn.io/token")], Nothing),

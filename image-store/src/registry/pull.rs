@@ -1,4 +1,4 @@
-//! Getting images: documents by name or digest, blobs with downloads that go on where they broke off.
+//! Pulling images: documents by name or digest, and blobs; interrupted downloads are resumed.
 
 use std::io::{self, Read};
 
@@ -13,17 +13,17 @@ use crate::manifest::{Descriptor, Document, INDEX_LIMIT, is_document, media};
 use crate::reference::Reference;
 use crate::store::Source;
 
-/// How often a download that brings nothing new is taken up again.
-const RESUMES: u32 = 5;
+/// Largest number of times that a download is resumed without receiving any data.
+const MAX_RESUMES: u32 = 5;
 
-/// An image at a registry: a [`Source`] of its blobs.
+/// An image in a registry, and the [`Source`] of its blobs.
 #[derive(Debug)]
 pub struct RemoteImage<'c> {
     client: &'c Client,
     access: Access,
     /// Its manifest or index.
     pub descriptor: Descriptor,
-    /// The bytes of that.
+    /// The contents of that document.
     pub bytes: Vec<u8>,
 }
 
@@ -45,21 +45,21 @@ impl Client {
         Access { reference: reference.clone(), endpoint, scope }
     }
 
-    /// Finds an image: at the registry's mirrors first, then at itself.
+    /// Finds an image, first in the registry's mirrors, then in the registry itself.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], [`ErrorKind::Denied`], [`ErrorKind::Network`]; [`ErrorKind::Mismatch`] when what comes is not
-    /// what the digest in the name says.
+    /// [`ErrorKind::NotFound`] if there is no such image, [`ErrorKind::Denied`] if credentials are missing or refused,
+    /// [`ErrorKind::Network`] if the registry cannot be reached or fails, [`ErrorKind::Mismatch`] if the digest differs.
     pub fn find(&self, reference: &Reference) -> Result<RemoteImage<'_>> {
         let mut failure = None;
         for endpoint in self.options.hosts.endpoints(reference)? {
             match self.find_at(self.access(reference, endpoint, "pull")) {
                 Ok(image) => return Ok(image),
-                // The registry itself comes last: what it says counts.
+                // The registry itself comes last: its error is reported.
                 Err(error) => failure = Some(error),
             }
         }
-        let error = failure.unwrap_or_else(|| Error::not_found("there is nowhere to ask"));
+        let error = failure.unwrap_or_else(|| Error::not_found("no registry configured for this name"));
         Err(error.context(reference.familiar()))
     }
 
@@ -69,7 +69,7 @@ impl Client {
         Ok(RemoteImage { client: self, access, descriptor, bytes })
     }
 
-    /// A manifest or index, hashed as it came.
+    /// Fetches a manifest or index and verifies its digest.
     fn document(
         &self,
         access: &Access,
@@ -87,7 +87,9 @@ impl Client {
         hasher.update(&bytes);
         let found = hasher.finish();
         if let Some(expected) = expected.filter(|expected| **expected != found) {
-            return Err(Error::mismatch(format!("manifest {target}: hashes to {found}, not to {expected}")));
+            return Err(Error::mismatch(format!(
+                "manifest {target}: digest mismatch: content has {found}, expected {expected}"
+            )));
         }
         let document = Document::parse(&bytes, &media_type)?;
         let descriptor = Descriptor::new(document.media_type(), found, bytes.len() as u64);
@@ -96,7 +98,7 @@ impl Client {
 }
 
 impl RemoteImage<'_> {
-    /// The registry it was found at.
+    /// The host of the registry or mirror that has the image.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.access.endpoint.host
@@ -118,13 +120,13 @@ impl Source for RemoteImage<'_> {
     }
 }
 
-/// A blob on its way. When the connection breaks it is taken up at the same byte.
+/// A download of a blob, resumed if the connection breaks.
 struct Download<'a> {
     image: &'a RemoteImage<'a>,
     descriptor: Descriptor,
     at: u64,
     body: Option<Box<dyn Read + Send>>,
-    /// Times it was taken up without a byte having come since.
+    /// How often it was resumed without receiving any data since.
     idle: u32,
 }
 
@@ -139,7 +141,7 @@ impl Download<'_> {
             call = call.header("range", format!("bytes={at}-"));
         }
         let (answer, _) = match client.send(&image.access, &call, &[]) {
-            // Layers that may not be redistributed are elsewhere.
+            // Non-distributable layers have other URLs.
             Err(error) if error.kind() == ErrorKind::NotFound && descriptor.is_foreign() => {
                 self.foreign(&place, error)?
             }
@@ -149,21 +151,21 @@ impl Download<'_> {
         if answer.status == 206 && *at > 0 {
             let range = answer.header("content-range").unwrap_or_default();
             if !range.starts_with(&format!("bytes {at}-")) {
-                return Err(wrong(format!("asked to go on at byte {at}, got {range:?}")));
+                return Err(wrong(format!("requested a range from byte {at}, got {range:?}")));
             }
             return Ok(answer.into_reader());
         }
         let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if let Some(length) = length.filter(|length| *length != descriptor.size) {
-            return Err(wrong(format!("has {length} bytes, its descriptor says {}", descriptor.size)));
+            return Err(wrong(format!("size mismatch: {length} bytes, descriptor says {}", descriptor.size)));
         }
-        // A registry without ranges starts again: what is known already is passed over.
+        // A registry without support for ranges starts again: skip what was received already.
         let mut body = answer.into_reader();
         let skipped = io::copy(&mut (&mut body).take(*at), &mut io::sink())?;
         if skipped < *at {
             return Err(Error::new(
                 ErrorKind::Network,
-                format!("blob {}: broke off again", descriptor.digest),
+                format!("blob {}: connection lost again", descriptor.digest),
             ));
         }
         Ok(body)
@@ -192,15 +194,15 @@ impl Read for Download<'_> {
                 None => self.body.insert(self.connect()?),
             };
             match body.read(buffer) {
-                // More than was promised is for the one who verifies to see.
+                // The caller verifies the size.
                 Ok(count) if count > 0 => {
                     self.at += count as u64;
                     self.idle = 0;
                     return Ok(count);
                 }
                 Ok(_) if self.at >= self.descriptor.size => return Ok(0),
-                Err(error) if self.idle >= RESUMES => return Err(error),
-                Ok(_) if self.idle >= RESUMES => return Ok(0),
+                Err(error) if self.idle >= MAX_RESUMES => return Err(error),
+                Ok(_) if self.idle >= MAX_RESUMES => return Ok(0),
                 _ => {
                     self.body = None;
                     self.idle += 1;

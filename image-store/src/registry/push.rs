@@ -1,11 +1,11 @@
-//! Sending images: blobs the registry does not have, in several ways, and the manifest last.
+//! Pushing images: blobs that the registry does not have, then the manifest.
 
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 
 use ureq::http::Method;
 
-use super::client::{Access, Call, Client, status_error};
+use super::client::{Access, Call, Client};
 use super::place::Place;
 use super::transport::{Answer, Payload};
 use crate::digest::VerifyingReader;
@@ -14,25 +14,29 @@ use crate::manifest::{Descriptor, MANIFEST_LIMIT};
 use crate::reference::Reference;
 use crate::store::{Progress, Record, Step, Store};
 
-/// Attempts to go on with an upload in pieces.
-const RESUMES: u32 = 5;
+/// Largest number of failures in a row before a chunked upload fails.
+const MAX_RESUMES: u32 = 5;
 
-/// How a blob got to the registry.
+/// How a blob was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upload {
-    /// It was there.
+    /// The repository already had it.
     Exists,
-    /// The registry took it from another repository of its own.
+    /// It was mounted from another repository of the registry.
     Mounted,
-    /// It was sent.
+    /// It was uploaded.
     Sent,
 }
 
 impl Client {
-    /// Sends an image of the store to `target`.
+    /// Pushes an image of the store to `target`.
     ///
     /// # Errors
-    /// [`ErrorKind::Denied`], [`ErrorKind::Network`]; [`ErrorKind::NotFound`] when a blob was not kept in the store.
+    /// [`ErrorKind::NotFound`] if the store does not have a layer's blob ([`StoreOptions::keep_blobs`]),
+    /// [`ErrorKind::Denied`] if credentials are missing or refused, [`ErrorKind::Network`] if the registry cannot be reached
+    /// or fails.
+    ///
+    /// [`StoreOptions::keep_blobs`]: crate::StoreOptions::keep_blobs
     pub fn push(
         &self,
         store: &Store,
@@ -66,13 +70,14 @@ impl Client {
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
         let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
         if said != record.manifest.digest.as_str() {
-            let message = format!("push {}: the registry has it as {said}", record.manifest.digest);
+            let message =
+                format!("push {}: digest mismatch: the registry reports {said}", record.manifest.digest);
             return Err(Error::mismatch(message));
         }
         Ok(())
     }
 
-    /// Repositories of the same registry that images in the store came from, with what they have.
+    /// Other repositories of the registry that images of the store came from, with their blobs: candidates to mount from.
     fn others(&self, store: &Store, target: &Reference) -> Result<Vec<(String, Vec<crate::digest::Digest>)>> {
         let mut others = Vec::new();
         for record in store.images()? {
@@ -106,7 +111,7 @@ impl Client {
         }
         let call = Call::new(Method::POST, start);
         let (answer, place) = match self.send(&asking, &call, &[]) {
-            // Not allowed to read there, so it is sent instead.
+            // No access to the other repository: upload instead.
             Err(error) if from.is_some() && error.kind() == ErrorKind::Denied => {
                 let start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
                 self.send(access, &Call::new(Method::POST, start), &[])?
@@ -119,7 +124,7 @@ impl Client {
         let session = location(&answer, &place)?;
         let file = store.open_blob(&blob.digest)?;
         match self.options.chunk {
-            Some(size) => self.upload_pieces(access, blob, &file, session, size, progress)?,
+            Some(size) => self.upload_chunked(access, blob, &file, session, size, progress)?,
             None => self.upload_whole(access, blob, &file, session, progress)?,
         }
         Ok(Upload::Sent)
@@ -145,8 +150,8 @@ impl Client {
         Ok(())
     }
 
-    /// In pieces, each acknowledged; after a failure the registry is asked how far it got.
-    fn upload_pieces(
+    /// Uploads in chunks. After a failure, asks the registry how much it has received.
+    fn upload_chunked(
         &self,
         access: &Access,
         blob: &Descriptor,
@@ -176,11 +181,11 @@ impl Client {
                 }
                 result => {
                     failures += 1;
-                    if failures > RESUMES
+                    if failures > MAX_RESUMES
                         || result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Denied)
                     {
                         return Err(match result {
-                            Ok((answer, place)) => status_error(&Method::PATCH, &place, answer),
+                            Ok((answer, place)) => self.status_error(access, &Method::PATCH, &place, answer),
                             Err(error) => error,
                         });
                     }
@@ -194,20 +199,20 @@ impl Client {
         Ok(())
     }
 
-    /// Where an upload stands: `Range: 0-N` means N+1 bytes are there; none when it is missing.
+    /// The state of an upload: the session, and the number of bytes received. `Range: 0-N` means N+1 bytes.
     fn progress_of(&self, access: &Access, session: &Place) -> Result<(Place, u64)> {
         let (answer, place) = self.send(access, &Call::new(Method::GET, session.clone()), &[])?;
         let end = answer.header("range").and_then(|range| range.rsplit('-').next()?.parse::<u64>().ok());
         let next = location(&answer, &place).unwrap_or_else(|_| session.clone());
-        // Some registries say 0-0 for both nothing and one byte; nothing is the safe reading.
+        // Some registries report 0-0 for both no and one byte; no byte is the safe interpretation.
         Ok((next, end.filter(|end| *end > 0).map_or(0, |end| end + 1)))
     }
 }
 
-/// Where to go on, used as it is: registries keep state in its query.
+/// The URL to continue an upload at. Registries keep state in its query.
 fn location(answer: &Answer, place: &Place) -> Result<Place> {
     let location =
-        answer.header("location").ok_or_else(|| Error::invalid("upload: the answer has no Location"))?;
+        answer.header("location").ok_or_else(|| Error::invalid("upload: response without Location"))?;
     place.next(location).doing(|| "upload".to_owned())
 }
 

@@ -1,5 +1,4 @@
-//! registries.conf(5), version 2: other places for registries, mirrors, what is blocked, short names. Reads the files; what
-//! they mean for a reference is pure.
+//! Locations of registries, mirrors, blocked registries and short names. Source: containers-registries.conf(5), version 2.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,64 +8,65 @@ use serde::Deserialize;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
-/// What is known of registries by configuration.
+/// The settings of registries.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Registries {
-    /// Where names without a registry are looked for, in order.
+    /// Registries to try for names without one, in order.
     pub unqualified_search_registries: Vec<String>,
-    /// What is said of registries, by prefix.
+    /// Rules for registries and repositories, by prefix.
     #[serde(rename = "registry")]
     pub rules: Vec<Rule>,
-    /// Names without a registry that stand for a whole one.
+    /// Complete names by short name.
     pub aliases: BTreeMap<String, String>,
 }
 
-/// A `[[registry]]`.
+/// A `[[registry]]` table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Rule {
-    /// Host, with or without a path, which it holds for; `*.example.com` for all hosts below. By default the location.
+    /// What it applies to: `HOST[:PORT][/PATH]`, or `*.example.com` for all subdomains. Default: the location.
     pub prefix: String,
-    /// What is asked instead of the prefix.
+    /// What replaces the prefix. Default: the prefix.
     pub location: String,
-    /// Certificates are not checked, and http will do.
+    /// Certificates are not verified, and plain http is allowed.
     pub insecure: bool,
-    /// Nothing comes from there.
+    /// Pulling is forbidden.
     pub blocked: bool,
-    /// Mirrors are asked for digests only.
+    /// Mirrors are only used for pulls by digest.
     pub mirror_by_digest_only: bool,
-    /// Asked first.
+    /// Mirrors, tried in order before the location.
     #[serde(rename = "mirror")]
     pub mirrors: Vec<MirrorRule>,
 }
 
-/// A `[[registry.mirror]]`.
+/// A `[[registry.mirror]]` table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct MirrorRule {
-    /// What is asked instead of the prefix.
+    /// What replaces the prefix.
     pub location: String,
-    /// As for a registry.
+    /// Certificates are not verified, and plain http is allowed.
     pub insecure: bool,
-    /// `all`, `digest-only` or `tag-only`.
+    /// `all` (the default), `digest-only` or `tag-only`.
     pub pull_from_mirror: Option<String>,
 }
 
-/// A place to ask, as `host/repository`.
+/// A place to request a repository from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
+    /// `HOST[:PORT]/REPOSITORY`.
     pub(super) name: String,
     pub(super) insecure: bool,
     pub(super) mirror: bool,
 }
 
 impl Registries {
-    /// The files of this user, or else of the machine: `$CONTAINERS_REGISTRIES_CONF`, `~/.config/containers/registries.conf`,
-    /// `/etc/containers/registries.conf`, and the folders `registries.conf.d` beside the latter two.
+    /// Reads `$CONTAINERS_REGISTRIES_CONF`; or else `~/.config/containers/registries.conf` or
+    /// `/etc/containers/registries.conf`, and the files in `registries.conf.d` beside both.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for a file that does not parse.
+    /// [`ErrorKind::Invalid`] for a malformed file; failed system calls.
     pub fn from_environment() -> Result<Self> {
         let variable = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let config =
@@ -78,9 +78,9 @@ impl Registries {
         }
         let main = own.clone().filter(|path| path.exists()).unwrap_or_else(|| system.clone());
         let mut all = Self::parse_file(&main)?;
-        for folder in [Some(system), own].into_iter().flatten().map(|path| path.with_extension("conf.d")) {
+        for dir in [Some(system), own].into_iter().flatten().map(|path| path.with_extension("conf.d")) {
             let mut paths: Vec<PathBuf> =
-                std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+                std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
             paths.retain(|path| path.extension().is_some_and(|extension| extension == "conf"));
             paths.sort();
             for path in paths {
@@ -90,7 +90,7 @@ impl Registries {
         Ok(all)
     }
 
-    /// A file that is not there says nothing.
+    /// Parses a file; a missing one is empty.
     fn parse_file(path: &Path) -> Result<Self> {
         match std::fs::read_to_string(path) {
             Ok(text) => Self::parse(&text).doing(|| format!("{path:?}")),
@@ -99,10 +99,10 @@ impl Registries {
         }
     }
 
-    /// Parses a file of version 2.
+    /// Parses the contents of a file in version 2 of the format.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`].
+    /// [`ErrorKind::Invalid`] if it is malformed.
     pub fn parse(text: &str) -> Result<Self> {
         let mut parsed: Self =
             toml::from_str(text).map_err(|e| Error::invalid(e.message().replace('\n', " ")))?;
@@ -111,13 +111,13 @@ impl Registries {
                 rule.prefix.clone_from(&rule.location);
             }
             if rule.prefix.is_empty() {
-                return Err(Error::invalid("a [[registry]] has neither prefix nor location"));
+                return Err(Error::invalid("[[registry]]: prefix or location is required"));
             }
         }
         Ok(parsed)
     }
 
-    /// What comes later wins.
+    /// Merges the settings of a later file, which take precedence.
     fn merge(&mut self, later: Self) {
         if !later.unqualified_search_registries.is_empty() {
             self.unqualified_search_registries = later.unqualified_search_registries;
@@ -127,10 +127,10 @@ impl Registries {
         self.aliases.extend(later.aliases);
     }
 
-    /// What a person may mean by a name, in the order to try.
+    /// The complete names that a user may mean by `text`, in the order to try.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when it is no name.
+    /// [`ErrorKind::Invalid`] if it is not a valid name.
     pub fn candidates(&self, text: &str) -> Result<Vec<Reference>> {
         let plain = Reference::parse(text)?;
         let whole = plain.domain() != DEFAULT_DOMAIN
@@ -153,7 +153,7 @@ impl Registries {
             .collect()
     }
 
-    /// The rule with the longest prefix that a repository has, and how much of its name that is.
+    /// The rule with the longest matching prefix of a repository, and the length of that prefix.
     fn rule(&self, name: &str) -> Option<(&Rule, usize)> {
         let fits = |rule: &Rule| match rule.prefix.strip_prefix("*.") {
             Some(suffix) => {
@@ -170,12 +170,12 @@ impl Registries {
         all.max_by_key(|(rule, length)| (*length, !rule.prefix.starts_with('*')))
     }
 
-    /// Where a repository is asked for, mirrors first. `None`: nothing is said of it.
+    /// The places to request a repository from, mirrors first. `None` if no rule matches.
     pub(super) fn places(&self, reference: &Reference) -> Result<Option<Vec<Place>>> {
         let name = reference.repository();
         let Some((rule, length)) = self.rule(&name) else { return Ok(None) };
         if rule.blocked {
-            let message = format!("{name}: registries.conf blocks {:?}", rule.prefix);
+            let message = format!("{name}: blocked by registries.conf: {:?}", rule.prefix);
             return Err(Error::new(ErrorKind::Denied, message));
         }
         let by_digest = reference.digest().is_some();
@@ -235,7 +235,7 @@ mod tests {
         let mirror = ("mirror:5000/hub/library/alpine".to_owned(), true, true);
         assert_eq!(places("alpine").unwrap(), [mirror.clone(), own.clone()]);
         assert_eq!(places(&digest).unwrap(), [mirror, ("other/library/alpine".to_owned(), false, true), own]);
-        assert!(places("docker.io/secret/x").unwrap_err().to_string().contains("blocks"));
+        assert!(places("docker.io/secret/x").unwrap_err().to_string().contains("blocked by registries.conf"));
         assert_eq!(places("docker.io/secretive/x").unwrap().len(), 2);
         assert_eq!(places("a.inner.example/x").unwrap(), [("real.example/path/x".to_owned(), true, false)]);
         assert!(places("inner.example/x").unwrap().is_empty());
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_file_is_refused() {
+    fn malformed_files_are_refused() {
         for bad in ["[[registry]]", "x = ", "[[registry]]\nlocation = 5"] {
             assert!(Registries::parse(bad).is_err(), "{bad}");
         }

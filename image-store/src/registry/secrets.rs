@@ -1,23 +1,22 @@
-//! What others say, as errors may show it: without what authenticates us, and without characters that are for
-//! terminals. Pure.
+//! Makes the text of servers and files safe for messages: without credentials and control characters. No I/O.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::error::Error;
 
-/// Why JSON does not parse. serde's own message quotes the value, which may be a password.
+/// The error of malformed JSON. serde's message quotes the value, which may be a password.
 pub(super) fn without_values(error: &serde_json::Error) -> Error {
     let place = format!("line {} column {}", error.line(), error.column());
     match error.classify() {
         serde_json::error::Category::Data => {
-            Error::invalid(format!("a value is not of the expected type at {place}"))
+            Error::invalid(format!("value of an unexpected type at {place}"))
         }
         _ => Error::invalid(error.to_string()),
     }
 }
 
-/// What may come back of an `Authorization` header: its last word, and the password in that.
+/// The secrets in an `Authorization` header that a server may echo: the token, and the password in it.
 pub(super) fn of_header(value: &str) -> Vec<String> {
     let (scheme, token) = value.split_once(' ').unwrap_or(("", value));
     let decoded = STANDARD.decode(token).ok().filter(|_| scheme == "Basic");
@@ -27,10 +26,10 @@ pub(super) fn of_header(value: &str) -> Vec<String> {
     std::iter::once(token.to_owned()).chain(password).collect()
 }
 
-/// A text of somebody else, with `***` for secrets, and with control and invisible characters escaped.
-pub(super) fn shown(text: &str, secrets: &[String]) -> String {
+/// Replaces secrets in a text by `***`, and escapes control and invisible characters.
+pub(super) fn redact(text: &str, secrets: &[String]) -> String {
     let mut text = text.to_owned();
-    // The longest first, for one may be a part of another.
+    // The longest first: one may be part of another.
     let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).filter(|s| !s.is_empty()).collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
@@ -60,10 +59,10 @@ mod tests {
             ("\u{1b}[2J\u{9b}31m\r\n\0x", &none, "\\u{1b}[2J\\u{9b}31m\\r\\n\\0x"),
             ("\u{202e}evil", &none, "\\u{202e}evil"),
         ] {
-            assert_eq!(shown(text, secrets), expected, "{text:?}");
+            assert_eq!(redact(text, secrets), expected, "{text:?}");
         }
-        assert_eq!(shown("said", &[String::new()]), "said");
-        assert_eq!(shown("good-better", &["good".to_owned(), "good-better".to_owned()]), "***");
+        assert_eq!(redact("said", &[String::new()]), "said");
+        assert_eq!(redact("good-better", &["good".to_owned(), "good-better".to_owned()]), "***");
     }
 
     #[test]

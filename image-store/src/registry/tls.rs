@@ -1,5 +1,4 @@
-//! TLS for ureq's connections: rustls with a configuration that the caller made, for ureq's own has no place for a verifier of
-//! certificates. Knows nothing of requests, nor of who is trusted.
+//! TLS for ureq's connections, with a given rustls configuration: ureq's own cannot be given a certificate verifier.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -11,7 +10,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
 };
 
-/// Puts TLS on the connection below when the URL wants it.
+/// Adds TLS to the connection below if the URL requires it.
 pub(super) struct TlsConnector(pub(super) Arc<ClientConfig>);
 
 impl<In: Transport> Connector<In> for TlsConnector {
@@ -41,7 +40,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// An established connection.
+/// An established TLS connection.
 pub(super) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

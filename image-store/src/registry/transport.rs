@@ -1,5 +1,5 @@
-//! HTTP itself: one exchange over ureq, with bounds on time and headers, trust per host, and nothing done on its own
-//! account: no redirects, no cookies, no decompression.
+//! HTTP: one request and its response over ureq, with timeouts, a limit on headers and trust per host; without redirects,
+//! cookies and decompression.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,23 +19,25 @@ use super::tls::TlsConnector;
 use super::trust::{self, Trust};
 use crate::error::{Doing, Error, ErrorKind, Result};
 
-const CONNECT: Duration = Duration::from_secs(30);
-/// A registry that says nothing for so long is gone; uploads may take a while to be checked.
-const SILENCE: Duration = Duration::from_secs(120);
-/// What is sent along; can be sent again.
+/// Timeout for resolving a name and for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Timeout for receiving or sending any data; registries may take a while to verify an upload.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The body of a request, which can be sent again.
 pub(super) enum Payload<'a> {
     None,
     Bytes(&'a [u8]),
-    /// Opens a reader of so many bytes.
+    /// A function that opens a reader, and the number of bytes that it gives.
     Stream(&'a dyn Fn() -> Result<Box<dyn Read + 'a>>, u64),
 }
 
-/// An answer; its body is not read yet.
+/// A response whose body was not read yet.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: ureq::Body,
-    /// What has authenticated us so far, in the forms in which it may come back.
+    /// All secrets that were sent so far: not to be shown in messages.
     pub(super) secrets: Vec<String>,
 }
 
@@ -48,34 +50,34 @@ impl Answer {
         Box::new(self.body.into_with_config().limit(u64::MAX).reader())
     }
 
-    /// The body, if it is small.
+    /// Reads a body of at most `limit` bytes; `what` names it in errors.
     pub(super) fn into_bytes(self, limit: u64, what: &str) -> Result<Vec<u8>> {
         crate::digest::read_limited(self.into_reader(), limit, what)
     }
 }
 
-/// The host (empty for all those without certificates of their own), whether its certificate is not checked,
-/// our own certificate, whether nothing near is connected to.
+/// The key of a pool: the host (empty for all hosts without their own certificates), whether its certificate is not
+/// verified, the client certificate, whether near addresses are refused.
 type Pool = (String, bool, Option<(PathBuf, PathBuf)>, bool);
 
-/// Connections, kept open between exchanges; one pool for each way of trusting.
+/// Connections that are kept open between requests, in a pool per trust configuration.
 pub(super) struct Transport {
     agents: Mutex<HashMap<Pool, Agent>>,
     certificates: Vec<PathBuf>,
     for_all: Vec<PathBuf>,
-    /// What a host's own configuration names.
+    /// Trust from hosts.toml, by authority.
     named: Mutex<HashMap<String, Trust>>,
     near: Near,
-    told: Mutex<Vec<String>>,
+    secrets: Mutex<Vec<String>>,
 }
 
 impl Transport {
     pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>) -> Self {
         let (agents, named) = (Mutex::default(), Mutex::default());
-        Self { agents, certificates, for_all, named, near: Near::default(), told: Mutex::default() }
+        Self { agents, certificates, for_all, named, near: Near::default(), secrets: Mutex::default() }
     }
 
-    /// What a host's own configuration names, before the first request to it.
+    /// Sets the certificates from a hosts.toml, before the first request to the host.
     pub(super) fn trust(
         &self,
         authority: &str,
@@ -87,7 +89,7 @@ impl Transport {
         named.insert(authority.to_owned(), trust);
     }
 
-    /// One request, one answer, whatever its status.
+    /// Sends a request and returns the response, with any status.
     pub(super) fn exchange(
         &self,
         method: &Method,
@@ -123,27 +125,27 @@ impl Transport {
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
         let authorization = headers.iter().filter(|(name, _)| *name == "authorization");
-        let secrets = self.tell(authorization.flat_map(|(_, value)| secrets::of_header(value)));
+        let secrets = self.hide(authorization.flat_map(|(_, value)| secrets::of_header(value)));
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, secrets })
     }
 
-    /// Secrets that no error is to show from now on, whoever says them. All that there are so far.
-    pub(super) fn tell(&self, secrets: impl IntoIterator<Item = String>) -> Vec<String> {
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// Adds secrets that no message may show from now on, and returns all of them.
+    pub(super) fn hide(&self, secrets: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut hidden = self.secrets.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for secret in secrets {
-            if !told.contains(&secret) {
-                told.push(secret);
+            if !hidden.contains(&secret) {
+                hidden.push(secret);
             }
         }
-        told.clone()
+        hidden.clone()
     }
 
     fn agent(&self, place: &Place) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let own = self.trust_for(place);
-        // Hosts without certificates of their own share a pool.
+        // Hosts without their own certificates share a pool.
         let host = if own.is_empty() { String::new() } else { place.url().authority.clone() };
-        // What is near may be asked for a registry that is near itself.
+        // Near addresses are allowed if the registry itself is near.
         let elsewhere = place.must_be_elsewhere() && !self.near.contains(place.origin().1);
         let key = (host, place.is_insecure(), own.client.clone(), elsewhere);
         if let Some(agent) = agents.get(&key) {
@@ -155,11 +157,11 @@ impl Transport {
             .max_redirects_will_error(false)
             .accept_encoding("identity")
             .user_agent(concat!("knarr-image/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT))
-            .timeout_resolve(Some(CONNECT))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .timeout_per_write(Some(SILENCE))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(IDLE_TIMEOUT))
+            .timeout_per_read(Some(IDLE_TIMEOUT))
+            .timeout_per_write(Some(IDLE_TIMEOUT))
             .max_response_header_size(64 << 10)
             .build();
         let reach = ReachConnector { near: self.near.clone(), elsewhere, proxied: config.proxy().is_some() };
@@ -172,7 +174,7 @@ impl Transport {
         Ok(agent)
     }
 
-    /// The authorities of the host that is asked; our certificate for the endpoint, where that may be shown.
+    /// The authorities for the host, and the client certificate of the endpoint if this host may get it.
     fn trust_for(&self, place: &Place) -> Trust {
         let host = &place.url().authority;
         let mut trust = self.own_trust(host);
@@ -185,21 +187,21 @@ impl Transport {
         trust
     }
 
-    /// What is named for this host, and what somebody put into its folders.
+    /// Trust from hosts.toml and from the directories of certificates.
     fn own_trust(&self, authority: &str) -> Trust {
         let named = self.named.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut trust = named.get(authority).cloned().unwrap_or_default();
-        for folder in &self.for_all {
-            trust.add_folder(folder);
+        for dir in &self.for_all {
+            trust.add_dir(dir);
         }
-        for folder in &self.certificates {
-            trust.add_folder(&folder.join(authority));
+        for dir in &self.certificates {
+            trust.add_dir(&dir.join(authority));
         }
         trust
     }
 }
 
-/// What our own connector refuses, as it says it.
+/// Unwraps the error of [`ReachConnector`].
 fn refusal(error: ureq::Error) -> Result<Error, ureq::Error> {
     let ours =
         |io: &std::io::Error| io.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).map(Error::kind);
@@ -218,7 +220,7 @@ fn reason(error: &ureq::Error, authority: &str) -> String {
             let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             tls.map_or_else(|| io.to_string(), |error| trust::reason(error, authority))
         }
-        ureq::Error::HostNotFound => "there is no such host".to_owned(),
+        ureq::Error::HostNotFound => "host not found".to_owned(),
         other => other.to_string(),
     }
 }
@@ -229,7 +231,7 @@ mod tests {
     use crate::registry::url::Url;
 
     #[test]
-    fn our_certificate_is_shown_to_the_registry_and_its_token_server() {
+    fn the_client_certificate_is_for_the_registry_and_its_token_server() {
         let scratch = crate::scratch::Scratch::new("transport");
         let directory = scratch.path().to_owned();
         for host in ["r.io", "cdn.io"] {
@@ -262,7 +264,7 @@ mod tests {
         }
     }
 
-    /// Answers to whoever comes, and counts.
+    /// Accepts connections, responds and counts them.
     fn listen() -> (u16, Arc<std::sync::atomic::AtomicUsize>) {
         use std::io::Write as _;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -307,14 +309,14 @@ mod tests {
                 elsewhere.token_server(&realm, credentials).and_then(|place| get(&transport, &place))
             });
             for error in asked.map(Result::unwrap_err) {
-                // Some systems do not read all of these as addresses.
+                // Some systems do not accept all of these as addresses.
                 let unknown =
-                    error.to_string().contains("no such host") || error.to_string().contains("lookup");
+                    error.to_string().contains("host not found") || error.to_string().contains("lookup");
                 assert!(error.kind() == ErrorKind::Denied || unknown, "{host}: {error}");
             }
             assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 0, "{host}");
         }
-        // A registry that is on this machine itself, and is not called so.
+        // A registry on this machine whose name does not show it.
         let transport = Transport::new(Vec::new(), Vec::new());
         let here = Place::endpoint(Url::parse(&format!("http://127.1:{port}/v2/")).unwrap(), true).unwrap();
         let tokens = here.token_server(&format!("http://0x7f.1:{port}/t"), true).unwrap();

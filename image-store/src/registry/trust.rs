@@ -1,5 +1,4 @@
-//! Whom a TLS connection trusts, and who we are to it: certificates and keys in files, as rustls wants them. Knows nothing of
-//! HTTP and of hosts.
+//! TLS configurations from files: authorities to trust, client certificates and keys.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use rustls::{
 
 use crate::error::{Doing, Error, Result};
 
-/// Where distributions keep the authorities they trust.
+/// Where distributions keep the system's authorities.
 const SYSTEM_ROOTS: &[&str] = &[
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -23,12 +22,12 @@ const SYSTEM_ROOTS: &[&str] = &[
     "/etc/ssl/ca-bundle.pem",
 ];
 
-/// What is configured for one host, besides the system's authorities.
+/// The configuration of one host, in addition to the system's authorities.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trust {
-    /// Files of certificates to trust.
+    /// Files with certificates to trust.
     pub(super) authorities: Vec<PathBuf>,
-    /// Files of our own certificate, with its chain, and of its key.
+    /// Files with the client certificate (and its chain) and its key.
     pub(super) client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -37,9 +36,9 @@ impl Trust {
         self.authorities.is_empty() && self.client.is_none()
     }
 
-    /// Takes in what somebody put into a folder: `*.crt` are authorities, `*.cert` and `*.key` are ours.
-    pub(super) fn add_folder(&mut self, folder: &Path) {
-        for path in std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+    /// Adds the files in a directory: `*.crt` to trust, `*.cert` and `*.key` to present.
+    pub(super) fn add_dir(&mut self, dir: &Path) {
+        for path in std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => self.authorities.push(path),
                 Some("cert") if self.client.is_none() => {
@@ -50,11 +49,14 @@ impl Trust {
         }
     }
 
-    /// The configuration of connections to this host; with `insecure`, whoever answers is believed.
+    /// The TLS configuration; with `insecure`, certificates are not verified.
     pub(super) fn config(&self, insecure: bool) -> Result<ClientConfig> {
         let provider = Arc::new(ring::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> =
-            if insecure { Arc::new(Anybody(Arc::clone(&provider))) } else { self.verifier(&provider)? };
+        let verifier: Arc<dyn ServerCertVerifier> = if insecure {
+            Arc::new(NoVerification(Arc::clone(&provider)))
+        } else {
+            self.verifier(&provider)?
+        };
         let tls = |error: rustls::Error| Error::invalid(format!("TLS: {error}"));
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13, &version::TLS12])
@@ -72,7 +74,7 @@ impl Trust {
             .map_err(|e| Error::invalid(format!("certificate {path:?} with private key {key:?}: {e}")))
     }
 
-    /// The system's authorities and the host's own; where the system has none, those of Mozilla that are built in.
+    /// Verifies against the host's and the system's authorities; if there are none, against Mozilla's, which are built in.
     fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>> {
         let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
         let file = file.or_else(|| SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists()));
@@ -102,7 +104,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     all.map_err(|e| Error::invalid(format!("certificate {path:?}: {e}")))
 }
 
-/// The rules of the web, with one exception: see docs/decisions/0202.
+/// The rules of the Web PKI with one exception: see docs/decisions/0202.
 #[derive(Debug)]
 struct Configured {
     webpki: Arc<WebPkiServerVerifier>,
@@ -119,7 +121,7 @@ impl ServerCertVerifier for Configured {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let result = self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        // webpki looks at the dates before it looks for this, and at the name after.
+        // webpki checks the dates before this, and the name after.
         if result.as_ref().is_err_and(is_authority) && self.anchors.iter().any(|anchor| anchor == end_entity)
         {
             client::verify_server_name(&rustls::server::ParsedCertificate::try_from(end_entity)?, name)?;
@@ -151,7 +153,7 @@ impl ServerCertVerifier for Configured {
     }
 }
 
-/// Whether a certificate is refused because it may sign others.
+/// Whether a certificate was refused because it is a CA certificate.
 fn is_authority(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
@@ -161,25 +163,27 @@ fn is_authority(error: &rustls::Error) -> bool {
     }
 }
 
-/// Why the certificate of `authority` was refused, and how to mend it.
+/// Why the certificate of `authority` was refused, and how to fix it.
 pub(super) fn reason(error: &rustls::Error, authority: &str) -> String {
     let place = format!("/etc/docker/certs.d/{authority}/ca.crt");
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            format!("nobody that is trusted here has signed its certificate: put who did into {place}")
+            format!(
+                "certificate signed by unknown authority: to trust it, put the authority's certificate in {place}"
+            )
         }
         error if is_authority(error) => {
-            format!("its certificate is an authority's: to trust this very certificate, put it into {place}")
+            format!("server certificate is a CA certificate: to trust it, put it in {place}")
         }
         _ => error.to_string(),
     }
 }
 
-/// Whoever answers is believed: neither the certificate nor that its key is there is looked at, as `--tls-verify=false` asks.
+/// Accepts any certificate, without verifying signatures: for `--tls-verify=false`.
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct NoVerification(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,4 +1,4 @@
-//! URLs as registries use them: http and https, resolved against each other. Pure.
+//! http and https URLs, and resolving references against them (RFC 3986, 5.2). No I/O.
 
 use std::fmt;
 
@@ -8,17 +8,17 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Url {
     pub(super) https: bool,
-    /// Host, with a port unless it is the scheme's own.
+    /// Host in lower case, with a port unless it is the default one.
     pub(super) authority: String,
-    /// Path and query, with the slash in front.
+    /// Path and query, with a leading slash.
     pub(super) path: String,
 }
 
 impl Url {
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let wrong = |why: &str| Error::invalid(format!("URL {:?}: {why}", harmless(text)));
+        let wrong = |why: &str| Error::invalid(format!("URL {:?}: {why}", without_secrets(text)));
         if text.bytes().any(|b| b <= b' ' || b == 0x7f || b == b'\\') {
-            return Err(wrong("has spaces, backslashes or control characters"));
+            return Err(wrong("must not contain spaces, backslashes or control characters"));
         }
         let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
         let (https, rest) = if lower.starts_with("https://") {
@@ -26,12 +26,12 @@ impl Url {
         } else if lower.starts_with("http://") {
             (false, &text[7..])
         } else {
-            return Err(wrong("is neither http nor https"));
+            return Err(wrong("scheme must be http or https"));
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         if authority.is_empty() || authority.contains('@') {
-            return Err(wrong("has no host, or a user in it"));
+            return Err(wrong("must have a host and no user"));
         }
         let mut authority = authority.to_ascii_lowercase();
         let own = if https { ":443" } else { ":80" };
@@ -46,10 +46,10 @@ impl Url {
         Ok(Self { https, authority, path })
     }
 
-    /// What a `Location` header means here: an absolute URL, `//host/path`, `/path`, `?query` or a relative path.
+    /// Resolves a `Location` header: an absolute URL, `//host/path`, `/path`, `?query` or a relative path.
     pub(super) fn join(&self, location: &str) -> Result<Self> {
         let scheme = if self.https { "https" } else { "http" };
-        let folder = self.path.split('?').next().unwrap_or_default();
+        let base = self.path.split('?').next().unwrap_or_default();
         if location.contains("://") && location.find("://") < location.find(['/', '?']).map(|at| at + 1) {
             return Self::parse(location);
         }
@@ -58,24 +58,24 @@ impl Url {
         }
         let path = match location.as_bytes().first() {
             Some(b'/') => location.to_owned(),
-            Some(b'?') | None => format!("{folder}{location}"),
-            _ => format!("{}/{location}", folder.rsplit_once('/').map_or("", |(parent, _)| parent)),
+            Some(b'?') | None => format!("{base}{location}"),
+            _ => format!("{}/{location}", base.rsplit_once('/').map_or("", |(parent, _)| parent)),
         };
         Self::parse(&format!("{scheme}://{}{path}", self.authority))
     }
 
-    /// The same with one more query parameter; the value is encoded.
+    /// Adds a query parameter; the value is encoded.
     pub(super) fn with_query(&self, key: &str, value: &str) -> Self {
         let separator = if self.path.contains('?') { '&' } else { '?' };
         Self { path: format!("{}{separator}{key}={}", self.path, encode(value)), ..self.clone() }
     }
 
-    /// As errors show it.
+    /// The URL without the query, for messages.
     pub(super) fn without_query(&self) -> String {
-        harmless(&self.to_string())
+        without_secrets(&self.to_string())
     }
 
-    /// Whether both are on one server.
+    /// Whether scheme, host and port are equal.
     pub(super) fn same_origin(&self, other: &Self) -> bool {
         self.https == other.https && self.authority == other.authority
     }
@@ -87,15 +87,15 @@ impl fmt::Display for Url {
     }
 }
 
-/// An empty port is the scheme's own. Others must not be passed on: what is no port to ureq is the scheme's own, too.
+/// Checks the port; an empty one means the default. ureq would take an invalid one for the default too.
 fn has_port_in_range(authority: &str) -> bool {
     let host_end = authority.rfind(']').map_or(0, |at| at + 1);
     let port = authority[host_end..].split_once(':').map_or("", |(_, port)| port);
     port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
-/// A URL, which may be broken, without the query and the user: those may hold what is as good as a password.
-fn harmless(text: &str) -> String {
+/// A URL, which may be malformed, without query and user: these may contain secrets.
+fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let start = text.find("//").map_or(0, |at| at + 2);
     let (scheme, rest) = text.split_at(start);
@@ -104,7 +104,7 @@ fn harmless(text: &str) -> String {
     format!("{scheme}{host}{path}")
 }
 
-/// A query value.
+/// Percent-encodes the value of a query parameter.
 pub(super) fn encode(value: &str) -> String {
     let mut text = String::new();
     for byte in value.bytes() {

@@ -1,4 +1,4 @@
-//! Reading blobs. Small documents are verified each time, layers are hashed by whoever unpacks or sends them.
+//! Reading blobs. Documents are verified on each read; layers when they are unpacked or pushed.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,37 +14,38 @@ impl Store {
         self.path("blobs").join(digest.path())
     }
 
-    /// Whether a blob of this digest and size is there.
+    /// Whether the store has a blob of this digest and size.
     #[must_use]
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
         std::fs::metadata(self.blob_path(&descriptor.digest)).is_ok_and(|m| m.len() == descriptor.size)
     }
 
-    /// Opens a blob; its content is not verified.
+    /// Opens a blob, without verifying it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when it is not there.
+    /// [`ErrorKind::NotFound`] if it is not in the store; those of open(2).
     pub fn open_blob(&self, digest: &Digest) -> Result<File> {
         let path = self.blob_path(digest);
         File::open(&path).map_err(|error| {
             if error.kind() == std::io::ErrorKind::NotFound {
-                return Error::new(ErrorKind::NotFound, format!("blob {digest}: is not in the store"));
+                return Error::new(ErrorKind::NotFound, format!("blob {digest}: not in the store"));
             }
             Error::from(error).context(format!("open {path:?}"))
         })
     }
 
-    /// A small blob, verified.
+    /// Reads and verifies a blob of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], [`ErrorKind::Mismatch`] when it is damaged, [`ErrorKind::Limit`] above `limit` bytes.
+    /// [`ErrorKind::NotFound`] if it is not in the store, [`ErrorKind::Mismatch`] if it is damaged, [`ErrorKind::Limit`] if it
+    /// is larger.
     pub fn read_blob(&self, descriptor: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         let file = self.open_blob(&descriptor.digest)?;
         read_document(file, descriptor, limit).doing(|| format!("read blob {}", descriptor.digest))
     }
 }
 
-/// Reads and verifies a small document from anywhere.
+/// Reads and verifies a document of at most `limit` bytes.
 pub(crate) fn read_document(
     input: impl std::io::Read,
     descriptor: &Descriptor,
@@ -52,7 +53,7 @@ pub(crate) fn read_document(
 ) -> Result<Vec<u8>> {
     if descriptor.size > limit {
         return Err(Error::limit(format!(
-            "{}: {} bytes, the limit is {limit}",
+            "{}: {} bytes exceeds the limit of {limit}",
             descriptor.digest, descriptor.size
         )));
     }

@@ -1,4 +1,4 @@
-//! New images from what is here: committing a container's writable layer, importing a flat root file system.
+//! Creating images: from a container's writable layer (commit), or from a root file system archive (import).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,27 +20,27 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::tar::Writer;
 
-/// What a new image says about itself.
+/// Settings of a new image.
 #[derive(Clone, Debug, Default)]
 pub struct Composition {
-    /// Its name.
+    /// The name.
     pub name: Option<Reference>,
-    /// Who made it.
+    /// The author.
     pub author: Option<String>,
-    /// A remark for the history.
+    /// The comment in the history.
     pub comment: Option<String>,
-    /// What it was made by, for the history.
+    /// The command that created the layer, for the history.
     pub created_by: Option<String>,
-    /// Time of creation in seconds since the epoch; also the latest time of files in the new layer. `None`: now, and
-    /// files keep their times.
+    /// Time of creation in seconds since the epoch (SOURCE_DATE_EPOCH); later modification times of files in the new layer
+    /// become this one. `None`: now, and files keep their times.
     pub epoch: Option<i64>,
     /// Changes to the config.
     pub changes: Vec<Instruction>,
-    /// How the new layer is compressed.
+    /// Compression of the new layer; `None`: gzip.
     pub compression: Option<Compression>,
 }
 
-/// Hashes what passes through.
+/// A writer that hashes and counts the bytes.
 struct Hashing<W> {
     inner: W,
     hasher: Hasher,
@@ -67,11 +67,12 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 impl Store {
-    /// Makes an image of a container: the layers of its image, and its writable layer as one more. A container that
-    /// changed nothing gets no layer. The container should not be writing meanwhile.
+    /// Creates an image from a container: the layers of its image, and its writable layer on top unless it is empty. Pause the
+    /// container if it may be writing.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for an unknown container, [`ErrorKind::Unsupported`] for what no layer can hold.
+    /// [`ErrorKind::NotFound`] if there is no such container, [`ErrorKind::Unsupported`] for files that a layer cannot
+    /// store; failed system calls.
     pub fn commit(&self, container: &str, composition: &Composition) -> Result<Record> {
         let container = self.container(container)?;
         let (base, mut config) = self.base(&container.manifest)?;
@@ -92,10 +93,10 @@ impl Store {
         self.finish(transaction, config, layers, diff_ids, composition)
     }
 
-    /// Makes an image of one layer from a flat root file system in a tar, compressed or not.
+    /// Creates an image with one layer from a tar archive of a root file system, compressed or not.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for what is no tar.
+    /// [`ErrorKind::Invalid`] if it is not a tar archive or empty; those of [`unpack`](crate::layer::unpack::unpack).
     pub fn import(
         &self,
         input: impl Read + Send,
@@ -105,7 +106,7 @@ impl Store {
         let transaction = Transaction::begin(self)?;
         let (unpacked, tree) = transaction.unpack_staged(input, None, true, &|_| ()).doing(|| "import")?;
         if unpacked.applied.entries == 0 {
-            return Err(Error::invalid("import: the archive is empty"));
+            return Err(Error::invalid("import: empty archive"));
         }
         transaction.stage_layer(tree, &unpacked)?;
         let Unpacked { digest, size, diff_id, compression, .. } = unpacked;
@@ -119,10 +120,10 @@ impl Store {
         self.finish(transaction, config, vec![layer], diff_ids, composition)
     }
 
-    /// Writes what the root file system at `root` holds as a flat tar.
+    /// Writes the root file system at `root` as a tar archive; returns `output`.
     ///
     /// # Errors
-    /// System calls that fail; errors of the output.
+    /// Failed system calls; errors of the output.
     pub fn export<W: Write>(&self, root: impl std::os::fd::AsFd, output: W) -> Result<W> {
         let mut writer = Writer::new(output);
         write_diff(root.as_fd(), &mut writer, DiffOptions::default())?;
@@ -132,7 +133,7 @@ impl Store {
     fn base(&self, descriptor: &Descriptor) -> Result<(Manifest, Value)> {
         let bytes = self.read_blob(descriptor, MANIFEST_LIMIT)?;
         let Document::Manifest(manifest) = Document::parse(&bytes, &descriptor.media_type)? else {
-            return Err(Error::invalid(format!("{}: is an index", descriptor.digest)));
+            return Err(Error::invalid(format!("{}: is an index, not an image", descriptor.digest)));
         };
         let bytes = self.read_blob(&manifest.config, CONFIG_LIMIT)?;
         let config =
@@ -140,7 +141,8 @@ impl Store {
         Ok((manifest, config))
     }
 
-    /// Writes a folder as a layer, stages blob and unpacked form; `None` when there is nothing in it.
+    /// Writes a directory as a layer and stages its blob and its unpacked form. Returns descriptor and diffID; `None` if it is
+    /// empty.
     fn write_layer(
         &self,
         transaction: &mut Transaction<'_>,
@@ -222,7 +224,7 @@ impl Store {
     }
 }
 
-/// Docker's names for layers in an OCI manifest's.
+/// Replaces a Docker media type of a layer by OCI's.
 fn to_oci(layer: &mut Descriptor) {
     let name = match layer.media_type.as_str() {
         media::DOCKER_LAYER_GZIP => media::OCI_LAYER_GZIP,
@@ -232,10 +234,10 @@ fn to_oci(layer: &mut Descriptor) {
     layer.media_type = name.to_owned();
 }
 
-/// Brings an image config up to date. What it holds of a container (Docker's `container_config` and the like) goes.
+/// Updates an image config. Docker's fields about a container (`container_config` and so on) are removed.
 fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], empty: bool) -> Result<()> {
     let Some(fields) = config.as_object_mut() else {
-        return Err(Error::new(ErrorKind::Invalid, "image config: is no object"));
+        return Err(Error::new(ErrorKind::Invalid, "image config: must be an object"));
     };
     for stale in ["container", "container_config", "docker_version", "id", "parent"] {
         fields.shift_remove(stale);
@@ -254,7 +256,8 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
     if run.is_null() {
         *run = json!({});
     }
-    let run = run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" is no object"))?;
+    let run =
+        run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" must be an object"))?;
     composition.changes.iter().for_each(|change| change.apply(run));
     let mut line = Map::new();
     line.insert("created".into(), created.into());
@@ -275,7 +278,7 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
         *history = json!([]);
     }
     let history =
-        history.as_array_mut().ok_or_else(|| Error::invalid("image config: \"history\" is no list"))?;
+        history.as_array_mut().ok_or_else(|| Error::invalid("image config: \"history\" must be a list"))?;
     history.push(line.into());
     Ok(())
 }

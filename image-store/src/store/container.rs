@@ -1,7 +1,7 @@
-//! Root file systems: the layers of an image, and a writable folder on top for one container.
+//! Root file systems of containers: the layers of an image with a writable layer on top.
 //!
-//! Mounted by descriptors: overlay then takes hundreds of layers, where the old option string ends at one page. The mount
-//! comes back detached, as a descriptor, so a runtime can attach it in a mount namespace of its own.
+//! They are mounted with fsconfig(2), which takes hundreds of layers; the options of mount(2) are limited to a page. The mount
+//! is returned detached, as a descriptor, so that a runtime can attach it in another mount namespace.
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -18,48 +18,48 @@ use crate::digest::Digest;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::layer::Marks;
 
-/// A container's writable layer, and what keeps the layers below it alive.
+/// A container's record: its writable layer, and the layers below, which are kept for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerRecord {
-    /// Its ID, the name of its folder.
+    /// The container's ID, also the name of its directory.
     pub id: String,
-    /// The image as it was named.
+    /// The image's name, or else its ID.
     pub image: String,
     /// The image's ID.
     pub image_id: Digest,
-    /// The image's manifest and config, which `commit` builds upon.
+    /// Digests of the image's manifest and config, which [`Store::commit`] needs.
     pub blobs: Vec<Digest>,
     /// The image's manifest.
     pub manifest: crate::manifest::Descriptor,
-    /// diffIDs, lowest first.
+    /// diffIDs of the image's layers, lowest first.
     pub layers: Vec<Digest>,
-    /// The fix-up layer.
+    /// The image's fix-up layer, if it has one.
     pub fixup: Option<Digest>,
-    /// Seconds since the epoch.
+    /// Time of creation in seconds since the epoch.
     pub created: u64,
     /// Whatever the caller wants to remember.
     #[serde(default)]
     pub extra: serde_json::Value,
 }
 
-/// The folders of a root file system, all in the store.
+/// The directories of a root file system, for overlay; all are in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rootfs {
     /// Lower directories, topmost first; never empty.
     pub lower: Vec<PathBuf>,
-    /// The writable folder; `None` for a read-only view of an image.
+    /// The upper directory; `None` for a read-only mount.
     pub upper: Option<PathBuf>,
-    /// Overlay's work folder, beside `upper`.
+    /// The work directory; `None` for a read-only mount.
     pub work: Option<PathBuf>,
-    /// [`Marks::User`] wants the mount option `userxattr`.
+    /// The marks in these directories: [`Marks::User`] requires the mount option `userxattr`.
     pub marks: Marks,
 }
 
 impl Store {
-    /// The lower directories of an image: a read-only root file system.
+    /// The read-only root file system of an image.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when a layer is missing.
+    /// [`ErrorKind::NotFound`] if a layer is missing.
     pub fn rootfs(&self, record: &Record) -> Result<Rootfs> {
         Ok(Rootfs {
             lower: self.lower(&record.layers, record.fixup.as_ref())?,
@@ -73,18 +73,18 @@ impl Store {
         let mut lower = Vec::with_capacity(layers.len() + 2);
         lower.extend(fixup.map(|key| self.path("fixup").join(key.hex()).join("fs")));
         for (at, layer) in layers.iter().enumerate().rev() {
-            // Overlay refuses a folder that is in a stack twice; what lies higher wins anyway.
+            // Overlay refuses duplicate directories; the topmost one counts anyway.
             if !layers[at + 1..].contains(layer) {
                 lower.push(self.layer_path(layer).join("fs"));
             }
         }
         for path in &lower {
             if !path.is_dir() {
-                let message = format!("layer {path:?}: is missing: pull or load the image again");
+                let message = format!("layer {path:?} is missing: pull or load the image again");
                 return Err(Error::not_found(message));
             }
         }
-        // Overlay without an upper folder wants two lower ones.
+        // Without an upper directory, overlay requires at least two lower directories.
         for empty in ["empty/0", "empty/1"].iter().take(2_usize.saturating_sub(lower.len())) {
             let path = self.path(empty);
             fs::DirBuilder::new()
@@ -117,16 +117,16 @@ impl Store {
         };
         let _guard = self.lock(FlockOperation::LockShared)?;
         let lower = self.lower(&record.layers, record.fixup.as_ref())?;
-        let folder = self.path("containers").join(id);
-        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+        let dir = self.path("containers").join(id);
+        match fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(Error::new(ErrorKind::Exists, format!("container {id:?}: exists already")));
+                return Err(Error::new(ErrorKind::Exists, format!("container {id:?}: already exists")));
             }
-            other => other.doing(|| format!("mkdir {folder:?}"))?,
+            other => other.doing(|| format!("mkdir {dir:?}"))?,
         }
-        let made = self.fill_container(&folder, &lower[0], &container);
+        let made = self.fill_container(&dir, &lower[0], &container);
         if made.is_err() {
-            let _ = fs::remove_dir_all(&folder);
+            let _ = fs::remove_dir_all(&dir);
         }
         made?;
         self.container_rootfs(&container)
@@ -134,15 +134,15 @@ impl Store {
 
     fn fill_container(
         &self,
-        folder: &std::path::Path,
+        dir: &std::path::Path,
         top: &std::path::Path,
         container: &ContainerRecord,
     ) -> Result<()> {
         for name in ["upper", "work"] {
-            fs::create_dir(folder.join(name)).doing(|| format!("mkdir {:?}", folder.join(name)))?;
+            fs::create_dir(dir.join(name)).doing(|| format!("mkdir {:?}", dir.join(name)))?;
         }
-        // What a container sees as the attributes of `/` are those of the upper folder.
-        let upper = folder.join("upper");
+        // The attributes of `/` in the container are those of the upper directory.
+        let upper = dir.join("upper");
         let meta = fs::metadata(top).doing(|| format!("stat {top:?}"))?;
         std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()))
             .doing(|| format!("chown {upper:?}"))?;
@@ -153,7 +153,7 @@ impl Store {
 
     fn write_container(&self, container: &ContainerRecord) -> Result<()> {
         let bytes = serde_json::to_vec(container).map_err(|e| Error::invalid(e.to_string()))?;
-        // A writable layer is made durable by whoever writes to it; losing a container that never ran harms nobody.
+        // Not synced: losing a container that never ran does no harm.
         super::write_file(&self.path("containers").join(&container.id), "record.json", &bytes, false)
     }
 
@@ -166,78 +166,73 @@ impl Store {
         self.write_container(&ContainerRecord { extra, ..container })
     }
 
-    /// The root file system of a container.
+    /// The writable root file system of a container.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when a layer is missing.
+    /// [`ErrorKind::NotFound`] if a layer is missing.
     pub fn container_rootfs(&self, container: &ContainerRecord) -> Result<Rootfs> {
-        let folder = self.path("containers").join(&container.id);
+        let dir = self.path("containers").join(&container.id);
         let mut lower = self.lower(&container.layers, container.fixup.as_ref())?;
-        let stubs = folder.join("stubs");
+        let stubs = dir.join("stubs");
         if stubs.is_dir() {
             lower.insert(0, stubs);
         }
-        Ok(Rootfs {
-            lower,
-            upper: Some(folder.join("upper")),
-            work: Some(folder.join("work")),
-            marks: self.marks,
-        })
+        Ok(Rootfs { lower, upper: Some(dir.join("upper")), work: Some(dir.join("work")), marks: self.marks })
     }
 
-    /// A read-only view of a container's files as they are now, also while it runs: without what a runtime has mounted, and
-    /// without [`Store::add_stubs`]'s mount points. An overlay must not be mounted twice for writing; this one is not.
+    /// A read-only root file system with the current files of a container, which may be running: without the mounts of the
+    /// runtime and the mount points of [`Store::add_stubs`]. The writable one must not be mounted twice.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when a layer is missing.
+    /// [`ErrorKind::NotFound`] if a layer is missing.
     pub fn container_view(&self, container: &ContainerRecord) -> Result<Rootfs> {
         let mut lower = self.lower(&container.layers, container.fixup.as_ref())?;
         lower.insert(0, self.path("containers").join(&container.id).join("upper"));
         Ok(Rootfs { lower, upper: None, work: None, marks: self.marks })
     }
 
-    /// Makes files (`false`) and folders (`true`) that a runtime will mount upon, where the image has none, in a layer of
-    /// their own between image and writable layer: so they are neither a change of the container nor part of a commit.
-    /// Paths that lead through links are left to the runtime. Before the container's first mount only.
+    /// Creates mount points for a runtime, directories (`true`) and files (`false`), if the image does not have them, in a layer
+    /// between image and writable layer: they are no changes of the container. Paths through links are left to the runtime. Call
+    /// this before the container is first mounted.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; system calls that fail.
+    /// [`ErrorKind::NotFound`] if there is no such container; failed system calls.
     pub fn add_stubs<'p>(&self, id: &str, paths: impl IntoIterator<Item = (&'p str, bool)>) -> Result<()> {
         let view = self.container_rootfs(&self.container(id)?)?.mount()?;
-        let folder = self.path("containers").join(id).join("stubs");
-        fs::DirBuilder::new().mode(0o755).create(&folder).doing(|| format!("mkdir {folder:?}"))?;
-        let stubs = File::open(&folder).doing(|| format!("open {folder:?}"))?;
+        let dir = self.path("containers").join(id).join("stubs");
+        fs::DirBuilder::new().mode(0o755).create(&dir).doing(|| format!("mkdir {dir:?}"))?;
+        let stubs = File::open(&dir).doing(|| format!("open {dir:?}"))?;
         crate::stubs::make(&view, &stubs, paths).doing(|| format!("mount points of container {id}"))
     }
 
-    /// The container of this ID.
+    /// The container with this ID.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`].
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::Invalid`] for an invalid ID or a damaged record.
     pub fn container(&self, id: &str) -> Result<ContainerRecord> {
         check_id(id)?;
         let path = self.path("containers").join(id).join("record.json");
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}"))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::not_found(format!("container {id:?}: does not exist")))
+                Err(Error::not_found(format!("container {id:?}: no such container")))
             }
             Err(error) => Err(error).doing(|| format!("read {path:?}")),
         }
     }
 
-    /// All containers, the oldest first.
+    /// All containers, oldest first.
     ///
     /// # Errors
-    /// System calls that fail, and records that do not parse.
+    /// Failed system calls; [`ErrorKind::Invalid`] for a damaged record.
     pub fn containers(&self) -> Result<Vec<ContainerRecord>> {
-        let folder = self.path("containers");
+        let dir = self.path("containers");
         let mut all = Vec::new();
-        for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
-            let entry = entry.doing(|| format!("list {folder:?}"))?;
+        for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
+            let entry = entry.doing(|| format!("list {dir:?}"))?;
             match self.container(&entry.file_name().to_string_lossy()) {
                 Ok(container) => all.push(container),
-                // Being made or removed.
+                // Being created or removed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
@@ -246,40 +241,40 @@ impl Store {
         Ok(all)
     }
 
-    /// Removes a container's writable layer. The folder leaves at once, its content with the next emptying of the trash.
+    /// Removes a container and its writable layer. Its files are deleted by [`Store::empty_trash`].
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`]; system calls that fail.
+    /// [`ErrorKind::NotFound`] if there is none; failed system calls.
     pub fn remove_container(&self, id: &str) -> Result<()> {
         self.container(id)?;
-        let folder = self.path("containers").join(id);
-        match fs::rename(&folder, self.trash_name()?) {
-            // Another was faster.
+        let dir = self.path("containers").join(id);
+        match fs::rename(&dir, self.trash_name()?) {
+            // Another process was faster.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::not_found(format!("container {id:?}: does not exist")))
+                Err(Error::not_found(format!("container {id:?}: no such container")))
             }
-            other => other.doing(|| format!("rename {folder:?}")),
+            other => other.doing(|| format!("rename {dir:?}")),
         }
     }
 }
 
-/// As the runtime specification's users have them: letters, digits, `_`, `.` and `-`, and a letter or digit in front.
+/// Checks a container's ID: see [`is_name`](super::is_name).
 fn check_id(id: &str) -> Result<()> {
     if super::is_name(id) {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "container {id:?}: an ID is up to 128 letters, digits, \"_\", \".\" and \"-\""
+        "container {id:?}: must be up to 128 letters, digits, \"_\", \".\" and \"-\", starting with a letter or digit"
     )))
 }
 
 impl Rootfs {
-    /// Mounts the overlay and returns it detached: attach it with move_mount(2), or use it as a folder as it is.
-    /// It is gone when the last descriptor is closed.
+    /// Mounts the overlay and returns it detached: attach it with move_mount(2), or use it as a directory. It is unmounted when the
+    /// last descriptor is closed, unless it is attached.
     ///
     /// # Errors
-    /// Those of fsopen(2) and its kin; wants CAP_SYS_ADMIN in the mount namespace's user namespace and Linux 5.11 there,
-    /// 5.2 otherwise.
+    /// Those of fsopen(2), fsconfig(2) and fsmount(2). Requires Linux 5.2 and CAP_SYS_ADMIN, or Linux 5.11 and CAP_SYS_ADMIN in
+    /// the mount namespace's user namespace.
     pub fn mount(&self) -> Result<OwnedFd> {
         let doing = || format!("mount overlay of {} layers", self.lower.len());
         let context =
@@ -301,16 +296,16 @@ impl Rootfs {
         let open = |path: &PathBuf| File::open(path).doing(|| format!("open {path:?}"));
         let lower = self.lower.iter().map(open).collect::<Result<Vec<_>>>()?;
         add_lower(context, &lower)?;
-        // Held until the file system is made, for older kernels open them by their names in /proc.
+        // Held until the file system is created: older kernels open them through /proc.
         let mut held = Vec::new();
         for (key, path) in [("upperdir", &self.upper), ("workdir", &self.work)] {
             if let Some(path) = path {
-                let folder = open(path)?;
-                set_folder(context, key, &folder)?;
-                held.push(folder);
+                let dir = open(path)?;
+                set_dir(context, key, &dir)?;
+                held.push(dir);
             }
         }
-        // Without these a writable layer describes itself completely, and can be committed as it lies there.
+        // With these features, a writable layer would not be complete by itself and could not be committed.
         if self.marks == Marks::User {
             rustix::mount::fsconfig_set_flag(context, "userxattr").doing(|| "fsconfig userxattr")?;
         } else {
@@ -324,10 +319,11 @@ impl Rootfs {
     }
 }
 
-/// `lowerdir+` by descriptor since Linux 6.13, by path since 6.5; before, one string, which is short with paths in /proc.
+/// Sets the lower directories: `lowerdir+` by descriptor since Linux 6.13, by path since 6.5; before, `lowerdir` with all
+/// paths, short ones in /proc.
 fn add_lower(context: &OwnedFd, lower: &[File]) -> Result<()> {
-    for (at, folder) in lower.iter().enumerate() {
-        match set_folder(context, "lowerdir+", folder) {
+    for (at, dir) in lower.iter().enumerate() {
+        match set_dir(context, "lowerdir+", dir) {
             Err(error) if at == 0 && error.errno() == Some(Errno::INVAL.raw_os_error()) => {
                 let paths: Vec<_> = lower.iter().map(proc_path).collect();
                 let joined = paths.join(":");
@@ -340,10 +336,10 @@ fn add_lower(context: &OwnedFd, lower: &[File]) -> Result<()> {
     Ok(())
 }
 
-fn set_folder(context: &OwnedFd, key: &str, folder: &File) -> Result<()> {
-    match rustix::mount::fsconfig_set_fd(context, key, folder) {
+fn set_dir(context: &OwnedFd, key: &str, dir: &File) -> Result<()> {
+    match rustix::mount::fsconfig_set_fd(context, key, dir) {
         Err(Errno::INVAL | Errno::BADF) => {
-            let path = proc_path(folder);
+            let path = proc_path(dir);
             rustix::mount::fsconfig_set_string(context, key, path.as_str())
                 .doing(|| format!("fsconfig {key}={path}"))
         }
@@ -351,17 +347,17 @@ fn set_folder(context: &OwnedFd, key: &str, folder: &File) -> Result<()> {
     }
 }
 
-fn proc_path(folder: &File) -> String {
-    format!("/proc/self/fd/{}", folder.as_raw_fd())
+fn proc_path(dir: &File) -> String {
+    format!("/proc/self/fd/{}", dir.as_raw_fd())
 }
 
-/// The context says in words what was wrong, one message for each read(2).
+/// Adds the kernel's message from the context: one per read(2), see fsopen(2).
 fn with_kernel_log(error: Error, context: &OwnedFd) -> Error {
     let mut buffer = [0_u8; 512];
     match rustix::io::read(context, &mut buffer) {
         Ok(length) if length > 2 => {
             let message = String::from_utf8_lossy(&buffer[2..length]).trim().to_owned();
-            error.context(format!("kernel says {message:?}"))
+            error.context(format!("kernel: {message:?}"))
         }
         _ => error,
     }

@@ -1,7 +1,7 @@
-//! Syncing while layers are still being unpacked, so that the one sync that counts finds little left to write.
+//! Syncs while layers are being unpacked, so that the final sync has little left to write.
 //!
-//! The kernel by itself starts writing only when much more is dirty than an image has. On the benchmark's image this hides a
-//! second of waiting for the disk behind inflating and hashing. Durability does not depend on it.
+//! By itself the kernel starts to write only when much more data is dirty than an image has. On the benchmark's image this saves
+//! a second. Durability does not depend on it.
 
 use std::fs::File;
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -9,9 +9,9 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use crate::error::{Doing, Result};
 
 /// Compressed bytes between two syncs.
-const STEP: u64 = 96 << 20;
+const SYNC_INTERVAL: u64 = 96 << 20;
 
-/// Counts what is read, and syncs now and then in a thread of its own.
+/// Counts the bytes read, and syncs in a separate thread after each interval.
 pub(super) struct Flusher<'a> {
     handle: &'a File,
     state: Mutex<State>,
@@ -25,34 +25,34 @@ struct State {
 }
 
 impl<'a> Flusher<'a> {
-    /// For the file system that `handle` is on.
+    /// Syncs the file system of `handle`.
     pub(super) fn new(handle: &'a File) -> Self {
         Self { handle, state: Mutex::default(), wake: Condvar::new() }
     }
 
-    /// So many compressed bytes more were read.
+    /// Adds to the number of compressed bytes read.
     pub(super) fn advance(&self, count: u64) {
         let mut state = self.state();
         state.read += count;
-        if state.read >= STEP {
+        if state.read >= SYNC_INTERVAL {
             self.wake.notify_one();
         }
     }
 
-    /// Lets [`Flusher::run`] return.
+    /// Makes [`Flusher::run`] return.
     pub(super) fn end(&self) {
         self.state().ended = true;
         self.wake.notify_one();
     }
 
-    /// Syncs after each step until the end.
+    /// Syncs after each interval, until [`Flusher::end`].
     ///
     /// # Errors
-    /// Those of syncfs(2), which tells of a failed write only once: they count as those of the last sync do.
+    /// Those of syncfs(2). It reports a failed write only once, so an error here must be treated like one of the final sync.
     pub(super) fn run(&self) -> Result<()> {
         loop {
             let state = self.state();
-            let waiting = self.wake.wait_while(state, |state| state.read < STEP && !state.ended);
+            let waiting = self.wake.wait_while(state, |state| state.read < SYNC_INTERVAL && !state.ended);
             let mut state = waiting.unwrap_or_else(|poisoned| poisoned.into_inner());
             if state.ended {
                 return Ok(());

@@ -1,7 +1,7 @@
-//! What nobody needs goes: mark from images, containers and leases, then sweep by renaming into `trash`.
+//! Garbage collection: marks what images, containers and leases refer to, and renames the rest into `trash`.
 //!
-//! Renaming is all that happens under the lock, so even a large image is gone at once; the trash is emptied afterwards,
-//! by whoever has the time, and again after a crash.
+//! Only the renaming happens under the lock, so it is fast even for large images. Any process may empty the trash afterwards, and
+//! again after a crash.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,20 +14,20 @@ use super::{Record, Store};
 use crate::digest::Digest;
 use crate::error::{Doing, Error, ErrorKind, Result};
 
-/// What a collection took away.
+/// What a garbage collection removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// Names and IDs of images that went.
+    /// Images, by name or else by ID.
     pub images: Vec<String>,
-    /// Blobs that went.
+    /// Blobs.
     pub blobs: Vec<Digest>,
-    /// Unpacked layers that went.
+    /// Unpacked layers, by diffID.
     pub layers: Vec<Digest>,
-    /// Bytes freed: blobs as they are, layers as their archives were.
+    /// Bytes freed: the size of the blobs, and of the uncompressed tar archives of the layers.
     pub bytes: u64,
 }
 
-/// What must stay. Pure: see [`Marked::of`].
+/// What is referred to and must stay.
 #[derive(Debug, Default)]
 struct Marked {
     digests: HashSet<Digest>,
@@ -42,10 +42,10 @@ impl Marked {
 }
 
 impl Store {
-    /// Removes what no image, container or lease needs.
+    /// Removes everything that no image, container or lease needs.
     ///
     /// # Errors
-    /// System calls that fail.
+    /// Failed system calls.
     pub fn collect(&self) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         let mut collected = Collected::default();
@@ -53,11 +53,11 @@ impl Store {
         Ok(collected)
     }
 
-    /// Of the images that are `wanted`, removes those without a name, or with `all` also the named ones, unless a container
-    /// uses them; and what only they needed.
+    /// Removes images without a name (with `all`, also those with one) for which `wanted` returns true and that no container
+    /// uses, then collects garbage.
     ///
     /// # Errors
-    /// System calls that fail.
+    /// Failed system calls.
     pub fn prune(&self, all: bool, wanted: impl Fn(&Record) -> bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         let used: HashSet<Digest> =
@@ -73,11 +73,10 @@ impl Store {
         Ok(collected)
     }
 
-    /// Takes a name away, and what only it needed.
+    /// Removes one name of an image, then collects garbage. Layers of containers always stay.
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] when a container uses the image, it has no other name and `force` is not given (with it, the
-    /// container keeps its layers all the same); system calls that fail.
+    /// [`ErrorKind::Busy`] if it is the last name, a container uses the image and `force` is false; failed system calls.
     pub fn remove(&self, record: &Record, force: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         self.remove_name(record, force)?;
@@ -86,11 +85,11 @@ impl Store {
         Ok(collected)
     }
 
-    /// As [`Store::remove`], but returns at once: what nobody needs any more is told, and left to the next
-    /// [`Store::collect`], which waits for the disk.
+    /// Like [`Store::remove`], but does not wait for the disk: returns what is no longer needed and leaves its removal to the
+    /// next [`Store::collect`].
     ///
     /// # Errors
-    /// As [`Store::remove`].
+    /// Those of [`Store::remove`].
     pub fn unname(&self, record: &Record, force: bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         self.remove_name(record, force)?;
@@ -107,48 +106,50 @@ impl Store {
         let user = self.containers()?.into_iter().find(|container| container.image_id == record.id);
         if let Some(container) = user.filter(|_| last && !force) {
             let name = record.name_or_id();
-            let message =
-                format!("image {name:?}: container {} uses it: remove that first, or force", container.id);
+            let message = format!(
+                "image {name:?}: in use by container {}: remove it first, or use --force",
+                container.id
+            );
             return Err(Error::new(ErrorKind::Busy, message));
         }
         self.remove_record(record)
     }
 
-    /// Deletes what lies in the trash. Safe at any time, by several at once. What cannot be deleted does not keep the rest.
+    /// Deletes the files in the trash, including removed volumes. Safe at any time and from several processes.
     ///
     /// # Errors
-    /// The first system call that failed; what is left stays for the next time.
+    /// The first failed system call; all that can be deleted is, and the rest is left for the next time.
     pub fn empty_trash(&self) -> Result<()> {
         let emptied = ["trash", super::volume::TRASH].map(|name| empty(&self.path(name)));
         emptied.into_iter().collect()
     }
 
     fn sweep(&self, collected: &mut Collected) -> Result<()> {
-        // A name whose removal a power cut takes back must not point at what is gone.
-        self.sync_folder(&self.path("refs"))?;
+        // If a power cut undid the removal of a name, it would refer to removed layers.
+        self.sync_dir(&self.path("refs"))?;
         let (marked, alive) = self.mark()?;
         for algorithm in ["sha256", "sha512"] {
             let unneeded = |name: &str| {
                 let digest = Digest::parse(&format!("{algorithm}:{name}")).ok();
                 digest.filter(|digest| !marked.digests.contains(digest))
             };
-            self.sweep_folder(&format!("blobs/{algorithm}"), |name, path| {
+            self.sweep_dir(&format!("blobs/{algorithm}"), |name, path| {
                 let Some(digest) = unneeded(name) else { return true };
                 collected.bytes += fs::metadata(path).map_or(0, |meta| meta.len());
                 collected.blobs.push(digest);
                 false
             })?;
-            self.sweep_folder(&format!("layers/{algorithm}"), |name, _| {
+            self.sweep_dir(&format!("layers/{algorithm}"), |name, _| {
                 let Some(digest) = unneeded(name) else { return true };
                 collected.bytes += self.layer_meta(&digest).map_or(0, |meta| meta.diff_size);
                 collected.layers.push(digest);
                 false
             })?;
         }
-        self.sweep_folder("fixup", |name, _| marked.fixups.contains(name))?;
-        self.sweep_folder("ingest", |name, _| alive.iter().any(|lease| lease == name))?;
-        // A container without its record never was complete.
-        self.sweep_folder("containers", |_, path| path.join("record.json").exists())
+        self.sweep_dir("fixup", |name, _| marked.fixups.contains(name))?;
+        self.sweep_dir("ingest", |name, _| alive.iter().any(|lease| lease == name))?;
+        // A container without a record was never complete.
+        self.sweep_dir("containers", |_, path| path.join("record.json").exists())
     }
 
     fn mark(&self) -> Result<(Marked, Vec<String>)> {
@@ -165,11 +166,11 @@ impl Store {
         Ok((marked, alive))
     }
 
-    /// Renames into the trash what `keep` does not want.
-    fn sweep_folder(&self, name: &str, mut keep: impl FnMut(&str, &Path) -> bool) -> Result<()> {
-        let folder = self.path(name);
-        for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
-            let entry = entry.doing(|| format!("list {folder:?}"))?;
+    /// Renames the files for which `keep` returns false into the trash.
+    fn sweep_dir(&self, name: &str, mut keep: impl FnMut(&str, &Path) -> bool) -> Result<()> {
+        let dir = self.path(name);
+        for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
+            let entry = entry.doing(|| format!("list {dir:?}"))?;
             let path = entry.path();
             if keep(&entry.file_name().to_string_lossy(), &path) {
                 continue;

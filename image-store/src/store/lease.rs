@@ -1,6 +1,6 @@
-//! Leases: what somebody is working with stays, though nothing refers to it yet.
+//! Leases: keep objects that nothing refers to yet from being collected.
 //!
-//! A lease is a file with digests, locked by flock(2) for as long as its owner lives; the kernel lets go for him after a crash.
+//! A lease is a file with digests that its process locks with flock(2). After a crash the kernel releases the lock.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -13,7 +13,7 @@ use super::{Store, unique};
 use crate::digest::Digest;
 use crate::error::{Doing, Result};
 
-/// Keeps digests, of blobs or of unpacked layers, from being collected until it is dropped.
+/// Keeps blobs and unpacked layers from being collected until it is dropped.
 #[derive(Debug)]
 pub struct Lease<'a> {
     store: &'a Store,
@@ -23,14 +23,14 @@ pub struct Lease<'a> {
 }
 
 impl Store {
-    /// A lease on nothing yet.
+    /// Creates an empty lease.
     ///
     /// # Errors
-    /// System calls that fail.
+    /// Failed system calls.
     pub fn lease(&self) -> Result<Lease<'_>> {
         let id = unique()?;
         let path = self.path("leases").join(&id);
-        // Without this a collection could take the file for a dead one before it is locked.
+        // Otherwise a collection could remove the file before it is locked.
         let _guard = self.lock(FlockOperation::LockShared)?;
         let mut options = File::options();
         let file = options
@@ -43,18 +43,19 @@ impl Store {
         Ok(Lease { store: self, file, path, id })
     }
 
-    /// Digests under living leases, and the names of these leases. Files of dead ones are removed. Wants the exclusive lock.
+    /// Digests of all leases that are held, and the names of these leases. Files of other leases are removed. Requires the
+    /// exclusive lock.
     pub(super) fn leased(&self) -> Result<(Vec<Digest>, Vec<String>)> {
         let (mut digests, mut alive) = (Vec::new(), Vec::new());
-        let folder = self.path("leases");
-        for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
-            let path = entry.doing(|| format!("list {folder:?}"))?.path();
+        let dir = self.path("leases");
+        for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
+            let path = entry.doing(|| format!("list {dir:?}"))?.path();
             let Ok(mut file) = File::open(&path) else { continue };
             if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 let _ = fs::remove_file(&path);
                 continue;
             }
-            // Not by its name: its owner may be letting go of it right now.
+            // From the open file: its owner may just be removing it.
             let mut text = String::new();
             file.read_to_string(&mut text).doing(|| format!("read {path:?}"))?;
             digests.extend(text.lines().filter_map(|line| Digest::parse(line).ok()));
@@ -63,7 +64,8 @@ impl Store {
         Ok((digests, alive))
     }
 
-    /// Waits for whoever unpacks the same layers. Sorted, so that two who want the same ones do not wait for each other.
+    /// Locks these layers, and calls `waiting` if another process has one of them locked. They are locked in order, so that two
+    /// processes cannot wait for each other.
     pub(super) fn lock_layers(&self, diff_ids: &[Digest], waiting: impl Fn()) -> Result<Vec<File>> {
         let mut sorted: Vec<_> = diff_ids.iter().collect();
         sorted.sort();
@@ -86,15 +88,15 @@ impl Store {
 }
 
 impl Lease<'_> {
-    /// Its name, which is also that of its folder in `ingest`.
+    /// Its name, also of its directory in `ingest`.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Adds digests. What is in the store after this call stays there.
+    /// Adds digests of blobs or diffIDs of layers: what is in the store after this call stays.
     ///
     /// # Errors
-    /// System calls that fail.
+    /// Failed system calls.
     pub fn add<'d>(&mut self, digests: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
         let _guard = self.store.lock(FlockOperation::LockShared)?;
         let lines: String = digests.into_iter().map(|digest| format!("{digest}\n")).collect();

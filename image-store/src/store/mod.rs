@@ -1,19 +1,20 @@
-//! The store on disk. The file system is the database: each thing is a file or folder named by its digest or name.
+//! The store on disk. The file system is the database: each object is a file or directory named by its digest or name.
 //!
 //! ```text
-//! blobs/sha256/<hex>          manifests, indexes, configs, layers as they came; never changed
-//! layers/sha256/<hex>/fs      an unpacked layer by diffID, a lower directory for overlay; meta.json beside it
-//! fixup/<hex>/fs              folders only: attributes of implied folders for one stack of layers
-//! refs/<name>.json            an image: what it points to, and all it needs
-//! containers/<id>/            upper, work, record.json
-//! leases/<id>                 digests somebody is working with; held by flock, so that a crash lets go
-//! ingest/<lease>/             what is not complete yet
-//! trash/                      what is being removed
-//! volumes/<name>/             a volume's files; volume-records/<name>.json beside it
+//! blobs/sha256/<hex>          manifests, indexes, configs, compressed layers; never changed
+//! layers/sha256/<hex>/fs      an unpacked layer by diffID, a lower directory for overlay; beside it meta.json
+//! fixup/<hex>/fs              the fix-up layer of a list of layers: attributes of implied directories
+//! refs/<name>.json            an image: the manifest and config it refers to, and all it needs
+//! containers/<id>/            the writable layer of a container: upper, work, record.json
+//! leases/<id>                 digests that a process is working with; locked by flock(2), so that a crash releases them
+//! ingest/<lease>/             incomplete files
+//! trash/                      files that are being removed
+//! volumes/<name>/             the files of a volume; its record is volume-records/<name>.json
 //! ```
 //!
-//! Whatever has its final name is complete and on disk: content is synced before it is renamed, and a reference is
-//! written after all it points to. So a power cut leaves at worst leftovers in `ingest`, which the next collection removes.
+//! A file with its final name is complete and on disk: contents are synced before they are renamed, and an image's record is
+//! written after everything it refers to. A power cut leaves at worst incomplete files in `ingest`, which the next
+//! garbage collection removes.
 
 mod blobs;
 mod compose;
@@ -49,7 +50,7 @@ use crate::layer::apply::Ownership;
 use crate::layer::{Limits, Marks};
 
 const VERSION: u32 = 1;
-const FOLDERS: &[&str] = &[
+const DIRS: &[&str] = &[
     "blobs/sha256",
     "blobs/sha512",
     "layers/sha256",
@@ -69,13 +70,13 @@ const FOLDERS: &[&str] = &[
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
-    /// Make content durable before it is named. Only throw-away stores go without.
+    /// Sync contents to disk before they get their final name. Switch off only for temporary stores. Default: true.
     pub sync: bool,
-    /// Keep layers as they came, for pushing and saving with the same digests and for `verify`.
+    /// Keep the compressed blobs of layers, for pushing, saving and verifying. Default: true.
     pub keep_blobs: bool,
-    /// Bounds for layers.
+    /// Limits of layers.
     pub limits: Limits,
-    /// Layers worked on at once.
+    /// Number of layers that are unpacked in parallel. Default: the number of processors, at least 3.
     pub parallel: usize,
 }
 
@@ -86,7 +87,7 @@ impl Default for StoreOptions {
     }
 }
 
-/// A store. Any number of processes may have the same one open.
+/// An image store. Several processes may have the same store open.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
@@ -96,19 +97,19 @@ pub struct Store {
     options: StoreOptions,
 }
 
-/// The file `state`: what must not differ between those who use the store.
+/// The file `state`: settings of the whole store.
 #[derive(Serialize, Deserialize)]
 struct State {
     version: u32,
     marks: Marks,
 }
 
-/// The meta.json of an unpacked layer.
+/// meta.json of an unpacked layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LayerMeta {
-    /// Length of the uncompressed tar.
+    /// Size of the uncompressed tar archive in bytes.
     pub diff_size: u64,
-    /// Bytes of its files.
+    /// Size of its files in bytes.
     pub bytes: u64,
     pub entries: u64,
     /// Percent-encoded paths: see [`crate::layer::apply::Applied::implied`].
@@ -116,17 +117,17 @@ pub(crate) struct LayerMeta {
 }
 
 impl Store {
-    /// Opens the store at `root`, making it if it is not there.
+    /// Opens the store in the directory `root`, which is created if missing.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a store of another version; system calls that fail.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a store of another version; failed system calls.
     pub fn open(root: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
         let root = root.as_ref();
         let doing = || format!("open image store {root:?}");
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
-        for folder in FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| !folder.is_dir()) {
-            builder.create(&folder).doing(|| format!("mkdir {folder:?}")).doing(doing)?;
+        for dir in DIRS.iter().map(|dir| root.join(dir)).filter(|dir| !dir.is_dir()) {
+            builder.create(&dir).doing(|| format!("mkdir {dir:?}")).doing(doing)?;
         }
         let root = fs::canonicalize(root).doing(|| "realpath").doing(doing)?;
         let handle = File::open(&root).doing(doing)?;
@@ -135,13 +136,13 @@ impl Store {
         Ok(Self { root, handle, marks: state.marks, ownership, options })
     }
 
-    /// Where it is.
+    /// The directory of the store, as an absolute path.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Which overlay marks its layers have: [`Marks::User`] wants the mount option `userxattr`.
+    /// The overlay marks in its layers: [`Marks::User`] requires the mount option `userxattr`.
     #[must_use]
     pub fn marks(&self) -> Marks {
         self.marks
@@ -151,7 +152,7 @@ impl Store {
         self.root.join(name)
     }
 
-    /// The folder of an unpacked layer; whether it is there is for the caller to see.
+    /// The directory of an unpacked layer, which may not exist.
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.root.join("layers").join(diff_id.path())
     }
@@ -162,13 +163,13 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))
     }
 
-    /// Writes a file so that it is there whole or not at all: temporary name, sync, rename, sync of the folder.
-    pub(crate) fn write_atomically(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<()> {
-        let folder = self.path(folder);
-        write_file(&folder, name, bytes, self.options.sync)
+    /// Writes a file atomically: under a temporary name, sync, rename, sync of the directory.
+    pub(crate) fn write_atomically(&self, dir: &str, name: &str, bytes: &[u8]) -> Result<()> {
+        let dir = self.path(dir);
+        write_file(&dir, name, bytes, self.options.sync)
     }
 
-    /// `gc.lock`: shared while something is being added to what must stay, exclusive while deciding what goes.
+    /// Locks `gc.lock`: shared while adding references, exclusively while collecting garbage.
     pub(crate) fn lock(&self, operation: FlockOperation) -> Result<File> {
         let path = self.path("gc.lock");
         let mut options = File::options();
@@ -178,23 +179,23 @@ impl Store {
         Ok(file)
     }
 
-    /// A name in `trash` that nobody else uses.
+    /// A unique path in `trash`.
     pub(crate) fn trash_name(&self) -> Result<PathBuf> {
         Ok(self.path("trash").join(unique()?))
     }
 
-    pub(crate) fn sync_folder(&self, path: &Path) -> Result<()> {
+    pub(crate) fn sync_dir(&self, path: &Path) -> Result<()> {
         if !self.options.sync {
             return Ok(());
         }
-        let folder = File::open(path).doing(|| format!("open {path:?}"))?;
-        folder.sync_all().doing(|| format!("fsync {path:?}"))
+        let dir = File::open(path).doing(|| format!("open {path:?}"))?;
+        dir.sync_all().doing(|| format!("fsync {path:?}"))
     }
 }
 
-fn write_file(folder: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
-    let temporary = folder.join(format!(".{}", unique()?));
-    let target = folder.join(name);
+fn write_file(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()> {
+    let temporary = dir.join(format!(".{}", unique()?));
+    let target = dir.join(name);
     let write = || -> Result<()> {
         let mut file = File::options().create_new(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
@@ -203,15 +204,15 @@ fn write_file(folder: &Path, name: &str, bytes: &[u8], sync: bool) -> Result<()>
         }
         fs::rename(&temporary, &target)?;
         if sync {
-            File::open(folder)?.sync_all()?;
+            File::open(dir)?.sync_all()?;
         }
         Ok(())
     };
     write().doing(|| format!("write {target:?}")).inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Whether a text may be the ID of a container or the name of a volume, and so that of a file: up to 128 letters, digits, `_`,
-/// `.` and `-`, the first a letter or digit.
+/// Whether `text` is valid as the ID of a container and the name of a volume, and safe as a file name: up to 128 letters,
+/// digits, `_`, `.` and `-`, starting with a letter or digit.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -219,7 +220,7 @@ pub fn is_name(text: &str) -> bool {
     first && text.len() <= 128 && text.bytes().all(plain)
 }
 
-/// Process number and random bits.
+/// A unique name: process ID and random bits.
 pub(crate) fn unique() -> Result<String> {
     let mut random = [0; 8];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty()).doing(|| "getrandom")?;
@@ -241,13 +242,14 @@ fn load_state(root: &Path, sync: bool) -> Result<State> {
     let state: State =
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))?;
     if state.version != VERSION {
-        let message = format!("{path:?}: version {}, this program knows {VERSION}", state.version);
+        let message =
+            format!("{path:?}: version {} is not supported (this program supports {VERSION})", state.version);
         return Err(Error::unsupported(message));
     }
     Ok(state)
 }
 
-/// Tries which kind of mark may be set here: a user namespace may not set `trusted.` attributes.
+/// Tries which kind of marks can be set: `trusted.` attributes need privileges in the initial user namespace.
 fn probe_marks(root: &Path) -> Result<Marks> {
     let probe = root.join(format!(".{}", unique()?));
     fs::create_dir(&probe).doing(|| format!("mkdir {probe:?}"))?;
@@ -259,18 +261,18 @@ fn probe_marks(root: &Path) -> Result<Marks> {
     let _ = fs::remove_dir(&probe);
     marks.doing(|| {
         format!(
-            "setxattr {} on {probe:?}: a file system with extended attributes is needed",
+            "setxattr {} on {probe:?}: the file system must support extended attributes",
             Marks::User.opaque()
         )
     })
 }
 
-/// Root, or root of a user namespace with more than one ID.
+/// Whether this is root, in the initial user namespace or in one with more than one ID.
 fn may_chown() -> bool {
     if !rustix::process::geteuid().is_root() {
         return false;
     }
-    // The map of the first namespace, or of one that newuidmap made, spans more than the caller alone.
+    // The map of a namespace that an ordinary user creates without newuidmap(1) has one ID.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).sum::<u64>() > 1
 }

@@ -1,7 +1,7 @@
-//! Records of images: a name, what it points to, and everything it needs, in one small file.
+//! Records of images: a name, the image it refers to, and everything it needs.
 //!
-//! The lists of blobs and layers are a copy of what the manifest and config say, so that listing images and finding out
-//! what nobody needs any more read one file for each image and parse no manifest.
+//! The lists of blobs and layers are copied from manifest and config, so that listing images and garbage collection only read
+//! one small file per image.
 
 use std::fs;
 
@@ -15,34 +15,34 @@ use crate::manifest::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, MANIFEST_
 use crate::percent;
 use crate::reference::Reference;
 
-/// Least digits of an ID that name an image.
-const ID_DIGITS: usize = 4;
+/// Smallest number of digits of an ID that identify an image.
+const MIN_ID_DIGITS: usize = 4;
 
 /// An image in the store under one name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The complete name; `None` when the image lost its name to another.
+    /// The complete name; `None` if another image has taken it over.
     pub name: Option<String>,
-    /// What the name pointed to where it came from: an index or a manifest.
+    /// The index or manifest that the name referred to at its origin.
     pub target: Descriptor,
-    /// The manifest of the image that was chosen.
+    /// The manifest of the image.
     pub manifest: Descriptor,
     /// The image's ID: the digest of its config.
     pub id: Digest,
     /// `os/architecture[/variant]`.
     pub platform: String,
-    /// Time of creation as the config has it.
+    /// Time of creation from the config, RFC 3339.
     #[serde(default)]
     pub created: Option<String>,
-    /// Bytes of the unpacked files, not counting that layers may be shared.
+    /// Size of the unpacked files in bytes, including layers that other images share.
     pub size: u64,
-    /// When it came here: seconds since the epoch.
+    /// When it was stored, in seconds since the epoch.
     pub stored: u64,
-    /// All blobs it needs.
+    /// All its blobs.
     pub blobs: Vec<Digest>,
     /// diffIDs of its layers, lowest first.
     pub layers: Vec<Digest>,
-    /// The fix-up layer on top of them, if they need one.
+    /// The fix-up layer on top of the layers, if they need one.
     #[serde(default)]
     pub fixup: Option<Digest>,
 }
@@ -54,7 +54,7 @@ impl Record {
         Reference::parse_untagged(self.name.as_deref()?).ok()
     }
 
-    /// What people know it by.
+    /// The name, or else the ID, for messages.
     pub(super) fn name_or_id(&self) -> String {
         self.name.clone().unwrap_or_else(|| self.id.to_string())
     }
@@ -67,7 +67,7 @@ impl Record {
     }
 }
 
-/// Names are at most 255 + 128 + 72 characters but a file's name 255 bytes: long ones are hashed.
+/// The name of the file with an image's record. Image names may be longer than file names: long ones are hashed.
 fn file_name(name: &str) -> String {
     let plain = percent::encode(name.as_bytes(), b":");
     if plain.len() <= 200 {
@@ -80,16 +80,16 @@ impl Store {
     /// All images, sorted by name.
     ///
     /// # Errors
-    /// System calls that fail, and records that do not parse.
+    /// Failed system calls; [`ErrorKind::Invalid`] for a damaged record.
     pub fn images(&self) -> Result<Vec<Record>> {
-        let folder = self.path("refs");
+        let dir = self.path("refs");
         let mut records = Vec::new();
-        for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
-            let path = entry.doing(|| format!("list {folder:?}"))?.path();
+        for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
+            let path = entry.doing(|| format!("list {dir:?}"))?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
                 match fs::read(&path) {
                     Ok(bytes) => records.push(parse(&path, &bytes)?),
-                    // Removed since the listing.
+                    // Removed meanwhile.
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => return Err(error).doing(|| format!("read {path:?}")),
                 }
@@ -99,10 +99,10 @@ impl Store {
         Ok(records)
     }
 
-    /// The image of this exact name.
+    /// The image with this name, if there is one.
     ///
     /// # Errors
-    /// System calls that fail, and a record that does not parse.
+    /// Failed system calls; [`ErrorKind::Invalid`] for a damaged record.
     pub fn find(&self, reference: &Reference) -> Result<Option<Record>> {
         let path = self.path("refs").join(file_name(&reference.to_string()));
         match fs::read(&path) {
@@ -112,10 +112,10 @@ impl Store {
         }
     }
 
-    /// The image a person means: by name, by name and digest, or by at least four digits of its ID or digest.
+    /// The image that a user means: by name, by name and digest, or by at least four digits of its ID or digest.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], and [`ErrorKind::Invalid`] when digits fit several images.
+    /// [`ErrorKind::NotFound`] if there is none, [`ErrorKind::Invalid`] if digits match several images; failed system calls.
     pub fn resolve(&self, text: &str) -> Result<Record> {
         let reference = Reference::parse(text);
         if let Some(record) = reference.as_ref().ok().map(|r| self.find(r)).transpose()?.flatten() {
@@ -131,24 +131,24 @@ impl Store {
             }
         }
         by_digits(&records, text)?
-            .ok_or_else(|| Error::not_found(format!("image {text:?}: is not in the store")))
+            .ok_or_else(|| Error::not_found(format!("image {text:?}: not in the store")))
     }
 
-    /// Points `name` at the image of `record`; an image that had the name keeps existing without one.
+    /// Gives the image of `record` another name. An image that had this name stays, without a name if it was the only one.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the image was removed since `record` was read; system calls that fail.
+    /// [`ErrorKind::NotFound`] if the image was removed meanwhile; failed system calls.
     pub fn tag(&self, record: &Record, name: &Reference) -> Result<Record> {
         let _guard = self.lock(FlockOperation::LockShared)?;
         if !self.images()?.iter().any(|other| other.manifest.digest == record.manifest.digest) {
-            return Err(Error::not_found(format!("image {:?}: was removed just now", record.name_or_id())));
+            return Err(Error::not_found(format!("image {:?}: was removed meanwhile", record.name_or_id())));
         }
         let tagged = Record { name: Some(name.to_string()), ..record.clone() };
         self.set_record(&tagged)?;
         Ok(tagged)
     }
 
-    /// Writes a record. Whoever calls this has seen to it that everything it lists is on disk.
+    /// Writes a record. Everything it refers to must be on disk already.
     pub(super) fn set_record(&self, record: &Record) -> Result<()> {
         let reference = record.reference();
         if let Some(old) = reference.map(|r| self.find(&r)).transpose()?.flatten() {
@@ -159,7 +159,7 @@ impl Store {
             }
         }
         self.write_record(record)?;
-        // The image has a name again.
+        // The image has a name, so a record without one is obsolete.
         let nameless = Record { name: None, ..record.clone() }.file_name();
         if record.name.is_some() {
             let _ = fs::remove_file(self.path("refs").join(nameless));
@@ -172,7 +172,7 @@ impl Store {
         self.write_atomically("refs", &record.file_name(), &bytes)
     }
 
-    /// Takes a record's file away; whoever sweeps makes that durable first. Wants the exclusive lock.
+    /// Removes a record. Requires the exclusive lock; the sweep syncs this before it removes anything.
     pub(super) fn remove_record(&self, record: &Record) -> Result<()> {
         let path = self.path("refs").join(record.file_name());
         match fs::rename(&path, self.trash_name()?) {
@@ -186,27 +186,29 @@ impl Store {
     /// The manifest of an image.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`] when it is damaged.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Mismatch`] if the blob is missing or damaged.
     pub fn manifest(&self, record: &Record) -> Result<Manifest> {
         let bytes = self.read_blob(&record.manifest, MANIFEST_LIMIT)?;
         match Document::parse(&bytes, &record.manifest.media_type)? {
             Document::Manifest(manifest) => Ok(manifest),
-            Document::Index(_) => Err(Error::invalid(format!("{}: is an index", record.manifest.digest))),
+            Document::Index(_) => {
+                Err(Error::invalid(format!("{}: is an index, not an image", record.manifest.digest)))
+            }
         }
     }
 
-    /// Bytes of the files of each layer, lowest first.
+    /// Size of the files of each layer in bytes, lowest first.
     ///
     /// # Errors
-    /// [`ErrorKind::Os`] when a layer is missing.
+    /// [`ErrorKind::Os`] if a layer is missing.
     pub fn layer_sizes(&self, record: &Record) -> Result<Vec<u64>> {
         record.layers.iter().map(|layer| Ok(self.layer_meta(layer)?.bytes)).collect()
     }
 
-    /// The config of an image, and its bytes.
+    /// The config of an image, parsed and as bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`] when it is damaged.
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Mismatch`] if the blob is missing or damaged.
     pub fn config(&self, record: &Record) -> Result<(ImageConfig, Vec<u8>)> {
         let manifest = self.manifest(record)?;
         let bytes = self.read_blob(&manifest.config, CONFIG_LIMIT)?;
@@ -220,7 +222,7 @@ fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Record> {
 
 fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if digits.len() < ID_DIGITS || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if digits.len() < MIN_ID_DIGITS || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(None);
     }
     let fits = |d: &Digest| d.hex().starts_with(digits);
@@ -232,7 +234,7 @@ fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {
         return Ok(None);
     };
     if found.iter().any(|r| r.id != first.id) {
-        let message = format!("image {text:?}: these digits begin the IDs of several images, give more");
+        let message = format!("image {text:?}: ambiguous: matches several images, give more digits");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(Some((*first).clone()))

@@ -1,7 +1,7 @@
-//! Bringing an image in: fetch and verify documents, unpack missing layers at once, make it all durable, then name it.
+//! Adding an image: fetch and verify documents, unpack missing layers in parallel, sync, then publish under the final names.
 //!
-//! One sync of the file system stands between writing and renaming, whatever the count of files. When a layer fails,
-//! those that are complete are kept all the same, so that the next try has less to do.
+//! There is one sync of the file system between writing and renaming, for any number of files. If a layer fails, complete
+//! layers are kept, so that the next attempt has less to do.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,38 +28,38 @@ use crate::percent;
 use crate::platform::Platform;
 use crate::reference::Reference;
 
-/// Where blobs come from: a registry, a folder, an archive.
+/// A source of blobs: a registry, directory or archive.
 pub trait Source: Sync {
-    /// Opens the blob of a descriptor. What is read is verified by the caller.
+    /// Opens a blob. The caller verifies it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when it has no such blob.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the source does not have it.
     fn open(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send + '_>>;
 }
 
-/// What happens to a blob, for those who show it.
+/// A step in the transfer of a blob.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// It is in the store already.
+    /// It already exists.
     Exists,
-    /// Somebody else is at it.
+    /// Another process is unpacking it.
     Waiting,
-    /// Work on it starts.
+    /// The transfer starts.
     Started,
-    /// So many bytes more were read.
+    /// This number of bytes was transferred.
     Advanced(u64),
-    /// It is complete.
+    /// The transfer is complete.
     Done,
 }
 
-/// Hears of progress, from several threads.
+/// Receives the progress of a pull or push, from several threads.
 pub trait Progress: Sync {
-    /// Something happened to a blob.
+    /// Called at each step of a blob.
     fn step(&self, blob: &Descriptor, step: Step);
 }
 
-/// Shows nothing.
+/// Ignores progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Quiet;
 
@@ -67,30 +67,32 @@ impl Progress for Quiet {
     fn step(&self, _: &Descriptor, _: Step) {}
 }
 
-/// An image on its way in.
+/// An image that is being added. Dropping it removes everything that was not published.
 pub(super) struct Transaction<'a> {
     store: &'a Store,
     lease: Lease<'a>,
-    folder: PathBuf,
+    dir: PathBuf,
     count: AtomicUsize,
-    /// On the layers that were missing, until they are in their place: who waits for them finds them there.
+    /// Locks of the missing layers, held until these are published.
     locks: Vec<File>,
-    /// Finished things in `ingest` and where they belong.
+    /// Complete files in `ingest`, by their final paths.
     staged: Mutex<BTreeMap<PathBuf, PathBuf>>,
 }
 
-/// A layer of an image: blob and unpacked form.
+/// A layer of an image: descriptor of its blob, and diffID.
 struct Layer<'d> {
     blob: &'d Descriptor,
     diff_id: &'d Digest,
 }
 
 impl Store {
-    /// Brings in the image that `root` describes, for `platform`, and gives it `names`; with no name it is kept under none.
+    /// Adds the image for `platform` that `root`, a manifest or index, describes, under `names`; with no names it is an untagged
+    /// image.
     ///
     /// # Errors
-    /// What `source` returns, [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when content is not what it is said to be,
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no image for the platform. Then no name was changed.
+    /// Those of `source`; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if a digest or size differs,
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no image for the platform; those of unpacking. No name
+    /// is changed then.
     pub fn ingest(
         &self,
         source: &dyn Source,
@@ -101,7 +103,7 @@ impl Store {
     ) -> Result<Record> {
         let mut transaction = Transaction::begin(self)?;
         let result = transaction.image(source, root, platform, progress);
-        // Complete layers are worth keeping after a failure too. A second error would only hide the first.
+        // Complete layers are kept after a failure too; a second error would hide the first.
         let published = if result.is_ok() { transaction.publish() } else { transaction.publish().or(Ok(())) };
         let mut record = result?;
         published?;
@@ -120,10 +122,10 @@ impl Store {
 impl<'a> Transaction<'a> {
     pub(super) fn begin(store: &'a Store) -> Result<Self> {
         let lease = store.lease()?;
-        let folder = store.path("ingest").join(lease.id());
-        fs::DirBuilder::new().mode(0o700).create(&folder).doing(|| format!("mkdir {folder:?}"))?;
+        let dir = store.path("ingest").join(lease.id());
+        fs::DirBuilder::new().mode(0o700).create(&dir).doing(|| format!("mkdir {dir:?}"))?;
         let (count, staged) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { store, lease, folder, count, locks: Vec::new(), staged })
+        Ok(Self { store, lease, dir, count, locks: Vec::new(), staged })
     }
 
     fn image(
@@ -142,7 +144,7 @@ impl<'a> Transaction<'a> {
         let config =
             ImageConfig::parse(&config_bytes, manifest.layers.len()).map_err(|error| {
                 match manifest.artifact() {
-                    Some(kind) => Error::unsupported(format!("is no image but an artifact: {kind}")),
+                    Some(kind) => Error::unsupported(format!("not an image but an artifact: {kind}")),
                     None => error,
                 }
             })?;
@@ -171,7 +173,7 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// Follows indexes, which may be nested once, to the manifest for the platform.
+    /// Follows indexes, which may be nested once, to the manifest for the platform. Adds their digests to `blobs`.
     fn choose(
         &mut self,
         source: &dyn Source,
@@ -200,7 +202,7 @@ impl<'a> Transaction<'a> {
         Err(Error::limit(format!("{}: indexes nested more than twice", root.digest)))
     }
 
-    /// A small blob from the store, or else from the source, in which case it is staged.
+    /// Reads a document from the store, or else from the source, and then stages it.
     pub(super) fn document(
         &self,
         source: &dyn Source,
@@ -208,7 +210,7 @@ impl<'a> Transaction<'a> {
         limit: u64,
     ) -> Result<Vec<u8>> {
         if self.store.has_blob(descriptor) {
-            // A damaged one is fetched again.
+            // A damaged blob is fetched again.
             if let Ok(bytes) = self.store.read_blob(descriptor, limit) {
                 return Ok(bytes);
             }
@@ -226,7 +228,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// A new folder for a tree, and its `fs`, open, which is where the files go.
+    /// Creates a directory for a layer; returns its path and its subdirectory `fs`, opened.
     pub(super) fn new_tree(&self) -> Result<(PathBuf, File)> {
         let tree = self.new_path();
         let root = tree.join("fs");
@@ -240,7 +242,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn new_path(&self) -> PathBuf {
-        self.folder.join(self.count.fetch_add(1, Ordering::Relaxed).to_string())
+        self.dir.join(self.count.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     pub(super) fn new_file(&self) -> Result<(PathBuf, File)> {
@@ -267,11 +269,11 @@ impl<'a> Transaction<'a> {
         })
     }
 
-    /// Works on what is missing, the largest first, in as many threads as the store's options say.
+    /// Unpacks missing layers, the largest first, in parallel.
     fn layers(&self, source: &dyn Source, layers: &[Layer<'_>], progress: &dyn Progress) -> Result<()> {
         let mut todo: Vec<&Layer<'_>> = Vec::new();
         for layer in layers {
-            if self.store.layer_path(layer.diff_id).exists() && (self.has_kept(layer.blob)) {
+            if self.store.layer_path(layer.diff_id).exists() && self.has_kept(layer.blob) {
                 progress.step(layer.blob, Step::Exists);
             } else if !todo.iter().any(|other| other.diff_id == layer.diff_id) {
                 todo.push(layer);
@@ -294,7 +296,7 @@ impl<'a> Transaction<'a> {
                         while let Some(layer) = todo.get(next.fetch_add(1, Ordering::Relaxed)) {
                             if let Err(error) = self.layer(source, layer, progress, &flusher) {
                                 fail(error.context(format!("layer {}", layer.blob.digest)));
-                                // The others finish what they are at and take nothing new.
+                                // The other threads finish their layers and start no new ones.
                                 next.store(todo.len(), Ordering::Relaxed);
                             }
                         }
@@ -329,7 +331,7 @@ impl<'a> Transaction<'a> {
             self.unpack_staged(source.open(blob)?, expected, keep, &seen)
         };
         let (unpacked, tree) = if self.store.has_blob(blob) {
-            // A damaged one is fetched again, and replaced.
+            // A damaged blob is fetched again and replaced.
             let stored = self.store.open_blob(&blob.digest)?;
             self.unpack_staged(stored, expected, false, &seen).or_else(|_| fetch())?
         } else {
@@ -340,7 +342,7 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// Unpacks into a new folder of `ingest`, keeping the blob beside it if asked to.
+    /// Unpacks a layer into a new directory in `ingest`; with `keep`, its blob is stored beside it and staged.
     pub(super) fn unpack_staged(
         &self,
         input: impl Read + Send,
@@ -383,13 +385,13 @@ impl<'a> Transaction<'a> {
     }
 
     fn discard(&self, tree: &Path) {
-        let (Some(name), Ok(parent)) = (tree.file_name(), File::open(&self.folder)) else {
+        let (Some(name), Ok(parent)) = (tree.file_name(), File::open(&self.dir)) else {
             return;
         };
         let _ = crate::tree::remove(parent.as_fd(), name.as_encoded_bytes(), parent.as_fd());
     }
 
-    /// Where a layer is now: still in `ingest`, or in its place.
+    /// The current path of a layer: in `ingest` or the final one.
     fn current(&self, diff_id: &Digest) -> PathBuf {
         let place = self.store.layer_path(diff_id);
         let staged = self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -402,17 +404,17 @@ impl<'a> Transaction<'a> {
         serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))
     }
 
-    /// Adds to what must not be collected meanwhile.
+    /// Adds digests to the lease.
     pub(super) fn add<'d>(&mut self, digests: impl IntoIterator<Item = &'d Digest>) -> Result<()> {
         self.lease.add(digests)
     }
 
-    /// Bytes of the files of these layers.
+    /// Size of the files of these layers in bytes.
     pub(super) fn size(&self, diff_ids: &[Digest]) -> Result<u64> {
         diff_ids.iter().try_fold(0_u64, |sum, diff_id| Ok(sum.saturating_add(self.meta(diff_id)?.bytes)))
     }
 
-    /// Makes the fix-up layer of this stack if it wants one.
+    /// Creates the fix-up layer of these layers if they need one.
     pub(super) fn fixup(&mut self, diff_ids: &[Digest]) -> Result<Option<Digest>> {
         let mut stack = Vec::new();
         for diff_id in diff_ids {
@@ -422,25 +424,25 @@ impl<'a> Transaction<'a> {
                 self.meta(diff_id)?.implied.iter().map(|p| percent::decode(p)).collect::<Result<_>>()?;
             stack.push(crate::fixup::Level { root, implied });
         }
-        let folders = crate::fixup::needed(&stack, self.store.marks)?;
-        if folders.is_empty() {
+        let fixes = crate::fixup::needed(&stack, self.store.marks)?;
+        if fixes.is_empty() {
             return Ok(None);
         }
         let names: String = diff_ids.iter().map(|digest| format!("{digest}\n")).collect();
         let key = Digest::of(names.as_bytes());
-        // The image that has it now may go before this one is named.
+        // Another image that has it may be removed before this one is published.
         self.lease.add([&key])?;
         let place = self.store.path("fixup").join(key.hex());
         if !place.exists() {
             let (tree, fd) = self.new_tree()?;
-            crate::fixup::make(&fd, &stack, &folders)?;
+            crate::fixup::make(&fd, &stack, &fixes)?;
             self.stage(tree, place);
         }
         Ok(Some(key))
     }
 
-    /// Makes all that is staged durable and gives it its name. One sync for everything: it costs no more than the
-    /// slowest file, and no file system has to commit once for each.
+    /// Syncs everything that is staged and renames it to its final path. One sync for all files is much faster than one per
+    /// file.
     pub(super) fn publish(&self) -> Result<()> {
         let staged =
             std::mem::take(&mut *self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
@@ -450,24 +452,23 @@ impl<'a> Transaction<'a> {
         if self.store.options.sync {
             rustix::fs::syncfs(&self.store.handle).doing(|| format!("syncfs {:?}", self.store.root))?;
         }
-        let mut folders: Vec<PathBuf> = Vec::new();
+        let mut dirs: Vec<PathBuf> = Vec::new();
         for (to, from) in staged {
             match fs::rename(&from, &to) {
-                // Another process was faster, with the same content.
+                // Another process was faster; the content is the same.
                 Err(error) if to.is_dir() && from.is_dir() => drop(error),
                 other => other.doing(|| format!("rename {from:?} to {to:?}"))?,
             }
-            folders.extend(to.parent().map(Path::to_path_buf));
+            dirs.extend(to.parent().map(Path::to_path_buf));
         }
-        folders.dedup();
-        folders.iter().try_for_each(|folder| self.store.sync_folder(folder))
+        dirs.dedup();
+        dirs.iter().try_for_each(|dir| self.store.sync_dir(dir))
     }
 }
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
-        let (Some(name), Ok(parent)) = (self.folder.file_name(), File::open(self.store.path("ingest")))
-        else {
+        let (Some(name), Ok(parent)) = (self.dir.file_name(), File::open(self.store.path("ingest"))) else {
             return;
         };
         let _ = crate::tree::remove(parent.as_fd(), name.as_encoded_bytes(), parent.as_fd());

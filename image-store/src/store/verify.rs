@@ -1,5 +1,5 @@
-//! Checks that the store still is what it was: blobs by their digests, unpacked layers against their blobs, records
-//! against what they list. Repair takes away what is damaged and unpacks again what can be; the rest a pull brings back.
+//! Verification: blobs against their digests, unpacked layers against their blobs, records against manifests and configs.
+//! Repair unpacks damaged layers again and removes damaged blobs; a pull fetches these again.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::layer::compare::compare;
 use crate::layer::unpack::Expected;
 use crate::manifest::Descriptor;
 
-/// What is damaged.
+/// A damaged object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// A blob.
@@ -27,20 +27,20 @@ pub enum Part {
     Volume(String),
 }
 
-/// One damage.
+/// A damage that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The damaged object.
     pub part: Part,
-    /// Why it is thought to be.
+    /// What is wrong, for users.
     pub why: String,
-    /// It was mended.
+    /// Whether it was repaired.
     pub repaired: bool,
 }
 
 impl Store {
-    /// Checks everything. With `repair`, damaged layers are unpacked again from their blobs and damaged blobs are taken
-    /// away, so that the next pull of an image that needs them fetches them.
+    /// Verifies the whole store. With `repair`, damaged layers are unpacked again from their blobs, and damaged blobs are removed,
+    /// so that the next pull fetches them again.
     ///
     /// # Errors
     /// System calls that fail for other reasons than damage.
@@ -49,7 +49,7 @@ impl Store {
         let mut bad = HashSet::new();
         for digest in self.stored_blobs()? {
             if let Err(error) = self.check_blob(&digest) {
-                // Collected since the listing; what an image misses is found below.
+                // Collected meanwhile; blobs that an image misses are found below.
                 if error.kind() == ErrorKind::NotFound {
                     continue;
                 }
@@ -58,11 +58,11 @@ impl Store {
                 }
                 let why = error.to_string();
                 let why = why.strip_prefix(&format!("{digest}: ")).unwrap_or(&why);
-                // Its layer can be compared with it no more.
+                // The layer cannot be compared with it any more.
                 let next = if repair {
-                    "taken away: pull or load what needs it again, then verify"
+                    "removed: pull or load its image again, then verify again"
                 } else {
-                    "repair takes it away"
+                    "use --repair to remove it"
                 };
                 let why = format!("{why}: {next}");
                 findings.push(Finding { part: Part::Blob(digest.clone()), why, repaired: false });
@@ -72,7 +72,7 @@ impl Store {
         let mut seen = HashSet::new();
         for record in self.images()? {
             let found = self.verify_image(&record, &bad, &mut seen, repair)?;
-            // What is missing of an image that was removed meanwhile is no damage.
+            // An image that was removed meanwhile is not damaged.
             if !found.is_empty() && self.images()?.contains(&record) {
                 findings.extend(found);
             }
@@ -95,9 +95,9 @@ impl Store {
     fn stored_blobs(&self) -> Result<Vec<Digest>> {
         let mut digests = Vec::new();
         for algorithm in ["sha256", "sha512"] {
-            let folder = self.path("blobs").join(algorithm);
-            for entry in fs::read_dir(&folder).doing(|| format!("list {folder:?}"))? {
-                let name = entry.doing(|| format!("list {folder:?}"))?.file_name();
+            let dir = self.path("blobs").join(algorithm);
+            for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
+                let name = entry.doing(|| format!("list {dir:?}"))?.file_name();
                 digests.extend(Digest::parse(&format!("{algorithm}:{}", name.to_string_lossy())).ok());
             }
         }
@@ -126,17 +126,17 @@ impl Store {
         let manifest = match self.manifest(record).and_then(|m| self.config(record).map(|(c, _)| (m, c))) {
             Ok((manifest, config)) if config.rootfs.diff_ids == record.layers => manifest,
             Ok(_) => {
-                let why = "its record lists other layers than its config: pull or load it again".to_owned();
+                let why = "layers in record and config differ: pull or load the image again".to_owned();
                 return Ok(vec![Finding { part: Part::Image(name), why, repaired: false }]);
             }
             Err(error) => {
-                let why = format!("{error}: pull or load it again");
+                let why = format!("{error}: pull or load the image again");
                 return Ok(vec![Finding { part: Part::Image(name), why, repaired: false }]);
             }
         };
         for (blob, diff_id) in manifest.layers.iter().zip(&record.layers) {
             if self.options.keep_blobs && !self.has_blob(blob) && !bad.contains(&blob.digest) {
-                let why = format!("blob {} is missing: pull or load it again", blob.digest);
+                let why = format!("blob {} is missing: pull or load the image again", blob.digest);
                 findings.push(Finding { part: Part::Image(name.clone()), why, repaired: false });
             }
             if !seen.insert(diff_id.clone()) {
@@ -155,7 +155,7 @@ impl Store {
         Ok(findings)
     }
 
-    /// Reads the blob once more and compares each entry with what lies on disk.
+    /// Compares an unpacked layer with its blob, if the store has it.
     fn check_layer(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {
         let path = self.layer_path(diff_id).join("fs");
         let root = File::open(&path).doing(|| format!("open {path:?}"))?;

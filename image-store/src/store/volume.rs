@@ -1,11 +1,10 @@
 //! Volumes: directories of the store that outlive containers.
 //!
-//! `volumes/NAME` holds a volume's files and nothing else; `volumes` has mode 0700, for the files keep their owners, set-user-ID
-//! bits and device numbers. What is known of a volume is beside it, in `volume-records/NAME.json`.
+//! `volumes/NAME` holds the files of a volume; `volumes` has mode 0700, because files keep their owners, set-user-ID bits and
+//! device numbers. The volume's record is `volume-records/NAME.json`.
 //!
-//! A volume starts with what the image has at its mount point: once, before the first container uses it. That this has been
-//! done is recorded. A volume that happens to be empty is as good as any other, and the directory of a volume is never
-//! replaced: containers may have it mounted.
+//! When the first container uses a volume, the files of the image at the mount point are copied to it. This is done once, even
+//! if the volume is empty later, and recorded. The directory of a volume is never replaced: containers may have it mounted.
 
 use std::fs::{self, File};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -23,28 +22,28 @@ use crate::tree;
 
 const FILES: &str = "volumes";
 const RECORDS: &str = "volume-records";
-/// Volumes that are being removed, see [`Store::empty_trash`].
+/// Volumes that are being removed: see [`Store::empty_trash`].
 pub(super) const TRASH: &str = "volumes/.trash";
 
-/// A volume, see [`Store::volume`].
+/// A volume: see [`Store::volume`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
     /// Its name.
     pub name: String,
     /// The directory that is mounted into containers.
     pub path: PathBuf,
-    /// Nobody has named it: it was made for a container that asked for any volume.
+    /// Whether it was created for a container without a name given by the user.
     pub anonymous: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Content {
-    /// No container has used it yet.
+    /// No container has used the volume yet.
     New,
-    /// The image's files are being copied. Found at another call: that copy was interrupted.
+    /// The image's files are being copied; if found later, the copy was interrupted.
     Filling,
-    /// Its content belongs to the containers that use it.
+    /// A container has used it.
     Used,
 }
 
@@ -54,12 +53,12 @@ struct VolumeRecord {
     content: Content,
 }
 
-/// A volume without a record was made by a version that kept none, or its record is damaged: it may be in use, and may have been
-/// named.
+/// For a volume of an earlier version, which has no record, or with a damaged record: it may be in use, and the user may have
+/// named it.
 const UNRECORDED: VolumeRecord = VolumeRecord { anonymous: false, content: Content::Used };
 
 impl Store {
-    /// The names of all volumes, sorted; also of those that [`Store::volume`] refuses.
+    /// The names of all volumes, sorted, including those that [`Store::volume`] refuses.
     ///
     /// # Errors
     /// Those of getdents64(2).
@@ -72,28 +71,28 @@ impl Store {
             .collect())
     }
 
-    /// The volume of this name.
+    /// The volume with this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when there is something else than a directory in its place, which must
-    /// not be mounted.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if
+    /// it is not a directory, and so must not be mounted, or the name is invalid; failed system calls.
     pub fn volume(&self, name: &str) -> Result<Volume> {
         match self.open_volume(name)? {
             Some(_) => self.describe_volume(name),
-            None => Err(Error::not_found(format!("volume {name:?}: does not exist"))),
+            None => Err(Error::not_found(format!("volume {name:?}: no such volume"))),
         }
     }
 
-    /// Where the files of a volume of this name are, whether there is one or not.
+    /// The directory of a volume with this name, whether or not the volume exists.
     #[must_use]
     pub fn volume_path(&self, name: &str) -> PathBuf {
         self.path(FILES).join(name)
     }
 
-    /// Makes an empty volume, which starts with an image's files when a container first uses it. `false`: it exists already.
+    /// Creates an empty volume, to which the image's files are copied when a container first uses it. `false`: it already exists.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a name that is none, and as for [`Store::volume`].
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for an invalid name; those of [`Store::volume`].
     pub fn create_volume(&self, name: &str, anonymous: bool) -> Result<bool> {
         let _lock = self.lock_volumes()?;
         if self.open_volume(name)?.is_some() {
@@ -102,11 +101,11 @@ impl Store {
         self.make_volume(name, anonymous, self.options.sync).map(|_| true)
     }
 
-    /// The volume of this name for a container, made if there is none. At its first use it starts with the contents, owner
-    /// and mode of the directory that `image`, a root file system and a path in it, leads to, if it leads to one.
+    /// The volume with this name, for a container; created if missing. At its first use it gets the contents, owner and mode of
+    /// the directory `image`, a path in a root file system, if this is a directory.
     ///
     /// # Errors
-    /// As for [`Store::create_volume`]; those of copying, after which the volume is as it was before.
+    /// Those of [`Store::create_volume`], and of copying; the volume is unchanged then.
     pub fn use_volume(&self, name: &str, anonymous: bool, image: Option<(&Place, &str)>) -> Result<Volume> {
         let _lock = self.lock_volumes()?;
         let there = self.open_volume(name)?;
@@ -118,7 +117,7 @@ impl Store {
             let made = there.is_none();
             let directory = match there {
                 Some(directory) => directory,
-                // On disk before there is anything in it, if there will be: see below.
+                // Not synced here: begin_volume syncs if it copies files.
                 None => self.make_volume(name, anonymous, false)?,
             };
             let begun = self.begin_volume(name, record, &directory, image);
@@ -130,18 +129,18 @@ impl Store {
         self.describe_volume(name)
     }
 
-    /// Removes a volume and its files, whoever uses them. The directory leaves at once, its files with the next emptying of
-    /// the trash. Of a symbolic link in its place only the link is removed.
+    /// Removes a volume, even if a container uses it. Its files are deleted by [`Store::empty_trash`]. If there is a symbolic
+    /// link in its place, the link is removed.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound); system calls that fail.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none; failed system calls.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let _lock = self.lock_volumes()?;
         self.discard_volume(name)
     }
 
-    /// What a volume's first use makes of it.
+    /// Fills a volume at its first use.
     fn begin_volume(
         &self,
         name: &str,
@@ -153,14 +152,14 @@ impl Store {
         let has_files = !tree::list(directory).doing(|| "list")?.is_empty();
         match record.content {
             Content::Filling => clear(directory)?,
-            // Somebody has put files there before the first container came.
+            // Files were put there before the first container used it.
             _ if has_files => return self.write_volume_record(name, used, false),
             _ => {}
         }
         let Some(original) = image.map_or(Ok(None), |(root, path)| directory_in(root, path))? else {
             return self.write_volume_record(name, used, false);
         };
-        // After a power cut a volume that was copied in part must not pass for a whole one.
+        // After a power cut, a partial copy must not pass for a complete one.
         let sync = self.options.sync && !tree::list(&original).doing(|| "list")?.is_empty();
         self.write_volume_record(name, VolumeRecord { content: Content::Filling, ..record }, sync)?;
         if let Err(error) = copy_directory(&original, directory, Owner::Keep) {
@@ -176,22 +175,22 @@ impl Store {
     }
 
     fn make_volume(&self, name: &str, anonymous: bool, sync: bool) -> Result<OwnedFd> {
-        // First, so that no volume is ever without one.
+        // First, so that a volume always has a record.
         let record = VolumeRecord { anonymous, content: Content::New };
         self.write_volume_record(name, record, sync)?;
         let parent = self.volumes_directory()?;
         let made = rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-            .and_then(|()| tree::open_folder(&parent, name.as_bytes(), OFlags::RDONLY));
-        // Whatever the umask is.
+            .and_then(|()| tree::open_dir(&parent, name.as_bytes(), OFlags::RDONLY));
+        // Regardless of the umask.
         let made = made.and_then(|directory| {
             rustix::fs::fchmod(&directory, Mode::from_raw_mode(0o755)).map(|()| directory)
         });
-        made.doing(|| format!("volume {name:?}: make {:?}", self.volume_path(name)))
+        made.doing(|| format!("volume {name:?}: mkdir {:?}", self.volume_path(name)))
     }
 
     fn discard_volume(&self, name: &str) -> Result<()> {
         let path = self.volume_path(name);
-        // Beside it, for `volumes` may be on a file system of its own.
+        // Below `volumes`, which may be on another file system than the store.
         let trash = self.path(TRASH);
         match fs::DirBuilder::new().mode(0o700).create(&trash) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -201,7 +200,7 @@ impl Store {
         }
         match fs::rename(&path, trash.join(super::unique()?)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::not_found(format!("volume {name:?}: does not exist")));
+                return Err(Error::not_found(format!("volume {name:?}: no such volume")));
             }
             other => other.doing(|| format!("volume {name:?}: rename {path:?}"))?,
         }
@@ -217,7 +216,7 @@ impl Store {
     /// Opens a volume's directory without following a link.
     fn open_volume(&self, name: &str) -> Result<Option<OwnedFd>> {
         check_name(name)?;
-        match tree::open_folder(self.volumes_directory()?, name.as_bytes(), OFlags::RDONLY) {
+        match tree::open_dir(self.volumes_directory()?, name.as_bytes(), OFlags::RDONLY) {
             Ok(directory) => Ok(Some(directory)),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::LOOP | Errno::NOTDIR) => Err(self.not_a_directory(name)),
@@ -225,7 +224,7 @@ impl Store {
         }
     }
 
-    /// Versions before November 2026 let an image put a link in a volume's place.
+    /// In versions before November 2026, an image could put a link in a volume's place.
     fn not_a_directory(&self, name: &str) -> Error {
         let path = self.volume_path(name);
         let what = match fs::read_link(&path) {
@@ -261,7 +260,7 @@ impl Store {
         super::write_file(&self.path(RECORDS), &format!("{name}.json"), &bytes, sync)
     }
 
-    /// `volumes`, closed to other users: earlier versions left it open to them.
+    /// Opens `volumes` and closes it to other users: earlier versions left it open.
     fn volumes_directory(&self) -> Result<OwnedFd> {
         let doing = || format!("open {:?}", self.path(FILES));
         let directory = File::open(self.path(FILES)).doing(doing)?;
@@ -286,20 +285,20 @@ fn check_name(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::invalid(format!(
-        "volume {name:?}: a name is up to 128 letters, digits, \"_\", \".\" and \"-\", the first a letter or digit"
+        "volume {name:?}: must be up to 128 letters, digits, \"_\", \".\" and \"-\", starting with a letter or digit"
     )))
 }
 
-/// The directory that a path in an image leads to, with its links; `None` when it leads to nothing or something else.
+/// Opens a directory in an image, following links within the image; `None` if there is none.
 fn directory_in(root: &Place, path: &str) -> Result<Option<OwnedFd>> {
-    match root.open_folder(path) {
+    match root.open_dir(path) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno).doing(|| format!("open {path:?} in the image")),
     }
 }
 
-/// Removes what is in a directory, and leaves the directory.
+/// Removes the contents of a directory.
 fn clear(directory: &OwnedFd) -> Result<()> {
     for (name, _) in tree::list(directory).doing(|| "list")? {
         tree::remove(directory.as_fd(), name.to_bytes(), directory.as_fd())?;

@@ -1,9 +1,11 @@
-//! The 512-byte header block: fields, numbers and checksum, in both directions. Pure.
+//! The header block: reading and writing its fields. No I/O.
+//!
+//! Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 
 use super::BLOCK;
 use crate::error::{Error, Result};
 
-/// A header block as it stands in an archive.
+/// A header block.
 #[derive(Clone)]
 pub struct Header(pub [u8; BLOCK]);
 
@@ -18,18 +20,18 @@ impl std::fmt::Debug for Header {
     }
 }
 
-/// What an old GNU sparse header says.
+/// The sparse map in an old GNU header.
 #[derive(Debug)]
 pub struct OldSparse {
-    /// Offset and length of up to four pieces.
+    /// Offset and length of up to four segments.
     pub pieces: Vec<(i64, i64)>,
-    /// Blocks with further pieces follow the header.
+    /// Whether blocks with more segments follow the header.
     pub more: bool,
-    /// The file's length with its holes.
+    /// Size of the file in bytes, including holes.
     pub real_size: i64,
 }
 
-/// Offset and length of the fields.
+/// Offset and length of each field.
 const MODE: (usize, usize) = (100, 8);
 const UID: (usize, usize) = (108, 8);
 const GID: (usize, usize) = (116, 8);
@@ -43,7 +45,7 @@ const MINOR: (usize, usize) = (337, 8);
 const PREFIX: (usize, usize) = (345, 155);
 
 impl Header {
-    /// An empty ustar header of a type.
+    /// An empty ustar header with this type.
     #[must_use]
     pub fn ustar(typeflag: u8) -> Self {
         let mut block = [0; BLOCK];
@@ -56,16 +58,16 @@ impl Header {
         &self.0[at..at + length]
     }
 
-    /// Whether this is one of the zero blocks that end an archive.
+    /// Whether this is a zero block: two of these end an archive.
     #[must_use]
     pub fn is_zero(&self) -> bool {
         self.0.iter().all(|b| *b == 0)
     }
 
-    /// Checks the sum over the block; both readings of bytes, signed and unsigned, occur in old archives.
+    /// Verifies the checksum; old archives have it over signed bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when neither fits.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if it is wrong.
     pub fn check(&self) -> Result<()> {
         let stored = number(self.field(CHECKSUM))?;
         let (mut unsigned, mut signed) = (0_i64, 0_i64);
@@ -75,12 +77,12 @@ impl Header {
             signed += i64::from(byte.cast_signed());
         }
         if stored != unsigned && stored != signed {
-            return Err(Error::invalid("tar header: the checksum does not fit"));
+            return Err(Error::invalid("tar header: checksum mismatch"));
         }
         Ok(())
     }
 
-    /// The type of the entry.
+    /// The type of the entry: `b'0'` for a regular file, and so on.
     #[must_use]
     pub fn typeflag(&self) -> u8 {
         self.0[156]
@@ -90,13 +92,13 @@ impl Header {
         self.field(MAGIC) == b"ustar\x0000"
     }
 
-    /// Whether GNU tar's own dialect is in use.
+    /// Whether the header is in GNU format.
     #[must_use]
     pub fn is_gnu(&self) -> bool {
         self.field(MAGIC) == b"ustar  \0"
     }
 
-    /// The name, put together from prefix and name in a POSIX header.
+    /// The name, with the prefix of a POSIX header.
     #[must_use]
     pub fn path(&self) -> Vec<u8> {
         let name = text(&self.0[..100]);
@@ -107,7 +109,7 @@ impl Header {
         name.to_vec()
     }
 
-    /// The link's target.
+    /// The target of a link.
     #[must_use]
     pub fn link(&self) -> Vec<u8> {
         text(self.field(LINK)).to_vec()
@@ -116,12 +118,12 @@ impl Header {
     /// Permission bits.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid), as in the methods below, when the field holds no number.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the field is not a number.
     pub fn mode(&self) -> Result<i64> {
         number(self.field(MODE)).map_err(|e| e.context("mode"))
     }
 
-    /// Owner.
+    /// User ID of the owner.
     ///
     /// # Errors
     /// See [`Header::mode`].
@@ -129,7 +131,7 @@ impl Header {
         number(self.field(UID)).map_err(|e| e.context("uid"))
     }
 
-    /// Group.
+    /// Group ID.
     ///
     /// # Errors
     /// See [`Header::mode`].
@@ -137,7 +139,7 @@ impl Header {
         number(self.field(GID)).map_err(|e| e.context("gid"))
     }
 
-    /// Bytes of data that follow.
+    /// Size of the data that follows, in bytes.
     ///
     /// # Errors
     /// See [`Header::mode`].
@@ -145,7 +147,7 @@ impl Header {
         number(self.field(SIZE)).map_err(|e| e.context("size"))
     }
 
-    /// Seconds since the epoch.
+    /// Modification time in seconds since the epoch.
     ///
     /// # Errors
     /// See [`Header::mode`].
@@ -162,7 +164,7 @@ impl Header {
         Ok((part(MAJOR)?, part(MINOR)?))
     }
 
-    /// The four pieces of an old GNU sparse header, whether more follow, and the real size.
+    /// The sparse map of an old GNU header.
     ///
     /// # Errors
     /// See [`Header::mode`].
@@ -171,7 +173,7 @@ impl Header {
         Ok(OldSparse { pieces, more: self.0[482] != 0, real_size: number(&self.0[483..495])? })
     }
 
-    /// Sets the name, which has at most 100 bytes, or fits when split at a slash into 155 and 100. `false`: it does not fit.
+    /// Sets the name: up to 100 bytes, or up to 155 and 100 bytes around a slash. `false`: it does not fit.
     #[must_use]
     pub fn set_path(&mut self, path: &[u8]) -> bool {
         if path.len() <= 100 {
@@ -192,7 +194,7 @@ impl Header {
         true
     }
 
-    /// Sets the link's target. `false`: it does not fit.
+    /// Sets the target of a link: up to 100 bytes. `false`: it does not fit.
     #[must_use]
     pub fn set_link(&mut self, link: &[u8]) -> bool {
         if link.len() > LINK.1 {
@@ -202,7 +204,7 @@ impl Header {
         true
     }
 
-    /// Sets mode, owner, group, size and time. Names those that do not fit in octal, which are then left at zero.
+    /// Sets mode, owner, group, size and time (in seconds). Returns the names of those that do not fit, which become 0.
     pub fn set_numbers(&mut self, mode: u32, uid: u64, gid: u64, size: u64, mtime: i64) -> Vec<&'static str> {
         let mut wide = Vec::new();
         let seconds = u64::try_from(mtime).unwrap_or(u64::MAX);
@@ -221,15 +223,15 @@ impl Header {
         wide
     }
 
-    /// Sets a device's numbers.
+    /// Sets the numbers of a device.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for numbers above 2,097,151.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for numbers above 2,097,151, which do not fit.
     pub fn set_device(&mut self, major: u32, minor: u32) -> Result<()> {
         if self.set_octal(MAJOR, u64::from(major)) && self.set_octal(MINOR, u64::from(minor)) {
             return Ok(());
         }
-        Err(Error::unsupported(format!("tar: device {major}:{minor} has too large numbers")))
+        Err(Error::unsupported(format!("tar: device {major}:{minor}: numbers out of range")))
     }
 
     fn set_octal(&mut self, (at, length): (usize, usize), value: u64) -> bool {
@@ -241,7 +243,7 @@ impl Header {
         true
     }
 
-    /// Writes the checksum; last.
+    /// Sets the checksum, after all other fields.
     pub fn seal(&mut self) {
         self.0[CHECKSUM.0..CHECKSUM.0 + CHECKSUM.1].fill(b' ');
         let sum: u32 = self.0.iter().map(|b| u32::from(*b)).sum();
@@ -250,7 +252,7 @@ impl Header {
     }
 }
 
-/// Pieces of 24 bytes, offset and length, up to the first empty one.
+/// Segments (24 bytes: offset and length) up to the first empty one.
 pub(super) fn sparse_pieces(bytes: &[u8]) -> Result<Vec<(i64, i64)>> {
     let mut pieces = Vec::new();
     for piece in bytes.chunks_exact(24) {
@@ -268,12 +270,12 @@ pub(super) fn text(field: &[u8]) -> &[u8] {
     &field[..end]
 }
 
-/// A numeric field: octal digits between spaces and NULs, or GNU's base 256 with the top bit set.
+/// Parses a numeric field: octal digits with spaces and NUL bytes around them, or GNU's base 256, marked by the top bit.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for other characters and for what does not fit in 63 bits.
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for other characters and numbers of more than 63 bits.
 pub fn number(field: &[u8]) -> Result<i64> {
-    let wrong = || Error::invalid(format!("tar number {:?}", String::from_utf8_lossy(field)));
+    let wrong = || Error::invalid(format!("tar header: invalid number {:?}", String::from_utf8_lossy(field)));
     if field.first().is_some_and(|b| b & 0x80 != 0) {
         return base_256(field).ok_or_else(wrong);
     }
@@ -290,7 +292,7 @@ pub fn number(field: &[u8]) -> Result<i64> {
     Ok(value)
 }
 
-/// Two's complement, big endian; the first bit only marks the encoding, the second is the sign.
+/// Two's complement, big-endian. The first bit marks the encoding, the second is the sign.
 fn base_256(field: &[u8]) -> Option<i64> {
     let negative = field[0] & 0x40 != 0;
     let mut value: i64 = if negative { -1 } else { 0 };

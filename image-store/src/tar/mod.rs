@@ -1,9 +1,8 @@
-//! Reading and writing tar as image layers use it: ustar, GNU and PAX, with bytes as names.
+//! Reading and writing tar archives as in image layers: ustar, GNU tar and PAX (pax(1)), with names as bytes.
 //!
-//! An own reader since every general one is either lenient where layers are hostile (what a PAX `size` means for the
-//! data that follows: CVE-2025-62518) or hides what layers need (raw names, sparse maps, PAX xattrs with NULs).
-//! It follows Go's archive/tar in what it takes, for that is what the other engines read layers with.
-//! Knows nothing of whiteouts and of the disk.
+//! General tar crates are lenient with malicious input (the meaning of a PAX `size`: CVE-2025-62518) or hide what layers need
+//! (raw names, sparse maps, attributes with NUL bytes). This reader accepts what Go's archive/tar does, because the other
+//! engines read layers with it.
 
 pub mod header;
 mod pax;
@@ -15,62 +14,62 @@ pub use reader::Reader;
 pub(crate) use sparse::Placement;
 pub use writer::Writer;
 
-/// The unit of a tar archive, in bytes.
+/// Size of a tar block in bytes.
 pub const BLOCK: usize = 512;
 
-/// A point in time: seconds since the epoch, possibly before it, and the nanoseconds after that second.
+/// A time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
-    /// Seconds since 1970.
+    /// Seconds since the epoch; negative before it.
     pub seconds: i64,
-    /// 0 to 999,999,999.
+    /// Nanoseconds after that second: 0 to 999,999,999.
     pub nanoseconds: u32,
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file; its data follows.
+    /// A regular file.
     File,
-    /// A folder.
+    /// A directory.
     Directory,
-    /// A symbolic link to these bytes.
+    /// A symbolic link with this target.
     Symlink(Vec<u8>),
-    /// Another name of the file at this path in the archive.
+    /// A hard link to the file at this path in the archive.
     Hardlink(Vec<u8>),
-    /// A character device.
+    /// A character device with this major and minor number.
     Character(u32, u32),
-    /// A block device.
+    /// A block device with this major and minor number.
     Block(u32, u32),
     /// A named pipe.
     Fifo,
 }
 
-/// One entry, with all its dialects resolved.
+/// An entry, independent of the format of its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name as it stands in the archive: neither cleaned nor checked.
+    /// The name as in the archive, not validated.
     pub path: Vec<u8>,
-    /// What it is.
+    /// The type.
     pub kind: Kind,
-    /// Permission bits, with set-uid, set-gid and sticky: at most 0o7777.
+    /// Permission bits, at most 0o7777.
     pub mode: u32,
-    /// Owner.
+    /// User ID of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group ID.
     pub gid: u32,
-    /// Last change of the content.
+    /// Modification time.
     pub mtime: Timestamp,
-    /// Length of a regular file in bytes, holes included.
+    /// Size of a regular file in bytes, including holes.
     pub size: u64,
-    /// Extended attributes by full name.
+    /// Extended attributes: full name and value.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the data of a sparse file goes: (offset, length), ascending. `None`: one piece from the start.
+    /// The data segments of a sparse file, as ascending (offset, length); `None` if the file is not sparse.
     pub sparse: Option<Vec<(u64, u64)>>,
 }
 
 impl Entry {
-    /// An entry of `kind` at `path` that belongs to root and was made at the epoch.
+    /// An entry of size 0 that is owned by root and was modified at the epoch.
     #[must_use]
     pub fn new(path: impl Into<Vec<u8>>, kind: Kind, mode: u32) -> Self {
         Self {
@@ -87,7 +86,7 @@ impl Entry {
     }
 }
 
-/// A name as errors show it.
+/// Formats a name for messages.
 pub(crate) fn show(path: &[u8]) -> String {
     format!("{:?}", String::from_utf8_lossy(&path[..path.len().min(200)]))
 }

@@ -1,11 +1,13 @@
-//! PAX extended headers: records of `length key=value\n`, and the fields of an entry they override. Pure.
+//! PAX extended headers: records of the form `length key=value\n` that override fields of an entry. No I/O.
+//!
+//! Source: POSIX.1-2017, pax, "pax Extended Header"; GNU tar manual, "Storing Sparse Files" and "PAX Format".
 
 use base64::Engine as _;
 
 use super::{Timestamp, show};
 use crate::error::{Error, Result};
 
-/// Overrides from one extended header.
+/// The records of an extended header.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pax {
     pub path: Option<Vec<u8>>,
@@ -18,7 +20,7 @@ pub(super) struct Pax {
     pub sparse: SparseRecords,
 }
 
-/// GNU's records for sparse files, formats 0.0, 0.1 and 1.0.
+/// GNU's records of sparse files, in the formats 0.0, 0.1 and 1.0.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SparseRecords {
     pub major: Option<u64>,
@@ -29,7 +31,7 @@ pub(super) struct SparseRecords {
 }
 
 impl Pax {
-    /// Parses the data of an `x` entry.
+    /// Parses the data of an entry of type `x`.
     pub(super) fn parse(mut data: &[u8]) -> Result<Self> {
         let mut pax = Self::default();
         while !data.is_empty() {
@@ -63,7 +65,7 @@ impl Pax {
         Ok(())
     }
 
-    /// `SCHILY.xattr.` holds the value as it is, `LIBARCHIVE.xattr.` in base 64 with the name percent-encoded.
+    /// `SCHILY.xattr.` has the raw value, `LIBARCHIVE.xattr.` a base64 value and a percent-encoded name.
     fn apply_xattr(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let (name, value) = if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
             (name.to_vec(), value.to_vec())
@@ -80,18 +82,21 @@ impl Pax {
             return Ok(());
         };
         if name.is_empty() || name.contains(&0) {
-            return Err(Error::invalid(format!("PAX record {}: no name of an attribute", show(key))));
+            return Err(Error::invalid(format!(
+                "PAX record {}: missing or invalid attribute name",
+                show(key)
+            )));
         }
-        // Archives of libarchive carry each attribute in both forms.
+        // Archives written by libarchive have each attribute in both forms.
         self.xattrs.retain(|(known, _)| *known != name);
         self.xattrs.push((name, value));
         Ok(())
     }
 }
 
-/// Splits the first record off: key, value, rest. The length counts itself, the space and the newline.
+/// Splits off the first record: key, value, rest. The length includes itself, the space and the newline.
 fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8])> {
-    let wrong = || Error::invalid(format!("PAX record at {}", show(&data[..data.len().min(30)])));
+    let wrong = || Error::invalid(format!("malformed PAX record at {}", show(&data[..data.len().min(30)])));
     let space = data.iter().position(|b| *b == b' ').ok_or_else(wrong)?;
     let length = usize::try_from(decimal(b"length", &data[..space])?).map_err(|_| wrong())?;
     if length <= space + 1 || length > data.len() || data[length - 1] != b'\n' {
@@ -107,14 +112,14 @@ fn record(data: &[u8]) -> Result<(&[u8], &[u8], &[u8])> {
 
 fn name(key: &[u8], value: &[u8]) -> Result<Option<Vec<u8>>> {
     if value.contains(&0) {
-        return Err(Error::invalid(format!("PAX record {}: has a NUL", show(key))));
+        return Err(Error::invalid(format!("PAX record {}: contains a NUL byte", show(key))));
     }
     Ok((!value.is_empty()).then(|| value.to_vec()))
 }
 
-/// Digits only: a sign, a space or 64 bits exceeded is an error.
+/// Parses digits, without sign or spaces, to at most 64 bits.
 pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
-    let wrong = || Error::invalid(format!("PAX record {}: {} is no number", show(key), show(value)));
+    let wrong = || Error::invalid(format!("PAX record {}: {} is not a number", show(key), show(value)));
     if value.is_empty() || value.len() > 20 {
         return Err(wrong());
     }
@@ -126,9 +131,9 @@ pub(super) fn decimal(key: &[u8], value: &[u8]) -> Result<u64> {
     Ok(number)
 }
 
-/// Decimal seconds with any number of places; those after the ninth are cut off, towards the past.
+/// Parses decimal seconds; digits after the ninth decimal place are dropped.
 fn time(value: &[u8]) -> Result<Timestamp> {
-    let wrong = || Error::invalid(format!("PAX record \"mtime\": {} is no time", show(value)));
+    let wrong = || Error::invalid(format!("PAX record \"mtime\": {} is not a timestamp", show(value)));
     let (negative, digits) = match value.strip_prefix(b"-") {
         Some(digits) => (true, digits),
         None => (false, value),

@@ -1,7 +1,7 @@
-//! A streaming reader: headers of all dialects become [`Entry`]s, data is handed out in pieces without a copy.
+//! A streaming reader: headers in all formats become [`Entry`]s, data is passed on without copying.
 //!
-//! The size that frames the data is the one the entry has after PAX, for reading and for skipping alike.
-//! After the end marker nothing is interpreted; whoever hashes the stream drains it.
+//! The size of the data is that of the PAX record if there is one, both for reading and for skipping it. Nothing after the
+//! end marker is interpreted.
 
 use std::io::BufRead;
 
@@ -11,21 +11,23 @@ use super::sparse;
 use super::{BLOCK, Entry, Kind, Timestamp, show};
 use crate::error::{Doing, Error, Result};
 
-/// Largest extended header or long name, as in Go's archive/tar.
+/// Largest extended header or long name in bytes, as in Go's archive/tar.
 const EXTENSION_LIMIT: u64 = 1 << 20;
 
-/// Reads entries one after the other.
+/// Reads a tar archive, entry by entry.
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
-    /// Bytes of the current entry's data that were not handed out yet.
+    /// Bytes of the current entry's data that were not read yet.
     data: u64,
-    /// Filler after the data.
+    /// Bytes of padding after the data.
     padding: u64,
+    /// A valid header was read: the input is a tar archive.
+    recognized: bool,
     ended: bool,
 }
 
-/// Overrides gathered from the headers before an entry.
+/// Fields from the extended headers before an entry.
 #[derive(Default)]
 struct Extensions {
     pax: Pax,
@@ -34,16 +36,17 @@ struct Extensions {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads from `input`, which is at the start of an archive.
+    /// Reads an archive from `input`.
     pub fn new(input: R) -> Self {
-        Self { input, data: 0, padding: 0, ended: false }
+        Self { input, data: 0, padding: 0, recognized: false, ended: false }
     }
 
-    /// The next entry, `None` at the end. Data of the one before that was not read is skipped.
+    /// Reads the header of the next entry; `None` at the end. Unread data of the entry before is skipped.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for broken archives,
-    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) for oversized extensions, and errors of the input.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the archive is malformed,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for unknown types of entries,
+    /// [`ErrorKind::Limit`](crate::ErrorKind::Limit) for oversized extended headers, errors of the input.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         self.data(|_| Ok(()))?;
         let mut extensions = Extensions::default();
@@ -51,7 +54,7 @@ impl<R: BufRead> Reader<R> {
         loop {
             let Some(header) = self.header()? else {
                 if extended {
-                    return Err(Error::invalid("tar: ends after an extended header"));
+                    return Err(Error::invalid("tar: truncated after an extended header"));
                 }
                 return Ok(None);
             };
@@ -63,7 +66,7 @@ impl<R: BufRead> Reader<R> {
                         b'x' => extensions.pax = Pax::parse(&data)?,
                         b'L' => extensions.long_path = Some(super::header::text(&data).to_vec()),
                         b'K' => extensions.long_link = Some(super::header::text(&data).to_vec()),
-                        // Go hands global headers out and every engine ignores them, comments of git archive mostly.
+                        // Global headers are ignored, as in other engines: mostly comments of git-archive(1).
                         _ => continue,
                     }
                     extended = true;
@@ -79,16 +82,16 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    /// Hands what was not read yet of the current entry's data to `sink`, piece by piece, straight from the input's
-    /// buffer. In a sparse file the pieces of the map follow each other without their holes.
+    /// Passes the unread data of the current entry to `sink`, piece by piece from the input's buffer. Of a sparse file these
+    /// are the segments of the map without the holes.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the archive ends inside the data; what `sink` returns.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if the archive is truncated, errors of the input and of `sink`.
     pub fn data(&mut self, mut sink: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         while self.data > 0 {
             let available = self.input.fill_buf()?;
             if available.is_empty() {
-                return Err(Error::invalid("tar: ends inside an entry's data"));
+                return Err(Error::invalid("tar: truncated in an entry's data"));
             }
             let length = usize::try_from(self.data).unwrap_or(usize::MAX).min(available.len());
             sink(&available[..length])?;
@@ -98,7 +101,7 @@ impl<R: BufRead> Reader<R> {
         self.skip_padding()
     }
 
-    /// Where the current entry's data begins in an input that can seek, which is then moved to the data's end.
+    /// Returns the position of the current entry's data in an input that can seek, and moves the input to its end.
     pub(crate) fn skip_data(&mut self, position: impl Fn(&R) -> u64, seek: impl Fn(&mut R, u64)) -> u64 {
         let start = position(&self.input);
         let end = start.saturating_add(self.data).saturating_add(self.padding);
@@ -107,7 +110,7 @@ impl<R: BufRead> Reader<R> {
         start
     }
 
-    /// Gives the input back, for draining what follows the end marker.
+    /// Returns the input, to read what follows the end marker.
     pub fn into_inner(self) -> R {
         self.input
     }
@@ -116,7 +119,7 @@ impl<R: BufRead> Reader<R> {
         while self.padding > 0 {
             let available = self.input.fill_buf()?.len();
             if available == 0 {
-                return Err(Error::invalid("tar: ends inside the filler after an entry"));
+                return Err(Error::invalid("tar: truncated in the padding of an entry"));
             }
             let length = usize::try_from(self.padding).unwrap_or(usize::MAX).min(available);
             self.input.consume(length);
@@ -125,7 +128,7 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// The next header; `None` at two zero blocks, at one that is the last, and at the end of the input between entries.
+    /// The next header; `None` at a zero block that is the last or followed by another, and at the end of the input.
     fn header(&mut self) -> Result<Option<Header>> {
         if self.ended {
             return Ok(None);
@@ -135,17 +138,18 @@ impl<R: BufRead> Reader<R> {
             return Ok(None);
         };
         if !header.is_zero() {
-            header.check()?;
+            header.check().map_err(|error| if self.recognized { error } else { not_an_archive() })?;
+            self.recognized = true;
             return Ok(Some(header));
         }
         self.ended = true;
         match self.block()? {
-            Some(second) if !second.is_zero() => Err(Error::invalid("tar: a zero block between entries")),
+            Some(second) if !second.is_zero() => Err(Error::invalid("tar: unexpected zero block")),
             _ => Ok(None),
         }
     }
 
-    /// One block, `None` at the end of the input.
+    /// Reads one block; `None` at the end of the input.
     fn block(&mut self) -> Result<Option<Header>> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
@@ -155,7 +159,8 @@ impl<R: BufRead> Reader<R> {
                 if filled == 0 {
                     return Ok(None);
                 }
-                return Err(Error::invalid("tar: ends inside a header"));
+                let truncated = Error::invalid("tar: truncated in a header");
+                return Err(if self.recognized { truncated } else { not_an_archive() });
             }
             let length = available.len().min(BLOCK - filled);
             block[filled..filled + length].copy_from_slice(&available[..length]);
@@ -171,9 +176,9 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn extension(&mut self, header: &Header) -> Result<Vec<u8>> {
-        let size = u64::try_from(header.size()?).map_err(|_| Error::invalid("tar: a negative size"))?;
+        let size = u64::try_from(header.size()?).map_err(|_| Error::invalid("tar: negative size"))?;
         if size > EXTENSION_LIMIT {
-            return Err(Error::limit(format!("tar: an extended header of {size} bytes")));
+            return Err(Error::limit(format!("tar: extended header too large ({size} bytes)")));
         }
         self.frame(size);
         let mut data = Vec::new();
@@ -190,9 +195,9 @@ impl<R: BufRead> Reader<R> {
         let link = pax.link.clone().or(long_link).unwrap_or_else(|| header.link());
         let id = |from_pax: Option<u64>, raw: Result<i64>, what: &str| -> Result<u32> {
             let value = from_pax.map_or_else(|| raw.map(i128::from), |v| Ok(i128::from(v)))?;
-            // -1 means "no change" to chown(2), so it is no owner.
+            // For chown(2), -1 means "no change".
             let id = u32::try_from(value).ok().filter(|id| *id != u32::MAX);
-            id.ok_or_else(|| Error::invalid(format!("{what} {value} is out of range")))
+            id.ok_or_else(|| Error::invalid(format!("{what} {value} out of range")))
         };
         let mtime = match pax.mtime {
             Some(time) => time,
@@ -209,19 +214,19 @@ impl<R: BufRead> Reader<R> {
         };
         self.frame_data(header, &pax, &mut entry)?;
         if entry.path.is_empty() || entry.path.contains(&0) {
-            return Err(Error::invalid("an empty name, or a NUL in it"));
+            return Err(Error::invalid("name is empty or contains a NUL byte"));
         }
         Ok(entry)
     }
 
-    /// Sets the size of the entry, reads its sparse map, and frames the data that follows.
+    /// Sets the size of the entry and of the data that follows, and reads the sparse map.
     fn frame_data(&mut self, header: &Header, pax: &Pax, entry: &mut Entry) -> Result<()> {
-        let raw = u64::try_from(header.size()?).map_err(|_| Error::invalid("a negative size"))?;
+        let raw = u64::try_from(header.size()?).map_err(|_| Error::invalid("negative size"))?;
         let stored = pax.size.unwrap_or(raw);
         if i64::try_from(stored).is_err() {
-            return Err(Error::invalid("a size beyond 63 bits"));
+            return Err(Error::invalid("size exceeds 63 bits"));
         }
-        // As in Go, only regular files have data, whatever their header says.
+        // As in Go, only regular files have data, even if the header has a size.
         if entry.kind != Kind::File {
             self.frame(0);
             return Ok(());
@@ -246,59 +251,63 @@ impl<R: BufRead> Reader<R> {
         Ok(())
     }
 
-    /// GNU's old format: four pieces in the header, further ones in blocks between header and data.
+    /// GNU's old format: four segments in the header, more in blocks between header and data.
     fn old_sparse(&mut self, header: &Header, entry: &mut Entry) -> Result<Vec<(u64, u64)>> {
         if !header.is_gnu() {
-            return Err(Error::invalid("a sparse file in an archive that is not GNU's"));
+            return Err(Error::invalid("sparse file without a GNU header"));
         }
         let super::header::OldSparse { mut pieces, mut more, real_size } = header.old_sparse()?;
         while more {
-            let block = self.block()?.ok_or_else(|| Error::invalid("ends inside a sparse map"))?;
+            let block = self.block()?.ok_or_else(|| Error::invalid("truncated in a sparse map"))?;
             pieces.extend(sparse_pieces(&block.0[..504])?);
             more = block.0[504] != 0;
-            if pieces.len() > 1 << 16 {
-                return Err(Error::limit("a sparse map of more than 65536 pieces"));
+            if pieces.len() > sparse::MAX_SEGMENTS {
+                return Err(Error::limit(format!("sparse map: more than {} segments", sparse::MAX_SEGMENTS)));
             }
         }
         let stored = entry.size;
         let unsigned =
-            |v: i64| u64::try_from(v).map_err(|_| Error::invalid("a negative number in a sparse map"));
+            |v: i64| u64::try_from(v).map_err(|_| Error::invalid("negative number in a sparse map"));
         entry.size = unsigned(real_size)?;
         let pieces =
             pieces.into_iter().map(|(o, l)| Ok((unsigned(o)?, unsigned(l)?))).collect::<Result<_>>()?;
         sparse::checked(pieces, entry.size, stored)
     }
 
-    /// Format 1.0: the map is the first part of the data, in whole blocks.
+    /// Format 1.0: the map is at the start of the data, padded to whole blocks.
     fn sparse_prefix(&mut self, real_size: Option<u64>, entry: &mut Entry) -> Result<Vec<(u64, u64)>> {
         let mut prefix = sparse::Prefix::default();
         loop {
-            let too_short = || Error::invalid("ends inside a sparse map");
+            let too_short = || Error::invalid("truncated in a sparse map");
             self.data = self.data.checked_sub(BLOCK as u64).ok_or_else(too_short)?;
             let block = self.block()?.ok_or_else(too_short)?;
             if prefix.feed(&block.0)? {
                 break;
             }
         }
-        entry.size = real_size.ok_or_else(|| Error::invalid("a sparse file without its real size"))?;
+        entry.size = real_size.ok_or_else(|| Error::invalid("sparse file without its real size"))?;
         sparse::checked(prefix.pieces(), entry.size, self.data)
     }
+}
+
+fn not_an_archive() -> Error {
+    Error::invalid("not a tar archive")
 }
 
 fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind> {
     let device = || -> Result<(u32, u32)> {
         let (major, minor) = header.device()?;
-        let part = |n: i64| u32::try_from(n).map_err(|_| Error::invalid("a device number out of range"));
+        let part = |n: i64| u32::try_from(n).map_err(|_| Error::invalid("device number out of range"));
         Ok((part(major)?, part(minor)?))
     };
     let target = |link: Vec<u8>| {
         if link.is_empty() || link.contains(&0) {
-            return Err(Error::invalid("a link without a target, or with a NUL in it"));
+            return Err(Error::invalid("link target missing or invalid"));
         }
         Ok(link)
     };
     Ok(match header.typeflag() {
-        // Before POSIX a folder was a file whose name ends in a slash; as in Go, only then.
+        // In archives before POSIX, a directory is a file whose name ends in a slash.
         0 if path.ends_with(b"/") => Kind::Directory,
         b'0' | 0 | b'7' | b'S' => Kind::File,
         b'1' => Kind::Hardlink(target(link)?),
@@ -307,7 +316,7 @@ fn kind(header: &Header, path: &[u8], link: Vec<u8>) -> Result<Kind> {
         b'4' => device().map(|(major, minor)| Kind::Block(major, minor))?,
         b'5' => Kind::Directory,
         b'6' => Kind::Fifo,
-        other => return Err(Error::unsupported(format!("type {:?}", char::from(other)))),
+        other => return Err(Error::unsupported(format!("unknown type {:?}", char::from(other)))),
     })
 }
 
@@ -334,7 +343,7 @@ mod tests {
         Entry { size, ..Entry::new(name, Kind::File, 0o644) }
     }
 
-    /// An `x` entry with these records, then a file whose header claims `header_size`.
+    /// An entry of type `x` with these records, then a file whose header has the size `header_size`.
     fn with_records(records: &[(&str, &str)], header_size: u64, data: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (key, value) in records {
@@ -424,7 +433,17 @@ mod tests {
     }
 
     #[test]
-    fn hostile_headers_are_refused() {
+    fn what_is_not_a_tar_archive_is_named_so() {
+        for bytes in [&b"PK\x03\x04"[..], &[b'x'; 2 * BLOCK]] {
+            assert_eq!(read_all(bytes).unwrap_err().to_string(), "not a tar archive");
+        }
+        let mut bytes = with_records(&[], 0, b"");
+        bytes.truncate(BLOCK + 7);
+        assert_eq!(read_all(&bytes).unwrap_err().to_string(), "tar: truncated in a header");
+    }
+
+    #[test]
+    fn malicious_headers_are_refused() {
         for record in
             [("size", "99999999999999999999"), ("uid", "4294967295"), ("path", "a\0b"), ("mtime", "1.2.3")]
         {
@@ -456,7 +475,7 @@ mod tests {
                 let at = random(bytes.len());
                 bytes[at] = u8::try_from(random(256)).unwrap();
             }
-            // Seal the damaged headers again, or the checksum hides what comes after it.
+            // Correct the checksums, so that the damage is not only found by them.
             for block in [0, 1024] {
                 let mut header = Header(bytes[block..block + BLOCK].try_into().unwrap());
                 header.seal();

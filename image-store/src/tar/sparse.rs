@@ -1,44 +1,44 @@
-//! Maps of sparse files: where the stored bytes belong. All of GNU's formats end up as one checked list. Pure.
+//! Sparse maps: where the stored bytes of a file belong. All of GNU's formats become a validated list. No I/O.
 
 use super::Entry;
 use super::pax::{SparseRecords, decimal};
 use crate::error::{Error, Result};
 
-/// Most pieces of one file; more is an attack on memory.
-const PIECES_LIMIT: usize = 1 << 16;
+/// Largest number of segments of a file, to bound memory.
+pub(super) const MAX_SEGMENTS: usize = 1 << 16;
 
-/// Checks a map against the file's real size and the bytes that are stored.
+/// Validates a map against the file's real size and the number of stored bytes.
 pub(super) fn checked(pieces: Vec<(u64, u64)>, real_size: u64, stored: u64) -> Result<Vec<(u64, u64)>> {
     let wrong = |why: &str| Err(Error::invalid(format!("sparse map: {why}")));
-    if pieces.len() > PIECES_LIMIT {
-        return Err(Error::limit(format!("sparse map: more than {PIECES_LIMIT} pieces")));
+    if pieces.len() > MAX_SEGMENTS {
+        return Err(Error::limit(format!("sparse map: more than {MAX_SEGMENTS} segments")));
     }
     let (mut end, mut total) = (0_u64, 0_u64);
     for (offset, length) in &pieces {
         let Some(next) = offset.checked_add(*length) else {
-            return wrong("a piece ends beyond 64 bits");
+            return wrong("a segment ends beyond 64 bits");
         };
         if *offset < end || next > real_size {
-            return wrong("pieces overlap, go backwards or lie outside the file");
+            return wrong("segments overlap, are out of order or outside the file");
         }
         (end, total) = (next, total + length);
     }
     if total != stored {
-        return wrong("the pieces are not as long as the data");
+        return wrong("sizes of map and data differ");
     }
     Ok(pieces)
 }
 
-/// The map of formats 0.0 and 0.1, which stands in the records.
+/// The map of formats 0.0 and 0.1, in the PAX records.
 pub(super) fn from_records(records: &SparseRecords, stored: u64) -> Result<Vec<(u64, u64)>> {
     if !records.map.len().is_multiple_of(2) {
-        return Err(Error::invalid("sparse map: an offset without a length"));
+        return Err(Error::invalid("sparse map: missing length"));
     }
     let pieces = records.map.chunks_exact(2).map(|p| (p[0], p[1])).collect();
     checked(pieces, records.real_size.unwrap_or(0), stored)
 }
 
-/// The map of format 1.0: decimal lines at the start of the data. Fed block by block until it is complete.
+/// The map of format 1.0: decimal lines at the start of the data. Parsed block by block.
 #[derive(Debug, Default)]
 pub(super) struct Prefix {
     numbers: Vec<u64>,
@@ -46,7 +46,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Takes one block; `true` when the map is complete.
+    /// Adds one block; `true` when the map is complete.
     pub(super) fn feed(&mut self, block: &[u8]) -> Result<bool> {
         for byte in block {
             if self.is_complete()? {
@@ -58,7 +58,7 @@ impl Prefix {
             } else if self.line.len() < 20 {
                 self.line.push(*byte);
             } else {
-                return Err(Error::invalid("sparse map: a number of more than 20 digits"));
+                return Err(Error::invalid("sparse map: number with more than 20 digits"));
             }
         }
         self.is_complete()
@@ -69,8 +69,8 @@ impl Prefix {
             return Ok(false);
         };
         let count = usize::try_from(*count).unwrap_or(usize::MAX);
-        if count > PIECES_LIMIT {
-            return Err(Error::limit(format!("sparse map: more than {PIECES_LIMIT} pieces")));
+        if count > MAX_SEGMENTS {
+            return Err(Error::limit(format!("sparse map: more than {MAX_SEGMENTS} segments")));
         }
         Ok(self.numbers.len() > 2 * count)
     }
@@ -80,7 +80,7 @@ impl Prefix {
     }
 }
 
-/// Tells where the stored bytes of a file belong, as they come: in pieces with holes between, or one after the other.
+/// Maps the stored bytes of a file, sparse or not, to offsets, as they are read.
 #[derive(Debug)]
 pub(crate) struct Placement {
     pieces: std::vec::IntoIter<(u64, u64)>,
@@ -94,7 +94,7 @@ impl Placement {
         Self { pieces: pieces.into_iter(), offset: 0, left: 0 }
     }
 
-    /// Hands the next `bytes` to `put`, each part with its offset in the file.
+    /// Passes the next `bytes` to `put`, each part with its offset in the file.
     pub(crate) fn place(
         &mut self,
         mut bytes: &[u8],
@@ -104,7 +104,7 @@ impl Placement {
             if self.left == 0 {
                 let next = self.pieces.next();
                 (self.offset, self.left) =
-                    next.ok_or_else(|| Error::invalid("more data than its sparse map has room for"))?;
+                    next.ok_or_else(|| Error::invalid("more data than in its sparse map"))?;
                 continue;
             }
             let length = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -158,7 +158,7 @@ mod tests {
                 Ok(())
             };
             b"abcde".chunks(step).for_each(|bytes| placement.place(bytes, &mut put).unwrap());
-            assert!(placement.place(b"f", &mut put).is_err(), "more than the map has room for");
+            assert!(placement.place(b"f", &mut put).is_err(), "more data than in the map");
             assert_eq!(&file, b"..abc.....de.", "{step}");
         }
     }

@@ -1,6 +1,6 @@
-//! A writer whose output depends on nothing but the entries: ustar headers, PAX records only for what does not fit.
+//! A writer with reproducible output: ustar headers, with PAX records for fields that do not fit.
 //!
-//! Names of users and groups are left out, times are cut to what is given and never rounded.
+//! Names of users and groups are not written.
 
 use std::io::Write;
 
@@ -8,11 +8,11 @@ use super::header::Header;
 use super::{BLOCK, Entry, Kind, Timestamp, show};
 use crate::error::{Doing, Error, Result};
 
-/// Writes entries one after the other.
+/// Writes a tar archive, entry by entry.
 #[derive(Debug)]
 pub struct Writer<W> {
     output: W,
-    /// Bytes the current entry still wants.
+    /// Bytes of the current entry that are still to be written.
     data: u64,
     padding: usize,
 }
@@ -23,10 +23,11 @@ impl<W: Write> Writer<W> {
         Self { output, data: 0, padding: 0 }
     }
 
-    /// Starts an entry. A file's `size` bytes are then given to [`Writer::data`]; sparse maps are not written.
+    /// Starts an entry. For a regular file, write `size` bytes with [`Writer::data`] next. Sparse maps are not written.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for device numbers that do not fit, and errors of the output.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for device numbers that do not fit,
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if the entry before is incomplete, errors of the output.
     pub fn entry(&mut self, entry: &Entry) -> Result<()> {
         self.close_entry()?;
         let mut records = Vec::new();
@@ -43,10 +44,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// The next piece of the current file's data.
+    /// Writes the next bytes of the current file.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) for more than the entry's size, and errors of the output.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if they exceed the entry's size, errors of the output.
     pub fn data(&mut self, piece: &[u8]) -> Result<()> {
         let Some(rest) = self.data.checked_sub(piece.len() as u64) else {
             return Err(Error::mismatch("write tar: a file grew while it was read"));
@@ -56,10 +57,10 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the archive with two blocks of zeros and gives the output back.
+    /// Writes the two zero blocks at the end and returns the output.
     ///
     /// # Errors
-    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) when data is missing, and errors of the output.
+    /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if the last entry is incomplete, errors of the output.
     pub fn finish(mut self) -> Result<W> {
         self.close_entry()?;
         self.output.write_all(&[0; 2 * BLOCK]).doing(|| "write tar")?;
@@ -79,7 +80,7 @@ impl<W: Write> Writer<W> {
         let fits = header.set_path(b"PaxHeaders.0/entry");
         let wide = header.set_numbers(0o644, 0, 0, records.len() as u64, 0);
         if !fits || !wide.is_empty() {
-            return Err(Error::limit("write tar: an extended header too large"));
+            return Err(Error::limit("write tar: extended header too large"));
         }
         header.seal();
         let mut block = header.0.to_vec();
@@ -133,7 +134,7 @@ fn header(entry: &Entry, records: &mut Vec<u8>) -> Result<Header> {
     Ok(header)
 }
 
-/// `length key=value\n`, where the length counts its own digits.
+/// Appends `length key=value\n`; the length includes itself.
 pub(super) fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let content = key.len() + value.len() + 3;
     let mut length = content;

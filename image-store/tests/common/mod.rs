@@ -1,4 +1,4 @@
-//! Shared by the tests: scratch directories, tars made by hand, and unpacking them.
+//! Shared by the tests: temporary directories, handmade tar archives, and unpacking these.
 #![allow(
     dead_code,
     unused_macros,
@@ -23,7 +23,7 @@ use image_store::layer::unpack::{Target, Unpacked};
 use image_store::layer::{Limits, Marks};
 use image_store::tar::{BLOCK, Entry, Kind, Writer};
 
-/// Ends a test that wants privileges the machine does not give, loudly.
+/// Ends a test that requires root, with a message.
 macro_rules! need_root {
     () => {
         if !rustix::process::geteuid().is_root() {
@@ -83,7 +83,7 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A valid tar with one file of `size` zeros, in very few bytes.
+/// A valid, highly compressed tar archive with one file of `size` zeros.
 pub fn zstd_zeros(size: u64) -> Vec<u8> {
     let mut encoder = image_store::layer::compression::Compression::Zstd.encoder(Vec::new()).unwrap();
     let mut writer = Writer::new(&mut encoder);
@@ -115,10 +115,10 @@ pub fn unpack_whole(place: &Scratch, bytes: &[u8], limits: Limits) -> image_stor
     image_store::layer::unpack::unpack(bytes, target, &|_| ())
 }
 
-/// The formats of GNU tar for files with holes.
+/// GNU tar's formats of sparse files.
 pub const SPARSE: [(&str, &str); 4] = [("gnu", "1.0"), ("pax", "0.0"), ("pax", "0.1"), ("pax", "1.0")];
 
-/// An archive of the file `hole` in `source`, with its holes.
+/// An archive of the sparse file `hole` in `source`.
 pub fn sparse_archive(place: &Scratch, source: &Path, (format, version): (&str, &str)) -> Vec<u8> {
     let archive = place.path().join("sparse.tar");
     let status = std::process::Command::new("tar")
@@ -130,12 +130,12 @@ pub fn sparse_archive(place: &Scratch, source: &Path, (format, version): (&str, 
     fs::read(&archive).unwrap()
 }
 
-/// Everything in a tree, one line each, sorted.
+/// All files of a tree, sorted, one line each.
 pub fn listing(root: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut todo = vec![root.to_path_buf()];
-    while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
+    while let Some(dir) = todo.pop() {
+        for entry in fs::read_dir(&dir).unwrap() {
             let path = entry.unwrap().path();
             let meta = fs::symlink_metadata(&path).unwrap();
             let content = match meta.file_type() {
@@ -148,7 +148,7 @@ pub fn listing(root: &Path) -> Vec<String> {
                 _ => meta.rdev().to_string(),
             };
             let name = path.strip_prefix(root).unwrap().display().to_string();
-            // The folder a tree starts with was not in the archive, and neither are times of implied folders.
+            // The archive has neither the top directory nor times of implied directories.
             let time = if meta.is_dir() { 0 } else { meta.mtime() };
             lines.push(format!("{name} {:o} {}:{} {time} {content}", meta.mode(), meta.uid(), meta.gid()));
         }
@@ -157,7 +157,7 @@ pub fn listing(root: &Path) -> Vec<String> {
     lines
 }
 
-/// An image with one more layer, made by hand as a builder would: manifest and config in an OCI layout, then loaded.
+/// Adds a layer to an image as a builder would: writes manifest and config to an OCI layout and loads it.
 pub fn stack(
     store: &image_store::Store,
     base: &image_store::store::Record,

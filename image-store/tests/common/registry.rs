@@ -1,4 +1,4 @@
-//! Registries of our own making for the tests, and images to put into them.
+//! Test registries, and images in them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,17 +13,17 @@ use image_store::{Digest, Reference, Result, Store, StoreOptions};
 use super::Scratch;
 use super::server::{Request, Response, Server};
 
-/// `user:secret`, as a header has it.
+/// The header for `user:secret`.
 pub const BASIC: &str = "Basic dXNlcjpzZWNyZXQ=";
 
-/// How a registry asks who we are.
+/// How a registry asks for credentials.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Asks {
     Basic,
     Bearer,
 }
 
-/// Lets nobody in without `user:secret`, or a token for it from a server of the same registry.
+/// Requires `user:secret`, or a token for it from the registry's own token server.
 pub fn guarded(asks: Asks, inner: impl Fn(&Request) -> Response) -> impl Fn(&Request) -> Response {
     move |request| {
         let authorization = request.header("authorization");
@@ -45,7 +45,7 @@ pub fn guarded(asks: Asks, inner: impl Fn(&Request) -> Response) -> impl Fn(&Req
     }
 }
 
-/// What a registry has, by path after `/v2/NAME/`.
+/// The contents of a registry, by path after `/v2/NAME/`.
 pub type Content = HashMap<String, (String, Vec<u8>)>;
 
 pub struct Origin {
@@ -86,11 +86,11 @@ impl Origin {
         format!("blobs/{}", self.store.manifest(&self.record).unwrap().layers[0].digest)
     }
 
-    /// Pulls `repo` from `server` into a store of its own, and checks that a failure left nothing with a name.
+    /// Pulls `repo` from `server` into a new store, and checks that a failure left no image.
     pub fn pull(&self, server: &Server, options: ClientOptions) -> Result<Record> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let folder = self.place.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
-        let store = Store::open(folder, StoreOptions::default())?;
+        let dir = self.place.path().join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
+        let store = Store::open(dir, StoreOptions::default())?;
         let client = Client::new(options);
         let reference = Reference::parse(&format!("{}/repo", server.address))?;
         let pulled = client.find(&reference).and_then(|image| {
@@ -134,7 +134,7 @@ pub fn honest(content: &Content, request: &Request) -> Response {
     }
 }
 
-/// Answers without a token with a challenge for one, and gives tokens to `user:secret`.
+/// Responds with a challenge if there is no token, and gives tokens to `user:secret`.
 pub fn with_tokens(content: Content, realm: Arc<Mutex<String>>) -> impl Fn(&Request) -> Response {
     move |request| {
         if request.path.starts_with("/token") {
@@ -149,7 +149,7 @@ pub fn with_tokens(content: Content, realm: Arc<Mutex<String>>) -> impl Fn(&Requ
     }
 }
 
-/// A registry that takes uploads: in pieces or whole, failing once in between if told to.
+/// A registry that accepts uploads, whole or in chunks; may fail once.
 #[derive(Default)]
 pub struct Uploads {
     pub content: Mutex<Content>,
@@ -174,7 +174,7 @@ impl Uploads {
             ("PATCH", _) => {
                 if self.fail_at.load(Ordering::Relaxed) == session.len() / 1000 && !session.is_empty() {
                     self.fail_at.store(usize::MAX, Ordering::Relaxed);
-                    // Takes half of it, then breaks.
+                    // Accepts half of it, then fails.
                     session.extend(&request.body[..request.body.len() / 2]);
                     return Response::new(500, "");
                 }

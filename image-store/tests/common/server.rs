@@ -1,4 +1,4 @@
-//! A registry in a thread that says whatever a test wants it to: one closure from request to response.
+//! An HTTP server in a thread, with a closure from request to response.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, TcpListener, UdpSocket};
@@ -26,9 +26,9 @@ impl Request {
 
 pub enum Body {
     Whole(Vec<u8>),
-    /// Announces so many bytes, sends these, hangs up.
+    /// Announces this length, sends these bytes, closes the connection.
     Cut(Vec<u8>, usize),
-    /// Never ends: chunks until the other side has enough.
+    /// Sends chunks until the client closes the connection.
     Endless,
 }
 
@@ -57,17 +57,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on a free port of the loopback for as long as the test runs.
+    /// Listens on a free port of the loopback interface while the test runs.
     pub fn start(handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         Self::listen("127.0.0.1", None, handler)
     }
 
-    /// The same at an address of this machine.
+    /// The same on an address of this machine.
     pub fn start_at(address: &str, handler: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Self {
         Self::listen(address, None, handler)
     }
 
-    /// The same with TLS, as [`certificate`] has made it in this directory.
+    /// The same with TLS, with the [`certificate`] in this directory.
     pub fn start_tls(
         directory: &Path,
         handler: impl Fn(&Request) -> Response + Send + Sync + 'static,
@@ -114,9 +114,9 @@ impl Server {
     }
 }
 
-/// An address of this machine that is neither on the loopback nor on a link alone; `None` is said.
+/// An address of this machine that is neither loopback nor link-local; prints a message if there is none.
 pub fn outer_address() -> Option<String> {
-    // Nothing is sent: this only asks which address would be used.
+    // Nothing is sent: this only determines the address that would be used.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     let address = socket.connect("198.51.100.1:9").and_then(|()| socket.local_addr()).ok().map(|a| a.ip());
     let outer = address.filter(|ip| matches!(ip, IpAddr::V4(v4) if !v4.is_loopback() && !v4.is_link_local()));
@@ -126,8 +126,7 @@ pub fn outer_address() -> Option<String> {
     outer.map(|ip| ip.to_string())
 }
 
-/// A certificate for the loopback, and its key, in a directory that certificates may be looked for in.
-/// `false`: there is no openssl here to make them.
+/// Creates a certificate for the loopback interface and its key in a directory. `false`: openssl(1) is missing.
 pub fn certificate(directory: &Path) -> bool {
     let mut command = Command::new("openssl");
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
@@ -156,7 +155,7 @@ fn serve<S: Read + Write>(stream: S, handler: &Handler, seen: &Mutex<Vec<Request
     }
 }
 
-/// `None` at the end, and for what is no HTTP: a client that tries TLS first gets hung up on.
+/// Reads a request; `None` at the end, and if it is not HTTP: the connection of a client that tries TLS is closed.
 fn read_request<S: Read>(input: &mut BufReader<S>) -> Option<Request> {
     let mut line = Vec::new();
     input.by_ref().take(8192).read_until(b'\n', &mut line).ok()?;
@@ -181,7 +180,7 @@ fn read_request<S: Read>(input: &mut BufReader<S>) -> Option<Request> {
     Some(request)
 }
 
-/// `false`: the connection is to be closed.
+/// `false`: close the connection.
 fn write_response<S: Write>(stream: &mut S, request: &Request, response: Response) -> bool {
     let mut head = format!("HTTP/1.1 {} Test\r\n", response.status);
     for (name, value) in &response.headers {

@@ -12,12 +12,12 @@ impl Table {
 
     pub(crate) fn overview(&self) -> String {
         let mut text =
-            "Usage: knarr-image [OPTIONS] COMMAND\n\nContainer images: get, keep, change, send.\n\nCommands:\n"
+            "Usage: knarr-image [OPTIONS] COMMAND\n\nManage and run container images without a daemon.\n\nCommands:\n"
                 .to_owned();
         for command in self.visible().filter(|command| !command.name.contains(' ')) {
             text.push_str(&format!("  {:<12}{}\n", command.name, command.help));
         }
-        text.push_str("\nGroups of commands:\n");
+        text.push_str("\nCommand groups:\n");
         for group in self.groups.iter().filter(|group| self.words(group).next().is_some()) {
             text.push_str(&format!("  {:<12}{}\n", group.name, group.help));
         }

@@ -22,7 +22,7 @@ impl Table {
                 "--help" | "-h" => return Ok(Parsed::Help(self.overview())),
                 "help" => return self.topic(rest.as_slice()),
                 option if option.starts_with('-') && option != "-" => {
-                    flag(option, &mut rest, &[], self.global, &mut args)?;
+                    flag(option, &mut rest, "", &[], self.global, &mut args)?;
                 }
                 name => match self.named(name, &mut rest)? {
                     Named::Command(called, command) => break (called, command),
@@ -40,7 +40,7 @@ impl Table {
             } else if argument == "--help" || argument == "-h" && !command.owns_h() {
                 return Ok(Parsed::Help(command.help(&called, self.global)));
             } else {
-                flag(argument, &mut rest, command.flags, self.global, &mut args)?;
+                flag(argument, &mut rest, &called, command.flags, self.global, &mut args)?;
             }
         }
         command.check_count(&called, &args.positional)?;
@@ -105,12 +105,14 @@ impl Command {
 fn flag<'a>(
     argument: &str,
     rest: &mut impl Iterator<Item = &'a String>,
+    called: &str,
     flags: &'static [Flag],
     global: &'static [Flag],
     args: &mut Args,
 ) -> Result<(), String> {
     let all = || flags.iter().chain(global);
-    let unknown = || format!("unknown flag {argument:?}");
+    let help = ["knarr-image", called, "--help"].join(" ").replace("  ", " ");
+    let unknown = || format!("unknown flag {argument:?}: see {help}");
     if let Some(long) = argument.strip_prefix("--") {
         let (name, given) = match long.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -120,7 +122,9 @@ fn flag<'a>(
         let value = match (flag.value, given) {
             (None, given) => truth(name, given.as_deref().unwrap_or("true"))?.to_owned(),
             (Some(_), Some(given)) => given,
-            (Some(value), None) => rest.next().cloned().ok_or_else(|| format!("--{name} wants {value}"))?,
+            (Some(value), None) => {
+                rest.next().cloned().ok_or_else(|| format!("--{name}: {value} is required"))?
+            }
         };
         flag.check(&value)?;
         args.flags.push((flag.long, value));
@@ -136,7 +140,7 @@ fn flag<'a>(
         let attached = letters.as_str();
         let attached = attached.strip_prefix('=').unwrap_or(attached).to_owned();
         let given = if attached.is_empty() { rest.next().cloned() } else { Some(attached) };
-        let given = given.ok_or_else(|| format!("-{letter} wants {value}"))?;
+        let given = given.ok_or_else(|| format!("-{letter}: {value} is required"))?;
         flag.check(&given)?;
         args.flags.push((flag.long, given));
         return Ok(());
@@ -149,7 +153,7 @@ fn truth(name: &str, text: &str) -> Result<&'static str, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok("true"),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok("false"),
-        other => Err(format!("--{name} {other:?}: is neither true nor false")),
+        other => Err(format!("--{name} {other:?}: must be true or false")),
     }
 }
 
@@ -230,7 +234,10 @@ mod tests {
 
     #[test]
     fn one_letter_means_what_its_own_command_says() {
-        assert_eq!(args("box list -q -f name=x").unwrap_err(), "unknown flag \"-q\"");
+        assert_eq!(
+            args("box list -q -f name=x").unwrap_err(),
+            "unknown flag \"-q\": see knarr-image box list --help"
+        );
         assert_eq!(args("box list -f name=x").unwrap().get("filter"), Some("name=x"));
         assert!(args("box rm -f name=x").unwrap().has("force"));
         assert_eq!(args("box ls --filter=label!=a=b").unwrap().get("filter"), Some("label!=a=b"));
@@ -239,16 +246,19 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (line, wanted) in [
-            ("fly", "unknown command \"fly\""),
+            ("fly", "unknown command \"fly\": see knarr-image --help"),
+            ("build -t x .", "build: not supported: use buildah --runtime knarr"),
+            ("network ls", "network: not supported: run knarr under Docker, podman or containerd"),
             ("container", "container: COMMAND is required"),
             ("container fly", "unknown command \"fly\": container has start"),
             ("container gone", "unknown command \"gone\""),
             ("box --root", "unknown command \"--root\": box has ls, rm"),
             ("--version", "knarr-image version"),
-            ("run --what x", "unknown flag"),
-            ("run -z x", "unknown flag"),
-            ("run -e", "wants K=V"),
-            ("run --all=perhaps x", "neither true nor false"),
+            ("run --what x", "unknown flag \"--what\": see knarr-image run --help"),
+            ("run -z x", "unknown flag \"-z\": see knarr-image run --help"),
+            ("--what", "unknown flag \"--what\": see knarr-image --help"),
+            ("run -e", "-e: K=V is required"),
+            ("run --all=perhaps x", "must be true or false"),
             ("run", "run: IMAGE is required"),
             ("container start", "container start: IMAGE is required"),
             ("tag a", "tag: NAME is required"),
@@ -277,10 +287,10 @@ mod tests {
             ("box --help", "Usage: knarr-image box COMMAND\n\nboxes\n\nCommands:\n  ls          help\n  rm "),
             ("help box", "Usage: knarr-image box COMMAND"),
             ("box ls --help", "Usage: knarr-image box ls [OPTIONS]"),
-            ("help box ls", "only what matches: name=PATTERN, label!=NAME"),
+            ("help box ls", "filter the output: name=PATTERN, label!=NAME"),
             (
                 "",
-                "Commands:\n  run         help\n  tag         help\n\nGroups of commands:\n  container   containers\n",
+                "Commands:\n  run         help\n  tag         help\n\nCommand groups:\n  container   containers\n",
             ),
         ] {
             let text = args(line).unwrap_err();

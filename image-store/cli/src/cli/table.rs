@@ -83,7 +83,7 @@ pub(crate) const fn value(
 
 /// `--filter KEY=VALUE`
 pub(crate) const fn filter(short: Option<char>, keys: &'static [&'static str]) -> Flag {
-    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "show or remove only what matches", keys }
+    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "filter the output", keys }
 }
 
 /// A command with the usual settings.
@@ -100,6 +100,37 @@ pub(crate) const fn command(
 
 /// No limit to the number of positional arguments.
 pub(crate) const ANY: usize = usize::MAX;
+
+/// Docker's commands that need a daemon, networks or a builder.
+const UNSUPPORTED: &[&str] = &[
+    "builder",
+    "buildx",
+    "checkpoint",
+    "compose",
+    "context",
+    "events",
+    "info",
+    "network",
+    "plugin",
+    "port",
+    "service",
+    "stack",
+    "stats",
+    "swarm",
+    "system",
+    "update",
+];
+
+/// The message for a name that is neither a command nor a group.
+fn unknown(name: &str) -> String {
+    match name {
+        "build" => "build: not supported: use buildah --runtime knarr".to_owned(),
+        _ if UNSUPPORTED.contains(&name) => {
+            format!("{name}: not supported: run knarr under Docker, podman or containerd for this")
+        }
+        _ => format!("unknown command {name:?}: see knarr-image --help"),
+    }
+}
 
 impl Flag {
     /// Its help text, with the keys of a filter.
@@ -178,7 +209,7 @@ impl Table {
         let command = |wanted: &str| self.all().find(|command| command.name == wanted);
         let Some(group) = self.groups.iter().find(|group| group.name == name) else {
             let found = command(name).filter(|_| !name.contains(' '));
-            let found = found.ok_or_else(|| format!("unknown command {name:?}: see knarr-image --help"))?;
+            let found = found.ok_or_else(|| unknown(name))?;
             return Ok(Named::Command(name.to_owned(), found));
         };
         let Some(word) = word else { return Ok(Named::Group(group)) };

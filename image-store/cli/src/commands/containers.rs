@@ -10,29 +10,28 @@ use crate::rootless;
 
 use super::run_flags;
 
-const KEYS: Flag =
-    value("detach-keys", None, "KEYS", "what leaves it running behind (default ctrl-p,ctrl-q)");
-const PROXY: Flag = value("sig-proxy", None, "BOOL", "pass on signals we get (default true)");
-const TIME: Flag = value("time", Some('t'), "SECONDS", "how long to wait before killing (default 10)");
+const KEYS: Flag = value("detach-keys", None, "KEYS", "key sequence for detaching (default ctrl-p,ctrl-q)");
+const PROXY: Flag = value("sig-proxy", None, "BOOL", "forward signals to the container (default true)");
+const TIME: Flag = value("time", Some('t'), "SECONDS", "seconds to wait before killing (default 10)");
 
 static EXEC: &[Flag] = &[
     switch("interactive", Some('i'), "keep standard input open"),
-    switch("tty", Some('t'), "give it a terminal"),
+    switch("tty", Some('t'), "allocate a terminal"),
     switch("detach", Some('d'), "run in the background"),
-    value("env", Some('e'), "NAME[=VALUE]", "set a variable; without a value, ours"),
-    value("env-file", None, "FILE", "variables, one a line"),
-    value("workdir", Some('w'), "FOLDER", "where it starts"),
-    value("user", Some('u'), "USER[:GROUP]", "who it runs as"),
-    switch("privileged", None, "all capabilities"),
+    value("env", Some('e'), "NAME[=VALUE]", "set an environment variable; without a value, pass it through"),
+    value("env-file", None, "FILE", "read environment variables from a file, one per line"),
+    value("workdir", Some('w'), "DIRECTORY", "working directory"),
+    value("user", Some('u'), "USER[:GROUP]", "user and group to run as"),
+    switch("privileged", None, "give the process all capabilities"),
     KEYS,
 ];
 
 static PS: &[Flag] = &[
-    switch("all", Some('a'), "also those that do not run"),
+    switch("all", Some('a'), "include containers that are not running"),
     filter(Some('f'), ps::KEYS),
-    value("last", Some('n'), "COUNT", "the last so many, in whatever state"),
-    switch("latest", Some('l'), "the last one"),
-    switch("size", Some('s'), "show what each has written"),
+    value("last", Some('n'), "COUNT", "show the N most recent containers, in any state"),
+    switch("latest", Some('l'), "show the most recent container, in any state"),
+    switch("size", Some('s'), "show the size of each container's changes"),
     FORMAT,
     JSON,
     QUIET,
@@ -40,11 +39,11 @@ static PS: &[Flag] = &[
 ];
 
 static LOGS: &[Flag] = &[
-    switch("follow", Some('f'), "go on until the container ends"),
-    value("tail", Some('n'), "COUNT", "only the last so many lines"),
-    switch("timestamps", Some('t'), "show times"),
-    value("since", None, "TIME", "from then on: a time, or how long ago, such as 10m"),
-    value("until", None, "TIME", "until then"),
+    switch("follow", Some('f'), "follow the output until the container exits"),
+    value("tail", Some('n'), "COUNT", "number of lines to show from the end"),
+    switch("timestamps", Some('t'), "show timestamps"),
+    value("since", None, "TIME", "show output since this time, or for a duration such as 10m"),
+    value("until", None, "TIME", "show output before this time"),
 ];
 
 /// The table.
@@ -65,7 +64,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         ..command(
             "create",
             "IMAGE [COMMAND [ARGUMENT...]]",
-            "make a container without starting it",
+            "create a container without starting it",
             run_flags::FLAGS,
             (1, ANY),
             run::create,
@@ -76,7 +75,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         ..command(
             "exec",
             "CONTAINER COMMAND [ARGUMENT...]",
-            "run a further command in a running container",
+            "run a command in a running container",
             EXEC,
             (2, ANY),
             exec::exec,
@@ -86,10 +85,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "start",
         "CONTAINER...",
-        "start stopped containers, or again",
+        "start stopped containers",
         &[
-            switch("attach", Some('a'), "watch it"),
-            switch("interactive", Some('i'), "watch it, and type"),
+            switch("attach", Some('a'), "attach to the container's output"),
+            switch("interactive", Some('i'), "attach to the container's output and input"),
             KEYS,
             PROXY,
         ],
@@ -99,55 +98,56 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "attach",
         "CONTAINER",
-        "watch a running container, and type",
-        &[switch("no-stdin", None, "do not type"), KEYS, PROXY],
+        "attach to a running container",
+        &[switch("no-stdin", None, "do not attach standard input"), KEYS, PROXY],
         (1, 1),
         attach::attach,
     ),
-    command("logs", "CONTAINER", "what a container has written", LOGS, (1, 1), logs::logs),
-    command("top", "CONTAINER", "the processes of a container", &[], (1, 1), top::top),
+    command("logs", "CONTAINER", "show the output of a container", LOGS, (1, 1), logs::logs),
+    command("top", "CONTAINER", "list the processes of a container", &[], (1, 1), top::top),
     command(
         "stop",
         "CONTAINER...",
-        "end containers",
-        &[TIME, value("signal", Some('s'), "SIGNAL", "what asks them to end")],
+        "stop containers",
+        &[
+            TIME,
+            value(
+                "signal",
+                Some('s'),
+                "SIGNAL",
+                "signal to send first (default: the container's stop signal)",
+            ),
+        ],
         (1, ANY),
         stop::stop,
     ),
-    command(
-        "restart",
-        "CONTAINER...",
-        "end containers, and start them again",
-        &[TIME],
-        (1, ANY),
-        stop::restart,
-    ),
+    command("restart", "CONTAINER...", "restart containers", &[TIME], (1, ANY), stop::restart),
     command(
         "kill",
         "CONTAINER...",
         "send a signal to containers",
-        &[value("signal", Some('s'), "SIGNAL", "which (default KILL)")],
+        &[value("signal", Some('s'), "SIGNAL", "signal to send (default KILL)")],
         (1, ANY),
         stop::kill,
     ),
-    command("pause", "CONTAINER...", "freeze containers", &[], (1, ANY), pause::pause),
-    command("unpause", "CONTAINER...", "thaw containers", &[], (1, ANY), pause::unpause),
+    command("pause", "CONTAINER...", "pause containers", &[], (1, ANY), pause::pause),
+    command("unpause", "CONTAINER...", "resume paused containers", &[], (1, ANY), pause::unpause),
     command(
         "wait",
         "CONTAINER...",
-        "wait until containers end, print their codes",
+        "wait for containers to exit and print their exit codes",
         &[],
         (1, ANY),
         wait::wait,
     ),
-    command("rename", "CONTAINER NAME", "give a container another name", &[], (2, 2), rename::rename),
+    command("rename", "CONTAINER NAME", "rename a container", &[], (2, 2), rename::rename),
     command(
         "rm",
         "CONTAINER...",
         "remove containers",
         &[
-            switch("force", Some('f'), "also running ones; no error when there is none"),
-            switch("volumes", Some('v'), "and volumes that were made for them alone"),
+            switch("force", Some('f'), "remove running containers too; ignore missing ones"),
+            switch("volumes", Some('v'), "also remove their anonymous volumes"),
         ],
         (1, ANY),
         rm::rm,
@@ -163,7 +163,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "volume create",
         "[VOLUME]",
-        "create a volume, and print its name (default: a random one)",
+        "create a volume (default: with a random name)",
         &[],
         (0, 1),
         volume::create,
@@ -189,7 +189,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "",
         "remove anonymous volumes that no container uses",
         &[
-            switch("all", Some('a'), "also named volumes that no container uses"),
+            switch("all", Some('a'), "also remove unused named volumes"),
             FORCE_PRUNE,
             filter(None, volume::PRUNE_KEYS),
         ],
@@ -199,8 +199,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "volume rm",
         "VOLUME...",
-        "remove volumes that no container uses",
-        &[switch("force", Some('f'), "succeed even if the volume does not exist")],
+        "remove unused volumes",
+        &[switch("force", Some('f'), "ignore missing volumes")],
         (1, ANY),
         volume::rm,
     ),

@@ -104,7 +104,7 @@ impl Run {
     /// As [`Run::of`]; an error for other containers.
     pub(crate) fn require(container: &ContainerRecord) -> Result<Self> {
         Self::of(container)
-            .ok_or_else(|| invalid(format!("container {}: was not made by run or create", container.id)))
+            .ok_or_else(|| invalid(format!("container {}: was not created by run or create", container.id)))
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {

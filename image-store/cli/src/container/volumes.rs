@@ -22,8 +22,10 @@ pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()
     if let Some(user) = users(store, name)?.first() {
         let id = &user.id[..user.id.len().min(12)];
         let message = match Run::of(user) {
-            Some(_) => format!("volume {name:?}: container {id} has it"),
-            None => format!("volume {name:?}: container {id} may have it: its record is of another version"),
+            Some(_) => format!("volume {name:?}: in use by container {id}"),
+            None => format!(
+                "volume {name:?}: may be in use by container {id}, whose record is of another version"
+            ),
         };
         return Err(Failure::new(ErrorKind::Busy, message));
     }

@@ -117,19 +117,19 @@ impl Inbox {
 
     /// The next complete frame.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
-        let wrong = |why: &str| Failure::new(ErrorKind::Invalid, format!("the container's parent: {why}"));
+        let wrong = |why: &str| Failure::new(ErrorKind::Invalid, format!("container's supervisor: {why}"));
         let Some(head) = self.0.first_chunk::<HEAD>() else { return Ok(None) };
         let [kind, a, b, c, d] = *head;
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);
         if length > LIMIT {
-            return Err(wrong("sends a frame that is too long"));
+            return Err(wrong("message too long"));
         }
         if self.0.len() < HEAD + length {
             return Ok(None);
         }
         let frame = Frame::decode(kind, &self.0[HEAD..HEAD + length]);
         self.0.drain(..HEAD + length);
-        frame.map(Some).ok_or_else(|| wrong("sends a frame that nobody knows"))
+        frame.map(Some).ok_or_else(|| wrong("unknown message"))
     }
 }
 

@@ -19,8 +19,9 @@ impl Default for DetachKeys {
 impl DetachKeys {
     /// `ctrl-p,ctrl-q`, `a,b`, `ctrl-@`; empty for none.
     pub(crate) fn parse(text: &str) -> Result<Self> {
-        let wrong =
-            || invalid(format!("--detach-keys {text:?}: wants letters and ctrl-LETTER, with commas between"));
+        let wrong = || {
+            invalid(format!("--detach-keys {text:?}: must be letters or ctrl-LETTER, separated by commas"))
+        };
         let key = |word: &str| match (word.strip_prefix("ctrl-").map(str::as_bytes), word.as_bytes()) {
             (Some([c @ b'a'..=b'z']), _) => Ok(c - b'a' + 1),
             (Some([b'@']), _) => Ok(0),

@@ -28,7 +28,7 @@ pub(crate) fn random_name(taken: impl Fn(&str) -> bool) -> Result<String> {
             return Ok(name);
         }
     }
-    Err(invalid("there is no name left for a container: give one with --name"))
+    Err(invalid("no free random name for the container: use --name"))
 }
 
 #[cfg(test)]

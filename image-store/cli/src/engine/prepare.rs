@@ -38,7 +38,7 @@ pub(crate) fn prepare(
         Some(name) if taken(name) => {
             let id = find(store, name)?.id;
             let message = format!(
-                "container {name:?}: exists already as {}: remove or rename that",
+                "container {name:?}: already exists (as {}): remove or rename it",
                 &id[..12.min(id.len())]
             );
             return Err(Failure::new(ErrorKind::Exists, message));
@@ -141,8 +141,7 @@ fn stop_signal(options: &Options, image: &RunConfig) -> String {
 fn check_ids(ids: &Ids, user: &user::User) -> Result<()> {
     let missing = |what: &str, id: u32| {
         invalid(format!(
-            "{what} {id}: is not among the IDs this user may use: give it ranges in /etc/subuid and /etc/subgid, and \
-             install newuidmap(1)"
+            "{what} {id}: not in this user's ID ranges: add ranges to /etc/subuid and /etc/subgid, and install newuidmap(1)"
         ))
     };
     if !ids.has_user(user.uid) {
@@ -266,9 +265,7 @@ fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
     let (name, source, anonymous) = match &bind.source {
         Source::Host(path) => {
             if !Path::new(path).exists() {
-                return Err(invalid(format!(
-                    "volume {path:?}: does not exist on the host: make it, or is it mistyped?"
-                )));
+                return Err(invalid(format!("volume {path:?}: does not exist on the host")));
             }
             (String::new(), path.clone(), false)
         }
@@ -283,7 +280,7 @@ fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
 }
 
 fn text(path: &Path) -> Result<String> {
-    path.to_str().map(str::to_owned).ok_or_else(|| invalid(format!("{path:?}: is no UTF-8")))
+    path.to_str().map(str::to_owned).ok_or_else(|| invalid(format!("{path:?}: not valid UTF-8")))
 }
 
 /// The kinds of namespaces that are joined, with the IDs of their containers.
@@ -310,7 +307,7 @@ fn init_program() -> Result<PathBuf> {
     places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(
             ErrorKind::NotFound,
-            "--init: knarr-init is neither beside this program nor in /usr/libexec/knarr or /usr/bin",
+            "--init: knarr-init not found beside this program, in /usr/libexec/knarr or /usr/bin",
         )
     })
 }

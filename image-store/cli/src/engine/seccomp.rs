@@ -35,7 +35,7 @@ pub(crate) fn seccomp(
         Seccomp::Profile(profile) => typed(resolve(profile, &machine, capabilities)).map(Some),
         Seccomp::Default => {
             let profile = serde_json::from_str(DEFAULT)
-                .map_err(|e| Failure::new(ErrorKind::Invalid, format!("the default seccomp profile: {e}")))?;
+                .map_err(|e| Failure::new(ErrorKind::Invalid, format!("default seccomp profile: {e}")))?;
             let mut resolved = resolve(&profile, &machine, capabilities);
             if !socketcall {
                 refuse_socketcall(&mut resolved);

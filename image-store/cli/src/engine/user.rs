@@ -48,7 +48,7 @@ pub(crate) fn resolve(root: &OwnedFd, text: &str, more: &[String]) -> Result<Use
             None => line().and_then(|fields| fields[2].parse().ok()),
         };
         let gid = gid.ok_or_else(|| {
-            Failure::new(ErrorKind::NotFound, format!("--group-add {name:?}: the image has no such group"))
+            Failure::new(ErrorKind::NotFound, format!("--group-add {name:?}: no such group in the image"))
         })?;
         if gid != user.gid && !user.groups.contains(&gid) {
             user.groups.push(gid);
@@ -86,7 +86,7 @@ fn read(root: &OwnedFd, path: &str) -> Result<String> {
 
 fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User> {
     let missing = |what: &str, name: &str| {
-        Failure::new(ErrorKind::NotFound, format!("user {text:?}: the image has no {what} {name:?}"))
+        Failure::new(ErrorKind::NotFound, format!("user {text:?}: no {what} {name:?} in the image"))
     };
     let (name, wanted) = match text.split_once(':') {
         Some((name, group)) => (name, Some(group)),
@@ -99,7 +99,7 @@ fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User> {
         Some(uid) => lines.iter().find(|fields| fields[2].parse() == Ok(uid)),
         None => Some(lines.iter().find(|fields| fields[0] == name).ok_or_else(|| missing("user", name))?),
     };
-    let parse = |field: &str| number(field)?.ok_or_else(|| missing("number in place of", field));
+    let parse = |field: &str| number(field)?.ok_or_else(|| missing("numeric ID", field));
     let uid = match number(name)? {
         Some(uid) => uid,
         None => parse(line.map_or("", |fields| fields[2]))?,
@@ -134,7 +134,7 @@ fn number(text: &str) -> Result<Option<u32>> {
     }
     let id = text.parse::<u32>().ok().filter(|id| i32::try_from(*id).is_ok());
     id.map(Some)
-        .ok_or_else(|| Failure::new(ErrorKind::Invalid, format!("user or group {text:?}: is out of range")))
+        .ok_or_else(|| Failure::new(ErrorKind::Invalid, format!("user or group {text:?}: out of range")))
 }
 
 #[cfg(test)]

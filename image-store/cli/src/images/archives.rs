@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use image_store::Reference;
-use image_store::archive::{self, Format, save_archive, save_folder};
+use image_store::archive::{self, Format, save_archive, save_dir};
 use image_store::store::Record;
 
 use super::changes::composition;
@@ -36,13 +36,14 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         "docker-archive" => Format::Docker,
         "oci-archive" => Format::Oci,
         "oci-dir" => {
-            let path = args.get("output").ok_or_else(|| invalid("--format oci-dir: wants -o FOLDER"))?;
-            save_folder(&store, &images, Path::new(path))?;
+            let path =
+                args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
+            save_dir(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
             return Err(invalid(format!(
-                "--format {other:?}: is none of docker-archive, oci-archive, oci-dir"
+                "--format {other:?}: must be docker-archive, oci-archive or oci-dir"
             )));
         }
     };
@@ -64,7 +65,7 @@ pub(crate) fn load(args: &Args) -> Result<u8> {
         None => {
             let stdin = std::io::stdin();
             if stdin.is_terminal() {
-                return Err(invalid("an archive does not come from a terminal: use -i FILE or redirect"));
+                return Err(invalid("refusing to read an archive from a terminal: use -i FILE or redirect"));
             }
             let file = File::from(stdin.as_fd().try_clone_to_owned()?);
             archive::load(&store, file, &platform, &progress)?

@@ -11,7 +11,10 @@ use crate::failure::{Failure, Result};
 pub(crate) fn composition(args: &Args, name: Option<&String>) -> Result<Composition> {
     let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => Some(text.parse().map_err(|_| {
-            Failure::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH {text:?}: is no count of seconds"))
+            Failure::new(
+                ErrorKind::Invalid,
+                format!("SOURCE_DATE_EPOCH {text:?}: must be a number of seconds"),
+            )
         })?),
         Err(_) => None,
     };

@@ -80,7 +80,7 @@ fn filter(store: &Store, key: &str, value: &str) -> Result<Filter> {
         "label" => Ok(Filter::Label(value.to_owned())),
         "before" => Ok(Filter::Before(time(value)?)),
         "since" => Ok(Filter::Since(time(value)?)),
-        _ => Err(refused(key, value, "of a key that images have")),
+        _ => Err(refused(key, value, "a field of images")),
     }
 }
 

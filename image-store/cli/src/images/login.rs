@@ -19,9 +19,8 @@ fn registry(args: &Args) -> Result<String> {
     let given = given.strip_prefix("https://").or_else(|| given.strip_prefix("http://")).unwrap_or(given);
     let host = given.split('/').next().unwrap_or_default();
     if let Some((_, host)) = given.rsplit_once('@') {
-        let message = format!(
-            "registry {host:?}: must not have a user or password before it: use -u and --password-stdin"
-        );
+        let message =
+            format!("registry {host:?}: must not contain a user or password: use -u and --password-stdin");
         return Err(invalid(message));
     }
     Ok(if ["", "index.docker.io", "registry-1.docker.io"].contains(&host) {
@@ -38,7 +37,7 @@ fn file(args: &Args) -> Result<PathBuf> {
     let docker = || variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
     named
         .or_else(|| docker().map(|directory| directory.join("config.json")))
-        .ok_or_else(|| invalid("where are credentials kept? neither --authfile nor HOME is given"))
+        .ok_or_else(|| invalid("no credentials file: use --authfile or set HOME"))
 }
 
 /// `login [REGISTRY]`
@@ -51,7 +50,7 @@ pub(crate) fn login(args: &Args) -> Result<u8> {
                 line(&user);
                 Ok(0)
             }
-            _ => Err(Failure::new(ErrorKind::NotFound, format!("{registry}: nobody is logged in"))),
+            _ => Err(Failure::new(ErrorKind::NotFound, format!("{registry}: not logged in"))),
         };
     }
     let user = match args.get("username") {
@@ -71,7 +70,7 @@ pub(crate) fn login(args: &Args) -> Result<u8> {
     let client = client_as(args, &registry, Credential::Password(user.clone(), password.clone()))?;
     client.login(&registry)?;
     match Credentials::save(&path, &registry, &user, &password)? {
-        Saved::File(path) => eprintln!("The password is kept, not encrypted, in {path:?}"),
+        Saved::File(path) => eprintln!("WARNING! Your password is stored unencrypted in {path:?}"),
         Saved::Helper(_) => {}
     }
     line("Login Succeeded");
@@ -82,7 +81,7 @@ pub(crate) fn login(args: &Args) -> Result<u8> {
 fn ask(prompt: &str, shown: bool) -> Result<String> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(invalid("login: there is no terminal to ask: use -u and --password-stdin"));
+        return Err(invalid("login: cannot prompt without a terminal: use -u and --password-stdin"));
     }
     eprint!("{prompt}");
     let _ = std::io::stderr().flush();

@@ -16,7 +16,7 @@ pub(crate) fn tag(args: &Args) -> Result<u8> {
     if name.digest().is_some() {
         return Err(Failure::new(
             ErrorKind::Invalid,
-            format!("name {:?}: a digest is given by content", args.positional[1]),
+            format!("name {:?}: cannot tag with a digest", args.positional[1]),
         ));
     }
     store.tag(&record, &name)?;
@@ -51,7 +51,8 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
         return Ok(store.unname(&record, force)?);
     }
     if !force {
-        let message = format!("image {text:?}: has {} names: remove them by name, or force", names.len());
+        let message =
+            format!("image {text:?}: has {} tags: remove them one by one, or use --force", names.len());
         return Err(Failure::new(ErrorKind::Busy, message));
     }
     let mut all = Collected::default();

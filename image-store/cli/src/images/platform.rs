@@ -19,7 +19,7 @@ pub(crate) fn warn(args: &Args, record: &Record) -> Result<()> {
     let wanted = wanted(args)?;
     if Platform::parse(&record.platform).is_ok_and(|own| wanted.rank(&own).is_none()) {
         let name = record.reference().map_or_else(|| record.id.short().to_owned(), |name| name.familiar());
-        eprintln!("knarr-image: warning: {name}: is for {}, not for {wanted}", record.platform);
+        eprintln!("knarr-image: warning: {name}: the image's platform is {}, not {wanted}", record.platform);
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ pub(crate) fn push(args: &Args) -> Result<u8> {
         Some(name) => Reference::parse(name)?,
         None => record
             .reference()
-            .ok_or_else(|| invalid(format!("image {:?}: has no name to push to", args.positional[0])))?,
+            .ok_or_else(|| invalid(format!("image {:?}: has no tag: name the target", args.positional[0])))?,
     };
     push_one(args, &store, &record, &target)
 }
@@ -30,7 +30,7 @@ pub(crate) fn push(args: &Args) -> Result<u8> {
 fn push_all(args: &Args, store: &Store) -> Result<u8> {
     let name = untagged(&args.positional[0])?;
     if let Some(other) = args.positional.get(1) {
-        return Err(invalid(format!("{other:?}: --all-tags sends images under the names that they have")));
+        return Err(invalid(format!("{other:?}: must not be given with --all-tags")));
     }
     let images =
         store.images()?.into_iter().filter_map(|record| record.reference().map(|name| (record, name)));
@@ -40,7 +40,7 @@ fn push_all(args: &Args, store: &Store) -> Result<u8> {
     if images.is_empty() {
         return Err(Failure::new(
             ErrorKind::NotFound,
-            format!("image {:?}: there is none", name.familiar_name()),
+            format!("image {:?}: no such image", name.familiar_name()),
         ));
     }
     for (record, target) in &images {

@@ -21,7 +21,7 @@ fn credentials(args: &Args) -> Result<Credentials> {
     }
     if let Some(creds) = args.get("creds") {
         let (user, password) =
-            creds.split_once(':').ok_or_else(|| invalid("--creds: wants USER:PASSWORD"))?;
+            creds.split_once(':').ok_or_else(|| invalid("--creds: must be USER:PASSWORD"))?;
         credentials.fixed = Some(Credential::Password(user.to_owned(), password.to_owned()));
     }
     Ok(credentials)
@@ -40,7 +40,7 @@ fn options(args: &Args, host: &str, credentials: Credentials) -> Result<ClientOp
     for mirror in args.all("mirror") {
         let (registry, location) = mirror
             .split_once('=')
-            .ok_or_else(|| invalid(format!("--mirror {mirror:?}: wants REGISTRY=LOCATION")))?;
+            .ok_or_else(|| invalid(format!("--mirror {mirror:?}: must be REGISTRY=LOCATION")))?;
         let mirror =
             Mirror { location: location.to_owned(), insecure: args.get("tls-verify") == Some("false") };
         match options.hosts.mirrors.iter_mut().find(|(known, _)| known == registry) {
@@ -50,7 +50,7 @@ fn options(args: &Args, host: &str, credentials: Credentials) -> Result<ClientOp
     }
     options.chunk = args
         .get("chunk")
-        .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: is no number"))))
+        .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: must be a number of bytes"))))
         .transpose()?;
     Ok(options)
 }
@@ -64,7 +64,7 @@ pub(crate) fn client_as(args: &Args, host: &str, who: Credential) -> Result<Clie
 pub(crate) fn untagged(text: &str) -> Result<Reference> {
     let name = Reference::parse_untagged(text)?;
     if name.tag().is_some() || name.digest().is_some() {
-        return Err(invalid(format!("--all-tags {text:?}: a tag or digest is one image of many")));
+        return Err(invalid(format!("--all-tags {text:?}: must not have a tag or digest")));
     }
     Ok(name)
 }
@@ -82,7 +82,7 @@ pub(crate) fn first_of<T>(text: &str, get: impl Fn(&Reference) -> Result<T>) -> 
             },
         }
     }
-    Err(failure.unwrap_or_else(|| invalid(format!("{text:?}: there is nowhere to ask"))))
+    Err(failure.unwrap_or_else(|| invalid(format!("{text:?}: no registry configured for this name"))))
 }
 
 fn not_found(error: &Failure) -> bool {

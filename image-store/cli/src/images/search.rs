@@ -22,7 +22,7 @@ pub(crate) fn search(args: &Args) -> Result<u8> {
         _ => boolean(key, value).map(Wanted::Official),
     })?;
     let limit = args.get("limit").unwrap_or("25");
-    let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: is no number")))?;
+    let limit = limit.parse().map_err(|_| invalid(format!("--limit {limit:?}: must be a number")))?;
     let term = &args.positional[0];
     let host = term.split('/').next().unwrap_or_default();
     let mut found = client(args, host)?.search(term, limit)?;

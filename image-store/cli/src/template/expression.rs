@@ -28,7 +28,7 @@ impl Scope {
 
     fn get(&self, name: &str) -> Result<&Value> {
         let found = self.0.iter().rev().find(|(known, _)| known == name);
-        found.map(|(_, value)| value).ok_or_else(|| invalid(format!("there is no variable {name:?}")))
+        found.map(|(_, value)| value).ok_or_else(|| invalid(format!("unknown variable {name:?}")))
     }
 }
 
@@ -54,7 +54,7 @@ impl Expression {
         let mut rest = &words[..];
         let parsed = pipeline(&mut rest, 0)?;
         if let Some(word) = rest.first() {
-            return Err(invalid(format!("{text:?}: {word:?} is not understood")));
+            return Err(invalid(format!("{text:?}: unexpected {word:?}")));
         }
         Ok(parsed)
     }
@@ -142,7 +142,7 @@ fn pipeline(words: &mut &[String], depth: usize) -> Result<Expression> {
                 arguments.push(left);
                 Expression::Call(name, arguments)
             }
-            _ => return Err(invalid("what follows \"|\" is no function".to_owned())),
+            _ => return Err(invalid("expected a function after \"|\"".to_owned())),
         };
     }
     Ok(left)
@@ -163,12 +163,12 @@ fn command(words: &mut &[String], depth: usize) -> Result<Expression> {
 fn operand(words: &mut &[String], depth: usize) -> Result<Expression> {
     let wrong = |word: &str| {
         invalid(format!(
-            "{word:?} is not understood: fields begin with a dot, functions are {}",
+            "unknown word {word:?}: fields begin with \".\", functions are {}",
             functions::NAMES.join(", ")
         ))
     };
     let Some((word, rest)) = words.split_first() else {
-        return Err(invalid("something is missing".to_owned()));
+        return Err(invalid("incomplete expression".to_owned()));
     };
     *words = rest;
     match word.as_bytes()[0] {

@@ -22,7 +22,7 @@ pub(crate) fn field(value: Value, name: &str) -> Result<Value> {
     match value {
         Value::Object(mut fields) if fields.contains_key(name) => Ok(fields.remove(name).unwrap_or_default()),
         Value::Null => Ok(Value::Null),
-        _ => Err(invalid(format!("there is no field {name:?}"))),
+        _ => Err(invalid(format!("unknown field {name:?}"))),
     }
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
             pairs.sort_by(|a, b| a.0.cmp(&b.0));
             Ok(pairs.into_iter().map(|(key, value)| (key.into(), value)).collect())
         }
-        other => Err(invalid(format!("range over {other}: is neither a list nor a map"))),
+        other => Err(invalid(format!("range over {other}: not a list or map"))),
     }
 }
 
@@ -107,15 +107,17 @@ pub(crate) fn call(name: &str, arguments: Vec<Value>) -> Result<Value> {
             Ok(format!("{first}{}", letters.as_str()).into())
         }
         ("truncate", [text, count]) => {
-            let count =
-                count.as_u64().and_then(|n| usize::try_from(n).ok()).ok_or_else(|| wrong("wants a count"))?;
+            let count = count
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| wrong("expects a number"))?;
             Ok(plain(text).chars().take(count).collect::<String>().into())
         }
-        ("slice", [value, bounds @ ..]) => slice(value, bounds).ok_or_else(|| wrong("is out of bounds")),
+        ("slice", [value, bounds @ ..]) => slice(value, bounds).ok_or_else(|| wrong("out of range")),
         ("print", [_, ..]) => Ok(spaced().into()),
         ("println", _) => Ok(format!("{}\n", spaced()).into()),
         ("printf", [form, values @ ..]) => printf(&plain(form), values).map(Value::from),
-        _ => Err(wrong("does not take these arguments")),
+        _ => Err(wrong("invalid arguments")),
     }
 }
 
@@ -124,7 +126,7 @@ fn order(a: &Value, b: &Value) -> Result<Ordering> {
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         _ => a.as_f64().zip(b.as_f64()).and_then(|(a, b)| a.partial_cmp(&b)),
     };
-    found.ok_or_else(|| invalid(format!("{a} and {b} can not be compared")))
+    found.ok_or_else(|| invalid(format!("cannot compare {a} and {b}")))
 }
 
 /// A key that a map does not have is nothing; a place that a list does not have is an error.
@@ -135,8 +137,8 @@ fn at(value: &Value, key: &Value) -> Result<Value> {
         Value::Null => Ok(Value::Null),
         Value::Array(items) => place()
             .and_then(|place| items.get(place).cloned())
-            .ok_or_else(|| invalid(format!("index {key}: is not in a list of {}", items.len()))),
-        other => Err(invalid(format!("index of {other}: is neither a list nor a map"))),
+            .ok_or_else(|| invalid(format!("index {key}: out of range (list of {})", items.len()))),
+        other => Err(invalid(format!("index of {other}: not a list or map"))),
     }
 }
 
@@ -161,19 +163,18 @@ fn printf(form: &str, values: &[Value]) -> Result<String> {
         text.push_str(before);
         let end = after
             .find(|c: char| !(c.is_ascii_digit() || "-.+ ".contains(c)))
-            .ok_or_else(|| invalid(format!("printf {form:?}: ends in \"%\"")))?;
+            .ok_or_else(|| invalid(format!("printf {form:?}: incomplete verb")))?;
         let (width, verb) = (&after[..end], after[end..].chars().next().unwrap_or('%'));
         rest = &after[end + verb.len_utf8()..];
         if verb == '%' {
             text.push('%');
             continue;
         }
-        let value =
-            values.next().ok_or_else(|| invalid(format!("printf {form:?}: there are too few values")))?;
+        let value = values.next().ok_or_else(|| invalid(format!("printf {form:?}: too few arguments")))?;
         let shown = match verb {
             's' | 'v' | 'd' => plain(value),
             'q' => format!("{:?}", plain(value)),
-            other => return Err(invalid(format!("printf {form:?}: %{other} is not known"))),
+            other => return Err(invalid(format!("printf {form:?}: unknown verb %{other}"))),
         };
         let columns = width
             .trim_start_matches('-')

@@ -46,9 +46,8 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
     let mut rest = text;
     let mut trim = false;
     while let Some((before, after)) = rest.split_once("{{") {
-        let (action, after) = after
-            .split_once("}}")
-            .ok_or_else(|| invalid(format!("{text:?}: a \"{{{{\" without \"}}}}\"")))?;
+        let (action, after) =
+            after.split_once("}}").ok_or_else(|| invalid(format!("{text:?}: unclosed \"{{{{\"")))?;
         let (action, left) = action.strip_prefix("- ").map_or((action, false), |rest| (rest, true));
         let (action, right) = action.strip_suffix(" -").map_or((action, false), |rest| (rest, true));
         let before = if trim { before.trim_start() } else { before };
@@ -97,7 +96,7 @@ fn block<'t>(tokens: &mut std::slice::Iter<'_, Token<'t>>) -> Result<(Vec<Piece>
 
 fn branch(word: &str, head: &str, tokens: &mut std::slice::Iter<'_, Token<'_>>) -> Result<Piece> {
     let (body, end) = block(tokens)?;
-    let unended = || invalid(format!("{{{{{word} {head}}}}} has no {{{{end}}}}"));
+    let unended = || invalid(format!("{{{{{word} {head}}}}}: missing {{{{end}}}}"));
     let otherwise = match end {
         End::Done => Vec::new(),
         End::Text => return Err(unended()),
@@ -135,7 +134,7 @@ impl Template {
         let tokens = tokens(&body)?;
         let (body, end) = block(&mut tokens.iter())?;
         if end != End::Text {
-            return Err(invalid(format!("{text:?}: an {{{{end}}}} or {{{{else}}}} of nothing")));
+            return Err(invalid(format!("{text:?}: {{{{end}}}} or {{{{else}}}} without a block")));
         }
         Ok(Self { body, table })
     }

@@ -74,7 +74,7 @@ pub(crate) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
             Ok(0) => return Ok(Some(Outcome::Lost)),
             Ok(count) => inbox.push(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(os(error, "hear the container's parent")),
+            Err(error) => return Err(os(error, "read from the container's supervisor")),
         }
     }
 }

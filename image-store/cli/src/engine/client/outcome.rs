@@ -24,7 +24,7 @@ pub(crate) fn failed(code: u8, why: &str) -> u8 {
 
 /// The error for a supervisor that is gone.
 pub(crate) fn lost(id: &str) -> Failure {
-    Failure::new(ErrorKind::Os, format!("container {id}: its parent is gone: was it killed?"))
+    Failure::new(ErrorKind::Os, format!("container {id}: its supervisor exited unexpectedly"))
 }
 
 /// The exit code for an outcome.

@@ -18,7 +18,10 @@ pub(crate) fn attach(args: &Args) -> Result<u8> {
     let run = Run::require(&container)?;
     let path = places::socket(&container.id)?;
     let socket = UnixStream::connect(&path).map_err(|e| {
-        os(e, format!("attach to {:?}: its parent does not answer: connect {path:?}", args.positional[0]))
+        os(
+            e,
+            format!("attach to {:?}: its supervisor does not respond: connect {path:?}", args.positional[0]),
+        )
     })?;
     let stdin = run.interactive && !args.has("no-stdin");
     let ends = Ends { stdin, ..Ends::all(args, run.terminal)? };

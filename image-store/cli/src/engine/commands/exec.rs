@@ -38,8 +38,8 @@ pub(crate) fn exec(args: &Args) -> Result<u8> {
 /// The process that `exec` starts: the container's own, as changed by the flags.
 fn request(args: &Args, container: &ContainerRecord, live: &Container) -> Result<ExecRequest> {
     let resolve = |text| {
-        let root =
-            live_root(&container.id).ok_or_else(|| invalid(format!("container {}: has ended", live.id())))?;
+        let root = live_root(&container.id)
+            .ok_or_else(|| invalid(format!("container {}: has exited", live.id())))?;
         user::resolve(&root, text, &[])
     };
     let user = args.get("user").map(resolve).transpose()?;

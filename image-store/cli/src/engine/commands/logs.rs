@@ -19,7 +19,7 @@ pub(crate) fn logs(args: &Args) -> Result<u8> {
     let tail = match args.get("tail") {
         None | Some("all") => None,
         Some(text) => {
-            Some(text.parse::<usize>().map_err(|_| invalid(format!("--tail {text:?}: is no number")))?)
+            Some(text.parse::<usize>().map_err(|_| invalid(format!("--tail {text:?}: must be a number")))?)
         }
     };
     if !path.exists() {
@@ -82,7 +82,7 @@ fn moment(text: &str) -> Result<String> {
     let seconds = text.parse::<u64>().ok().or_else(ago).and_then(|seconds| i64::try_from(seconds).ok());
     let seconds = seconds.or_else(|| image_store::time::parse_rfc3339(text));
     let seconds =
-        seconds.ok_or_else(|| invalid(format!("{text:?}: is neither a time nor a duration such as 10m")))?;
+        seconds.ok_or_else(|| invalid(format!("{text:?}: must be a time or a duration such as 10m")))?;
     Ok(image_store::time::rfc3339(seconds).trim_end_matches('Z').to_owned())
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn ps(args: &Args) -> Result<u8> {
     let filters = Filters::parse(args, Filter::parse)?;
     let by_state = ["status", "exited"].iter().any(|key| filters.of(key).next().is_some());
     let mut last = match args.get("last") {
-        Some(text) => text.parse().map_err(|_| invalid(format!("--last {text:?}: is no number")))?,
+        Some(text) => text.parse().map_err(|_| invalid(format!("--last {text:?}: must be a number")))?,
         None if args.has("latest") => 1,
         None => usize::MAX,
     };
@@ -94,7 +94,7 @@ impl Filter {
             "exited" => value.parse().map(Self::Exited).map_err(|_| refused(key, value, "an exit status")),
             "ancestor" => Ok(Self::Ancestor(text)),
             "volume" => Ok(Self::Volume(text)),
-            _ => Err(refused(key, value, "of a key that containers have")),
+            _ => Err(refused(key, value, "a field of containers")),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use image_store::{ErrorKind, Store};
-use libcontainer::Signal;
+use libcontainer::{Signal, Status};
 
 use super::stop::end_for_good;
 use crate::cli::Args;
@@ -90,7 +90,9 @@ fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
     if force {
         end_for_good(store, &container.id, Signal::KILL, 10)?;
     } else if is_busy(store, &container.id) {
-        let message = format!("container {text:?}: is running: stop it, or force");
+        let paused = running(&container.id).is_some_and(|(_, status)| status == Status::Paused);
+        let state = if paused { "paused" } else { "running" };
+        let message = format!("container {text:?}: is {state}: stop it, or use --force");
         return Err(Failure::new(ErrorKind::Busy, message));
     }
     clean(&container.id);

@@ -95,7 +95,7 @@ fn image(store: &Store, args: &Args) -> Result<Record> {
         }
         ("missing", Ok(record)) => fits_platform(store, args, record),
         ("missing" | "never", found) => Ok(found?),
-        _ => Err(invalid(format!("--pull {pull:?}: is none of always, missing, never"))),
+        _ => Err(invalid(format!("--pull {pull:?}: must be always, missing or never"))),
     }
 }
 

@@ -23,8 +23,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 const POLLS: u32 = 3000;
 
 fn seconds(args: &Args) -> Result<Option<u64>> {
-    let parse =
-        |text: &str| text.parse().map_err(|_| invalid(format!("--time {text:?}: is no count of seconds")));
+    let parse = |text: &str| {
+        text.parse().map_err(|_| invalid(format!("--time {text:?}: must be a number of seconds")))
+    };
     args.get("time").map(parse).transpose()
 }
 
@@ -71,7 +72,7 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its parent does not note its end")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record the exit")))
 }
 
 /// Sends the signal, waits, then sends SIGKILL.
@@ -92,7 +93,10 @@ fn end(container: &Container, signal: Signal, seconds: u64) -> Result<()> {
     if !gone(container, seconds) {
         kill(Signal::KILL)?;
         if !gone(container, 10) {
-            return Err(Failure::new(ErrorKind::Busy, format!("container {}: does not end", container.id())));
+            return Err(Failure::new(
+                ErrorKind::Busy,
+                format!("container {}: did not exit after SIGKILL", container.id()),
+            ));
         }
     }
     Ok(())

@@ -85,7 +85,7 @@ impl Filter {
             "label!" => Ok(Self::NotLabel(value.to_owned())),
             "name" => pattern(key, value).map(Self::Name),
             "all" => boolean(key, value).map(Self::All),
-            _ => Err(refused(key, value, "of a key that volumes have")),
+            _ => Err(refused(key, value, "a field of volumes")),
         }
     }
 
@@ -171,7 +171,7 @@ pub(crate) fn rm(args: &Args) -> Result<u8> {
 pub(crate) fn prune(args: &Args) -> Result<u8> {
     let filters = Filters::parse(args, Filter::parse)?;
     if args.has("all") && filters.of("all").next().is_some() {
-        return Err(invalid("volume prune: --all and --filter all= exclude each other: leave one out"));
+        return Err(invalid("volume prune: --all and --filter all= are mutually exclusive"));
     }
     let named = args.has("all") || filters.of("all").any(|filter| matches!(filter, Filter::All(true)));
     let store = places::store(args)?;

@@ -64,5 +64,7 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
         }
         std::thread::sleep(PAUSE);
     }
-    Err(invalid(format!("container {text:?}: has not been started, or nobody saw its end")))
+    Err(invalid(format!(
+        "container {text:?}: no exit code: it was never started, or its supervisor was killed"
+    )))
 }

@@ -34,7 +34,10 @@ pub(crate) fn nodes(options: &Options, rootless: bool) -> Result<Vec<Node>> {
             nodes.extend(node(&meta, device.target.clone(), &device.access));
         }
         if nodes.len() == before {
-            return Err(invalid(format!("--device {:?}: is no device, nor a folder of some", device.source)));
+            return Err(invalid(format!(
+                "--device {:?}: not a device or a directory of devices",
+                device.source
+            )));
         }
     }
     Ok(nodes)

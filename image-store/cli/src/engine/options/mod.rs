@@ -113,7 +113,7 @@ pub(crate) fn parse(args: &Args) -> Result<Options> {
         ..Options::default()
     };
     if options.remove && options.restart != Restart::No {
-        return Err(invalid("--rm and --restart: a container is either removed or started again"));
+        return Err(invalid("--rm and --restart are mutually exclusive"));
     }
     args.get("detach-keys").map(DetachKeys::parse).transpose()?;
     options.env = environment(args)?;
@@ -122,8 +122,7 @@ pub(crate) fn parse(args: &Args) -> Result<Options> {
         security(text, &mut options)?;
     }
     if options.socketcall && matches!(options.seccomp, Seccomp::Profile(_)) {
-        let message = "--security-opt socketcall=allow is for the default seccomp profile: allow \"socketcall\" in the \
-                       profile that --security-opt seccomp= names, or leave one of the two out";
+        let message = "--security-opt socketcall=allow only applies to the default seccomp profile: allow \"socketcall\" in your profile instead";
         return Err(invalid(message));
     }
     Ok(options)
@@ -136,8 +135,7 @@ fn refuse_networks(args: &Args) -> Result<()> {
             return Err(Failure::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "--{flag}: knarr-image makes no networks: with --network host the container's ports are the \
-                     host's; for bridges and published ports let Docker, containerd or podman use knarr"
+                    "--{flag}: not supported: use --network host, or run knarr under Docker, containerd or podman for bridges and published ports"
                 ),
             ));
         }
@@ -153,7 +151,7 @@ pub(crate) fn name(text: &str) -> Result<String> {
         return Ok(text.to_owned());
     }
     Err(invalid(format!(
-        "--name {text:?}: a name is up to 128 letters, digits, \"_\", \".\" and \"-\", with a letter or digit first"
+        "--name {text:?}: must be up to 128 letters, digits, \"_\", \".\" and \"-\", starting with a letter or digit"
     )))
 }
 
@@ -163,7 +161,7 @@ fn hostname(text: &str) -> Result<String> {
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(invalid(format!("--hostname {text:?}: is no host name of up to 64 characters")))
+    Err(invalid(format!("--hostname {text:?}: not a valid host name of up to 64 characters")))
 }
 
 fn restart(text: &str) -> Result<Restart> {
@@ -175,7 +173,7 @@ fn restart(text: &str) -> Result<Restart> {
         ("on-failure", times) => Restart::OnFailure(numbers::count(times, "--restart on-failure")?),
         _ => {
             let message =
-                format!("--restart {text:?}: is none of no, on-failure[:TIMES], always, unless-stopped");
+                format!("--restart {text:?}: must be no, on-failure[:TIMES], always or unless-stopped");
             return Err(invalid(message));
         }
     })
@@ -185,13 +183,13 @@ fn log(driver: Option<&str>) -> Result<bool> {
     match driver {
         None | Some("json-file") => Ok(true),
         Some("none") => Ok(false),
-        Some(other) => Err(invalid(format!("--log-driver {other:?}: is none of json-file, none"))),
+        Some(other) => Err(invalid(format!("--log-driver {other:?}: must be json-file or none"))),
     }
 }
 
 pub(crate) fn signal(text: &str) -> Result<String> {
     let parsed = Signal::parse(text).ok().filter(|signal| signal.number() > 0);
-    parsed.map(|_| text.to_owned()).ok_or_else(|| invalid(format!("{text:?}: is no signal")))
+    parsed.map(|_| text.to_owned()).ok_or_else(|| invalid(format!("{text:?}: unknown signal")))
 }
 
 fn names(args: &Args) -> Result<Names> {
@@ -199,7 +197,7 @@ fn names(args: &Args) -> Result<Names> {
         let check = |text: &str| {
             let bad = text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control());
             if bad {
-                Err(invalid(format!("--{flag} {text:?}: has spaces or nothing in it")))
+                Err(invalid(format!("--{flag} {text:?}: must not be empty or contain spaces")))
             } else {
                 Ok(text.to_owned())
             }
@@ -207,7 +205,7 @@ fn names(args: &Args) -> Result<Names> {
         args.all(flag).map(check).collect()
     };
     let host = |text: &str| {
-        let wrong = || invalid(format!("--add-host {text:?}: wants NAME:ADDRESS"));
+        let wrong = || invalid(format!("--add-host {text:?}: must be NAME:ADDRESS"));
         let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
         let bare = address.trim_start_matches('[').trim_end_matches(']');
         bare.parse::<std::net::IpAddr>().map_err(|_| wrong())?;
@@ -216,7 +214,7 @@ fn names(args: &Args) -> Result<Names> {
     for server in args.all("dns") {
         server
             .parse::<std::net::IpAddr>()
-            .map_err(|_| invalid(format!("--dns {server:?}: is no address")))?;
+            .map_err(|_| invalid(format!("--dns {server:?}: must be an IP address")))?;
     }
     Ok(Names {
         hosts: args.all("add-host").map(host).collect::<Result<_>>()?,
@@ -244,7 +242,7 @@ fn labels(args: &Args) -> Result<BTreeMap<String, String>> {
     let split = |text: &str| {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         if name.is_empty() {
-            Err(invalid(format!("--label {text:?}: has no name")))
+            Err(invalid(format!("--label {text:?}: name is empty")))
         } else {
             Ok((name.to_owned(), value.to_owned()))
         }
@@ -267,7 +265,7 @@ fn lines(args: &Args, flag: &'static str) -> Result<Vec<String>> {
 fn variable(text: &str, flag: &str) -> Result<Option<String>> {
     let name = text.split('=').next().unwrap_or_default();
     if name.is_empty() || name.contains(char::is_whitespace) || text.contains('\0') {
-        return Err(invalid(format!("{flag} {text:?}: is no NAME=VALUE")));
+        return Err(invalid(format!("{flag} {text:?}: must be NAME=VALUE")));
     }
     if text.contains('=') {
         return Ok(Some(text.to_owned()));
@@ -276,7 +274,7 @@ fn variable(text: &str, flag: &str) -> Result<Option<String>> {
 }
 
 fn pair(text: &str, flag: &str) -> Result<(String, String)> {
-    let wrong = || invalid(format!("{flag} {text:?}: wants NAME=VALUE"));
+    let wrong = || invalid(format!("{flag} {text:?}: must be NAME=VALUE"));
     let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -287,7 +285,7 @@ fn capability(text: &str) -> Result<String> {
     if name == "ALL" || CAPABILITIES.contains(&name) {
         return Ok(name.to_owned());
     }
-    Err(invalid(format!("capability {text:?}: there is no such one")))
+    Err(invalid(format!("unknown capability {text:?}")))
 }
 
 fn security(text: &str, options: &mut Options) -> Result<()> {
@@ -309,7 +307,7 @@ fn security(text: &str, options: &mut Options) -> Result<()> {
         _ => {
             let known =
                 "seccomp, socketcall=allow|deny, no-new-privileges, apparmor, label, systempaths=unconfined";
-            return Err(invalid(format!("--security-opt {text:?}: is none of {known}")));
+            return Err(invalid(format!("--security-opt {text:?}: must be one of {known}")));
         }
     }
     Ok(())

@@ -35,8 +35,7 @@ pub(crate) fn parse(args: &Args) -> Result<Namespaces> {
         None | Some("" | "host") => {}
         Some(other) => {
             return Err(invalid(format!(
-                "--userns {other:?}: only host is known; as another user than root each container has a user \
-                 namespace anyway"
+                "--userns {other:?}: must be host; without root, containers always have a user namespace"
             )));
         }
     }
@@ -57,8 +56,7 @@ fn network_mode(text: Option<&str>) -> Result<Mode> {
         return Err(Failure::new(
             ErrorKind::Unsupported,
             format!(
-                "--network {other:?}: knarr-image makes no networks: use host, none or container:NAME; for bridges let \
-                 Docker, containerd or podman use knarr"
+                "--network {other:?}: not supported: use host, none or container:NAME, or run knarr under Docker, containerd or podman for bridges"
             ),
         ));
     }
@@ -74,7 +72,7 @@ fn mode(flag: &str, text: Option<&str>, own: &[&str], container: bool) -> Result
             Some(name) => Ok(Mode::Container(name.to_owned())),
             None => {
                 let more = if container { ", container:NAME" } else { "" };
-                Err(invalid(format!("--{flag} {text:?}: is none of {}, host{more}", own.join(", "))))
+                Err(invalid(format!("--{flag} {text:?}: must be one of {}, host{more}", own.join(", "))))
             }
         },
     }

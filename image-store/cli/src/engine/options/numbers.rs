@@ -51,33 +51,35 @@ pub(crate) fn limits(args: &Args) -> Result<Limits> {
     };
     if let Some(text) = args.get("cpus") {
         if limits.quota.is_some() || limits.period.is_some() {
-            return Err(invalid("--cpus and --cpu-period or --cpu-quota say the same: give one"));
+            return Err(invalid("--cpus excludes --cpu-period and --cpu-quota"));
         }
         (limits.period, limits.quota) = (Some(100_000), Some(cpus(text)?));
     }
     if let Some(swap) = limits.swap.filter(|swap| *swap != -1) {
         match limits.memory {
-            None => return Err(invalid("--memory-swap: wants --memory, too")),
-            Some(memory) if swap < memory => return Err(invalid("--memory-swap: is less than --memory")),
+            None => return Err(invalid("--memory-swap: requires --memory")),
+            Some(memory) if swap < memory => {
+                return Err(invalid("--memory-swap: must not be less than --memory"));
+            }
             _ => {}
         }
     }
     if limits.oom_score.is_some_and(|score| !(-1000..=1000).contains(&score)) {
-        return Err(invalid("--oom-score-adj: is not within -1000 and 1000"));
+        return Err(invalid("--oom-score-adj: must be between -1000 and 1000"));
     }
     if limits.weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
-        return Err(invalid("--blkio-weight: is not within 10 and 1000"));
+        return Err(invalid("--blkio-weight: must be between 10 and 1000"));
     }
     Ok(limits)
 }
 
 pub(crate) fn count<N: std::str::FromStr>(text: &str, flag: &str) -> Result<N> {
-    text.parse().map_err(|_| invalid(format!("{flag} {text:?}: is no number of its range")))
+    text.parse().map_err(|_| invalid(format!("{flag} {text:?}: not a valid number")))
 }
 
 /// `512m`, `1g`, `1048576`.
 fn bytes(text: &str, flag: &str) -> Result<i64> {
-    let wrong = || invalid(format!("--{flag} {text:?}: wants a number and b, k, m or g"));
+    let wrong = || invalid(format!("--{flag} {text:?}: must be a size such as 512m (units: b, k, m, g)"));
     let lower = text.to_ascii_lowercase();
     let lower = lower
         .strip_suffix("ib")
@@ -97,7 +99,7 @@ fn bytes(text: &str, flag: &str) -> Result<i64> {
 
 /// As microseconds per 100 ms.
 fn cpus(text: &str) -> Result<i64> {
-    let wrong = || invalid(format!("--cpus {text:?}: wants a number from 0.01 to 8192"));
+    let wrong = || invalid(format!("--cpus {text:?}: must be a number between 0.01 and 8192"));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(fraction) || whole.len() > 4 || whole.len() + fraction.len() == 0 {
@@ -115,14 +117,14 @@ fn list(text: &str, flag: &str) -> Result<String> {
     if text.split(',').all(range) {
         return Ok(text.to_owned());
     }
-    Err(invalid(format!("{flag} {text:?}: wants numbers and ranges such as 0-2,4")))
+    Err(invalid(format!("{flag} {text:?}: must be a list such as 0-2,4")))
 }
 
 fn ulimit(text: &str) -> Result<PosixRlimit> {
-    let wrong = || invalid(format!("--ulimit {text:?}: wants NAME=SOFT[:HARD], such as nofile=1024:4096"));
+    let wrong = || invalid(format!("--ulimit {text:?}: must be NAME=SOFT[:HARD], such as nofile=1024:4096"));
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
     let kind = format!("RLIMIT_{}", name.to_ascii_uppercase()).parse::<PosixRlimitType>();
-    let kind = kind.map_err(|_| invalid(format!("--ulimit {text:?}: there is no limit {name:?}")))?;
+    let kind = kind.map_err(|_| invalid(format!("--ulimit {text:?}: unknown limit {name:?}")))?;
     let value = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
         digits => digits.parse::<u64>().map_err(|_| wrong()),
@@ -130,7 +132,7 @@ fn ulimit(text: &str) -> Result<PosixRlimit> {
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (value(soft)?, value(hard)?);
     if soft > hard {
-        return Err(invalid(format!("--ulimit {text:?}: the soft limit is above the hard one")));
+        return Err(invalid(format!("--ulimit {text:?}: soft limit exceeds hard limit")));
     }
     let limit = PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build();
     limit.map_err(|e| invalid(format!("--ulimit {text:?}: {e}")))

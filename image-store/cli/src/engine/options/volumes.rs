@@ -54,7 +54,7 @@ pub(crate) fn parse(args: &Args) -> Result<Parsed> {
         binds.iter().map(|b| &*b.target).chain(memory.iter().map(|(at, _)| &**at)).collect();
     targets.sort_unstable();
     if let Some(twice) = targets.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(invalid(format!("volume target {:?}: is given twice", twice[0])));
+        return Err(invalid(format!("volume target {:?}: duplicate mount point", twice[0])));
     }
     Ok((binds, memory))
 }
@@ -64,7 +64,7 @@ pub(crate) fn absolute(text: &str, what: &str) -> Result<String> {
     if text.starts_with('/') && !text.split('/').any(|part| part == "..") && !text.contains('\0') {
         return Ok(text.to_owned());
     }
-    Err(invalid(format!("{what} {text:?}: is no absolute path")))
+    Err(invalid(format!("{what} {text:?}: must be an absolute path")))
 }
 
 fn target(text: &str, whole: &str) -> Result<String> {
@@ -72,7 +72,7 @@ fn target(text: &str, whole: &str) -> Result<String> {
         .ok()
         .filter(|text| text.split('/').any(|part| !["", "."].contains(&part)));
     let plain = plain
-        .ok_or_else(|| invalid(format!("volume {whole:?}: its target is no absolute path below the root")))?;
+        .ok_or_else(|| invalid(format!("volume {whole:?}: target must be an absolute path other than /")))?;
     let parts: Vec<&str> = plain.split('/').filter(|part| !["", "."].contains(part)).collect();
     Ok(format!("/{}", parts.join("/")))
 }
@@ -82,7 +82,7 @@ pub(crate) fn volume_name(text: &str, whole: &str) -> Result<String> {
     if image_store::store::is_name(text) {
         return Ok(text.to_owned());
     }
-    Err(invalid(format!("volume {whole:?}: {text:?} is neither an absolute path nor a name")))
+    Err(invalid(format!("volume {whole:?}: {text:?} must be an absolute path or a volume name")))
 }
 
 /// A volume with a random name.
@@ -101,7 +101,7 @@ fn source(text: &str, whole: &str) -> Result<Source> {
         let path = path.canonicalize().unwrap_or(path);
         return match path.to_str() {
             Some(path) => Ok(Source::Host(path.to_owned())),
-            None => Err(invalid(format!("volume {whole:?}: {path:?} is no UTF-8"))),
+            None => Err(invalid(format!("volume {whole:?}: {path:?} is not valid UTF-8"))),
         };
     }
     Ok(Source::Volume(volume_name(text, whole)?, false))
@@ -113,7 +113,7 @@ fn volume(text: &str) -> Result<Bind> {
         [at] => return Ok(Bind::new(anonymous()?, target(at, text)?, false)),
         [from, at] => (from, at, ""),
         [from, at, mode] => (from, at, mode),
-        _ => return Err(invalid(format!("volume {text:?}: wants SOURCE:TARGET[:ro]"))),
+        _ => return Err(invalid(format!("volume {text:?}: must be SOURCE:TARGET[:ro]"))),
     };
     let mut bind = Bind::new(source(from, text)?, target(at, text)?, false);
     for option in mode.split(',').filter(|option| !option.is_empty()) {
@@ -124,7 +124,7 @@ fn volume(text: &str) -> Result<Bind> {
             kind if PROPAGATIONS.contains(&kind) => bind.propagation = kind.to_owned(),
             other => {
                 return Err(invalid(format!(
-                    "volume {text:?}: option {other:?} is none of ro, rw, nocopy, rslave, …"
+                    "volume {text:?}: unknown option {other:?}: must be ro, rw, nocopy or a propagation such as rslave"
                 )));
             }
         }
@@ -154,7 +154,9 @@ fn mount(text: &str, binds: &mut Vec<Bind>, memory: &mut Vec<(String, String)>) 
             ("consistency", _) => {}
             (other, _) => {
                 let known = "type, src, dst, ro, bind-propagation, volume-nocopy, tmpfs-size, tmpfs-mode";
-                return Err(invalid(format!("--mount {text:?}: {other:?} is none of {known}")));
+                return Err(invalid(format!(
+                    "--mount {text:?}: unknown key {other:?}: must be one of {known}"
+                )));
             }
         }
     }
@@ -167,16 +169,18 @@ fn mount(text: &str, binds: &mut Vec<Bind>, memory: &mut Vec<(String, String)>) 
     match (kind, from.filter(|from| !from.is_empty())) {
         ("bind", Some(from)) => match source(from, text)? {
             Source::Host(path) => binds.push(bind(Source::Host(path))),
-            Source::Volume(..) => return Err(invalid(format!("--mount {text:?}: wants an absolute src"))),
+            Source::Volume(..) => {
+                return Err(invalid(format!("--mount {text:?}: src must be an absolute path")));
+            }
         },
-        ("bind", None) => return Err(invalid(format!("--mount {text:?}: wants a src"))),
+        ("bind", None) => return Err(invalid(format!("--mount {text:?}: src is required"))),
         ("volume", Some(from)) => binds.push(bind(Source::Volume(volume_name(from, text)?, false))),
         ("volume", None) => binds.push(bind(anonymous()?)),
         ("tmpfs", None) => {
             options.extend(read_only.then(|| "ro".to_owned()));
             memory.push((at, options.join(",")));
         }
-        _ => return Err(invalid(format!("--mount {text:?}: its type is none of bind, volume, tmpfs"))),
+        _ => return Err(invalid(format!("--mount {text:?}: type must be bind, volume or tmpfs"))),
     }
     Ok(())
 }
@@ -187,7 +191,7 @@ pub(crate) fn from(text: &str) -> Result<(String, bool)> {
         None => Ok((text.to_owned(), false)),
         Some((name, "ro")) => Ok((name.to_owned(), true)),
         Some((name, "rw")) => Ok((name.to_owned(), false)),
-        _ => Err(invalid(format!("--volumes-from {text:?}: wants CONTAINER[:ro]"))),
+        _ => Err(invalid(format!("--volumes-from {text:?}: must be CONTAINER[:ro]"))),
     }
 }
 
@@ -199,10 +203,10 @@ pub(crate) fn device(text: &str) -> Result<Device> {
         [one, two] if two.starts_with('/') => (one, two, "rwm"),
         [one, access] => (one, one, access),
         [one, two, access] => (one, two, access),
-        _ => return Err(invalid(format!("--device {text:?}: wants PATH[:PATH[:rwm]]"))),
+        _ => return Err(invalid(format!("--device {text:?}: must be PATH[:PATH[:rwm]]"))),
     };
     if access.is_empty() || !access.chars().all(|c| "rwm".contains(c)) {
-        return Err(invalid(format!("--device {text:?}: {access:?} is not made of r, w and m")));
+        return Err(invalid(format!("--device {text:?}: access {access:?} must consist of r, w and m")));
     }
     let source = absolute(source, "--device")?;
     Ok(Device { source, target: self::target(target, text)?, access: access.to_owned() })

@@ -124,7 +124,7 @@ fn lock(path: &Path, id: &str) -> Result<File> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(Failure::new(ErrorKind::Busy, format!("container {id}: is running already")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: is already running")))
 }
 
 /// Waits; `false` if the container was stopped meanwhile.
@@ -204,11 +204,11 @@ fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
     let mut inbox = Inbox::default();
     let mut byte = [0];
     loop {
-        owner.read_exact(&mut byte).map_err(|e| os(e, "hear what to run"))?;
+        owner.read_exact(&mut byte).map_err(|e| os(e, "exec: read the request"))?;
         inbox.push(&byte);
         match inbox.next()? {
             Some(Frame::Input(bytes)) => return Ok(bytes),
-            Some(_) => return Err(invalid("exec: is told something else than what to run")),
+            Some(_) => return Err(invalid("exec: unexpected message")),
             None => {}
         }
     }
@@ -223,7 +223,7 @@ fn attach_root(store: &Store, container: &ContainerRecord, target: &Path) -> Res
     let propagation =
         rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", propagation)
-        .map_err(|errno| failed("make mounts private, for", errno))?;
+        .map_err(|errno| failed("make mounts private for", errno))?;
     match std::fs::create_dir(target) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(os(error, format!("mkdir {target:?}")));

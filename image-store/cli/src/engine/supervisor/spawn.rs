@@ -12,7 +12,7 @@ use crate::failure::{Result, invalid, os};
 
 /// Starts a supervisor for a container, or for a further process in it, and returns the connection to it.
 pub(crate) fn spawn(store: &Store, id: &str, request: Option<&ExecRequest>) -> Result<UnixStream> {
-    let failed = |e: std::io::Error| os(e, "start the container's parent");
+    let failed = |e: std::io::Error| os(e, "start the container's supervisor");
     let (mut ours, theirs) = UnixStream::pair().map_err(failed)?;
     let mut command = caller::own_program();
     command.args(["--root".as_ref(), store.root().as_os_str(), "supervise".as_ref(), id.as_ref()]);

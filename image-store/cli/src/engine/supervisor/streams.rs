@@ -73,7 +73,7 @@ impl Pipes {
         kill: &'a dyn Fn(i32),
         input_once: bool,
     ) -> Result<Process<'a>> {
-        let pidfd = pidfd.ok_or_else(|| invalid("the process has ended before it was watched"))?;
+        let pidfd = pidfd.ok_or_else(|| invalid("the process exited before it could be watched"))?;
         if let Some(input) = &self.input {
             nonblocking(input)?;
         }
