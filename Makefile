@@ -36,7 +36,7 @@ export LIBSECCOMP_LIB_PATH ?= $(dir $(shell gcc -print-file-name=libseccomp.a))
 # cgroup v2, a new kernel and an unrestricted root; `make test-vm` runs them all.
 VM_QUICK := lifecycle:: exec:: namespaces:: mounts:: root:: cgroups:: control:: rootless:: trouble::
 SUITES := check unit host faults vm-quick
--include spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
+-include runtime-cli/Makefile.inc spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
 
 .PHONY: build deps check fmt test test-check test-unit test-host test-faults test-vm test-vm-quick lab lab-vm peers demo install clean integration
 

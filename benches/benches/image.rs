@@ -3,8 +3,8 @@
 use benches::Dir;
 use criterion::{BatchSize, Criterion, Throughput};
 use image_store::Digest;
-use image_store::layer::Marks;
-use image_store::layer::apply::{ApplyOptions, Limits, Ownership, apply};
+use image_store::layer::{Limits, Marks};
+use image_store::layer::apply::{ApplyOptions, Ownership, apply};
 use image_store::layer::compression::Compression;
 use image_store::tar::{Entry, Kind, Reader, Writer};
 use std::fs::File;
@@ -18,7 +18,7 @@ fn content(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = |at: usize| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if at % 2 == 0 { state.to_be_bytes()[0] } else { at.to_le_bytes()[1] }
+        if at.is_multiple_of(2) { state.to_be_bytes()[0] } else { at.to_le_bytes()[1] }
     };
     (0..length).map(next).collect()
 }

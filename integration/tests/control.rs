@@ -222,9 +222,9 @@ fn a_container_that_another_library_freezes_is_paused(lab: &Lab) -> Outcome {
     c.wait_for_status("paused")?;
     c.call("resume", &[])?.ok()?;
     eq(c.status()?, "running", "status")?;
-    eq(freezer.state()?, FreezerState::Thawed, "what cgroups-rs sees after resume")?;
+    yes(matches!(freezer.state()?, FreezerState::Thawed), "cgroups-rs sees it thawed after resume")?;
     c.call("pause", &[])?.ok()?;
-    eq(freezer.state()?, FreezerState::Frozen, "what cgroups-rs sees after pause")?;
+    yes(matches!(freezer.state()?, FreezerState::Frozen), "cgroups-rs sees it frozen after pause")?;
     freezer.thaw()?;
     c.wait_for_status("running")?;
     c.delete_force()
