@@ -24,7 +24,7 @@ const TESTS: &[Test] = &[
     ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
 ];
 
-/// A folder and a cgroup of this run's own.
+/// A directory and a cgroup of this run.
 struct Place {
     dir: PathBuf,
     cgroup: String,
@@ -50,7 +50,7 @@ fn main() {
     let place = Place { dir: std::env::temp_dir().join(&word), cgroup: word };
     for (name, test) in TESTS {
         let before = Process::now();
-        // panic = "abort" in the profiles: a failure ends the program at once, with the words of its assertion.
+        // panic = "abort" in the profiles: a failure ends the program at once, with the message of its assertion.
         test(&place);
         assert_eq!(before, Process::now(), "{name}: the process is not as it was");
         println!("test {name} ... ok");

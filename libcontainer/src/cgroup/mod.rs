@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cgroup {
     /// One directory of the v2 tree.
-    V2(Folder),
+    V2(Location),
     /// A directory in each v1 hierarchy, and in the v2 tree of a hybrid host.
     V1(Vec<Member>),
     /// None: a rootless caller may not create one.
@@ -44,7 +44,7 @@ pub(crate) enum Cgroup {
 
 /// A cgroup: the mount of its hierarchy, and the path below that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Folder {
+pub(crate) struct Location {
     pub(crate) mount: PathBuf,
     pub(crate) path: PathBuf,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Folder {
 pub(crate) struct Member {
     pub(crate) controllers: Vec<String>,
     #[serde(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) location: Location,
 }
 
 /// The paths of a container's cgroups.
@@ -80,13 +80,16 @@ impl CgroupPaths {
 
     /// With each directory as its own mount: the path below is empty.
     fn into_cgroup(self) -> Cgroup {
-        let folder = |mount| Folder { mount, path: PathBuf::new() };
+        let location = |mount| Location { mount, path: PathBuf::new() };
         match self {
-            CgroupPaths::V2(path) => Cgroup::V2(folder(path)),
+            CgroupPaths::V2(path) => Cgroup::V2(location(path)),
             CgroupPaths::V1(paths) => Cgroup::V1(
                 paths
                     .into_iter()
-                    .map(|(controller, path)| Member { controllers: vec![controller], folder: folder(path) })
+                    .map(|(controller, path)| Member {
+                        controllers: vec![controller],
+                        location: location(path),
+                    })
                     .collect(),
             ),
             CgroupPaths::None => Cgroup::None,
@@ -103,7 +106,7 @@ impl Cgroup {
     /// created is removed.
     pub(crate) fn create(plan: &CgroupPlan, planned: &Cgroup, host: &CgroupHost) -> Result<Cgroup> {
         let made = match (planned, host) {
-            (Cgroup::V2(folder), _) => v2::create(plan, folder).map(|()| planned.clone()),
+            (Cgroup::V2(location), _) => v2::create(plan, location).map(|()| planned.clone()),
             (_, CgroupHost::V1 { hierarchies, unified }) => {
                 return v1::create(plan, hierarchies, unified.as_deref());
             }
@@ -118,7 +121,7 @@ impl Cgroup {
     /// What `create` will create, to be recorded before: a crash in between must not leave an unknown cgroup.
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
-            CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
+            CgroupHost::V2 { mount } => Cgroup::V2(Location { mount: mount.clone(), path: v2::path(plan)? }),
             CgroupHost::V1 { hierarchies, unified } => {
                 Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref()))
             }
@@ -129,7 +132,7 @@ impl Cgroup {
     /// Its directory in the v2 tree, open; `None` on v1, where there are several.
     pub(crate) fn open(&self) -> Result<Option<Dir>> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(Some),
+            Cgroup::V2(location) => location.open().map(Some),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -137,8 +140,8 @@ impl Cgroup {
     /// A descriptor for CLONE_INTO_CGROUP, for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => {
-                let dir = folder.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
+            Cgroup::V2(location) => {
+                let dir = location.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
                 Ok(Some(dir.into_fd()))
             }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
@@ -149,7 +152,9 @@ impl Cgroup {
     /// process can join the container's own (EBUSY).
     pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(location) => {
+                v2::location_of(&location.mount, init)?.open().map(|dir| Some(dir.into_fd()))
+            }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -157,7 +162,7 @@ impl Cgroup {
     /// Moves a process into the cgroup, or into one below it.
     pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
         let joined = match self {
-            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
+            Cgroup::V2(location) => location.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
             Cgroup::V1(members) => v1::attach(members, pid, sub),
             Cgroup::None => Ok(()),
         };
@@ -167,7 +172,7 @@ impl Cgroup {
     /// Sets limits. After a failure some may be set: apply the old ones again.
     pub(crate) fn apply(&self, limits: &Limits) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::apply(folder, limits),
+            Cgroup::V2(location) => v2::apply(location, limits),
             Cgroup::V1(members) => v1::apply(members, limits),
             Cgroup::None if limits.writes.is_empty() => Ok(()),
             Cgroup::None => Err(Error::unsupported("the container has no cgroup to set limits on")),
@@ -177,8 +182,8 @@ impl Cgroup {
     /// The current values of the files that these limits would change, as far as they can be restored.
     pub(crate) fn values(&self, limits: &Limits) -> Result<Vec<Write>> {
         Ok(match self {
-            Cgroup::V2(folder) => {
-                let dir = folder.open()?;
+            Cgroup::V2(location) => {
+                let dir = location.open()?;
                 apply::values(limits, &|_| Some(&dir))
             }
             Cgroup::V1(members) => {
@@ -192,8 +197,8 @@ impl Cgroup {
     /// Restores what `values` has read, as far as the kernel accepts it.
     pub(crate) fn put_back(&self, values: &[Write]) {
         match self {
-            Cgroup::V2(folder) => {
-                if let Ok(dir) = folder.open() {
+            Cgroup::V2(location) => {
+                if let Ok(dir) = location.open() {
                     apply::put_back(values, &|_| Some(&dir));
                 }
             }
@@ -209,7 +214,7 @@ impl Cgroup {
     /// Freezes all processes of the container, and waits until they are frozen.
     pub(crate) fn freeze(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::freeze(&folder.open()?),
+            Cgroup::V2(location) => v2::freeze(&location.open()?),
             Cgroup::V1(members) => v1::freeze(members),
             Cgroup::None => Err(no_freezer()),
         }
@@ -219,8 +224,8 @@ impl Cgroup {
     /// The directory of the freezer; `None` without one.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         match self {
-            Cgroup::V2(folder) => Some(folder.full()),
-            Cgroup::V1(members) => members.iter().find(|m| m.has("freezer")).map(|m| m.folder.full()),
+            Cgroup::V2(location) => Some(location.full()),
+            Cgroup::V1(members) => members.iter().find(|m| m.has("freezer")).map(|m| m.location.full()),
             Cgroup::None => None,
         }
     }
@@ -237,7 +242,7 @@ impl Cgroup {
     /// Thaws them.
     pub(crate) fn thaw(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::thaw(&folder.open()?),
+            Cgroup::V2(location) => v2::thaw(&location.open()?),
             Cgroup::V1(members) => v1::thaw(members),
             Cgroup::None => Err(no_freezer()),
         }
@@ -247,7 +252,7 @@ impl Cgroup {
     /// Whether they are frozen. A cgroup that no longer exists is not.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match self {
-            Cgroup::V2(folder) => gone_as(folder.open().and_then(|dir| v2::is_frozen(&dir)), false),
+            Cgroup::V2(location) => gone_as(location.open().and_then(|dir| v2::is_frozen(&dir)), false),
             Cgroup::V1(members) => gone_as(v1::is_frozen(members), false),
             Cgroup::None => Ok(false),
         }
@@ -257,7 +262,7 @@ impl Cgroup {
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
         let number = signal.number();
         let done = match self {
-            Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
+            Cgroup::V2(location) => location.open().and_then(|dir| v2::kill(&dir, number)),
             Cgroup::V1(members) => v1::kill(members, number),
             Cgroup::None => {
                 Err(Error::unsupported("the container has no cgroup: its processes can't be identified"))
@@ -269,7 +274,7 @@ impl Cgroup {
     /// All processes of the container, including nested cgroups.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let list = match self {
-            Cgroup::V2(folder) => folder.open().and_then(|dir| processes(&dir)),
+            Cgroup::V2(location) => location.open().and_then(|dir| processes(&dir)),
             Cgroup::V1(members) => v1::processes(members),
             Cgroup::None => Ok(Vec::new()),
         };
@@ -279,7 +284,7 @@ impl Cgroup {
     /// Where it is on this host.
     pub(crate) fn paths(&self) -> CgroupPaths {
         let of = |member: &Member| {
-            let path = member.folder.full();
+            let path = member.location.full();
             member
                 .controllers
                 .iter()
@@ -287,7 +292,7 @@ impl Cgroup {
                 .collect::<Vec<_>>()
         };
         match self {
-            Cgroup::V2(folder) => CgroupPaths::V2(folder.full()),
+            Cgroup::V2(location) => CgroupPaths::V2(location.full()),
             Cgroup::V1(members) => CgroupPaths::V1(members.iter().flat_map(of).collect()),
             Cgroup::None => CgroupPaths::None,
         }
@@ -296,7 +301,7 @@ impl Cgroup {
     /// Its resource usage.
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
+            Cgroup::V2(location) => location.open().map(|dir| stats::v2(&dir)),
             Cgroup::V1(members) => v1::open_counted(members).map(|dirs| stats::v1(&dirs)),
             Cgroup::None => Ok(Stats::default()),
         }
@@ -305,8 +310,8 @@ impl Cgroup {
     /// Removes a v2 cgroup that has neither processes nor cgroups below it; returns whether it did.
     pub(crate) fn remove_empty(&self) -> bool {
         match self {
-            Cgroup::V2(folder) => {
-                Dir::mount(&folder.mount).is_ok_and(|root| root.rmdir(&folder.path).is_ok())
+            Cgroup::V2(location) => {
+                Dir::mount(&location.mount).is_ok_and(|root| root.rmdir(&location.path).is_ok())
             }
             Cgroup::V1(_) | Cgroup::None => false,
         }
@@ -316,10 +321,10 @@ impl Cgroup {
     /// the cgroup no longer exists.
     pub(crate) fn remove(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => folder.remove(Instant::now() + PATIENCE),
+            Cgroup::V2(location) => location.remove(Instant::now() + PATIENCE),
             Cgroup::V1(members) => {
                 let end = Instant::now() + PATIENCE;
-                let errors = members.iter().filter_map(|m| m.folder.remove(end).err()).collect();
+                let errors = members.iter().filter_map(|m| m.location.remove(end).err()).collect();
                 Error::join(errors).map_or(Ok(()), Err)
             }
             Cgroup::None => Ok(()),
@@ -329,8 +334,8 @@ impl Cgroup {
     /// Whether the kernel has killed one of its processes because of its memory limit.
     pub(crate) fn oom_killed(&self) -> bool {
         let count = match self {
-            Cgroup::V2(folder) => {
-                folder.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
+            Cgroup::V2(location) => {
+                location.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
             }
             Cgroup::V1(members) => v1::oom_kills(members),
             Cgroup::None => None,
@@ -363,7 +368,7 @@ impl Dir {
     }
 }
 
-impl Folder {
+impl Location {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
         if self.path.as_os_str().is_empty() {
@@ -377,7 +382,7 @@ impl Folder {
         self.mount.join(&self.path)
     }
 
-    fn below(&self, sub: &Path) -> Result<Folder> {
+    fn below(&self, sub: &Path) -> Result<Location> {
         let mut clean = PathBuf::new();
         for component in sub.components() {
             let inside = match component {
@@ -393,7 +398,7 @@ impl Folder {
             }
         }
         let path = if clean.as_os_str().is_empty() { self.path.clone() } else { self.path.join(clean) };
-        Ok(Folder { mount: self.mount.clone(), path })
+        Ok(Location { mount: self.mount.clone(), path })
     }
 
     /// Waits until `end` for processes in it that are about to end.

@@ -3,7 +3,7 @@
 //! The hot path is a container without limits: mkdir, open, one program loaded and attached. It reads and writes nothing else.
 
 use super::dir::{Dir, os};
-use super::{Folder, PATIENCE, apply, processes, signal_each};
+use super::{Location, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 /// Creates the directory that was planned.
-pub(super) fn create(plan: &CgroupPlan, Folder { mount, path }: &Folder) -> Result<()> {
+pub(super) fn create(plan: &CgroupPlan, Location { mount, path }: &Location) -> Result<()> {
     let root = Dir::mount(mount)?;
     let mut made = Made { root: &root, paths: Vec::new(), keep: false };
     let dir = make(&mut made, path).map_err(|e| explain(e, plan))?;
@@ -136,8 +136,8 @@ fn own(pid: i32) -> Result<PathBuf> {
     Ok(Path::new(path).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
 }
 
-pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
-    Ok(Folder { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
+pub(super) fn location_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Location> {
+    Ok(Location { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
 }
 
 /// Enables what is needed in all cgroups above `dir`. A failure shows, and is reported, when a limit's file is missing; without
@@ -212,10 +212,10 @@ fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
-    let root = Dir::mount(&folder.mount)?;
-    let dir = folder.open()?;
-    enable(&root, &folder.path, &dir, &limits.controllers(), false);
+pub(super) fn apply(location: &Location, limits: &Limits) -> Result<()> {
+    let root = Dir::mount(&location.mount)?;
+    let dir = location.open()?;
+    enable(&root, &location.path, &dir, &limits.controllers(), false);
     apply::check(limits, &dir)?;
     apply::write(limits, &|_| Some(&dir))
 }

@@ -80,7 +80,7 @@ impl Criu {
         Ok(version.major * 10_000 + version.minor * 100 + version.sublevel.unwrap_or(0))
     }
 
-    /// What it can do on this kernel.
+    /// Its features on this kernel.
     pub(super) fn features(&self) -> Result<Features> {
         let features = Features { mem_track: Some(true), lazy_pages: Some(true) };
         let request =

@@ -17,7 +17,7 @@ use crate::process::Stdio;
 use std::fs::File;
 use std::path::PathBuf;
 
-/// What CRIU does with cgroups (`--manage-cgroups` of criu(8)).
+/// How CRIU handles cgroups (`--manage-cgroups` of criu(8)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CgroupMode {
@@ -100,7 +100,7 @@ pub struct CheckpointOptions {
     pub page_server: Option<(String, u16)>,
     /// Gets one zero byte when lazy pages can be fetched.
     pub status: Option<File>,
-    /// What to save of cgroups.
+    /// How to save cgroups.
     pub cgroups: CgroupMode,
     /// A configuration file for CRIU, which may run programs: only one that the caller trusts. `None`: see [`RestoreOptions::config`].
     pub config: Option<PathBuf>,
@@ -155,7 +155,7 @@ pub struct RestoreOptions {
     pub auto_dedup: bool,
     /// Fetch memory when it is needed, from a `criu lazy-pages` that runs with the same images.
     pub lazy_pages: bool,
-    /// What to restore of cgroups.
+    /// How to restore cgroups.
     pub cgroups: CgroupMode,
     /// The security profile of the processes instead of their previous one, `TYPE:NAME` (`apparmor:…`, `selinux:…`).
     pub lsm_profile: Option<String>,

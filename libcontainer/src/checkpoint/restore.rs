@@ -3,7 +3,7 @@
 
 use super::criu::{Criu, Session, Surroundings, move_above_stdio, null_stdio};
 use super::dump::{both_ways, config, key_of, must_be_root};
-use super::images::Folder;
+use super::images::ImageDir;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
@@ -32,11 +32,11 @@ const LOG: &CStr = c"restore.log";
 pub(crate) struct Checkpoint {
     criu: Criu,
     config: Option<String>,
-    images: Folder,
+    images: ImageDir,
     /// What the first process had open as descriptors 0, 1 and 2.
     descriptors: Vec<String>,
     /// The directory of CRIU's log and other files, if not that of the images.
-    work: Option<Folder>,
+    work: Option<ImageDir>,
 }
 
 /// A container whose processes were restored and are running.
@@ -55,15 +55,15 @@ impl Checkpoint {
         must_be_root("restore")?;
         let config = config(options.config.as_deref(), &annotations(bundle))?;
         let criu = Criu::find()?;
-        let images = Folder::open(&options.image)?;
+        let images = ImageDir::open(&options.image)?;
         images.check()?;
         let descriptors = images.descriptors()?;
         // Lazy pages come from elsewhere.
         if !options.lazy_pages {
             pages::check(&images, page_size()?)?;
         }
-        let work = options.work.as_deref().map(Folder::make).transpose()?;
-        work.as_ref().unwrap_or(&images).forget_work()?;
+        let work = options.work.as_deref().map(ImageDir::make).transpose()?;
+        work.as_ref().unwrap_or(&images).remove_work()?;
         Ok(Checkpoint { criu, config, images, descriptors, work })
     }
 
