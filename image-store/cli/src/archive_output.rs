@@ -3,10 +3,8 @@
 use std::fs::File;
 use std::io::{IsTerminal as _, Write};
 
-use image_store::{Error, Result};
-
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 
 /// Writes to the file that `--output` names, which appears only when it is complete, or to standard output, which must not be a
 /// terminal.
@@ -19,7 +17,7 @@ pub(crate) fn write_to(args: &Args, write: impl FnOnce(&mut dyn Write) -> Result
         write(&mut stdout)?;
         return Ok(stdout.flush()?);
     };
-    let failed = |error: std::io::Error, path: &str| Error::from(error).context(format!("write {path:?}"));
+    let failed = |error: std::io::Error, path: &str| os(error, format!("write {path:?}"));
     // Devices and pipes are written to directly.
     if std::fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
         let mut file = File::options().write(true).open(path).map_err(|e| failed(e, path))?;

@@ -1,8 +1,9 @@
 //! Shell completion, generated from the tables of commands and flags.
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 
 use crate::cli::{Args, Command, Flag, Table};
+use crate::failure::{Failure, Result};
 use crate::output::print;
 
 /// `completion bash|zsh|fish`
@@ -14,7 +15,7 @@ pub(crate) fn completion(args: &Args) -> Result<u8> {
         }
         "fish" => fish(args.table),
         other => {
-            return Err(Error::new(
+            return Err(Failure::new(
                 ErrorKind::Invalid,
                 format!("completion {other:?}: must be bash, zsh or fish"),
             ));

@@ -2,9 +2,8 @@
 
 use std::io::{BufRead, Write as _};
 
-use image_store::Result;
-
 use crate::cli::Args;
+use crate::failure::Result;
 use crate::output::{line, print, size};
 
 /// Whether to prune: with `--force`, or if the user says yes. As in Docker, a no is not a failure.

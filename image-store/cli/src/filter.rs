@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use regex_lite::Regex;
 
 use crate::cli::Args;
+use crate::failure::{Failure, Result};
 
 /// The filters of a command, each with its key and its parsed value.
 #[derive(Debug)]
@@ -49,8 +50,8 @@ pub(crate) fn boolean(key: &str, value: &str) -> Result<bool> {
 }
 
 /// The error for a value that its key does not accept.
-pub(crate) fn refused(key: &str, value: &str, wanted: &str) -> Error {
-    Error::new(ErrorKind::Invalid, format!("invalid filter '{key}={value}': must be {wanted}"))
+pub(crate) fn refused(key: &str, value: &str, wanted: &str) -> Failure {
+    Failure::new(ErrorKind::Invalid, format!("invalid filter '{key}={value}': must be {wanted}"))
 }
 
 /// A regular expression that matches any part of a name, as in Docker.

@@ -1,10 +1,11 @@
 //! `inspect`: details of images and containers.
 
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use serde_json::Value;
 
 use crate::cli::Args;
 use crate::container::find;
+use crate::failure::{Failure, Result};
 use crate::output::inspected;
 use crate::{container, images, places};
 
@@ -38,19 +39,19 @@ fn inspect_one(store: &Store, text: &str, kind: Option<&str>) -> Result<Value> {
         container::describe::describe(store, &container)
     };
     let image = || images::describe::describe(store, &store.resolve(text)?);
-    let missing = |error: &Error| error.kind() == ErrorKind::NotFound;
+    let missing = |error: &Failure| error.kind() == ErrorKind::NotFound;
     match kind {
         Some("container") => container(),
         Some("image") => image(),
         None => match container() {
             Err(error) if missing(&error) => image().map_err(|error| match missing(&error) {
-                true => Error::new(ErrorKind::NotFound, format!("{text:?}: no such container or image")),
+                true => Failure::new(ErrorKind::NotFound, format!("{text:?}: no such container or image")),
                 false => error,
             }),
             other => other,
         },
         Some(other) => {
-            Err(Error::new(ErrorKind::Invalid, format!("--type {other:?}: must be image or container")))
+            Err(Failure::new(ErrorKind::Invalid, format!("--type {other:?}: must be image or container")))
         }
     }
 }

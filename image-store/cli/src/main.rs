@@ -29,16 +29,13 @@ use std::process::ExitCode;
 
 use cli::{Args, Command, Parsed};
 
-/// Docker's exit code for a wrong command line.
-const USAGE: u8 = 125;
-
 fn main() -> ExitCode {
     let arguments: Vec<String> =
         match std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect() {
             Ok(arguments) => arguments,
             Err(bad) => {
                 eprintln!("knarr-image: argument {bad:?}: not valid UTF-8");
-                return ExitCode::from(USAGE);
+                return ExitCode::from(failure::ENGINE);
             }
         };
     match commands::TABLE.parse(&arguments) {
@@ -49,7 +46,7 @@ fn main() -> ExitCode {
         }
         Err(message) => {
             eprintln!("knarr-image: {message}");
-            ExitCode::from(USAGE)
+            ExitCode::from(failure::ENGINE)
         }
     }
 }

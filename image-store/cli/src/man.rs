@@ -1,8 +1,9 @@
 //! Manual pages, generated from the tables of commands and flags.
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 
 use crate::cli::{Args, Command, Flag, Group, Named, Table};
+use crate::failure::{Failure, Result};
 use crate::output::{line, print};
 
 /// `man [COMMAND...]`: the words of a command may be joined as in the names of the pages, `volume-prune`.
@@ -23,7 +24,7 @@ pub(crate) fn man(args: &Args) -> Result<u8> {
         }
         _ => table.find(&words, None),
     };
-    match found.map_err(|why| Error::new(ErrorKind::NotFound, format!("man: {why}")))? {
+    match found.map_err(|why| Failure::new(ErrorKind::NotFound, format!("man: {why}")))? {
         Named::Command(_, command) => print(&page(table, command)),
         Named::Group(group) => print(&group_page(table, group)),
     }

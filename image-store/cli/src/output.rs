@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use serde_json::Value;
 
 use crate::cli::Args;
+use crate::failure::{Failure, Result};
 use crate::template::Template;
 
 /// Prints; a reader that has enough (`| head`) is no error.
@@ -83,7 +84,7 @@ pub(crate) fn table(cells: &[Vec<String>]) -> String {
 }
 
 pub(crate) fn pretty(value: &Value) -> Result<String> {
-    serde_json::to_string_pretty(value).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))
+    serde_json::to_string_pretty(value).map_err(|e| Failure::new(ErrorKind::Invalid, e.to_string()))
 }
 
 /// Decimal units with three digits, as Docker: `7.8MB`.

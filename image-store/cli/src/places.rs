@@ -4,10 +4,11 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
-use image_store::{Error, ErrorKind, Result, Store, StoreOptions};
+use image_store::{ErrorKind, Store, StoreOptions};
 
 use crate::caller;
 use crate::cli::Args;
+use crate::failure::{Failure, Result, os};
 
 /// Opens the store that the flags or the environment name.
 pub(crate) fn store(args: &Args) -> Result<Store> {
@@ -17,13 +18,13 @@ pub(crate) fn store(args: &Args) -> Result<Store> {
         None | Some("true" | "1" | "") => true,
         Some("false" | "0") => false,
         Some(other) => {
-            return Err(Error::new(
+            return Err(Failure::new(
                 ErrorKind::Invalid,
                 format!("--keep-blobs {other:?}: must be true or false"),
             ));
         }
     };
-    Store::open(root(args)?, options)
+    Ok(Store::open(root(args)?, options)?)
 }
 
 fn root(args: &Args) -> Result<PathBuf> {
@@ -39,7 +40,7 @@ fn root(args: &Args) -> Result<PathBuf> {
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
     let data =
-        data.ok_or_else(|| Error::new(ErrorKind::Invalid, "no image store: use --root or set HOME"))?;
+        data.ok_or_else(|| Failure::new(ErrorKind::Invalid, "no image store: use --root or set HOME"))?;
     Ok(data.join("knarr/images"))
 }
 
@@ -52,13 +53,13 @@ pub(crate) fn state_root() -> Result<PathBuf> {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
         runtime.map_or_else(|| format!("/tmp/knarr-image-{uid}").into(), |path| path.join("knarr-image"))
     };
-    let failed = |e: std::io::Error| Error::from(e).context(format!("state directory {root:?}"));
+    let failed = |e: std::io::Error| os(e, format!("state directory {root:?}"));
     DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed)?;
     let meta = fs::symlink_metadata(&root).map_err(failed)?;
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
-        return Err(Error::new(
+        return Err(Failure::new(
             ErrorKind::Denied,
-            format!("state directory {root:?}: must be owned by this user and not writable by others"),
+            format!("state directory {root:?}: must be owned by this user and not accessible to others"),
         ));
     }
     Ok(root)
@@ -72,7 +73,6 @@ pub(crate) fn container(store: &Store, id: &str) -> PathBuf {
 /// The socket of a container's supervisor. Its path may have at most 107 bytes.
 pub(crate) fn socket(id: &str) -> Result<PathBuf> {
     let directory = state_root()?.join("attach");
-    std::fs::create_dir_all(&directory)
-        .map_err(|e| Error::from(e).context(format!("mkdir {directory:?}")))?;
+    std::fs::create_dir_all(&directory).map_err(|e| os(e, format!("mkdir {directory:?}")))?;
     Ok(directory.join(&id[..id.len().min(16)]))
 }

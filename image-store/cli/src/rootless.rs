@@ -9,10 +9,11 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::cli::Args;
+use crate::failure::{Failure, Result, os};
 use crate::{caller, places};
 
 /// The IDs of a user namespace.
@@ -68,11 +69,12 @@ pub(crate) fn enter() -> Result<()> {
     if !join_running() {
         make(uid)?;
     }
-    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| os(errno, "unshare the mount namespace"))
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| failed(errno, "unshare the mount namespace"))
 }
 
-fn os(errno: nix::errno::Errno, what: &str) -> Error {
-    Error::from(std::io::Error::from(errno)).context(what)
+/// A system call of nix failed.
+fn failed(errno: nix::errno::Errno, doing: &str) -> Failure {
+    os(std::io::Error::from(errno), doing)
 }
 
 /// Joins the namespace of a running container, if there is one.
@@ -106,7 +108,7 @@ impl Holder {
             return Ok(Self(None));
         }
         let directory = places::state_root()?.join("parents");
-        let failed = |e: std::io::Error| Error::from(e).context(format!("write in {directory:?}"));
+        let failed = |e: std::io::Error| os(e, format!("write in {directory:?}"));
         fs::create_dir_all(&directory).map_err(failed)?;
         let path = directory.join(std::process::id().to_string());
         fs::write(&path, b"").map_err(failed)?;
@@ -127,8 +129,9 @@ fn make(uid: u32) -> Result<()> {
     let mapper =
         if users.is_empty() || groups.is_empty() { None } else { start_mapper(uid, gid, &users, &groups) };
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-        os(errno, "unshare").context(
-            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns)",
+        failed(
+            errno,
+            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns): unshare the user namespace",
         )
     })?;
     if mapper.is_some_and(finish_mapper) {
@@ -139,7 +142,7 @@ fn make(uid: u32) -> Result<()> {
         ("/proc/self/uid_map", format!("0 {uid} 1\n")),
         ("/proc/self/gid_map", format!("0 {gid} 1\n")),
     ] {
-        fs::write(path, text).map_err(|e| Error::from(e).context(format!("write {path:?}")))?;
+        fs::write(path, text).map_err(|e| os(e, format!("write {path:?}")))?;
     }
     Ok(())
 }
@@ -190,7 +193,7 @@ fn finish_mapper(mut mapper: std::process::Child) -> bool {
 
 /// `map-ids PID USERS GROUPS`, hidden: waits for a byte, then maps the IDs of PID's new user namespace from outside.
 pub(crate) fn map_ids(args: &Args) -> Result<u8> {
-    let _ = std::io::stdin().read(&mut [0]).map_err(Error::from)?;
+    let _ = std::io::stdin().read(&mut [0])?;
     for (program, map) in [("newuidmap", &args.positional[1]), ("newgidmap", &args.positional[2])] {
         let status = Command::new(program).arg(&args.positional[0]).args(map.split(' ')).status();
         if !status.is_ok_and(|status| status.success()) {
@@ -217,7 +220,7 @@ pub(crate) fn cgroup_parent() -> Result<String> {
     if !unified.join("cgroup.controllers").exists() || ours("knarr-image") {
         return Ok("knarr-image".to_owned());
     }
-    Err(Error::new(
+    Err(Failure::new(
         ErrorKind::Denied,
         "limits: no writable cgroup: run under `systemd-run --user --scope`, or use --cgroup-parent",
     ))

@@ -1,6 +1,6 @@
 //! The command line as data: tables of commands and flags, and the parsed command line. Pure.
 
-use image_store::Result;
+use crate::failure::Result;
 
 /// A flag of one command or of all.
 #[derive(Debug)]

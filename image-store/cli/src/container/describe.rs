@@ -1,13 +1,15 @@
 //! Details of a container, for `inspect`.
 
+use image_store::Store;
 use image_store::store::ContainerRecord;
 use image_store::time::rfc3339;
-use image_store::{Result, Store};
+use libcontainer::spec::Spec;
 use serde_json::{Value, json};
 
 use super::find::running;
 use super::record::{Mounted, Restart, Run};
 use super::state::state;
+use crate::failure::{Result, invalid};
 use crate::places;
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -42,7 +44,7 @@ pub(crate) fn describe(store: &Store, container: &ContainerRecord) -> Result<Val
         fields.insert("HostConfig".into(), host_config(run));
         fields.insert("Mounts".into(), run.volumes.iter().map(mount).collect());
         fields.insert("NetworkSettings".into(), json!({ "Networks": {}, "Ports": {} }));
-        fields.insert("Spec".into(), run.spec.clone());
+        fields.insert("Spec".into(), sorted(&run.spec)?);
     }
     Ok(described)
 }
@@ -66,16 +68,16 @@ fn described_state(container: &ContainerRecord, run: Option<&Run>, state: &str) 
 }
 
 fn config(container: &ContainerRecord, run: &Run) -> Value {
-    let process = &run.spec["process"];
+    let process = run.spec.process().as_ref();
     json!({
-        "Hostname": run.spec["hostname"],
+        "Hostname": run.spec.hostname(),
         "User": run.user,
         "Tty": run.terminal,
         "OpenStdin": run.interactive,
         "StdinOnce": run.input_once,
-        "Env": process["env"],
-        "Cmd": process["args"],
-        "WorkingDir": process["cwd"],
+        "Env": process.and_then(|process| process.env().as_ref()),
+        "Cmd": run.command(),
+        "WorkingDir": process.map(|process| process.cwd()),
         "Image": container.image,
         "Labels": run.labels,
         "StopSignal": run.stop_signal,
@@ -84,23 +86,36 @@ fn config(container: &ContainerRecord, run: &Run) -> Value {
 }
 
 fn host_config(run: &Run) -> Value {
-    let resources = &run.spec["linux"]["resources"];
-    let number = |group: &str, key: &str| resources[group][key].as_i64().unwrap_or(0);
+    let linux = run.spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let memory = resources.and_then(|resources| resources.memory().as_ref());
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
+    let pids = resources.and_then(|resources| resources.pids().as_ref());
     json!({
         "AutoRemove": run.remove,
         "NetworkMode": run.network,
         "Privileged": run.privileged,
-        "ReadonlyRootfs": run.spec["root"]["readonly"],
+        "ReadonlyRootfs": run.spec.root().as_ref().and_then(|root| root.readonly()),
         "RestartPolicy": { "Name": restart_name(run) },
         "LogConfig": { "Type": if run.log { "json-file" } else { "none" } },
-        "Memory": number("memory", "limit"),
-        "MemorySwap": number("memory", "swap"),
-        "CpuQuota": number("cpu", "quota"),
-        "CpuPeriod": number("cpu", "period"),
-        "CpuShares": number("cpu", "shares"),
-        "PidsLimit": resources["pids"]["limit"],
-        "CgroupParent": run.spec["linux"]["cgroupsPath"],
+        "Memory": memory.and_then(|memory| memory.limit()).unwrap_or(0),
+        "MemorySwap": memory.and_then(|memory| memory.swap()).unwrap_or(0),
+        "CpuQuota": cpu.and_then(|cpu| cpu.quota()).unwrap_or(0),
+        "CpuPeriod": cpu.and_then(|cpu| cpu.period()).unwrap_or(0),
+        "CpuShares": cpu.and_then(|cpu| cpu.shares()).unwrap_or(0),
+        "PidsLimit": pids.map(|pids| pids.limit()),
+        "CgroupParent": linux.and_then(|linux| linux.cgroups_path().as_ref()),
     })
+}
+
+/// config.json, with its sets of capabilities in order.
+fn sorted(spec: &Spec) -> Result<Value> {
+    let mut spec = serde_json::to_value(spec).map_err(|e| invalid(e.to_string()))?;
+    let sets = spec.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    for set in sets.into_iter().flat_map(|sets| sets.values_mut()).filter_map(Value::as_array_mut) {
+        set.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+    }
+    Ok(spec)
 }
 
 fn restart_name(run: &Run) -> &'static str {

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use image_store::store::ContainerRecord;
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use libcontainer::{Container, ContainerId, Delete, Runtime, Status};
 
 use super::record::Run;
-use crate::failure::{from_runtime, invalid};
+use crate::failure::{Failure, Result, invalid};
 use crate::places;
 
 /// Finds a container by its ID, a unique prefix of it, or its name.
@@ -25,7 +25,7 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<ContainerRecord> {
         (Some(_), Some(_)) => {
             Err(invalid(format!("container {text:?}: ambiguous: matches several containers")))
         }
-        _ => Err(Error::new(ErrorKind::NotFound, format!("container {text:?}: no such container"))),
+        _ => Err(Failure::new(ErrorKind::NotFound, format!("container {text:?}: no such container"))),
     }
 }
 
@@ -35,11 +35,11 @@ pub(crate) fn id_of(store: &Store, text: &str) -> Result<String> {
 }
 
 pub(crate) fn runtime() -> Result<Runtime> {
-    Runtime::open(places::state_root()?.join("state")).map_err(|e| from_runtime(&e))
+    Runtime::open(places::state_root()?.join("state")).map_err(Failure::from)
 }
 
 pub(crate) fn container_id(id: &str) -> Result<ContainerId> {
-    ContainerId::new(id).map_err(|e| from_runtime(&e))
+    ContainerId::new(id).map_err(Failure::from)
 }
 
 /// The container, if its process has not exited.
@@ -66,7 +66,7 @@ pub(crate) fn live_root(id: &str) -> Option<OwnedFd> {
 
 /// Removes what is left of an exited container whose supervisor was killed.
 pub(crate) fn clean(id: &str) {
-    if let Ok(container) = runtime().and_then(|r| r.load(&container_id(id)?).map_err(|e| from_runtime(&e))) {
+    if let Ok(container) = runtime().and_then(|r| r.load(&container_id(id)?).map_err(Failure::from)) {
         let _ = container.delete(Delete::Stopped);
     }
     let _ = places::socket(id).map(std::fs::remove_file);

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::path::Path;
 
-use image_store::{Error, Result, Store};
+use image_store::Store;
 use rustix::fs::FlockOperation;
 
+use crate::failure::{Result, os};
 use crate::places;
 
 /// The supervisor of a container, by the lock that it holds from before the container is created until its end is recorded.
@@ -38,9 +39,8 @@ pub(crate) fn lock_names(store: &Store) -> Result<NamesLock> {
 }
 
 pub(crate) fn lock(path: &Path, operation: FlockOperation) -> Result<File> {
-    let failed = |what: &str, e: Error| e.context(format!("{what} {path:?}"));
     let file = File::options().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(|e| failed("open", e.into()))?;
-    rustix::fs::flock(&file, operation).map_err(|e| failed("flock", e.into()))?;
+    let file = file.map_err(|e| os(e, format!("open {path:?}")))?;
+    rustix::fs::flock(&file, operation).map_err(|e| os(e, format!("flock {path:?}")))?;
     Ok(file)
 }

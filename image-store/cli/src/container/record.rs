@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use image_store::Store;
 use image_store::store::ContainerRecord;
-use image_store::{Result, Store};
+use libcontainer::spec::{LinuxNamespaceType, Spec};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::locks::lock;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::places;
 
 /// How a container is run, and its last run: what this crate adds to the store's record of it.
@@ -17,10 +17,10 @@ use crate::places;
 pub(crate) struct Run {
     pub(crate) name: String,
     /// config.json, without the namespaces of other containers.
-    pub(crate) spec: Value,
+    pub(crate) spec: Spec,
     /// Kinds of namespaces that it joins, with the IDs of the containers that have them.
     #[serde(default)]
-    pub(crate) joins: Vec<(String, String)>,
+    pub(crate) joins: Vec<(LinuxNamespaceType, String)>,
     pub(crate) terminal: bool,
     pub(crate) interactive: bool,
     /// Standard input is closed when the first client that writes to it leaves.
@@ -90,7 +90,8 @@ impl Mounted {
         if self.name.is_empty() {
             return Ok(());
         }
-        store.volume(&self.name).map(drop)
+        store.volume(&self.name)?;
+        Ok(())
     }
 }
 
@@ -107,7 +108,7 @@ impl Run {
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {
-        store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)
+        Ok(store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)?)
     }
 
     /// Reads, changes and writes it under a lock, so that no change is lost.
@@ -120,7 +121,7 @@ impl Run {
     }
 
     /// The program and its arguments.
-    pub(crate) fn command(&self) -> Vec<&str> {
-        self.spec["process"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    pub(crate) fn command(&self) -> &[String] {
+        self.spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
     }
 }

@@ -1,10 +1,11 @@
 //! The volumes of containers: who uses them, and when they are removed.
 
 use image_store::store::ContainerRecord;
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 
 use super::locks::{NamesLock, lock_names};
 use super::record::Run;
+use crate::failure::{Failure, Result};
 
 /// The containers that use a volume. Those whose record another version wrote may use any; those that were made by the library
 /// alone use none.
@@ -26,9 +27,9 @@ pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()
                 "volume {name:?}: may be in use by container {id}, whose record is of another version"
             ),
         };
-        return Err(Error::new(ErrorKind::Busy, message));
+        return Err(Failure::new(ErrorKind::Busy, message));
     }
-    store.remove_volume(name)
+    Ok(store.remove_volume(name)?)
 }
 
 /// Removes a volume if it still exists and no container uses it.

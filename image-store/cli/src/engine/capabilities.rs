@@ -1,5 +1,9 @@
 //! Capabilities: all of them, Docker's default set, and what flags make of it. Pure.
 
+use libcontainer::spec::Capabilities;
+
+use crate::failure::{Result, invalid};
+
 /// All capabilities up to Linux 5.9, by number.
 pub(crate) const CAPABILITIES: &[&str] = &[
     "CHOWN",
@@ -84,4 +88,13 @@ pub(crate) fn capabilities(add: &[String], drop: &[String], privileged: bool) ->
     }
     names.sort();
     names.into_iter().map(|name| format!("CAP_{name}")).collect()
+}
+
+/// The same as config.json's set.
+pub(crate) fn set(names: &[String]) -> Result<Capabilities> {
+    let parse = |name: &String| {
+        let short = name.strip_prefix("CAP_").unwrap_or(name);
+        short.parse().map_err(|_| invalid(format!("unknown capability {name:?}")))
+    };
+    names.iter().map(parse).collect()
 }

@@ -1,6 +1,10 @@
 //! The protocol between a container's supervisor and its clients: frames of a kind, a length and bytes. Pure.
 
-use image_store::{Error, ErrorKind, Result};
+use libcontainer::spec::Process;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Result};
+use image_store::ErrorKind;
 
 /// The maximum length of a frame.
 const LIMIT: usize = 1 << 20;
@@ -31,6 +35,13 @@ pub(crate) enum Frame {
     Ended(i32),
     /// It could not be started: the exit code for the client, and why.
     Failed(u8, String),
+}
+
+/// What a supervisor of a further process is told first, as JSON in [`Frame::Input`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ExecRequest {
+    pub(crate) process: Process,
+    pub(crate) interactive: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +117,7 @@ impl Inbox {
 
     /// The next complete frame.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>> {
-        let wrong = |why: &str| Error::new(ErrorKind::Invalid, format!("container's supervisor: {why}"));
+        let wrong = |why: &str| Failure::new(ErrorKind::Invalid, format!("container's supervisor: {why}"));
         let Some(head) = self.0.first_chunk::<HEAD>() else { return Ok(None) };
         let [kind, a, b, c, d] = *head;
         let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use image_store::manifest::RunConfig;
+use libcontainer::spec::{LinuxDeviceType, Spec};
 use serde_json::Value;
 
 use super::config::build;
@@ -129,7 +130,7 @@ fn parsed(command: &str, line: &str) -> Args {
     }
 }
 
-fn built(case: &Case) -> Value {
+fn built(case: &Case) -> Spec {
     let args = parsed("run", case.line);
     let options = super::options::parse(&args).unwrap();
     let image: RunConfig = serde_json::from_str(case.image).unwrap();
@@ -145,7 +146,7 @@ fn built(case: &Case) -> Value {
         propagation: propagation.to_owned(),
     };
     let volumes: Vec<Mounted> = case.volumes.iter().map(volume).collect();
-    let node = |target: &str, kind: &'static str, major, minor| Node {
+    let node = |target: &str, kind, major, minor| Node {
         target: target.to_owned(),
         access: "rw".to_owned(),
         kind,
@@ -155,7 +156,7 @@ fn built(case: &Case) -> Value {
         uid: 0,
         gid: 6,
     };
-    let nodes = [node("/dev/fuse", "c", 10, 229), node("/dev/sda", "b", 8, 0)];
+    let nodes = [node("/dev/fuse", LinuxDeviceType::C, 10, 229), node("/dev/sda", LinuxDeviceType::B, 8, 0)];
     let context = Context {
         directory: Path::new("/store/containers/abc"),
         hostname: "box",
@@ -196,7 +197,7 @@ fn compare(name: &str, value: &Value) -> bool {
 fn flags_make_the_config_of_the_golden_files() {
     let mut same = true;
     for case in CASES {
-        let mut config = built(case);
+        let mut config = serde_json::to_value(built(case)).unwrap();
         config["process"] = sorted(config["process"].take());
         same &= compare(case.name, &config);
     }
@@ -217,7 +218,8 @@ fn flags_of_exec_make_the_process_of_the_golden_files() {
     let mut same = true;
     for (name, line, user) in cases {
         let args = parsed("exec", line);
-        let mut request = super::commands::exec::further(&args, &spec, user.as_ref()).unwrap();
+        let request = super::commands::exec::further(&args, &spec, user.as_ref()).unwrap();
+        let mut request = serde_json::to_value(request).unwrap();
         request["process"] = sorted(request["process"].take());
         same &= compare(name, &request);
     }

@@ -1,8 +1,6 @@
 //! Detach keys: the sequence typed at a terminal that detaches it from a container, which keeps running. Pure.
 
-use image_store::Result;
-
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 
 /// A sequence, and how many of its keys have been typed.
 #[derive(Clone, Debug, PartialEq, Eq)]

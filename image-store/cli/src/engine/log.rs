@@ -6,10 +6,10 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 
 use image_store::time::rfc3339;
-use image_store::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use super::frames::Stream;
+use crate::failure::{Result, os};
 
 /// Longer lines are split.
 const PIECE: usize = 16 << 10;
@@ -32,7 +32,7 @@ pub(crate) struct Log {
 impl Log {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = File::options().create(true).append(true).open(path);
-        let file = file.map_err(|e| Error::from(e).context(format!("open {path:?}")))?;
+        let file = file.map_err(|e| os(e, format!("open {path:?}")))?;
         Ok(Self { file, begun: [Vec::new(), Vec::new()] })
     }
 
@@ -85,14 +85,14 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::from(e).context(format!("open {path:?}")))?;
+        let file = File::open(path).map_err(|e| os(e, format!("open {path:?}")))?;
         Ok(Self { input: BufReader::new(file), begun: Vec::new() })
     }
 
     /// The next entry; `None` at the end of the file, which may grow.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>> {
         loop {
-            self.input.read_until(b'\n', &mut self.begun).map_err(Error::from)?;
+            self.input.read_until(b'\n', &mut self.begun)?;
             if self.begun.last() != Some(&b'\n') {
                 return Ok(None);
             }

@@ -1,8 +1,6 @@
 //! Random names for containers without one.
 
-use image_store::{Error, Result};
-
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 
 const HOW: &[&str] = &[
     "amber", "bold", "brisk", "calm", "clever", "dapper", "eager", "fleet", "frosty", "gentle", "hardy",
@@ -20,7 +18,7 @@ pub(crate) fn random_name(taken: impl Fn(&str) -> bool) -> Result<String> {
     for round in 0..100 {
         let mut random = [0; 3];
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::from(errno).context("getrandom"))?;
+            .map_err(|errno| os(errno, "getrandom"))?;
         let [how, what, number] = random.map(usize::from);
         let mut name = format!("{}_{}", HOW[how % HOW.len()], WHAT[what % WHAT.len()]);
         if round > 9 {

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use image_store::copy::Place;
 use image_store::manifest::RunConfig;
 use image_store::store::Record;
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
+use libcontainer::spec::LinuxNamespaceType;
 use rustix::fs::FlockOperation;
 use serde_json::Value;
 
@@ -20,7 +21,7 @@ use crate::container::find::find;
 use crate::container::locks::{lock, lock_names};
 use crate::container::record::{Mounted, Run};
 use crate::container::volumes::remove_unused;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid, os};
 use crate::rootless::Ids;
 use crate::{places, random, trash};
 
@@ -40,14 +41,14 @@ pub(crate) fn prepare(
                 "container {name:?}: already exists (as {}): remove or rename it",
                 &id[..12.min(id.len())]
             );
-            return Err(Error::new(ErrorKind::Exists, message));
+            return Err(Failure::new(ErrorKind::Exists, message));
         }
         Some(name) => name.clone(),
         None => random_name(taken)?,
     };
     let id = random::id()?;
     let mut volumes = Vec::new();
-    let made = store.prepare(record, &id, Value::Null).and_then(|rootfs| {
+    let made = store.prepare(record, &id, Value::Null).map_err(Failure::from).and_then(|rootfs| {
         // As its supervisor does later, so that it is not removed meanwhile.
         let _lock =
             lock(&places::container(store, &id).join("lock"), FlockOperation::NonBlockingLockExclusive)?;
@@ -186,7 +187,7 @@ fn write_names(directory: &Path, options: &Options, hostname: &str) -> Result<()
     for (name, content) in [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
     {
         let path = directory.join(name);
-        let failed = |e: std::io::Error| Error::from(e).context(format!("write {path:?}"));
+        let failed = |e: std::io::Error| os(e, format!("write {path:?}"));
         std::fs::write(&path, content).map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
     }
@@ -208,7 +209,7 @@ fn add_stubs(
     stubs.extend(
         options.workdir.as_deref().or(image.working_dir.as_deref()).map(|directory| (directory, true)),
     );
-    store.add_stubs(id, stubs)
+    Ok(store.add_stubs(id, stubs)?)
 }
 
 /// The volumes: paths of the host, named volumes, and those of the image. New ones start with the image's files.
@@ -283,12 +284,16 @@ fn text(path: &Path) -> Result<String> {
 }
 
 /// The kinds of namespaces that are joined, with the IDs of their containers.
-fn joins(store: &Store, options: &Options) -> Result<Vec<(String, String)>> {
+fn joins(store: &Store, options: &Options) -> Result<Vec<(LinuxNamespaceType, String)>> {
     let own = &options.namespaces;
     let mut all = Vec::new();
-    for (kind, mode) in [("network", &own.network), ("pid", &own.pid), ("ipc", &own.ipc)] {
+    for (kind, mode) in [
+        (LinuxNamespaceType::Network, &own.network),
+        (LinuxNamespaceType::Pid, &own.pid),
+        (LinuxNamespaceType::Ipc, &own.ipc),
+    ] {
         if let Mode::Container(name) = mode {
-            all.push((kind.to_owned(), find(store, name)?.id));
+            all.push((kind, find(store, name)?.id));
         }
     }
     Ok(all)
@@ -300,7 +305,7 @@ fn init_program() -> Result<PathBuf> {
     let places =
         beside.into_iter().chain(["/usr/libexec/knarr/knarr-init", "/usr/bin/knarr-init"].map(Into::into));
     places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Error::new(
+        Failure::new(
             ErrorKind::NotFound,
             "--init: knarr-init not found beside this program, in /usr/libexec/knarr or /usr/bin",
         )

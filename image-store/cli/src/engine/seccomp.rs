@@ -2,10 +2,11 @@
 
 mod resolve;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
+use libcontainer::spec::LinuxSeccomp;
 use serde_json::Value;
 
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 use resolve::{Machine, refuse_socketcall, resolve, version};
 
 /// moby's default profile; seccomp/README.md says which one.
@@ -26,22 +27,26 @@ pub(crate) fn seccomp(
     socketcall: bool,
     privileged: bool,
     capabilities: &[String],
-) -> Result<Option<Value>> {
+) -> Result<Option<LinuxSeccomp>> {
     let machine = own_machine();
     match chosen {
         Seccomp::Unconfined => Ok(None),
         Seccomp::Default if privileged => Ok(None),
-        Seccomp::Profile(profile) => Ok(Some(resolve(profile, &machine, capabilities))),
+        Seccomp::Profile(profile) => typed(resolve(profile, &machine, capabilities)).map(Some),
         Seccomp::Default => {
             let profile = serde_json::from_str(DEFAULT)
-                .map_err(|e| Error::new(ErrorKind::Invalid, format!("default seccomp profile: {e}")))?;
+                .map_err(|e| Failure::new(ErrorKind::Invalid, format!("default seccomp profile: {e}")))?;
             let mut resolved = resolve(&profile, &machine, capabilities);
             if !socketcall {
                 refuse_socketcall(&mut resolved);
             }
-            Ok(Some(resolved))
+            typed(resolved).map(Some)
         }
     }
+}
+
+fn typed(resolved: Value) -> Result<LinuxSeccomp> {
+    serde_json::from_value(resolved).map_err(|e| invalid(format!("seccomp profile: {e}")))
 }
 
 /// Parses the profile of a file.
@@ -123,6 +128,7 @@ mod tests {
     fn socketcall_is_refused_unless_it_is_asked_for() {
         let says = |allowed: bool| -> Vec<(Value, Value)> {
             let resolved = seccomp(&Seccomp::Default, allowed, false, &[]).unwrap().unwrap();
+            let resolved = serde_json::to_value(resolved).unwrap();
             let rules = resolved["syscalls"].as_array().unwrap();
             let of_it =
                 rules.iter().filter(|r| r["names"].as_array().unwrap().contains(&"socketcall".into()));

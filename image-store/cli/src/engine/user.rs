@@ -7,7 +7,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
-use image_store::{Error, ErrorKind, Result};
+use crate::failure::{Failure, Result};
+use image_store::ErrorKind;
+use libcontainer::spec;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 const LIMIT: u64 = 1 << 20;
@@ -19,6 +21,15 @@ pub(crate) struct User {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
+}
+
+impl User {
+    /// The same as config.json's user.
+    pub(crate) fn ids(&self) -> spec::User {
+        let mut ids = spec::User::default();
+        ids.set_uid(self.uid).set_gid(self.gid).set_additional_gids(Some(self.groups.clone()));
+        ids
+    }
 }
 
 /// Resolves `user[:group]` in the root file system `root`, with further groups; an empty user is root.
@@ -37,7 +48,7 @@ pub(crate) fn resolve(root: &OwnedFd, text: &str, more: &[String]) -> Result<Use
             None => line().and_then(|fields| fields[2].parse().ok()),
         };
         let gid = gid.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("--group-add {name:?}: no such group in the image"))
+            Failure::new(ErrorKind::NotFound, format!("--group-add {name:?}: no such group in the image"))
         })?;
         if gid != user.gid && !user.groups.contains(&gid) {
             user.groups.push(gid);
@@ -65,14 +76,17 @@ fn read(root: &OwnedFd, path: &str) -> Result<String> {
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(Error::new(ErrorKind::Limit, format!("/{path} of the image: larger than {LIMIT} bytes")));
+        return Err(Failure::new(
+            ErrorKind::Limit,
+            format!("/{path} of the image: larger than {LIMIT} bytes"),
+        ));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn resolve_in(text: &str, passwd: &str, group: &str) -> Result<User> {
     let missing = |what: &str, name: &str| {
-        Error::new(ErrorKind::NotFound, format!("user {text:?}: no {what} {name:?} in the image"))
+        Failure::new(ErrorKind::NotFound, format!("user {text:?}: no {what} {name:?} in the image"))
     };
     let (name, wanted) = match text.split_once(':') {
         Some((name, group)) => (name, Some(group)),
@@ -120,7 +134,7 @@ fn number(text: &str) -> Result<Option<u32>> {
     }
     let id = text.parse::<u32>().ok().filter(|id| i32::try_from(*id).is_ok());
     id.map(Some)
-        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("user or group {text:?}: out of range")))
+        .ok_or_else(|| Failure::new(ErrorKind::Invalid, format!("user or group {text:?}: out of range")))
 }
 
 #[cfg(test)]

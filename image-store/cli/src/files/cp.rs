@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 
+use image_store::ErrorKind;
 use image_store::copy::{Owner, Place, copy};
-use image_store::{Error, ErrorKind, Result};
 
 use super::root;
 use crate::cli::Args;
 use crate::container::find;
+use crate::failure::{Failure, Result};
 use crate::{archive_output, places};
 
 /// `cp SOURCE TARGET`: one of the two is CONTAINER:PATH; `-` is a tar.
@@ -29,7 +30,10 @@ pub(crate) fn cp(args: &Args) -> Result<u8> {
             })
             .map(|()| 0);
         }
-        ("-", false) => return store.copy_in(std::io::stdin(), &root, confined).map(|()| 0),
+        ("-", false) => {
+            store.copy_in(std::io::stdin(), &root, confined)?;
+            return Ok(0);
+        }
         _ => {}
     }
     let outside = Place::host()?;
@@ -45,8 +49,8 @@ pub(crate) fn cp(args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn wrong(why: &str) -> Error {
-    Error::new(ErrorKind::Invalid, format!("cp: {why}"))
+fn wrong(why: &str) -> Failure {
+    Failure::new(ErrorKind::Invalid, format!("cp: {why}"))
 }
 
 /// `NAME:PATH`, unless it begins like a path.

@@ -2,11 +2,10 @@
 
 use std::io::{BufWriter, Write as _};
 
-use image_store::Result;
-
 use super::root;
 use crate::cli::Args;
 use crate::container::find;
+use crate::failure::Result;
 use crate::images::changes::composition;
 use crate::output::line;
 use crate::{archive_output, places};
@@ -16,7 +15,7 @@ pub(crate) fn export(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let root = root::mounted(&store, &args.positional[0], false)?;
     archive_output::write_to(args, |output| {
-        store.export(&root, BufWriter::with_capacity(256 << 10, output)).and_then(|mut out| Ok(out.flush()?))
+        Ok(store.export(&root, BufWriter::with_capacity(256 << 10, output))?.flush()?)
     })?;
     Ok(0)
 }

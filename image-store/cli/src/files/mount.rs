@@ -2,11 +2,11 @@
 
 use std::fs::File;
 
-use image_store::{Error, Result};
 use rustix::mount::{MoveMountFlags, move_mount};
 
 use super::root;
 use crate::cli::Args;
+use crate::failure::{Result, os};
 use crate::output::line;
 use crate::places;
 
@@ -15,11 +15,10 @@ pub(crate) fn mount(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let root = root::mounted(&store, &args.positional[0], true)?;
     let target = &args.positional[1];
-    let failed = |error: Error| error.context(format!("mount on {target:?}"));
-    let directory = File::open(target).map_err(|e| failed(e.into()))?;
+    let directory = File::open(target).map_err(|e| os(e, format!("mount on {target:?}")))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&root, c"", &directory, c"", flags)
-        .map_err(|errno| failed(Error::from(errno).context("move_mount")))?;
+        .map_err(|errno| os(errno, format!("mount on {target:?}: move_mount")))?;
     line(target);
     Ok(0)
 }

@@ -2,22 +2,23 @@
 
 use std::os::fd::OwnedFd;
 
-use image_store::{ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 
 use crate::container::find;
+use crate::failure::Result;
 
 /// Mounts the root file system of a container or an image. With `writable`, that of a container that is not running can be written
 /// to; otherwise it is the read-only view that `export` uses.
 pub(crate) fn mounted(store: &Store, text: &str, writable: bool) -> Result<OwnedFd> {
-    match find::id_of(store, text).and_then(|id| store.container(&id)) {
+    match find::id_of(store, text).and_then(|id| Ok(store.container(&id)?)) {
         Ok(container) if writable && !find::is_running(&container.id) => {
-            store.container_rootfs(&container)?.mount()
+            Ok(store.container_rootfs(&container)?.mount()?)
         }
-        Ok(container) => store.container_view(&container)?.mount(),
+        Ok(container) => Ok(store.container_view(&container)?.mount()?),
         Err(missing) => match store.resolve(text) {
-            Ok(record) => store.rootfs(&record)?.mount(),
+            Ok(record) => Ok(store.rootfs(&record)?.mount()?),
             Err(error) if error.kind() == ErrorKind::NotFound => Err(missing),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         },
     }
 }
@@ -27,5 +28,5 @@ pub(crate) fn live_or_mounted(store: &Store, id: &str) -> Result<OwnedFd> {
     if let Some(root) = find::live_root(id) {
         return Ok(root);
     }
-    store.container_rootfs(&store.container(id)?)?.mount()
+    Ok(store.container_rootfs(&store.container(id)?)?.mount()?)
 }

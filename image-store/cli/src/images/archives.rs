@@ -5,14 +5,14 @@ use std::io::IsTerminal as _;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use image_store::archive::{self, Format, save_archive, save_dir};
+use image_store::Reference;
+use image_store::archive::{self, Format, save_archive, save_folder};
 use image_store::store::Record;
-use image_store::{Error, Reference, Result};
 
 use super::changes::composition;
 use super::platform;
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 use crate::output::line;
 use crate::progress::Shown;
 use crate::{archive_output, places};
@@ -38,7 +38,7 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         "oci-dir" => {
             let path =
                 args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
-            save_dir(&store, &images, Path::new(path))?;
+            save_folder(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
@@ -47,7 +47,10 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
             )));
         }
     };
-    archive_output::write_to(args, |output| save_archive(&store, &images, format, output).map(drop))?;
+    archive_output::write_to(args, |output| {
+        save_archive(&store, &images, format, output)?;
+        Ok(())
+    })?;
     Ok(0)
 }
 
@@ -87,7 +90,7 @@ pub(crate) fn import(args: &Args) -> Result<u8> {
     let record = if path == "-" {
         store.import(std::io::stdin(), &platform, &composition)?
     } else {
-        let file = File::open(path).map_err(|e| Error::from(e).context(format!("open {path:?}")))?;
+        let file = File::open(path).map_err(|e| os(e, format!("open {path:?}")))?;
         store.import(file, &platform, &composition)?
     };
     line(record.id.as_str());

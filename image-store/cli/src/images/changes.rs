@@ -2,15 +2,19 @@
 
 use image_store::instruction::Instruction;
 use image_store::store::Composition;
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::{ErrorKind, Reference};
 
 use crate::cli::Args;
+use crate::failure::{Failure, Result};
 
 /// From `--change`, `--message`, `--author`, the name, and SOURCE_DATE_EPOCH.
 pub(crate) fn composition(args: &Args, name: Option<&String>) -> Result<Composition> {
     let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => Some(text.parse().map_err(|_| {
-            Error::new(ErrorKind::Invalid, format!("SOURCE_DATE_EPOCH {text:?}: must be a number of seconds"))
+            Failure::new(
+                ErrorKind::Invalid,
+                format!("SOURCE_DATE_EPOCH {text:?}: must be a number of seconds"),
+            )
         })?),
         Err(_) => None,
     };
@@ -20,7 +24,7 @@ pub(crate) fn composition(args: &Args, name: Option<&String>) -> Result<Composit
         comment: args.get("message").map(str::to_owned),
         created_by: None,
         epoch,
-        changes: args.all("change").map(Instruction::parse).collect::<Result<_>>()?,
+        changes: args.all("change").map(Instruction::parse).collect::<Result<_, _>>()?,
         compression: None,
     })
 }

@@ -4,19 +4,19 @@ use image_store::digest::VerifyingReader;
 use image_store::manifest::{Document, ImageConfig};
 use image_store::registry::RemoteImage;
 use image_store::store::{Record, Source as _};
-use image_store::{Error, ErrorKind, Reference, Result, Store};
+use image_store::{ErrorKind, Reference, Store};
 use serde_json::{Value, json};
 
 use super::platform;
 use super::registry::client;
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 
 /// An image of the store, in the form of `docker image inspect`.
 pub(crate) fn describe(store: &Store, record: &Record) -> Result<Value> {
     let (config, bytes) = store.config(record)?;
     let raw: Value =
-        serde_json::from_slice(&bytes).map_err(|e| Error::new(ErrorKind::Invalid, e.to_string()))?;
+        serde_json::from_slice(&bytes).map_err(|e| Failure::new(ErrorKind::Invalid, e.to_string()))?;
     let names: Vec<Reference> =
         store.images()?.iter().filter(|other| other.id == record.id).filter_map(Record::reference).collect();
     let tags: Vec<String> =
@@ -78,7 +78,7 @@ pub(crate) fn describe_remote(args: &Args, text: &str) -> Result<Value> {
 
 fn read(image: &RemoteImage<'_>, descriptor: &image_store::manifest::Descriptor) -> Result<Vec<u8>> {
     if descriptor.size > image_store::manifest::CONFIG_LIMIT {
-        return Err(Error::new(
+        return Err(Failure::new(
             ErrorKind::Limit,
             format!("{}: {} bytes is too large", descriptor.digest, descriptor.size),
         ));

@@ -1,10 +1,10 @@
 //! `history`.
 
-use image_store::Result;
 use image_store::time::parse_rfc3339;
 use serde_json::json;
 
 use crate::cli::Args;
+use crate::failure::Result;
 use crate::output::{ago, line, rows, size};
 use crate::places;
 

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use image_store::store::Record;
 use image_store::time::parse_rfc3339;
-use image_store::{Reference, Result, Store};
+use image_store::{Reference, Store};
 use serde_json::{Value, json};
 
 use crate::cli::Args;
+use crate::failure::Result;
 use crate::filter::{Filters, boolean, has_label, refused};
 use crate::output::{ago, line, rows, size};
 use crate::places;
@@ -77,8 +78,8 @@ fn filter(store: &Store, key: &str, value: &str) -> Result<Filter> {
         "dangling" => boolean(key, value).map(Filter::Dangling),
         "reference" => Ok(Filter::Reference(value.to_owned())),
         "label" => Ok(Filter::Label(value.to_owned())),
-        "before" => time(value).map(Filter::Before),
-        "since" => time(value).map(Filter::Since),
+        "before" => Ok(Filter::Before(time(value)?)),
+        "since" => Ok(Filter::Since(time(value)?)),
         _ => Err(refused(key, value, "a field of images")),
     }
 }

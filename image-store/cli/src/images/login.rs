@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use image_store::reference::DEFAULT_DOMAIN;
 use image_store::registry::{Credential, Credentials, Saved};
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::{ErrorKind, Reference};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::registry::client_as;
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 use crate::output::line;
 
 /// The registry's name as in references, without a URL's scheme and path.
@@ -50,7 +50,7 @@ pub(crate) fn login(args: &Args) -> Result<u8> {
                 line(&user);
                 Ok(0)
             }
-            _ => Err(Error::new(ErrorKind::NotFound, format!("{registry}: not logged in"))),
+            _ => Err(Failure::new(ErrorKind::NotFound, format!("{registry}: not logged in"))),
         };
     }
     let user = match args.get("username") {
@@ -59,7 +59,7 @@ pub(crate) fn login(args: &Args) -> Result<u8> {
     };
     let password = if args.has("password-stdin") {
         let mut text = String::new();
-        std::io::stdin().take(64 << 10).read_to_string(&mut text).map_err(Error::from)?;
+        std::io::stdin().take(64 << 10).read_to_string(&mut text)?;
         text.trim_end_matches(['\r', '\n']).to_owned()
     } else {
         args.get("password").map_or_else(|| ask("Password: ", false), |given| Ok(given.to_owned()))?
@@ -85,11 +85,11 @@ fn ask(prompt: &str, shown: bool) -> Result<String> {
     }
     eprint!("{prompt}");
     let _ = std::io::stderr().flush();
-    let before = tcgetattr(&stdin).map_err(Error::from)?;
+    let before = tcgetattr(&stdin)?;
     if !shown {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(Error::from)?;
+        tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
     }
     let mut text = String::new();
     let read = stdin.read_line(&mut text);
@@ -97,7 +97,7 @@ fn ask(prompt: &str, shown: bool) -> Result<String> {
         let _ = tcsetattr(&stdin, OptionalActions::Flush, &before);
         eprintln!();
     }
-    read.map_err(Error::from)?;
+    read?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 

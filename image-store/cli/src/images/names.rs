@@ -1,9 +1,10 @@
 //! `tag` and `rmi`: the names of images.
 
 use image_store::store::{Collected, Record};
-use image_store::{Error, ErrorKind, Reference, Result, Store};
+use image_store::{ErrorKind, Reference, Store};
 
 use crate::cli::Args;
+use crate::failure::{Failure, Result};
 use crate::output::line;
 use crate::{places, trash};
 
@@ -13,7 +14,7 @@ pub(crate) fn tag(args: &Args) -> Result<u8> {
     let record = store.resolve(&args.positional[0])?;
     let name = Reference::parse(&args.positional[1])?;
     if name.digest().is_some() {
-        return Err(Error::new(
+        return Err(Failure::new(
             ErrorKind::Invalid,
             format!("name {:?}: cannot tag with a digest", args.positional[1]),
         ));
@@ -47,12 +48,12 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
         Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
     let names: Vec<Record> = store.images()?.into_iter().filter(|other| other.id == record.id).collect();
     if by_name || names.len() == 1 {
-        return store.unname(&record, force);
+        return Ok(store.unname(&record, force)?);
     }
     if !force {
         let message =
             format!("image {text:?}: has {} tags: remove them one by one, or use --force", names.len());
-        return Err(Error::new(ErrorKind::Busy, message));
+        return Err(Failure::new(ErrorKind::Busy, message));
     }
     let mut all = Collected::default();
     for name in names {

@@ -1,14 +1,17 @@
 //! The platform that images are for: `--platform`, or this machine's.
 
-use image_store::Result;
 use image_store::platform::Platform;
 use image_store::store::Record;
 
 use crate::cli::Args;
+use crate::failure::Result;
 
 /// The platform that the flags ask for.
 pub(crate) fn wanted(args: &Args) -> Result<Platform> {
-    args.get("platform").map_or_else(|| Ok(Platform::host()), Platform::parse)
+    match args.get("platform") {
+        Some(text) => Ok(Platform::parse(text)?),
+        None => Ok(Platform::host()),
+    }
 }
 
 /// Warns about an image for another platform, which is accepted, as in Docker.

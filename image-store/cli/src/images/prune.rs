@@ -1,12 +1,12 @@
 //! `prune` of images.
 
-use image_store::Result;
 use image_store::store::Record;
 
 use super::list;
 use super::names::familiar;
 use crate::cli::Args;
 use crate::confirm::{confirmed, report};
+use crate::failure::Result;
 use crate::filter::{Filters, has_label};
 use crate::places;
 

@@ -1,11 +1,12 @@
 //! `pull`, also on behalf of `run` and `create`.
 
 use image_store::store::{Record, Source};
-use image_store::{Reference, Result, Store};
+use image_store::{Reference, Store};
 
 use super::platform;
 use super::registry::{client, first_of, registries, untagged};
 use crate::cli::Args;
+use crate::failure::Result;
 use crate::output::line;
 use crate::progress::Shown;
 use crate::{interrupt, places};

@@ -1,11 +1,11 @@
 //! `push`.
 
 use image_store::store::Record;
-use image_store::{Error, ErrorKind, Reference, Result, Store};
+use image_store::{ErrorKind, Reference, Store};
 
 use super::registry::{client, untagged};
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 use crate::output::line;
 use crate::places;
 use crate::progress::Shown;
@@ -38,7 +38,7 @@ fn push_all(args: &Args, store: &Store) -> Result<u8> {
         .filter(|(_, known)| known.repository() == name.repository() && known.tag().is_some())
         .collect();
     if images.is_empty() {
-        return Err(Error::new(
+        return Err(Failure::new(
             ErrorKind::NotFound,
             format!("image {:?}: no such image", name.familiar_name()),
         ));

@@ -1,10 +1,10 @@
 //! Clients of registries, configured by flags and the environment; what a name without a registry may mean.
 
 use image_store::registry::{Client, ClientOptions, Credential, Credentials, Mirror, Registries};
-use image_store::{Error, ErrorKind, Reference, Result};
+use image_store::{ErrorKind, Reference};
 
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 
 /// A client for the registry `host`, as the flags and the environment configure it.
 pub(crate) fn client(args: &Args, host: &str) -> Result<Client> {
@@ -85,10 +85,10 @@ pub(crate) fn first_of<T>(text: &str, get: impl Fn(&Reference) -> Result<T>) -> 
     Err(failure.unwrap_or_else(|| invalid(format!("{text:?}: no registry configured for this name"))))
 }
 
-fn not_found(error: &Error) -> bool {
+fn not_found(error: &Failure) -> bool {
     error.kind() == ErrorKind::NotFound
 }
 
 pub(crate) fn registries() -> Result<Registries> {
-    Registries::from_environment()
+    Ok(Registries::from_environment()?)
 }

@@ -1,11 +1,11 @@
 //! `search` and `tags`: what a registry has.
 
-use image_store::{Reference, Result};
+use image_store::Reference;
 use serde_json::{Value, json};
 
 use super::registry::client;
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::filter::{Filters, boolean, refused};
 use crate::output::{line, rows};
 

@@ -2,11 +2,12 @@
 
 use image_store::digest::Digest;
 use image_store::store::{Finding, Part};
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use serde_json::{Value, json};
 
 use crate::cli::Args;
 use crate::container::find;
+use crate::failure::{Failure, Result};
 use crate::output::{line, pretty, print};
 use crate::places;
 
@@ -46,7 +47,7 @@ fn keep_running(store: &Store, findings: &[Finding]) -> Result<()> {
         if container.layers.iter().any(damaged) && find::is_running(&container.id) {
             let message =
                 format!("container {}: uses a damaged layer: stop it before the repair", &container.id[..12]);
-            return Err(Error::new(ErrorKind::Busy, message));
+            return Err(Failure::new(ErrorKind::Busy, message));
         }
     }
     Ok(())

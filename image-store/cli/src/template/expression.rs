@@ -1,9 +1,9 @@
 //! What stands between the braces: fields, words in quotes, numbers, variables, calls and pipes. Pure.
 
-use image_store::Result;
 use serde_json::Value;
 
 use super::{functions, invalid};
+use crate::failure::Result;
 
 /// Variables, the innermost last; `$` is the whole value.
 #[derive(Debug)]

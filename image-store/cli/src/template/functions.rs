@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering;
 
-use image_store::Result;
 use serde_json::{Value, json};
 
 use super::invalid;
+use crate::failure::Result;
 
 /// What may be called.
 pub(crate) const NAMES: &[&str] = &[

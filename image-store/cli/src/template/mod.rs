@@ -5,9 +5,10 @@
 mod expression;
 mod functions;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use serde_json::Value;
 
+use crate::failure::{Failure, Result};
 use expression::{Expression, Scope};
 
 /// A parsed template.
@@ -29,8 +30,8 @@ enum Piece {
     Range(Vec<String>, Expression, Vec<Piece>, Vec<Piece>),
 }
 
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::Invalid, format!("format: {message}"))
+fn invalid(message: String) -> Failure {
+    Failure::new(ErrorKind::Invalid, format!("format: {message}"))
 }
 
 /// Text, or what stands between double braces.

@@ -5,7 +5,6 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 
-use image_store::{Error, Result};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Number, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +14,7 @@ use super::outcome::Outcome;
 use crate::cli::Args;
 use crate::engine::frames::{Frame, Inbox, Stream};
 use crate::engine::keys::DetachKeys;
+use crate::failure::{Result, os};
 
 /// Signals that are forwarded, and the one for a resized terminal.
 const FORWARDED: &[Number] = &[
@@ -74,7 +74,7 @@ pub(crate) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
             Ok(0) => return Ok(Some(Outcome::Lost)),
             Ok(count) => inbox.push(&buffer[..count]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::from(error).context("read from the container's supervisor")),
+            Err(error) => return Err(os(error, "read from the container's supervisor")),
         }
     }
 }
@@ -83,9 +83,9 @@ pub(crate) fn started(socket: &mut UnixStream) -> Result<Option<Outcome>> {
 fn block_signals() -> Result<SignalFd> {
     let mut set = SigSet::empty();
     FORWARDED.iter().for_each(|signal| set.add(*signal));
-    let os = |errno: nix::errno::Errno| Error::from(std::io::Error::from(errno)).context("block signals");
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(os)?;
-    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(os)
+    let failed = |errno: nix::errno::Errno| os(std::io::Error::from(errno), "block signals");
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(failed)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(failed)
 }
 
 /// The caller's terminal without line editing; as it was when this is dropped.
@@ -166,7 +166,7 @@ impl Watch {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Error::from(errno).context("poll")),
+            Err(errno) => return Err(os(errno, "poll")),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(fds);

@@ -1,6 +1,7 @@
 //! How a client's connection to a container ended, and the exit code for that.
 
-use image_store::{Error, ErrorKind, Result};
+use crate::failure::{Failure, Result};
+use image_store::ErrorKind;
 
 /// How a connection ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,8 +23,8 @@ pub(crate) fn failed(code: u8, why: &str) -> u8 {
 }
 
 /// The error for a supervisor that is gone.
-pub(crate) fn lost(id: &str) -> Error {
-    Error::new(ErrorKind::Os, format!("container {id}: its supervisor exited unexpectedly"))
+pub(crate) fn lost(id: &str) -> Failure {
+    Failure::new(ErrorKind::Os, format!("container {id}: its supervisor exited unexpectedly"))
 }
 
 /// The exit code for an outcome.

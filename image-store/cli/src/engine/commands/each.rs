@@ -1,8 +1,9 @@
 //! Commands that do the same to several containers.
 
-use image_store::{Result, Store};
+use image_store::Store;
 
 use crate::cli::Args;
+use crate::failure::Result;
 use crate::output::line;
 use crate::places;
 

@@ -1,20 +1,19 @@
 //! `exec`.
 
-use image_store::Result;
 use image_store::store::ContainerRecord;
+use libcontainer::spec::{Capabilities, LinuxCapabilities, Spec};
 use libcontainer::{Container, Status};
-use serde_json::{Value, json};
 
 use crate::cli::Args;
 use crate::container::find::{live, live_root};
 use crate::container::record::Run;
-use crate::engine::capabilities::CAPABILITIES;
 use crate::engine::client::attach::{Ends, attach, started};
 use crate::engine::client::outcome::{Outcome, conclude, failed};
+use crate::engine::frames::ExecRequest;
 use crate::engine::supervisor::spawn;
 use crate::engine::user::{self, User};
-use crate::engine::{config, options};
-use crate::failure::invalid;
+use crate::engine::{capabilities, config, options};
+use crate::failure::{Result, invalid};
 use crate::places;
 
 /// `exec CONTAINER COMMAND`
@@ -24,8 +23,8 @@ pub(crate) fn exec(args: &Args) -> Result<u8> {
     if status == Status::Paused {
         return Err(invalid(format!("container {:?}: is paused: unpause it first", args.positional[0])));
     }
-    let process = process(args, &container, &live)?;
-    let mut socket = spawn(&store, &container.id, Some(&process))?;
+    let request = request(args, &container, &live)?;
+    let mut socket = spawn(&store, &container.id, Some(&request))?;
     if args.has("detach") {
         return match started(&mut socket)? {
             Some(Outcome::Failed(code, why)) => Ok(failed(code, &why)),
@@ -37,7 +36,7 @@ pub(crate) fn exec(args: &Args) -> Result<u8> {
 }
 
 /// The process that `exec` starts: the container's own, as changed by the flags.
-fn process(args: &Args, container: &ContainerRecord, live: &Container) -> Result<Value> {
+fn request(args: &Args, container: &ContainerRecord, live: &Container) -> Result<ExecRequest> {
     let resolve = |text| {
         let root = live_root(&container.id)
             .ok_or_else(|| invalid(format!("container {}: has exited", live.id())))?;
@@ -47,37 +46,40 @@ fn process(args: &Args, container: &ContainerRecord, live: &Container) -> Result
     further(args, &Run::require(container)?.spec, user.as_ref())
 }
 
-/// As [`process`], of the container's config.json and the user that `--user` names.
-pub(crate) fn further(args: &Args, spec: &Value, user: Option<&User>) -> Result<Value> {
-    let mut process = spec["process"].clone();
-    let mut environment: Vec<String> =
-        serde_json::from_value(process["env"].clone()).map_err(|e| invalid(e.to_string()))?;
+/// As [`request`], from the container's config.json and the user that `--user` names.
+pub(crate) fn further(args: &Args, spec: &Spec, user: Option<&User>) -> Result<ExecRequest> {
+    let process = spec.process().clone();
+    let mut process = process.ok_or_else(|| invalid("the container's config.json has no process"))?;
+    let mut environment = process.env().clone().unwrap_or_default();
     if args.has("tty") && !environment.iter().any(|line| line.starts_with("TERM=")) {
         environment.push("TERM=xterm".to_owned());
     }
     if let Some(user) = user {
-        process["user"] = json!({ "uid": user.uid, "gid": user.gid, "additionalGids": user.groups });
+        process.set_user(user.ids());
         config::merge(&mut environment, &[format!("HOME={}", user.home)]);
-        if user.uid != 0 {
-            for set in ["effective", "permitted"] {
-                process["capabilities"][set] = json!([]);
-            }
-        } else if let Some(bounding) = process["capabilities"].get("bounding").cloned() {
-            for set in ["effective", "permitted"] {
-                process["capabilities"][set] = bounding.clone();
-            }
+        if let Some(mut sets) = process.capabilities().clone() {
+            let effective = if user.uid == 0 { sets.bounding().clone() } else { Some(Capabilities::new()) };
+            sets.set_effective(effective.clone()).set_permitted(effective);
+            process.set_capabilities(Some(sets));
         }
     }
     config::merge(&mut environment, &options::environment(args)?);
-    process["env"] = json!(environment);
+    process
+        .set_env(Some(environment))
+        .set_terminal(Some(args.has("tty")))
+        .set_args(Some(args.positional[1..].to_vec()));
     if let Some(directory) = args.get("workdir") {
-        process["cwd"] = json!(directory);
+        process.set_cwd(directory.into());
     }
     if args.has("privileged") {
-        let all: Vec<String> = CAPABILITIES.iter().map(|name| format!("CAP_{name}")).collect();
-        process["capabilities"] = json!({ "bounding": all, "effective": all, "permitted": all });
+        let all = Some(capabilities::set(&capabilities::capabilities(&[], &[], true))?);
+        let mut sets = LinuxCapabilities::default();
+        sets.set_bounding(all.clone())
+            .set_effective(all.clone())
+            .set_permitted(all)
+            .set_inheritable(None)
+            .set_ambient(None);
+        process.set_capabilities(Some(sets));
     }
-    process["terminal"] = json!(args.has("tty"));
-    process["args"] = json!(args.positional[1..]);
-    Ok(json!({ "process": process, "interactive": args.has("interactive") }))
+    Ok(ExecRequest { process, interactive: args.has("interactive") })
 }

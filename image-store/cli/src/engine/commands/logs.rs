@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use image_store::Result;
-
 use crate::cli::Args;
 use crate::container::find::{find, running};
 use crate::container::locks::Supervisor;
 use crate::engine::log::{Entry, Reader};
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::places;
 
 /// `logs CONTAINER`

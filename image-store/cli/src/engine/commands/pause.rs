@@ -1,18 +1,16 @@
 //! `pause` and `unpause`.
 
-use image_store::Result;
-
 use super::each::each;
 use crate::cli::Args;
 use crate::container::find::live;
-use crate::failure::from_runtime;
+use crate::failure::{Failure, Result};
 
 /// `pause CONTAINER...`
 pub(crate) fn pause(args: &Args) -> Result<u8> {
-    each(args, |store, text| live(store, text)?.1.pause().map_err(|e| from_runtime(&e)))
+    each(args, |store, text| live(store, text)?.1.pause().map_err(Failure::from))
 }
 
 /// `unpause CONTAINER...`
 pub(crate) fn unpause(args: &Args) -> Result<u8> {
-    each(args, |store, text| live(store, text)?.1.resume().map_err(|e| from_runtime(&e)))
+    each(args, |store, text| live(store, text)?.1.resume().map_err(Failure::from))
 }

@@ -2,7 +2,7 @@
 
 use image_store::store::ContainerRecord;
 use image_store::time::{parse_rfc3339, rfc3339};
-use image_store::{Reference, Result, Store};
+use image_store::{Reference, Store};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::cli::Args;
 use crate::container::record::{Mounted, Run};
 use crate::container::state::state;
 use crate::container::usage::written;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::filter::{Filters, has_label, pattern, refused};
 use crate::output::{ago, line, rows, since, size};
 use crate::places;

@@ -1,12 +1,13 @@
 //! `rename`.
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 
 use crate::cli::Args;
 use crate::container::find::find;
 use crate::container::locks::lock_names;
 use crate::container::record::Run;
 use crate::engine::options::name;
+use crate::failure::{Failure, Result};
 use crate::places;
 
 /// `rename CONTAINER NAME`
@@ -16,7 +17,7 @@ pub(crate) fn rename(args: &Args) -> Result<u8> {
     let _names = lock_names(&store)?;
     let id = find(&store, &args.positional[0])?.id;
     if find(&store, &wanted).is_ok_and(|other| Run::of(&other).is_some_and(|run| run.name == wanted)) {
-        return Err(Error::new(ErrorKind::Exists, format!("container {wanted:?}: already exists")));
+        return Err(Failure::new(ErrorKind::Exists, format!("container {wanted:?}: already exists")));
     }
     Run::change(&store, &id, |run| run.name = wanted)?;
     Ok(0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use libcontainer::{Signal, Status};
 
 use super::stop::end_for_good;
@@ -13,6 +13,7 @@ use crate::container::locks::Supervisor;
 use crate::container::record::Run;
 use crate::container::usage::written;
 use crate::container::volumes::remove_record;
+use crate::failure::{Failure, Result};
 use crate::filter::{Filters, has_label};
 use crate::output::line;
 use crate::{places, trash};
@@ -92,12 +93,12 @@ fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
         let paused = running(&container.id).is_some_and(|(_, status)| status == Status::Paused);
         let state = if paused { "paused" } else { "running" };
         let message = format!("container {text:?}: is {state}: stop it, or use --force");
-        return Err(Error::new(ErrorKind::Busy, message));
+        return Err(Failure::new(ErrorKind::Busy, message));
     }
     clean(&container.id);
     let removed = match Run::of(&container) {
         Some(run) => remove_record(store, &container.id, &run, volumes),
-        None => store.remove_container(&container.id),
+        None => store.remove_container(&container.id).map_err(Failure::from),
     };
     match removed {
         // Its supervisor removed it first, with --rm.

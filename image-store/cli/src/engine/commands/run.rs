@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use image_store::platform::Platform;
 use image_store::store::Record;
-use image_store::{Error, ErrorKind, Reference, Result, Store};
+use image_store::{ErrorKind, Reference, Store};
 
 use crate::cli::Args;
 use crate::engine::client::attach::{Ends, attach, started};
@@ -13,21 +13,18 @@ use crate::engine::client::outcome::{Outcome, conclude, failed, lost};
 use crate::engine::options::{self, Options};
 use crate::engine::prepare::prepare;
 use crate::engine::supervisor::spawn;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 use crate::images::platform;
 use crate::images::pull::{fetch, find_named};
 use crate::output::line;
 use crate::places;
-
-/// Docker's exit code for an error of the engine.
-const FAILURE: u8 = 125;
 
 /// `run IMAGE [COMMAND]`
 pub(crate) fn run(args: &Args) -> Result<u8> {
     match try_run(args) {
         Err(error) => {
             eprintln!("knarr-image: {error}");
-            Ok(FAILURE)
+            Ok(error.code())
         }
         code => code,
     }
@@ -68,9 +65,7 @@ fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
     let options = options::parse(args)?;
     let mut ids = match args.get("cidfile") {
         // Created first: an existing file belongs to another container.
-        Some(path) => {
-            Some(File::create_new(path).map_err(|e| Error::from(e).context(format!("--cidfile {path:?}")))?)
-        }
+        Some(path) => Some(File::create_new(path).map_err(|e| os(e, format!("--cidfile {path:?}")))?),
         None => None,
     };
     let made = image(store, args)
@@ -99,7 +94,7 @@ fn image(store: &Store, args: &Args) -> Result<Record> {
             fetch(args, store)
         }
         ("missing", Ok(record)) => fits_platform(store, args, record),
-        ("missing" | "never", found) => found,
+        ("missing" | "never", found) => Ok(found?),
         _ => Err(invalid(format!("--pull {pull:?}: must be always, missing or never"))),
     }
 }

@@ -1,6 +1,6 @@
 //! `start`.
 
-use image_store::{Result, Store};
+use image_store::Store;
 
 use crate::cli::Args;
 use crate::container::find::{find, running};
@@ -8,7 +8,7 @@ use crate::container::record::Run;
 use crate::engine::client::attach::{Ends, attach, started};
 use crate::engine::client::outcome::{Outcome, conclude, failed, lost};
 use crate::engine::supervisor::spawn;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::output::line;
 use crate::places;
 

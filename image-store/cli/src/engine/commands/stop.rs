@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use libcontainer::{Container, Signal, Status};
 
 use super::each::each;
@@ -14,7 +14,7 @@ use crate::engine::client::attach::started;
 use crate::engine::client::outcome::{Outcome, lost};
 use crate::engine::options;
 use crate::engine::supervisor::spawn;
-use crate::failure::{from_runtime, invalid};
+use crate::failure::{Failure, Result, invalid};
 use crate::places;
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -40,7 +40,7 @@ fn halt(store: &Store, text: &str, time: Option<u64>, signal: Option<&str>) -> R
     let container = find(store, text)?;
     let run = Run::of(&container);
     let own = run.as_ref().map_or("TERM", |run| &run.stop_signal);
-    let signal = Signal::parse(signal.unwrap_or(own)).map_err(|e| from_runtime(&e))?;
+    let signal = Signal::parse(signal.unwrap_or(own))?;
     let time = time.or_else(|| run.as_ref()?.stop_timeout).unwrap_or(10);
     end_for_good(store, &container.id, signal, time)
 }
@@ -61,7 +61,7 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
             Some((_, Status::Creating | Status::Created)) if there => {}
             Some((live, status)) => {
                 if status == Status::Paused {
-                    live.resume().map_err(|e| from_runtime(&e))?;
+                    live.resume()?;
                 }
                 // Again, since a supervisor that has just started ignores what it was told before.
                 no_restart(store, id);
@@ -72,7 +72,7 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Error::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record the exit")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record the exit")))
 }
 
 /// Sends the signal, waits, then sends SIGKILL.
@@ -86,14 +86,14 @@ fn end(container: &Container, signal: Signal, seconds: u64) -> Result<()> {
     };
     let kill = |signal: Signal| match container.kill(signal) {
         // It may have exited by itself.
-        Err(error) if !gone(container, 0) => Err(from_runtime(&error)),
+        Err(error) if !gone(container, 0) => Err(Failure::from(error)),
         _ => Ok(()),
     };
     kill(signal)?;
     if !gone(container, seconds) {
         kill(Signal::KILL)?;
         if !gone(container, 10) {
-            return Err(Error::new(
+            return Err(Failure::new(
                 ErrorKind::Busy,
                 format!("container {}: did not exit after SIGKILL", container.id()),
             ));
@@ -115,14 +115,14 @@ fn wait_for_supervisor(supervisor: &Supervisor) {
 /// `kill CONTAINER...`
 pub(crate) fn kill(args: &Args) -> Result<u8> {
     let text = options::signal(args.get("signal").unwrap_or("KILL"))?;
-    let signal = Signal::parse(&text).map_err(|e| from_runtime(&e))?;
+    let signal = Signal::parse(&text)?;
     each(args, |store, text| {
         let (container, live, status) = live(store, text)?;
         let supervisor = Supervisor::of(store, &container.id);
         if signal == Signal::KILL {
             no_restart(store, &container.id);
         }
-        live.kill(signal).map_err(|e| from_runtime(&e))?;
+        live.kill(signal)?;
         if signal == Signal::KILL {
             // A frozen process (cgroup v1) dies when it is thawed.
             if status == Status::Paused {
@@ -142,7 +142,7 @@ pub(crate) fn restart(args: &Args) -> Result<u8> {
         let id = find(store, text)?.id;
         let mut socket = spawn(store, &id, None)?;
         match started(&mut socket)? {
-            Some(Outcome::Failed(_, why)) => Err(Error::new(ErrorKind::Os, why)),
+            Some(Outcome::Failed(_, why)) => Err(Failure::new(ErrorKind::Os, why)),
             Some(Outcome::Lost) => Err(lost(&id)),
             _ => Ok(()),
         }

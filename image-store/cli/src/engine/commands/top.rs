@@ -1,10 +1,8 @@
 //! `top`.
 
-use image_store::Result;
-
 use crate::cli::Args;
 use crate::container::find::live;
-use crate::failure::from_runtime;
+use crate::failure::Result;
 use crate::places;
 
 /// `top CONTAINER`
@@ -12,7 +10,7 @@ pub(crate) fn top(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let (_, live, _) = live(&store, &args.positional[0])?;
     let mut cells = vec![["UID", "PID", "PPID", "STATE", "CMD"].map(str::to_owned).to_vec()];
-    for pid in live.processes().map_err(|e| from_runtime(&e))? {
+    for pid in live.processes()? {
         let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let status = String::from_utf8_lossy(&read("status")).into_owned();
         let field = |name: &str| {

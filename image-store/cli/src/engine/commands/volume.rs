@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use image_store::{ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use regex_lite::Regex;
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::container::locks::lock_names;
 use crate::container::usage::bytes;
 use crate::container::volumes::{remove, users};
 use crate::engine::options::volume_name;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::filter::{Filters, boolean, has_label, pattern, refused};
 use crate::output::{inspected, line, rows};
 use crate::{places, random, trash};

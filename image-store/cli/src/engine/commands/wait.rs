@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use image_store::{Result, Store};
+use image_store::Store;
 
 use crate::cli::Args;
 use crate::container::find::{find, running};
@@ -11,7 +11,7 @@ use crate::container::locks::Supervisor;
 use crate::container::record::Run;
 use crate::engine::client::attach::started;
 use crate::engine::client::outcome::Outcome;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::output::line;
 use crate::places;
 

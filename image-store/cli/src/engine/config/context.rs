@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use libcontainer::spec::LinuxDeviceType;
+
 use crate::container::record::Mounted;
 use crate::engine::user::User;
 use crate::rootless::Ids;
@@ -27,8 +29,7 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Node {
     pub(crate) target: String,
     pub(crate) access: String,
-    /// `b` or `c`.
-    pub(crate) kind: &'static str,
+    pub(crate) kind: LinuxDeviceType,
     pub(crate) major: u32,
     pub(crate) minor: u32,
     pub(crate) mode: u32,

@@ -4,11 +4,11 @@ use std::fs::{Metadata, read_dir};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
-use image_store::{Error, Result};
+use libcontainer::spec::LinuxDeviceType;
 
 use super::context::Node;
 use crate::engine::options::Options;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 
 /// Created for each container, by the runtime or as mounts.
 const OWN: &[&str] =
@@ -26,8 +26,7 @@ pub(crate) fn nodes(options: &Options, rootless: bool) -> Result<Vec<Node>> {
     }
     for device in &options.devices {
         let path = Path::new(&device.source);
-        let meta =
-            path.metadata().map_err(|e| Error::from(e).context(format!("--device {:?}", device.source)))?;
+        let meta = path.metadata().map_err(|e| os(e, format!("--device {:?}", device.source)))?;
         let before = nodes.len();
         if meta.is_dir() {
             below(path, &device.target, &device.access, 0, &mut nodes);
@@ -46,8 +45,8 @@ pub(crate) fn nodes(options: &Options, rootless: bool) -> Result<Vec<Node>> {
 
 fn node(meta: &Metadata, target: String, access: &str) -> Option<Node> {
     let kind = match meta.file_type() {
-        kind if kind.is_char_device() => "c",
-        kind if kind.is_block_device() => "b",
+        kind if kind.is_char_device() => LinuxDeviceType::C,
+        kind if kind.is_block_device() => LinuxDeviceType::B,
         _ => return None,
     };
     let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));

@@ -4,16 +4,22 @@ pub(crate) mod context;
 pub(crate) mod devices;
 mod mounts;
 
+use std::path::PathBuf;
+
+use image_store::ErrorKind;
 use image_store::manifest::RunConfig;
-use image_store::{Error, ErrorKind, Result};
-use serde_json::{Value, json};
+use libcontainer::spec::{
+    Capabilities, Linux, LinuxBlockIo, LinuxCapabilities, LinuxCpu, LinuxDevice, LinuxDeviceCgroup,
+    LinuxMemory, LinuxNamespace, LinuxNamespaceType, LinuxPids, LinuxResources, Process, Root, Spec,
+};
 
 use context::{Context, Node};
 use mounts::mounts;
 
-use super::capabilities::capabilities;
+use super::capabilities::{capabilities, set};
 use super::options::{Mode, Options};
 use super::seccomp::seccomp;
+use crate::failure::{Failure, Result};
 use crate::rootless;
 
 const MASKED: &[&str] = &[
@@ -38,53 +44,74 @@ pub(crate) fn build(
     options: &Options,
     command: &[String],
     context: &Context<'_>,
-) -> Result<Value> {
-    let capabilities = capabilities(&options.cap_add, &options.cap_drop, options.privileged);
-    let user = context.user;
-    // As with the kernel, users other than root have capabilities only in the bounding set.
-    let effective = if user.uid == 0 { capabilities.clone() } else { Vec::new() };
-    let directory = options.workdir.as_deref().or(image.working_dir.as_deref()).filter(|dir| !dir.is_empty());
-    let mut spec = json!({
-        "ociVersion": "1.2.0",
-        "process": {
-            "terminal": options.terminal,
-            "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
-            "args": arguments(image, options, command)?,
-            "env": environment(image, options, context),
-            "cwd": directory.unwrap_or("/"),
-            "capabilities": { "bounding": capabilities, "effective": effective, "permitted": effective },
-            "noNewPrivileges": options.no_new_privileges,
-            "rlimits": options.limits.rlimits,
-        },
-        "root": { "path": context.directory.join("rootfs"), "readonly": options.read_only },
-        "mounts": mounts(options, context),
-        "annotations": options.annotations,
-        "linux": linux(options, context)?,
-    });
-    if options.namespaces.uts == Mode::Own {
-        spec["hostname"] = json!(context.hostname);
-        if let Some(name) = &options.domainname {
-            spec["domainname"] = json!(name);
-        }
-    }
-    let process = &mut spec["process"];
-    for (key, value) in [("apparmorProfile", &options.apparmor), ("selinuxLabel", &options.selinux)] {
-        if let Some(value) = value {
-            process[key] = json!(value);
-        }
-    }
-    if let Some(score) = options.limits.oom_score {
-        process["oomScoreAdj"] = json!(score);
-    }
-    if let Some(profile) = seccomp(&options.seccomp, options.socketcall, options.privileged, &capabilities)? {
-        spec["linux"]["seccomp"] = profile;
-    }
+) -> Result<Spec> {
+    let names = capabilities(&options.cap_add, &options.cap_drop, options.privileged);
+    let own_name = options.namespaces.uts == Mode::Own;
+    let mut root = Root::default();
+    root.set_path(context.directory.join("rootfs")).set_readonly(Some(options.read_only));
+    // The default is an example: all of its fields are set.
+    let mut spec = Spec::default();
+    spec.set_version("1.2.0".to_owned())
+        .set_process(Some(process(image, options, command, context, &names)?))
+        .set_root(Some(root))
+        .set_mounts(Some(mounts(options, context)))
+        .set_hostname(own_name.then(|| context.hostname.to_owned()))
+        .set_domainname(options.domainname.clone().filter(|_| own_name))
+        .set_annotations(Some(options.annotations.clone().into_iter().collect()))
+        .set_linux(Some(linux(options, context, &names)?));
     Ok(spec)
 }
 
-fn linux(options: &Options, context: &Context<'_>) -> Result<Value> {
-    let mut linux = json!({ "namespaces": namespaces(options), "resources": resources(options, context) });
-    let limited = linux["resources"].as_object().is_some_and(|all| all.keys().any(|key| key != "devices"));
+fn process(
+    image: &RunConfig,
+    options: &Options,
+    command: &[String],
+    context: &Context<'_>,
+    capabilities: &[String],
+) -> Result<Process> {
+    let bounding = set(capabilities)?;
+    // As with the kernel, users other than root have capabilities only in the bounding set.
+    let effective = if context.user.uid == 0 { bounding.clone() } else { Capabilities::new() };
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(bounding))
+        .set_effective(Some(effective.clone()))
+        .set_permitted(Some(effective))
+        .set_inheritable(None)
+        .set_ambient(None);
+    let directory = options.workdir.as_deref().or(image.working_dir.as_deref()).filter(|dir| !dir.is_empty());
+    // As above: all fields of the default are set.
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(options.terminal))
+        .set_user(context.user.ids())
+        .set_args(Some(arguments(image, options, command)?))
+        .set_env(Some(environment(image, options, context)))
+        .set_cwd(directory.unwrap_or("/").into())
+        .set_capabilities(Some(sets))
+        .set_no_new_privileges(Some(options.no_new_privileges))
+        .set_rlimits(Some(options.limits.rlimits.clone()))
+        .set_oom_score_adj(options.limits.oom_score)
+        .set_apparmor_profile(options.apparmor.clone())
+        .set_selinux_label(options.selinux.clone());
+    Ok(process)
+}
+
+fn linux(options: &Options, context: &Context<'_>, capabilities: &[String]) -> Result<Linux> {
+    let resources = resources(options, context);
+    let limited = resources.memory().is_some()
+        || resources.cpu().is_some()
+        || resources.block_io().is_some()
+        || resources.pids().is_some();
+    let masked = !options.privileged && !options.unmasked;
+    let paths = |list: &[&str]| masked.then(|| list.iter().map(|path| (*path).to_owned()).collect());
+    // As above: all fields of the default are set.
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(options)))
+        .set_resources(Some(resources))
+        .set_masked_paths(paths(MASKED))
+        .set_readonly_paths(paths(READ_ONLY))
+        .set_seccomp(seccomp(&options.seccomp, options.socketcall, options.privileged, capabilities)?);
     // Without permissions for cgroups, a container that needs none gets none.
     if context.ids.is_none() || limited || options.cgroup_parent.is_some() {
         let parent = match &options.cgroup_parent {
@@ -92,23 +119,29 @@ fn linux(options: &Options, context: &Context<'_>) -> Result<Value> {
             None if context.ids.is_some() => rootless::cgroup_parent()?,
             None => "knarr-image".to_owned(),
         };
-        linux["cgroupsPath"] = json!(format!("/{}/{}", parent.trim_matches('/'), context.id));
+        let path = format!("/{}/{}", parent.trim_matches('/'), context.id);
+        linux.set_cgroups_path(Some(path.into()));
     }
     if !options.sysctls.is_empty() {
-        linux["sysctl"] = json!(options.sysctls);
-    }
-    if !options.privileged && !options.unmasked {
-        linux["maskedPaths"] = json!(MASKED);
-        linux["readonlyPaths"] = json!(READ_ONLY);
+        linux.set_sysctl(Some(options.sysctls.clone().into_iter().collect()));
     }
     if context.ids.is_none() {
-        let node = |n: &Node| {
-            json!({ "path": n.target, "type": n.kind, "major": n.major, "minor": n.minor, "fileMode": n.mode,
-                "uid": n.uid, "gid": n.gid })
-        };
-        linux["devices"] = context.nodes.iter().map(node).collect();
+        linux.set_devices(Some(context.nodes.iter().map(device).collect()));
     }
     Ok(linux)
+}
+
+fn device(node: &Node) -> LinuxDevice {
+    let mut device = LinuxDevice::default();
+    device
+        .set_path((&node.target).into())
+        .set_typ(node.kind)
+        .set_major(node.major.into())
+        .set_minor(node.minor.into())
+        .set_file_mode(Some(node.mode))
+        .set_uid(Some(node.uid))
+        .set_gid(Some(node.gid));
+    device
 }
 
 fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result<Vec<String>> {
@@ -124,7 +157,7 @@ fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result
         args.extend(image.cmd.iter().flatten().cloned());
     }
     if args.is_empty() {
-        return Err(Error::new(ErrorKind::Invalid, "no command given, and the image has no default"));
+        return Err(Failure::new(ErrorKind::Invalid, "no command given, and the image has no default"));
     }
     if options.init {
         args.splice(..0, ["/dev/init".to_owned(), "--".to_owned()]);
@@ -157,51 +190,80 @@ pub(crate) fn merge<'a>(all: &mut Vec<String>, more: impl IntoIterator<Item = &'
     }
 }
 
-fn namespaces(options: &Options) -> Value {
+fn namespaces(options: &Options) -> Vec<LinuxNamespace> {
     let own = &options.namespaces;
     let cgroup = own.cgroup.clone().unwrap_or(if options.privileged { Mode::Host } else { Mode::Own });
     // Those of another container are added when the container starts.
     let all = [
-        ("pid", &own.pid),
-        ("ipc", &own.ipc),
-        ("uts", &own.uts),
-        ("network", &own.network),
-        ("cgroup", &cgroup),
+        (LinuxNamespaceType::Pid, &own.pid),
+        (LinuxNamespaceType::Ipc, &own.ipc),
+        (LinuxNamespaceType::Uts, &own.uts),
+        (LinuxNamespaceType::Network, &own.network),
+        (LinuxNamespaceType::Cgroup, &cgroup),
+        (LinuxNamespaceType::Mount, &Mode::Own),
     ];
-    let new = all.into_iter().filter(|(_, mode)| **mode == Mode::Own).map(|(kind, _)| kind);
-    new.chain(["mount"]).map(|kind| json!({ "type": kind })).collect()
+    all.into_iter().filter(|(_, mode)| **mode == Mode::Own).map(|(kind, _)| namespace(kind, None)).collect()
 }
 
-fn resources(options: &Options, context: &Context<'_>) -> Value {
+/// A new namespace, or the one at `path`.
+pub(crate) fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> LinuxNamespace {
+    let mut namespace = LinuxNamespace::default();
+    namespace.set_typ(kind).set_path(path);
+    namespace
+}
+
+fn resources(options: &Options, context: &Context<'_>) -> LinuxResources {
     let limits = &options.limits;
-    let mut devices = vec![json!({ "allow": options.privileged, "access": "rwm" })];
+    let (mut memory, mut cpu, mut block_io) =
+        (LinuxMemory::default(), LinuxCpu::default(), LinuxBlockIo::default());
+    memory.set_limit(limits.memory).set_swap(limits.swap).set_reservation(limits.reservation);
+    cpu.set_quota(limits.quota)
+        .set_period(limits.period)
+        .set_shares(limits.shares)
+        .set_cpus(limits.cpus.clone())
+        .set_mems(limits.mems.clone());
+    block_io.set_weight(limits.weight);
+    let pids = limits.pids.map(|limit| {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        pids
+    });
+    let mut resources = LinuxResources::default();
+    resources
+        .set_devices(Some(device_rules(options, context)))
+        .set_memory(unless_empty(memory))
+        .set_cpu(unless_empty(cpu))
+        .set_block_io(unless_empty(block_io))
+        .set_pids(pids);
+    resources
+}
+
+fn unless_empty<T: Default + PartialEq>(limits: T) -> Option<T> {
+    Some(limits).filter(|limits| *limits != T::default())
+}
+
+fn device_rules(options: &Options, context: &Context<'_>) -> Vec<LinuxDeviceCgroup> {
+    let mut all = LinuxDeviceCgroup::default();
+    all.set_allow(options.privileged).set_access(Some("rwm".to_owned()));
     // A privileged container may use all devices anyway.
     let listed = if options.privileged { &[] } else { context.nodes };
-    devices.extend(listed.iter().map(
-        |n| json!({ "allow": true, "type": n.kind, "major": n.major, "minor": n.minor, "access": n.access }),
-    ));
-    let mut resources = json!({ "devices": devices });
-    let mut set = |group: &str, key: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            resources[group][key] = value;
-        }
+    let rule = |node: &Node| {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true)
+            .set_typ(Some(node.kind))
+            .set_major(Some(node.major.into()))
+            .set_minor(Some(node.minor.into()))
+            .set_access(Some(node.access.clone()));
+        rule
     };
-    set("memory", "limit", limits.memory.map(Value::from));
-    set("memory", "swap", limits.swap.map(Value::from));
-    set("memory", "reservation", limits.reservation.map(Value::from));
-    set("cpu", "quota", limits.quota.map(Value::from));
-    set("cpu", "period", limits.period.map(Value::from));
-    set("cpu", "shares", limits.shares.map(Value::from));
-    set("cpu", "cpus", limits.cpus.clone().map(Value::from));
-    set("cpu", "mems", limits.mems.clone().map(Value::from));
-    set("blockIO", "weight", limits.weight.map(Value::from));
-    set("pids", "limit", limits.pids.map(Value::from));
-    resources
+    [all].into_iter().chain(listed.iter().map(rule)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::engine::user::User;
@@ -220,7 +282,7 @@ mod tests {
             ids: None,
         };
         let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        build(&image, options, &command, &context)
+        Ok(serde_json::to_value(build(&image, options, &command, &context)?).unwrap())
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod volumes;
 
 use std::collections::BTreeMap;
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 use libcontainer::Signal;
 
 pub(crate) use namespaces::{Mode, Namespaces};
@@ -19,7 +19,7 @@ use super::keys::DetachKeys;
 use super::seccomp::{Seccomp, profile};
 use crate::cli::Args;
 use crate::container::record::Restart;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid, os};
 
 /// /etc/hosts and /etc/resolv.conf.
 #[derive(Clone, Debug, Default)]
@@ -132,7 +132,7 @@ pub(crate) fn parse(args: &Args) -> Result<Options> {
 fn refuse_networks(args: &Args) -> Result<()> {
     for flag in ["publish", "publish-all", "link"] {
         if args.get(flag).is_some_and(|value| value != "false") {
-            return Err(Error::new(
+            return Err(Failure::new(
                 ErrorKind::Unsupported,
                 format!(
                     "--{flag}: not supported: use --network host, or run knarr under Docker, containerd or podman for bridges and published ports"
@@ -254,8 +254,7 @@ fn labels(args: &Args) -> Result<BTreeMap<String, String>> {
 fn lines(args: &Args, flag: &'static str) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for file in args.all(flag) {
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| Error::from(e).context(format!("--{flag} {file:?}")))?;
+        let text = std::fs::read_to_string(file).map_err(|e| os(e, format!("--{flag} {file:?}")))?;
         let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim_start);
         all.extend(lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
     }
@@ -294,8 +293,7 @@ fn security(text: &str, options: &mut Options) -> Result<()> {
         ("seccomp", "unconfined") => options.seccomp = Seccomp::Unconfined,
         ("seccomp", "builtin" | "default") => options.seccomp = Seccomp::Default,
         ("seccomp", path) => {
-            let bytes = std::fs::read(path)
-                .map_err(|e| Error::from(e).context(format!("seccomp profile {path:?}")))?;
+            let bytes = std::fs::read(path).map_err(|e| os(e, format!("seccomp profile {path:?}")))?;
             options.seccomp = Seccomp::Profile(profile(path, &bytes)?);
         }
         ("socketcall", "allow") => options.socketcall = true,

@@ -1,9 +1,9 @@
 //! Which namespaces a container has of its own, and which it shares with the host or another container. Pure.
 
-use image_store::{Error, ErrorKind, Result};
+use image_store::ErrorKind;
 
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Failure, Result, invalid};
 
 /// Where a namespace comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub(crate) fn parse(args: &Args) -> Result<Namespaces> {
 fn network_mode(text: Option<&str>) -> Result<Mode> {
     let known = |text: &str| ["none", "host"].contains(&text) || text.starts_with("container:");
     if let Some(other) = text.filter(|text| !known(text)) {
-        return Err(Error::new(
+        return Err(Failure::new(
             ErrorKind::Unsupported,
             format!(
                 "--network {other:?}: not supported: use host, none or container:NAME, or run knarr under Docker, containerd or podman for bridges"

@@ -1,10 +1,9 @@
 //! Limits: parses sizes, counts and times, and checks their range. Pure.
 
-use image_store::Result;
-use serde_json::{Value, json};
+use libcontainer::spec::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 
 /// The limits of a container, by its cgroup and setrlimit(2).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,7 +23,7 @@ pub(crate) struct Limits {
     pub(crate) oom_score: Option<i32>,
     pub(crate) shm: u64,
     /// config.json's `process.rlimits`.
-    pub(crate) rlimits: Vec<Value>,
+    pub(crate) rlimits: Vec<PosixRlimit>,
 }
 
 const SHM: u64 = 64 << 20;
@@ -121,32 +120,11 @@ fn list(text: &str, flag: &str) -> Result<String> {
     Err(invalid(format!("{flag} {text:?}: must be a list such as 0-2,4")))
 }
 
-const RLIMITS: &[&str] = &[
-    "AS",
-    "CORE",
-    "CPU",
-    "DATA",
-    "FSIZE",
-    "LOCKS",
-    "MEMLOCK",
-    "MSGQUEUE",
-    "NICE",
-    "NOFILE",
-    "NPROC",
-    "RSS",
-    "RTPRIO",
-    "RTTIME",
-    "SIGPENDING",
-    "STACK",
-];
-
-fn ulimit(text: &str) -> Result<Value> {
+fn ulimit(text: &str) -> Result<PosixRlimit> {
     let wrong = || invalid(format!("--ulimit {text:?}: must be NAME=SOFT[:HARD], such as nofile=1024:4096"));
     let (name, values) = text.split_once('=').ok_or_else(wrong)?;
-    let upper = name.to_ascii_uppercase();
-    if !RLIMITS.contains(&upper.as_str()) {
-        return Err(invalid(format!("--ulimit {text:?}: unknown limit {name:?}")));
-    }
+    let kind = format!("RLIMIT_{}", name.to_ascii_uppercase()).parse::<PosixRlimitType>();
+    let kind = kind.map_err(|_| invalid(format!("--ulimit {text:?}: unknown limit {name:?}")))?;
     let value = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
         digits => digits.parse::<u64>().map_err(|_| wrong()),
@@ -156,7 +134,8 @@ fn ulimit(text: &str) -> Result<Value> {
     if soft > hard {
         return Err(invalid(format!("--ulimit {text:?}: soft limit exceeds hard limit")));
     }
-    Ok(json!({ "type": format!("RLIMIT_{upper}"), "soft": soft, "hard": hard }))
+    let limit = PosixRlimitBuilder::default().typ(kind).soft(soft).hard(hard).build();
+    limit.map_err(|e| invalid(format!("--ulimit {text:?}: {e}")))
 }
 
 #[cfg(test)]
@@ -190,8 +169,8 @@ mod tests {
     #[test]
     fn limits_of_processes_have_names_and_an_order() {
         let parsed = ulimit("nofile=1024:4096").unwrap();
-        assert_eq!(parsed, json!({ "type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096 }));
-        assert_eq!(ulimit("core=-1").unwrap()["hard"], u64::MAX);
+        assert_eq!((parsed.typ(), parsed.soft(), parsed.hard()), (PosixRlimitType::RlimitNofile, 1024, 4096));
+        assert_eq!(ulimit("core=-1").unwrap().hard(), u64::MAX);
         for bad in ["nofile", "nofile=2:1", "files=1", "nofile=x"] {
             assert!(ulimit(bad).is_err(), "{bad}");
         }

@@ -1,9 +1,7 @@
 //! Volumes, directories and devices of the host, tmpfs. Looks at the host only to complete a relative source.
 
-use image_store::Result;
-
 use crate::cli::Args;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid};
 use crate::random;
 
 /// Where a bind comes from.
@@ -98,7 +96,7 @@ fn source(text: &str, whole: &str) -> Result<Source> {
         return Ok(Source::Host(text.to_owned()));
     }
     if text == "." || text == ".." || text.starts_with("./") || text.starts_with("../") {
-        let here = std::env::current_dir().map_err(image_store::Error::from)?;
+        let here = std::env::current_dir()?;
         let path = here.join(text);
         let path = path.canonicalize().unwrap_or(path);
         return match path.to_str() {

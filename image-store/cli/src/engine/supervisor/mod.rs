@@ -16,74 +16,60 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image_store::store::ContainerRecord;
-use image_store::{Error, ErrorKind, Result, Store};
+use image_store::{ErrorKind, Store};
 use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal};
 use rustix::fs::FlockOperation;
 use rustix::mount::{MoveMountFlags, move_mount};
-use serde_json::json;
 
 pub(crate) use spawn::spawn;
 
 use relay::Relay;
 
-use super::frames::{Frame, Inbox};
+use super::config;
+use super::frames::{ExecRequest, Frame, Inbox};
 use super::log::{Log, now};
 use crate::cli::Args;
 use crate::container::find::{self, container_id, running, runtime};
 use crate::container::locks;
 use crate::container::record::{Restart, Run};
 use crate::container::volumes::remove_record;
-use crate::failure::{from_runtime, invalid};
+use crate::failure::{Failure, Result, invalid, os};
 use crate::rootless::Holder;
 use crate::{places, trash};
 
-/// Docker's exit codes: an error of the engine, a program that cannot be executed, one that does not exist.
-const FAILURE: u8 = 125;
-const NOT_EXECUTABLE: u8 = 126;
-const NO_PROGRAM: u8 = 127;
-
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-pub(crate) fn code_of(error: &Error) -> u8 {
-    let text = error.to_string();
-    match text.starts_with("exec:") || text.contains(": exec:") {
-        true if text.contains("not found") || text.contains("no such file") => NO_PROGRAM,
-        true => NOT_EXECUTABLE,
-        false => FAILURE,
-    }
-}
 
 /// `supervise ID [exec]`, hidden. Its standard input is a socket to the command that started it.
 pub(crate) fn supervise(args: &Args) -> Result<u8> {
     // Signals of the terminal are for the clients. This fails if the program has executed itself again, where it is done already.
     let _ = rustix::process::setsid();
-    libcontainer::protect_program(std::env::args_os()).map_err(|e| from_runtime(&e))?;
+    libcontainer::protect_program(std::env::args_os())?;
     let owner = UnixStream::from(rustix::stdio::stdin().try_clone_to_owned()?);
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(Error::from)?;
-    rustix::stdio::dup2_stdin(&null).map_err(Error::from)?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
     let mut owner = owner;
     let id = &args.positional[0];
     let further = args.positional.get(1).is_some_and(|kind| kind == "exec");
     let process = if further { Some(first_input(&mut owner)?) } else { None };
     // From here on, errors are sent to the owner.
     let mut relay = Relay::new(owner)?;
-    let ready = places::store(args).and_then(|store| Ok((store, Holder::register()?)));
-    let result = match (&ready, process) {
-        (Ok((store, _)), Some(process)) => exec(store, &mut relay, &process, id),
-        (Ok((store, _)), None) => serve(store, id, &mut relay),
-        (Err(error), _) => Err(Error::new(error.kind(), error.to_string())),
-    };
-    // Done before clients learn of the end.
-    drop(ready);
-    relay.finish(&last(&result));
+    let result = supervised(args, id, process, &mut relay);
+    relay.finish(&match result {
+        Ok(code) => Frame::Ended(code),
+        Err(error) => Frame::Failed(error.code(), error.to_string()),
+    });
     Ok(0)
 }
 
-fn last(result: &Result<i32>) -> Frame {
-    match result {
-        Ok(code) => Frame::Ended(*code),
-        Err(error) => Frame::Failed(code_of(error), error.to_string()),
+/// Runs the container, or the further process in it, and returns its exit status. What this holds is released before clients learn
+/// of the end.
+fn supervised(args: &Args, id: &str, process: Option<Vec<u8>>, relay: &mut Relay) -> Result<i32> {
+    let store = places::store(args)?;
+    let _holder = Holder::register()?;
+    match process {
+        Some(process) => exec(&store, relay, &process, id),
+        None => serve(&store, id, relay),
     }
 }
 
@@ -121,7 +107,7 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
         remove_record(store, id, &run, true)?;
         trash::empty_later(store);
     } else if let Err(error) = &result {
-        let (code, why) = (i32::from(code_of(error)), error.to_string());
+        let (code, why) = (i32::from(error.code()), error.to_string());
         Run::change(store, id, |run| (run.exit_code, run.error) = (Some(code), why))?;
     }
     result
@@ -138,7 +124,7 @@ fn lock(path: &Path, id: &str) -> Result<File> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Err(Error::new(ErrorKind::Busy, format!("container {id}: is already running")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: is already running")))
 }
 
 /// Waits; `false` if the container was stopped meanwhile.
@@ -160,19 +146,19 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     for (kind, other) in &run.joins {
         let (live, _) =
             running(other).ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
-        let name = if kind == "network" { "net" } else { kind };
-        let joined = json!({ "type": kind, "path": format!("/proc/{}/ns/{name}", live.pid()) });
-        spec["linux"]["namespaces"].as_array_mut().iter_mut().for_each(|list| list.push(joined.clone()));
+        // As in /proc, their names are shorter than config.json's.
+        let path = format!("/proc/{}/ns/{kind}", live.pid());
+        let list = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
+        list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
     }
-    let spec = serde_json::from_value(spec).map_err(|e| invalid(format!("config.json: {e}")))?;
     let (stdio, mut pipes) = streams::open(store, id, run.terminal, run.interactive)?;
     let bundle = Bundle::new(places::container(store, id), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
-    let mut made = made.map_err(|e| from_runtime(&e))?;
+    let mut made = made?;
     made.warnings().iter().for_each(|text| relay.broadcast(&Frame::Warning(text.clone())));
     pipes.terminal(made.take_terminal())?;
     let socket = Listening::open(id)?;
-    let result = made.start().map_err(|e| from_runtime(&e)).and_then(|()| {
+    let result = made.start().map_err(Failure::from).and_then(|()| {
         Run::change(store, id, |run| {
             (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
             run.error.clear();
@@ -184,13 +170,13 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         let mut process = pipes.process(made.pidfd(), &kill, run.input_once)?;
         relay.run(&mut process)
     });
-    let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(|e| from_runtime(&e)));
+    let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(Failure::from));
     // Recorded before the state is deleted, since those who see that it is gone look at the record.
     let noted = match &code {
         Ok(code) => Run::change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
         Err(_) => Ok(()),
     };
-    let deleted = made.delete(Delete::Force).map_err(|e| from_runtime(&e));
+    let deleted = made.delete(Delete::Force).map_err(Failure::from);
     drop(socket);
     let code = code?;
     noted.and(deleted)?;
@@ -199,20 +185,18 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
 
 /// A further process in a running container.
 fn exec(store: &Store, relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
-    let wanted: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
-    let process = wanted["process"].to_string();
-    let (process, _) = libcontainer::parse_process(process.as_bytes()).map_err(|e| from_runtime(&e))?;
+    let request: ExecRequest = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
+    let process = request.process;
     let (container, _) = running(id).ok_or_else(|| invalid(format!("container {id}: is not running")))?;
-    let (stdio, mut pipes) =
-        streams::open(store, id, process.terminal() == Some(true), wanted["interactive"] == true)?;
-    let mut made = container.exec(&process, ExecOptions::new(stdio)).map_err(|e| from_runtime(&e))?;
+    let (stdio, mut pipes) = streams::open(store, id, process.terminal() == Some(true), request.interactive)?;
+    let mut made = container.exec(&process, ExecOptions::new(stdio))?;
     pipes.terminal(made.take_terminal())?;
     relay.broadcast(&Frame::Started);
     let pidfd = made.as_fd().try_clone_to_owned()?;
     let kill = |number: i32| drop(Signal::from_number(number).map(|signal| made.kill(signal)));
     let mut process = pipes.process(Some(pidfd.as_fd()), &kill, true)?;
     relay.run(&mut process)?;
-    made.wait().map(|status| status.code()).map_err(|e| from_runtime(&e))
+    made.wait().map(|status| status.code()).map_err(Failure::from)
 }
 
 /// Reads one frame and not a byte more.
@@ -220,7 +204,7 @@ fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
     let mut inbox = Inbox::default();
     let mut byte = [0];
     loop {
-        owner.read_exact(&mut byte).map_err(|e| Error::from(e).context("exec: read the request"))?;
+        owner.read_exact(&mut byte).map_err(|e| os(e, "exec: read the request"))?;
         inbox.push(&byte);
         match inbox.next()? {
             Some(Frame::Input(bytes)) => return Ok(bytes),
@@ -233,17 +217,16 @@ fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
 /// Mounts the root in a new mount namespace, which the container's is copied from.
 fn attach_root(store: &Store, container: &ContainerRecord, target: &Path) -> Result<()> {
     let root = store.container_rootfs(container)?.mount()?;
-    let failed =
-        |what: &str, errno: rustix::io::Errno| Error::from(errno).context(format!("{what} {target:?}"));
+    let failed = |what: &str, errno: rustix::io::Errno| os(errno, format!("{what} {target:?}"));
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| Error::from(std::io::Error::from(errno)).context("unshare the mount namespace"))?;
+        .map_err(|errno| os(std::io::Error::from(errno), "unshare the mount namespace"))?;
     let propagation =
         rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
     rustix::mount::mount_change("/", propagation)
         .map_err(|errno| failed("make mounts private for", errno))?;
     match std::fs::create_dir(target) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(Error::from(error).context(format!("mkdir {target:?}")));
+            return Err(os(error, format!("mkdir {target:?}")));
         }
         _ => {}
     }
@@ -262,7 +245,7 @@ impl Listening {
     }
 
     fn listener(&self) -> Result<UnixListener> {
-        UnixListener::bind(&self.0).map_err(|e| Error::from(e).context(format!("bind {:?}", self.0)))
+        UnixListener::bind(&self.0).map_err(|e| os(e, format!("bind {:?}", self.0)))
     }
 }
 

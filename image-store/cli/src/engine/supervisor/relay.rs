@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use image_store::{Error, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::engine::frames::{Frame, Inbox, Stream};
 use crate::engine::log::Log;
+use crate::failure::{Failure, Result, os};
 
 /// With this much data waiting for the owner, or for the process, the other side has to wait.
 const HIGH_WATER: usize = 64 << 10;
@@ -140,7 +140,7 @@ impl Relay {
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(Error::from(errno).context("poll")),
+            Err(errno) => return Err(os(errno, "poll")),
         }
         let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         let (outputs, clients) = ready[1..extra].split_at(outputs.len());
@@ -288,6 +288,6 @@ fn write_input(process: &mut Process<'_>, input: &mut Vec<u8>) {
 
 /// Makes a file non-blocking.
 pub(crate) fn nonblocking(file: impl AsFd) -> Result<()> {
-    let flags = rustix::fs::fcntl_getfl(&file).map_err(Error::from)?;
-    rustix::fs::fcntl_setfl(&file, flags | rustix::fs::OFlags::NONBLOCK).map_err(Error::from)
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags | rustix::fs::OFlags::NONBLOCK).map_err(Failure::from)
 }

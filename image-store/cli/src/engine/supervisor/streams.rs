@@ -5,13 +5,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use image_store::{Error, Result, Store};
+use image_store::Store;
 use libcontainer::Stdio;
 use rustix::fs::{FileType, Mode};
 
 use super::relay::{Process, nonblocking};
 use crate::engine::frames::Stream;
-use crate::failure::invalid;
+use crate::failure::{Result, invalid, os};
 use crate::places;
 
 /// The supervisor's ends of a process's streams.
@@ -27,7 +27,7 @@ pub(crate) fn open(store: &Store, id: &str, terminal: bool, interactive: bool) -
     if terminal {
         return Ok((Stdio::Terminal, Pipes::default()));
     }
-    let pipe = || std::io::pipe().map_err(|e| Error::from(e).context("pipe"));
+    let pipe = || std::io::pipe().map_err(|e| os(e, "pipe"));
     let (out, stdout) = pipe()?;
     let (err, stderr) = pipe()?;
     let (stdin, input): (OwnedFd, _) = if interactive {
@@ -53,7 +53,7 @@ fn null(directory: &Path) -> Result<File> {
         let opened = opened.and_then(|()| File::open(&path));
         std::fs::remove_file(&path).and(opened)
     });
-    own.or_else(|_| File::open("/dev/null")).map_err(|e| Error::from(e).context("open \"/dev/null\""))
+    own.or_else(|_| File::open("/dev/null")).map_err(|e| os(e, "open \"/dev/null\""))
 }
 
 impl Pipes {
