@@ -59,7 +59,7 @@ pub(crate) fn state_root() -> Result<PathBuf> {
     if !meta.is_dir() || meta.uid() != rustix::process::geteuid().as_raw() || meta.mode() & 0o022 != 0 {
         return Err(Failure::new(
             ErrorKind::Denied,
-            format!("state directory {root:?}: must be owned by this user and not accessible to others"),
+            format!("state directory {root:?}: must be owned by this user and not writable by others"),
         ));
     }
     Ok(root)

@@ -2,7 +2,7 @@
 //! the user's own ID alone. All commands of a user share the namespace of the running containers, which can be reached from
 //! inside it only.
 //!
-//! Knows nothing of images. Called once, before threads are started.
+//! Called once, before threads are started.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -131,7 +131,7 @@ fn make(uid: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
         failed(
             errno,
-            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns): unshare the user namespace",
+            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns): unshare",
         )
     })?;
     if mapper.is_some_and(finish_mapper) {

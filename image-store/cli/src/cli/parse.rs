@@ -1,4 +1,4 @@
-//! Parses a command line by the table of commands. Pure.
+//! Parses a command line by the table of commands. No I/O.
 
 use super::help::version;
 use super::table::{Args, Command, Flag, Named, Table};

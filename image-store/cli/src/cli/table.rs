@@ -1,4 +1,4 @@
-//! The command line as data: tables of commands and flags, and the parsed command line. Pure.
+//! The command line as data: tables of commands and flags, and the parsed command line. No I/O.
 
 use crate::failure::Result;
 
