@@ -1,4 +1,4 @@
-//! Progress on standard error: bars that redraw themselves on a terminal, plain lines elsewhere, nothing when quiet.
+//! Progress on standard error: bars on a terminal, lines otherwise, nothing with `--quiet`.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -14,12 +14,12 @@ const REDRAW: Duration = Duration::from_millis(100);
 const BAR: usize = 30;
 const ENDS: &[&str] = &["Already exists", "Complete"];
 
-/// Shows what happens to blobs.
+/// Shows the progress of blobs.
 pub(crate) struct Shown {
     state: Mutex<State>,
     quiet: bool,
     terminal: bool,
-    /// "Pulling", "Pushing".
+    /// `Pulling` or `Pushing`.
     verb: &'static str,
 }
 
@@ -28,7 +28,7 @@ struct State {
     blobs: Vec<(String, Line)>,
     index: HashMap<String, usize>,
     drawn: usize,
-    /// How many of the first blobs are not drawn any more.
+    /// Number of blobs that have scrolled away.
     gone: usize,
     last: Option<Instant>,
 }
@@ -85,15 +85,15 @@ impl Progress for Shown {
     }
 }
 
-/// Draws as many lines as the terminal has room for: what has scrolled away can not be drawn over. Where there are more blobs,
-/// those that are done scroll away first.
+/// Draws as many lines as fit on the terminal: lines that scrolled away cannot be redrawn. If there are more blobs, complete
+/// ones scroll away first.
 fn draw(state: &mut State, verb: &str) {
     let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stderr())
         .map_or((0, 0), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
     let (rows, columns) = (if rows > 1 { rows - 1 } else { 23 }, if columns > 0 { columns } else { 80 });
     let mut text = String::new();
     if state.drawn > 0 {
-        // Back to the first line of what was drawn before.
+        // Back to the first line drawn before.
         text.push_str(&format!("\x1b[{}A", state.drawn));
     }
     let lines = state.blobs.get(state.gone..).unwrap_or_default();
