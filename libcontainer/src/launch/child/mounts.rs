@@ -19,7 +19,7 @@ const DIRECTORY: Make = Make::Directory { mode: 0o755 };
 
 impl Child<'_> {
     pub(super) fn host_propagation(&mut self, flags: u64) -> Done {
-        // A change that does not go down the tree leaves shared mounts below it; unbindable ones can not be cloned.
+        // A change that is not recursive leaves shared mounts below; unbindable ones cannot be cloned.
         self.host_shared = flags != libc::MS_SLAVE | libc::MS_REC && flags != libc::MS_PRIVATE | libc::MS_REC;
         super::fs_mount_propagation(flags)
     }
