@@ -14,7 +14,7 @@ const REDRAW: Duration = Duration::from_millis(100);
 const BAR: usize = 30;
 const ENDS: &[&str] = &["Already exists", "Complete"];
 
-/// Shows what happens to blobs.
+/// Shows the progress of blobs.
 pub(crate) struct Shown {
     state: Mutex<State>,
     quiet: bool,
@@ -28,7 +28,7 @@ struct State {
     blobs: Vec<(String, Line)>,
     index: HashMap<String, usize>,
     drawn: usize,
-    /// How many of the first blobs are not drawn any more.
+    /// The number of blobs at the beginning that have scrolled away.
     gone: usize,
     last: Option<Instant>,
 }
@@ -85,15 +85,15 @@ impl Progress for Shown {
     }
 }
 
-/// Draws as many lines as the terminal has room for: what has scrolled away can not be drawn over. Where there are more blobs,
-/// those that are done scroll away first.
+/// Draws as many lines as the terminal has, since lines that have scrolled away cannot be redrawn. If there are more blobs, completed
+/// ones scroll away first.
 fn draw(state: &mut State, verb: &str) {
     let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stderr())
         .map_or((0, 0), |size| (usize::from(size.ws_row), usize::from(size.ws_col)));
     let (rows, columns) = (if rows > 1 { rows - 1 } else { 23 }, if columns > 0 { columns } else { 80 });
     let mut text = String::new();
     if state.drawn > 0 {
-        // Back to the first line of what was drawn before.
+        // Back to the first line of the last drawing.
         text.push_str(&format!("\x1b[{}A", state.drawn));
     }
     let lines = state.blobs.get(state.gone..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What stands between the braces: fields, words in quotes, numbers, variables, calls and pipes. Pure.
+//! The expressions between double braces: fields, strings, numbers, variables, calls and pipes. Pure.
 
 use serde_json::Value;
 
@@ -34,10 +34,10 @@ impl Scope {
 
 #[derive(Debug)]
 pub(crate) enum Expression {
-    /// What something begins with, and fields of it.
+    /// An expression, and fields of it.
     Path(Begin, Vec<String>),
     Constant(Value),
-    /// A function's name and arguments; the last argument may come from a pipe.
+    /// The name and arguments of a function; the last argument may come from a pipe.
     Call(String, Vec<Expression>),
 }
 
@@ -91,7 +91,7 @@ impl Expression {
     }
 }
 
-/// Words: `(`, `)` with fields behind, `|`, strings with their quotes, all else by spaces.
+/// Splits an expression into tokens: `(`, `)` with the fields after it, `|`, strings with their quotes, and text without spaces.
 fn words(text: &str) -> Result<Vec<String>> {
     let mut all = Vec::new();
     let mut rest = text.trim_start();
@@ -127,7 +127,7 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
-/// Deeper ones are nobody's.
+/// The maximum depth of parentheses.
 const DEPTH: usize = 50;
 
 fn pipeline(words: &mut &[String], depth: usize) -> Result<Expression> {
@@ -198,7 +198,7 @@ fn operand(words: &mut &[String], depth: usize) -> Result<Expression> {
     }
 }
 
-/// `.A.B`; nothing and `.` are no fields.
+/// The fields of `.A.B`; none for an empty text and `.`.
 fn fields(text: &str) -> Option<Vec<String>> {
     let names = match text {
         "" | "." => return Some(Vec::new()),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::invalid;
 use crate::failure::Result;
 
-/// What may be called.
+/// The names of the functions.
 pub(crate) const NAMES: &[&str] = &[
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or", "print",
     "printf", "println", "slice", "split", "title", "truncate", "upper",
@@ -17,7 +17,7 @@ pub(crate) fn is_name(word: &str) -> bool {
     NAMES.contains(&word)
 }
 
-/// A field; a null has all of them, and they are null.
+/// A field of a value; every field of null is null.
 pub(crate) fn field(value: Value, name: &str) -> Result<Value> {
     match value {
         Value::Object(mut fields) if fields.contains_key(name) => Ok(fields.remove(name).unwrap_or_default()),
@@ -26,7 +26,7 @@ pub(crate) fn field(value: Value, name: &str) -> Result<Value> {
     }
 }
 
-/// Nothing, zero and what is empty are false.
+/// Whether a value is true: not null, zero or empty.
 pub(crate) fn truth(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -38,7 +38,7 @@ pub(crate) fn truth(value: &Value) -> bool {
     }
 }
 
-/// What `range` goes through: keys and values, of a map by key.
+/// The keys and values that `range` visits; those of a map sorted by key.
 pub(crate) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
     match value {
         Value::Null => Ok(Vec::new()),
@@ -54,7 +54,7 @@ pub(crate) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
     }
 }
 
-/// As Go prints values: lists in brackets, maps as `map[key:value]`.
+/// Prints a value as Go does: lists in brackets, maps as `map[key:value]`.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
@@ -129,7 +129,7 @@ fn order(a: &Value, b: &Value) -> Result<Ordering> {
     found.ok_or_else(|| invalid(format!("cannot compare {a} and {b}")))
 }
 
-/// A key that a map does not have is nothing; a place that a list does not have is an error.
+/// An element: null for a key that a map does not have, an error for an index beyond the end of a list.
 fn at(value: &Value, key: &Value) -> Result<Value> {
     let place = || key.as_u64().and_then(|n| usize::try_from(n).ok());
     match value {

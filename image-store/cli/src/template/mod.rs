@@ -1,4 +1,4 @@
-//! `--format`: Go's templates as people use them with Docker: fields, `json`, `index`, `len`, `join`, `split`, `lower`,
+//! `--format`: the part of Go's templates that is common with Docker: fields, `json`, `index`, `len`, `join`, `split`, `lower`,
 //! `upper`, `title`, `slice`, `println`, `printf`, comparisons, pipes, parentheses, variables, `if`, `range`, `with`; `table`
 //! in front, `\t` and `\n` as text. Pure.
 
@@ -8,8 +8,9 @@ mod functions;
 use image_store::ErrorKind;
 use serde_json::Value;
 
-use crate::failure::{Failure, Result};
 use expression::{Expression, Scope};
+
+use crate::failure::{Failure, Result};
 
 /// A parsed template.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ enum Piece {
     Set(String, Expression),
     If(Expression, Vec<Piece>, Vec<Piece>),
     With(Expression, Vec<Piece>, Vec<Piece>),
-    /// Names of the variables for key and value, if there are any.
+    /// Names of the variables for key and value, if any.
     Range(Vec<String>, Expression, Vec<Piece>, Vec<Piece>),
 }
 
@@ -34,7 +35,7 @@ fn invalid(message: String) -> Failure {
     Failure::new(ErrorKind::Invalid, format!("format: {message}"))
 }
 
-/// Text, or what stands between double braces.
+/// Text, or the contents of double braces.
 #[derive(Debug)]
 enum Token<'t> {
     Text(&'t str),
@@ -59,7 +60,7 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
     Ok(all)
 }
 
-/// What ended a block.
+/// The keyword that ended a block.
 #[derive(PartialEq, Eq)]
 enum End<'t> {
     Done,
@@ -139,14 +140,14 @@ impl Template {
         Ok(Self { body, table })
     }
 
-    /// Fills the template in; a field that is not there is an error, as it would be a mistyped one.
+    /// Fills the template in. A missing field is an error, since it is probably mistyped.
     pub(crate) fn fill(&self, value: &Value) -> Result<String> {
         let mut text = String::new();
         fill(&self.body, value, &mut Scope::new(value), &mut text)?;
         Ok(text)
     }
 
-    /// The heads of a table's columns, by the fields' names.
+    /// The headings of a table's columns, by the names of the fields.
     pub(crate) fn heads(&self, known: &dyn Fn(&str) -> String) -> String {
         let head = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
