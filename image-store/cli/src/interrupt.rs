@@ -1,5 +1,5 @@
-//! Ctrl-C, and `kill`, while an image comes in: what is read ends, so that layers that are complete are kept for the next try and
-//! the rest is taken away. A second one ends the program at once. Knows nothing of registries.
+//! Ctrl-C and `kill` while an image is pulled: reading stops, complete layers are kept for the next attempt, and the rest is removed.
+//! A second signal ends the program at once.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -13,10 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// How soon the watching ends after the work.
+/// How often the watching thread looks whether the work is done.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Does `work` with a source that dries up at the first signal. After one, the program ends as one that a signal killed.
+/// Does `work` with a source that fails after the first signal. Then the program exits with the status of one that was killed by it.
 #[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
 pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> Result<T>) -> Result<T> {
     let os = |errno: nix::Error| Error::from(io::Error::from(errno));
@@ -39,21 +39,20 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
     });
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(os)?;
     match (result, signal) {
-        // It was complete already.
+        // It was complete before a signal arrived.
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(error),
         (_, Some(number)) => std::process::exit(128 + number),
     }
 }
 
-/// The signals that whoever started us wants ignored, as nohup(1) does: a descriptor would bring them all the same.
+/// The signals that the calling program set to be ignored, as nohup(1) does: a signalfd would receive them nevertheless.
 fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.map_or(0, |status| status.sigign)
 }
 
-/// The first signal that came.
+/// Waits for signals, and returns the first one.
 #[allow(clippy::exit, reason = "a second signal means now")]
 fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32> {
     let mut first = None;
