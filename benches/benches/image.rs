@@ -3,9 +3,9 @@
 use benches::Dir;
 use criterion::{BatchSize, Criterion, Throughput};
 use image_store::Digest;
-use image_store::layer::{Limits, Marks};
 use image_store::layer::apply::{ApplyOptions, Ownership, apply};
 use image_store::layer::compression::Compression;
+use image_store::layer::{Limits, Marks};
 use image_store::tar::{Entry, Kind, Reader, Writer};
 use std::fs::File;
 use std::hint::black_box;

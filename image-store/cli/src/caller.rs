@@ -1,4 +1,4 @@
-//! The user who runs the program, as the host knows them: inside a user namespace everybody seems to be root.
+//! The user that runs the program, by the ID on the host: inside a user namespace it is root.
 
 use std::process::Command;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ pub(crate) fn uid() -> u32 {
     *REAL.get_or_init(|| geteuid().as_raw())
 }
 
-/// Takes over what the process that started this one, as root of a user namespace or not, knows of the user.
+/// Takes over the ID from the process that started this one.
 pub(crate) fn inherit(in_namespace: bool) {
     let given = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
     let _ = REAL.set(given.filter(|_| in_namespace).unwrap_or(0));

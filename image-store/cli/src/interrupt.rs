@@ -1,5 +1,5 @@
-//! Ctrl-C and `kill` while an image is pulled: reading stops, complete layers are kept for the next attempt, and the rest is removed.
-//! A second signal ends the program at once.
+//! Ctrl-C and SIGTERM during a pull or load: reading fails, so that complete layers are kept for the next attempt and the rest
+//! is removed. A second signal kills the program.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -13,10 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// How often the watching thread looks whether the work is done.
+/// Interval at which the watching thread checks for the end of the work.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Does `work` with a source that fails after the first signal. Then the program exits with the status of one that was killed by it.
+/// Runs `work` with a source that fails after the first signal. The program then exits as if killed by it.
 #[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
 pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> Result<T>) -> Result<T> {
     let os = |errno: nix::Error| Error::from(io::Error::from(errno));
@@ -46,13 +46,13 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
     }
 }
 
-/// The signals that the calling program set to be ignored, as nohup(1) does: a signalfd would receive them nevertheless.
+/// The signals that are ignored, as by nohup(1): signalfd(2) would report them too.
 fn ignored() -> u64 {
     let status = procfs::process::Process::myself().and_then(|process| process.status());
     status.map_or(0, |status| status.sigign)
 }
 
-/// Waits for signals, and returns the first one.
+/// The first signal received.
 #[allow(clippy::exit, reason = "a second signal means now")]
 fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32> {
     let mut first = None;

@@ -1,4 +1,4 @@
-//! Standard output: tables, templates and JSON; human-readable sizes and times.
+//! Standard output: tables, templates, JSON, human-readable sizes and times.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use crate::cli::Args;
 use crate::failure::{Failure, Result};
 use crate::template::Template;
 
-/// Prints; a closed pipe (`| head`) is not an error.
+/// Prints a text. A closed pipe (`| head`) is not an error.
 pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
@@ -18,7 +18,7 @@ pub(crate) fn line(text: &str) {
     print(&format!("{text}\n"));
 }
 
-/// Prints rows as `--format` or `--json` says, or as a table with `columns` (heading and field).
+/// Prints rows as by `--format`, `--json`, or else as a table with `columns` (head and field).
 pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Result<()> {
     if args.has("json") {
         print(&format!("{}\n", pretty(&Value::Array(rows.to_vec()))?));
@@ -50,7 +50,7 @@ pub(crate) fn rows(args: &Args, columns: &[(&str, &str)], rows: &[Value]) -> Res
     Ok(())
 }
 
-/// Prints the results of an `inspect`: one by one with `--format`, otherwise as a JSON array.
+/// Prints the results of `inspect`: each by `--format`, or all as a JSON array.
 pub(crate) fn inspected(args: &Args, found: Vec<Value>) -> Result<()> {
     match args.get("format") {
         Some(format) => {
@@ -87,7 +87,7 @@ pub(crate) fn pretty(value: &Value) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Failure::new(ErrorKind::Invalid, e.to_string()))
 }
 
-/// A size with a decimal unit and three digits, as in Docker: `7.83MB`.
+/// A size in decimal units with up to three digits, as in Docker: `7.8MB`.
 pub(crate) fn size(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let mut unit = 0;
@@ -108,12 +108,12 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// The time since `then`, in one unit: `3 weeks ago`.
+/// The time since then, in one unit: `3 weeks ago`.
 pub(crate) fn ago(then: Option<i64>) -> String {
     if then.is_none() { "N/A".to_owned() } else { format!("{} ago", since(then)) }
 }
 
-/// The time since `then`, in one unit: `3 weeks`.
+/// A duration in one unit.
 pub(crate) fn since(then: Option<i64>) -> String {
     let Some(then) = then else { return "N/A".to_owned() };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

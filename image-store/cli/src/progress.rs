@@ -1,4 +1,4 @@
-//! Progress on standard error: bars that redraw themselves on a terminal, plain lines elsewhere, nothing when quiet.
+//! Progress on standard error: bars on a terminal, lines otherwise, nothing with `--quiet`.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
@@ -19,7 +19,7 @@ pub(crate) struct Shown {
     state: Mutex<State>,
     quiet: bool,
     terminal: bool,
-    /// "Pulling", "Pushing".
+    /// `Pulling` or `Pushing`.
     verb: &'static str,
 }
 
@@ -28,7 +28,7 @@ struct State {
     blobs: Vec<(String, Line)>,
     index: HashMap<String, usize>,
     drawn: usize,
-    /// The number of blobs at the beginning that have scrolled away.
+    /// Number of blobs that have scrolled away.
     gone: usize,
     last: Option<Instant>,
 }
@@ -85,7 +85,7 @@ impl Progress for Shown {
     }
 }
 
-/// Draws as many lines as the terminal has, since lines that have scrolled away cannot be redrawn. If there are more blobs, completed
+/// Draws as many lines as fit on the terminal: lines that scrolled away cannot be redrawn. If there are more blobs, complete
 /// ones scroll away first.
 fn draw(state: &mut State, verb: &str) {
     let (rows, columns) = rustix::termios::tcgetwinsize(std::io::stderr())
@@ -93,7 +93,7 @@ fn draw(state: &mut State, verb: &str) {
     let (rows, columns) = (if rows > 1 { rows - 1 } else { 23 }, if columns > 0 { columns } else { 80 });
     let mut text = String::new();
     if state.drawn > 0 {
-        // Back to the first line of the last drawing.
+        // Back to the first line drawn before.
         text.push_str(&format!("\x1b[{}A", state.drawn));
     }
     let lines = state.blobs.get(state.gone..).unwrap_or_default();

@@ -2,7 +2,7 @@
 //! the user's own ID alone. All commands of a user share the namespace of the running containers, which can be reached from
 //! inside it only.
 //!
-//! Knows nothing of images. Called once, before threads are started.
+//! Called once, before threads are started.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! What the command does with credentials: files, helpers, and what it shows of them.
+//! Credentials of the command: files, helpers, and that they are not shown.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../tests/common/mod.rs"]
@@ -11,7 +11,7 @@ use common::Scratch;
 use common::registry::{Asks, BASIC, guarded, honest, origin};
 use common::server::{Request, Response, Server};
 
-/// The command, with nothing of this user's.
+/// The command, without this user's configuration.
 fn knarr_image(home: &Path, words: &[&str]) -> Output {
     knarr_image_command(home, words).output().unwrap()
 }
@@ -30,7 +30,7 @@ fn auth_file(path: &Path, host: &str, password: &str) {
 }
 
 #[test]
-fn mirrors_have_their_accounts_in_the_file_that_is_named() {
+fn mirrors_have_their_own_credentials_in_the_given_file() {
     common::need_root!();
     let origin = origin("named-file");
     let (content, home) = (origin.content(), origin.place.path().join("home"));
@@ -66,7 +66,7 @@ fn mirrors_have_their_accounts_in_the_file_that_is_named() {
 }
 
 #[test]
-fn login_makes_the_file_and_logout_forgets_each_name() {
+fn login_creates_the_file_and_logout_removes_each_name() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Scratch::new("login");
     let server = Server::start(guarded(Asks::Basic, |_: &Request| Response::new(200, "{}")));
@@ -94,7 +94,7 @@ fn login_makes_the_file_and_logout_forgets_each_name() {
 }
 
 #[test]
-fn what_a_credential_helper_prints_is_not_shown() {
+fn the_output_of_a_credential_helper_is_not_shown() {
     use std::os::unix::fs::PermissionsExt as _;
     let place = Scratch::new("helper");
     std::fs::create_dir(place.path().join(".docker")).unwrap();

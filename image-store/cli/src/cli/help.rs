@@ -1,4 +1,4 @@
-//! The text of `--help` and `--version`. Pure.
+//! The text of `--help` and `--version`. No I/O.
 
 use super::table::{Command, Flag, Group, Named, Table};
 

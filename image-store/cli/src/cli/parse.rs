@@ -1,4 +1,4 @@
-//! Parses a command line by the table of commands. Pure.
+//! Parses a command line by the table of commands. No I/O.
 
 use super::help::version;
 use super::table::{Args, Command, Flag, Named, Table};
@@ -287,7 +287,7 @@ mod tests {
             ("box --help", "Usage: knarr-image box COMMAND\n\nboxes\n\nCommands:\n  ls          help\n  rm "),
             ("help box", "Usage: knarr-image box COMMAND"),
             ("box ls --help", "Usage: knarr-image box ls [OPTIONS]"),
-            ("help box ls", "filter the output: name=PATTERN, label!=NAME"),
+            ("help box ls", "filter by: name=PATTERN, label!=NAME"),
             (
                 "",
                 "Commands:\n  run         help\n  tag         help\n\nCommand groups:\n  container   containers\n",

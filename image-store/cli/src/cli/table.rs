@@ -1,4 +1,4 @@
-//! The command line as data: tables of commands and flags, and the parsed command line. Pure.
+//! The command line as data: tables of commands and flags, and the parsed command line. No I/O.
 
 use crate::failure::Result;
 
@@ -83,7 +83,7 @@ pub(crate) const fn value(
 
 /// `--filter KEY=VALUE`
 pub(crate) const fn filter(short: Option<char>, keys: &'static [&'static str]) -> Flag {
-    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "filter the output", keys }
+    Flag { long: "filter", short, value: Some("KEY=VALUE"), help: "filter by", keys }
 }
 
 /// A command with the usual settings.

@@ -29,7 +29,7 @@ static EXEC: &[Flag] = &[
 static PS: &[Flag] = &[
     switch("all", Some('a'), "include containers that are not running"),
     filter(Some('f'), ps::KEYS),
-    value("last", Some('n'), "COUNT", "show the N most recent containers, in any state"),
+    value("last", Some('n'), "COUNT", "show this many of the most recent containers, in any state"),
     switch("latest", Some('l'), "show the most recent container, in any state"),
     switch("size", Some('s'), "show the size of each container's changes"),
     FORMAT,

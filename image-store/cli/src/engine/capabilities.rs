@@ -1,4 +1,4 @@
-//! Capabilities: all of them, Docker's default set, and what flags make of it. Pure.
+//! Capabilities: all of them, Docker's default set, and what flags make of it. No I/O.
 
 use libcontainer::spec::Capabilities;
 

@@ -1,4 +1,4 @@
-//! The protocol between a container's supervisor and its clients: frames of a kind, a length and bytes. Pure.
+//! The protocol between a container's supervisor and its clients: frames of a kind, a length and bytes. No I/O.
 
 use libcontainer::spec::Process;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Detach keys: the sequence typed at a terminal that detaches it from a container, which keeps running. Pure.
+//! Detach keys: the sequence typed at a terminal that detaches it from a container, which keeps running. No I/O.
 
 use crate::failure::{Result, invalid};
 

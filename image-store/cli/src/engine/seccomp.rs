@@ -1,4 +1,4 @@
-//! The system calls that a container may make: moby's default profile, or one from a file in the format of moby or config.json. Pure.
+//! The system calls that a container may make: moby's default profile, or one from a file in the format of moby or config.json. No I/O.
 
 mod resolve;
 

@@ -1,11 +1,11 @@
-//! The expressions between double braces: fields, strings, numbers, variables, calls and pipes. Pure.
+//! Expressions between the braces: fields, quoted strings, numbers, variables, calls and pipes. No I/O.
 
 use serde_json::Value;
 
 use super::{functions, invalid};
 use crate::failure::Result;
 
-/// Variables, the innermost last; `$` is the whole value.
+/// Variables, innermost last; `$` is the whole value.
 #[derive(Debug)]
 pub(crate) struct Scope(Vec<(String, Value)>);
 
@@ -34,7 +34,7 @@ impl Scope {
 
 #[derive(Debug)]
 pub(crate) enum Expression {
-    /// An expression, and fields of it.
+    /// A value, and a path of fields in it.
     Path(Begin, Vec<String>),
     Constant(Value),
     /// The name and arguments of a function; the last argument may come from a pipe.
@@ -91,7 +91,7 @@ impl Expression {
     }
 }
 
-/// Splits an expression into tokens: `(`, `)` with the fields after it, `|`, strings with their quotes, and text without spaces.
+/// Splits into words: `(`, `)` with fields after it, `|`, quoted strings, and others at spaces.
 fn words(text: &str) -> Result<Vec<String>> {
     let mut all = Vec::new();
     let mut rest = text.trim_start();
@@ -127,7 +127,7 @@ fn string_end(text: &str) -> Option<usize> {
     None
 }
 
-/// The maximum depth of parentheses.
+/// Deepest nesting of parentheses.
 const DEPTH: usize = 50;
 
 fn pipeline(words: &mut &[String], depth: usize) -> Result<Expression> {
@@ -198,7 +198,7 @@ fn operand(words: &mut &[String], depth: usize) -> Result<Expression> {
     }
 }
 
-/// The fields of `.A.B`; none for an empty text and `.`.
+/// The fields of `.A.B`; of `.` and an empty text, none.
 fn fields(text: &str) -> Option<Vec<String>> {
     let names = match text {
         "" | "." => return Some(Vec::new()),

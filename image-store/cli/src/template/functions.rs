@@ -1,4 +1,4 @@
-//! The functions of templates, and how Go prints and compares values. Pure.
+//! The functions of templates, and Go's printing and comparison of values. No I/O.
 
 use std::cmp::Ordering;
 
@@ -17,7 +17,7 @@ pub(crate) fn is_name(word: &str) -> bool {
     NAMES.contains(&word)
 }
 
-/// A field of a value; every field of null is null.
+/// A field of a value; all fields of null are null.
 pub(crate) fn field(value: Value, name: &str) -> Result<Value> {
     match value {
         Value::Object(mut fields) if fields.contains_key(name) => Ok(fields.remove(name).unwrap_or_default()),
@@ -38,7 +38,7 @@ pub(crate) fn truth(value: &Value) -> bool {
     }
 }
 
-/// The keys and values that `range` visits; those of a map sorted by key.
+/// The keys and values for `range`; those of a map are sorted by key.
 pub(crate) fn items(value: Value) -> Result<Vec<(Value, Value)>> {
     match value {
         Value::Null => Ok(Vec::new()),
@@ -129,7 +129,7 @@ fn order(a: &Value, b: &Value) -> Result<Ordering> {
     found.ok_or_else(|| invalid(format!("cannot compare {a} and {b}")))
 }
 
-/// An element: null for a key that a map does not have, an error for an index beyond the end of a list.
+/// An element: a missing key of a map is null, a missing index of a list is an error.
 fn at(value: &Value, key: &Value) -> Result<Value> {
     let place = || key.as_u64().and_then(|n| usize::try_from(n).ok());
     match value {

@@ -1,6 +1,6 @@
-//! `--format`: the part of Go's templates that is common with Docker: fields, `json`, `index`, `len`, `join`, `split`, `lower`,
+//! `--format`: the Go templates that are used with Docker: fields, `json`, `index`, `len`, `join`, `split`, `lower`,
 //! `upper`, `title`, `slice`, `println`, `printf`, comparisons, pipes, parentheses, variables, `if`, `range`, `with`; `table`
-//! in front, `\t` and `\n` as text. Pure.
+//! at the start, the escapes `\t` and `\n`. No I/O.
 
 mod expression;
 mod functions;
@@ -35,7 +35,7 @@ fn invalid(message: String) -> Failure {
     Failure::new(ErrorKind::Invalid, format!("format: {message}"))
 }
 
-/// Text, or the contents of double braces.
+/// A text or an expression in double braces.
 #[derive(Debug)]
 enum Token<'t> {
     Text(&'t str),
@@ -60,7 +60,7 @@ fn tokens(text: &str) -> Result<Vec<Token<'_>>> {
     Ok(all)
 }
 
-/// The keyword that ended a block.
+/// The end of a block.
 #[derive(PartialEq, Eq)]
 enum End<'t> {
     Done,
@@ -140,14 +140,14 @@ impl Template {
         Ok(Self { body, table })
     }
 
-    /// Fills the template in. A missing field is an error, since it is probably mistyped.
+    /// Executes the template. A missing field is an error, because it is probably mistyped.
     pub(crate) fn fill(&self, value: &Value) -> Result<String> {
         let mut text = String::new();
         fill(&self.body, value, &mut Scope::new(value), &mut text)?;
         Ok(text)
     }
 
-    /// The headings of a table's columns, by the names of the fields.
+    /// The heads of a table, from the names of the fields.
     pub(crate) fn heads(&self, known: &dyn Fn(&str) -> String) -> String {
         let head = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! Which namespaces a container has of its own, and which it shares with the host or another container. Pure.
+//! Which namespaces a container has of its own, and which it shares with the host or another container. No I/O.
 
 use image_store::ErrorKind;
 

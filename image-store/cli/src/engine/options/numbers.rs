@@ -1,4 +1,4 @@
-//! Limits: parses sizes, counts and times, and checks their range. Pure.
+//! Limits: parses sizes, counts and times, and checks their range. No I/O.
 
 use libcontainer::spec::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 

@@ -1,4 +1,4 @@
-//! Turns a profile in Docker's format, with rules for certain capabilities, architectures and kernels only, into config.json's. Pure.
+//! Turns a profile in Docker's format, with rules for certain capabilities, architectures and kernels only, into config.json's. No I/O.
 //!
 //! The rules are moby's (seccomp_linux.go and kernel_linux.go of the repository moby/profiles). libcontainer's tests include this file,
 //! to check the compiled default profile; so it depends on `serde` and `serde_json` only.
