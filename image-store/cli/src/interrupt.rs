@@ -39,7 +39,6 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
     });
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(os)?;
     match (result, signal) {
-        // It was complete before a signal arrived.
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(error),
         (_, Some(number)) => std::process::exit(128 + number),
