@@ -38,7 +38,7 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         "oci-dir" => {
             let path =
                 args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
-            save_folder(&store, &images, Path::new(path))?;
+            save_dir(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
