@@ -205,8 +205,7 @@ impl Client {
                 }
                 Err(error) => (self.pause(attempts, None), error),
             };
-            // A certificate is not a temporary failure.
-            if !again || error.kind() != ErrorKind::Network || error.to_string().contains("certificate") {
+            if !again || error.kind() != ErrorKind::Network {
                 return Err(error);
             }
             std::thread::sleep(pause);
