@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use image_store::Reference;
-use image_store::archive::{self, Format, save_archive, save_folder};
+use image_store::archive::{self, Format, save_archive, save_dir};
 use image_store::store::Record;
 
 use super::changes::composition;
@@ -38,7 +38,7 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         "oci-dir" => {
             let path =
                 args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
-            save_folder(&store, &images, Path::new(path))?;
+            save_dir(&store, &images, Path::new(path))?;
             return Ok(0);
         }
         other => {
