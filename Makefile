@@ -2,7 +2,7 @@
 #
 #   make demo      a real container in one command: what is isolated, and how long it took
 #   make build     the release binaries, static, in target/<triple>/release
-#   make check     formatting, lints, documentation, file lengths
+#   make check     formatting, lints, documentation, module dependencies, licences, lengths
 #   make test      all suites; the last line is "N passed, N failed, N skipped"
 #   make test-host, test-vm, test-unit, …   one suite;  T="exec:: hooks::" picks topics of test-host and test-vm
 #   make bench     against crun and runc
@@ -31,12 +31,12 @@ export RUSTFLAGS := -C target-feature=+crt-static
 export LIBSECCOMP_LINK_TYPE := static
 export LIBSECCOMP_LIB_PATH ?= $(dir $(shell gcc -print-file-name=libseccomp.a))
 
-# What `make test` runs: names of targets test-NAME. Rooms add theirs in a Makefile.inc of their own.
+# What `make test` runs: names of targets test-NAME. Crates add theirs in a Makefile.inc of their own.
 # Software emulation is slow: of the VM's integration tests, `make test` runs the topics that depend most on pure
 # cgroup v2, a new kernel and an unrestricted root; `make test-vm` runs them all.
 VM_QUICK := lifecycle:: exec:: namespaces:: mounts:: root:: cgroups:: control:: rootless:: trouble::
 SUITES := check unit host faults vm-quick
--include spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
+-include runtime-cli/Makefile.inc spec-tests/Makefile.inc integration/engines/Makefile.inc benches/Makefile.inc shim/Makefile.inc image-store/Makefile.inc
 
 .PHONY: build deps check fmt test test-check test-unit test-host test-faults test-vm test-vm-quick lab lab-vm peers demo install clean integration
 
@@ -84,6 +84,7 @@ test-vm: integration lab-vm $(if $(findstring $(RELEASE)/knarr,$(RUNTIME)),build
 	@$(LAB)/test-vm.sh $(HOST) $(T)
 
 test-vm-quick:
+	@$(LAB)/vm-run-test.sh
 	@$(MAKE) --no-print-directory test-vm T="$(VM_QUICK)"
 
 lab:

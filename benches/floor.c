@@ -1,6 +1,6 @@
 // floor: the least that the kernel must be asked for a container like that of `runc spec`, as a lower bound for `run`:
-// six new namespaces, a cgroup v2 folder with a device program, nine mounts, device nodes and links, pivot_root, masked and
-// read-only paths, no_new_privs, the bounding set, exec of /bin/true, wait, removal of the folder. No config, no state, no checks.
+// six new namespaces, a cgroup v2 directory with a device program, nine mounts, device nodes and links, pivot_root, masked and
+// read-only paths, no_new_privs, the bounding set, exec of /bin/true, wait, removal of the directory. No config, no state, no checks.
 // usage: floor ROOTFS [N]   N containers one after the other (1: as a command of its own); prints the mean in microseconds if N is given
 #define _GNU_SOURCE
 #include <errno.h>
@@ -43,7 +43,7 @@ static const struct { const char *to, *at; } links[] = {
 };
 static const char *read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 static const char *masked_files[] = {"/proc/kcore", "/proc/keys", "/proc/timer_list"};
-static const char *masked_folders[] = {"/proc/acpi", "/sys/firmware", "/proc/scsi"};
+static const char *masked_dirs[] = {"/proc/acpi", "/sys/firmware", "/proc/scsi"};
 
 static void child(const char *rootfs)
 {
@@ -64,7 +64,7 @@ static void child(const char *rootfs)
     EACH(read_only, i) if (!mount(read_only[i], read_only[i], 0, MS_BIND | MS_REC, 0))
         TRY(mount(0, read_only[i], 0, MS_REMOUNT | MS_BIND | MS_RDONLY | SAFE, 0));
     EACH(masked_files, i) mount("/dev/null", masked_files[i], 0, MS_BIND, 0);
-    EACH(masked_folders, i) mount("tmpfs", masked_folders[i], "tmpfs", MS_RDONLY, 0);
+    EACH(masked_dirs, i) mount("tmpfs", masked_dirs[i], "tmpfs", MS_RDONLY, 0);
     TRY(sethostname("floor", 5));
     TRY(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     for (int cap = 0; cap < 41; cap++) TRY(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0));
@@ -85,10 +85,10 @@ static void device_program(int cgroup)
 
 static void container(const char *rootfs)
 {
-    char folder[64];
-    snprintf(folder, sizeof folder, "/sys/fs/cgroup/floor-%d", getpid());
-    TRY(mkdir(folder, 0755));
-    int cgroup = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), pidfd = -1, status = 0;
+    char dir[64];
+    snprintf(dir, sizeof dir, "/sys/fs/cgroup/floor-%d", getpid());
+    TRY(mkdir(dir, 0755));
+    int cgroup = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), pidfd = -1, status = 0;
     TRY(cgroup);
     device_program(cgroup);
     struct clone_args args = {
@@ -100,7 +100,7 @@ static void container(const char *rootfs)
     TRY(waitpid(pid, &status, 0));
     close(pidfd);
     close(cgroup);
-    while (rmdir(folder) && errno == EBUSY) usleep(100);
+    while (rmdir(dir) && errno == EBUSY) usleep(100);
     if (status) { fprintf(stderr, "floor: child ended with %#x\n", status); exit(1); }
 }
 

@@ -13,27 +13,27 @@ import argparse, json, os, select, shutil, statistics, subprocess, sys, tempfile
 STEPS = ('run', 'create', 'start', 'state', 'exec', 'kill', 'delete')
 
 
-def bundle(folder, args, seccomp):
-    root = os.path.join(folder, 'rootfs')
+def bundle(directory, args, seccomp):
+    root = os.path.join(directory, 'rootfs')
     for d in ('bin', 'proc', 'sys', 'dev', 'tmp', 'etc'):
         os.makedirs(os.path.join(root, d))
     shutil.copy(shutil.which('busybox'), os.path.join(root, 'bin/busybox'))
     for applet in ('true', 'sleep'):
         os.symlink('busybox', os.path.join(root, 'bin', applet))
-    subprocess.run(['runc', 'spec', '-b', folder], check=True)
-    path = os.path.join(folder, 'config.json')
+    subprocess.run(['runc', 'spec', '-b', directory], check=True)
+    path = os.path.join(directory, 'config.json')
     config = json.load(open(path))
     config['process'].update(terminal=False, args=args)
     if seccomp:
         config['linux']['seccomp'] = json.load(open(seccomp))
     json.dump(config, open(path, 'w'))
-    return folder
+    return directory
 
 
 class Tools:
     """Runs commands through `once`, which measures them."""
-    def __init__(self, folder, errors):
-        self.once, self.floor, self.errors = os.path.join(folder, 'once'), os.path.join(folder, 'floor'), errors
+    def __init__(self, directory, errors):
+        self.once, self.floor, self.errors = os.path.join(directory, 'once'), os.path.join(directory, 'floor'), errors
 
     def begin(self, argv):
         result, write = os.pipe()
@@ -101,14 +101,16 @@ def table(title, names, rows, cell):
 def report(o, samples, binaries, bare):
     names = [s for s in STEPS if s in next(iter(samples.values()))]
     ms = {r: {s: statistics.median(v[0] for v in samples[r][s]) for s in names} for r in samples}
-    print('n=%d, seccomp: %s, extra host mounts: %d, at once: %d, kernel %s' % (o.n, 'Docker default' if o.seccomp else 'none', o.mounts, o.jobs, os.uname().release))
+    print('n=%d, seccomp: %s, extra host mounts: %d, at once: %d, kernel %s' % (
+        o.n, 'Docker default' if o.seccomp else 'none', o.mounts, o.jobs, os.uname().release))
     table('median ms', names, ms, '%.2f')
     first = next(iter(ms))
     table('ratio of times', names, {'%s/%s' % (first, r): {s: ms[first][s] / ms[r][s] for s in names} for r in list(ms)[1:]}, '%.2f')
     if o.jobs == 1:
         table('peak memory kB', names, {r: {s: max(v[1] for v in samples[r][s]) for s in names} for r in samples}, '%d')
     if bare:
-        print('\nbare system calls: %.2f ms as a command, %.2f ms in-process; run is ' % bare + ', '.join('%s %.2f' % (r, ms[r]['run'] / bare[0]) for r in ms) + ' times the command')
+        print('\nbare system calls: %.2f ms as a command, %.2f ms in-process; run is ' % bare
+              + ', '.join('%s %.2f' % (r, ms[r]['run'] / bare[0]) for r in ms) + ' times the command')
     print('binary size kB: ' + ', '.join('%s %d' % (r, os.stat(os.path.realpath(p)).st_size // 1024) for r, p in binaries.items()))
 
 
@@ -118,7 +120,7 @@ def main():
     p.add_argument('-s', '--seccomp', help='a linux.seccomp object to put into the config')
     p.add_argument('-m', '--mounts', type=int, default=0, help='make that many bind mounts on the host side first')
     p.add_argument('-j', '--jobs', type=int, default=1, help='only `run`, that many at once')
-    p.add_argument('--tools', required=True, help='folder of once and floor')
+    p.add_argument('--tools', required=True, help='directory of once and floor')
     p.add_argument('runtimes', nargs='+', metavar='NAME=BINARY')
     o = p.parse_args()
     binaries = {name: shutil.which(path) or sys.exit('no such runtime: ' + path) for name, path in (r.split('=', 1) for r in o.runtimes)}

@@ -43,25 +43,25 @@ def wakeups(pid):
     return total
 
 
-def root(folder):
+def root(directory):
     for name in ('bin', 'proc', 'sys', 'dev', 'tmp'):
-        os.makedirs(f'{folder}/{name}')
-    shutil.copy(shutil.which('busybox'), f'{folder}/bin/busybox')
+        os.makedirs(f'{directory}/{name}')
+    shutil.copy(shutil.which('busybox'), f'{directory}/bin/busybox')
     for applet in ('true', 'sleep', 'sh'):
-        os.symlink('busybox', f'{folder}/bin/{applet}')
-    return folder
+        os.symlink('busybox', f'{directory}/bin/{applet}')
+    return directory
 
 
 class Bench:
-    def __init__(self, folder, shims, options):
-        self.folder, self.shims, self.options = folder, shims, options
-        self.root, self.numbers = root(folder + '/tree'), 0
-        self.events = Events(folder + '/events.sock')
+    def __init__(self, directory, shims, options):
+        self.directory, self.shims, self.options = directory, shims, options
+        self.root, self.numbers = root(directory + '/tree'), 0
+        self.events = Events(directory + '/events.sock')
         self.rows = []
 
     def shim(self, name, group=None):
         self.numbers += 1
-        path = bundle(self.folder, f'{name}{self.numbers}', ['sleep', '1000'], self.root, group)
+        path = bundle(self.directory, f'{name}{self.numbers}', ['sleep', '1000'], self.root, group)
         return Shim(self.shims[name], path, self.events.path)
 
     def row(self, what, values, digits=0):
@@ -116,7 +116,7 @@ class Bench:
             before, more = memory(pid), []
             for _ in range(9):
                 self.numbers += 1
-                path = bundle(self.folder, f'{name}{self.numbers}', ['sleep', '1000'], self.root, f'pod-{name}')
+                path = bundle(self.directory, f'{name}{self.numbers}', ['sleep', '1000'], self.root, f'pod-{name}')
                 more.append(os.path.basename(path))
                 shim.create(more[-1], path)
             time.sleep(3)
@@ -141,7 +141,7 @@ class Bench:
         self.row('start to address, ms (best)', [min(t) for t in times.values()], 2)
 
     def run(self):
-        at = self.folder + '/containerd'
+        at = self.directory + '/containerd'
         os.makedirs(at)
         with open(at + '/config.toml', 'w') as file:
             file.write(CONFIG % {'at': at})
@@ -155,7 +155,7 @@ class Bench:
                 time.sleep(0.1)
             times = {name: [] for name in self.shims}
             # a specification of our own: ctr's asks for limits that a machine may not have
-            config = bundle(self.folder, 'run', ['true'], self.root) + '/config.json'
+            config = bundle(self.directory, 'run', ['true'], self.root) + '/config.json'
             for number in range(self.options.runs + 1):
                 for name, binary in self.shims.items():
                     began = time.monotonic()
@@ -206,9 +206,9 @@ def main():
     missing = [name for name, path in {**shims, **others}.items() if not path]
     if missing:
         sys.exit(f'shim.py: no such program: {" ".join(missing)}')
-    with tempfile.TemporaryDirectory(prefix='bench-shim-', dir='/run') as folder:
+    with tempfile.TemporaryDirectory(prefix='bench-shim-', dir='/run') as directory:
         if shims:
-            bench = Bench(folder, shims, options)
+            bench = Bench(directory, shims, options)
             names = list(shims)
             print(f'{"":44}' + ''.join(f'{name:>14}' for name in names) + f'   {names[0]} / ' + ' '.join(names[1:]), flush=True)
             for part in options.only.split():

@@ -79,7 +79,7 @@ chown -R 100000:100000 "$work/rootfs"
 chmod 755 "$work"
 echo
 echo "${bold}A container with ${name}${plain} ${dim}($("$RUNTIME" --version | head -1), $(stat -c %s "$RUNTIME") bytes)${plain}"
-echo "${dim}Its whole world is one file: $(command -v busybox), in a folder of its own.${plain}"
+echo "${dim}Its root file system has one file: $(command -v busybox).${plain}"
 echo
 config '["look"]'
 begin=$(date +%s%N)
@@ -88,10 +88,10 @@ took=$(milliseconds "$begin")
 sh integration/demo-look.sh >"$work/host"
 table
 echo
-echo "The container above lived for ${bold}$took ms${plain}, looking around included."
+echo "The container above ran for ${bold}$took ms${plain}, including the listing above."
 config '["true"]'
 begin=$(date +%s%N)
 for _ in $(seq 20); do run; done
-echo "20 containers that only say true, one after the other: ${bold}$(milliseconds "$begin") ms${plain}."
+echo "20 containers running true, one after another: ${bold}$(milliseconds "$begin") ms${plain}."
 left=$(grep -c "$work" /proc/self/mountinfo || true)
 echo "Left behind: $left mounts, $("$RUNTIME" --root "$work/state" list -q 2>/dev/null | wc -l) containers."

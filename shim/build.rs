@@ -1,5 +1,5 @@
-//! Links the shim at a fixed address: a static program that may be loaded anywhere has to write its own address into a hundred
-//! kilobytes of tables when it starts, and each of a host's many shims would keep a copy of its own of them.
+//! Links the shim at a fixed address. A position-independent static program writes its address into a hundred kilobytes of tables at its
+//! start, and each of a host's many shims would have its own copy of them in memory.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

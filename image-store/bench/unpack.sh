@@ -45,7 +45,8 @@ part_gzip() { measure 'gzip -d alone' bash -c "cd $B/big/blobs/sha256 && gzip -d
 part_tar() { measure 'tar -xz and sync' bash -c "for l in $blobs; do tar -C $B/store -xzf $B/big/blobs/sha256/\$l; done; sync -f $B/store"; }
 part_knarr() { measure 'knarr-image, durable' "$BIN" --root "$B/store/k" load -qi "$B/big"; }
 part_umoci() { peer umoci && measure 'umoci unpack' bash -c 'inside umoci unpack --image big:bench store/bundle'; }
-part_podman() { peer podman && measure 'podman pull' bash -c 'inside podman --root /mnt/store/p --runroot /run/p --storage-driver overlay pull -q oci:big:bench'; }
+part_podman() { peer podman && measure 'podman pull' \
+  bash -c 'inside podman --root /mnt/store/p --runroot /run/p --storage-driver overlay pull -q oci:big:bench'; }
 # Only copies and verifies blobs: what others do before they unpack.
 part_skopeo() { peer skopeo && measure 'skopeo copy, no unpacking' bash -c 'inside skopeo copy -q --insecure-policy oci:big:bench oci:store/copy:bench'; }
 part_containerd() {

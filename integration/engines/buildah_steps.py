@@ -31,7 +31,7 @@ def _():
     equal(podman_steps.podman("run", "--rm", "localhost/made:1"), "made\n")
 
 
-@step("run: exit status, user, folder, hostname, volumes, read-only binds, terminal")
+@step("run: exit status, user, directory, hostname, volumes, read-only binds, terminal")
 def _():
     run("work", "exit 4", rc=4)
     equal(run("work", "id -u; pwd; hostname", "--user", "alice", "--workingdir", "/tmp", "--hostname", "demo"), "1000\n/tmp\ndemo\n")
@@ -63,7 +63,8 @@ def _():
 @step("build with layers: the second time from the cache, mounts and secrets")
 def _():
     text = (f"FROM {IMAGE} AS first\nRUN echo one > /one\nFROM {IMAGE}\nCOPY --from=first /one /one\n"
-            "RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s cp /run/secrets/s /secret\nCMD [\"cat\", \"/one\", \"/secret\"]\n")
+            "RUN --mount=type=cache,target=/c --mount=type=tmpfs,target=/t --mount=type=secret,id=s "
+            "cp /run/secrets/s /secret\nCMD [\"cat\", \"/one\", \"/secret\"]\n")
     image.build_context("/tmp/buildcontext", {"Dockerfile": text, "s": "secret\n"})
     argv = "build", "--runtime", Engine.runtime, "--pull-never", "--layers", "--secret", "id=s,src=/tmp/buildcontext/s", "-t", "layered", "/tmp/buildcontext"
     buildah(*argv, timeout=120)

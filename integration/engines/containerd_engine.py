@@ -21,12 +21,12 @@ class Engine:
     daemon = None
     before = None
     tested = None
-    folder = "/usr/bin"  # of containerd and ctr
+    bin = "/usr/bin"  # of containerd and ctr
     old = False          # containerd 1.6
 
 
 def ctr(*argv, **options):
-    return sh(f"{Engine.folder}/ctr", *argv, **options)
+    return sh(f"{Engine.bin}/ctr", *argv, **options)
 
 
 def flags():
@@ -91,9 +91,9 @@ class Events:
 
     def __enter__(self):
         self.path = f"/tmp/events{next(numbers)}"
-        self.daemon = Daemon(self.path, f"{Engine.folder}/ctr", "events")
+        self.daemon = Daemon(self.path, f"{Engine.bin}/ctr", "events")
         # ctr does not say when it is subscribed: an event that we cause ourselves does
-        until("ctr hears of events", lambda: ctr("namespaces", "label", "default", f"heard={next(numbers)}") or self.seen())
+        until("ctr receives events", lambda: ctr("namespaces", "label", "default", f"heard={next(numbers)}") or self.seen())
         return self
 
     def __exit__(self, *_):
@@ -143,7 +143,7 @@ def start_daemon(config=None, env=None, timeout=60):
     with open("/etc/containerd/config.toml", "w") as file:
         file.write("version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n" if Engine.old else config or CONFIG % Engine.tested.of_cri())
         file.write(TIMEOUTS)
-    Engine.daemon = Daemon(LOG, f"{Engine.folder}/containerd", "-l", "warn", env=env)
+    Engine.daemon = Daemon(LOG, f"{Engine.bin}/containerd", "-l", "warn", env=env)
     Engine.daemon.wait_for("/run/containerd/containerd.sock", timeout)
     # the socket of a killed daemon is still there
     until("containerd answers", lambda: not Engine.daemon.alive() or "TASK" in ctr("task", "ls", rc=None))
@@ -156,12 +156,12 @@ def reset():
         ctr("container", "rm", line, rc=None)
 
 
-def engine(suite, folder="/usr/bin"):
+def engine(suite, directory="/usr/bin"):
     """The pair of functions by which main.py starts and stops the engine of a suite."""
     suite.logs = [LOG]
 
     def start():
-        Engine.folder, Engine.old = folder, "1.6" in folder
+        Engine.bin, Engine.old = directory, "1.6" in directory
         Engine.before = Snapshot()
         start_daemon()
         image.docker_archive("/tmp/base-image.tar", "knarr/base:1")
@@ -181,7 +181,7 @@ def engine(suite, folder="/usr/bin"):
 
 def leftovers():
     """Bundles and shims' sockets that are there; not the sockets of Go's shim, which it leaves when it is killed."""
-    return [f"{folder}/{name}" for folder in (BUNDLES, *([] if Engine.tested.is_debians else [SOCKETS])) if os.path.isdir(folder) for name in os.listdir(folder)
+    return [f"{directory}/{name}" for directory in (BUNDLES, *([] if Engine.tested.is_debians else [SOCKETS])) if os.path.isdir(directory) for name in os.listdir(directory)
             if not name.startswith(".")]  # containerd hides a bundle before it removes it, and may be killed in between
 
 

@@ -5,7 +5,7 @@ import os
 
 import containerd_engine
 from containerd_engine import IMAGE, Engine, ctr, execute, flags, pid, run, running, shim_pid, start_daemon, status
-from steps import CGROUP2, Suite, Terminal, contains, equal, matches, needs_controller, sh, until
+from steps import CGROUP2, Suite, Terminal, contains, equal, matches, needs_controller, sh, stands_still, until
 from tested import Tested
 
 suite = Suite("containerd")
@@ -51,7 +51,7 @@ def _():
     t.end(3)
 
 
-@step("task exec: output, exit status, user, folder, terminal")
+@step("task exec: output, exit status, user, directory, terminal")
 def _():
     with running() as task:
         equal(execute(task, "sh", "-c", "pwd; id -u; id -g", more=("--cwd", "/tmp", "--user", "1000:29")), "/tmp\n1000\n29\n")
@@ -66,18 +66,15 @@ def _():
 
 @step("task pause and resume")
 def _():
-    with running(cmd=("sh", "-c", "while :; do date +%s%N > /n; sleep 0.05; done")) as task:
-        path = f"/proc/{pid(task)}/root/n"
-
-        def now():
-            with open(path) as file:
+    counts = ("sh", "-c", "while :; do date +%s%N > /n; sleep 0.05; done")
+    with running(cmd=counts) as task, running(cmd=counts) as twin:
+        def now(of=task):
+            with open(f"/proc/{pid(of)}/root/n") as file:
                 return file.read()
-        until("it counts", lambda: os.path.exists(path))
+        until("both count", lambda: all(os.path.exists(f"/proc/{pid(of)}/root/n") for of in (task, twin)))
         ctr("task", "pause", task)
         equal(status(task), "PAUSED")
-        first = now()
-        sh("sleep", "0.3")
-        equal(now(), first)
+        first = stands_still(now, lambda: now(twin))
         ctr("task", "resume", task)
         equal(status(task), "RUNNING")
         until("it counts again", lambda: now() != first)

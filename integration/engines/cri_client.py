@@ -78,7 +78,7 @@ class Stream:
             assert time.monotonic() < end and self.read(), f"no {text!r} on channel {channel}: {self.seen}"
 
     def ask(self, data, answer):
-        """Sends a line until it is answered: who attaches is heard before he hears."""
+        """Sends a line until it is answered: an attached client can write before it can read."""
         self.socket.settimeout(3 * SLOW)
 
         def answered():

@@ -51,7 +51,7 @@ def call(method, *request, **fields):
 
 
 def start_cri():
-    # without CAP_SYS_RESOURCE nobody may lower an oom score, as the CRI asks for its pods
+    # without CAP_SYS_RESOURCE no process may lower an oom score, as the CRI asks for its pods
     start_daemon(CONFIG % (PAUSE, str(not has_capability(CAP_SYS_RESOURCE)).lower(), Engine.tested.runtime_type, Engine.tested.of_cri()))
     why = "containerd ended"
 
@@ -70,7 +70,7 @@ def start_cri():
 
 def start():
     global client
-    Engine.folder, Engine.old = "/usr/bin", False
+    Engine.bin, Engine.old = "/usr/bin", False
     os.makedirs("/etc/cni/net.d", exist_ok=True)
     with open("/etc/cni/net.d/10-pods.conflist", "w") as file:
         json.dump(NETWORK, file)

@@ -14,7 +14,7 @@ FOREVER = ("sleep", "1000")
 
 
 def cgroup(container, v1, v2):
-    """A cgroup file of a container; on v1 with its controller's folder."""
+    """A cgroup file of a container; on v1 with its controller's directory."""
     with open(f"/proc/{info(container)['pid']}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
     if CGROUP2:
@@ -126,7 +126,8 @@ def _():
 def _():
     with pod() as p:
         c = p.start(*FOREVER)
-        stream = Stream(call("Exec", container_id=c, cmd=["sh", "-c", "read line; echo got $line; echo err >&2; exit 5"], stdin=True, stdout=True, stderr=True).url)
+        stream = Stream(call("Exec", container_id=c, cmd=["sh", "-c", "read line; echo got $line; echo err >&2; exit 5"],
+                             stdin=True, stdout=True, stderr=True).url)
         stream.send(STDIN, b"hello\n")
         equal(stream.finish(), 5)
         equal((stream.seen.get(STDOUT), stream.seen.get(STDERR)), (b"got hello\n", b"err\n"))
@@ -211,7 +212,7 @@ def _():
         needs_controller("memory")
         s = exited(p.start("tail", "/dev/zero", linux={"resources": {"memory_limit_in_bytes": 16 << 20, "memory_swap_limit_in_bytes": 16 << 20}}))
         equal(s.exit_code, 137)
-        # containerd hears of the exit and of its reason apart
+        # containerd learns of the exit and of its reason separately
         until("its reason", lambda: status(s.id).reason == "OOMKilled")
 
 
@@ -258,13 +259,14 @@ def _():
         contains(execute(c, *show)[1], f"CapEff:\t{bound}")
 
 
-@step("mounts: a folder of the host, read-only, read-only below too; environment, folder, arguments")
+@step("mounts: a directory of the host, read-only, read-only below too; environment, directory, arguments")
 def _():
     os.makedirs("/tmp/cri/inner", exist_ok=True)
     sh("mount", "-t", "tmpfs", "inner", "/tmp/cri/inner")
     try:
         with pod() as p:
-            c = p.start("sh", "-c", "echo $0 $A $(pwd); sleep 1000", args=["arg"], envs=[{"key": "A", "value": base64.b64encode(b"b").decode()}], working_dir="/tmp", mounts=[
+            c = p.start("sh", "-c", "echo $0 $A $(pwd); sleep 1000", args=["arg"],
+                        envs=[{"key": "A", "value": base64.b64encode(b"b").decode()}], working_dir="/tmp", mounts=[
                 {"host_path": "/tmp/cri", "container_path": "/rw"}, {"host_path": "/tmp/cri", "container_path": "/ro", "readonly": True},
                 {"host_path": "/tmp/cri", "container_path": "/rro", "readonly": True, "recursive_read_only": True}])
             until("it has spoken", lambda: p.log(c))
@@ -288,7 +290,8 @@ def _():
     shared = {"security_context": {"namespace_options": {"pid": "POD"}}}
     with pod(linux=shared) as p:
         one, two = (p.start("sleep", str(n), linux=shared) for n in (988, 987))
-        until("all three are there", lambda: all(program in execute(one, "/bin/ps", "-e", "-o", "args=")[1] for program in ("/pause", "sleep 988", "sleep 987")))
+        until("all three are there", lambda: all(
+            program in execute(one, "/bin/ps", "-e", "-o", "args=")[1] for program in ("/pause", "sleep 988", "sleep 987")))
         stop(one, 1)
         equal((exited(one).exit_code, state(two)), (143, "RUNNING"))
 
@@ -345,7 +348,7 @@ def _():
             equal((state(stays), exited(ends).exit_code), ("RUNNING", 255 if Engine.tested.is_debians else 9))
             equal(execute(stays, "echo", "again")[1], "again\n")
             lines = len(p.log(stays))
-            until("the log goes on", lambda lines=lines, p=p, stays=stays: len(p.log(stays)) > lines)
+            until("the log continues", lambda lines=lines, p=p, stays=stays: len(p.log(stays)) > lines)
 
 
 @step("a pod whose shim is killed is not ready, its containers have ended; removed without a trace")

@@ -43,17 +43,17 @@ def _():
         equal(state(killed), "running")
 
 
-@step("containerd killed below the daemon: containers go on, and are managed by the next one")
+@step("containerd killed below the daemon: containers continue, and are managed by the next one")
 def _():
     with running(cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")) as stays, running() as ends:
         pids = host_pid(stays), host_pid(ends)
         os.kill(int(sh("pgrep", "-f", "^containerd --config").split()[0]), 9)
         # the status comes by an event: the daemon asks a new containerd for them only after it has asked it other things
         again = f"docker exec {stays} sh -c 'echo again; exit 7' 2>/dev/null; echo $?"
-        until("the daemon has another containerd and hears of it", lambda: sh("sh", "-c", again) == "again\n7\n", 60)
+        until("the daemon has another containerd and receives its events", lambda: sh("sh", "-c", again) == "again\n7\n", 60)
         equal((host_pid(stays), host_pid(ends)), pids)
         written = docker("logs", stays).splitlines()
-        until("the log goes on", lambda: len(docker("logs", stays).splitlines()) > len(written))
+        until("the log continues", lambda: len(docker("logs", stays).splitlines()) > len(written))
         equal(written, [str(n) for n in range(1, len(written) + 1)])
         os.kill(pids[1], 9)
         equal(docker("wait", ends).strip(), "137")
@@ -80,7 +80,7 @@ def _():
     equal(run("--userns=host", "cat /proc/self/uid_map").split()[1], "0")
 
 
-@step("checkpoint create saves a container, start --checkpoint lets it go on where it was")
+@step("checkpoint create saves a container, start --checkpoint lets it continue where it was")
 def _():
     needs_criu()
     stop_daemon()
@@ -108,6 +108,6 @@ def _():
         equal(state(box), "running")
         now = count()
         assert before <= now < before + 1000, f"it was at {before}, and is at {now}"
-        until("it goes on", lambda: count() > now)
+        until("it continues", lambda: count() > now)
         docker("stop", "-t", "0", box)
         equal(state(box), "exited")

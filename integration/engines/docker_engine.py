@@ -102,7 +102,7 @@ def stop():
     # the daemon leaves its bridge and its firewall, whose default is to drop what other engines forward
     sh("ip", "link", "delete", "docker0", rc=None)
     sh("nft", "flush", "ruleset")
-    # the daemon keeps its own folders: the parent cgroup of all containers and its state's mounts
+    # the daemon keeps its own directories: the parent cgroup of all containers and its state's mounts
     Engine.before.nothing_left(but=r"^cgroup \S+/docker(/buildkit)?$|^mount /run/docker/netns/default$|^mount /var/lib/docker$")
 
 

@@ -50,7 +50,7 @@ def _():
             until("it is up", lambda: "up" in docker("logs", box))
             docker("kill", "-s", "USR1", box)
             until("the program wrote", lambda: "usr1" in docker("logs", box))
-            until("so did its init", lambda: "knarr-init: passed on SIGUSR1" in docker("logs", box, both=True))
+            until("so did its init", lambda: "knarr-init: forwarded SIGUSR1" in docker("logs", box, both=True))
         equal(sh(INIT, "--version"), docker("run", "--rm", "--init", IMAGE, "/sbin/docker-init", "--version"))
 
 

@@ -96,7 +96,7 @@ def _():
     assert volume not in docker("volume", "ls", "-q")
 
 
-@step("a folder of the host: written on both sides, read-only with :ro, a file with --mount")
+@step("a directory of the host: written on both sides, read-only with :ro, a file with --mount")
 def _():
     os.makedirs("/tmp/share", exist_ok=True)
     run("-v", "/tmp/share:/share", "echo inside > /share/f")

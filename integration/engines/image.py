@@ -17,8 +17,8 @@ def build():
     """Writes the root file system to ROOTFS and as a tar archive to TAR, once."""
     if os.path.exists(TAR):
         return
-    for folder in "bin dev etc home/alice proc root run srv/www sys tmp usr var/lib".split():
-        os.makedirs(f"{ROOTFS}/{folder}")
+    for directory in "bin dev etc home/alice proc root run srv/www sys tmp usr var/lib".split():
+        os.makedirs(f"{ROOTFS}/{directory}")
     os.symlink("../bin", f"{ROOTFS}/usr/bin")
     os.chmod(f"{ROOTFS}/tmp", 0o1777)
     os.chown(f"{ROOTFS}/home/alice", 1000, 1000)
@@ -50,13 +50,13 @@ def add_with_libraries(program):
             shutil.copy(word, ROOTFS + word)
 
 
-def build_context(folder, files):
-    """A folder with files for `build`."""
-    os.makedirs(folder, exist_ok=True)
+def build_context(directory, files):
+    """A directory with files for `build`."""
+    os.makedirs(directory, exist_ok=True)
     for name, text in files.items():
-        with open(f"{folder}/{name}", "w") as file:
+        with open(f"{directory}/{name}", "w") as file:
             file.write(text)
-    return folder
+    return directory
 
 
 def pause_archive(path, name, program, *arguments):

@@ -126,10 +126,11 @@ def _():
     equal(out, "fd-three\n")
 
 
-@step("exec: output, statuses, user, folder, environment, terminal, detached")
+@step("exec: output, statuses, user, directory, environment, terminal, detached")
 def _():
     with running("-h", "inner") as box:
-        equal(podman("exec", "-e", "B=exec", "-w", "/tmp", "-u", "alice", box, "sh", "-c", "echo $B $(pwd) $(id -u) $(id -Gn) $(hostname)"), "exec /tmp 1000 alice audio inner\n")
+        equal(podman("exec", "-e", "B=exec", "-w", "/tmp", "-u", "alice", box, "sh", "-c", "echo $B $(pwd) $(id -u) $(id -Gn) $(hostname)"),
+              "exec /tmp 1000 alice audio inner\n")
         podman("exec", box, "sh", "-c", "exit 9", rc=9)
         podman("exec", box, "no-such-program", rc=127)
         podman("exec", box, "/etc/passwd", rc=126)
@@ -217,7 +218,8 @@ def _():
 
 @step("--read-only, --tmpfs, --ulimit, --sysctl, --shm-size, --device, --umask")
 def _():
-    contains(run("--read-only", "--tmpfs", "/scratch:size=1m,mode=1770", "touch /x; grep ' /scratch ' /proc/mounts", both=True), "Read-only file system", "size=1024k", "mode=1770")
+    contains(run("--read-only", "--tmpfs", "/scratch:size=1m,mode=1770", "touch /x; grep ' /scratch ' /proc/mounts", both=True),
+             "Read-only file system", "size=1024k", "mode=1770")
     equal(run("--ulimit", "nofile=100:200", "ulimit -Sn; ulimit -Hn"), "100\n200\n")
     equal(run("--sysctl", "kernel.msgmax=9000", "cat /proc/sys/kernel/msgmax"), "9000\n")
     contains(run("--shm-size", "8m", "df -k /dev/shm"), "8192")
@@ -235,7 +237,7 @@ def _():
     run("[ ! -s /proc/kcore ]")
 
 
-@step("volumes: a folder, :ro, named, :O overlay, --volumes-from")
+@step("volumes: a directory, :ro, named, :O overlay, --volumes-from")
 def _():
     os.makedirs("/tmp/podshare", exist_ok=True)
     run("-v", "/tmp/podshare:/share", "echo inside > /share/f")
@@ -307,7 +309,7 @@ def _():
         contains(podman("exec", box, "cat", "/proc/self/uid_map"), "1024")
 
 
-@step("--rootfs runs an unpacked folder")
+@step("--rootfs runs an unpacked directory")
 def _():
     equal(podman("run", "--rm", "--rootfs", image.ROOTFS + ":O", "sh", "-c", "cat /etc/os-release"), "ID=knarr-base\n")
 
@@ -350,7 +352,7 @@ def _():
         podman("healthcheck", "run", box)
 
 
-@step("container checkpoint and restore: it goes on where it was, also under another name from an archive")
+@step("container checkpoint and restore: it continues where it was, also under another name from an archive")
 def _():
     needs_criu()
     script = "n=0; while :; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done"
@@ -405,10 +407,11 @@ def alice(*argv, **options):
 
 @step("rootless: run, exec, limits are refused or kept, keep-id, pause, stop, rm")
 def _():
-    for folder in "/var/lib/alice", "/run/user/1000":
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        os.chown(folder, 1000, 1000)
-    for path, line in {"passwd": "alice:x:1000:1000::/var/lib/alice:/bin/sh", "group": "alice:x:1000:", "subuid": "alice:200000:65536", "subgid": "alice:200000:65536"}.items():
+    for directory in "/var/lib/alice", "/run/user/1000":
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.chown(directory, 1000, 1000)
+    for path, line in {"passwd": "alice:x:1000:1000::/var/lib/alice:/bin/sh", "group": "alice:x:1000:",
+                       "subuid": "alice:200000:65536", "subgid": "alice:200000:65536"}.items():
         with open(f"/etc/{path}", "a") as file:
             file.write(line + "\n")
     alice("load", "-q", "-i", "/tmp/base-image.tar")
@@ -457,7 +460,8 @@ log_driver = "k8s-file"
 """)
         if not has_capability(CAP_SYS_RESOURCE):
             file.write(f"default_ulimits = {json.dumps(ulimits())}\n")
-    for path, line in {"passwd": "containers:x:901:901::/:/bin/false", "subuid": "containers:10000000:1000000", "subgid": "containers:10000000:1000000"}.items():
+    for path, line in {"passwd": "containers:x:901:901::/:/bin/false",
+                       "subuid": "containers:10000000:1000000", "subgid": "containers:10000000:1000000"}.items():
         with open(f"/etc/{path}", "a") as file:
             file.write(line + "\n")
     os.environ["PODMAN_IGNORE_CGROUPSV1_WARNING"] = "1"
@@ -480,7 +484,9 @@ def stop():
     # a user's podman keeps a process that holds its user namespace
     sh("pkill", "-U", "1000", "catatonit", rc=None)
     # in hierarchies without a controller podman forgets the pods' own cgroups; --cgroups=split puts podman into init/runtime
-    Engine.before.nothing_left(but=r"^cgroup \S+/libpod_parent(/conmon)?$|^cgroup /sys/fs/cgroup/(systemd|unified)/libpod_parent/\w{64}$|^cgroup /sys/fs/cgroup/init/runtime$|^mount /run/netns$|^mount /run/user")
+    Engine.before.nothing_left(but=r"^cgroup \S+/libpod_parent(/conmon)?$|"
+                               r"^cgroup /sys/fs/cgroup/(systemd|unified)/libpod_parent/\w{64}$|^cgroup /sys/fs/cgroup/init/runtime$|"
+                               r"^mount /run/netns$|^mount /run/user")
 
 
 def engine(runtime):

@@ -30,7 +30,7 @@ def lines(log):
 
 
 def gone_and_back(how):
-    """What must be so after containerd was away: exits in between are reported, the rest goes on."""
+    """What must be so after containerd was away: exits in between are reported, the rest continues."""
     log = f"/tmp/away{random.randrange(1 << 30)}"
     with running("--log-uri", f"file://{log}", cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done")) as stays, \
             running(cmd=("sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; exit 9")) as ends, \
@@ -55,7 +55,7 @@ def gone_and_back(how):
             contains(ctr("task", "delete", killed, both=True), "exit code 137")
         contains(ctr("task", "ps", stays), str(pids[stays]), until("the exec runs", lambda: sh("pgrep", "-f", "^sleep 991", rc=None).strip()))
         equal(execute(stays, "echo", "again"), "again\n")
-        until("the log goes on", lambda: len(lines(log)) > written + 5)
+        until("the log continues", lambda: len(lines(log)) > written + 5)
         seen = lines(log)
         equal(seen, [str(n) for n in range(1, len(seen) + 1)])
         with Events() as events:
@@ -77,9 +77,10 @@ def _():
 def _():
     with running(cmd=("sh", "-c", "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.01; done")) as task:
         for _ in range(2):
-            reader = subprocess.Popen([f"{Engine.folder}/ctr", "task", "attach", task], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            reader = subprocess.Popen([f"{Engine.bin}/ctr", "task", "attach", task], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
             contains(reader.stdout.readline().decode(), "line")
-            reader.send_signal(signal.SIGSTOP)  # a ctr that sees its containerd end removes the FIFOs' folder
+            reader.send_signal(signal.SIGSTOP)  # a ctr that sees its containerd end removes the FIFOs' directory
             kill_daemon()
             reader.kill()
             reader.wait()
@@ -91,7 +92,7 @@ def _():
 def _():
     snapshot = Snapshot()
     for turn in range(3 if QUICK else 20):
-        clients = [subprocess.Popen([f"{Engine.folder}/ctr", "run", "--rm", "--null-io", *flags(), IMAGE, f"storm{turn}x{i}", "sleep", "0.1"],
+        clients = [subprocess.Popen([f"{Engine.bin}/ctr", "run", "--rm", "--null-io", *flags(), IMAGE, f"storm{turn}x{i}", "sleep", "0.1"],
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for i in range(4)]
         time.sleep(random.random() * 0.4)
         kill_daemon()
@@ -100,7 +101,7 @@ def _():
         start_daemon()
         reset()
     until("no task is left", lambda: "storm" not in ctr("task", "ls") + ctr("container", "ls") or reset())
-    nothing_but([], 60)  # a shim of which containerd never wrote down the address ends when nobody has come for a while
+    nothing_but([], 60)  # a shim of which containerd never wrote down the address ends when no client has connected for a while
     if Engine.tested.is_debians:  # one that was started, but of which containerd had not yet written down the address
         for process in sh("pgrep", "-f", rf"{re.escape(Engine.tested.shim)}.* -id storm", rc=None).split():
             os.kill(int(process), signal.SIGKILL)
@@ -161,7 +162,7 @@ def _():
     before, snapshot, seen = leftovers(), Snapshot(), 0
     for turn in range(10 if QUICK else 100):
         name = f"killed{turn}"
-        client = subprocess.Popen([f"{Engine.folder}/ctr", "run", "--rm", "--null-io", *flags(), IMAGE, name, "sleep", "0.05"],
+        client = subprocess.Popen([f"{Engine.bin}/ctr", "run", "--rm", "--null-io", *flags(), IMAGE, name, "sleep", "0.05"],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         shims = victim(name, client)
         seen += len(shims)

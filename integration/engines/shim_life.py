@@ -47,7 +47,7 @@ def _():
 
 @step("foreground: stdout and stderr apart, exit status, stdin to its end")
 def _():
-    command = [f"{Engine.folder}/ctr", "run", "--rm", *flags(), IMAGE, "fore", "sh", "-c", "sleep 0.2; cat; echo bad >&2; exit 7"]
+    command = [f"{Engine.bin}/ctr", "run", "--rm", *flags(), IMAGE, "fore", "sh", "-c", "sleep 0.2; cat; echo bad >&2; exit 7"]
     fore = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     # ctr tells of its stdin's end only if that comes after the task's start
     until("it runs", lambda: status("fore") == "RUNNING")
@@ -56,7 +56,7 @@ def _():
     once(script="kill -TERM $$; sleep 5", rc=None)
     once(script="exec sh -c 'kill -9 $$; exit 3'", rc=3)  # the first process of a pid namespace is safe from itself
     text = b"x" * 3_000_000
-    out = sh("sh", "-c", f"head -c 3000000 /dev/zero | tr '\\0' x | {Engine.folder}/ctr run --rm {' '.join(flags())} {IMAGE} much sha256sum")
+    out = sh("sh", "-c", f"head -c 3000000 /dev/zero | tr '\\0' x | {Engine.bin}/ctr run --rm {' '.join(flags())} {IMAGE} much sha256sum")
     equal(out.split()[0], hashlib.sha256(text).hexdigest())
 
 
@@ -64,14 +64,14 @@ def _():
 def _():
     lines = 1_000_000 if QUICK else 120_000_000
     want = sh("sh", "-c", f"/usr/bin/busybox seq {lines} | sha256sum", timeout=240)
-    seen = sh("sh", "-c", f"{Engine.folder}/ctr run --rm {' '.join(flags())} {IMAGE} talk sh -c 'sleep 0.3; seq {lines}' | sha256sum", timeout=240)
+    seen = sh("sh", "-c", f"{Engine.bin}/ctr run --rm {' '.join(flags())} {IMAGE} talk sh -c 'sleep 0.3; seq {lines}' | sha256sum", timeout=240)
     equal(seen, want)
     with running(cmd=("sleep", "1000")) as task:
-        seen = sh("sh", "-c", f"{Engine.folder}/ctr task exec --exec-id talk {task} sh -c 'sleep 0.3; seq 100000' | sha256sum")
+        seen = sh("sh", "-c", f"{Engine.bin}/ctr task exec --exec-id talk {task} sh -c 'sleep 0.3; seq 100000' | sha256sum")
         equal(seen, sh("sh", "-c", "/usr/bin/busybox seq 100000 | sha256sum"))
 
 
-@step("--log-uri file:// appends both streams, of a task and of an exec; a file that can not be made is named")
+@step("--log-uri file:// appends both streams, of a task and of an exec; a file that cannot be made is named")
 def _():
     log = f"/tmp/log{next(numbers)}"
     with open(log, "w") as file:
@@ -124,7 +124,7 @@ def _():
 def _():
     name = f"manual{next(numbers)}"
     ctr("container", "create", *flags(), IMAGE, name, "sh", "-c", "read line; echo got $line; exit 12")
-    task = subprocess.Popen([f"{Engine.folder}/ctr", "task", "start", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    task = subprocess.Popen([f"{Engine.bin}/ctr", "task", "start", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     until("it runs", lambda: status(name) == "RUNNING")
     out, _ = task.communicate(b"hello\n", timeout=60 * SLOW)
     equal((out, task.returncode), (b"got hello\n", 12))
@@ -152,7 +152,7 @@ def _():
         assert resident() - before < 4096, f"{before} kB grew to {resident()} kB"
         last = 0
         for _ in range(2):
-            reader = subprocess.Popen([f"{Engine.folder}/ctr", "task", "attach", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+            reader = subprocess.Popen([f"{Engine.bin}/ctr", "task", "attach", name], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
             seen = [reader.stdout.readline() for _ in range(1000)]
             reader.kill()
             reader.wait()
@@ -164,7 +164,7 @@ def _():
 
 @step("a terminal: its size, a later size, Ctrl-C, output after the shell's end")
 def _():
-    t = Terminal(f"{Engine.folder}/ctr", "run", "--rm", "-t", *flags(), IMAGE, "term", "sh")
+    t = Terminal(f"{Engine.bin}/ctr", "run", "--rm", "-t", *flags(), IMAGE, "term", "sh")
     t.expect("# ")
     t.follows_resizes()
     t.send("/bin/sleep 1000\r")
@@ -181,7 +181,7 @@ def _():
 @step("exec: stdin, detached, a signal to it alone, many at once, of a task that has ended")
 def _():
     with running() as task:
-        command = [f"{Engine.folder}/ctr", "task", "exec", "--exec-id", "in", task, "cat", "-u"]
+        command = [f"{Engine.bin}/ctr", "task", "exec", "--exec-id", "in", task, "cat", "-u"]
         inner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         until("it runs", lambda: sh("pgrep", "-f", "^cat -u", rc=None))
         equal((inner.communicate(b"to exec\n", timeout=60 * SLOW)[0], inner.returncode), (b"to exec\n", 0))
@@ -191,7 +191,7 @@ def _():
         until("it is gone", lambda: not os.path.exists(f"/proc/{victim}"))
         equal(status(task), "RUNNING")
         count = 20 if QUICK else 200
-        out = sh("sh", "-c", f"for i in $(seq {count}); do {Engine.folder}/ctr task exec --exec-id e$i {task} sh -c 'sleep 0.2; exit '$((i % 100)) "
+        out = sh("sh", "-c", f"for i in $(seq {count}); do {Engine.bin}/ctr task exec --exec-id e$i {task} sh -c 'sleep 0.2; exit '$((i % 100)) "
                  "|| echo $i $? & [ $((i % 10)) != 0 ] || wait; done; wait", timeout=120)
         wanted = {(i, i % 100) for i in range(1, count + 1) if i % 100}
         equal({tuple(map(int, line.split())) for line in out.splitlines()}, wanted)
@@ -200,7 +200,7 @@ def _():
         ctr("task", "exec", "--exec-id", "late", task, "true", rc=1)
 
 
-@step("execs leave the shim as small as it was: no descriptor, no thread, no folder")
+@step("execs leave the shim as small as it was: no descriptor, no thread, no directory")
 def _():
     with running() as task:
         shim = shim_pid(task)
@@ -209,7 +209,7 @@ def _():
             return len(os.listdir(f"/proc/{shim}/fd")), len(os.listdir(f"/proc/{shim}/task")), set(os.listdir(f"{BUNDLES}/{task}"))
 
         def execs(first, last):
-            sh("sh", "-c", f"for i in $(seq {first} {last}); do {Engine.folder}/ctr task exec --exec-id g$i {task} true || exit 1; done", timeout=200)
+            sh("sh", "-c", f"for i in $(seq {first} {last}); do {Engine.bin}/ctr task exec --exec-id g$i {task} true || exit 1; done", timeout=200)
         execs(1, 5)
         time.sleep(0.5)
         before = size()
@@ -226,7 +226,7 @@ def _():
 def _():
     count = 24 if QUICK else 200
     with Events() as events:
-        out = sh("sh", "-c", f"for i in $(seq {count}); do {Engine.folder}/ctr run --rm --null-io {' '.join(flags())} {IMAGE} many$i sh -c 'exit '$((i % 50)) "
+        out = sh("sh", "-c", f"for i in $(seq {count}); do {Engine.bin}/ctr run --rm --null-io {' '.join(flags())} {IMAGE} many$i sh -c 'exit '$((i % 50)) "
                  "|| echo $i $? & [ $((i % 6)) != 0 ] || wait; done; wait", timeout=300)
         equal({tuple(map(int, line.split())) for line in out.splitlines()}, {(i, i % 50) for i in range(1, count + 1) if i % 50})
         for i in range(1, count + 1):
@@ -244,7 +244,8 @@ def _():
             ctr("task", "resume", task)
             ctr("task", "kill", "-s", "9", task)
             until("it has stopped", lambda: status(task) == "STOPPED")
-        equal(ended(events, task), ["create", "start", "exec-added", "exec-started", "exit", "exec-added", "exec-started", "paused", "resumed", "exit", "exit", "delete"])
+        equal(ended(events, task), ["create", "start", "exec-added", "exec-started", "exit", "exec-added", "exec-started", "paused",
+                                    "resumed", "exit", "exit", "delete"])
         ends = [(fields["id"], fields.get("exit_status", 0)) for topic, fields in events.seen(task) if topic == "/tasks/exit"]
         equal(ends, [("one", 3), ("two", 137), (task, 137)])
 
@@ -260,7 +261,7 @@ def _():
             assert topics.count("exit") == 1, topics
 
 
-@step("a task that can not start leaves no bundle, socket, mount or process")
+@step("a task that cannot start leaves no bundle, socket, mount or process")
 def _():
     before = leftovers()
     with Events() as events:
@@ -272,7 +273,7 @@ def _():
     assert "broken" not in ctr("task", "ls") + sh("cat", "/proc/mounts")
 
 
-@step("the root file system: an overlay, a bind by the native snapshotter, a folder without mounts; unmounted with the task")
+@step("the root file system: an overlay, a bind by the native snapshotter, a directory without mounts; unmounted with the task")
 def _():
     before = leftovers()
 
@@ -285,7 +286,7 @@ def _():
         equal(len(mounted(task)), 1)
         assert mounted(task) != ["overlay"]
     equal(mounted(task), [])
-    name = f"folder{next(numbers)}"
+    name = f"directory{next(numbers)}"
     equal(ctr("run", "--rm", *flags(), "--rootfs", image.ROOTFS, name, "/bin/sh", "-c", "sleep 0.2; ls -d /srv/www"), "/srv/www\n")
     contains(ctr("run", "--rm", *flags(), "--read-only", IMAGE, name, "sh", "-c", "sleep 0.2; touch /x", rc=1, both=True), "Read-only file system")
     nothing_but(before)
@@ -317,7 +318,7 @@ def count(task):
     return int(until("it has counted", lambda: ctr("task", "exec", "--exec-id", f"count{next(numbers)}", task, "cat", "/dev/shm/count", rc=None).strip()))
 
 
-@step("task checkpoint saves a task that goes on; container restore --live makes it again")
+@step("task checkpoint saves a task that continues; container restore --live makes it again")
 def _():
     needs_criu()
     with running(cmd=COUNTING) as task, Events() as events:
@@ -334,7 +335,7 @@ def _():
             equal(status(again), "RUNNING")
             now = count(again)
             assert before <= now < before + 1000, f"it was at {before}, and is at {now}"
-            until("it goes on", lambda: count(again) > now)
+            until("it continues", lambda: count(again) > now)
             ctr("task", "pause", again)
             equal(status(again), "PAUSED")
             ctr("task", "resume", again)
@@ -347,19 +348,19 @@ def _():
             ctr("image", "rm", "saved:1", rc=None)
 
 
-@step("task checkpoint --exit to a folder ends the task")
+@step("task checkpoint --exit to a directory ends the task")
 def _():
     needs_criu()
-    folder = f"/tmp/saved{next(numbers)}"
-    os.makedirs(folder)
+    directory = f"/tmp/saved{next(numbers)}"
+    os.makedirs(directory)
     with running(cmd=COUNTING) as task:
-        ctr("task", "checkpoint", "--exit", "--image-path", folder, task)
+        ctr("task", "checkpoint", "--exit", "--image-path", directory, task)
         until("it has stopped", lambda: status(task) == "STOPPED")
-        assert os.path.exists(f"{folder}/inventory.img"), os.listdir(folder)
-        equal([name for name in os.listdir(folder) if name.endswith(".log")], [])
+        assert os.path.exists(f"{directory}/inventory.img"), os.listdir(directory)
+        equal([name for name in os.listdir(directory) if name.endswith(".log")], [])
 
 
-@step("task checkpoint of a task that CRIU can not save is refused with its reason, and the task goes on")
+@step("task checkpoint of a task that CRIU cannot save is refused with its reason, and the task continues")
 def _():
     needs_criu()
     with running(cmd=("sleep", "1000")) as task:
@@ -393,12 +394,12 @@ def _():
 def _():
     if not Engine.tested.is_shim:
         raise Skip("a runtime without a shim of its own")
-    folder = "/opt/dropin"
-    os.makedirs(folder, exist_ok=True)
-    if not os.path.lexists(f"{folder}/containerd-shim-runc-v2"):
-        os.symlink(Engine.tested.path, f"{folder}/containerd-shim-runc-v2")
+    directory = "/opt/dropin"
+    os.makedirs(directory, exist_ok=True)
+    if not os.path.lexists(f"{directory}/containerd-shim-runc-v2"):
+        os.symlink(Engine.tested.path, f"{directory}/containerd-shim-runc-v2")
     Engine.daemon.stop()
-    start_daemon(env={"PATH": f"{folder}:{os.environ['PATH']}"})
+    start_daemon(env={"PATH": f"{directory}:{os.environ['PATH']}"})
     tested = Engine.tested
     try:
         Engine.tested = Tested("/opt/dropin/containerd-shim-runc-v2")

@@ -135,9 +135,9 @@ class Events:
             sock.close()
 
 
-def bundle(folder, name, args, root, group=None):
-    """A bundle whose container runs `args` in the folder `root`."""
-    path = os.path.join(folder, name)
+def bundle(directory, name, args, root, group=None):
+    """A bundle whose container runs `args` in the directory `root`."""
+    path = os.path.join(directory, name)
     os.makedirs(os.path.join(path, 'rootfs'))
     subprocess.run(['runc', 'spec', '-b', path], check=True)
     with open(path + '/config.json') as file:

@@ -147,6 +147,16 @@ def until(what, check, timeout=60):
         time.sleep(0.05)
 
 
+def stands_still(read, twin):
+    """What read() gives stays the same while twin(), the same from something that runs, changes six times."""
+    first = read()
+    for _ in range(6):
+        before = twin()
+        until("the twin continues", lambda: twin() != before)
+    equal(read(), first)
+    return first
+
+
 class Terminal:
     """A command on a pseudo terminal of 100 columns and 30 rows, as a person would have it."""
 
@@ -165,7 +175,7 @@ class Terminal:
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def follows_resizes(self):
-        """The shell in front sees a new size. Signals tell of each: one that comes before anybody listens is lost."""
+        """The shell in front sees a new size. A signal reports each: one that comes before anything listens is lost."""
         rows = itertools.count(40)
 
         def resized():
@@ -288,8 +298,8 @@ class Snapshot:
                 look.add(f"process {pid} {line[:120]}")
         with open("/proc/self/mountinfo") as file:
             look |= {"mount " + line.split()[4] for line in file}
-        for folder, folders, _ in os.walk("/sys/fs/cgroup"):
-            look |= {f"cgroup {os.path.join(folder, name)}" for name in folders}
+        for directory, names, _ in os.walk("/sys/fs/cgroup"):
+            look |= {f"cgroup {os.path.join(directory, name)}" for name in names}
         look |= {"link " + link for link in os.listdir("/sys/class/net")}
         return look
 

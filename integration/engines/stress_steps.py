@@ -59,7 +59,8 @@ class Containerd:
         self.channel.close()
 
     def create(self, name, args, group=None):
-        spec = {**BASE, "annotations": {"io.containerd.runc.v2.group": group} if group else {}, "process": {**BASE["process"], "args": args}, "linux": {**BASE["linux"], "cgroupsPath": f"/default/{name}"}}
+        spec = {**BASE, "annotations": {"io.containerd.runc.v2.group": group} if group else {},
+                "process": {**BASE["process"], "args": args}, "linux": {**BASE["linux"], "cgroupsPath": f"/default/{name}"}}
         container = message(f1=name, f4=message(f1=Engine.tested.runtime_type), f5=message(f1=SPEC, f2=json.dumps(spec)))
         self.call("containers.v1.Containers/Create", message(f1=container))
         self.call("tasks.v1.Tasks/Create", message(f1=name))

@@ -3,7 +3,7 @@
 . "$(dirname "$0")/settings.sh"
 
 if [ "$(id -u)" != 0 ]; then
-  for tool in gcc pkg-config flock busybox; do
+  for tool in gcc pkg-config flock busybox python3; do
     command -v "$tool" >/dev/null || die "no $tool: run make deps as root once"
   done
   exit 0
@@ -23,6 +23,7 @@ install newuidmap uidmap
 install setsid util-linux
 install ip iproute2
 install ps procps
+install python3 python3
 install curl curl ca-certificates
 install gpgv gpgv
 "$HERE/cargo.sh" --version >/dev/null

@@ -1,8 +1,8 @@
 #!/bin/bash
 # enter.sh [-2] COMMAND...: run a command on this kernel with the lab's tree as its root file system.
-# Mounts and pids are private to it. The current folder is at /share, or the one that SHARE names.
+# Mounts and pids are private to it. The working directory is at /share, or the one that SHARE names.
 # -2: show it a pure cgroup v2 tree, even on a host whose controllers sit in cgroup v1: few controllers are left in it
-#     then, but folders, freeze, kill, device programs and CLONE_INTO_CGROUP work as anywhere.
+#     then, but directories, freeze, kill, device programs and CLONE_INTO_CGROUP work as anywhere.
 . "$(dirname "$0")/settings.sh"
 need_root
 export PURE_V2=

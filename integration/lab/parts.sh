@@ -37,7 +37,7 @@ CONF
   APT_CONFIG=$dir/apt.conf apt-get update -qq
 }
 
-# fetch NAME COMMAND...: an apt-get command that downloads, in the folder which then holds the packages.
+# fetch NAME COMMAND...: an apt-get command that downloads, in the directory which then holds the packages.
 fetch() {
   local dir=$PARTS.new/apt/$1
   shift

@@ -1,7 +1,7 @@
 #!/bin/bash
 # peers.sh: put the tree's runc, crun and criu into $KNARR_LAB/peers so that they run on this machine as they are, with the
 # tree's C library, whatever this machine's own is. The runtimes are what the tests themselves are tested with; criu is as
-# new as the kernel should be: that of Debian 12 can not work on one of today.
+# new as the kernel should be: that of Debian 12 cannot work on one of today.
 . "$(dirname "$0")/settings.sh"
 
 build() {

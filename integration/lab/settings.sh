@@ -45,7 +45,9 @@ mirror() {
   local uri
   uri=$(sed -n 's/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list.d/*.sources 2>/dev/null | grep -v security | head -1)
   [ -n "$uri" ] || uri=$(sed -n 's/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' /etc/apt/sources.list 2>/dev/null | head -1)
-  echo "${KNARR_MIRROR:-${uri:-http://deb.debian.org/debian}}"
+  uri=${KNARR_MIRROR:-$uri}
+  [ -n "$uri" ] || die "no Debian mirror in /etc/apt/sources.list or sources.list.d: set KNARR_MIRROR"
+  echo "$uri"
 }
 
 # with_lock NAME COMMAND...: one at a time, across processes.

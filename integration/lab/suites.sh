@@ -3,11 +3,13 @@
 # target/results; print a table and, as the very last line, "N passed, N failed, N skipped" over all. Exits 1 if
 # anything failed. A suite says what it did by libtest's "test result:" lines or by a line "N passed, N failed,
 # N skipped"; one that fails without saying so counts as one failure, one that counts nothing as one pass.
+# The suites in the VM run beside the others, one after another: the VM takes one processor, and it shares nothing with
+# them but the build, which the first suite of the others has done by then. LANES=1: everything one after another.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 results=target/results
 mkdir -p "$results"
-rm -f "$results"/*.log
+rm -f "$results"/*.log "$results"/*.row
 
 count() {
   sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
@@ -17,8 +19,9 @@ count() {
     END { print p + 0, f + 0, s + 0 }'
 }
 
-passed=0 failed=0 skipped=0 table=
-for name in "$@"; do
+# run NAME: the suite's output goes to its log and to standard output, its counts to its row.
+run() {
+  local name=$1 begin status p f s
   echo "=== $name"
   begin=$(date +%s)
   make --no-print-directory "test-$name" 2>&1 | tee "$results/$name.log"
@@ -26,10 +29,44 @@ for name in "$@"; do
   read -r p f s < <(count "$results/$name.log")
   if [ "$status" != 0 ] && [ "$f" = 0 ]; then f=1; fi
   if [ "$status" = 0 ] && [ "$p$f$s" = 000 ]; then p=1; fi
+  echo "$name $p $f $s $(($(date +%s) - begin))" >"$results/$name.row"
+}
+
+host=() vm=()
+for name in "$@"; do
+  case ${LANES:-2}/$name in
+  2/vm | 2/vm-* | 2/*-vm | 2/*-vm-*) vm+=("$name") ;;
+  *) host+=("$name") ;;
+  esac
+done
+
+beside=
+start_vm_suites() {
+  [ -z "$beside" ] && [ ${#vm[@]} -gt 0 ] || return 0
+  for name in "${vm[@]}"; do run "$name"; done >"$results/beside.log" 2>&1 &
+  beside=$!
+}
+
+# The unit tests build the most: with a VM beside them, both would wait for cargo's lock.
+for name in ${host[@]+"${host[@]}"}; do
+  case $name in check | unit) ;; *) start_vm_suites ;; esac
+  run "$name"
+done
+start_vm_suites
+if [ -n "$beside" ]; then
+  wait "$beside"
+  cat "$results/beside.log"
+fi
+
+passed=0 failed=0 skipped=0 table=
+for name in "$@"; do
+  # A suite that left no row was cut off.
+  read -r _ p f s seconds < <(cat "$results/$name.row" 2>/dev/null || echo "$name 0 1 0 0")
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-  table+=$(printf '%-16s %5d passed %5d failed %5d skipped %6d s' "$name" "$p" "$f" "$s" $(($(date +%s) - begin)))$'\n'
+  table+=$(printf '%-21s %5d passed %5d failed %5d skipped %6d s' "$name" "$p" "$f" "$s" "$seconds")$'\n'
 done
 printf '\n%s\n' "$table"
+rm -f "$results/beside.log"
 grep -hE '\.\.\. FAILED$|^not ok ' "$results"/*.log 2>/dev/null | sort -u
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

@@ -10,7 +10,7 @@ complete() {
   debugfs -R 'cat /usr/local/sbin/lab-run' "$VM/root.ext4" 2>/dev/null | grep -q 'lab\\*\.id='
 }
 
-# The initrd does one thing: load the disk driver, mount the image, go on with its systemd.
+# The initrd does one thing: load the disk driver, mount the image, continue with its systemd.
 initrd() {
   local dir=$1 modules=$2 module
   mkdir -p "$dir"/{bin,proc,sys,dev,new,lib}
@@ -45,7 +45,7 @@ additions() {
   mkdir -p "$dir/share" "$dir/usr/local/sbin" "$units/multi-user.target.wants"
   cat >"$dir/usr/local/sbin/lab-run" <<'RUN'
 #!/bin/bash
-# Runs the command that vm-run.sh left in the shared folder, leaves output and status there, switches off.
+# Runs the command that vm-run.sh left in the shared directory, leaves output and status there, switches off.
 id=$(sed -n 's/.*lab\.id=\([^ ]*\).*/\1/p' /proc/cmdline)
 mkdir -p /share
 mount -t virtiofs share /share || systemctl poweroff -ff

@@ -1,4 +1,4 @@
-//! A bundle on disk: a folder with config.json and a root file system.
+//! A bundle on disk: a directory with config.json and a root file system.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,17 @@ use crate::config::Config;
 use crate::outcome::{Outcome, Stop};
 use crate::rootfs::{Trap, lay};
 
-/// A bundle folder and its configuration, which is written when a container is made from it.
+/// A bundle directory and its configuration, which is written when a container is made from it.
 #[derive(Debug, Clone)]
 pub struct Bundle {
-    /// The folder.
+    /// The directory.
     pub path: PathBuf,
     /// What config.json will say.
     pub config: Config,
 }
 
 impl Bundle {
-    /// The root file system's folder.
+    /// The root file system's directory.
     pub fn root(&self) -> PathBuf {
         self.path.join("rootfs")
     }

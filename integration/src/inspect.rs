@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::outcome::{Stop, fail};
 
-/// The words after `name:` in the report's /proc/self/status.
+/// The values after `name:` in the report's /proc/self/status.
 #[track_caller]
 pub fn status<'a>(report: &'a Value, name: &str) -> Result<&'a str, Stop> {
     let found = report["status"].as_str().unwrap_or_default().lines().find_map(|line| {

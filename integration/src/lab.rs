@@ -1,6 +1,6 @@
-//! What a test holds: a folder and a state root of its own, bundles, containers, calls of the runtime.
+//! What a test holds: a directory and a state root of its own, bundles, containers, calls of the runtime.
 //!
-//! It must not assert anything about the runtime but what a method's name says (`_ok`).
+//! It asserts nothing about the runtime but what a method's name says (`_ok`).
 
 use std::cell::Cell;
 use std::ffi::OsStr;
@@ -10,6 +10,8 @@ use std::process::Command;
 use std::rc::Rc;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use procfs::ProcessCGroup;
+use procfs::process::Process;
 use serde_json::Value;
 
 use crate::bundle::Bundle;
@@ -18,17 +20,18 @@ use crate::outcome::{Outcome, Stop, eq, fail, hasnt, skip, yes};
 use crate::process::{self, Ended, Running, wait_for};
 use crate::rootfs::Programs;
 use crate::runtime::{Kind, Runtime, need_controller, v2};
+use crate::witness;
 
 /// One test's place to work in. Cloning gives another handle to the same place.
 #[derive(Debug, Clone)]
 pub struct Lab {
     /// The runtime under test.
     pub runtime: Runtime,
-    /// The test's own folder.
+    /// The test's own directory.
     pub dir: PathBuf,
     /// The test's own `--root`.
     pub state: PathBuf,
-    /// A word in every container id, cgroup path and host name of this run, so that leaks can be told.
+    /// Part of every container id, cgroup path and host name of this run, so that leaks can be recognised.
     pub token: String,
     programs: Programs,
     next: Rc<Cell<u32>>,
@@ -45,13 +48,13 @@ pub struct Container {
 }
 
 impl Lab {
-    /// A place in the new folder `dir`.
+    /// A place in the new directory `dir`.
     pub fn new(runtime: Runtime, dir: PathBuf, token: String, programs: Programs) -> Result<Self, Stop> {
         fs::create_dir_all(&dir)?;
         Ok(Lab { runtime, state: dir.join("state"), dir, token, programs, next: Rc::default() })
     }
 
-    /// Whose runtime is under test.
+    /// Whose runtime it is that is under test.
     pub fn kind(&self) -> Kind {
         self.runtime.kind
     }
@@ -87,7 +90,7 @@ impl Lab {
         Ok(Container { id, bundle: Bundle { path, config }, lab: self.clone() })
     }
 
-    /// Another root file system, ordinary, in a new folder of this name.
+    /// Another root file system, ordinary, in a new directory of this name.
     pub fn rootfs(&self, name: &str) -> Result<PathBuf, Stop> {
         let path = self.dir.join(name);
         self.programs.build(&path)?;
@@ -154,7 +157,7 @@ impl Lab {
         Ok(c)
     }
 
-    /// A file in the test's folder.
+    /// A file in the test's directory.
     pub fn file(&self, name: &str, text: &str) -> Result<PathBuf, Stop> {
         let path = self.dir.join(name);
         if let Some(parent) = path.parent() {
@@ -164,8 +167,8 @@ impl Lab {
         Ok(path)
     }
 
-    /// A folder in the test's folder.
-    pub fn folder(&self, name: &str) -> Result<PathBuf, Stop> {
+    /// A directory in the test's directory.
+    pub fn directory(&self, name: &str) -> Result<PathBuf, Stop> {
         let path = self.dir.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
@@ -178,7 +181,7 @@ impl Container {
         &mut self.bundle.config
     }
 
-    /// The bundle's folder as an argument.
+    /// The bundle's directory as an argument.
     pub fn bundle_arg(&self) -> String {
         text(&self.bundle.path)
     }
@@ -352,54 +355,68 @@ impl Container {
     pub fn run_or_refuse(&self) -> Result<Ended, Stop> {
         let ended = self.run()?;
         if ended.code != 0 && ended.stdout.is_empty() {
-            yes(!ended.stderr.is_empty(), "a failure without a word")?;
+            yes(!ended.stderr.is_empty(), "a failure without a message")?;
             hasnt(&ended.stderr, "panicked")?;
         }
         self.delete_force()?;
         Ok(ended)
     }
 
-    /// What a file of the container's cgroup says: `v1_name` (controller/file) or `v2_name`.
+    /// What a file of the container's cgroup says: `v1_name` (controller/file) or `v2_name`. The witness must say the same.
     #[track_caller]
     pub fn limit(&self, v1_name: &str, v2_name: &str) -> Result<String, Stop> {
         let (controller, v1_file) = v1_name.split_once('/').unwrap_or(("", v1_name));
-        let path = self.cgroup(controller)?.join(if v2() { v2_name } else { v1_file });
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(text.trim_end().to_owned()),
-            Err(error) => fail(format!("{}: {error}", path.display())),
+        let file = if v2() { v2_name } else { v1_file };
+        let group = cgroup_path(self.pid()?, controller)?;
+        let path = directory(controller, &group).join(file);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text.trim_end().to_owned(),
+            Err(error) => return fail(format!("{}: {error}", path.display())),
+        };
+        if let Some(seen) = witness::limit(&group, file) {
+            eq(seen.as_str(), text.as_str(), format!("{file} of {group} as cgroups-rs reads it"))?;
         }
+        Ok(text)
     }
 
-    /// The folder of the container's cgroup for a controller (any, on v2), found through its init.
+    /// The directory of the container's cgroup for a controller (any, on v2), found through its init.
     pub fn cgroup(&self, controller: &str) -> Result<PathBuf, Stop> {
         cgroup_of(self.pid()?, controller)
     }
 }
 
-/// The folder of a process's cgroup for a controller (any, on v2).
+/// The directory of a process's cgroup for a controller (any, on v2).
 pub fn cgroup_of(pid: i32, controller: &str) -> Result<PathBuf, Stop> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let v2 = v2();
-    for line in text.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (names, path) = (parts.nth(1).unwrap_or(""), parts.next().unwrap_or("/"));
-        let path = path.trim_start_matches('/');
-        if v2 && names.is_empty() {
-            return Ok(Path::new("/sys/fs/cgroup").join(path));
-        }
-        if !v2 && names.split(',').any(|n| n == controller) {
-            return Ok(Path::new("/sys/fs/cgroup").join(controller).join(path));
-        }
-    }
-    fail(format!("process {pid} is in no {controller} cgroup:\n{text}"))
+    Ok(directory(controller, &cgroup_path(pid, controller)?))
 }
 
-/// A tmpfs on a folder for as long as this lives.
+/// The path of a process's cgroup below the mount point of a controller (any, on v2).
+pub fn cgroup_path(pid: i32, controller: &str) -> Result<String, Stop> {
+    let groups = Process::new(pid)?.cgroups()?;
+    let v2 = v2();
+    let wanted = |g: &&ProcessCGroup| {
+        if v2 { g.hierarchy == 0 } else { g.controllers.iter().any(|c| c == controller) }
+    };
+    let found = groups.0.iter().find(wanted);
+    let Some(found) = found else {
+        return fail(format!("process {pid} is in no {controller} cgroup: {groups:?}"));
+    };
+    Ok(found.pathname.clone())
+}
+
+/// Where a cgroup of this path is mounted.
+fn directory(controller: &str, path: &str) -> PathBuf {
+    let root = Path::new("/sys/fs/cgroup");
+    let mounted = if v2() { root.to_owned() } else { root.join(controller) };
+    mounted.join(path.trim_start_matches('/'))
+}
+
+/// A tmpfs on a directory for as long as this lives.
 #[derive(Debug)]
 pub struct Tmpfs(pub PathBuf);
 
 impl Tmpfs {
-    /// Makes the folder if need be, and mounts.
+    /// Makes the directory if need be, and mounts.
     pub fn on(path: PathBuf) -> Result<Self, Stop> {
         fs::create_dir_all(&path)?;
         mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;

@@ -4,7 +4,7 @@
 //! built `knarr`. Nothing here knows libcontainer: only what a caller of the command and the kernel can see is tested.
 //!
 //! A test is `fn(&mut Lab) -> Outcome`. The runner takes a [`snapshot::Host`] before and after each one, so a test that
-//! leaves a mount, a cgroup, a process, a state folder or a descriptor behind fails, whatever it asserted.
+//! leaves a mount, a cgroup, a process, a state directory or a descriptor behind fails, whatever it asserted.
 
 pub mod bundle;
 pub mod config;
@@ -19,6 +19,7 @@ pub mod snapshot;
 pub mod sys;
 pub mod terminal;
 pub mod without;
+pub mod witness;
 
 pub use config::Config;
 pub use lab::{Container, Lab};

@@ -2,7 +2,7 @@
 //!
 //! The test process is a subreaper, as a containerd shim is: the init of a container whose runtime command has ended
 //! becomes its child. Those are waited for here and their exit status is kept, so that a runtime sees them vanish.
-//! Output goes to files, since a detached container holds a pipe open for ever.
+//! Output goes to files, since a detached container would hold a pipe open forever.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use procfs::process::{Process, Stat, all_processes};
 
 use crate::outcome::{Outcome, Stop, eq, fail, has};
 use crate::sys;
@@ -41,32 +42,21 @@ fn family<T>(with: impl FnOnce(&mut Family) -> T) -> T {
     with(guard.get_or_insert_with(Family::default))
 }
 
-/// Parent, state letter and name of a process, or nothing if it is gone.
-pub fn stat(pid: i32) -> Option<(i32, char, String)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (head, tail) = text.rsplit_once(") ")?;
-    let name = head.split_once('(')?.1.to_owned();
-    let mut words = tail.split(' ');
-    let state = words.next()?.chars().next()?;
-    Some((words.next()?.parse().ok()?, state, name))
+/// All processes of this pid namespace, zombies among them.
+pub fn processes() -> Vec<Stat> {
+    all_processes().into_iter().flatten().flatten().filter_map(|process| process.stat().ok()).collect()
 }
 
-/// All processes of this pid namespace.
-pub fn all_pids() -> Vec<i32> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+/// Whether a process executes exactly this command line.
+pub fn executes(pid: i32, args: &[&str]) -> bool {
+    Process::new(pid).and_then(|process| process.cmdline()).is_ok_and(|line| line == args)
 }
 
 /// Waits for the dead orphans among our children.
 pub fn reap() {
     let me = std::process::id().cast_signed();
-    for pid in all_pids() {
-        let Some((parent, 'Z', _)) = stat(pid) else {
-            continue;
-        };
-        if parent != me || family(|f| f.spawned.contains(&pid.cast_unsigned())) {
+    for Stat { pid, .. } in processes().into_iter().filter(|p| p.ppid == me && p.state == 'Z') {
+        if family(|f| f.spawned.contains(&pid.cast_unsigned())) {
             continue;
         }
         if let Ok(status) = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)) {
@@ -235,7 +225,7 @@ impl Ended {
         Ok(self)
     }
 
-    /// Itself, if it failed in an orderly way: a status that is no signal's, and words about it.
+    /// Itself, if it failed in an orderly way: a status that is not a signal's, and a message.
     #[track_caller]
     pub fn refused(self) -> Result<Ended, Stop> {
         if self.code == 0 || self.code > 255 || (129..=192).contains(&self.code) {
@@ -245,7 +235,7 @@ impl Ended {
             ));
         }
         if self.stderr.trim().is_empty() {
-            return fail(format!("{}: status {} without a word", self.line, self.code));
+            return fail(format!("{}: status {} without a message", self.line, self.code));
         }
         if self.stderr.contains("panicked at") || self.stderr.contains("goroutine ") {
             return fail(format!("{}: a crash, not an error\n{}", self.line, self.stderr));

@@ -1,6 +1,6 @@
 //! A root file system for a test: static busybox, the inspector, a few files; or a hostile one.
 //!
-//! Programs are hard links to one copy made per run, so the originals can not be changed by a container.
+//! Programs are hard links to one copy made per run, so a container can't change the originals.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -38,7 +38,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Builds an ordinary root file system in the new folder `root`.
+    /// Builds an ordinary root file system in the new directory `root`.
     pub fn build(&self, root: &Path) -> Outcome {
         for dir in ["bin", "dev", "etc", "proc", "root", "sys", "tmp", "var/log", "run", "home/user", "mnt"] {
             fs::create_dir_all(root.join(dir))?;
@@ -63,7 +63,7 @@ pub fn static_busybox() -> Option<PathBuf> {
     ["/bin/busybox", "/usr/bin/busybox", "/bin/busybox.static"].iter().map(PathBuf::from).find(|p| p.exists())
 }
 
-/// A program of this workspace: in the folder of this test program or the one above it.
+/// A program of this workspace: in the directory of this test program or the one above it.
 pub fn beside_this_program(name: &str) -> Option<PathBuf> {
     let here = std::env::current_exe().ok()?;
     here.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|p| p.is_file())
@@ -74,11 +74,11 @@ pub fn beside_this_program(name: &str) -> Option<PathBuf> {
 pub enum Trap<'a> {
     /// A symbolic link to this target.
     Link(&'a str),
-    /// A FIFO: whoever opens it to read waits for ever.
+    /// A FIFO: opening it to read blocks forever.
     Fifo,
     /// A regular file with this text.
     File(&'a str),
-    /// An empty folder.
+    /// An empty directory.
     Folder,
     /// The character device with these numbers.
     Device(u64, u64),

@@ -170,7 +170,7 @@ impl Run {
     }
 }
 
-/// Mounts made from here on, by us or by a runtime, vanish with this process and reach nobody else; but inside they
+/// Mounts made from here on, by us or by a runtime, vanish with this process and reach no other; but inside they
 /// propagate as on any host with systemd. `KNARR_CGROUP=v2` shows a pure v2 tree on a hybrid host.
 fn own_mount_namespace() -> Outcome {
     unshare(CloneFlags::CLONE_NEWNS)?;
@@ -194,7 +194,7 @@ fn state_left(state: &Path) -> Vec<String> {
     names.map(|name| format!("state left: {name}")).collect()
 }
 
-/// A container's cgroup is removed by the runtime, the folder above it by whoever chose it: us.
+/// A container's cgroup is removed by the runtime, the directory above it by the one who chose it: this program.
 fn remove_cgroup_parents(dir: &Path, token: &str, depth: u32) {
     for path in fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()) {
         if path.file_name().is_some_and(|n| n == token) {

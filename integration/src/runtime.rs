@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use procfs::process::Process;
+
 use crate::outcome::{Stop, fail, skip};
 use crate::process;
 use crate::rootfs::beside_this_program;
@@ -101,7 +103,7 @@ pub fn cgroups() -> Cgroups {
     if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { Cgroups::V2 } else { Cgroups::V1 }
 }
 
-/// Whether there is one cgroup tree for everything.
+/// Whether there is one cgroup tree foreverything.
 pub fn v2() -> bool {
     cgroups() == Cgroups::V2
 }
@@ -126,9 +128,8 @@ pub fn need_program(name: &str) -> Result<PathBuf, Stop> {
 
 /// Skips the test unless this process has the capability with this number in its bounding set.
 pub fn need_capability(number: u8, name: &str) -> Result<(), Stop> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let set = status.lines().find_map(|l| l.strip_prefix("CapBnd:")).map_or("0", str::trim);
-    if u64::from_str_radix(set, 16)? >> number & 1 == 1 {
+    let bounding = Process::myself()?.status()?.capbnd.unwrap_or_default();
+    if bounding >> number & 1 == 1 {
         return Ok(());
     }
     skip(format!("{name} is not in the bounding set of this machine's root"))

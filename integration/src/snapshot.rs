@@ -1,24 +1,25 @@
-//! The host before and after a test: mounts, cgroups, processes, descriptors, state folders, global settings.
+//! The host before and after a test: mounts, cgroups, processes, descriptors, state directories, global settings.
 //!
 //! The runner works in a mount namespace of its own and is a subreaper, so mounts and processes can be compared
-//! exactly even while others use the machine. Cgroups and /run belong to everybody: there only what bears the run's
-//! token counts, unless `KNARR_ALONE=1` says that nobody else is at work (a VM).
+//! exactly even while others use the machine. Everything on the machine shares cgroups and /run: there only what bears the
+//! run's token counts, unless `KNARR_ALONE=1` says that nothing else is at work (a VM).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::{MountInfo, Process};
 
 use crate::outcome::Stop;
-use crate::process::{all_pids, reap, stat, wait_for};
+use crate::process::{processes, reap, wait_for};
 
 /// What must not differ.
 #[derive(Debug, Clone)]
 pub struct Host {
-    mounts: Vec<String>,
+    mounts: Vec<Mount>,
     cgroups: BTreeSet<PathBuf>,
     run: BTreeSet<PathBuf>,
     descriptors: BTreeSet<String>,
@@ -47,9 +48,9 @@ impl Host {
     /// The host now.
     pub fn now(token: &str) -> Result<Host, Stop> {
         let alone = std::env::var_os("KNARR_ALONE").is_some();
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?.lines().map(mount_key).collect();
+        let mounts = Process::myself()?.mountinfo()?.into_iter().map(Mount::from).collect();
         let mut cgroups = BTreeSet::new();
-        folders(Path::new("/sys/fs/cgroup"), token, &mut cgroups);
+        directories(Path::new("/sys/fs/cgroup"), token, &mut cgroups);
         let mut run = BTreeSet::new();
         for dir in ["/run", "/dev/shm", "/tmp"] {
             run.extend(fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()));
@@ -73,14 +74,14 @@ impl Host {
         })
     }
 
-    /// One line for everything that is there now and was not, or the other way.
+    /// One line foreverything that is there now and was not, or the other way.
     pub fn differences(&self, now: &Host) -> Vec<String> {
         let mut found = Vec::new();
         for mount in now.mounts.iter().filter(|m| !self.mounts.contains(m)) {
-            found.push(format!("mount left: {mount}"));
+            found.push(format!("mount left: {mount:?}"));
         }
         for mount in self.mounts.iter().filter(|m| !now.mounts.contains(m)) {
-            found.push(format!("mount gone or changed: {mount}"));
+            found.push(format!("mount gone or changed: {mount:?}"));
         }
         let sets = [("cgroup", &self.cgroups, &now.cgroups), ("file", &self.run, &now.run)];
         for (what, before, after) in sets {
@@ -91,16 +92,16 @@ impl Host {
             found.push(format!("{} was {:?}, is {:?}", before.0, before.1, after.1));
         }
         if self.cwd != now.cwd {
-            found.push(format!("current folder was {:?}, is {:?}", self.cwd, now.cwd));
+            found.push(format!("working directory was {:?}, is {:?}", self.cwd, now.cwd));
         }
         found
     }
 
-    /// Takes away what differs, so that the next test starts clean. Best effort: the difference was reported.
+    /// Removes what differs, so that the next test starts clean. Best effort: the difference was reported.
     pub fn restore(&self, now: &Host) {
         let mounts = now.mounts.iter().filter(|m| !self.mounts.contains(m));
-        for point in mounts.filter_map(|m| m.split(' ').nth(1)).rev() {
-            let _ = umount2(point, MntFlags::MNT_DETACH);
+        for mount in mounts.rev() {
+            let _ = umount2(&mount.point, MntFlags::MNT_DETACH);
         }
         for cgroup in now.cgroups.difference(&self.cgroups).collect::<Vec<_>>().iter().rev() {
             drop(fs::write(cgroup.join("cgroup.freeze"), "0"));
@@ -111,19 +112,31 @@ impl Host {
     }
 }
 
-/// Mount point, root, options, type: without the numbers that differ from one reading to the next.
-fn mount_key(line: &str) -> String {
-    let words: Vec<&str> = line.split(' ').collect();
-    let tail: Vec<&str> = words.iter().skip_while(|w| **w != "-").skip(1).copied().collect();
-    let word = |i: usize| words.get(i).copied().unwrap_or_default();
-    format!("on {} of {} {} {}", word(4), word(3), word(5), tail.first().unwrap_or(&""))
+/// A mount without the numbers that differ from one reading to the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    point: PathBuf,
+    root: String,
+    options: BTreeMap<String, Option<String>>,
+    kind: String,
 }
 
-/// All folders below `dir` but the run's own one, which is the runner's to remove.
-fn folders(dir: &Path, token: &str, found: &mut BTreeSet<PathBuf>) {
+impl From<MountInfo> for Mount {
+    fn from(info: MountInfo) -> Self {
+        Mount {
+            point: info.mount_point,
+            root: info.root,
+            options: info.mount_options.into_iter().collect(),
+            kind: info.fs_type,
+        }
+    }
+}
+
+/// All directories below `dir` but the run's own one, which the runner removes.
+fn directories(dir: &Path, token: &str, found: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            folders(&entry.path(), token, found);
+            directories(&entry.path(), token, found);
             if entry.file_name() != token {
                 found.insert(entry.path());
             }
@@ -140,19 +153,15 @@ fn descriptors() -> BTreeSet<String> {
 
 /// Pids and names of all processes that descend from this one.
 pub fn descendants() -> Vec<(i32, String)> {
-    let all: Vec<(i32, i32, String)> = all_pids()
-        .into_iter()
-        .filter_map(|pid| stat(pid).map(|(parent, _, name)| (pid, parent, name)))
-        .collect();
+    let all = processes();
     let mut family = vec![std::process::id().cast_signed()];
     let mut found = Vec::new();
     let mut at = 0;
     while at < family.len() {
-        for (pid, parent, name) in &all {
-            if *parent == family[at] {
-                family.push(*pid);
-                found.push((*pid, name.clone()));
-            }
+        let parent = family[at];
+        for process in all.iter().filter(|p| p.ppid == parent) {
+            family.push(process.pid);
+            found.push((process.pid, process.comm.clone()));
         }
         at += 1;
     }

@@ -1,6 +1,6 @@
 //! Terminals: the console socket that receives a container's pty, and a pty for a runtime in the foreground.
 //!
-//! It must not know what runs behind the terminal.
+//! It knows nothing of what runs behind the terminal.
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read, Write};
@@ -78,7 +78,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Changes the window's size; the kernel signals whoever is on the other side.
+    /// Changes the window's size; the kernel signals the processes on the other side.
     pub fn resize(&self, rows: u16, columns: u16) -> Outcome {
         let (rows, columns) = (rows.to_string(), columns.to_string());
         let mut stty = Command::new("stty");

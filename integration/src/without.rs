@@ -1,4 +1,4 @@
-//! Which system calls a test can take away from the runtime, and how an older kernel answers them.
+//! Which system calls a test can deny the runtime, and how an older kernel answers them.
 
 /// A call that is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

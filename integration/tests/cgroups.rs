@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 
+use cgroups_rs::cgroup_builder::CgroupBuilder;
+use cgroups_rs::{MaxValue, hierarchies};
 use integration::runtime::{need_controller, v2};
-use integration::{Kind, Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
+use integration::witness;
+use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["cgroups":
@@ -29,6 +33,7 @@ pub(crate) const TESTS: &[Test] = tests!["cgroups":
     default_devices_stay_usable,
     the_cgroup_namespace_starts_at_the_own_cgroup,
     a_container_in_a_tiny_memory_limit_starts,
+    a_limit_that_another_library_has_set_above_is_felt,
 ];
 
 fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
@@ -36,21 +41,25 @@ fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
     let path = format!("/{}/some/where/deep", lab.token);
     c.config().set("/linux/cgroupsPath", path.as_str());
     c.sleeping()?;
-    let found = fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?;
-    has(&found, format!(":{path}\n"))?;
-    let line = found.lines().filter(|l| !l.ends_with(&path)).collect::<Vec<_>>();
-    yes(v2() || line.is_empty() || lab.kind() == Kind::Crun, format!("elsewhere: {line:?}"))?;
+    let (found, elsewhere): (Vec<_>, Vec<_>) = cgroups(&c)?.into_iter().partition(|p| *p == path);
+    yes(!found.is_empty(), format!("not in {path}"))?;
+    yes(v2() || elsewhere.is_empty() || lab.kind() == Kind::Crun, format!("elsewhere: {elsewhere:?}"))?;
     c.delete_force()?;
     for dir in
         trees(&format!("{}/some/where", lab.token)).into_iter().chain(trees(&format!("{}/some", lab.token)))
     {
-        // Parents are whoever's chose the path.
+        // The one who chose the path owns the parents.
         fs::remove_dir(dir)?;
     }
     Ok(())
 }
 
-/// The folders of this name in every cgroup tree.
+/// The paths of the init's cgroups.
+fn cgroups(c: &Container) -> Result<Vec<String>, Stop> {
+    Ok(Process::new(c.pid()?)?.cgroups()?.into_iter().map(|group| group.pathname).collect())
+}
+
+/// The directories of this name in every cgroup tree.
 fn trees(name: &str) -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
     let below = fs::read_dir(&root).into_iter().flatten().flatten().map(|e| e.path());
@@ -62,7 +71,8 @@ fn a_relative_path_is_below_the_callers_or_the_root(lab: &Lab) -> Outcome {
     let name = format!("{}-relative", lab.token);
     c.config().set("/linux/cgroupsPath", name.as_str());
     c.sleeping()?;
-    has(fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?, format!("/{name}\n"))?;
+    let paths = cgroups(&c)?;
+    yes(paths.iter().any(|p| p.ends_with(&format!("/{name}"))), format!("paths {paths:?}"))?;
     c.delete_force()
 }
 
@@ -70,7 +80,8 @@ fn without_a_path_the_container_has_a_cgroup_of_its_own(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().remove("/linux/cgroupsPath");
     c.sleeping()?;
-    has(fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?, &c.id)?;
+    let paths = cgroups(&c)?;
+    yes(paths.iter().any(|p| p.contains(&c.id)), format!("paths {paths:?}"))?;
     c.delete_force()
 }
 
@@ -156,14 +167,14 @@ fn cpusets_are_set(lab: &Lab) -> Outcome {
     let c = lab.limited(&["cpuset"], &json!({"cpu": {"cpus": "0", "mems": "0"}}))?;
     eq(c.limit("cpuset/cpuset.cpus", "cpuset.cpus")?.as_str(), "0", "cpus")?;
     eq(c.limit("cpuset/cpuset.mems", "cpuset.mems")?.as_str(), "0", "mems")?;
-    has(fs::read_to_string(format!("/proc/{}/status", c.pid()?))?, "Cpus_allowed_list:\t0\n")?;
+    eq(Process::new(c.pid()?)?.status()?.cpus_allowed_list, Some(vec![(0, 0)]), "cpus of the init")?;
     c.delete_force()
 }
 
 fn pids_are_limited(lab: &Lab) -> Outcome {
     let c = lab.limited(&["pids"], &json!({"pids": {"limit": 20}}))?;
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "20", "limit")?;
-    // runc waits until nobody has the streams any more.
+    // runc waits until no process has the streams any more.
     let ended = c.exec(&["sh", "-c", "for i in $(seq 40); do sleep 1000 > /dev/null 2>&1 & done"])?;
     has(ended.stderr, "fork")?;
     c.delete_force()?;
@@ -226,6 +237,26 @@ fn block_device() -> Result<Option<(u32, u32)>, Stop> {
         }
     }
     Ok(None)
+}
+
+fn a_limit_that_another_library_has_set_above_is_felt(lab: &Lab) -> Outcome {
+    need_controller("pids")?;
+    let above = format!("{}-above", lab.token);
+    let builder = CgroupBuilder::new(&above).set_specified_controllers(vec!["pids".to_owned()]);
+    builder.pid().maximum_number_of_processes(MaxValue::Value(20)).done().build(hierarchies::auto())?;
+    let mut c = lab.container()?;
+    c.config().set("/linux/cgroupsPath", format!("/{above}/container"));
+    c.sleeping()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "the container's own limit")?;
+    let ended = c.exec(&["sh", "-c", "for i in $(seq 40); do sleep 1000 > /dev/null 2>&1 & done"])?;
+    has(ended.stderr, "fork")?;
+    let limit = witness::limit(&above, "pids.max");
+    eq(limit.as_deref(), Some("20"), "the limit above, which the runtime must leave alone")?;
+    c.delete_force()?;
+    for dir in trees(&above) {
+        fs::remove_dir(dir)?;
+    }
+    Ok(())
 }
 
 fn unified_values_are_written(lab: &Lab) -> Outcome {

@@ -38,7 +38,7 @@ pub(crate) const TESTS: &[Test] = tests!["checkpoint":
     a_restore_killed_at_every_point_leaves_what_delete_can_finish,
     a_link_in_a_checkpoint_leads_nowhere,
     an_annotation_names_no_configuration_for_criu,
-    a_parent_folder_must_be_relative_and_there,
+    a_parent_directory_must_be_relative_and_there,
 ];
 
 /// A container that is saved and restored.
@@ -71,7 +71,7 @@ impl Saved {
         start(self.command(args), &self.lab.dir)?.wait()
     }
 
-    /// With /dev/null as streams: CRIU as runc asks for it can not save a file of the host.
+    /// With /dev/null as streams: CRIU as runc asks for it cannot save a file of the host.
     fn quiet(&self, args: &[&str]) -> Outcome {
         let log = self.lab.dir.join("log");
         let mut command = self.command(&[&["--log", &text(&log)], args].concat());
@@ -122,7 +122,7 @@ impl Saved {
     fn counts_on_from(&self, before: u64) -> Outcome {
         let now = self.count()?;
         yes(now >= before, format!("the counter was {before} and is {now}"))?;
-        wait_for("the counter goes on", || (self.count().ok()? > now).then_some(()))
+        wait_for("the counter continues", || (self.count().ok()? > now).then_some(()))
     }
 }
 
@@ -137,7 +137,7 @@ fn a_container_goes_on_where_it_was(lab: &Lab) -> Outcome {
     eq(s.c.status()?, "running", "status")?;
     eq(fs::read_to_string(lab.dir.join("pid"))?, s.c.pid()?.to_string(), "the pid file")?;
     s.counts_on_from(before)?;
-    yes(s.count()? < before + 1000, "it began anew")?;
+    yes(s.count()? < before + 1000, "it started over")?;
     eq(s.c.sh("hostname")?.trim(), "box", "the host name")?;
     eq(s.c.sh("cat /proc/1/comm")?.trim(), "sh", "the first process")?;
     s.c.delete_force()
@@ -239,7 +239,7 @@ fn a_terminal_comes_back_through_the_console_socket(lab: &Lab) -> Outcome {
 
 fn bind_mounts_come_from_the_host_again(lab: &Lab) -> Outcome {
     let mut s = counting(lab)?;
-    let (outer, inner) = (lab.folder("outer")?, lab.folder("inner")?);
+    let (outer, inner) = (lab.directory("outer")?, lab.directory("inner")?);
     fs::write(inner.join("file"), "first")?;
     // Nested, and one place a symbolic link.
     std::os::unix::fs::symlink("/real", s.c.bundle.inside("/link"))?;
@@ -311,7 +311,7 @@ fn a_file_of_the_host_as_stdout_is_written_on(lab: &Lab) -> Outcome {
 }
 
 fn a_container_in_a_user_namespace_comes_back(lab: &Lab) -> Outcome {
-    lab.except(Kind::Runc, "CRIU may not look for images in a folder of mode 0700")?;
+    lab.except(Kind::Runc, "CRIU may not look for images in a directory of mode 0700")?;
     let mut s = counting(lab)?;
     s.c.config().unshare("network").user_namespace(100_000, 65536);
     s.c.bundle.chown(100_000)?;
@@ -321,9 +321,9 @@ fn a_container_in_a_user_namespace_comes_back(lab: &Lab) -> Outcome {
     s.restore(&[])?;
     s.counts_on_from(before)?;
     has(s.c.sh("cat /proc/self/uid_map")?, "100000")?;
-    // CRIU's images are files that anybody could read who comes to them.
-    let folder = fs::metadata(&s.images)?;
-    eq(folder.mode() & 0o007, 0, "what others may do in the folder")?;
+    // CRIU's images are files that anyone who reaches them can read.
+    let dir = fs::metadata(&s.images)?;
+    eq(dir.mode() & 0o007, 0, "what others may do in the directory")?;
     s.c.delete_force()
 }
 
@@ -390,7 +390,7 @@ fn an_id_that_is_taken_is_refused(lab: &Lab) -> Outcome {
     s.checkpoint(&["--leave-running"])?.ok()?;
     let pid = s.c.pid()?;
     has(s.restore_badly()?.stderr, "exist")?;
-    eq(s.c.pid()?, pid, "the container that is there")?;
+    eq(s.c.pid()?, pid, "the existing container")?;
     s.c.delete_force()
 }
 
@@ -437,7 +437,7 @@ fn a_damaged_checkpoint_leaves_nothing_behind(lab: &Lab) -> Outcome {
         cut(name)?;
     }
     if lab.kind() == Kind::Knarr {
-        // With runc CRIU reads the first for ever, and a state stays without the last.
+        // With runc CRIU reads the first forever, and a state stays without the last.
         for name in ["pages-1.img", "pagemap-1.img", "descriptors.json"] {
             cut(name)?;
         }
@@ -493,20 +493,18 @@ fn a_restore_killed_at_every_point_leaves_what_delete_can_finish(lab: &Lab) -> O
             s.counts_on_from(1)?;
             return s.c.delete_force();
         }
-        // CRIU hears that nobody is there any more, and takes away what it has made.
-        let criu = || integration::process::all_pids().into_iter().all(|pid| !is_criu(pid)).then_some(());
-        wait_for("CRIU has ended", criu)?;
+        // CRIU notices that its caller is gone, and removes what it has made.
+        wait_for("CRIU has ended", || (!criu_runs()).then_some(()))?;
         s.c.delete_force()?;
         s.c.is_gone()?;
     }
     fail("more points than a restore has")
 }
 
-/// One that was started here: its parent is dead, so it is this program's.
-fn is_criu(pid: i32) -> bool {
+/// Whether one that was started here runs: its parent is dead, so it is this program's child.
+fn criu_runs() -> bool {
     let own = std::process::id().cast_signed();
-    integration::process::stat(pid)
-        .is_some_and(|(parent, state, name)| parent == own && state != 'Z' && name == "criu")
+    integration::process::processes().iter().any(|p| p.ppid == own && p.state != 'Z' && p.comm == "criu")
 }
 
 fn a_link_in_a_checkpoint_leads_nowhere(lab: &Lab) -> Outcome {
@@ -553,7 +551,7 @@ fn an_annotation_names_no_configuration_for_criu(lab: &Lab) -> Outcome {
     s.c.delete_force()
 }
 
-fn a_parent_folder_must_be_relative_and_there(lab: &Lab) -> Outcome {
+fn a_parent_directory_must_be_relative_and_there(lab: &Lab) -> Outcome {
     let s = counting(lab)?;
     s.run()?;
     s.checkpoint(&["--parent-path", &text(&lab.dir)])?.refused_with("--parent-path")?;

@@ -19,11 +19,11 @@ pub(crate) const TESTS: &[Test] = tests!["commands":
 ];
 
 fn spec(lab: &Lab, dir: &str, flags: &[&str]) -> Result<Value, integration::Stop> {
-    let folder = lab.folder(dir)?;
+    let dir = lab.directory(dir)?;
     let mut command = lab.command(&[&["spec"], flags].concat());
-    command.current_dir(&folder);
+    command.current_dir(&dir);
     start(command, &lab.dir)?.wait()?.ok()?;
-    Ok(serde_json::from_str(&fs::read_to_string(folder.join("config.json"))?)?)
+    Ok(serde_json::from_str(&fs::read_to_string(dir.join("config.json"))?)?)
 }
 
 fn spec_writes_a_configuration_that_runs(lab: &Lab) -> Outcome {
@@ -49,10 +49,10 @@ fn spec_writes_a_configuration_that_runs(lab: &Lab) -> Outcome {
 }
 
 fn spec_does_not_overwrite(lab: &Lab) -> Outcome {
-    let folder = lab.folder("a")?;
+    let dir = lab.directory("a")?;
     lab.file("a/config.json", "mine")?;
-    lab.call(&["spec", "--bundle", &text(&folder)])?.refused_with("exist")?;
-    eq(fs::read_to_string(folder.join("config.json"))?.as_str(), "mine", "the file")?;
+    lab.call(&["spec", "--bundle", &text(&dir)])?.refused_with("exist")?;
+    eq(fs::read_to_string(dir.join("config.json"))?.as_str(), "mine", "the file")?;
     lab.call(&["spec", "--bundle", "/no/such/folder"])?.refused()?;
     Ok(())
 }

@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::PathBuf;
 
+use cgroups_rs::cgroup::Cgroup;
+use cgroups_rs::freezer::{FreezerController, FreezerState};
+use cgroups_rs::pid::PidController;
+use cgroups_rs::{CgroupPid, MaxValue};
 use integration::Container;
-use integration::lab::text;
+use integration::lab::{cgroup_path, text};
 use integration::process::{command, start, wait_for};
 use integration::runtime::{need_controller, v2};
-use integration::{Kind, Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
+use integration::witness;
+use integration::{Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["control":
     update_changes_limits,
     update_reads_resources_from_a_file_and_from_standard_input,
+    update_of_what_another_library_has_limited,
     update_of_a_broken_value_changes_nothing,
     update_that_fails_puts_back_what_it_has_set,
     update_makes_a_container_idle_and_busy_again,
@@ -22,12 +28,14 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     update_of_a_stopped_container_is_refused_or_harmless,
     update_never_loosens_the_device_rules,
     pause_freezes_and_resume_thaws,
+    a_container_that_another_library_freezes_is_paused,
     pause_of_a_paused_container_is_refused,
     start_of_a_paused_container_is_refused_and_works_after_resume,
     resume_of_a_running_container_is_refused,
     a_paused_container_is_deleted_by_force,
     kill_of_a_paused_container_works_after_resume,
     ps_lists_all_processes,
+    ps_lists_a_process_that_another_library_has_added,
     ps_of_a_stopped_container_is_empty_or_refused,
     nested_cgroups_are_removed_by_force,
     nested_and_frozen_cgroups_are_removed_by_force,
@@ -66,6 +74,24 @@ fn update_reads_resources_from_a_file_and_from_standard_input(lab: &Lab) -> Outc
     command.stdin(fs::File::open(file)?);
     integration::process::start(command, &lab.dir)?.wait()?.ok()?;
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "32", "from standard input")?;
+    c.delete_force()
+}
+
+/// The container's cgroup in the hands of the witness.
+fn witnessed(c: &Container) -> Result<Cgroup, Stop> {
+    Ok(witness::cgroup(&cgroup_path(c.pid()?, "pids")?))
+}
+
+fn update_of_what_another_library_has_limited(lab: &Lab) -> Outcome {
+    let c = lab.limited(&["pids"], &json!({"pids": {"limit": 50}}))?;
+    let group = witnessed(&c)?;
+    let Some(pids) = group.controller_of::<PidController>() else {
+        return fail("cgroups-rs sees no pids controller");
+    };
+    pids.set_pid_max(MaxValue::Value(3))?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "3", "pids")?;
+    c.call("update", &["--pids-limit", "60"])?.ok()?;
+    eq(pids.get_pid_max()?, MaxValue::Value(60), "pids after update")?;
     c.delete_force()
 }
 
@@ -174,11 +200,33 @@ fn pause_freezes_and_resume_thaws(lab: &Lab) -> Outcome {
     eq(c.status()?, "paused", "status")?;
     let read = || fs::read_to_string(c.bundle.inside("/count")).unwrap_or_default();
     let before = read();
-    std::thread::sleep(std::time::Duration::from_millis(150));
+    // Long enough for ten rounds: another container has made them meanwhile.
+    let mut twin = lab.container()?;
+    twin.config().writable().sh("for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.01; done");
+    twin.run()?.ok()?;
     eq(read(), before.clone(), "the count while paused")?;
     c.call("resume", &[])?.ok()?;
     eq(c.status()?, "running", "status")?;
     wait_for("it counts again", || (read() != before).then_some(()))?;
+    c.delete_force()
+}
+
+fn a_container_that_another_library_freezes_is_paused(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let group = witnessed(&c)?;
+    let Some(freezer) = group.controller_of::<FreezerController>() else {
+        return fail("cgroups-rs sees no freezer");
+    };
+    freezer.freeze()?;
+    c.wait_for_status("paused")?;
+    c.call("resume", &[])?.ok()?;
+    eq(c.status()?, "running", "status")?;
+    yes(matches!(freezer.state()?, FreezerState::Thawed), "cgroups-rs sees it thawed after resume")?;
+    c.call("pause", &[])?.ok()?;
+    yes(matches!(freezer.state()?, FreezerState::Frozen), "cgroups-rs sees it frozen after pause")?;
+    freezer.thaw()?;
+    c.wait_for_status("running")?;
     c.delete_force()
 }
 
@@ -187,15 +235,15 @@ fn pause_of_a_paused_container_is_refused(lab: &Lab) -> Outcome {
     c.sleeping()?;
     c.call("pause", &[])?.ok()?;
     let again = c.call("pause", &[])?;
-    // runc takes it without a word.
-    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a word")?;
+    // runc takes it without a message.
+    yes(again.code == 0 || !again.stderr.is_empty(), "a failure without a message")?;
     eq(c.status()?, "paused", "status")?;
     c.call("resume", &[])?.ok()?;
     c.delete_force()
 }
 
 fn start_of_a_paused_container_is_refused_and_works_after_resume(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "waits for ever")?;
+    lab.except(Kind::Crun, "waits forever")?;
     let mut c = lab.container()?;
     c.config().args(&["sleep", "1000"]);
     c.create_ok()?;
@@ -231,7 +279,7 @@ fn kill_of_a_paused_container_works_after_resume(lab: &Lab) -> Outcome {
     c.call("pause", &[])?.ok()?;
     c.kill("KILL")?.ok()?;
     let resumed = c.call("resume", &[])?;
-    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a word")?;
+    yes(resumed.code == 0 || !resumed.stderr.is_empty(), "a failure without a message")?;
     c.wait_for_status("stopped")?;
     c.delete()?.ok()?;
     Ok(())
@@ -264,6 +312,22 @@ fn ps_lists_all_processes(lab: &Lab) -> Outcome {
     c.delete_force()
 }
 
+fn ps_lists_a_process_that_another_library_has_added(lab: &Lab) -> Outcome {
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let mut sleep = command("sleep");
+    sleep.arg("1000");
+    let stranger = start(sleep, &lab.dir)?;
+    witnessed(&c)?.add_task_by_tgid(CgroupPid::from(u64::from(stranger.pid().cast_unsigned())))?;
+    let listed = c.call("ps", &["--format", "json"])?.ok()?.json()?;
+    let listed: Vec<_> = listed.as_array().into_iter().flatten().filter_map(Value::as_i64).collect();
+    yes(listed.contains(&i64::from(stranger.pid())), format!("the stranger is in {listed:?}"))?;
+    eq(listed.len(), 2, "processes")?;
+    stranger.signal(Signal::SIGKILL)?;
+    stranger.wait()?.status(137)?;
+    c.delete_force()
+}
+
 fn ps_of_a_stopped_container_is_empty_or_refused(lab: &Lab) -> Outcome {
     let c = lab.container()?;
     c.run_detached()?;
@@ -277,7 +341,7 @@ fn ps_of_a_stopped_container_is_empty_or_refused(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-/// Makes folders below the container's own cgroups, some deep, with a process of the container in the last.
+/// Makes directories below the container's own cgroups, some deep, with a process of the container in the last.
 fn nest(c: &Container, depth: usize) -> Result<PathBuf, Stop> {
     let mut deepest = c.cgroup("freezer")?;
     for _ in 0..depth {
@@ -317,7 +381,7 @@ fn nested_and_frozen_cgroups_are_removed_by_force(lab: &Lab) -> Outcome {
     )
     .ok();
     if ended.code != 0 && lab.kind() != Kind::Knarr {
-        // A process frozen by v1's freezer can not die, and peers do not thaw below the container's own folder.
+        // A process frozen by v1's freezer cannot die, and peers do not thaw below the container's own directory.
         return c.delete_force();
     }
     ended.ok()?;

@@ -21,9 +21,9 @@ pub(crate) const TESTS: &[Test] = tests!["cves_paths":
     cve_2025_54867_sys_as_a_symlink_is_refused,
     cve_2025_31133_dev_null_is_verified,
     cve_2021_30465_parents_that_are_symlinks_stay_inside,
-    cve_2024_45310_no_folders_are_made_on_the_host,
+    cve_2024_45310_no_directories_are_made_on_the_host,
     race_a_flipping_target_never_escapes,
-    race_a_flipping_folder_below_all_that_is_made_never_escapes,
+    race_a_flipping_directory_below_all_that_is_made_never_escapes,
     fifos_in_place_of_files_do_not_hang,
     devices_in_place_of_files_do_not_hang,
     default_masks_and_read_only_paths_hold,
@@ -32,16 +32,16 @@ pub(crate) const TESTS: &[Test] = tests!["cves_paths":
     hostile_passwd_and_group_are_bounded,
 ];
 
-/// A canary folder on the host with a file in it.
+/// A canary directory on the host with a file in it.
 fn canary(lab: &Lab) -> Result<PathBuf, Stop> {
-    let folder = lab.folder("host")?;
-    fs::write(folder.join("canary"), "alive")?;
-    Ok(folder)
+    let dir = lab.directory("host")?;
+    fs::write(dir.join("canary"), "alive")?;
+    Ok(dir)
 }
 
-fn alive(folder: &std::path::Path) -> Outcome {
-    eq(fs::read_to_string(folder.join("canary"))?.as_str(), "alive", "the canary")?;
-    let names: Vec<_> = fs::read_dir(folder)?.flatten().map(|e| e.file_name()).collect();
+fn alive(dir: &std::path::Path) -> Outcome {
+    eq(fs::read_to_string(dir.join("canary"))?.as_str(), "alive", "the canary")?;
+    let names: Vec<_> = fs::read_dir(dir)?.flatten().map(|e| e.file_name()).collect();
     eq(names.len(), 1, format!("files on the host: {names:?}"))
 }
 
@@ -140,7 +140,7 @@ fn cve_2025_31133_dev_null_is_verified(lab: &Lab) -> Outcome {
 fn cve_2021_30465_parents_that_are_symlinks_stay_inside(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
     let mut c = lab.container()?;
-    let source = lab.folder("source")?;
+    let source = lab.directory("source")?;
     for (number, target) in ["/", "/..", "../../../..", "/proc/self/root"].iter().enumerate() {
         c.bundle.trap(&format!("/a{number}"), Trap::Link(target))?;
         c.config().mount(&format!("/a{number}{}/deep", text(&host)), "bind", &text(&source), &["bind"]);
@@ -150,7 +150,7 @@ fn cve_2021_30465_parents_that_are_symlinks_stay_inside(lab: &Lab) -> Outcome {
     alive(&host)
 }
 
-fn cve_2024_45310_no_folders_are_made_on_the_host(lab: &Lab) -> Outcome {
+fn cve_2024_45310_no_directories_are_made_on_the_host(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
     let mut c = lab.container()?;
     let file = lab.file("file", "")?;
@@ -162,11 +162,11 @@ fn cve_2024_45310_no_folders_are_made_on_the_host(lab: &Lab) -> Outcome {
     alive(&host)
 }
 
-/// Everything that a runtime makes, opens or covers by a path in the root lies below one folder, which is exchanged for a symlink to the
+/// Everything that a runtime makes, opens or covers by a path in the root lies below one directory, which is exchanged for a symlink to the
 /// host all the while: binds, a copied tmpfs, a procfs, a device, masks, the working directory, a file.
-fn race_a_flipping_folder_below_all_that_is_made_never_escapes(lab: &Lab) -> Outcome {
+fn race_a_flipping_directory_below_all_that_is_made_never_escapes(lab: &Lab) -> Outcome {
     let host = canary(lab)?;
-    let source = lab.folder("source")?;
+    let source = lab.directory("source")?;
     let Some(inspector) = integration::rootfs::beside_this_program("inspector") else {
         return fail("no inspector beside the test program");
     };
@@ -212,7 +212,7 @@ fn race_a_flipping_folder_below_all_that_is_made_never_escapes(lab: &Lab) -> Out
 fn race_a_flipping_target_never_escapes(lab: &Lab) -> Outcome {
     // CVE-2019-19921, 2021-30465, 2024-45310: a second container swaps the parent of a target by a symlink to the host.
     let host = canary(lab)?;
-    let shared = lab.folder("shared")?;
+    let shared = lab.directory("shared")?;
     fs::create_dir_all(shared.join("a/b"))?;
     symlink(text(&host), shared.join("evil"))?;
     let inspector = integration::rootfs::beside_this_program("inspector");
@@ -265,7 +265,7 @@ fn fifos_in_place_of_files_do_not_hang(lab: &Lab) -> Outcome {
         c.bundle.trap(path, Trap::Fifo)?;
         c.config().set("/process/user", json!({"uid": 1000, "gid": 1000}));
         if path == "/etc/passwd" && lab.kind() != Kind::Knarr {
-            continue; // peers open it and wait for ever
+            continue; // peers open it and wait forever
         }
         c.run_or_refuse()?;
     }

@@ -62,7 +62,7 @@ fn cve_2019_5736_by_a_preloaded_library(lab: &Lab) -> Outcome {
     c.delete_force()
 }
 
-/// The script looks for the host through its current folder.
+/// The script looks for the host through its working directory.
 const CWD: &str =
     "pwd; cat ../../../../../../etc/hostname 2>/dev/null; ls ../../../../../../boot 2>/dev/null; echo looked";
 
@@ -181,8 +181,11 @@ fn the_runtime_does_not_run_programs_of_the_container(lab: &Lab) -> Outcome {
 }
 
 fn ptrace_of_the_entering_process_fails(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "the folder of the container's cgroup can be seen, and with it the tree above")?;
-    // CVE-2016-9962: whoever enters must not be open to those inside before it has become one of them: no descriptor
+    lab.except(
+        Kind::Crun,
+        "the directory of the container's cgroup can be seen, and with it the tree above",
+    )?;
+    // CVE-2016-9962: a process that enters must not be accessible to those inside before it has become one of them: no descriptor
     // of the host may be seen in /proc/<pid>/fd of any process.
     let mut c = lab.container()?;
     let watch = "while :; do for d in /proc/[0-9]*; do case $d in /proc/$$) continue;; esac

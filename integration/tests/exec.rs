@@ -4,9 +4,10 @@ use std::fs;
 
 use integration::inspect::{caps, status};
 use integration::lab::text;
-use integration::process::{orphan_code, wait_for};
+use integration::process::{executes, orphan_code, wait_for};
 use integration::terminal::{FdSocket, Terminal};
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, has, hasnt, skip, tests, yes};
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["exec":
@@ -71,12 +72,11 @@ fn exec_joins_the_cgroup_of_the_container(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let file = lab.dir.join("pid");
     c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "1000"])?.ok()?;
-    let pid = fs::read_to_string(file)?;
-    let (init, exec) = (
-        fs::read_to_string(format!("/proc/{}/cgroup", c.pid()?))?,
-        fs::read_to_string(format!("/proc/{pid}/cgroup"))?,
-    );
-    eq(exec, init, "cgroups of the exec'd process")?;
+    let paths = |pid: i32| -> Result<Vec<String>, Stop> {
+        Ok(Process::new(pid)?.cgroups()?.into_iter().map(|group| group.pathname).collect())
+    };
+    let pid = fs::read_to_string(file)?.parse()?;
+    eq(paths(pid)?, paths(c.pid()?)?, "cgroups of the exec'd process")?;
     c.delete_force()
 }
 
@@ -266,10 +266,9 @@ fn detach_returns_and_the_program_runs_on(lab: &Lab) -> Outcome {
     let c = sleeper(lab)?;
     let file = lab.dir.join("pid");
     c.exec_with(&["--detach", "--pid-file", &text(&file)], &["sleep", "500"])?.ok()?;
-    let pid = fs::read_to_string(&file)?;
+    let pid = fs::read_to_string(&file)?.parse()?;
     // The kernel closes descriptors at an execve, by which its success is known, before it gives the process the new arguments.
-    let line = format!("/proc/{pid}/cmdline");
-    wait_for("the program runs", || fs::read_to_string(&line).ok()?.contains("500").then_some(()))?;
+    wait_for("the program runs", || executes(pid, &["sleep", "500"]).then_some(()))?;
     c.delete_force()
 }
 

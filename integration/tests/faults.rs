@@ -1,5 +1,5 @@
 //! Every step of a creation fails once, and the process dies once at every step: the host is as before, or a
-//! `delete --force` makes it so. And whoever creates is killed at any moment.
+//! `delete --force` makes it so. And a creating runtime is killed at any moment.
 //!
 //! Only knarr built with the feature `fault` can be told to fail (`KNARR_FAULT=fail:STEP`, `die:STEP`, and `kill:POINT` for
 //! the runtime itself); `make test-faults` builds it and runs all topics with it.
@@ -205,7 +205,7 @@ fn killing(
         let ended = with_fault(lab, &format!("kill:{point}"), &words)?;
         c.delete_force()?;
         c.is_gone()?;
-        yes(!lab.state.join(&c.id).exists(), "a state folder is left")?;
+        yes(!lab.state.join(&c.id).exists(), "a state directory is left")?;
         std::fs::remove_dir_all(&c.bundle.path)?;
         match ended.code {
             137 => {}

@@ -34,10 +34,10 @@ fn note(file: &str, line: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {line} >> {file}")], "env": ["PATH=/usr/bin:/bin"]})
 }
 
-/// A container whose hooks of every kind note their name. The notes are in a folder that is bound into the container
+/// A container whose hooks of every kind note their name. The notes are in a directory that is bound into the container
 /// at its own path, so that hooks in either mount namespace find it.
 fn noting(lab: &Lab) -> Result<(Container, std::path::PathBuf), Stop> {
-    let notes = lab.folder("notes")?;
+    let notes = lab.directory("notes")?;
     let mut c = lab.container()?;
     let dir = text(&notes);
     fs::create_dir_all(c.bundle.inside(&dir))?;
@@ -229,7 +229,7 @@ fn a_failing_poststop_hook_does_not_stop_the_deletion(lab: &Lab) -> Outcome {
     c.config().push("/hooks/poststop", note(&text(&log), "second"));
     c.run_detached()?;
     c.wait_for_status("stopped")?;
-    // The specification: errors are logged, the rest goes on. The status is left open.
+    // The specification: errors are logged, the rest continues. The status is left open.
     c.delete().map(drop)?;
     c.is_gone()?;
     eq(read(&log), vec!["second"], "the hook after the failing one")
@@ -258,8 +258,8 @@ fn a_missing_hook_program_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn a_hook_with_a_relative_path_is_refused(lab: &Lab) -> Outcome {
-    lab.except(Kind::Runc, "runs it from its current folder")?;
-    lab.except(Kind::Crun, "runs it from its current folder")?;
+    lab.except(Kind::Runc, "runs it from its working directory")?;
+    lab.except(Kind::Crun, "runs it from its working directory")?;
     let mut c = lab.container()?;
     c.config().push("/hooks/createRuntime", json!({"path": "bin/true"}));
     c.create()?.refused_with("hooks")?;
@@ -268,7 +268,7 @@ fn a_hook_with_a_relative_path_is_refused(lab: &Lab) -> Outcome {
 
 fn a_hook_that_does_not_read_its_input_does_no_harm(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    // More than a pipe holds, so that a careless writer gets EPIPE, SIGPIPE, or waits for ever.
+    // More than a pipe holds, so that a careless writer gets EPIPE, SIGPIPE, or waits forever.
     c.config().set("/annotations/long", "x".repeat(200_000));
     c.config().push(
         "/hooks/createRuntime",

@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[Test] = tests!["input":
     a_bundle_without_configuration_is_refused,
     a_configuration_that_is_no_json_is_refused,
     a_configuration_that_is_a_fifo_is_refused_or_read,
-    a_configuration_that_is_a_folder_or_device_is_refused,
+    a_configuration_that_is_a_directory_or_device_is_refused,
     a_deeply_nested_configuration_is_refused,
     a_huge_configuration_is_handled,
     members_of_the_wrong_type_are_refused,
@@ -80,18 +80,18 @@ fn a_configuration_that_is_no_json_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn a_configuration_that_is_a_fifo_is_refused_or_read(lab: &Lab) -> Outcome {
-    lab.except(Kind::Runc, "opens it and waits for ever")?;
-    lab.except(Kind::Crun, "opens it and waits for ever")?;
+    lab.except(Kind::Runc, "opens it and waits forever")?;
+    lab.except(Kind::Crun, "opens it and waits forever")?;
     let c = lab.container()?;
     lay(&c.bundle.path.join("config.json"), Trap::Fifo)?;
     refused(&c, "a FIFO")
 }
 
-fn a_configuration_that_is_a_folder_or_device_is_refused(lab: &Lab) -> Outcome {
+fn a_configuration_that_is_a_directory_or_device_is_refused(lab: &Lab) -> Outcome {
     let c = lab.container()?;
     let path = c.bundle.path.join("config.json");
     lay(&path, Trap::Folder)?;
-    refused(&c, "a folder")?;
+    refused(&c, "a directory")?;
     lay(&path, Trap::Link("/dev/null"))?;
     refused(&c, "/dev/null")?;
     lay(&path, Trap::Link("config.json"))?;
@@ -129,7 +129,7 @@ fn a_huge_configuration_is_handled(lab: &Lab) -> Outcome {
     }
     c.config().args(&["echo", "fine"]);
     let ended = c.run()?;
-    yes(ended.code == 0 || !ended.stderr.is_empty(), "a failure without a word")?;
+    yes(ended.code == 0 || !ended.stderr.is_empty(), "a failure without a message")?;
     c.delete_force()?;
     c.is_gone()
 }
@@ -192,11 +192,11 @@ fn missing_members_are_refused_by_name(lab: &Lab) -> Outcome {
 }
 
 fn contradictions_are_refused(lab: &Lab) -> Outcome {
-    let folder = text(&lab.folder("source")?);
+    let dir = text(&lab.directory("source")?);
     let changes: &[(&str, &str, Value)] = &[
         ("a destination that is the root", "/mounts/0/destination", json!("")),
         ("a namespace and its path that is no path", "/linux/namespaces/0/path", json!("relative/path")),
-        ("an intel cache of nobody", "/linux/seccomp/defaultAction", json!("")),
+        ("an empty default action", "/linux/seccomp/defaultAction", json!("")),
         ("a device without a type", "/linux/devices", json!([{"path": "/dev/x", "major": 1, "minor": 1}])),
         (
             "a device of an unknown type",
@@ -226,7 +226,7 @@ fn contradictions_are_refused(lab: &Lab) -> Outcome {
             return integration::skip("Crun: leaves its cgroup behind after a refusal");
         }
     }
-    yes(fs::read_dir(&folder)?.next().is_none(), "the folder is empty")
+    yes(fs::read_dir(&dir)?.next().is_none(), "the directory is empty")
 }
 
 fn unknown_members_are_ignored(lab: &Lab) -> Outcome {
@@ -279,7 +279,7 @@ fn numbers_out_of_range_are_refused(lab: &Lab) -> Outcome {
 
 fn odd_paths_are_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     // Each is either refused or stays inside the root.
     for destination in
         ["/../../../..", "/mnt/../../../../../../tmp", "//mnt//", "/mnt/.", "relative", "../up"]

@@ -3,14 +3,14 @@
 use std::fs;
 
 use integration::lab::text;
-use integration::process::{orphan_code, wait_for};
+use integration::process::{executes, orphan_code, wait_for};
 use integration::terminal::FdSocket;
 use integration::{Kind, Lab, Outcome, Test, eq, has, hasnt, tests, yes};
 
 pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     create_does_not_run_the_program_and_start_does,
     state_tells_the_spec_fields,
-    the_bundle_is_the_current_folder_unless_named,
+    the_bundle_is_the_current_directory_unless_named,
     a_second_create_with_the_same_id_is_refused,
     an_unknown_id_is_refused_by_every_verb,
     odd_ids_are_refused_and_make_nothing,
@@ -68,14 +68,12 @@ fn state_tells_the_spec_fields(lab: &Lab) -> Outcome {
     )?;
     eq(state["owner"].as_str().is_some(), true, "owner is text")?;
     // The start returns a moment before the program has its arguments (runc: before it is executed).
-    let line = format!("/proc/{}/cmdline", c.pid()?);
-    wait_for("the pid is the program's", || {
-        (fs::read_to_string(&line).ok()? == "sleep\u{0}1000\u{0}").then_some(())
-    })?;
+    let pid = c.pid()?;
+    wait_for("the pid is the program's", || executes(pid, &["sleep", "1000"]).then_some(()))?;
     c.delete_force()
 }
 
-fn the_bundle_is_the_current_folder_unless_named(lab: &Lab) -> Outcome {
+fn the_bundle_is_the_current_directory_unless_named(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().args(&["echo", "here"]);
     c.bundle.write()?;
@@ -330,11 +328,8 @@ fn the_pid_file_holds_the_pid_without_a_newline(lab: &Lab) -> Outcome {
     let exec = lab.dir.join("pid-exec");
     let flags = ["--detach", "--pid-file", &text(&exec)];
     c.exec_with(&flags, &["sleep", "1001"])?.ok()?;
-    let pid = fs::read_to_string(&exec)?;
-    let line = format!("/proc/{pid}/cmdline");
-    wait_for("the pid is that of exec's program", || {
-        (fs::read_to_string(&line).ok()? == "sleep\u{0}1001\u{0}").then_some(())
-    })?;
+    let pid = fs::read_to_string(&exec)?.parse()?;
+    wait_for("the pid is that of exec's program", || executes(pid, &["sleep", "1001"]).then_some(()))?;
     c.delete_force()
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 pub(crate) const TESTS: &[Test] = tests!["mounts":
     the_default_mounts_are_what_they_should_be,
-    a_folder_is_bound,
+    a_directory_is_bound,
     a_file_is_bound_and_its_place_is_made,
     a_bind_source_relative_to_the_bundle_is_found,
     a_recursive_bind_brings_the_mounts_below,
@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = tests!["mounts":
     a_recursive_read_only_bind_is_read_only_below,
     mount_flags_are_set,
     a_tmpfs_has_its_size_and_mode,
-    a_tmpfs_takes_the_mode_of_the_folder_it_covers,
+    a_tmpfs_takes_the_mode_of_the_directory_it_covers,
     tmpcopyup_copies_what_the_tmpfs_covers,
     tmpcopyup_leaves_the_owner_and_mode_that_options_name,
     mounts_are_made_in_the_order_given,
@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[Test] = tests!["mounts":
     an_unknown_option_is_handed_to_the_file_system,
     an_unknown_file_system_is_refused,
     a_missing_bind_source_is_refused,
-    a_folder_is_not_bound_on_a_file,
+    a_directory_is_not_bound_on_a_file,
     an_absolute_symlink_in_the_root_stays_in_the_root,
     a_dangling_symlink_as_target_is_made_inside_the_root,
     a_symlink_that_climbs_stays_in_the_root,
@@ -62,15 +62,17 @@ fn the_default_mounts_are_what_they_should_be(lab: &Lab) -> Outcome {
     yes(mount(&report, "/")?.has("ro"), "/ is read-only")
 }
 
-fn a_folder_is_bound(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+fn a_directory_is_bound(lab: &Lab) -> Outcome {
+    let dir = lab.directory("source")?;
     lab.file("source/file", "from outside")?;
     let out = lab.sh(
-        |c| drop(c.mount("/mnt", "bind", &text(&folder), &["bind", "rw"]).0.clone()),
+        |c| {
+            c.mount("/mnt", "bind", &text(&dir), &["bind", "rw"]);
+        },
         "cat /mnt/file; echo from inside > /mnt/new",
     )?;
     eq(out.as_str(), "from outside", "file read inside")?;
-    eq(fs::read_to_string(folder.join("new"))?.as_str(), "from inside\n", "file written inside")
+    eq(fs::read_to_string(dir.join("new"))?.as_str(), "from inside\n", "file written inside")
 }
 
 fn a_file_is_bound_and_its_place_is_made(lab: &Lab) -> Outcome {
@@ -90,25 +92,26 @@ fn a_bind_source_relative_to_the_bundle_is_found(lab: &Lab) -> Outcome {
 }
 
 fn a_recursive_bind_brings_the_mounts_below(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
-    let below = Tmpfs::on(folder.join("below"))?;
+    let dir = lab.directory("source")?;
+    let below = Tmpfs::on(dir.join("below"))?;
     fs::write(below.0.join("file"), "")?;
     let run = |option: &str| {
-        lab.sh(|c| drop(c.mount("/mnt", "bind", &text(&folder), &[option]).0.clone()), "ls /mnt/below")
+        lab.sh(
+            |c| {
+                c.mount("/mnt", "bind", &text(&dir), &[option]);
+            },
+            "ls /mnt/below",
+        )
     };
     eq(run("rbind")?.as_str(), "file", "with rbind")?;
     eq(run("bind")?.as_str(), "", "with bind")
 }
 
 fn a_bind_is_read_only_when_asked(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     let out = lab.sh(
         |c| {
-            drop(
-                c.mount("/mnt", "bind", &text(&folder), &["bind", "ro", "nosuid", "nodev", "noexec"])
-                    .0
-                    .clone(),
-            )
+            c.mount("/mnt", "bind", &text(&dir), &["bind", "ro", "nosuid", "nodev", "noexec"]);
         },
         "touch /mnt/x 2>&1; grep ' /mnt ' /proc/self/mountinfo",
     )?;
@@ -117,13 +120,13 @@ fn a_bind_is_read_only_when_asked(lab: &Lab) -> Outcome {
 }
 
 fn a_recursive_read_only_bind_is_read_only_below(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
-    let below = Tmpfs::on(folder.join("below"))?;
+    let dir = lab.directory("source")?;
+    let below = Tmpfs::on(dir.join("below"))?;
     let script = "inspector open w /mnt/below/file; touch /mnt/below/new 2>&1";
     fs::write(below.0.join("file"), "")?;
     let run = |option: &str| {
         let mut c = lab.container()?;
-        c.config().mount("/mnt", "bind", &text(&folder), &["rbind", option]).sh(script);
+        c.config().mount("/mnt", "bind", &text(&dir), &["rbind", option]).sh(script);
         c.run()
     };
     has(run("rro")?.stdout, "/mnt/below/file EROFS")?;
@@ -170,13 +173,13 @@ fn mount_flags_are_set(lab: &Lab) -> Outcome {
 
 fn a_tmpfs_has_its_size_and_mode(lab: &Lab) -> Outcome {
     let out = lab.sh(
-        |c| drop(c.mount("/mnt", "tmpfs", "tmpfs", &["size=128k", "mode=0750", "uid=5", "gid=6", "nr_inodes=77"]).0.clone()),
+        |c| { c.mount("/mnt", "tmpfs", "tmpfs", &["size=128k", "mode=0750", "uid=5", "gid=6", "nr_inodes=77"]); },
         "stat -c '%a %u %g' /mnt; df -k /mnt | tail -1 | awk '{print $2}'; grep -o nr_inodes=77 /proc/self/mountinfo",
     )?;
     eq(out.as_str(), "750 5 6\n128\nnr_inodes=77", "mode, owner, size, inodes")
 }
 
-fn a_tmpfs_takes_the_mode_of_the_folder_it_covers(lab: &Lab) -> Outcome {
+fn a_tmpfs_takes_the_mode_of_the_directory_it_covers(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     fs::create_dir(c.bundle.inside("/special"))?;
     fs::set_permissions(c.bundle.inside("/special"), fs::Permissions::from_mode(0o1710))?;
@@ -216,7 +219,7 @@ fn tmpcopyup_leaves_the_owner_and_mode_that_options_name(lab: &Lab) -> Outcome {
     }
     c.config().sh("stat -c '%a %u %g' /a /b /c; cat /a/file /b/file /c/file");
     let want = places.map(|(_, _, line)| line).join("\n") + "\noldoldold";
-    eq(c.run()?.ok()?.text(), want.as_str(), "the folders and what is in them")
+    eq(c.run()?.ok()?.text(), want.as_str(), "the directories and what is in them")
 }
 
 fn mounts_are_made_in_the_order_given(lab: &Lab) -> Outcome {
@@ -236,11 +239,11 @@ fn mounts_are_made_in_the_order_given(lab: &Lab) -> Outcome {
 
 fn a_mount_over_a_mount_is_allowed(lab: &Lab) -> Outcome {
     let file = lab.file("over", "over")?;
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     lab.file("source/file", "under")?;
     let out = lab.sh(
         |c| {
-            c.mount("/mnt", "bind", &text(&folder), &["bind"]).mount(
+            c.mount("/mnt", "bind", &text(&dir), &["bind"]).mount(
                 "/mnt/file",
                 "bind",
                 &text(&file),
@@ -273,28 +276,28 @@ fn a_missing_bind_source_is_refused(lab: &Lab) -> Outcome {
     c.is_gone()
 }
 
-fn a_folder_is_not_bound_on_a_file(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+fn a_directory_is_not_bound_on_a_file(lab: &Lab) -> Outcome {
+    let dir = lab.directory("source")?;
     let mut c = lab.container()?;
-    c.config().mount("/etc/passwd", "bind", &text(&folder), &["bind"]);
+    c.config().mount("/etc/passwd", "bind", &text(&dir), &["bind"]);
     c.create()?.refused()?;
     c.is_gone()
 }
 
-/// Binds a folder on `destination` after the trap was laid at `at`; gives the container and what the host sees of it.
+/// Binds a directory on `destination` after the trap was laid at `at`; gives the container and what the host sees of it.
 fn bind_over(
     lab: &Lab,
     at: &str,
     target: &str,
     destination: &str,
 ) -> Result<(Container, std::path::PathBuf), Stop> {
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     lab.file("source/marker", "here")?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     let mut c = lab.container()?;
     let target = target.replace("OUTSIDE", &text(&outside));
     c.bundle.trap(at, Trap::Link(&target))?;
-    c.config().writable().mount(destination, "bind", &text(&folder), &["bind"]);
+    c.config().writable().mount(destination, "bind", &text(&dir), &["bind"]);
     c.config()
         .sh(&format!("cat {destination}/marker; awk '$4 ~ /source$/ {{print $5}}' /proc/self/mountinfo"));
     Ok((c, outside))
@@ -324,11 +327,11 @@ fn a_symlink_that_climbs_stays_in_the_root(lab: &Lab) -> Outcome {
 }
 
 fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     let file = lab.file("file", "fake uptime\n")?;
     for place in ["/proc/sys", "/proc/self/attr", "/proc/1"] {
         let mut c = lab.container()?;
-        c.config().mount(place, "bind", &text(&folder), &["bind"]);
+        c.config().mount(place, "bind", &text(&dir), &["bind"]);
         if lab.kind() == Kind::Crun {
             // crun only looks at /proc itself.
             continue;
@@ -337,13 +340,15 @@ fn a_mount_on_proc_is_refused_but_for_a_few_files(lab: &Lab) -> Outcome {
         c.is_gone()?;
     }
     let mut c = lab.container()?;
-    c.config().without_mount("/proc").mount("/proc", "bind", &text(&folder), &["bind"]);
+    c.config().without_mount("/proc").mount("/proc", "bind", &text(&dir), &["bind"]);
     if lab.kind() != Kind::Crun {
         c.create()?.refused()?;
         c.is_gone()?;
     }
     let out = lab.sh(
-        |c| drop(c.mount("/proc/uptime", "bind", &text(&file), &["bind"]).0.clone()),
+        |c| {
+            c.mount("/proc/uptime", "bind", &text(&file), &["bind"]);
+        },
         "cat /proc/uptime",
     )?;
     eq(out.as_str(), "fake uptime", "an allowed file")
@@ -408,7 +413,7 @@ fn idmapped_binds_show_mapped_owners(lab: &Lab) -> Outcome {
 }
 
 fn idmapped_binds_inside_the_root_work_in_a_user_namespace(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "can not map what only the container's own mounts hold")?;
+    lab.except(Kind::Crun, "cannot map what only the container's own mounts hold")?;
     let base = Tmpfs::on(lab.dir.join("source"))?;
     fs::write(base.0.join("file"), "")?;
     std::os::unix::fs::chown(base.0.join("file"), Some(100_005), Some(100_006))?;
@@ -428,19 +433,19 @@ fn idmapped_binds_inside_the_root_work_in_a_user_namespace(lab: &Lab) -> Outcome
 }
 
 fn mounts_without_a_type_or_options_work(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     let mut c = lab.container()?;
-    c.config().push("/mounts", json!({"destination": "/mnt", "source": text(&folder), "options": ["rbind"]}));
+    c.config().push("/mounts", json!({"destination": "/mnt", "source": text(&dir), "options": ["rbind"]}));
     c.config().push("/mounts", json!({"destination": "/tmp", "type": "tmpfs"})).args(&["true"]);
     c.run()?.ok()?;
     Ok(())
 }
 
 fn many_mounts_work(lab: &Lab) -> Outcome {
-    let folder = lab.folder("source")?;
+    let dir = lab.directory("source")?;
     let change = |config: &mut Config| {
         for number in 0..200 {
-            config.mount(&format!("/many/{number}"), "bind", &text(&folder), &["rbind", "rw"]);
+            config.mount(&format!("/many/{number}"), "bind", &text(&dir), &["rbind", "rw"]);
         }
     };
     let out = lab.sh(change, "grep -c ' /many/' /proc/self/mountinfo")?;

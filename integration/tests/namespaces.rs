@@ -6,6 +6,7 @@ use std::process::Command;
 use integration::inspect::status;
 use integration::process::{Running, start};
 use integration::{Kind, Lab, Outcome, Stop, Test, eq, fail, has, skip, tests, yes};
+use procfs::process::Process;
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["namespaces":
@@ -89,9 +90,8 @@ fn holder(lab: &Lab, flags: &[&str]) -> Result<(Running, i32), Stop> {
     running.wait_for_output("ready")?;
     let pid = running.pid();
     // With --fork the sleeper is a child.
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let pid = children.split_whitespace().next().and_then(|c| c.parse().ok()).unwrap_or(pid);
-    Ok((running, pid))
+    let children = Process::new(pid)?.task_main_thread()?.children()?;
+    Ok((running, children.first().map_or(pid, |child| child.cast_signed())))
 }
 
 fn end(running: Running) -> Outcome {
@@ -228,8 +228,12 @@ fn a_user_namespace_maps_ids(lab: &Lab) -> Outcome {
     eq(map_words(&report, "gid_map"), vec![vec!["0", "100000", "65536"]], "gid map")?;
     eq(status(&report, "Uid")?, "0\t0\t0\t0", "uid inside")?;
     c.sleeping()?;
-    let outside = fs::read_to_string(format!("/proc/{}/status", c.pid()?))?;
-    has(outside, "Uid:\t100000\t100000\t100000\t100000")?;
+    let outside = Process::new(c.pid()?)?.status()?;
+    eq(
+        (outside.ruid, outside.euid, outside.suid, outside.fuid),
+        (100_000, 100_000, 100_000, 100_000),
+        "uids outside",
+    )?;
     c.delete_force()
 }
 

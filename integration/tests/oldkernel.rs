@@ -54,7 +54,7 @@ const MOUNTS: &[&str] = &[
     "rootless::a_user_creates_starts_enters_and_deletes",
 ];
 
-/// Tests that ask for what an older kernel can not do, or see the filter that stands for it.
+/// Tests that ask for what an older kernel cannot do, or see the filter that stands for it.
 const NOT_POSSIBLE: &[&str] = &[
     "mounts::a_recursive_read_only_bind_is_read_only_below",
     "mounts::idmapped_binds_show_mapped_owners",
@@ -95,7 +95,7 @@ fn other_tests(lab: &Lab, calls: &str, wanted: &[&str]) -> Outcome {
         forget_orphans();
         match (test.run)(&place) {
             Err(integration::Stop::Failed(why)) => return fail(format!("{name} without {calls}: {why}")),
-            // Whatever this machine can not do has been told by the test itself.
+            // The test itself has reported what this machine cannot do.
             Err(integration::Stop::Skipped(_)) | Ok(()) => {}
         }
     }
@@ -163,7 +163,7 @@ fn what_has_no_other_way_is_refused_by_name(lab: &Lab) -> Outcome {
     let lab = lab.without("all");
     lab.except(Kind::Runc, "it is knarr's other ways that are tested")?;
     lab.except(Kind::Crun, "it is knarr's other ways that are tested")?;
-    let source = integration::lab::text(&lab.folder("source")?);
+    let source = integration::lab::text(&lab.directory("source")?);
     let mut c = lab.container()?;
     c.config().mount("/mnt", "bind", &source, &["rbind", "rro"]);
     has(c.run()?.stderr, "options for all mounts below (rro, rnosuid, …) need Linux 5.12")?;

@@ -87,7 +87,7 @@ fn ambient_capabilities_need_the_inheritable_ones(lab: &Lab) -> Outcome {
     c.config().set("/process/capabilities/ambient", json!(["CAP_CHOWN"])).args(&["inspector", "report"]);
     let ended = c.run()?;
     if ended.code == 0 {
-        // runc warns and goes on without.
+        // runc warns and continues without.
         return eq(caps(&ended.json()?, "CapAmb")?, 0, "ambient set");
     }
     ended.refused()?;
@@ -361,7 +361,7 @@ fn the_oom_score_is_set(lab: &Lab) -> Outcome {
 }
 
 fn the_oom_score_may_be_below_the_callers_in_a_user_namespace_too(lab: &Lab) -> Outcome {
-    // What a process with CAP_SYS_RESOURCE has set, another without it can not go below: engines raise the score of their shims.
+    // What a process with CAP_SYS_RESOURCE has set, another without it cannot go below: engines raise the score of their shims.
     let mut c = lab.container()?;
     c.config().user_namespace(100_000, 65536).set("/process/oomScoreAdj", 50);
     c.config().sh("cat /proc/self/oom_score_adj");

@@ -36,10 +36,10 @@ fn propagation_of_a_mount_is_set(lab: &Lab) -> Outcome {
         ("unbindable", "unbindable", ""),
     ];
     for (option, want, _) in table {
-        let folder = Tmpfs::on(lab.dir.join(format!("source-{option}")))?;
+        let dir = Tmpfs::on(lab.dir.join(format!("source-{option}")))?;
         let report = lab.inspect(|config| {
             config.set("/linux/rootfsPropagation", if option == "shared" { "rshared" } else { "rslave" });
-            config.mount("/mnt", "bind", &text(&folder.0), &["rbind", option]);
+            config.mount("/mnt", "bind", &text(&dir.0), &["rbind", option]);
         })?;
         let found = mount(&report, "/mnt")?.propagation.join(" ");
         if want.is_empty() {
@@ -53,20 +53,20 @@ fn propagation_of_a_mount_is_set(lab: &Lab) -> Outcome {
 
 /// Runs a sleeping container with a bind of a shared host tmpfs in this propagation.
 fn sharing(lab: &Lab, option: &str) -> Result<(Container, Tmpfs), Stop> {
-    let folder = Tmpfs::on(lab.dir.join("source"))?;
-    nix::mount::mount(None::<&str>, &folder.0, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
+    let dir = Tmpfs::on(lab.dir.join("source"))?;
+    nix::mount::mount(None::<&str>, &dir.0, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
     let mut c = lab.container()?;
     c.config()
         .privileged()
         .set("/linux/rootfsPropagation", if option == "rshared" { "rshared" } else { "rslave" });
-    c.config().mount("/mnt", "bind", &text(&folder.0), &["rbind", option]);
+    c.config().mount("/mnt", "bind", &text(&dir.0), &["rbind", option]);
     c.sleeping()?;
-    Ok((c, folder))
+    Ok((c, dir))
 }
 
 fn a_slave_mount_receives_from_the_host(lab: &Lab) -> Outcome {
-    let (c, folder) = sharing(lab, "rslave")?;
-    let inner = Tmpfs::on(folder.0.join("late"))?;
+    let (c, dir) = sharing(lab, "rslave")?;
+    let inner = Tmpfs::on(dir.0.join("late"))?;
     fs::write(inner.0.join("file"), "")?;
     eq(c.sh("ls /mnt/late")?.as_str(), "file", "a later mount of the host")?;
     c.exec(&["mount", "-t", "tmpfs", "tmpfs", "/mnt/late"])?.ok()?;
@@ -75,19 +75,19 @@ fn a_slave_mount_receives_from_the_host(lab: &Lab) -> Outcome {
 }
 
 fn a_private_mount_does_not_receive(lab: &Lab) -> Outcome {
-    let (c, folder) = sharing(lab, "rprivate")?;
-    let inner = Tmpfs::on(folder.0.join("late"))?;
+    let (c, dir) = sharing(lab, "rprivate")?;
+    let inner = Tmpfs::on(dir.0.join("late"))?;
     fs::write(inner.0.join("file"), "")?;
     eq(c.sh("ls /mnt/late")?.as_str(), "", "a later mount of the host")?;
     c.delete_force()
 }
 
 fn a_shared_mount_sends_to_the_host(lab: &Lab) -> Outcome {
-    let (c, folder) = sharing(lab, "rshared")?;
+    let (c, dir) = sharing(lab, "rshared")?;
     c.exec(&["sh", "-c", "mkdir /mnt/inner && mount -t tmpfs tmpfs /mnt/inner && touch /mnt/inner/file"])?
         .ok()?;
-    wait_for("the host sees the mount", || folder.0.join("inner/file").exists().then_some(()))?;
-    umount2(&folder.0.join("inner"), MntFlags::MNT_DETACH)?;
+    wait_for("the host sees the mount", || dir.0.join("inner/file").exists().then_some(()))?;
+    umount2(&dir.0.join("inner"), MntFlags::MNT_DETACH)?;
     c.delete_force()
 }
 

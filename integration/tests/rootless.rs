@@ -60,7 +60,7 @@ impl Home {
         if lab.runtime.path.ancestors().any(|p| p.ends_with("peers")) && !reachable(Path::new("/root")) {
             return skip("the peers' own libraries are out of an ordinary user's reach");
         }
-        let state = lab.folder("run")?;
+        let state = lab.directory("run")?;
         let mut c = lab.container()?;
         let map = json!([{"containerID": 0, "hostID": USER, "size": 1}]);
         c.config().share("network").unshare("user").remove("/linux/resources").remove("/linux/cgroupsPath");
@@ -91,7 +91,7 @@ impl Home {
     }
 }
 
-/// Whether everybody may pass through a folder.
+/// Whether every user may pass through a directory.
 fn reachable(dir: &Path) -> bool {
     fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 1 == 1)
 }
@@ -133,7 +133,7 @@ impl Subordinate {
         let named = passwd.lines().find(|l| l.split(':').nth(2) == Some(USER.to_string().as_str()));
         let user = named.and_then(|l| l.split(':').next()).unwrap_or("knarr-test");
         if named.is_none() {
-            // newuidmap wants the user to have a name.
+            // newuidmap needs the user to have a name.
             let own = lab.file("passwd", &format!("{passwd}\n{user}:x:{USER}:{USER}::/:/bin/sh\n"))?;
             nix::mount::mount(
                 Some(&own),
@@ -195,7 +195,7 @@ fn a_range_that_is_not_the_users_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn groups_are_not_gained(lab: &Lab) -> Outcome {
-    // With one id setgroups is denied, so additional groups can not be had.
+    // With one id setgroups is denied, so there can't be additional groups.
     let mut home = Home::new(lab)?;
     home.c.config().set("/process/user/additionalGids", json!([5])).args(&["inspector", "report"]);
     let ended = home.run()?;
@@ -212,7 +212,7 @@ fn without_a_user_namespace_a_user_is_refused(lab: &Lab) -> Outcome {
     let mut home = Home::new(lab)?;
     home.c.config().share("user").remove("/linux/uidMappings").remove("/linux/gidMappings");
     let ended = home.run()?.refused()?;
-    yes(!ended.stderr.is_empty(), "no word")
+    yes(!ended.stderr.is_empty(), "no message")
 }
 
 fn a_user_can_not_see_anothers_containers(lab: &Lab) -> Outcome {
@@ -223,7 +223,7 @@ fn a_user_can_not_see_anothers_containers(lab: &Lab) -> Outcome {
     call.arg("--root").arg(&lab.state).args(["state", &c.id]).uid(USER).gid(USER);
     start(call, &lab.dir)?.wait()?.refused()?;
     let mode = fs::metadata(lab.state.join(&c.id))?.permissions().mode() & 0o777;
-    yes(mode & 0o066 == 0, format!("the state folder has mode {mode:o}"))?;
+    yes(mode & 0o066 == 0, format!("the state directory has mode {mode:o}"))?;
     c.delete_force()
 }
 
@@ -388,7 +388,7 @@ fn a_cgroup_of_the_same_name_that_is_anothers_is_left_alone(lab: &Lab) -> Outcom
     let mut c = lab.container()?;
     let mut home = Home::new(lab)?;
     let id = home.c.id.clone();
-    // Without a path of its own a container's cgroup has its id for a name, whoever makes it.
+    // Without a path of its own a container's cgroup is named after its id, whichever runtime makes it.
     c.config().remove("/linux/cgroupsPath");
     c.config().args(&["sleep", "1000"]);
     c.bundle.write()?;
@@ -411,7 +411,7 @@ fn the_configuration_of_spec_rootless_runs(lab: &Lab) -> Outcome {
     yes(text(&home.state).contains("run"), "its own state root")
 }
 
-/// A cgroup v2 folder that belongs to the user (as `Delegate=yes` of a systemd user service gives one), with a cgroup `own` in it for
+/// A cgroup v2 directory that belongs to the user (as `Delegate=yes` of a systemd user service gives one), with a cgroup `own` in it for
 /// the callers: what is made beside that may have controllers.
 struct Delegated {
     path: std::path::PathBuf,
@@ -435,10 +435,10 @@ impl Delegated {
         fs::create_dir(&path)?;
         fs::create_dir(path.join("own"))?;
         let given = Delegated { controllers: words(&path.join("cgroup.controllers"))?, path };
-        for folder in [given.path.clone(), given.path.join("own")] {
-            std::os::unix::fs::chown(&folder, Some(USER), Some(USER))?;
+        for dir in [given.path.clone(), given.path.join("own")] {
+            std::os::unix::fs::chown(&dir, Some(USER), Some(USER))?;
             for file in ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
-                std::os::unix::fs::chown(folder.join(file), Some(USER), Some(USER))?;
+                std::os::unix::fs::chown(dir.join(file), Some(USER), Some(USER))?;
             }
         }
         for controller in &given.controllers {

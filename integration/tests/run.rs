@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = tests!["run":
     descriptors_of_the_caller_do_not_leak,
     listen_fds_are_passed_with_pid_one,
     a_missing_program_is_named,
-    a_program_that_is_a_folder_is_refused,
+    a_program_that_is_a_directory_is_refused,
     a_program_without_execute_permission_is_refused,
     a_script_without_interpreter_is_refused,
     the_path_of_the_container_finds_the_program,
@@ -47,7 +47,7 @@ fn the_exit_status_of_the_program_is_the_status_of_run(lab: &Lab) -> Outcome {
 }
 
 fn death_by_a_signal_is_128_and_its_number(lab: &Lab) -> Outcome {
-    // PID 1 of a pid namespace can not kill itself, so its parent's namespace is shared.
+    // PID 1 of a pid namespace cannot kill itself, so its parent's namespace is shared.
     for (name, code) in [("KILL", 137), ("TERM", 143), ("SEGV", 139)] {
         let mut c = lab.container()?;
         c.config().share("pid").sh(&format!("kill -{name} $$"));
@@ -139,9 +139,9 @@ fn preserved_descriptors_are_passed_and_no_others(lab: &Lab) -> Outcome {
 fn descriptors_of_the_caller_do_not_leak(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().args(&["inspector", "report"]);
-    let folder = fs::File::open("/")?;
-    fcntl(&folder, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    yes(folder.as_raw_fd() > 2, "a descriptor of our own")?;
+    let dir = fs::File::open("/")?;
+    fcntl(&dir, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    yes(dir.as_raw_fd() > 2, "a descriptor of our own")?;
     let report = c.run()?.ok()?.json()?;
     let numbers: Vec<String> =
         report["fds"].as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
@@ -191,7 +191,7 @@ fn a_missing_program_is_named(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn a_program_that_is_a_folder_is_refused(lab: &Lab) -> Outcome {
+fn a_program_that_is_a_directory_is_refused(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().args(&["/bin"]);
     let ended = c.run()?.refused()?;
@@ -309,7 +309,7 @@ fn help_of_every_command_succeeds(lab: &Lab) -> Outcome {
         "update", "spec", "features",
     ];
     for verb in verbs {
-        // crun's parser has --help for every command, -h too.
+        // crun's parser has --help forevery command, -h too.
         let ended = lab.call(&[verb, "--help"])?.ok()?;
         has(format!("{}{}", ended.stdout, ended.stderr), verb)?;
         hasnt(&ended.stderr, "rror")?;

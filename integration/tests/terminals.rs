@@ -68,10 +68,13 @@ fn a_foreground_terminal_does_not_turn_newlines_into_two_characters(lab: &Lab) -
     lab.except(Kind::Crun, "leaves ONLCR set")?;
     // The terminal of the caller does it, once; a second time would make a staircase of carriage returns.
     let mut c = lab.container()?;
-    c.config().set("/process/terminal", true).sh("sleep 0.3; stty -a; echo done");
+    c.config().set("/process/terminal", true).sh("echo ready; read x; stty -a; echo done");
     c.bundle.write()?;
     let (mut terminal, slave) = Terminal::open(24, 80)?;
     let running = start_on(slave, &lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]))?;
+    // By then the runtime has set up both terminals.
+    terminal.read_until("ready")?;
+    terminal.type_in("\n")?;
     let seen = terminal.read_until("done")?;
     running.wait()?.ok()?;
     has(&seen, "-onlcr")?;

@@ -9,7 +9,7 @@ use integration::{Kind, Lab, Outcome, Test, eq, fail, has, tests, yes};
 
 pub(crate) const TESTS: &[Test] = tests!["trouble":
     broken_state_is_reported_and_can_be_removed,
-    a_state_folder_without_state_is_no_container,
+    a_state_directory_without_state_is_no_container,
     a_state_root_that_is_a_file_is_refused,
     the_state_root_must_not_be_the_root,
     hostile_names_in_the_state_root_do_no_harm,
@@ -29,13 +29,13 @@ fn broken_state_is_reported_and_can_be_removed(lab: &Lab) -> Outcome {
     for content in ["", "{", "null", "{\"id\": 5}", "\u{0}\u{0}\u{0}"] {
         let mut c = lab.container()?;
         c.sleeping()?;
-        let folder = lab.state.join(&c.id);
-        let file = fs::read_dir(&folder)?
+        let dir = lab.state.join(&c.id);
+        let file = fs::read_dir(&dir)?
             .flatten()
             .map(|e| e.path())
             .find(|p| fs::read_to_string(p).is_ok_and(|t| t.trim_start().starts_with('{')));
         let Some(file) = file else {
-            return fail(format!("no state file in {}", folder.display()));
+            return fail(format!("no state file in {}", dir.display()));
         };
         if content == "null" && lab.kind() == Kind::Runc {
             c.delete_force()?; // runc 1.3.6 dereferences a nil pointer
@@ -57,7 +57,7 @@ fn broken_state_is_reported_and_can_be_removed(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn a_state_folder_without_state_is_no_container(lab: &Lab) -> Outcome {
+fn a_state_directory_without_state_is_no_container(lab: &Lab) -> Outcome {
     let id = format!("{}-empty", lab.token);
     fs::create_dir_all(lab.state.join(&id))?;
     lab.call(&["state", &id])?.refused()?;
@@ -70,7 +70,7 @@ fn a_state_folder_without_state_is_no_container(lab: &Lab) -> Outcome {
     if lab.kind() != Kind::Knarr {
         fs::remove_dir(lab.state.join(&id)).ok();
     }
-    yes(!lab.state.join(&id).exists(), "delete --force leaves an empty state folder")
+    yes(!lab.state.join(&id).exists(), "delete --force leaves an empty state directory")
 }
 
 fn a_state_root_that_is_a_file_is_refused(lab: &Lab) -> Outcome {
@@ -91,14 +91,14 @@ fn the_state_root_must_not_be_the_root(lab: &Lab) -> Outcome {
     let mut command = lab.runtime.program(&lab.runtime.path);
     command.args(["--root", "/", "create", "--bundle", &c.bundle_arg(), &c.id]);
     integration::process::start(command, &lab.dir)?.wait()?.refused()?;
-    yes(!std::path::Path::new("/").join(&c.id).exists(), "state in the root folder")
+    yes(!std::path::Path::new("/").join(&c.id).exists(), "state in the root directory")
 }
 
 fn hostile_names_in_the_state_root_do_no_harm(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "delete --force removes what a link in its state root points to")?;
     let mut c = lab.container()?;
     c.sleeping()?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     fs::write(outside.join("canary"), "alive")?;
     symlink(&outside, lab.state.join("linked"))?;
     fs::write(lab.state.join("a-file"), "")?;
@@ -157,9 +157,9 @@ fn a_pid_file_that_can_not_be_written_is_refused(lab: &Lab) -> Outcome {
 }
 
 fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "leaves its state folder")?;
-    // The state root on a tmpfs without any room left.
-    let state = lab.folder("full")?;
+    lab.except(Kind::Crun, "leaves its state directory")?;
+    // The state root on a tmpfs without any space left.
+    let state = lab.directory("full")?;
     let flags = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some("size=4k,nr_inodes=64"))?;
     fs::write(state.join("filler"), vec![0_u8; 4096])?;
@@ -179,12 +179,12 @@ fn a_full_disk_is_reported(lab: &Lab) -> Outcome {
 }
 
 fn a_disk_that_fills_at_any_moment_leaves_no_state(lab: &Lab) -> Outcome {
-    lab.except(Kind::Crun, "leaves its state folder")?;
-    lab.except(Kind::Runc, "leaves its state folder")?;
+    lab.except(Kind::Crun, "leaves its state directory")?;
+    lab.except(Kind::Runc, "leaves its state directory")?;
     let mut refused = 0;
     // From no inode and no page at all to enough for all that a creation writes.
     for (inodes, pages) in (1..10).flat_map(|inodes| [(inodes, 64), (64, inodes)]) {
-        let state = lab.folder("filling")?;
+        let state = lab.directory("filling")?;
         let flags = nix::mount::MsFlags::empty();
         let size = format!("size={}k,nr_inodes={inodes}", 4 * pages);
         nix::mount::mount(Some("tmpfs"), &state, Some("tmpfs"), flags, Some(size.as_str()))?;
@@ -215,11 +215,11 @@ fn a_disk_that_fills_at_any_moment_leaves_no_state(lab: &Lab) -> Outcome {
 fn a_full_root_is_reported(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     let root = integration::lab::Tmpfs::on(lab.dir.join("full-root"))?;
-    let room = nix::mount::MsFlags::MS_REMOUNT;
+    let remount = nix::mount::MsFlags::MS_REMOUNT;
     for name in ["bin", "proc", "dev", "sys"] {
         fs::create_dir(root.0.join(name))?;
     }
-    nix::mount::mount(None::<&str>, &root.0, None::<&str>, room, Some("nr_inodes=5"))?;
+    nix::mount::mount(None::<&str>, &root.0, None::<&str>, remount, Some("nr_inodes=5"))?;
     c.config().set("/root/path", text(&root.0)).mount("/not/there", "tmpfs", "tmpfs", &[]);
     let ended = c.create()?.refused()?;
     has(ended.stderr.to_lowercase(), "no space left")?;
@@ -266,7 +266,7 @@ fn exhausted_pids_are_reported(lab: &Lab) -> Outcome {
 
 fn exhausted_namespaces_are_reported(lab: &Lab) -> Outcome {
     lab.except(Kind::Crun, "leaves its cgroup")?;
-    // The limit is that of a user namespace made for this: nobody else on the machine feels it.
+    // The limit is that of a user namespace made for this: no other process on the machine is affected.
     let c = lab.container()?;
     c.bundle.write()?;
     let line = format!(

@@ -1,5 +1,5 @@
-//! A small engine: makes a container from a bundle, runs one more process in it, and takes it away again. The exit status is that of
-//! the process.
+//! A small engine: creates a container from a bundle, runs a further process in it, and deletes it. The exit status is that of the
+//! process.
 //!
 //!     engine STATE_ROOT ID BUNDLE PROGRAM [ARGUMENT…]
 
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run(state_root: &str, id: &str, bundle: &str, command: &[String]) -> libcontainer::Result<u8> {
-    // Before anything else, since the program is executed once more.
+    // Before anything else, since it may execute the program again.
     libcontainer::protect_program(std::env::args_os())?;
     let runtime = Runtime::open(state_root)?;
     let id = ContainerId::new(id)?;
@@ -45,7 +45,7 @@ fn run(state_root: &str, id: &str, bundle: &str, command: &[String]) -> libconta
         container.wait()?;
         Ok(status)
     });
-    // Whatever happened, nothing stays.
+    // Also after an error.
     container.delete(Delete::Force)?;
     Ok(u8::try_from(ended?.code()).unwrap_or(255))
 }

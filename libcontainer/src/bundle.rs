@@ -1,7 +1,6 @@
-//! A bundle: a directory with a config.json, parsed once; relative paths become absolute here and nowhere else.
+//! A bundle: a directory with a config.json, parsed once; only here do relative paths become absolute.
 //!
-//! It reads config.json with limits (a huge or deeply nested file is an error in milliseconds, not a crash) and knows nothing of
-//! how a container is made.
+//! It reads config.json with limits: a huge or deeply nested file is an error within milliseconds, not a crash.
 
 mod shape;
 
@@ -12,7 +11,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// config.json may be this large, in bytes. Docker's with a full seccomp profile has 30 kB.
+/// The maximum size of config.json in bytes. Docker's with a full seccomp profile has 30 kB.
 const MAX_CONFIG: u64 = 16 << 20;
 
 /// A parsed bundle.
@@ -20,9 +19,9 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub struct Bundle {
     pub(crate) path: PathBuf,
     pub(crate) spec: Box<Spec>,
-    /// What becomes the root instead of the directory at `root.path`, and is mounted there.
+    /// The root, instead of the directory at `root.path`, where it is mounted.
     pub(crate) overlay: Option<Overlay>,
-    /// What was tolerated while parsing.
+    /// Problems that were tolerated while parsing.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -30,7 +29,7 @@ impl Bundle {
     /// Reads `config.json` in the directory `path`.
     ///
     /// # Errors
-    /// `NotFound` without config.json; `InvalidSpec` when it is no valid JSON, has a value of the wrong type or is larger than 16 MiB.
+    /// `NotFound` without config.json; `InvalidSpec` if it is not valid JSON, has a value of the wrong type or is larger than 16 MiB.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path =
             std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
@@ -43,12 +42,12 @@ impl Bundle {
     /// A bundle from a specification made in memory; relative paths in it are below `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
         let path = path.into();
-        // An empty path stays what it is: `root.path` must be absolute then.
+        // An empty path stays empty: then `root.path` must be absolute.
         let path = std::path::absolute(&path).unwrap_or(path);
         Bundle { path, spec: Box::new(spec), overlay: None, warnings: Vec::new() }
     }
 
-    /// A copy-on-write root: `root.path` is only where it is mounted, a directory, in the container's own mount namespace.
+    /// Sets a copy-on-write root: `root.path` is then only the directory that it is mounted on, in the container's mount namespace.
     pub fn with_rootfs(mut self, overlay: Overlay) -> Self {
         self.overlay = Some(overlay);
         self
@@ -59,7 +58,7 @@ impl Bundle {
         &self.spec
     }
 
-    /// The specification, to change it before a container is made from it.
+    /// The specification, for changes before a container is created from it.
     pub fn spec_mut(&mut self) -> &mut Spec {
         &mut self.spec
     }
@@ -69,7 +68,7 @@ impl Bundle {
         &self.path
     }
 
-    /// Things in config.json that were tolerated and that a person should hear of.
+    /// Problems in config.json that were tolerated and that a user should know of.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -77,7 +76,7 @@ impl Bundle {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     use std::os::unix::fs::OpenOptionsExt;
-    // O_NONBLOCK: a FIFO in its place must not hang the caller.
+    // O_NONBLOCK: if it is a FIFO, that must not hang the caller.
     let file = std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
@@ -89,7 +88,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     }
     if meta.len() > MAX_CONFIG {
         return Err(Error::invalid(format!(
-            "{path:?} has {} bytes; at most {MAX_CONFIG} are accepted",
+            "{path:?} has {} bytes, must be at most {MAX_CONFIG}",
             meta.len()
         )));
     }
@@ -98,7 +97,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Parses config.json. What is tolerated is in `tolerate`; all else that has the wrong type is an error.
+/// Parses config.json. Any value of the wrong type is an error, except for those that `tolerate` and `tolerate_limits` repair.
 fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     match serde_json::from_slice::<Box<Spec>>(text) {
         Ok(spec) if !may_have_lost_limits(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
@@ -112,7 +111,7 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
             let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
             value.pointer_mut("/linux/resources").map(tolerate_limits);
             let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
-            // The first error has a line and a column.
+            // Only the first error has a line and a column.
             let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
             shape::check(text)?;
             Ok((spec, warnings))
@@ -127,8 +126,9 @@ fn may_have_lost_limits(spec: &Spec) -> bool {
         || resources.and_then(|resources| resources.pids().as_ref()).is_some_and(|pids| pids.limit() == 0)
 }
 
-/// Makes limits acceptable to oci-spec 0.10: a `pids` without its limit, which it would take for 0; page sizes, for Go's decoder does
-/// not mind the case of a key, and `pagesize` is what people write; and their limits, which are 64 bits without a sign.
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which it would take for 0; `pagesize` for `pageSize`, which people
+/// write because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
+/// it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =
         |pids: &Value| pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null));
@@ -149,7 +149,7 @@ fn tolerate_limits(resources: &mut Value) {
 /// Parses limits alone, as for [`Container::update`](crate::Container::update): a JSON object of the form of `linux.resources`.
 ///
 /// # Errors
-/// `InvalidSpec` for what is no JSON object of that form.
+/// `InvalidSpec` if it is not a JSON object of that form.
 pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
     shape::check_resources(text)?;
     let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
@@ -157,14 +157,15 @@ pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
     serde_json::from_value(value).map_err(|e| json_error(&e))
 }
 
-/// Parses the description of a process alone, as for `exec`, and says what was tolerated in it. `user` and `cwd` may be left out.
+/// Parses the description of a process alone, as for `exec`, and returns warnings about tolerated problems in it. `user` and `cwd` may
+/// be left out.
 ///
 /// # Errors
-/// `InvalidSpec` for what is no JSON object of that form.
+/// `InvalidSpec` if it is not a JSON object of that form.
 pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
     let Some(fields) = value.as_object_mut() else {
-        return Err(Error::invalid("parse JSON: it is no JSON object"));
+        return Err(Error::invalid("parse JSON: not an object"));
     };
     let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
     if missing(fields.get("user")) {

@@ -1,7 +1,8 @@
-//! A container: one short function for each verb: load, allowed?, act, save.
+//! A container: one short function for each operation, which loads, checks the status, acts and saves.
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::checkpoint::CheckpointOptions;
+use crate::checkpoint::restore::Restored;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::exec::PreparedExec;
 use crate::fault;
@@ -10,57 +11,54 @@ use crate::id::ContainerId;
 use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
-use crate::plan::step::CStrArray;
-use crate::plan::{self, ExecInputs, Plan};
-use crate::process::{ExecOptions, ExitStatus, Process, Signal};
+use crate::plan::{self, ExecInputs, ProcessPlan};
+use crate::process::{ExecOptions, Process};
+use crate::signal::{self, ExitStatus, Signal};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
+use crate::sys::cstr::CStrArray;
 use crate::sys::{pidfd, sock};
+use crate::watch::{HookWatch, send_listener};
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-mod watch;
+/// How long `delete` waits for a killed process to end, in milliseconds.
+const KILL_TIMEOUT: i32 = 10_000;
 
-pub(crate) use watch::HookWatch;
-use watch::send_listener;
-
-/// How long `delete` waits for a killed process to be gone, in milliseconds.
-const KILL_PATIENCE: i32 = 10_000;
-
-/// A handle to a container: made by [`Runtime::create`](crate::Runtime::create), found again by [`Runtime::load`](crate::Runtime::load).
+/// A handle to a container: returned by [`Runtime::create`](crate::Runtime::create), or later by [`Runtime::load`](crate::Runtime::load).
 ///
-/// Its status is computed whenever it is asked for, and can change at any time through another process. Dropping the handle leaves the
-/// container as it is, unless it was made with `start_here` and not started. Operations that change it wait for one another (flock(2) on
-/// its state directory).
+/// Its status is computed on every request, and other processes can change it at any time. Dropping the handle leaves the container as
+/// it is, unless it was created with `start_here` and not started. Operations that change it wait for each other (flock(2) on its
+/// state directory).
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
     dir: StateDir,
     record: Box<Record>,
-    /// Open when this process made the container, or when it was found alive.
+    /// Set when this process created the container, or when `load` found it alive.
     process: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
-    /// Made with `start_here`, and not started yet.
+    /// Created with `start_here`, and not started yet.
     waiting: Option<Box<Launched>>,
     host: SharedHost,
-    /// Its folder in the v2 tree and its filter, once they were needed.
-    folder: OnceLock<Option<Dir>>,
+    /// Its directory in the v2 tree and its filter, once they were needed.
+    cgroup_dir: OnceLock<Option<Dir>>,
     filter: OnceLock<Option<Filter>>,
 }
 
-/// Which containers `delete` takes.
+/// Which containers `delete` removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delete {
-    /// A stopped or merely created one; a running one is an error.
+    /// Only one that is stopped, or created and not started; a running one is an error.
     Stopped,
-    /// Any: it is killed first.
+    /// Any; its processes are killed first.
     Force,
 }
 
-/// What a handle keeps of a process that waits to be started.
+/// What a handle keeps of the container's process.
 pub(crate) struct Held {
     process: OwnedFd,
     terminal: Option<OwnedFd>,
@@ -68,10 +66,10 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Keeps the child to start it by the handle, or lets it wait for anybody.
+    /// `start_here`: only this handle will start the child; else any process can.
     pub(crate) fn new(mut launched: Launched, start_here: bool) -> Result<Self> {
         if start_here {
-            let process = launched.process()?.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
+            let process = launched.process().try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?;
             return Ok(Held {
                 process,
                 terminal: launched.take_terminal(),
@@ -90,23 +88,18 @@ impl Container {
         record: Box<Record>,
         held: Held,
         warnings: Vec<String>,
-        (host, folder): (SharedHost, Option<Dir>),
+        (host, cgroup_dir): (SharedHost, Option<Dir>),
     ) -> Self {
         let Held { process, terminal, waiting } = held;
-        let (process, folder, filter) = (Some(process), folder.into(), OnceLock::new());
-        Container { id, dir, record, process, terminal, warnings, waiting, host, folder, filter }
+        let (process, cgroup_dir, filter) = (Some(process), cgroup_dir.into(), OnceLock::new());
+        Container { id, dir, record, process, terminal, warnings, waiting, host, cgroup_dir, filter }
     }
 
-    /// One that runs already, with its first process and its terminal.
-    pub(crate) fn restored(
-        id: ContainerId,
-        dir: StateDir,
-        record: Box<Record>,
-        (process, terminal): (OwnedFd, Option<OwnedFd>),
-        warnings: Vec<String>,
-        around: (SharedHost, Option<Dir>),
-    ) -> Self {
-        Container::made(id, dir, record, Held { process, terminal, waiting: None }, warnings, around)
+    /// One that is running already.
+    pub(crate) fn restored(id: ContainerId, restored: Restored, host: SharedHost) -> Self {
+        let Restored { dir, record, process, terminal, warnings, cgroup_dir } = restored;
+        let held = Held { process, terminal, waiting: None };
+        Container::made(id, dir, record, held, warnings, (host, cgroup_dir))
     }
 
     pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {
@@ -125,7 +118,7 @@ impl Container {
             warnings: Vec::new(),
             waiting: None,
             host,
-            folder: OnceLock::new(),
+            cgroup_dir: OnceLock::new(),
             filter: OnceLock::new(),
         })
     }
@@ -138,15 +131,15 @@ impl Container {
     /// Its state, with the status as it is now.
     ///
     /// # Errors
-    /// `Os` when the kernel's files can not be read.
+    /// `Os` when the kernel's files can't be read.
     pub fn state(&self) -> Result<State> {
         Ok(self.record.state(self.status()?))
     }
 
-    /// The status as it is now; nothing of it is stored.
+    /// The status as it is now; it is never stored.
     fn status(&self) -> Result<Status> {
         if self.record.pid == 0 {
-            // A create that is going on holds the lock; one that has died does not.
+            // A create in progress holds the lock; one that died does not.
             return Ok(if self.dir.try_lock()?.is_some() { Status::Stopped } else { Status::Creating });
         }
         let Some(alive) = state::alive::open(self.record.pid, self.record.start_time)? else {
@@ -173,7 +166,7 @@ impl Container {
         self.process.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Things tolerated while it was made that a person should hear of.
+    /// Problems that were tolerated while it was created, for the user.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -192,7 +185,7 @@ impl Container {
         self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host { bundle: &self.record.bundle })
     }
 
-    /// Starts the child that this handle has made.
+    /// Starts the child that this handle has created.
     fn start_own(&self, mut launched: Launched) -> Result<()> {
         self.run_start_container()?;
         let mut watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
@@ -205,10 +198,10 @@ impl Container {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
-            let why = "cannot start a container that waits for its maker alone, or is being started";
+            let why = "cannot start a container that only its creator can start, or that is being started";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
-        // Frozen it would not answer.
+        // It can't answer while it is frozen.
         if self.frozen()? {
             allowed(Operation::Start, Status::Paused)?;
         }
@@ -229,7 +222,7 @@ impl Container {
         Ok(())
     }
 
-    /// `start` runs hooks in the container's namespaces: a program that calls it should have called `protect_program` first.
+    /// Whether `start` runs hooks in the container's namespaces: then the program should have called `protect_program` before.
     pub fn has_start_hooks(&self) -> bool {
         has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
     }
@@ -238,26 +231,26 @@ impl Container {
         self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
     }
 
-    /// startContainer hooks are programs of the container: they get its process's user, capabilities, filter and, unless they have
-    /// their own, its environment.
+    /// startContainer hooks are programs of the container: they get the user, capabilities and filter of its process, and its
+    /// environment unless they have their own.
     fn run_start_container(&self) -> Result<()> {
         if !has_hooks(self.record.hooks.as_ref(), Hooks::start_container) {
             return Ok(());
         }
         let plan = |hook: &Hook| self.hook_plan(hook);
         let place = Place::Inside { process: self.process()?, cgroup: &self.record.cgroup, plan: &plan };
-        let state = self.record.hook_state(Status::Created, self.record.pid_inside());
+        let state = self.record.hook_state(Status::Created, self.record.inside(self.record.pid));
         self.run_hooks("startContainer", Hooks::start_container, &state, &place)
     }
 
-    fn hook_plan(&self, hook: &Hook) -> Result<Plan> {
+    fn hook_plan(&self, hook: &Hook) -> Result<ProcessPlan> {
         let (path, argv) = hooks::program(hook)?;
         let mut process = self.record.process.clone();
         process.set_terminal(Some(false)).set_args(Some(vec![hook.path().to_string_lossy().into_owned()]));
         if let Some(env) = hook.env().as_ref().filter(|env| !env.is_empty()) {
             process.set_env(Some(env.clone()));
         }
-        // A filter with a listener would wait for an agent that is told of containers and execs only.
+        // A filter with a listener would wait for an agent, which only knows containers and execs.
         let filter = self.filter()?.filter(|filter| !filter.listener);
         let mut plan = self.process_plan(&process, filter.cloned(), 0, None)?;
         plan.exec.candidates = vec![path];
@@ -275,14 +268,14 @@ impl Container {
         hooks::run(kind, self.record.hooks.as_ref().and_then(|h| which(h).as_deref()), state, place)
     }
 
-    /// The base of a process to run in it: the container's own process description.
+    /// The container's own process description, as a base for further processes.
     pub fn process_spec(&self) -> &ProcessSpec {
         &self.record.process
     }
 
-    /// Runs a further process in it. What `process` leaves out of capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O
-    /// priority, CPU affinity and `oomScoreAdj` it has from the container's own ([`Container::process_spec`]); environment, working
-    /// directory and user are its own alone.
+    /// Runs a further process in it. Capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O priority, CPU affinity and
+    /// `oomScoreAdj` that are missing in `process` are inherited from the container's own ([`Container::process_spec`]); environment,
+    /// working directory and user are not.
     ///
     /// # Errors
     /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
@@ -290,13 +283,13 @@ impl Container {
         self.prepare_exec(process, options)?.run()
     }
 
-    /// Checks and plans a further process, which is run by the result.
+    /// Checks and plans a further process; the result runs it.
     ///
     /// # Errors
-    /// As `exec`, but for those of running it.
+    /// As `exec`, except those of running it.
     pub fn prepare_exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<PreparedExec<'_>> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        let ended = |process: &OwnedFd| pidfd::readable(process.as_fd(), 0).context("poll");
+        let ended = |process: &OwnedFd| signal::ends_within(process.as_fd(), 0);
         if self.process.as_ref().map_or(Ok(true), ended)? {
             allowed(operation, Status::Stopped)?;
         }
@@ -305,32 +298,23 @@ impl Container {
         }
         let filter = self.filter()?.cloned();
         let plan = self.process_plan(process, filter, options.preserve_fds, options.open_files)?;
-        Ok(PreparedExec { container: self, plan, options })
-    }
-
-    /// The one clone of an exec. `hasty`: and no more, if the plan has no more for the parent to do.
-    pub(crate) fn launch_exec(&self, plan: Plan, options: ExecOptions, hasty: bool) -> Result<Launched> {
         let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &self.record.cgroup,
-            folder: self.folder()?,
-            sub_cgroups: &SubPaths::parse(&options.cgroup)?,
-            start: None,
+            cgroup_dir: self.cgroup_dir()?,
+            sub_cgroups: SubPaths::parse(&options.cgroup)?,
             target: Some(self.process()?),
-            handed: Vec::new(),
-            hasty,
+            ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
-        launch::launch(job, &mut HookWatch { record: &self.record, spec_hooks: None, devices: None })
+        let watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        Ok(PreparedExec { job, watch })
     }
 
-    /// The cgroup's folder, where there is but one.
-    fn folder(&self) -> Result<Option<&Dir>> {
-        Ok(kept(&self.folder, || self.record.cgroup.open())?.as_ref())
+    /// The cgroup's directory, on v2.
+    fn cgroup_dir(&self) -> Result<Option<&Dir>> {
+        Ok(kept(&self.cgroup_dir, || self.record.cgroup.open())?.as_ref())
     }
 
     fn frozen(&self) -> Result<bool> {
-        self.folder()?.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)
+        self.cgroup_dir()?.map_or_else(|| self.record.cgroup.is_frozen(), Dir::is_frozen)
     }
 
     /// The container's seccomp filter, compiled by `create`.
@@ -349,7 +333,7 @@ impl Container {
         seccomp: Option<Filter>,
         preserve_fds: u32,
         open_files: Option<(u64, u64)>,
-    ) -> Result<Plan> {
+    ) -> Result<ProcessPlan> {
         plan::exec(ExecInputs {
             id: self.id.as_str(),
             host: self.host.get()?,
@@ -360,10 +344,11 @@ impl Container {
             preserve_fds,
             open_files,
         })
+        .map(|plan| plan.process)
     }
 
-    /// Sends a signal to the container's first process; SIGKILL to all its processes when it has no pid namespace of its own, for
-    /// there the others would live on.
+    /// Sends a signal to the container's first process. SIGKILL goes to all its processes if it has no pid namespace of its own, since
+    /// the others would otherwise survive.
     ///
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
@@ -372,16 +357,16 @@ impl Container {
         if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
             return self.kill_all(signal);
         }
-        launch::signal(self.process()?, signal).map_err(|e| match e.kind() {
+        signal::send(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
         })
     }
 
-    /// Sends a signal to every process in its cgroup; none left is no error.
+    /// Sends a signal to every process in its cgroup; it is not an error if there is none.
     ///
     /// # Errors
-    /// `Os` when the cgroup can not be read.
+    /// `Os` when the cgroup can't be read.
     pub fn kill_all(&self, signal: Signal) -> Result<()> {
         self.record.cgroup.kill(signal)
     }
@@ -406,7 +391,7 @@ impl Container {
         self.record.cgroup.thaw()
     }
 
-    /// Changes its limits; fields that are absent stay as they are. When one can not be set, those set before are put back.
+    /// Changes its limits; fields that are missing stay as they are. If one can't be set, those already set are reverted.
     ///
     /// # Errors
     /// `WrongState` when it is stopped; `InvalidSpec`; `Os`.
@@ -429,14 +414,14 @@ impl Container {
         self.dir.save(&self.record)
     }
 
-    /// Saves its processes and all they hold into a folder, from which [`Runtime::restore`](crate::Runtime::restore) makes them again, here
-    /// or on another host. They end with that, unless `leave_running` or `pre_dump` is asked for: what is left is a stopped container.
+    /// Saves its processes and their state into a directory, from which [`Runtime::restore`](crate::Runtime::restore) restores them, here or
+    /// on another host. The processes then end, which leaves a stopped container, unless `leave_running` or `pre_dump` is set.
     ///
     /// CRIU does the work: `criu` in the caller's PATH, 3.17 or newer.
     ///
     /// # Errors
-    /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller is not the host's root; `Unsupported`
-    /// for what CRIU can not save; `Os` with what it has logged. It goes on as before then.
+    /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller isn't the host's root;
+    /// `Unsupported` for what CRIU can't save; `Os` with what it has logged. The container then continues as before.
     pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Checkpoint, self.status()?)?;
@@ -446,33 +431,33 @@ impl Container {
     /// The pids of all its processes, in the caller's pid namespace.
     ///
     /// # Errors
-    /// `Os` when the cgroup can not be read.
+    /// `Os` when the cgroup can't be read.
     pub fn processes(&self) -> Result<Vec<i32>> {
         match (&self.record.cgroup, &self.process) {
-            // Without a cgroup (rootless) its pid namespace is what tells them apart.
+            // Without a cgroup (rootless) its pid namespace distinguishes them.
             (Cgroup::None, Some(_)) => state::alive::in_pid_namespace_of(self.record.pid),
             (cgroup, _) => cgroup.processes(),
         }
     }
 
-    /// What the kernel has counted for it. All zero without a cgroup (rootless).
+    /// Its resource usage. All zero without a cgroup (rootless).
     ///
     /// # Errors
-    /// `NotFound` when its cgroup is gone, `Os` when it can not be read.
+    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be read.
     pub fn stats(&self) -> Result<Stats> {
         self.record.cgroup.stats()
     }
 
-    /// Where the kernel accounts it.
+    /// The paths of its cgroup.
     pub fn cgroup(&self) -> CgroupPaths {
         self.record.cgroup.paths()
     }
 
-    /// Watches for processes that the kernel kills for its memory limit; `None` where its memory is not accounted. Kills before this
-    /// call are in [`Stats::oom_kills`].
+    /// Watches for processes that the kernel kills because of its memory limit; `None` where its memory isn't accounted. Earlier kills
+    /// are in [`Stats::oom_kills`].
     ///
     /// # Errors
-    /// `NotFound` when its cgroup is gone, `Os` when it can not be opened.
+    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be opened.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         self.record.cgroup.watch_oom()
     }
@@ -480,17 +465,17 @@ impl Container {
     /// Waits for the end of its first process, which must be a child of the caller.
     ///
     /// # Errors
-    /// `NotFound` when it is not; `WrongState` when it had ended before this handle was made.
+    /// `NotFound` when it isn't; `WrongState` when it had ended before this handle was made.
     pub fn wait(&self) -> Result<ExitStatus> {
-        launch::wait(self.process()?)
+        signal::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, state. What is gone already is no error: after a failure, [`Runtime::load`](crate::Runtime::load)
-    /// it again, and a second call finishes the first. While a process that does not end holds up a cgroup (EBUSY, after ten seconds) the
-    /// state stays for that, and poststop hooks wait.
+    /// Removes it: processes, cgroups, state. Parts that no longer exist are not an error: after a failure,
+    /// [`Runtime::load`](crate::Runtime::load) it again, and a second call finishes the first. As long as a process that doesn't end keeps a cgroup busy (EBUSY, after ten
+    /// seconds), the state stays for that second call, and poststop hooks are not run.
     ///
     /// # Errors
-    /// `WrongState` when it runs and `how` is not `Force`; else every failure of the tear-down, together.
+    /// `WrongState` when it is running and `how` isn't `Force`; else all failures of the removal, together.
     pub fn delete(self, how: Delete) -> Result<()> {
         let lock = self.dir.lock()?;
         let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
@@ -504,10 +489,9 @@ impl Container {
             let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
         }
         fault::point();
-        // Without a pid namespace of its own, or with a frozen cgroup, the signal alone does not end all of it. A create that died
-        // before it had a process leaves a cgroup that may be somebody else's: nothing is killed there, and only an empty one goes.
-        // Without a cgroup (rootless) its pid namespace is what ends the others with the first process.
-        // From an empty one it goes without a signal.
+        // Without a pid namespace of its own, or with a frozen cgroup, the signal alone doesn't end all its processes. If a create died
+        // before it had a process, its cgroup may belong to another container: nothing is killed there, and only an empty one is
+        // removed. Without a cgroup (rootless) the pid namespace ends the others with the first process.
         if self.record.pid != 0 && self.record.cgroup != Cgroup::None && !self.record.cgroup.remove_empty() {
             note(self.record.cgroup.kill(Signal::KILL));
         }
@@ -520,21 +504,21 @@ impl Container {
         note(removed);
         fault::point();
         if held {
-            // By a process that does not end, or not yet: another call can finish this one as long as the state tells of it.
+            // By a process that hasn't ended yet. Another call can finish this one as long as the state exists.
             return Error::join(errors).map_or(Ok(()), Err);
         }
         note(self.dir.remove());
         fault::point();
         drop(lock);
         let stopped = self.record.hook_state(Status::Stopped, 0);
-        // Poststop hooks: a failure is reported, the rest is done all the same (runtime-spec, "Lifecycle" 13).
+        // A failed hook is reported, and the others are run (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
         note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle }));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }
 
-/// What was made before, or is made now and kept.
+/// The value that is kept in `place`, made on the first call.
 fn kept<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     match place.get() {
         Some(value) => Ok(value),
@@ -550,20 +534,13 @@ pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<
 }
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
-    if !pidfd::readable(process, KILL_PATIENCE).context("poll")? {
+    if !signal::ends_within(process, KILL_TIMEOUT)? {
         return Err(Error::new(
             ErrorKind::Busy,
             "the container's process does not end although it was killed",
         ));
     }
-    // Reaped if it is our child; else its parent does that.
+    // Reaps it if it is our child; else its parent does.
     let _ = pidfd::wait(process, libc::WNOHANG);
     Ok(())
-}
-
-impl Record {
-    /// The pid as a process in the container sees it.
-    fn pid_inside(&self) -> i32 {
-        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { self.pid }
-    }
 }

@@ -28,6 +28,8 @@ pub enum ErrorKind {
     Busy,
     /// A system call failed; see [`Error::errno`].
     Os,
+    /// A bug of this library: a state that must not occur.
+    Internal,
 }
 
 /// Why the program of a process could not be executed; see [`Error::program_error`].
@@ -41,6 +43,19 @@ pub enum ProgramError {
     NotExecutable,
     /// It was found, but execve(2) failed: it is not an executable for this machine, or its interpreter is missing.
     Refused,
+}
+
+/// States that cannot occur unless this crate has a bug.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Internal {
+    #[error("unexpected message from the child: {0}")]
+    ChildMessage(String),
+    #[error("no process whose root could be opened")]
+    NoTarget,
+    #[error("waitid returned without a child")]
+    NoStatus,
+    #[error("encode {0}: {1}")]
+    Encode(&'static str, #[source] serde_json::Error),
 }
 
 /// An error with its history. Cheap to carry: one pointer.
@@ -71,6 +86,12 @@ enum Cause {
     NotExecutable { name: String, source: io::Error },
     #[error("exec {name}: {}", reason(source))]
     Refused { name: String, source: io::Error },
+    #[error("the process ended before its program was executed: {0}")]
+    Died(String),
+    #[error("{0}")]
+    Criu(Cow<'static, str>),
+    #[error(transparent)]
+    Internal(Internal),
 }
 
 /// The crate's result.
@@ -126,6 +147,16 @@ impl Error {
         }
     }
 
+    /// A child ended before its exec; `how` is its exit status, or what it was doing.
+    pub(crate) fn died(how: impl fmt::Display) -> Self {
+        Error::of(ErrorKind::Os, Cause::Died(how.to_string()))
+    }
+
+    /// CRIU failed, which gives its reasons in its log.
+    pub(crate) fn criu(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::of(ErrorKind::Os, Cause::Criu(message.into()))
+    }
+
     pub(crate) fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint.get_or_insert(hint.into());
         self
@@ -149,6 +180,16 @@ impl Error {
         Some(first)
     }
 
+    /// See [`Error::died`].
+    pub(crate) fn is_death(&self) -> bool {
+        matches!(self.0.cause, Cause::Died(_))
+    }
+
+    /// See [`Error::criu`].
+    pub(crate) fn is_from_criu(&self) -> bool {
+        matches!(self.0.cause, Cause::Criu(_))
+    }
+
     /// The coarse kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -160,7 +201,9 @@ impl Error {
             Cause::NotInPath { .. } | Cause::NoProgram { .. } => Some(ProgramError::NotFound),
             Cause::NotExecutable { .. } => Some(ProgramError::NotExecutable),
             Cause::Refused { .. } => Some(ProgramError::Refused),
-            Cause::Message(_) | Cause::Call { .. } => None,
+            Cause::Message(_) | Cause::Call { .. } | Cause::Died(_) | Cause::Criu(_) | Cause::Internal(_) => {
+                None
+            }
         }
     }
 
@@ -176,6 +219,12 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         let source = std::error::Error::source(&self.0.cause)?;
         source.downcast_ref::<io::Error>()?.raw_os_error()
+    }
+}
+
+impl From<Internal> for Error {
+    fn from(internal: Internal) -> Self {
+        Error::of(ErrorKind::Internal, Cause::Internal(internal))
     }
 }
 
@@ -318,7 +367,30 @@ mod tests {
             assert_eq!(error.program_error(), Some(why), "{error}");
         }
         let missing = io::Error::from_raw_os_error(libc::ENOENT);
-        let others = [Error::os("stat", missing), Error::invalid("exec: no such file: not found")];
+        let others = [
+            Error::died("exit status 1"),
+            Error::criu("criu failed"),
+            Error::os("stat", missing),
+            Error::invalid("exec: no such file: not found"),
+        ];
         assert!(others.iter().all(|e| e.program_error().is_none() && e.refused_program().is_none()));
+    }
+
+    #[test]
+    fn a_bug_of_the_library_is_its_own_kind() {
+        let encode = serde_json::from_str::<u8>("x").unwrap_err();
+        for (internal, text) in [
+            (
+                Internal::ChildMessage("gate 9".to_owned()),
+                "start c1: unexpected message from the child: gate 9",
+            ),
+            (
+                Internal::Encode("the state", encode),
+                "start c1: encode the state: expected value at line 1 column 1",
+            ),
+        ] {
+            let error = Error::from(internal).wrap("start c1");
+            assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Internal, text));
+        }
     }
 }

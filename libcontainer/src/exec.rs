@@ -1,26 +1,24 @@
-//! An exec in two halves, for a caller that may not wait: what is decided before the clone, and what is heard after it.
+//! An exec in two steps, for a caller that must not block: everything that is decided before the clone, and what is learnt after it.
 //!
-//! It knows neither plans nor the state of containers; `container` has made the one and looked at the other.
+//! It knows neither the state of containers nor how an exec is planned: `container` has checked the one and done the other.
 
-use crate::container::Container;
 use crate::error::{Context, Error, Result};
-use crate::launch::{self, Launched, Watch};
-use crate::plan::Plan;
-use crate::process::{ExecOptions, Process};
+use crate::launch::{self, Job, Launched, Watch};
+use crate::process::Process;
+use crate::watch::HookWatch;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A process that is ready to be run in a container: [`Container::prepare_exec`]. Nothing was done yet.
+/// A process that is ready to be run in a container: [`Container::prepare_exec`](crate::Container::prepare_exec). Nothing was done yet.
 #[derive(Debug)]
 pub struct PreparedExec<'a> {
-    pub(crate) container: &'a Container,
-    pub(crate) plan: Plan,
-    pub(crate) options: ExecOptions,
+    pub(crate) job: Job<'a>,
+    pub(crate) watch: HookWatch<'a>,
 }
 
-/// A process on its way to its program. Dropped, it is killed.
+/// A process that was made and whose program doesn't run yet. Dropping it kills the process.
 ///
-/// Its descriptor is for poll(2) or epoll(7): it hangs up (POLLHUP, which is told whether it is asked for or not) when the program runs,
-/// or when that has failed. Then [`finish`](Starting::finish) does not wait.
+/// Its descriptor is for poll(2) or epoll(7): it hangs up (POLLHUP, which is reported whether it is asked for or not) when the program
+/// runs, or when that has failed. Then [`finish`](Starting::finish) doesn't block.
 #[derive(Debug)]
 pub struct Starting {
     launched: Launched,
@@ -29,29 +27,30 @@ pub struct Starting {
 impl PreparedExec<'_> {
     /// All of it is one clone, after which the process needs nothing from its caller: no cgroup v1 to be joined, no terminal, no
     /// limits or priorities that only the caller may set, no filter with a listener, no second process
-    /// (`docs/decisions/0002-one-clone-and-a-sibling.md` of the repository). Nothing that the container has a say in is
-    /// waited for.
+    /// (`docs/decisions/0002-one-clone-and-a-sibling.md` of the repository). The caller never waits for anything that the container
+    /// can delay.
     pub fn is_unattended(&self) -> bool {
-        launch::needs_no_parent(&self.plan) && self.plan.opens.is_empty() && self.options.cgroup.is_empty()
+        self.job.is_unattended()
     }
 
-    /// Runs it, and waits until its program runs.
+    /// Runs it, and returns when its program runs.
     ///
     /// # Errors
     /// What kept the program from being executed.
     pub fn run(self) -> Result<Process> {
-        let launched = self.container.launch_exec(self.plan, self.options, false)?;
-        let (pid, pidfd, terminal) = launched.release()?;
-        Ok(Process { pid, pidfd, terminal })
+        let PreparedExec { job, mut watch } = self;
+        running(launch::launch(job, &mut watch)?)
     }
 
-    /// Makes the process and does not wait for its program, if it [is unattended](PreparedExec::is_unattended); else it is brought
-    /// as far as it gets on its own.
+    /// Makes the process and doesn't wait for its program, if it [is unattended](PreparedExec::is_unattended); else the process is
+    /// brought to its program, as by [`run`](PreparedExec::run).
     ///
     /// # Errors
     /// What kept the process from being made.
     pub fn begin(self) -> Result<Starting> {
-        Ok(Starting { launched: self.container.launch_exec(self.plan, self.options, true)? })
+        let PreparedExec { job, mut watch } = self;
+        let job = Job { return_early: true, ..job };
+        Ok(Starting { launched: launch::launch(job, &mut watch)? })
     }
 }
 
@@ -69,10 +68,14 @@ impl Starting {
     /// # Errors
     /// What kept the program from being executed.
     pub fn finish(mut self) -> Result<Process> {
-        self.launched.follow(&mut Nothing)?;
-        let (pid, pidfd, terminal) = self.launched.release()?;
-        Ok(Process { pid, pidfd, terminal })
+        self.launched.follow(&mut NoRequests)?;
+        running(self.launched)
     }
+}
+
+fn running(launched: Launched) -> Result<Process> {
+    let (pid, pidfd, terminal) = launched.release()?;
+    Ok(Process { pid, pidfd, terminal })
 }
 
 impl AsFd for Starting {
@@ -81,10 +84,10 @@ impl AsFd for Starting {
     }
 }
 
-/// A process that is unattended asks for none of it.
-struct Nothing;
+/// An unattended process makes no requests.
+struct NoRequests;
 
-impl Watch for Nothing {
+impl Watch for NoRequests {
     fn hooks(&mut self, _: i32, _: BorrowedFd<'_>) -> Result<()> {
         Ok(())
     }

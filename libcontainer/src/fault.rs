@@ -1,13 +1,13 @@
 //! Faults for tests. With the feature `fault`, KNARR_FAULT names one: a step of the child fails (`fail:STEP`), the child dies there
-//! (`die:STEP`), or the caller is killed at the Nth point that it passes (`kill:N`). Without the feature there are none.
+//! (`die:STEP`), or the caller is killed at the Nth point that it passes (`kill:N`). Without the feature nothing fails.
 
-/// What goes wrong in the child.
+/// A fault in the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(not(feature = "fault"), allow(dead_code, reason = "only a build for tests makes one"))]
 pub(crate) enum Fault {
     /// Report EIO instead of running the step.
     Fail(u32),
-    /// End without a word.
+    /// End without a message.
     Die(u32),
 }
 

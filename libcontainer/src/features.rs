@@ -1,12 +1,12 @@
-//! What the library can do, as features.md of the OCI runtime specification lays it down. Engines read it before they use a runtime.
+//! The features of the library, in the format of features.md of the OCI runtime specification. Engines read it before they use a runtime.
 //!
-//! One document for the `features` command and for a shim's `-info`. It looks at nothing on the host.
+//! The `features` command and a shim's `-info` return the same document. It does not depend on the host.
 
 use crate::plan::options::mount_options;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// The document. It is made to be serialised.
+/// The document, to be serialized.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Features {
@@ -64,12 +64,12 @@ struct MountExtensions {
 }
 
 impl Features {
-    /// The newest version of the OCI runtime specification that is understood.
+    /// The newest supported version of the OCI runtime specification.
     pub const SPECIFICATION: &str = "1.2.1";
 
-    /// What this library can do, with annotations of the program that uses it.
+    /// The features of this library, with annotations of the program that uses it.
     pub fn new(annotations: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        // Docker and containerd look for this one before they try a checkpoint, whatever the runtime is called.
+        // Docker and containerd check this one before they try a checkpoint, for any runtime.
         let checkpoint = ("org.opencontainers.runc.checkpoint.enabled", "true".to_owned());
         let annotations = annotations.into_iter().chain([checkpoint]).collect();
         Self {

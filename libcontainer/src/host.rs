@@ -1,5 +1,5 @@
-//! The facts about this host that a plan depends on. Probed once per `Runtime`, as cheaply as possible; serialisable, so that a
-//! test can plan for any host. It knows nothing of containers.
+//! The facts about this host that a plan depends on, probed once per `Runtime`, as cheaply as possible. They can be deserialized, so that
+//! a test can plan for any host.
 
 use crate::error::{Context, Result};
 use crate::sys;
@@ -26,14 +26,14 @@ pub struct Host {
     pub(crate) apparmor: bool,
     /// SELinux is enabled (selinuxfs is mounted).
     pub(crate) selinux: bool,
-    /// The last capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
+    /// The last capability known to the kernel (/proc/sys/kernel/cap_last_cap).
     pub(crate) last_cap: u8,
-    /// The caller's own bounding set, by number.
+    /// The caller's bounding set, by number.
     pub(crate) bounding: u64,
-    /// The caller has CAP_SYS_PTRACE, so that who has not can not look into his processes.
+    /// The caller has CAP_SYS_PTRACE, so that a process without it cannot look into the caller's processes.
     #[serde(default)]
     pub(crate) traces: bool,
-    /// There is a /proc/kcore.
+    /// /proc/kcore exists.
     #[serde(default)]
     pub(crate) kcore: bool,
 }
@@ -60,7 +60,7 @@ pub(crate) struct V1Hierarchy {
     pub(crate) own: PathBuf,
 }
 
-/// The host, probed when it is first needed: most commands on a container that is there never ask. One for a `Runtime` and all its
+/// The host, probed when it is first needed: most commands on an existing container never need it. Shared by a `Runtime` and its
 /// containers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SharedHost(Arc<OnceLock<Host>>);
@@ -78,10 +78,10 @@ impl SharedHost {
 }
 
 impl Host {
-    /// Looks at this host. No file is opened on a cgroup v2 host but /proc/self/uid_map.
+    /// Probes this host. On a cgroup v2 host it opens /proc/self/uid_map only.
     ///
     /// # Errors
-    /// `Os` when /proc is not there.
+    /// `NotFound` if /proc is not mounted.
     pub fn probe() -> Result<Self> {
         let (last_cap, bounding) = capabilities();
         Ok(Host {
@@ -99,7 +99,7 @@ impl Host {
         })
     }
 
-    /// The caller can not act as root on the host: cgroup and device errors are tolerated as the specification of rootless containers asks.
+    /// The caller cannot act as root on the host: cgroup and device errors are tolerated.
     pub fn is_rootless(&self) -> bool {
         self.euid != 0 || self.in_user_namespace
     }
@@ -121,7 +121,7 @@ fn has_all_ids(uid_map: &str) -> bool {
     uid_map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The number of the last capability that the kernel knows, and the caller's bounding set.
+/// The number of the last capability known to the kernel, and the caller's bounding set.
 fn capabilities() -> (u8, u64) {
     let mut set = 0;
     for capability in 0..64u8 {

@@ -1,4 +1,4 @@
-//! A container's id, parsed once and a safe path component ever after.
+//! A container's id: parsed once, and then a safe path component.
 
 use crate::error::{Error, Result};
 use std::fmt;
@@ -12,7 +12,7 @@ impl ContainerId {
     /// Parses an id.
     ///
     /// # Errors
-    /// `InvalidSpec` when the text is empty, too long, `.` or `..`, or has a character that is not allowed.
+    /// `InvalidSpec` when the text is empty, too long, `.` or `..`, or has an invalid character.
     pub fn new(id: impl Into<String>) -> Result<Self> {
         let id = id.into();
         if id.is_empty() {

@@ -1,9 +1,9 @@
 //! Make, run and remove Linux containers as the [OCI runtime specification] describes them.
 //!
 //! A [`Bundle`] (a directory with a config.json, or a specification made in memory) and the facts about the [`Host`] become a
-//! [`Plan`], a list of steps that can be printed without doing anything. [`Runtime::create`] carries it out and undoes what it has done
-//! if a step fails. The [`Container`] that comes back, or that [`Runtime::load`] finds again later, is started, entered, signalled,
-//! frozen, limited and deleted.
+//! [`Plan`], a list of steps that can be printed without doing anything. [`Runtime::create`] carries it out, and undoes all of it if a
+//! step fails. It returns a [`Container`], as [`Runtime::load`] does later; its methods start it, run further processes in it, send
+//! signals, pause, limit and delete it.
 //!
 //! ```no_run
 //! use libcontainer::{Bundle, ContainerId, CreateOptions, Delete, ExecOptions, Runtime, Signal, Stdio};
@@ -30,31 +30,31 @@
 //!
 //! # What it does to the calling process
 //!
-//! Nothing that stays: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score are as
-//! before. It prints and logs nothing, has no global state and starts no threads. It may be called from a program with many threads,
-//! and from several at once. A container's process is a child of the calling process; who calls [`Container::wait`] must not ignore
-//! SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
+//! Nothing permanent: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score stay as
+//! they are. It prints and logs nothing, has no global state and starts no threads. It can be called in a program with many threads,
+//! and from several at once. A container's process is a child of the calling process; a program that calls [`Container::wait`] must not
+//! ignore SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
 //!
 //! # Hooks
 //!
 //! [`Runtime::create`], [`Container::start`] and [`Container::delete`] run the hooks of config.json, and wait for them. Those of the host
-//! (prestart, createRuntime, poststart, poststop) are processes of the caller's: in its namespaces, with the bundle as working directory,
-//! and with the caller's environment unless they name one.
+//! (prestart, createRuntime, poststart, poststop) run in the caller's namespaces, with the bundle as their working directory, and with
+//! the caller's environment unless they set one.
 //!
 //! # Errors
 //!
-//! All functions return [`Error`], which has a [kind](ErrorKind) to decide on, an errno if a system call failed, and one line of text:
+//! All functions return [`Error`], which has a [kind](ErrorKind) to match on, an errno if a system call failed, and one line of text:
 //! what was being done, on what, which call, why, and how to mend it where that is known. When the program of a process cannot be
 //! executed, [`Error::program_error`] says why. Unsupported fields of config.json are refused by name, before anything is done.
 //!
 //! # Rights
 //!
-//! Root, or any user if the container has a user namespace of its own (a rootless container). Linux 5.4 or newer; `docs/kernel-features.md`
-//! of the repository lists what is used when it is there.
+//! Root, or any user if the container has a new user namespace (a rootless container). Linux 5.4 or newer; `docs/kernel-features.md` in
+//! the repository lists the features of newer kernels that are used if available.
 //!
 //! # Features
 //!
-//! `seccomp` (default): `linux.seccomp`, through libseccomp. Without it such a field is refused. `tripwire` and `fault` are for tests.
+//! `seccomp` (default): `linux.seccomp`, through libseccomp. Without it, that field is refused. `tripwire` and `fault` are for tests.
 //!
 //! [OCI runtime specification]: https://github.com/opencontainers/runtime-spec/blob/main/spec.md
 
@@ -72,13 +72,32 @@ mod launch;
 mod plan;
 mod process;
 mod protect;
+mod reserve;
 mod rootfs;
 mod runtime;
 mod seccomp;
+mod signal;
 mod state;
 mod sys;
+mod watch;
 
 /// The types of config.json, re-exported from `oci-spec`.
+///
+/// Their `Default` values, which the builders start from as well, are not empty: a default [`Spec`](spec::Spec) is about what
+/// `runc spec` writes, and a default [`Process`](spec::Process) runs `sh`. Start from them and set what differs:
+///
+/// ```
+/// use libcontainer::Bundle;
+/// use libcontainer::spec::{Process, Root, Spec};
+///
+/// let mut process = Process::default();
+/// process.set_args(Some(vec!["/bin/server".into(), "--port=80".into()]));
+/// let mut root = Root::default();
+/// root.set_path("/var/lib/engine/web-1/rootfs".into());
+/// let mut spec = Spec::default();
+/// spec.set_process(Some(process)).set_root(Some(root)).set_hostname(Some("web-1".into()));
+/// let bundle = Bundle::new("/var/lib/engine/web-1", spec);
+/// ```
 pub mod spec {
     pub use oci_spec::runtime::*;
 }
@@ -94,8 +113,9 @@ pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
 pub use plan::options::mount_options;
-pub use process::{ExecOptions, ExitStatus, Process, Signal, Stdio};
+pub use process::{ExecOptions, Process, Stdio};
 pub use protect::protect_program;
 pub use rootfs::overlay::Overlay;
 pub use runtime::{CreateOptions, Runtime};
+pub use signal::{ExitStatus, Signal};
 pub use state::{State, Status};

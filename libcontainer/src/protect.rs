@@ -1,11 +1,12 @@
 //! Protects the host's program file from containers (CVE-2019-5736).
 //!
-//! A process in a container can reach the file of the program that made it: `#!/proc/self/exe` as the container's program, or
-//! /proc/PID/exe of an exec that has just come in. If it can open that file for writing, it owns the host. So a program that is about to make a container
-//! runs from a mount that can not be written through: a detached, read-only bind mount of its own file, which has no path and ends
-//! with the process. It is not a copy, so it costs no memory.
+//! A process in a container can reach the file of the program that made it: through `#!/proc/self/exe` as the container's program, or
+//! /proc/PID/exe of an exec that has just come in. If it can open that file for writing, it owns the host. So a program that is about to
+//! make a container runs from a mount that cannot be written through: a detached, read-only bind mount of its own file, which has no
+//! path and ends with the process. It is not a copy, so it costs no memory.
 
 use crate::error::{Context, Error, Result};
+use crate::sys::cstr::CStrArray;
 use crate::sys::mount::{self, SetAttr};
 use crate::sys::{Errno, exe, fs};
 use std::ffi::{CString, OsStr};
@@ -13,14 +14,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, Instant};
 
-/// Makes sure that the running program's file can not be written through this process: if it could be, executes the program once
-/// more, with the same arguments and environment, from a read-only mount of itself, and does not come back.
+/// Makes sure that the running program's file cannot be written through this process: if it could be, executes the program again, with
+/// the same arguments and environment, from a read-only mount of itself, and does not return.
 ///
-/// For the start of a program that makes containers or runs processes in them, before it opens files or starts threads. A caller
+/// To be called at the start of a program that makes containers or runs processes in them, before it opens files or starts threads. A caller
 /// without CAP_SYS_ADMIN needs no protection: its containers have user namespaces without any right to the host's files.
 ///
 /// # Errors
-/// `Os` when the program can not be executed again.
+/// `Os` if the program cannot be executed again.
 pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Result<()> {
     let file =
         fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_PATH).context("open \"/proc/self/exe\"")?;
@@ -30,7 +31,7 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     let program = match read_only_mount(&file) {
         Ok(mount) => mount,
         Err(Errno(libc::EPERM)) => return Ok(()),
-        // Seen from another mount namespace, or with mounts below it that a user namespace may not take off: no clone.
+        // In another mount namespace, or with mounts below it that a user namespace may not detach: it cannot be cloned.
         Err(Errno(libc::ENOSYS | libc::EINVAL)) => sealed_copy()?,
         Err(e) => return Err(e).context("mount the program's file read-only"),
     };
@@ -39,13 +40,11 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
         .map(|a| CString::new(a.as_ref().as_bytes()))
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(|_| Error::invalid("an argument contains a NUL byte"))?;
-    let mut argv: Vec<_> = arguments.iter().map(|a| a.as_ptr()).collect();
-    argv.push(std::ptr::null());
-    Err(exe::execute_again(program.as_fd(), &argv))
+    Err(exe::execute_again(program.as_fd(), &CStrArray::new(arguments, 0)))
         .context("execute the program again from a read-only mount: execveat")
 }
 
-/// On a read-only mount or file system, immutable, or protected by fs-verity; or a sealed copy.
+/// Whether it is on a read-only mount or file system, immutable, protected by fs-verity, or a sealed copy.
 fn is_unwritable(file: &OwnedFd) -> Result<bool> {
     if fs::is_read_only(file.as_fd()).context("fstatvfs of the program's file")? {
         return Ok(true);
@@ -63,7 +62,7 @@ fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
     Ok(tree)
 }
 
-/// For kernels without mount_setattr(2), older than 5.12, and where there is no mount to clone.
+/// For kernels without mount_setattr(2), older than 5.12, and if the mount cannot be cloned.
 fn sealed_copy() -> Result<OwnedFd> {
     let source = fs::openat_following(fs::CWD, c"/proc/self/exe", libc::O_RDONLY)
         .context("open \"/proc/self/exe\"")?;
@@ -73,8 +72,8 @@ fn sealed_copy() -> Result<OwnedFd> {
     Ok(copy)
 }
 
-/// A page that the kernel itself has in hand (it is just being moved, for instance) could still be written to: the kernel waits for it a
-/// sixth of a second, then says EBUSY. Nobody else knows this file, so that ends by itself, if late on a machine that stalls.
+/// While the kernel itself uses a page (because it moves it, for example), the file could still be written to: the kernel waits for a
+/// sixth of a second, then returns EBUSY. No other process uses this file, so that passes by itself, though late on a stalled machine.
 fn seal(copy: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
@@ -92,7 +91,7 @@ mod tests {
     use std::io::{Read, Seek, Write, pipe};
 
     #[test]
-    fn a_page_in_other_hands_is_waited_for() {
+    fn sealing_waits_for_a_page_in_use() {
         let mut file = File::from(exe::memory_file(c"test").unwrap());
         file.write_all(&[1; 4096]).unwrap();
         file.rewind().unwrap();

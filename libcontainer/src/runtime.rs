@@ -1,35 +1,34 @@
-//! A runtime: a state directory and the facts about this host. It makes containers and finds them again.
+//! A runtime: a directory of states and the facts about this host. It makes containers and finds them again.
 //!
-//! `create` is one straight line: plan, reserve, cgroup, launch, save. Each thing it makes is undone in reverse when a later one
-//! fails.
+//! `create` goes from top to bottom: plan, reserve, launch, save. What it has made is undone in reverse when a later step fails.
 
 use crate::bundle::Bundle;
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::checkpoint::RestoreOptions;
-use crate::container::{Container, Held, HookWatch, has_hooks};
+use crate::checkpoint::restore::Checkpoint;
+use crate::container::{Container, Held, has_hooks};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
 use crate::launch::{self, Job};
-use crate::plan::cgroup::CgroupPlan;
-use crate::plan::step::Step;
-use crate::plan::{self, Inputs, Plan, PlanOptions};
+use crate::plan::{Plan, PlanOptions};
 use crate::process::Stdio;
-use crate::seccomp;
-use crate::state::dir::{Lock, StateDir};
-use crate::state::{self, Listener, RECORD_VERSION, Record, SeccompRecord, State};
+use crate::reserve::{self, Request, Reserved};
+use crate::state::dir::StateDir;
+use crate::state::{self, State};
+use crate::watch::HookWatch;
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 
-/// The directory of all containers' states, and the host. Cheap to open; may be shared between threads.
+/// The directory with the states of all containers, and the host. Cheap to open; may be shared between threads.
 #[derive(Debug)]
 pub struct Runtime {
     root: PathBuf,
     host: SharedHost,
 }
 
-/// How a container is made.
+/// How a container is created.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CreateOptions {
@@ -39,15 +38,15 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
-    /// Hand on this many descriptors from 3 on.
+    /// Pass this many descriptors from 3 on to the process.
     pub preserve_fds: u32,
     /// `cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,
-    /// Go on without a cgroup where the caller lacks permission for one and neither a path nor limits were asked for. `None`: tolerated
-    /// when the caller is not the host's root.
+    /// Continue without a cgroup where the caller lacks permission for one and neither a path nor limits are specified. `None`: only
+    /// when the caller isn't the host's root.
     pub rootless_cgroups: Option<bool>,
-    /// Only the returned `Container` will start it, no other process. Saves work: `create` may come back while the process is
-    /// still on its way, and `start` reports what `create` would have. Dropping the `Container` before `start` kills the process.
+    /// Only the returned `Container` will start it, no other process. This saves work: `create` may return while the process is still
+    /// being prepared, and `start` then reports what `create` would have reported. Dropping the `Container` before `start` kills the process.
     pub start_here: bool,
 }
 
@@ -90,7 +89,7 @@ impl Runtime {
     /// The facts about this host.
     ///
     /// # Errors
-    /// `Os` when the host can not be probed (no /proc).
+    /// `Os` when the host can't be probed (no /proc).
     pub fn host(&self) -> Result<&Host> {
         self.host.get()
     }
@@ -100,134 +99,68 @@ impl Runtime {
     /// # Errors
     /// `InvalidSpec` and `Unsupported` as `create`.
     pub fn plan(&self, id: &ContainerId, bundle: &Bundle, options: &CreateOptions) -> Result<Plan> {
-        self.plan_with(id, bundle, options, None)
-    }
-
-    fn plan_with(
-        &self,
-        id: &ContainerId,
-        bundle: &Bundle,
-        options: &CreateOptions,
-        filters: Option<&Path>,
-    ) -> Result<Plan> {
-        let host = self.host()?;
-        let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        let inputs = Inputs {
-            id: id.as_str(),
-            spec: &bundle.spec,
-            host,
-            bundle: &bundle.path,
-            options: &options.plan_options(),
-            overlay: bundle.overlay.as_ref(),
-            filter: profile.map(|profile| seccomp::filter(profile, host.kernel, filters)).transpose()?,
-        };
-        plan::create(&inputs)
+        let request = Request { id, bundle, options: options.plan_options() };
+        reserve::plan(self.host()?, &request, None).map(|(plan, _)| plan)
     }
 
     /// Makes a container up to the point where its process waits for `start`.
     ///
     /// # Errors
-    /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is as before then.
+    /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is then as it was before.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
         let host = self.host()?;
-        let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
-            self.reserve(id, bundle, &options)?;
-        let start = if options.start_here { None } else { Some(undo.dir()?.listen()?) };
+        let request = Request { id, bundle, options: options.plan_options() };
+        let terminal = matches!(options.stdio, Stdio::Terminal);
+        let Reserved { undo, lock, dir, mut record, plan } =
+            reserve::reserve(&self.root, host, &request, terminal)?;
+        let start = if options.start_here { None } else { Some(dir.listen()?) };
 
-        let folder = record.cgroup.open()?;
+        let cgroup_dir = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
             spec_hooks: bundle.spec.hooks().as_ref(),
-            devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
+            devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
         let job = Job {
-            plan,
-            stdio: options.stdio,
-            cgroup: &record.cgroup,
-            folder: folder.as_ref(),
-            sub_cgroups: &SubPaths::default(),
+            cgroup_dir: cgroup_dir.as_ref(),
             start,
-            target: None,
-            handed: Vec::new(),
-            hasty: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            return_early: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
+            ..Job::new(plan.process, options.stdio, &record.cgroup)
         };
         let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
         record.owner = state::owner::name(host.euid);
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
         fault::point();
-        undo.dir()?.save(&record)?;
+        dir.save(&record)?;
         fault::point();
         let held = Held::new(launched, options.start_here)?;
         fault::point();
         drop(lock);
-        let dir = undo.disarm()?;
-        Ok(Container::made(id.clone(), dir, record, held, warnings, (self.host.clone(), folder)))
+        undo.disarm();
+        Ok(Container::made(id.clone(), dir, record, held, plan.warnings, (self.host.clone(), cgroup_dir)))
     }
 
-    /// What a container has before its process: its directory, locked, its record and its cgroup.
-    pub(crate) fn reserve(
-        &self,
-        id: &ContainerId,
-        bundle: &Bundle,
-        options: &CreateOptions,
-    ) -> Result<Reserved> {
-        // No id has an `@`.
-        let mut plan = self.plan_with(id, bundle, options, Some(&self.root.join("@seccomp")))?;
-        check_terminal(bundle, &options.stdio)?;
-        let host = self.host()?;
-        let cgroup_plan =
-            plan.cgroup.take().ok_or_else(|| Error::new(ErrorKind::Os, "the plan has no cgroup"))?;
-        let mut warnings = bundle.warnings.clone();
-        warnings.append(&mut plan.warnings);
-
-        let mut undo = Undo::default();
-        let dir = undo.dir.insert(StateDir::reserve(&self.root, id)?);
-        let lock = dir.lock()?;
-        fault::point();
-        let filter = plan.child.iter().find_map(filter_of);
-        let mut record = Box::new(record(id, bundle, &plan, filter.is_some())?);
-        record.cgroup = Cgroup::planned(&cgroup_plan, &host.cgroup)?;
-        if let Some((bpf, flags)) = filter {
-            dir.save_filter(bpf)?;
-            if let Some(seccomp) = &mut record.seccomp {
-                seccomp.flags = flags;
-            }
-        }
-        fault::point();
-        // From here on a crash leaves what `delete` can find.
-        dir.save(&record)?;
-        fault::point();
-        record.cgroup =
-            undo.cgroup.insert(Cgroup::create(&cgroup_plan, &record.cgroup, &host.cgroup)?).clone();
-        fault::point();
-        if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
-            // In runc's words.
-            warnings.push(
-                "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
-                 discouraged (as it is impossible to properly kill all container's processes)".into(),
-            );
-        }
-        Ok(Reserved { undo, lock, record, plan, cgroup_plan, warnings })
-    }
-
-    /// Makes a container from a checkpoint: the one that [`Container::checkpoint`] saved, or runc. `bundle` is the one it was made from,
-    /// or another with the same mounts and namespaces, and with the root as it was then. It runs when this returns.
+    /// Makes a container from a checkpoint that [`Container::checkpoint`] or runc has saved. `bundle` is the one that the container was
+    /// made from, or another with the same mounts and namespaces, and with the root as it was then. The container runs when this
+    /// returns.
     ///
-    /// CRIU does the work (`criu` in the caller's PATH, 3.17 or newer), and it has to be the host's root who asks.
+    /// CRIU does the work (`criu` in the caller's PATH, 3.17 or newer); only the host's root may do this.
     ///
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported` as `create`; `NotFound` without CRIU or a checkpoint; `Os` with what CRIU has logged. The
-    /// host is as before then.
+    /// host is then as it was before.
     pub fn restore(&self, id: &ContainerId, bundle: &Bundle, options: RestoreOptions) -> Result<Container> {
-        crate::checkpoint::restore::restore(self, id, bundle, options)
+        let checkpoint = Checkpoint::open(bundle, &options)?;
+        let wishes = PlanOptions { systemd_cgroup: options.systemd_cgroup, ..PlanOptions::default() };
+        let request = Request { id, bundle, options: wishes };
+        let terminal = matches!(options.stdio, Stdio::Terminal);
+        let reserved = reserve::reserve(&self.root, self.host()?, &request, terminal)?;
+        let restored = checkpoint.restore(reserved, bundle, options)?;
+        Ok(Container::restored(id.clone(), restored, self.host.clone()))
     }
 
-    pub(crate) fn shared_host(&self) -> SharedHost {
-        self.host.clone()
-    }
-
-    /// A container that was made before, perhaps by another process.
+    /// Finds a container that was made before, perhaps by another process.
     ///
     /// # Errors
     /// `NotFound` (`container does not exist`).
@@ -235,10 +168,10 @@ impl Runtime {
         Container::load(&self.root, id, self.host.clone())
     }
 
-    /// Removes what is left of a container whose state can not be loaded: a `create` that died before it had written any.
+    /// Removes what is left of a container whose state can't be loaded: one whose `create` died before it had written any.
     ///
     /// # Errors
-    /// `Busy` while a `create` is going on; `NotFound` when nothing is there.
+    /// `Busy` while a `create` is in progress; `NotFound` when nothing is left.
     pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
         let dir = StateDir::open(&self.root, id)?;
         match dir.try_lock()? {
@@ -247,10 +180,10 @@ impl Runtime {
         }
     }
 
-    /// All containers, sorted by id. One that can not be read is left out.
+    /// All containers, sorted by id, without those whose state can't be read.
     ///
     /// # Errors
-    /// `NotFound` when the state directory is not there.
+    /// `NotFound` when the state root does not exist.
     pub fn list(&self) -> Result<Vec<State>> {
         let entries = std::fs::read_dir(&self.root).with_context(|| format!("open {:?}", self.root))?;
         let mut states = Vec::new();
@@ -266,108 +199,10 @@ impl Runtime {
     }
 }
 
-/// A container without a process yet.
-pub(crate) struct Reserved {
-    pub(crate) undo: Undo,
-    pub(crate) lock: Lock,
-    pub(crate) record: Box<Record>,
-    pub(crate) plan: Plan,
-    pub(crate) cgroup_plan: CgroupPlan,
-    pub(crate) warnings: Vec<String>,
-}
-
-/// What `create` has made so far. Dropped before `disarm`, it is taken away again, last things first. The process is not in here:
-/// a `Launched` kills its own.
-#[derive(Default)]
-pub(crate) struct Undo {
-    dir: Option<StateDir>,
-    cgroup: Option<Cgroup>,
-}
-
-impl Undo {
-    pub(crate) fn dir(&self) -> Result<&StateDir> {
-        self.dir.as_ref().ok_or_else(|| Error::new(ErrorKind::Os, "no state directory"))
-    }
-
-    pub(crate) fn disarm(mut self) -> Result<StateDir> {
-        self.cgroup = None;
-        self.dir.take().ok_or_else(|| Error::new(ErrorKind::Os, "no state directory"))
-    }
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        if let Some(cgroup) = self.cgroup.take() {
-            let _ = cgroup.kill(crate::Signal::KILL);
-            let _ = cgroup.remove();
-        }
-        if let Some(dir) = self.dir.take() {
-            let _ = dir.remove();
-        }
-    }
-}
-
-fn check_terminal(bundle: &Bundle, stdio: &Stdio) -> Result<()> {
-    let asked = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
-    match (asked, stdio) {
-        (true, Stdio::Terminal) | (false, Stdio::Inherit | Stdio::Fds { .. }) => Ok(()),
-        (true, _) => Err(Error::invalid("process.terminal is true, but the streams are not Stdio::Terminal")),
-        (false, Stdio::Terminal) => {
-            Err(Error::invalid("process.terminal is false, but the streams are Stdio::Terminal"))
-        }
-    }
-}
-
-fn filter_of(step: &Step) -> Option<(&[u64], u64)> {
-    match step {
-        Step::Seccomp { bpf, flags, .. } => Some((bpf, *flags)),
-        _ => None,
-    }
-}
-
-fn record(id: &ContainerId, bundle: &Bundle, plan: &Plan, filtered: bool) -> Result<Record> {
-    let spec = &bundle.spec;
-    let linux = spec.linux().as_ref();
-    let process = spec.process().clone().unwrap_or_default();
-    let listener = linux.and_then(|l| l.seccomp().as_ref()).and_then(|s| {
-        let path = s.listener_path().clone()?;
-        Some(Listener { path, metadata: s.listener_metadata().clone().unwrap_or_default() })
-    });
-    Ok(Record {
-        version: RECORD_VERSION,
-        oci_version: crate::Features::SPECIFICATION.to_owned(),
-        id: id.as_str().to_owned(),
-        bundle: bundle.path.clone(),
-        rootfs: plan::mounts::root_of(spec, &bundle.path)?,
-        created: now(),
-        owner: String::new(),
-        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
-        pid: 0,
-        start_time: 0,
-        cgroup: Cgroup::None,
-        facts: plan.facts.clone(),
-        process,
-        hooks: spec.hooks().clone(),
-        seccomp: filtered.then_some(SeccompRecord { flags: 0, listener }),
-        joined: plan.joined(),
-        binds: plan::restore::bind_mounts(plan)
-            .map(|(place, _)| place.to_string_lossy().into_owned())
-            .collect(),
-        restored: false,
-        resources: linux.and_then(|l| l.resources().clone()),
-    })
-}
-
-/// A process that died before its exec was perhaps killed by its own memory limit: then say so.
+/// Adds a hint to the error of a process that died before its exec, if its own memory limit killed it.
 fn explain_death(error: Error, cgroup: &Cgroup) -> Error {
-    if error.errno().is_none() && cgroup.oom_killed() {
+    if error.is_death() && cgroup.oom_killed() {
         return error.hint("the container's memory limit is too low: the process was killed (OOM)");
     }
     error
-}
-
-/// RFC 3339, in UTC.
-fn now() -> String {
-    let text = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
-    text.unwrap_or_default()
 }

@@ -1,9 +1,9 @@
-//! Compiled seccomp filters, kept in a private folder from one container to the next: a filter is the same for all containers of a
-//! profile, and compiling Docker's takes longer than all else that creating a container does.
+//! A cache of compiled seccomp filters in a private directory: all containers with the same profile have the same filter, and compiling
+//! Docker's takes longer than all other work of creating a container.
 //!
-//! The folder is a convenience: whatever is wrong with it, the filter is compiled, and nobody is told. A file is believed only when
-//! it is the caller's own, nobody else can write it, its sum is right, and it holds the very same profile for the very same kernel,
-//! architecture and library, byte for byte; so a collision of names matters not.
+//! The cache is optional: if anything is wrong with it, the filter is compiled, without a message. A file is trusted only if the caller
+//! owns it, no other user can write it, its checksum is right, and it holds the same profile for the same kernel, architecture and
+//! library, byte for byte; so a collision of names does no harm.
 
 use crate::error::Result;
 use crate::plan::seccomp::{Filter, compile, library_version};
@@ -14,21 +14,21 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A file begins so. The number changes with everything that changes the result for the same key.
+/// The start of a file. The number is increased with every change that changes the result for the same key.
 const MAGIC: &[u8; 16] = b"knarr seccomp 3\n";
 
-/// No cache file is larger: a profile of a megabyte is no profile.
-const LARGEST: u64 = 4 << 20;
+/// The maximum size of a file in bytes, far above that of any filter.
+const MAX_SIZE: u64 = 4 << 20;
 
-/// The folder is emptied when it holds more files.
-const MOST: usize = 64;
+/// The maximum number of files; the directory is emptied when it is reached.
+const MAX_FILES: usize = 64;
 
-/// The filter for a profile, from the cache in `folder` if it is there.
-pub(crate) fn filter(profile: &LinuxSeccomp, kernel: (u32, u32), folder: Option<&Path>) -> Result<Filter> {
-    let (Some(folder), Some(key)) = (folder, key(profile, kernel)) else {
+/// The filter for a profile, from the cache in `dir` if it has one.
+pub(crate) fn filter(profile: &LinuxSeccomp, kernel: (u32, u32), dir: Option<&Path>) -> Result<Filter> {
+    let (Some(dir), Some(key)) = (dir, key(profile, kernel)) else {
         return compile(profile, kernel);
     };
-    let path = file(folder, &key);
+    let path = file(dir, &key);
     if let Some(filter) = load(&path, &key) {
         return Ok(filter);
     }
@@ -37,7 +37,7 @@ pub(crate) fn filter(profile: &LinuxSeccomp, kernel: (u32, u32), folder: Option<
     Ok(filter)
 }
 
-/// All that the result depends on.
+/// Everything that the result depends on.
 fn key(profile: &LinuxSeccomp, kernel: (u32, u32)) -> Option<Vec<u8>> {
     let mut key = serde_json::to_vec(profile).ok()?;
     let (major, minor, micro) = library_version();
@@ -48,11 +48,11 @@ fn key(profile: &LinuxSeccomp, kernel: (u32, u32)) -> Option<Vec<u8>> {
     Some(key)
 }
 
-fn file(folder: &Path, key: &[u8]) -> PathBuf {
-    folder.join(format!("{:016x}", sum(key)))
+fn file(dir: &Path, key: &[u8]) -> PathBuf {
+    dir.join(format!("{:016x}", sum(key)))
 }
 
-/// FNV-1a, over words where there are some: it finds files and broken ones, it guards against nobody.
+/// A checksum like FNV-1a, over words for speed: it names files and detects damaged ones, and is no protection against an attacker.
 fn sum(data: &[u8]) -> u64 {
     let mix = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
     let chunks = data.chunks_exact(8);
@@ -66,11 +66,11 @@ fn load(path: &Path, key: &[u8]) -> Option<Filter> {
         OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path).ok()?;
     let about = file.metadata().ok()?;
     let mine = about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o022 == 0;
-    if !about.is_file() || !mine || about.len() > LARGEST {
+    if !about.is_file() || !mine || about.len() > MAX_SIZE {
         return None;
     }
     let mut data = Vec::with_capacity(usize::try_from(about.len()).ok()? + 1);
-    file.take(LARGEST).read_to_end(&mut data).ok()?;
+    file.take(MAX_SIZE).read_to_end(&mut data).ok()?;
     decode(&data, key)
 }
 
@@ -119,19 +119,19 @@ fn number(data: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(u32::from_le_bytes(*bytes)).ok()?, rest))
 }
 
-/// Written beside and renamed, so that a reader sees a whole file or none.
+/// Writes a temporary file and renames it, so that a reader sees a complete file or none.
 fn store(path: &Path, key: &[u8], filter: &Filter) -> Option<()> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let folder = path.parent()?;
-    let _ = DirBuilder::new().mode(0o700).create(folder);
-    let about = std::fs::symlink_metadata(folder).ok()?;
+    let dir = path.parent()?;
+    let _ = DirBuilder::new().mode(0o700).create(dir);
+    let about = std::fs::symlink_metadata(dir).ok()?;
     if !about.is_dir() || about.uid() != nix::unistd::geteuid().as_raw() || about.mode() & 0o022 != 0 {
         return None;
     }
-    make_room(folder);
-    let data = encode(key, filter).filter(|data| data.len() as u64 <= LARGEST)?;
+    empty_if_full(dir);
+    let data = encode(key, filter).filter(|data| data.len() as u64 <= MAX_SIZE)?;
     let name = format!(".{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    let beside = folder.join(name);
+    let beside = dir.join(name);
     let write = |mut file: File| file.write_all(&data).and_then(|()| std::fs::rename(&beside, path));
     let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside);
     if created.and_then(write).is_err() {
@@ -140,9 +140,10 @@ fn store(path: &Path, key: &[u8], filter: &Filter) -> Option<()> {
     Some(())
 }
 
-fn make_room(folder: &Path) {
-    let files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
-    if files.len() >= MOST {
+/// Removes all files if there are too many.
+fn empty_if_full(dir: &Path) {
+    let files: Vec<_> = std::fs::read_dir(dir).into_iter().flatten().flatten().collect();
+    if files.len() >= MAX_FILES {
         for file in files {
             let _ = std::fs::remove_file(file.path());
         }

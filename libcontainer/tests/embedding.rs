@@ -11,7 +11,7 @@ use std::process::Command;
 struct Scratch(PathBuf);
 
 impl Scratch {
-    /// `None`, with the reason printed, when this machine can not run it.
+    /// `None`, with the reason printed, if this machine cannot run it.
     fn new(name: &str, script: &str) -> Option<Self> {
         let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].iter().find(|p| Path::new(p).exists())
         else {
@@ -22,12 +22,12 @@ impl Scratch {
             println!("skipped: needs root");
             return None;
         }
-        let folder = std::env::temp_dir().join(format!("knarr-{name}-{}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("knarr-{name}-{}", std::process::id()));
         for inside in ["bin", "proc", "dev"] {
-            std::fs::create_dir_all(folder.join("rootfs").join(inside)).unwrap();
+            std::fs::create_dir_all(dir.join("rootfs").join(inside)).unwrap();
         }
-        std::fs::copy(busybox, folder.join("rootfs/bin/busybox")).unwrap();
-        symlink("busybox", folder.join("rootfs/bin/sh")).unwrap();
+        std::fs::copy(busybox, dir.join("rootfs/bin/busybox")).unwrap();
+        symlink("busybox", dir.join("rootfs/bin/sh")).unwrap();
         let config = serde_json::json!({
             "ociVersion": "1.0.0",
             "process": {
@@ -43,8 +43,8 @@ impl Scratch {
                 "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"}],
             },
         });
-        std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
-        Some(Scratch(folder))
+        std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        Some(Scratch(dir))
     }
 
     fn path(&self, name: &str) -> String {
@@ -73,7 +73,7 @@ fn the_example_engine_runs_a_process_in_a_container_and_leaves_nothing() {
     let id = format!("engine-{}", std::process::id());
     std::fs::write(scratch.0.join("config.json"), serde_json::to_vec(bundle(&scratch, &id).spec()).unwrap())
         .unwrap();
-    // Cargo builds examples beside the folder of the tests.
+    // Cargo builds examples beside the directory of the tests.
     let engine = std::env::current_exe().unwrap().parent().unwrap().with_file_name("examples").join("engine");
     let output = Command::new(engine)
         .args([&scratch.path("state"), &id, &scratch.path(""), "/bin/sh", "-c"])

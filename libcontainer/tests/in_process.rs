@@ -24,7 +24,7 @@ const TESTS: &[Test] = &[
     ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
 ];
 
-/// A folder and a cgroup of this run's own.
+/// A directory and a cgroup of this run.
 struct Place {
     dir: PathBuf,
     cgroup: String,
@@ -50,7 +50,7 @@ fn main() {
     let place = Place { dir: std::env::temp_dir().join(&word), cgroup: word };
     for (name, test) in TESTS {
         let before = Process::now();
-        // panic = "abort" in the profiles: a failure ends the program at once, with the words of its assertion.
+        // panic = "abort" in the profiles: a failure ends the program at once, with the message of its assertion.
         test(&place);
         assert_eq!(before, Process::now(), "{name}: the process is not as it was");
         println!("test {name} ... ok");
@@ -208,7 +208,7 @@ fn failing_creates(place: &Place) {
     let mut container = runtime.create(&ContainerId::new("host").unwrap(), &host, inherit()).unwrap();
     container.start().unwrap();
     let before = Process::now();
-    // With a joined pid namespace the process goes on in a sibling, whose failure may be heard before its pid.
+    // With a joined pid namespace the process continues in a sibling, whose failure may be read before its pid.
     let join = format!(r#",{{"type":"pid","path":"/proc/{}/ns/pid"}}"#, container.pid());
     let missing = r#",{"destination":"/mnt","type":"bind","source":"/no/such/source","options":["bind"]}"#;
     for (number, namespaces) in [OWN, join.as_str()].iter().cycle().take(60).enumerate() {
@@ -240,7 +240,7 @@ fn dropped_before_start(place: &Place) {
     let seen = || runtime.load(&id).unwrap().state().unwrap().status;
     assert_eq!((seen(), container.state().unwrap().status), (Status::Created, Status::Created));
     let error = runtime.load(&id).unwrap().start().unwrap_err();
-    assert!(error.to_string().contains("waits for its maker"), "{error}");
+    assert!(error.to_string().contains("only its creator can start"), "{error}");
     assert_eq!(seen(), Status::Created);
     drop(container);
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();

@@ -1,5 +1,5 @@
-//! Copies between our streams and those of a process, driven by readiness: nothing in here ever blocks on the process's side, so that a
-//! process that does not read can not keep its own output from flowing.
+//! Copies between the streams of this command and those of a process, driven by readiness. Nothing here blocks on the process's side, so
+//! a process that does not read its input cannot hold up its output.
 
 use crate::failure::Failure;
 use libcontainer::Stdio;
@@ -11,10 +11,10 @@ use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
-/// Bytes moved at once; the size of a pipe.
+/// The number of bytes moved at once: the size of a pipe.
 const BUFFER: usize = 64 << 10;
 
-/// All that flows between us and the process.
+/// All copies between this command and the process.
 #[derive(Debug, Default)]
 pub(crate) struct Copying {
     input: Option<Flow>,
@@ -23,35 +23,35 @@ pub(crate) struct Copying {
     moved: u64,
 }
 
-/// Bytes on their way in one direction.
+/// A copy in one direction.
 #[derive(Debug)]
 struct Flow {
-    /// `None` after its end.
+    /// `None` after the end of the input.
     from: Option<OwnedFd>,
     to: Sink,
     buffer: Box<[u8]>,
-    /// What was read and not yet written.
+    /// The bytes from `start` to `end` were read and are still to be written.
     start: usize,
     end: usize,
 }
 
-/// Where bytes go.
+/// The destination of a copy.
 #[derive(Debug)]
 struct Sink {
     fd: OwnedFd,
-    /// At most this much at once: a blocking descriptor that is ready takes so much without blocking.
+    /// The size of one write: a blocking descriptor that is ready takes this much without blocking.
     chunk: usize,
 }
 
 impl Copying {
-    /// Pipes for those of our streams that are terminals; the others are handed on as they are.
+    /// Makes pipes in place of the streams that are terminals; the process gets the others as they are.
     pub(crate) fn pipes() -> Result<(Self, Stdio), Failure> {
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         if !stdin.is_terminal() && !stdout.is_terminal() && !stderr.is_terminal() {
             return Ok((Copying::default(), Stdio::inherit()));
         }
         let mut copying = Copying::default();
-        let theirs_in = if stdin.is_terminal() {
+        let stdin_end = if stdin.is_terminal() {
             let (read, write) = pipe()?;
             set_nonblocking(&write)?;
             copying.input = Some(Flow::new(duplicate(stdin.as_fd())?, Sink { fd: write, chunk: BUFFER }));
@@ -59,21 +59,21 @@ impl Copying {
         } else {
             duplicate(stdin.as_fd())?
         };
-        let mut output = |ours: BorrowedFd<'_>, terminal: bool| {
+        let mut output = |stream: BorrowedFd<'_>, terminal: bool| {
             if !terminal {
-                return duplicate(ours);
+                return duplicate(stream);
             }
             let (read, write) = pipe()?;
             set_nonblocking(&read)?;
-            copying.outputs.push(Flow::new(read, Sink::host(ours)?));
+            copying.outputs.push(Flow::new(read, Sink::host(stream)?));
             Ok(write)
         };
-        let theirs_out = output(stdout.as_fd(), stdout.is_terminal())?;
-        let theirs_err = output(stderr.as_fd(), stderr.is_terminal())?;
-        Ok((copying, Stdio::Fds { stdin: theirs_in, stdout: theirs_out, stderr: theirs_err }))
+        let stdout_end = output(stdout.as_fd(), stdout.is_terminal())?;
+        let stderr_end = output(stderr.as_fd(), stderr.is_terminal())?;
+        Ok((copying, Stdio::Fds { stdin: stdin_end, stdout: stdout_end, stderr: stderr_end }))
     }
 
-    /// Our stdin and stdout on one side, the master of a terminal on the other.
+    /// Copies between this command's stdin and stdout and the master of a terminal.
     pub(crate) fn terminal(master: OwnedFd) -> Result<Self, Failure> {
         set_nonblocking(&master)?;
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
@@ -100,7 +100,7 @@ impl Copying {
         self.outputs.iter().any(|flow| flow.start < flow.end)
     }
 
-    /// How many bytes were moved so far.
+    /// The number of bytes moved so far.
     pub(crate) fn moved(&self) -> u64 {
         self.moved
     }
@@ -109,12 +109,12 @@ impl Copying {
         self.input.iter().chain(&self.outputs)
     }
 
-    /// Adds one descriptor for each flow: the one it waits for.
+    /// Adds the descriptor that each copy waits for.
     pub(crate) fn register<'a>(&'a self, set: &mut Vec<PollFd<'a>>) {
         set.extend(self.flows().map(Flow::waits_for));
     }
 
-    /// Moves what can be moved; `ready` as `register` ordered it.
+    /// Moves what can be moved. `ready` has the order of `register`.
     pub(crate) fn move_ready(&mut self, ready: &[PollFlags]) {
         let flows = self.input.iter_mut().chain(&mut self.outputs);
         for (flow, ready) in flows.zip(ready) {
@@ -125,7 +125,7 @@ impl Copying {
         self.input.take_if(|flow| flow.is_done());
         self.outputs.retain(|flow| !flow.is_done());
         if self.terminal && self.outputs.is_empty() {
-            // The last descriptor of the terminal's master: closing it hangs up on who still uses the terminal.
+            // The last descriptor of the terminal's master: closing it hangs up the terminal for processes that still use it.
             self.input = None;
         }
     }
@@ -147,7 +147,7 @@ impl Flow {
         }
     }
 
-    /// One read when the buffer is empty, and writes as far as they go. Returns how much was read and written.
+    /// Reads once if the buffer is empty, and writes as much as possible. Returns the number of bytes read and written.
     fn step(&mut self) -> u64 {
         let mut moved = 0;
         if let Some(from) = self.from.as_ref().filter(|_| self.start == self.end) {
@@ -158,7 +158,7 @@ impl Flow {
                     moved += read as u64;
                 }
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
-                // EIO: the other side of a terminal is gone.
+                // EIO: the other side of a terminal is closed.
                 Err(_) => self.from = None,
             }
         }
@@ -168,14 +168,14 @@ impl Flow {
                 Ok(written) => {
                     self.start += written;
                     moved += written as u64;
-                    // Only poll(2) can tell whether a blocking descriptor takes more.
+                    // Only poll(2) knows whether a blocking descriptor takes more.
                     if self.to.chunk < BUFFER {
                         break;
                     }
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break,
-                // Nobody reads any more: closing our side tells the writer, by EPIPE or a hang-up.
+                // No reader is left. Closing this side makes the writer see that, by EPIPE or a hang-up.
                 Err(_) => {
                     self.from = None;
                     self.start = self.end;
@@ -187,8 +187,8 @@ impl Flow {
 }
 
 impl Sink {
-    /// One of our own streams. Its open file description is shared with the caller, which would not survive O_NONBLOCK on it: pipes and
-    /// terminals are opened anew for that; where this can not be, poll(2) guarantees room for PIPE_BUF bytes.
+    /// A stream of this command. The caller shares its open file description and may not cope with O_NONBLOCK on it, so pipes and
+    /// terminals are opened again. Where that is impossible, poll(2) guarantees room for PIPE_BUF bytes.
     fn host(fd: BorrowedFd<'_>) -> Result<Self, Failure> {
         let fd = duplicate(fd)?;
         let file = File::from(fd);
@@ -229,7 +229,7 @@ mod tests {
     use std::io::Read;
     use std::process::{Command, Stdio as Std};
 
-    /// Copies until all outputs have ended.
+    /// Copies until the end of all outputs.
     fn pump(copying: &mut Copying) {
         while copying.is_open() {
             let mut set = Vec::new();
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// A shell command with our copying between `input` and a file of its output, which is returned.
+    /// Runs a shell command with copies of `input` and of its output, which is returned.
     fn through(script: &str, input: &[u8]) -> Vec<u8> {
         let mut child =
             Command::new("sh").args(["-c", script]).stdin(Std::piped()).stdout(Std::piped()).spawn().unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn megabytes_arrive_whole_and_in_order_and_the_end_of_input_is_passed_on() {
+    fn megabytes_arrive_complete_and_in_order_and_the_end_of_input_is_passed_on() {
         let input: Vec<u8> = (0..20_000_000_u32).map(|i| (i % 251) as u8).collect();
         assert!(through("cat", &input) == input);
         assert_eq!(through("wc -c", b"12345"), b"5\n");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_does_not_read_does_not_keep_its_own_output_back() {
+    fn a_process_that_does_not_read_does_not_hold_up_its_output() {
         let output = through("head -c 1000000 /dev/zero; cat >/dev/null; echo end", &vec![b'x'; 2_000_001]);
         assert_eq!((output.len(), output.ends_with(b"end\n")), (1_000_004, true));
     }
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_away_ends_the_writer() {
+    fn closing_the_reader_ends_the_writer() {
         let mut child = Command::new("sh").args(["-c", "exec yes"]).stdout(Std::piped()).spawn().unwrap();
         let from: OwnedFd = child.stdout.take().unwrap().into();
         set_nonblocking(&from).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_descriptions_stay_blocking() {
+    fn the_callers_file_descriptions_stay_blocking() {
         let (_read, write) = pipe().unwrap();
         let sink = Sink::host(write.as_fd()).unwrap();
         let nonblocking =

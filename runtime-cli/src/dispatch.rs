@@ -1,19 +1,21 @@
-//! From a command's name to its run: its flags, its help, the number of its arguments; and the help topics.
+//! Runs a command after looking at its flags and the number of its arguments, or prints its help.
 
-use crate::args::{self, Parsed};
-use crate::commands::{ALL, Command, Context, Failure, Outcome};
-use crate::{help, output};
+use crate::commands::{self, Command};
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::{flags, help, output};
+use goflags::Parsed;
 
 /// Runs one command with the arguments after its name.
 pub(crate) fn run(context: &Context, called: &str, command: &Command, arguments: &[String]) -> Outcome {
-    let parsed = match args::parse(command.flags, arguments, command.order) {
+    let parsed = match goflags::parse(&[command.flags, flags::HELP], arguments, command.order) {
         Ok(parsed) => parsed,
         Err(error) => {
             output::print(&format!(
                 "Incorrect Usage: {error}\n\n{}",
                 help::command(context.program, command)
             ))?;
-            return Err(Failure::new(error));
+            return Err(error.into());
         }
     };
     if parsed.is("help") {
@@ -37,18 +39,37 @@ fn wrong_count(command: &Command, parsed: &Parsed) -> Option<String> {
     }
 }
 
-/// `help`, `help TOPIC`, and a command that is not there.
+/// `help`, `help TOPIC`, and unknown commands.
 pub(crate) fn topic(program: &str, name: &str, rest: &[String]) -> Outcome {
     let topic = match (name, rest) {
         ("help" | "h", []) => {
-            output::print(&crate::help(program))?;
+            output::print(&help::program(program))?;
             return Ok(0);
         }
         ("help" | "h", [topic, ..]) => topic.as_str(),
         _ => name,
     };
-    match ALL.iter().find(|c| c.name == topic) {
+    match commands::find(topic) {
         Some(command) => output::print(&help::command(program, command)).map(|()| 0),
         None => Err(Failure { status: 3, ..Failure::new(format!("No help topic for '{topic}'")) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::flags::HELP;
+    use goflags::{Flag, Order, parse};
+
+    #[test]
+    fn every_command_line_may_ask_for_help() {
+        const FLAGS: &[Flag] = &[Flag::text(&["bundle", "b"], "")];
+        let is_help = |args: &[&str], order| {
+            let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+            parse(&[FLAGS, HELP], &args, order).unwrap().is("help")
+        };
+        for args in [["-h"].as_slice(), &["--help"], &["id", "-h"], &["-help", "-b", "x"]] {
+            assert!(is_help(args, Order::Anywhere), "{args:?}");
+        }
+        assert!(!is_help(&["id", "-h"], Order::First));
     }
 }

@@ -1,15 +1,19 @@
-//! Why a command did not do its work: one line and an exit status. It knows libcontainer's errors, and no command.
+//! The error of a command: one line and an exit status. It knows libcontainer's errors, but no command.
 
 use libcontainer::{Error, ErrorKind};
 use nix::errno::Errno;
 use std::io;
 
-/// What a command ends with instead of an exit status of its own.
-#[derive(Debug)]
+/// The exit status of a command, or its error.
+pub(crate) type Outcome = Result<u8, Failure>;
+
+/// An error, which ends the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) status: u8,
-    /// What stderr gets instead of the message: a line that is the container's rather than the command's.
+    /// Printed to stderr instead of the message: a line that belongs to the container rather than to the command.
     pub(crate) line: Option<String>,
 }
 
@@ -18,7 +22,7 @@ impl Failure {
         Failure { message: message.into(), status: 1, line: None }
     }
 
-    /// A system call that did not work: what was being done, the call, why.
+    /// A system call failed: the operation, the call and the reason.
     pub(crate) fn os(doing: impl std::fmt::Display, call: &str, error: impl Into<io::Error>) -> Self {
         Failure::new(format!("{doing}: {call}: {}", why(&error.into())))
     }
@@ -28,7 +32,7 @@ impl Failure {
         Failure { message: format!("{prefix}: {}", self.message), ..self }
     }
 
-    /// What kept a process from being started, in runc's words: callers tell it by them from a bad config.json.
+    /// A process could not be started. The text is runc's: by it, callers distinguish this from a bad config.json.
     pub(crate) fn starting(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::InvalidSpec | ErrorKind::Exists | ErrorKind::Unsupported | ErrorKind::WrongState => {
@@ -38,8 +42,8 @@ impl Failure {
         }
     }
 
-    /// As `starting`, for a command whose stderr is the container's too: of a program that can not be executed runc's dying init
-    /// says so there, with status 255.
+    /// As `starting`, for a command that shares its stderr with the container. If a program cannot be executed, runc's init process
+    /// prints that there and exits with 255.
     pub(crate) fn running(error: &Error) -> Self {
         let failure = Failure::starting(error);
         match (error.refused_program(), error.errno()) {
@@ -52,13 +56,19 @@ impl Failure {
     }
 }
 
+impl From<goflags::Usage> for Failure {
+    fn from(error: goflags::Usage) -> Self {
+        Failure::new(error.to_string())
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Failure::new(error.to_string())
     }
 }
 
-/// `no such file or directory (ENOENT)`: in the words of Go programs, which callers match on.
+/// `no such file or directory (ENOENT)`. The text is that of Go programs, which callers match.
 pub(crate) fn why(error: &io::Error) -> String {
     let Some(number) = error.raw_os_error() else {
         return error.to_string();
@@ -77,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_says_what_was_done_which_call_and_why() {
+    fn a_failure_names_the_operation_the_call_and_the_reason() {
         let failure = Failure::os("open log file \"/x\"", "open", Errno::ENOENT).prefixed("knarr");
         assert_eq!(failure.message, "knarr: open log file \"/x\": open: no such file or directory (ENOENT)");
         assert_eq!((failure.status, why(&io::Error::other("odd"))), (1, "odd".to_owned()));

@@ -1,5 +1,5 @@
-//! A process in the foreground: its end is waited for, signals are handed on to it, orphans are reaped, and `copy` is driven. One thread,
-//! one poll(2). It does not know how the process was made.
+//! A process in the foreground: waits for its end, forwards signals, reaps orphans and drives the copies. One thread, one poll(2). This
+//! module does not know how the process was made.
 
 use crate::copy::Copying;
 use crate::failure::Failure;
@@ -14,8 +14,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// After its process has ended, what a terminal still holds is waited for this long, in milliseconds: the kernel hands output over
-/// from a work queue, so an empty terminal may fill once more.
+/// How long to wait for the output of a terminal after its process has ended, in milliseconds. The kernel delivers output from a work
+/// queue, so an empty terminal may fill again.
 const TERMINAL_LINGER: u16 = 100;
 
 /// The process in the foreground.
@@ -51,11 +51,11 @@ impl<'a> Subject<'a> {
 pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks all signals that can be handed on. SIGTTIN and SIGTTOU stay: they stop this command when it touches the terminal from
-    /// the background, as the shell expects. Faults stay deadly.
+    /// Blocks all signals that can be forwarded. SIGTTIN and SIGTTOU are not blocked: they stop this command when it uses the terminal
+    /// from the background, as the shell expects. Faults still kill it.
     pub(crate) fn block() -> Result<Self, Failure> {
         let mut set = SigSet::all();
-        for ours in [
+        for kept in [
             Number::SIGTTIN,
             Number::SIGTTOU,
             Number::SIGSEGV,
@@ -63,7 +63,7 @@ impl Signals {
             Number::SIGFPE,
             Number::SIGILL,
         ] {
-            set.remove(ours);
+            set.remove(kept);
         }
         let failure = |call: &str, e: Errno| Failure::os("take over signals", call, e);
         set.thread_block().map_err(|e| failure("sigprocmask", e))?;
@@ -80,20 +80,20 @@ impl Signals {
 /// Orphans of the container's processes become children of this process (PR_SET_CHILD_SUBREAPER).
 pub(crate) fn become_subreaper(log: &Log) {
     if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
-        log.warning(&Failure::os("adopt orphans", "prctl PR_SET_CHILD_SUBREAPER", e).message);
+        log.warning(&Failure::os("become a subreaper", "prctl PR_SET_CHILD_SUBREAPER", e).message);
     }
 }
 
-/// The streams of a process in the foreground, our side of them.
-#[derive(Debug)]
+/// This command's side of the streams of a process. By default there is nothing to copy.
+#[derive(Debug, Default)]
 pub(crate) struct Streams {
     copying: Copying,
     host: Option<HostTerminal>,
 }
 
 impl Streams {
-    /// Our side, and what the process gets. Without a terminal of its own the process gets our very streams, so that nothing is copied;
-    /// but never a terminal of the host (it could type into it, TIOCSTI): a pipe is put between.
+    /// Opens this side, and the streams that the process gets. Without a terminal of its own, the process gets the streams of this
+    /// command, and nothing is copied. Only a terminal of the host is replaced by a pipe: the process could type into it (TIOCSTI).
     pub(crate) fn open(terminal: bool) -> Result<(Self, Stdio), Failure> {
         if terminal {
             let host = HostTerminal::find()?;
@@ -117,15 +117,15 @@ impl Streams {
     }
 
     fn resize(&self) {
-        // A terminal that is gone has no size to hand on; its hang-up follows.
+        // A closed terminal has no size; its hang-up follows.
         if let (Some(host), Some(master)) = (&self.host, self.copying.master()) {
             let _ = host.copy_size_to(master);
         }
     }
 }
 
-/// Stays with the process until its end and returns its exit code, or 128 and the signal's number. `notify` may have something to say
-/// to the service manager meanwhile.
+/// Waits for the end of the process and returns its exit code, or 128 plus the signal's number. Meanwhile, readiness from `notify` is
+/// passed to the service manager.
 pub(crate) fn run(
     log: &Log,
     subject: Subject<'_>,
@@ -134,11 +134,11 @@ pub(crate) fn run(
     mut notify: Option<&Listening<'_>>,
 ) -> Result<u8, Failure> {
     let Some(pidfd) = subject.pidfd() else {
-        return Err(Failure::new("the process can not be waited for: it has no pidfd"));
+        return Err(Failure::new("cannot wait for the process: no pidfd"));
     };
     streams.resize();
     loop {
-        // Without a listener the signals are waited for twice, which changes nothing.
+        // Without a listener, the third is the first again, which changes nothing.
         let fds = [signals.0.as_fd(), pidfd, notify.map_or(signals.0.as_fd(), AsFd::as_fd)];
         let ready = wait_for_events(&mut streams.copying, &fds, PollTimeout::NONE)?;
         if ready[0] {
@@ -147,7 +147,7 @@ pub(crate) fn run(
             }
         }
         if ready[2] {
-            // This process is the service as its manager knows it: it stays until the container's end.
+            // To its manager this process is the service, so it stays until the container ends.
             notify = notify.filter(|listening| !ready_passed_on(log, listening));
         }
         if ready[1] {
@@ -155,9 +155,9 @@ pub(crate) fn run(
         }
     }
     let status = subject.wait().map_err(|error| match error.errno() {
-        // The kernel reaps the children of a process that ignores SIGCHLD, and an ignored signal stays so over an exec.
+        // The kernel reaps the children of a process that ignores SIGCHLD, and ignored signals stay ignored over an exec.
         Some(nix::libc::ECHILD) => {
-            Failure::new(format!("{error} (call this command with SIGCHLD not ignored)"))
+            Failure::new(format!("{error} (SIGCHLD must not be ignored by the caller)"))
         }
         _ => error.into(),
     })?;
@@ -187,7 +187,7 @@ fn dispatch(log: &Log, subject: Subject<'_>, streams: &Streams, number: i32) {
     }
 }
 
-/// Reaps adopted children; the process itself is left for `wait`.
+/// Reaps adopted children. The process itself is left to `wait`.
 fn reap_orphans(subject: Subject<'_>) {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
     while let Ok(status) = waitid(Id::All, flags | WaitPidFlag::WNOWAIT) {
@@ -201,12 +201,12 @@ fn reap_orphans(subject: Subject<'_>) {
     }
 }
 
-/// Copies what the process left in its pipes or terminal. A descendant that outlives it may hold them open: only what is there now
-/// is waited for.
+/// Copies what the process left in its pipes or its terminal. A descendant that outlives it may hold them open, so only the output of
+/// now is waited for.
 fn drain(streams: &mut Streams, signals: &Signals) -> Result<(), Failure> {
     streams.copying.stop_input();
     while streams.copying.is_open() {
-        // What was read already must get out, however slow its reader is.
+        // What was read must be written, however slow its reader is.
         let timeout = match (streams.copying.has_pending(), &streams.host) {
             (true, _) => PollTimeout::NONE,
             (false, Some(_)) => PollTimeout::from(TERMINAL_LINGER),
@@ -228,7 +228,7 @@ fn drain(streams: &mut Streams, signals: &Signals) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits until one of `fds` or of the copied streams is ready, copies what can be copied, and tells which of `fds` are ready.
+/// Waits until one of `fds` or of the copied streams is ready, copies what can be copied, and returns which of `fds` are ready.
 fn wait_for_events<const N: usize>(
     copying: &mut Copying,
     fds: &[BorrowedFd<'_>; N],

@@ -1,5 +1,5 @@
-//! What the command tells its caller beside its output: to stderr or to `--log FILE`, as logfmt text or one JSON object a line, with
-//! the keys and the quoting that readers of runc's logs expect. This room knows no command.
+//! The log, to stderr or to `--log FILE`: logfmt text or one JSON object per line, with the keys and the quoting that readers of runc's
+//! logs expect. This module does not know the commands.
 
 use crate::failure::Failure;
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// How urgent a line is; the names are logrus's.
+/// The level of a line. The names are those of logrus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Error,
@@ -27,7 +27,7 @@ impl Level {
     }
 }
 
-/// Where the lines go, and how they look.
+/// The destination and the format of the log.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     file: Option<File>,
@@ -36,7 +36,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// A log as the global flags ask for it; an empty `path` is stderr.
+    /// Opens the log that the global flags ask for; an empty `path` is stderr.
     pub(crate) fn open(path: &str, format: &str, debug: bool) -> Result<Self, Failure> {
         let json = match format {
             "" | "text" => false,
@@ -46,7 +46,7 @@ impl Log {
         let file = match path {
             "" => None,
             path => {
-                // Appended to and synchronous: several processes write to one file, and its reader looks after our end.
+                // Appended to and synchronous: several processes write to one file, and it is read after this process has ended.
                 let mut options = OpenOptions::new();
                 options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_SYNC);
                 Some(
@@ -67,14 +67,14 @@ impl Log {
         self.debug
     }
 
-    /// `message` is made only when somebody wants to read it.
+    /// `message` is called only if debug logging is enabled.
     pub(crate) fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {
             self.write(Level::Debug, &message());
         }
     }
 
-    /// The last words of a command that did not succeed; they reach stderr in any case, or `line` does in their stead.
+    /// Logs the error that ends the command. It is printed to stderr in any case, or `line` is in its place.
     pub(crate) fn fatal(&self, message: &str, line: Option<&str>) {
         if self.file.is_some() || line.is_none() {
             self.write(Level::Error, message);
@@ -87,7 +87,7 @@ impl Log {
     fn write(&self, level: Level, message: &str) {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let line = line(self.json, level, message, now);
-        // A log that can not be written to must not change what the command does.
+        // A log that cannot be written must not change the command's result.
         let _ = match self.file.as_ref() {
             Some(mut file) => file.write_all(line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
@@ -110,7 +110,7 @@ fn line(json: bool, level: Level, message: &str, seconds: i64) -> String {
     }
 }
 
-/// Messages quote what config.json says, which may be megabytes. What was being done is at their beginning, why not at their end.
+/// Shortens a message, which may quote megabytes of config.json. The operation is at its beginning, the reason at its end.
 fn shortened(message: &str) -> Cow<'_, str> {
     const HALF: usize = 4096;
     if message.len() <= 2 * HALF {
@@ -120,7 +120,7 @@ fn shortened(message: &str) -> Cow<'_, str> {
     format!("{} [… {} bytes …] {}", &message[..head], tail - head, &message[tail..]).into()
 }
 
-/// logfmt: bare when it is a plain word, else quoted like a Go string.
+/// A value of logfmt: a plain word as it is, other texts quoted like a Go string.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._/@^+".contains(c);
     if text.chars().all(plain) {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_have_the_keys_the_quotes_and_the_times_of_logrus() {
+    fn lines_have_the_keys_quotes_and_times_of_logrus() {
         for (json, message, text) in [
             (false, "plain", "time=\"1970-01-01T00:00:00Z\" level=error msg=plain\n"),
             (false, "a b", "time=\"1970-01-01T00:00:00Z\" level=error msg=\"a b\"\n"),

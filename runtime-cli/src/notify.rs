@@ -1,8 +1,9 @@
-//! sd_notify(3) through to a container: a socket of its own at /run/notify in the container, whose `READY=1` is handed on to the service
-//! manager's socket in $NOTIFY_SOCKET, with MAINPID. Only readiness is passed on; nothing else a container says reaches the manager.
+//! sd_notify(3) for containers: a socket at /run/notify in the container. `READY=1` from there is passed to the service manager's socket
+//! in $NOTIFY_SOCKET, with MAINPID. Nothing else that a container sends reaches the manager.
 
-use crate::commands::Context;
+use crate::context::Context;
 use crate::failure::Failure;
+use crate::process_spec::add_env;
 use libcontainer::{Bundle, ContainerId};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,38 +16,38 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Where the container sees the socket's folder.
+/// The path of the socket's directory in the container.
 const INSIDE: &str = "/run/notify";
 const NAME: &str = "notify.sock";
-/// How long the manager may take to answer a barrier, in milliseconds; one that knows none never does.
+/// How long to wait for the manager's answer to a barrier, in milliseconds. A manager without barriers never answers.
 const BARRIER: u16 = 30_000;
 
-/// A container's notify socket, in a folder beside the state root.
+/// A container's notify socket, in a directory next to the state root.
 #[derive(Debug)]
 pub(crate) struct Notify {
-    folder: PathBuf,
+    dir: PathBuf,
     /// The manager's socket: a path, or `@` and an abstract name.
     manager: String,
 }
 
 impl Notify {
-    /// `None` without a manager that wants to be told.
+    /// `None` without a manager.
     pub(crate) fn new(context: &Context<'_>, id: &ContainerId) -> Option<Self> {
         let manager = std::env::var("NOTIFY_SOCKET").ok().filter(|m| !m.is_empty())?;
-        Some(Notify { folder: folder(context, id), manager })
+        Some(Notify { dir: dir(context, id), manager })
     }
 
-    /// The same for a container that `create` made: `None` also when it was not told of a manager then.
+    /// The same for a container that `create` made; `None` also if `create` had no manager.
     pub(crate) fn of_created(context: &Context<'_>, id: &ContainerId) -> Option<Self> {
-        Notify::new(context, id).filter(|notify| notify.folder.is_dir())
+        Notify::new(context, id).filter(|notify| notify.dir.is_dir())
     }
 
-    /// Makes the folder and lets the container see it.
+    /// Makes the directory and mounts it in the container.
     pub(crate) fn prepare(&self, bundle: &mut Bundle) -> Result<(), Failure> {
-        let failure = |e| Failure::os(format_args!("make {:?}", self.folder), "mkdir", e);
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.folder).map_err(failure)?;
+        let failure = |e| Failure::os(format_args!("create {:?}", self.dir), "mkdir", e);
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&self.dir).map_err(failure)?;
         let mount = serde_json::json!({
-            "destination": INSIDE, "source": self.folder, "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
+            "destination": INSIDE, "source": self.dir, "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
         });
         let mount =
             serde_json::from_value(mount).map_err(|e| Failure::new(format!("mount {INSIDE}: {e}")))?;
@@ -54,47 +55,46 @@ impl Notify {
         let mut mounts = spec.mounts().clone().unwrap_or_default();
         mounts.push(mount);
         spec.set_mounts(Some(mounts));
-        crate::setup::add_env(bundle, [format!("NOTIFY_SOCKET={INSIDE}/{NAME}")]);
+        add_env(bundle, [format!("NOTIFY_SOCKET={INSIDE}/{NAME}")]);
         Ok(())
     }
 
-    /// Listens, from before the container's program runs.
+    /// Listens. Called before the container's program runs.
     pub(crate) fn listen(&self) -> Result<Listening<'_>, Failure> {
         let failure =
-            |call: &str, e: std::io::Error| Failure::os(format_args!("listen on {:?}", self.folder), call, e);
+            |call: &str, e: std::io::Error| Failure::os(format_args!("listen on {:?}", self.dir), call, e);
         let mut options = std::fs::OpenOptions::new();
         let flags = (OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
-        let folder =
-            options.read(true).custom_flags(flags).open(&self.folder).map_err(|e| failure("open", e))?;
-        // By descriptor: the path may be longer than an address.
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(NAME);
+        let dir = options.read(true).custom_flags(flags).open(&self.dir).map_err(|e| failure("open", e))?;
+        // By descriptor, since the path may be too long for an address.
+        let path = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(NAME);
         let _ = std::fs::remove_file(&path);
         let socket = datagram_socket().map_err(|e| failure("socket", e.into()))?;
         let address = UnixAddr::new(&path).map_err(|e| failure("bind", e.into()))?;
         bind(socket.as_raw_fd(), &address).map_err(|e| failure("bind", e.into()))?;
-        // Whoever the container's processes are, they may write to it.
+        // The container's processes may have any user.
         let all = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(&path, all).map_err(|e| failure("chmod", e))?;
         Ok(Listening { notify: self, socket })
     }
 }
 
-/// Removes what a container's notify socket left, if it had one.
-pub(crate) fn forget(context: &Context<'_>, id: &ContainerId) {
-    let folder = folder(context, id);
-    if std::fs::remove_dir(&folder).is_err_and(|e| e.raw_os_error() == Some(Errno::ENOTEMPTY as i32)) {
-        let _ = std::fs::remove_file(folder.join(NAME));
-        let _ = std::fs::remove_dir(&folder);
+/// Removes a container's notify socket and its directory, if it had one.
+pub(crate) fn remove(context: &Context<'_>, id: &ContainerId) {
+    let dir = dir(context, id);
+    if std::fs::remove_dir(&dir).is_err_and(|e| e.raw_os_error() == Some(Errno::ENOTEMPTY as i32)) {
+        let _ = std::fs::remove_file(dir.join(NAME));
+        let _ = std::fs::remove_dir(&dir);
     }
 }
 
-/// Beside the root, since in the root every folder is a container's.
-fn folder(context: &Context<'_>, id: &ContainerId) -> PathBuf {
+/// The directory of a container's socket: next to the root, since in the root every directory is a container.
+fn dir(context: &Context<'_>, id: &ContainerId) -> PathBuf {
     let name = context.root.file_name().and_then(|n| n.to_str()).unwrap_or("knarr");
     context.root.with_file_name(format!("{name}-notify")).join(id)
 }
 
-/// A socket that waits for the container's word.
+/// A socket that the container can send to.
 #[derive(Debug)]
 pub(crate) struct Listening<'a> {
     notify: &'a Notify,
@@ -102,7 +102,7 @@ pub(crate) struct Listening<'a> {
 }
 
 impl Listening<'_> {
-    /// Stays until the container is ready or has ended, and tells the manager that `main_pid` is what it should watch.
+    /// Waits until the container is ready or has ended. The manager learns that the service's main process is `main_pid`.
     pub(crate) fn wait(&self, process: BorrowedFd<'_>, main_pid: i32) -> Result<(), Failure> {
         loop {
             let mut set = [
@@ -120,19 +120,19 @@ impl Listening<'_> {
         }
     }
 
-    /// Reads what was sent and tells the manager when it says that the container is ready; true then.
+    /// Reads what the container sent and notifies the manager if it is ready. Returns whether it is.
     pub(crate) fn pass_on(&self, main_pid: i32) -> Result<bool, Failure> {
         let mut buffer = [0; 4096];
         while let Ok(length) = nix::unistd::read(&self.socket, &mut buffer) {
             if let Some(ready) = ready_line(&buffer[..length]) {
-                self.tell_manager(ready, main_pid)?;
+                self.notify_manager(ready, main_pid)?;
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn tell_manager(&self, ready: &[u8], main_pid: i32) -> Result<(), Failure> {
+    fn notify_manager(&self, ready: &[u8], main_pid: i32) -> Result<(), Failure> {
         let failure =
             |call: &str, e: Errno| Failure::os(format_args!("notify {:?}", self.notify.manager), call, e);
         let socket = datagram_socket().map_err(|e| failure("socket", e))?;
@@ -147,7 +147,8 @@ impl Listening<'_> {
         };
         send(&[ready, b"\n"].concat(), &[]).map_err(|e| failure("sendmsg", e))?;
         send(format!("MAINPID={main_pid}\n").as_bytes(), &[]).map_err(|e| failure("sendmsg", e))?;
-        // The manager closes its copy of the pipe when it has read all this; only then may the sender end, for it is known by its pid.
+        // The manager closes its copy of the pipe when it has read the messages. Until then the sender must not end: the manager
+        // identifies it by its pid.
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| failure("pipe2", e))?;
         send(b"BARRIER=1", &[ControlMessage::ScmRights(&[write.as_raw_fd()])])
             .map_err(|e| failure("sendmsg", e))?;
@@ -169,7 +170,7 @@ fn datagram_socket() -> Result<OwnedFd, Errno> {
     socket(AddressFamily::Unix, SockType::Datagram, flags, None)
 }
 
-/// The line of a message that says `READY=…`.
+/// The line `READY=…` of a message.
 fn ready_line(message: &[u8]) -> Option<&[u8]> {
     message.split(|b| *b == b'\n').find(|line| line.starts_with(b"READY="))
 }
@@ -192,19 +193,18 @@ mod tests {
     }
 
     #[test]
-    fn the_manager_hears_of_readiness_and_of_the_main_process_only() {
-        let folder = std::env::temp_dir().join(format!("knarr-notify-test-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("c")).unwrap();
-        let manager = UnixDatagram::bind(folder.join("manager")).unwrap();
-        let notify =
-            Notify { folder: folder.join("c"), manager: folder.join("manager").to_str().unwrap().to_owned() };
+    fn the_manager_learns_only_of_readiness_and_the_main_process() {
+        let dir = std::env::temp_dir().join(format!("knarr-notify-test-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("c")).unwrap();
+        let manager = UnixDatagram::bind(dir.join("manager")).unwrap();
+        let notify = Notify { dir: dir.join("c"), manager: dir.join("manager").to_str().unwrap().to_owned() };
         let listening = notify.listen().unwrap();
         let container = UnixDatagram::unbound().unwrap();
-        container.connect(folder.join("c").join(NAME)).unwrap();
+        container.connect(dir.join("c").join(NAME)).unwrap();
         container.send(b"STATUS=not yet").unwrap();
         assert!(!listening.pass_on(42).unwrap());
         container.send(b"STATUS=secret\nREADY=1").unwrap();
-        let heard = std::thread::spawn(move || {
+        let received = std::thread::spawn(move || {
             let read = || {
                 let mut buffer = [0; 100];
                 let length = manager.recv(&mut buffer).unwrap();
@@ -214,7 +214,7 @@ mod tests {
             [read(), read(), read()]
         });
         assert!(listening.pass_on(42).unwrap());
-        assert_eq!(heard.join().unwrap(), ["READY=1\n", "MAINPID=42\n", "BARRIER=1"]);
-        std::fs::remove_dir_all(folder).unwrap();
+        assert_eq!(received.join().unwrap(), ["READY=1\n", "MAINPID=42\n", "BARRIER=1"]);
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What commands print on stdout: whole texts by one write(2), tables in aligned columns, JSON with a given indentation.
+//! Output on stdout: texts in one write(2), tables with aligned columns, JSON with a given indentation.
 
 use crate::failure::Failure;
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A value as JSON, indented by `indent`; on one line when that is empty.
+/// A value as JSON, indented by `indent`; on one line if that is empty.
 pub(crate) fn json(value: &impl Serialize, indent: &str) -> Result<String, Failure> {
     let mut out = Vec::with_capacity(1024);
     let result = if indent.is_empty() {

@@ -1,12 +1,13 @@
-//! The process that `exec` runs: the container's own description changed by flags, or a process.json. Pure but for reading that file.
+//! Descriptions of processes. The one that `exec` runs is that of the container, changed by flags, or a process.json.
 
-use crate::args::Parsed;
 use crate::failure::Failure;
+use goflags::Parsed;
+use libcontainer::Bundle;
 use libcontainer::spec::{Capability, LinuxCapabilities, Process};
 use serde_json::Value;
 use std::collections::HashSet;
 
-/// A description and what was tolerated in it.
+/// A description and the warnings about it.
 type Described = (Process, Vec<String>);
 
 /// The process that the flags describe.
@@ -36,7 +37,7 @@ fn from_flags(mut process: Process, parsed: &Parsed) -> Result<Described, Failur
         return Err(Failure::new("exec args cannot be empty"));
     }
     process.set_args(Some(parsed.positional[1..].to_vec()));
-    // The container's own terminal is not inherited: without --tty there is none.
+    // The setting of the container is not inherited: without --tty there is no terminal.
     process.set_terminal(Some(parsed.is("tty")));
     if !parsed.text("cwd").is_empty() {
         process.set_cwd(parsed.text("cwd").into());
@@ -81,8 +82,8 @@ fn from_flags(mut process: Process, parsed: &Parsed) -> Result<Described, Failur
     Ok((process, warnings))
 }
 
-/// Adds capabilities to the bounding, effective and permitted sets. Never to the inheritable one (CVE-2022-29162), and so to the
-/// ambient one only where the container has inheritable ones already.
+/// Adds capabilities to the bounding, effective and permitted sets. Never to the inheritable set (CVE-2022-29162), and so to the
+/// ambient set only if the container has inheritable ones already.
 fn with_capabilities<'a>(
     mut sets: LinuxCapabilities,
     names: impl Iterator<Item = &'a str>,
@@ -108,26 +109,38 @@ fn capability(name: &str) -> Option<Capability> {
     serde_json::from_value(Value::from(name)).ok()
 }
 
-/// `uid` or `uid:gid`, decimal digits only (CVE-2026-30892: a lax parser gave another user's rights).
+/// Parses `uid` or `uid:gid`, decimal digits only (CVE-2026-30892: a lax parser gave the rights of another user).
 fn user(text: &str) -> Result<(u32, Option<u32>), String> {
     let (uid, gid) = text.split_once(':').map_or((text, None), |(uid, gid)| (uid, Some(gid)));
     let parse = |what: &str, text: &str| {
-        id(text).ok_or_else(|| format!("bad {what}: {text:?} is no number from 0 to 4294967294"))
+        id(text).ok_or_else(|| format!("bad {what} {text:?}: must be a number from 0 to 4294967294"))
     };
     let gid = gid.map(|gid| parse("gid", gid)).transpose()?;
     Ok((parse("uid", uid)?, gid))
 }
 
-/// An id; 4294967295 is -1 to the kernel, "leave it as it is".
+/// Parses an id. 4294967295 is not one: to the kernel it is -1, "leave unchanged".
 fn id(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }
 
+/// Adds variables to the environment of the container's first process.
+pub(crate) fn add_env<const N: usize>(bundle: &mut Bundle, variables: [String; N]) {
+    let spec = bundle.spec_mut();
+    let Some(mut process) = spec.process().clone() else {
+        return;
+    };
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(variables);
+    process.set_env(Some(env));
+    spec.set_process(Some(process));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Flag, Order, parse};
+    use goflags::{Flag, Order, parse};
 
     #[test]
     fn a_user_is_a_decimal_uid_and_perhaps_a_decimal_gid() {
@@ -166,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_json_needs_args_and_a_folder_only() {
+    fn a_process_json_needs_only_args_and_a_directory() {
         let (process, warnings) = libcontainer::parse_process(br#"{"args":["ls"],"cwd":"/"}"#).unwrap();
         assert_eq!(
             (process.user().uid(), process.user().gid(), process.terminal(), warnings.len()),
@@ -203,7 +216,7 @@ mod tests {
 
     fn changed(base: &str, args: &[&str]) -> Result<Process, String> {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
-        let parsed = parse(FLAGS, &args, Order::First).unwrap();
+        let parsed = parse(&[FLAGS], &args, Order::First).unwrap();
         for_exec(&libcontainer::parse_process(base.as_bytes()).unwrap().0, &parsed)
             .map(|(p, _)| p)
             .map_err(|f| f.message)
@@ -252,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_can_not_be_is_refused() {
+    fn an_invalid_process_is_refused() {
         let base = r#"{"args":["sh"],"cwd":"/"}"#;
         for (args, error) in [
             (["id"].as_slice(), "exec args cannot be empty"),
             (&["--cwd", "x", "id", "ls"], "Cwd must be an absolute path"),
             (&["--additional-gids", "-1", "id", "ls"], "additional-gids must be a positive number -1"),
-            (&["--user", ":5", "id", "ls"], "bad uid: \"\" is no number from 0 to 4294967294"),
-            (&["--user", "5:", "id", "ls"], "bad gid: \"\" is no number from 0 to 4294967294"),
+            (&["--user", ":5", "id", "ls"], "bad uid \"\": must be a number from 0 to 4294967294"),
+            (&["--user", "5:", "id", "ls"], "bad gid \"\": must be a number from 0 to 4294967294"),
         ] {
             assert_eq!(changed(base, args).unwrap_err(), error, "{args:?}");
         }

@@ -1,7 +1,7 @@
-//! Where the states of containers are kept: `--root`, or a default that depends on who asks.
+//! The directory of the containers' states: `--root`, or a default that depends on the user.
 
-use crate::args::Parsed;
 use crate::failure::Failure;
+use goflags::Parsed;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -10,17 +10,17 @@ pub(crate) fn default() -> String {
     user_runtime_dir().map_or_else(|| "/run/knarr".to_owned(), |dir| format!("{dir}/knarr"))
 }
 
-/// `--rootless`: whether cgroups that can not be made are tolerated; `None` for auto.
+/// `--rootless`: whether to go without cgroups that cannot be made; `None` for auto.
 pub(crate) fn rootless(global: &Parsed) -> Result<Option<bool>, Failure> {
     match global.text("rootless").to_ascii_lowercase().as_str() {
         "" | "auto" => Ok(None),
         "true" | "1" | "t" => Ok(Some(true)),
         "false" | "0" | "f" => Ok(Some(false)),
-        other => Err(Failure::new(format!("--rootless {other:?}: it is neither true, false nor auto"))),
+        other => Err(Failure::new(format!("--rootless {other:?}: must be true, false or auto"))),
     }
 }
 
-/// The directory to use.
+/// The directory to use. The default of a user is made if it does not exist.
 pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     if global.is_set("root") {
         return absolute(global.text("root"));
@@ -29,11 +29,7 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     if user_runtime_dir().is_some() {
         // The sticky bit keeps it from being cleaned up (XDG base directory specification).
         let failure = |call: &str, e: std::io::Error| {
-            Failure::os(
-                format_args!("make {root:?}, below $XDG_RUNTIME_DIR, which you must be able to write to"),
-                call,
-                e,
-            )
+            Failure::os(format_args!("create {root:?}: $XDG_RUNTIME_DIR must be writable"), call, e)
         };
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -46,7 +42,8 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     Ok(root)
 }
 
-/// Absolute and without `.` and `..`; not the root of the file system, for deleting a container removes what is below it.
+/// Makes a path absolute and free of `.` and `..`. It must not be the root of the file system, since deleting a container removes a
+/// directory below it.
 fn absolute(path: &str) -> Result<PathBuf, Failure> {
     let from = if path.is_empty() { "." } else { path };
     let absolute =
@@ -64,7 +61,7 @@ fn absolute(path: &str) -> Result<PathBuf, Failure> {
     Ok(clean)
 }
 
-/// $XDG_RUNTIME_DIR, for callers who are not the host's root.
+/// $XDG_RUNTIME_DIR, unless the caller is root on the host.
 fn user_runtime_dir() -> Option<String> {
     let dir = std::env::var("XDG_RUNTIME_DIR").ok().filter(|dir| !dir.is_empty())?;
     if !nix::unistd::geteuid().is_root() {
@@ -82,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_root_is_absolute_and_clean_and_never_the_root_of_the_file_system() {
+    fn a_root_is_absolute_and_clean_and_not_the_root_of_the_file_system() {
         for (path, clean) in [("/a/b", "/a/b"), ("/a/../b/./c/", "/b/c"), ("/../../x", "/x")] {
             assert_eq!(absolute(path).unwrap(), Path::new(clean), "{path}");
         }

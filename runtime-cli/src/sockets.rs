@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-/// A connected socket whose other end waits for a descriptor.
+/// A connected socket whose other end is waiting for a descriptor.
 #[derive(Debug)]
 pub(crate) struct FdReceiver(UnixStream, PathBuf);
 
@@ -29,12 +29,12 @@ impl FdReceiver {
             let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let mut options = std::fs::OpenOptions::new();
             let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
-            let folder = options
+            let dir = options
                 .read(true)
                 .custom_flags(flags)
                 .open(parent)
-                .map_err(|e| failure("open its folder", e))?;
-            let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+                .map_err(|e| failure("open its directory", e))?;
+            let short = Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name);
             UnixStream::connect(short).map_err(|e| failure("connect", e))?
         };
         Ok(FdReceiver(stream, path.to_owned()))
@@ -45,7 +45,7 @@ impl FdReceiver {
         let payload = [IoSlice::new(name.as_bytes())];
         let fds = [fd.as_raw_fd()];
         let rights = [ControlMessage::ScmRights(&fds)];
-        // MSG_NOSIGNAL: a receiver that has gone away is an error, not our end.
+        // MSG_NOSIGNAL: if the receiver is gone, that is an error rather than a SIGPIPE.
         sendmsg::<()>(self.0.as_raw_fd(), &payload, &rights, MsgFlags::MSG_NOSIGNAL, None)
             .map_err(|e| Failure::os(format_args!("send {name} to {:?}", self.1), "sendmsg", e))?;
         Ok(())

@@ -1,4 +1,4 @@
-//! The terminal that the command was called from: raw while a process has it, restored afterwards; and its size.
+//! The terminal that the command was called from: in raw mode while a process uses it, restored afterwards.
 
 use crate::failure::Failure;
 use nix::sys::signal::{SigSet, Signal};
@@ -25,7 +25,7 @@ impl HostTerminal {
         .into_iter()
         .find_map(|(terminal, fd)| terminal.then_some(fd));
         let failure = |e: std::io::Error| {
-            let doing = "find the caller's terminal (without one, detach and use --console-socket)";
+            let doing = "no controlling terminal (use --detach and --console-socket)";
             Failure::os(doing, "open /dev/tty", e)
         };
         let fd = match found {
@@ -37,8 +37,8 @@ impl HostTerminal {
         Ok(HostTerminal { fd, saved: None })
     }
 
-    /// Hands every key on as it is. Output processing stays on, since the process's own terminal adds no carriage returns
-    /// (`clear_onlcr`).
+    /// Sets raw mode, so that every key reaches the process. Output processing stays on, since the process's own terminal does not add
+    /// carriage returns (`clear_onlcr`).
     pub(crate) fn set_raw(&mut self) -> Result<(), Failure> {
         let failure =
             |call: &str, e: nix::Error| Failure::os("set the caller's terminal to raw mode", call, e);
@@ -59,7 +59,7 @@ impl HostTerminal {
 impl Drop for HostTerminal {
     fn drop(&mut self) {
         let Some(saved) = self.saved.take() else { return };
-        // From the background this call would stop us for ever instead of letting us end.
+        // Else, from the background, tcsetattr would stop this process.
         let mut background = SigSet::empty();
         background.add(Signal::SIGTTOU);
         let _ = background.thread_block();
@@ -67,7 +67,7 @@ impl Drop for HostTerminal {
     }
 }
 
-/// No carriage return before each newline of the process's output: its reader is a program, or a terminal that adds its own.
+/// Turns off carriage returns before the newlines of the process's output: its reader is a program, or a terminal that adds its own.
 pub(crate) fn clear_onlcr(master: BorrowedFd<'_>) -> Result<(), Failure> {
     let failure = |call: &str, e: nix::Error| Failure::os("prepare the process's terminal", call, e);
     let mut modes = tcgetattr(master).map_err(|e| failure("tcgetattr", e))?;

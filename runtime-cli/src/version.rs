@@ -1,18 +1,18 @@
-//! What `--version` and `features` say of this program.
+//! The version, for `--version` and `features`.
 
 /// The version of the workspace.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, when the build said so.
+/// The commit of the build, if known.
 pub(crate) const COMMIT: &str = match option_env!("KNARR_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
 
-/// The newest version of the OCI runtime specification that is understood.
+/// The newest supported version of the OCI runtime specification.
 pub(crate) const SPEC: &str = libcontainer::Features::SPECIFICATION;
 
-/// The name to go by: the command's own, or `runc` when it was called so (a link in place of runc), since callers match on it.
+/// The name to use: `knarr`, or `runc` if it was called by that name (a link in place of runc), since callers match it.
 pub(crate) fn program(called: &str) -> &'static str {
     match called.rsplit('/').next() {
         Some("runc") => "runc",
@@ -20,7 +20,7 @@ pub(crate) fn program(called: &str) -> &'static str {
     }
 }
 
-/// The text of `--version`; the first three lines are in the form that engines parse.
+/// The text of `--version`. Engines parse its first three lines.
 pub(crate) fn text(program: &str) -> String {
     format!("{program} version {VERSION}\ncommit: {COMMIT}\nspec: {SPEC}\n")
 }

@@ -1,5 +1,4 @@
-//! Decides whether `knarr-init` is built bare (without std and libc, with an entry point of its own) and tells the linker.
-//! It must not know what the program does.
+//! Decides whether `knarr-init` is built without std and libc, with its own entry point, and passes that to the linker.
 use std::env;
 use std::path::Path;
 
@@ -15,7 +14,7 @@ fn main() {
     }
     println!("cargo::rustc-cfg=bare");
     let sections = Path::new(&env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("sections.ld");
-    // at a fixed address nothing has to be relocated before the first instruction of Rust
+    // at a fixed address nothing must be relocated before the first instruction of Rust
     for argument in
         ["-nostartfiles", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,--no-eh-frame-hdr"]
     {

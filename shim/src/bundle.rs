@@ -1,12 +1,12 @@
-//! What a shim leaves in the bundle's folder, so that `delete` can clean up after a shim that was killed at any moment.
+//! The files of a shim in the bundle. With them `delete` can clean up after a shim that was killed at any moment.
 //!
-//! | file | written | what |
+//! | file | written | contents |
 //! |---|---|---|
-//! | `address` | by `start`, before it answers | `unix://` and the socket; containerd 1.6 reads it too |
+//! | `address` | by `start`, before it answers | `unix://` and the socket; also read by containerd 1.6 |
 //! | `knarr.json` | by Create, before anything is made | the state directory of libcontainer |
 //! | `init.pid` | by Create, before it answers | the pid of the container's first process |
 //!
-//! Each is written whole or not at all. It must not know how containers are made.
+//! Each is written atomically. This module does not know how containers are made.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -17,15 +17,15 @@ use std::path::{Path, PathBuf};
 const ADDRESS: &str = "address";
 const RECORD: &str = "knarr.json";
 const PID: &str = "init.pid";
-/// No file of ours is longer.
+/// The limit of the files' size.
 const LIMIT: u64 = 64 << 10;
 
 /// The contents of `knarr.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Of this file; 1.
+    /// The version of this format, 1.
     pub version: u32,
-    /// The container, as containerd calls it.
+    /// The container's id in containerd.
     pub id: String,
     /// The state directory to open a `libcontainer::Runtime` with.
     pub state_root: PathBuf,
@@ -42,20 +42,19 @@ impl Record {
         write_whole(bundle, RECORD, &serde_json::to_vec(self)?)
     }
 
-    /// Reads it; `None` if Create has not come so far.
+    /// Reads it; `None` if Create has not written it yet.
     pub fn read(bundle: &Path) -> io::Result<Option<Self>> {
         let Some(text) = read_short(bundle, RECORD)? else { return Ok(None) };
         let record: Self = serde_json::from_slice(&text)?;
         if record.version != 1 {
-            return Err(io::Error::other(format!("version {} is not known", record.version)));
+            return Err(io::Error::other(format!("unknown version {}", record.version)));
         }
         Ok(Some(record))
     }
 }
 
-/// Where the states of the containers of `namespace` are, if the caller has not named a place: `/run/containerd/knarr/NAMESPACE`,
-/// and for a shim that stands in for containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0306). `chosen` is
-/// [`crate::wire::options::Options::root`].
+/// The directory of the states of the containers of `namespace`. By default `/run/containerd/knarr/NAMESPACE`, or for a shim in place of
+/// containerd's own, `/run/containerd/runc/NAMESPACE` (decision 0306). `chosen` is [`crate::wire::options::Options::root`].
 pub fn state_root(chosen: &str, namespace: &str, program: &str) -> PathBuf {
     let stands_in = program.rsplit('/').next().is_some_and(|name| name.starts_with("containerd-shim-runc-"));
     let root = match (chosen, stands_in) {
@@ -71,7 +70,7 @@ pub fn write_pid(bundle: &Path, pid: i32) -> io::Result<()> {
     write_whole(bundle, PID, pid.to_string().as_bytes())
 }
 
-/// Reads `init.pid`; `None` if Create has not come so far, or if it is damaged.
+/// Reads `init.pid`; `None` if Create has not written it yet, or if it is damaged.
 pub fn read_pid(bundle: &Path) -> io::Result<Option<i32>> {
     let text = read_short(bundle, PID)?;
     Ok(text.and_then(|text| std::str::from_utf8(&text).ok()?.trim().parse().ok()))
@@ -82,7 +81,7 @@ pub fn write_address(bundle: &Path, address: &str) -> io::Result<()> {
     write_whole(bundle, ADDRESS, address.as_bytes())
 }
 
-/// The path in `address`; `None` if `start` has not come so far, or if it is none of ours.
+/// The path in `address`; `None` if `start` has not written it yet, or if it is not an absolute path.
 pub fn read_socket(bundle: &Path) -> io::Result<Option<PathBuf>> {
     let text = read_short(bundle, ADDRESS)?;
     let path =
@@ -117,31 +116,31 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     #[test]
-    fn the_place_of_states_is_the_callers_or_goes_by_the_programs_name() {
-        let place = |chosen, program| state_root(chosen, "k8s.io", program);
-        assert_eq!(place("", "containerd-shim-knarr-v2"), Path::new("/run/containerd/knarr/k8s.io"));
-        assert_eq!(place("", "/usr/bin/containerd-shim-runc-v2"), Path::new("/run/containerd/runc/k8s.io"));
-        assert_eq!(place("/r", "/usr/bin/containerd-shim-runc-v2"), Path::new("/r/k8s.io"));
+    fn the_state_directory_is_the_callers_or_depends_on_the_programs_name() {
+        let root = |chosen, program| state_root(chosen, "k8s.io", program);
+        assert_eq!(root("", "containerd-shim-knarr-v2"), Path::new("/run/containerd/knarr/k8s.io"));
+        assert_eq!(root("", "/usr/bin/containerd-shim-runc-v2"), Path::new("/run/containerd/runc/k8s.io"));
+        assert_eq!(root("/r", "/usr/bin/containerd-shim-runc-v2"), Path::new("/r/k8s.io"));
     }
 
     #[test]
-    fn what_is_written_is_read_and_what_is_not_there_is_none() {
-        let folder = std::env::temp_dir().join(format!("knarr-bundle-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        assert_eq!(Record::read(&folder).unwrap(), None);
-        assert_eq!((read_pid(&folder).unwrap(), read_socket(&folder).unwrap()), (None, None));
+    fn what_is_written_is_read_and_missing_files_are_none() {
+        let dir = std::env::temp_dir().join(format!("knarr-bundle-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        assert_eq!(Record::read(&dir).unwrap(), None);
+        assert_eq!((read_pid(&dir).unwrap(), read_socket(&dir).unwrap()), (None, None));
         let record = Record::new("c1", "/run/x/ns");
-        record.write(&folder).unwrap();
-        write_pid(&folder, 42).unwrap();
-        write_address(&folder, "unix:///run/s/abc").unwrap();
-        assert_eq!(Record::read(&folder).unwrap(), Some(record));
-        assert_eq!(read_pid(&folder).unwrap(), Some(42));
-        assert_eq!(read_socket(&folder).unwrap(), Some(PathBuf::from("/run/s/abc")));
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 3, "files, none of them temporary");
-        fs::write(folder.join("knarr.json"), "{\"version\":2,\"id\":\"c1\",\"state_root\":\"/\"}").unwrap();
-        assert!(Record::read(&folder).unwrap_err().to_string().contains("version 2"));
-        write_address(&folder, "vsock://3").unwrap();
-        assert_eq!(read_socket(&folder).unwrap(), None);
-        fs::remove_dir_all(&folder).unwrap();
+        record.write(&dir).unwrap();
+        write_pid(&dir, 42).unwrap();
+        write_address(&dir, "unix:///run/s/abc").unwrap();
+        assert_eq!(Record::read(&dir).unwrap(), Some(record));
+        assert_eq!(read_pid(&dir).unwrap(), Some(42));
+        assert_eq!(read_socket(&dir).unwrap(), Some(PathBuf::from("/run/s/abc")));
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 3, "files, none of them temporary");
+        fs::write(dir.join("knarr.json"), "{\"version\":2,\"id\":\"c1\",\"state_root\":\"/\"}").unwrap();
+        assert!(Record::read(&dir).unwrap_err().to_string().contains("version 2"));
+        write_address(&dir, "vsock://3").unwrap();
+        assert_eq!(read_socket(&dir).unwrap(), None);
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

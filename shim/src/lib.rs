@@ -1,7 +1,7 @@
 //! containerd's shim on libcontainer.
 //!
-//! A library only so that tests and benches can use its parts; the program is `containerd-shim-knarr-v2`. It must not know
-//! how a container is made: libcontainer does that.
+//! A library only so that tests and benches can use its parts; the program is `containerd-shim-knarr-v2`. How a container is made is left
+//! to libcontainer.
 
 pub mod bundle;
 #[cfg(feature = "client")]

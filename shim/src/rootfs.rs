@@ -1,4 +1,4 @@
-//! The mounts on a bundle's `rootfs`: taking them away.
+//! Unmounts a bundle's `rootfs`.
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
@@ -8,10 +8,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Takes away everything that is mounted on or below `<bundle>/rootfs`. Nothing there is no error.
+/// Unmounts everything on and below `<bundle>/rootfs`. It is not an error if there is nothing.
 pub fn unmount(bundle: &Path) -> io::Result<()> {
     let rootfs = bundle.join("rootfs");
-    // A detached mount takes those on top of it along. There may be several, one upon the other.
+    // Detaching a mount detaches those below it. There may be several mounts on the same point.
     let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
     let mut mounted = false;
     loop {
@@ -25,13 +25,13 @@ pub fn unmount(bundle: &Path) -> io::Result<()> {
     }
 }
 
-/// `rootfs` is no mount itself, but something in it may be. What is on the way there may be a container's, so no link is followed.
+/// Unmounts the mounts in `rootfs`, which is not a mount itself. The contents may come from a container, so no link is followed.
 fn below(rootfs: &Path) -> io::Result<()> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     let points =
         table.split(|byte| *byte == b'\n').filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
     let mut points: Vec<PathBuf> = points.map(unescape).filter(|point| point.starts_with(rootfs)).collect();
-    // Later mounts lie on or in earlier ones.
+    // Later mounts are on or in earlier ones.
     points.reverse();
     for point in points {
         let Some(inside) = point.strip_prefix(rootfs).ok().filter(|path| !path.as_os_str().is_empty()) else {
@@ -53,12 +53,12 @@ fn below(rootfs: &Path) -> io::Result<()> {
 fn open_below(rootfs: &Path, inside: &Path) -> Result<std::os::fd::OwnedFd, Errno> {
     use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
     use nix::sys::stat::Mode;
-    let folder = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let dir = open(rootfs, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
-    openat2(&folder, inside, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
+    openat2(&dir, inside, OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve))
 }
 
-/// proc_pid_mountinfo(5) writes blanks, tabs, newlines and backslashes as `\` and three octal digits.
+/// Decodes a path of proc_pid_mountinfo(5), which has blanks, tabs, newlines and backslashes as `\` and three octal digits.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

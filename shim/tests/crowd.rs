@@ -1,9 +1,10 @@
-//! Many at once: every exit is told once, in order, with its code, and nothing grows.
+//! Many processes at once: every exit is reported once, in order, with its code, and neither memory nor descriptors grow.
 
 use crate::output::resident;
 use crate::stage::{LIMIT, Stage, Task, full, story};
 use integration::{Lab, Outcome, Stop, Test, eq, fail, tests};
-use shim::client::Told;
+use procfs::process::Process;
+use shim::client::ReceivedEvent;
 use shim::wire::events::Event;
 use shim::wire::task::{
     CreateTaskResponse, DeleteRequest, DeleteResponse, ExecProcessRequest, StartRequest, StartResponse,
@@ -21,12 +22,12 @@ pub(crate) const TESTS: &[Test] = tests!["crowd":
     many_shims_at_once_each_tell_their_story,
 ];
 
-/// What runs at the same time.
+/// The number of processes that run at the same time.
 const AT_ONCE: usize = 40;
 
-fn codes(told: &[Told]) -> HashMap<(String, String), Vec<u32>> {
+fn codes(seen: &[ReceivedEvent]) -> HashMap<(String, String), Vec<u32>> {
     let mut codes: HashMap<_, Vec<u32>> = HashMap::new();
-    for one in told {
+    for one in seen {
         if let Event::Exit(exit) = &one.event {
             codes.entry((exit.container_id.clone(), exit.id.clone())).or_default().push(exit.exit_status);
         }
@@ -35,7 +36,7 @@ fn codes(told: &[Told]) -> HashMap<(String, String), Vec<u32>> {
 }
 
 fn descriptors(pid: i32) -> Result<usize, Stop> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+    Ok(Process::new(pid)?.fd_count()?)
 }
 
 /// Descriptors and memory of a shim before and after.
@@ -52,13 +53,13 @@ impl Size {
 
     fn has_not_grown(&self, stage: &Stage<'_>) -> Outcome {
         if !stage.is_ours() {
-            // It has a garbage collector.
+            // Another shim has a garbage collector.
             return Ok(());
         }
         integration::process::wait_for("descriptors are closed", || {
             (descriptors(self.shim).ok()? <= self.descriptors).then_some(())
         })?;
-        // What was freed goes back to the kernel when the shim is idle.
+        // Freed memory goes back to the kernel when the shim is idle.
         let small = || resident(self.shim).ok().filter(|now| *now <= self.resident + 128);
         match integration::process::wait_for("the shim is small again", small) {
             Ok(_) => Ok(()),
@@ -73,7 +74,7 @@ fn many_execs_at_once_each_end_once_with_their_code(lab: &Lab) -> Outcome {
     let many = if full() { 10_000 } else { 400 };
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "100000"])?;
-    task.client.patience(LIMIT * 4);
+    task.client.timeout(LIMIT * 4);
     // The first ones fill caches and heaps.
     execs(&mut task, 0..AT_ONCE)?;
     let size = Size::of(task.shim)?;
@@ -81,16 +82,16 @@ fn many_execs_at_once_each_end_once_with_their_code(lab: &Lab) -> Outcome {
         execs(&mut task, begin..(begin + AT_ONCE).min(many))?;
     }
     size.has_not_grown(&stage)?;
-    let last = |told: &[Told]| codes(told).len() >= many;
-    let told =
-        stage.events.wait(LIMIT, last).or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
-    let codes = codes(&told);
+    let last = |seen: &[ReceivedEvent]| codes(seen).len() >= many;
+    let seen =
+        stage.events.wait(LIMIT, last).or_else(|seen| fail(format!("only {} exits", codes(&seen).len())))?;
+    let codes = codes(&seen);
     for number in 0..many {
         let key = (task.id.clone(), format!("x{number}"));
         eq(codes.get(&key), Some(&vec![code(number)]), format!("exits of x{number}"))?;
     }
     let mut phases: HashMap<String, Vec<String>> = HashMap::new();
-    for word in story(&told, &task.id) {
+    for word in story(&seen, &task.id) {
         if let Some((word, exec)) = word.split_once(' ') {
             phases.entry(exec.to_owned()).or_default().push(word.to_owned());
         }
@@ -105,7 +106,7 @@ fn code(number: usize) -> u32 {
     u32::try_from(number % 200).unwrap_or(0)
 }
 
-/// Adds, starts, awaits and deletes these execs, all at once.
+/// Adds, starts, waits for and deletes these execs, all at once.
 fn execs(task: &mut Task, numbers: std::ops::Range<usize>) -> Outcome {
     let names: Vec<String> = numbers.clone().map(|number| format!("x{number}")).collect();
     let mut calls = Vec::new();
@@ -147,29 +148,33 @@ fn many_containers_of_a_pod_each_end_once_with_their_code(lab: &Lab) -> Outcome 
     let many = if full() { 10_000 } else { 120 };
     let stage = Stage::new(lab)?;
     let mut pod = stage.started(&["sleep", "100000"])?;
-    pod.client.patience(LIMIT * 4);
+    pod.client.timeout(LIMIT * 4);
     let mut ids = containers(&stage, &mut pod, 0..AT_ONCE)?;
     let size = Size::of(pod.shim)?;
     for begin in (AT_ONCE..many).step_by(AT_ONCE) {
         ids.extend(containers(&stage, &mut pod, begin..(begin + AT_ONCE).min(many))?);
     }
     size.has_not_grown(&stage)?;
-    let enough = |told: &[Told]| codes(told).len() >= many;
-    let told = stage
+    let enough = |seen: &[ReceivedEvent]| codes(seen).len() >= many;
+    let seen = stage
         .events
         .wait(LIMIT, enough)
-        .or_else(|told| fail(format!("only {} exits", codes(&told).len())))?;
-    let codes = codes(&told);
+        .or_else(|seen| fail(format!("only {} exits", codes(&seen).len())))?;
+    let codes = codes(&seen);
     for (number, id) in ids.iter().enumerate() {
         eq(codes.get(&(id.clone(), id.clone())), Some(&vec![code(number)]), format!("exits of {id}"))?;
         if number % 100 == 0 {
-            eq(stage.told(id, "delete")?, ["create", "start", "exit", "delete"], format!("events of {id}"))?;
+            eq(
+                stage.events_until(id, "delete")?,
+                ["create", "start", "exit", "delete"],
+                format!("events of {id}"),
+            )?;
         }
     }
     pod.finish()
 }
 
-/// Containers beside that of `pod`, all at once, to their end.
+/// Runs containers in the shim of `pod`, all at once, until they end.
 fn containers(
     stage: &Stage<'_>,
     pod: &mut Task,
@@ -242,8 +247,8 @@ fn many_shims_at_once_each_tell_their_story(lab: &Lab) -> Outcome {
         });
         eq(failed, Vec::<String>::new(), "what failed")?;
         for task in &mut tasks {
-            let told = stage.told(&task.id, "delete")?;
-            eq(told, ["create", "start", "exit", "delete"], format!("events of {}", task.id))?;
+            let seen = stage.events_until(&task.id, "delete")?;
+            eq(seen, ["create", "start", "exit", "delete"], format!("events of {}", task.id))?;
             task.shut_down()?;
             stage.is_clean(task)?;
         }
@@ -253,7 +258,7 @@ fn many_shims_at_once_each_tell_their_story(lab: &Lab) -> Outcome {
 
 fn one(task: &mut Task, request: &shim::wire::task::CreateTaskRequest, number: usize) -> Result<(), String> {
     let text = |failure: shim::wire::code::Failure| format!("{}: {failure}", request.id);
-    task.client.patience(Duration::from_secs(60));
+    task.client.timeout(Duration::from_secs(60));
     task.client.call::<CreateTaskResponse>("Create", request).map_err(text)?;
     task.start("").map_err(text)?;
     let status = task.wait("").map_err(text)?;

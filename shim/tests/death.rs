@@ -1,13 +1,14 @@
 //! The shim is killed, at any moment; `delete` leaves no process, mount, cgroup, state or socket.
 //!
-//! "At every system call" is meant literally: the shim is killed at its first, its second, its third… until the whole story is
-//! told without. `KNARR_SHIM_FULL=1` takes every one; else every few, beginning with another one each day.
+//! "At every system call" is meant literally: the shim is killed at its first, its second, its third… until a run ends before that.
+//! `KNARR_SHIM_FULL=1` tries every one; else every few, beginning with another one each day.
 
 use crate::killer::{End, kill_at, run_and_kill_at};
 use crate::stage::{Stage, Task, full};
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, skip, tests, yes};
 use nix::sys::signal::Signal;
+use procfs::process::Process;
 use shim::wire::code::{Code, Failure};
 use shim::wire::task::CreateTaskResponse;
 use std::fs;
@@ -23,10 +24,10 @@ pub(crate) const TESTS: &[Test] = tests!["death":
     a_shim_that_hangs_is_ended_by_delete_and_one_that_answers_is_not,
 ];
 
-/// More than any of these stories has.
+/// More system calls than any of these runs makes.
 const MOST: usize = 5000;
 
-/// The numbers to try.
+/// The numbers of the system calls to try.
 fn numbers(stride: usize) -> impl Iterator<Item = usize> {
     let day = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_secs() / 86_400);
     let (first, stride) =
@@ -70,7 +71,7 @@ fn clean(stage: &Stage<'_>, task: &Task) -> Outcome {
     .or_else(|_| stage.is_clean(task))
 }
 
-/// What a worker is doing must not go on when the shim is gone and `delete` is through.
+/// A worker must not continue after the end of the shim and of `delete`.
 fn a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     for round in 0..if full() { 400 } else { 40 } {
@@ -79,7 +80,7 @@ fn a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish(lab: &Lab)
         })?;
         let request = stage.create_request(&task, ["", "", ""]);
         if round % 4 == 3 {
-            // In the middle of exec; else of create.
+            // In the middle of exec, else of create.
             task.create(&stage, ["", "", ""])?;
             task.start("")?;
             task.add("x", &["sleep", "1000"])?;
@@ -99,7 +100,7 @@ fn a_shim_killed_while_its_workers_work_leaves_what_delete_can_finish(lab: &Lab)
     Ok(())
 }
 
-/// From Create to Delete, with an exec.
+/// All methods from Create to Delete, with an exec.
 fn live(stage: &Stage<'_>, task: &mut Task) -> Result<(), Failure> {
     live_with(stage, task, true)
 }
@@ -133,7 +134,7 @@ fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> 
             lived?;
             task.shut_down()?;
         }
-        // The last ones come after the last answer.
+        // The last system calls come after the last answer.
         died |= killer.join().is_ok_and(|end| end == End::Killed);
         stage.clean_up(&task.bundle, &task.id)?;
         if let Err(Stop::Failed(why)) = clean(&stage, &task) {
@@ -150,7 +151,7 @@ fn a_shim_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> 
 
 fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
-    stage.ours_only("it leaves a server that nobody knows")?;
+    stage.ours_only("it leaves an unknown server")?;
     for (hit, number) in numbers(5).enumerate() {
         let (id, bundle) = stage.bundle(|_| ())?;
         let real = stage.launch.command(&bundle, &id, "start");
@@ -162,14 +163,14 @@ fn a_start_killed_at_any_system_call_leaves_what_delete_can_finish(lab: &Lab) ->
         let ended = || {
             integration::process::reap();
             let ours = |(pid, _): &(i32, String)| {
-                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                String::from_utf8_lossy(&line).contains(&id)
+                let line = Process::new(*pid).and_then(|process| process.cmdline()).unwrap_or_default();
+                line.contains(&id)
             };
             (!integration::snapshot::descendants().iter().any(ours)).then_some(())
         };
-        // One that was too slow to hear `delete` ends by itself, after ten seconds without a client.
+        // A server that was too slow for `delete` ends by itself after ten seconds without a client.
         wait_for("the server ends", ended).or_else(|_| wait_for("the server ends", ended))?;
-        // Another start finds nothing in its way.
+        // Another start succeeds.
         let socket = stage.launch.start(&bundle, &id)?;
         stage.clean_up(&bundle, &id)?;
         wait_for("the second socket goes", || (!socket.exists()).then_some(()))?;
@@ -206,7 +207,7 @@ fn a_shim_that_hangs_is_ended_by_delete_and_one_that_answers_is_not(lab: &Lab) -
     stage.ours_only("it leaves its server")?;
     let mut healthy = stage.started(&["sleep", "1000"])?;
     let (id, bundle) = stage.bundle(|_| ())?;
-    // A bundle that never had a container, whose address is that of a shim with one.
+    // A bundle that never had a container, with the address of a shim that has one.
     fs::copy(healthy.bundle.join("address"), bundle.join("address"))?;
     stage.clean_up(&bundle, &id)?;
     eq(healthy.state("")?.pid > 0, true, "the shim that answers is there, with its container")?;
@@ -226,8 +227,8 @@ fn a_shim_that_hangs_is_ended_by_delete_and_one_that_answers_is_not(lab: &Lab) -
 
 fn a_worker_killed_at_any_point_fails_its_call_and_leaves_what_delete_can_finish(lab: &Lab) -> Outcome {
     let mut stage = Stage::new(lab)?;
-    stage.ours_only("it can not be told to fail")?;
-    // On cgroup v2 an exec is no worker's: a fault there would be the shim's own.
+    stage.ours_only("no fault can be injected")?;
+    // On cgroup v2 an exec has no worker: the fault would kill the shim.
     let exec = !integration::runtime::v2();
     for number in 0..MOST {
         stage.launch.environment = vec![("KNARR_FAULT".to_owned(), format!("kill:{number}"))];

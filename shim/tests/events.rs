@@ -12,29 +12,29 @@ use shim::wire::types::Empty;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = tests!["events":
-    a_start_is_told_before_the_exit_however_short_the_program,
-    the_containers_exit_is_told_last,
-    the_exit_of_one_that_never_ran_is_told_before_its_deletion,
+    a_start_is_reported_before_the_exit_however_short_the_program,
+    the_containers_exit_is_reported_last,
+    the_exit_of_one_that_never_ran_is_reported_before_its_deletion,
     events_are_kept_while_containerd_is_away,
     calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away,
-    waiters_hear_of_an_exit_that_came_before_them,
-    kills_by_the_memory_limit_are_told,
+    a_wait_after_the_exit_is_answered,
+    kills_by_the_memory_limit_are_reported,
     a_server_with_events_to_tell_before_its_end_is_not_found_by_the_next_start,
 ];
 
-fn a_start_is_told_before_the_exit_however_short_the_program(lab: &Lab) -> Outcome {
+fn a_start_is_reported_before_the_exit_however_short_the_program(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     for _ in 0..if full() { 500 } else { 25 } {
         let mut task = stage.started(&["true"])?;
         eq(task.wait("")?, 0, "the status of true")?;
         task.delete("")?;
-        eq(stage.told(&task.id, "delete")?, ["create", "start", "exit", "delete"], "events")?;
+        eq(stage.events_until(&task.id, "delete")?, ["create", "start", "exit", "delete"], "events")?;
         task.shut_down()?;
     }
     Ok(())
 }
 
-fn the_containers_exit_is_told_last(lab: &Lab) -> Outcome {
+fn the_containers_exit_is_reported_last(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
     for exec in ["a", "b", "c"] {
@@ -43,9 +43,9 @@ fn the_containers_exit_is_told_last(lab: &Lab) -> Outcome {
     }
     task.kill("", nix::sys::signal::Signal::SIGKILL)?;
     eq(task.wait("")?, 137, "the status of the container")?;
-    let told = stage.told(&task.id, "exit")?;
-    let exits: Vec<&str> = told.iter().map(String::as_str).filter(|word| word.starts_with("exit")).collect();
-    eq(exits.len(), 4, format!("exits before and with the container's ({told:?})"))?;
+    let seen = stage.events_until(&task.id, "exit")?;
+    let exits: Vec<&str> = seen.iter().map(String::as_str).filter(|word| word.starts_with("exit")).collect();
+    eq(exits.len(), 4, format!("exits before and with the container's ({seen:?})"))?;
     eq(exits.last(), Some(&"exit"), "the last exit")?;
     for exec in ["a", "b", "c"] {
         eq(task.wait(exec)?, 137, "the status of an exec")?;
@@ -54,13 +54,13 @@ fn the_containers_exit_is_told_last(lab: &Lab) -> Outcome {
     task.finish()
 }
 
-fn the_exit_of_one_that_never_ran_is_told_before_its_deletion(lab: &Lab) -> Outcome {
+fn the_exit_of_one_that_never_ran_is_reported_before_its_deletion(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it has no workers")?;
     let mut task = stage.shim(|config| {
         config.args(&["sleep", "1000"]);
     })?;
-    // The worker that makes the container has its process for a child until it ends.
+    // The container's process is a child of its worker until that ends.
     let held = crate::killer::hold_workers(task.shim)?;
     task.create(&stage, ["", "", ""])?;
     let request = DeleteRequest { id: task.id.clone(), exec_id: String::new() };
@@ -69,14 +69,14 @@ fn the_exit_of_one_that_never_ran_is_told_before_its_deletion(lab: &Lab) -> Outc
     drop(held);
     let answer: DeleteResponse = task.client.finish(call)?;
     eq((early, answer.exit_status), (false, 137), "answered before the exit was known, and the status")?;
-    eq(stage.told(&task.id, "delete")?, ["create", "exit", "delete"], "events")?;
+    eq(stage.events_until(&task.id, "delete")?, ["create", "exit", "delete"], "events")?;
     task.shut_down()
 }
 
 fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
     let mut stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    stage.told(&task.id, "start")?;
+    stage.events_until(&task.id, "start")?;
     stage.events.close();
     for exec in ["a", "b"] {
         task.add(exec, &["sh", "-c", "exit 4"])?;
@@ -86,7 +86,7 @@ fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
     }
     std::thread::sleep(Duration::from_millis(300));
     stage.events.open()?;
-    let told = stage.told(&task.id, "exit b")?;
+    let seen = stage.events_until(&task.id, "exit b")?;
     let wanted = [
         "create",
         "start",
@@ -98,12 +98,12 @@ fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
         "exit b",
     ];
     if stage.is_ours() {
-        eq(told, wanted, "events, in order")?;
+        eq(seen, wanted, "events, in order")?;
     } else {
-        // containerd's own shim sends again after a while, each event for itself.
+        // containerd's own shim sends each event again after a while, independently of the others.
         for word in wanted {
             yes(
-                told.iter().any(|one| one == word) || stage.told(&task.id, word).is_ok(),
+                seen.iter().any(|one| one == word) || stage.events_until(&task.id, word).is_ok(),
                 format!("{word} is lost"),
             )?;
         }
@@ -111,14 +111,14 @@ fn events_are_kept_while_containerd_is_away(lab: &Lab) -> Outcome {
     task.finish()
 }
 
-/// More than a shim lets wait for a containerd that is connected.
+/// More events than a shim queues for a containerd that is connected.
 const MANY: usize = 1200;
 
 fn calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_is_away(lab: &Lab) -> Outcome {
     let mut stage = Stage::new(lab)?;
     stage.ours_only("it starts a thread for each event")?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    stage.told(&task.id, "start")?;
+    stage.events_until(&task.id, "start")?;
     let add = |task: &mut crate::stage::Task,
                numbers: std::ops::Range<usize>|
      -> Result<Vec<u32>, integration::Stop> {
@@ -143,20 +143,20 @@ fn calls_wait_for_a_containerd_that_is_behind_with_events_and_not_for_one_that_i
     yes(!task.client.is_answered(last, Duration::from_millis(300))?, "the last call did not wait")?;
     stage.events.hold(false);
     end(&mut task, calls)?;
-    stage.told(&task.id, &format!("exec-added x{}", MANY - 1))?;
+    stage.events_until(&task.id, &format!("exec-added x{}", MANY - 1))?;
 
     stage.events.close();
     let calls = add(&mut task, MANY..2 * MANY)?;
     end(&mut task, calls)?;
     stage.events.open()?;
-    let told = stage.told(&task.id, &format!("exec-added x{}", 2 * MANY - 1))?;
-    let added: Vec<&str> = told.iter().filter_map(|word| word.strip_prefix("exec-added ")).collect();
+    let seen = stage.events_until(&task.id, &format!("exec-added x{}", 2 * MANY - 1))?;
+    let added: Vec<&str> = seen.iter().filter_map(|word| word.strip_prefix("exec-added ")).collect();
     let wanted: Vec<String> = (0..2 * MANY).map(|number| format!("x{number}")).collect();
-    eq(added, wanted, "execs that were told")?;
+    eq(added, wanted, "execs that were reported")?;
     task.finish()
 }
 
-fn waiters_hear_of_an_exit_that_came_before_them(lab: &Lab) -> Outcome {
+fn a_wait_after_the_exit_is_answered(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.created(["", "", ""], |config| {
         config.sh("exit 9");
@@ -165,12 +165,12 @@ fn waiters_hear_of_an_exit_that_came_before_them(lab: &Lab) -> Outcome {
     yes(!task.client.is_answered(early, Duration::from_millis(100))?, "Wait was answered before the start")?;
     task.start("")?;
     let ended: shim::wire::task::WaitResponse = task.client.finish(early)?;
-    eq(ended.exit_status, 9, "for who waited before")?;
-    eq(task.wait("")?, 9, "for who waits after")?;
+    eq(ended.exit_status, 9, "for a Wait before the end")?;
+    eq(task.wait("")?, 9, "for a Wait after the end")?;
     task.finish()
 }
 
-fn kills_by_the_memory_limit_are_told(lab: &Lab) -> Outcome {
+fn kills_by_the_memory_limit_are_reported(lab: &Lab) -> Outcome {
     integration::runtime::need_controller("memory")?;
     let stage = Stage::new(lab)?;
     let mut task = stage.created(["", "", ""], |config| {
@@ -179,9 +179,10 @@ fn kills_by_the_memory_limit_are_told(lab: &Lab) -> Outcome {
     })?;
     task.start("")?;
     task.wait("")?;
-    let enough = |told: &[shim::client::Told]| told.iter().any(|told| matches!(told.event, Event::Oom(_)));
-    if let Err(told) = stage.events.wait(LIMIT, enough) {
-        return fail(format!("no oom was told: {:?}", story(&told, &task.id)));
+    let enough =
+        |seen: &[shim::client::ReceivedEvent]| seen.iter().any(|seen| matches!(seen.event, Event::Oom(_)));
+    if let Err(seen) = stage.events.wait(LIMIT, enough) {
+        return fail(format!("no oom was reported: {:?}", story(&seen, &task.id)));
     }
     task.finish()
 }
@@ -190,10 +191,10 @@ fn a_server_with_events_to_tell_before_its_end_is_not_found_by_the_next_start(la
     let stage = Stage::new(lab)?;
     stage.ours_only("its socket is there until it has ended")?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    stage.told(&task.id, "start")?;
+    stage.events_until(&task.id, "start")?;
     task.kill("", Signal::SIGKILL)?;
     task.wait("")?;
-    stage.told(&task.id, "exit")?;
+    stage.events_until(&task.id, "exit")?;
     stage.events.hold(true);
     task.delete("")?;
     let end = ShutdownRequest { id: task.id.clone(), now: false };

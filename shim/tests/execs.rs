@@ -1,11 +1,11 @@
-//! Execs: what they take, and what their processes start with.
+//! Execs: their cost, and the state of their processes at the start.
 
 use crate::stage::{Stage, Task};
 use integration::{Lab, Outcome, Stop, Test, eq, skip, tests, yes};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use procfs::process::{LimitValue, Process};
 use serde_json::json;
 use shim::wire::types::Empty;
-use std::fs;
 
 pub(crate) const TESTS: &[Test] = tests!["execs":
     an_exec_is_one_clone,
@@ -13,7 +13,7 @@ pub(crate) const TESTS: &[Test] = tests!["execs":
     a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given,
 ];
 
-/// Pids are given out one after the other: between two execs whose pids are neighbours there was no other process.
+/// Pids are allocated in sequence: between two execs with adjacent pids there was no other process.
 fn an_exec_is_one_clone(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it runs runc")?;
@@ -42,7 +42,7 @@ fn an_exec_is_one_clone(lab: &Lab) -> Outcome {
 fn a_paused_container_takes_no_exec_and_goes_on_when_it_is_resumed(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
-    // One before, so that what is kept from one exec to the next is there.
+    // One before, so that the handle that is kept between execs exists.
     task.add("before", &["true"])?;
     task.start("before")?;
     eq(task.wait("before")?, 0, "the status of the exec before")?;
@@ -71,7 +71,7 @@ fn with_files<T>(soft: u64, work: impl FnOnce() -> Result<T, Stop>) -> Result<T,
 fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab: &Lab) -> Outcome {
     const SOFT: u64 = 300;
     let stage = Stage::new(lab)?;
-    stage.ours_only("it has a limit of its own")?;
+    stage.ours_only("it has another limit")?;
     let unlimited = |config: &mut integration::Config| {
         config.args(&["sleep", "1000"]);
         config.set("/process/rlimits", json!([]));
@@ -86,7 +86,7 @@ fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab:
         task.client.call::<Empty>("Exec", &request)?;
         task.start(&name)?;
     }
-    let open = fs::read_dir(format!("/proc/{}/fd", task.shim))?.count();
+    let open = Process::new(task.shim)?.fd_count()?;
     yes(open as u64 > SOFT, format!("only {open} descriptors are open"))?;
     eq(soft_limit(task.start_one("an exec")?)?, SOFT, "the limit of an exec")?;
     let mut other = stage.beside(&task, unlimited)?;
@@ -94,14 +94,14 @@ fn a_crowded_pod_starts_processes_with_the_limit_of_files_that_it_was_given(lab:
     eq(soft_limit(other.start("")?)?, SOFT, "the limit of a container")?;
     other.kill("", nix::sys::signal::Signal::SIGKILL)?;
     other.wait("")?;
-    // When it is idle it closes some of the oldest: then there are a few low numbers, for a worker that needs more.
+    // An idle shim closes some of the oldest: then a worker that needs more descriptors finds only a few low numbers.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     other.delete("")?;
     task.finish()
 }
 
 impl Task {
-    /// An exec that goes on, and its pid.
+    /// Starts an exec that keeps running and returns its pid.
     fn start_one(&mut self, name: &str) -> Result<u32, Stop> {
         self.add(name, &["sleep", "1000"])?;
         Ok(self.start(name)?)
@@ -109,7 +109,8 @@ impl Task {
 }
 
 fn soft_limit(pid: u32) -> Result<u64, Stop> {
-    let text = fs::read_to_string(format!("/proc/{pid}/limits"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap_or_default();
-    Ok(line.split_whitespace().next().unwrap_or_default().parse()?)
+    match Process::new(pid.cast_signed())?.limits()?.max_open_files.soft_limit {
+        LimitValue::Value(limit) => Ok(limit),
+        LimitValue::Unlimited => Ok(u64::MAX),
+    }
 }

@@ -1,4 +1,4 @@
-//! Kills a process at its N-th system call, or holds others at their end, by ptrace.
+//! Kills a process at its N-th system call, or stops processes before they end, by ptrace.
 
 use integration::process::wait_for;
 use integration::{Stop, fail};
@@ -7,19 +7,19 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::fs;
+use procfs::process::Process;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What became of the process.
+/// The end of a traced process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// It came to that system call and was killed there.
+    /// It was killed at the system call.
     Killed,
-    /// It ended before, with this status.
+    /// It ended before that, with this status.
     Exited(i32),
 }
 
@@ -30,9 +30,10 @@ pub(crate) fn kill_at(pid: i32, number: usize) -> Result<JoinHandle<End>, Stop> 
     Ok(tracer)
 }
 
+/// A process that has ended already was traced before.
 fn is_traced(pid: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    !status.contains("TracerPid:\t0\n")
+    let status = Process::new(pid).and_then(|process| process.status());
+    status.map_or(true, |status| status.tracerpid != 0)
 }
 
 /// Runs `command`, which is killed when it enters its system call of this number. A shell stops before it executes the command,
@@ -44,18 +45,20 @@ pub(crate) fn run_and_kill_at(command: &Command, number: usize) -> Result<End, S
         .arg(command.get_program())
         .args(command.get_args());
     shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    if let Some(folder) = command.get_current_dir() {
-        shell.current_dir(folder);
+    if let Some(dir) = command.get_current_dir() {
+        shell.current_dir(dir);
     }
     let child = shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let pid = child.id().cast_signed();
-    let stopped = || integration::process::stat(pid).filter(|(_, state, _)| *state == 'T').map(drop);
+    let stopped = || {
+        Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T').then_some(())
+    };
     wait_for("the shell stops", stopped)?;
-    // Being traced, it goes on without SIGCONT.
+    // A traced process continues without SIGCONT.
     kill_at(pid, number)?.join().or_else(|_| fail("the tracer panicked"))
 }
 
-/// All requests come from the thread that attached, as ptrace(2) wants it.
+/// All requests come from the thread that attached, as ptrace(2) requires.
 fn trace(pid: Pid, number: usize) -> End {
     if ptrace::seize(pid, ptrace::Options::PTRACE_O_TRACESYSGOOD).is_err() || ptrace::interrupt(pid).is_err()
     {
@@ -65,7 +68,7 @@ fn trace(pid: Pid, number: usize) -> End {
     loop {
         let signal = match waitpid(pid, Some(WaitPidFlag::__WALL)) {
             Ok(WaitStatus::Exited(_, status)) => return End::Exited(status),
-            // Somebody else has reaped it.
+            // Reaped elsewhere.
             Ok(WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => return End::Exited(-1),
             Ok(WaitStatus::PtraceSyscall(_)) => {
                 stops += 1;
@@ -87,7 +90,7 @@ fn trace(pid: Pid, number: usize) -> End {
     }
 }
 
-/// Workers that are held. Dropped, it lets them go.
+/// Stopped workers. Dropping it continues them.
 pub(crate) struct Held {
     tracer: Option<JoinHandle<()>>,
     release: Arc<AtomicBool>,
@@ -96,8 +99,8 @@ pub(crate) struct Held {
 /// Each process that the server `pid` forks from now on stops when it is about to end.
 pub(crate) fn hold_workers(pid: i32) -> Result<Held, Stop> {
     let release = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&release);
-    let tracer = thread::spawn(move || hold(Pid::from_raw(pid), &told));
+    let flag = Arc::clone(&release);
+    let tracer = thread::spawn(move || hold(Pid::from_raw(pid), &flag));
     let held = Held { tracer: Some(tracer), release };
     wait_for("the server is traced", || is_traced(pid).then_some(()))?;
     Ok(held)
@@ -110,18 +113,18 @@ impl Drop for Held {
     }
 }
 
-/// The end of this thread lets go of all that it traces.
+/// Traces until this thread ends, which detaches all processes.
 fn hold(server: Pid, release: &AtomicBool) {
     if ptrace::seize(server, ptrace::Options::PTRACE_O_TRACEFORK).is_err() {
         return;
     }
-    // Other threads have children of their own.
+    // Not the children of other threads.
     let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
     while !release.load(Ordering::Relaxed) {
         match waitpid(None, Some(flags)) {
             Ok(WaitStatus::PtraceEvent(_, _, libc::PTRACE_EVENT_EXIT)) => {}
             Ok(WaitStatus::PtraceEvent(worker, _, libc::PTRACE_EVENT_STOP)) if worker != server => {
-                // What it forks is not traced.
+                // Its children are not traced.
                 let _ = ptrace::setoptions(worker, ptrace::Options::PTRACE_O_TRACEEXIT);
                 let _ = ptrace::cont(worker, None);
             }

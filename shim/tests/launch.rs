@@ -1,8 +1,9 @@
-//! `start`, `delete`, `-info`, `-v`: what containerd runs and reads.
+//! `start`, `delete`, `-info`, `-v`, as containerd runs them.
 
 use crate::stage::Stage;
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Test, eq, fail, has, tests, yes};
+use procfs::process::{FDTarget, Process};
 use prost::Message;
 use serde_json::json;
 use shim::client::Style;
@@ -26,7 +27,7 @@ pub(crate) const TESTS: &[Test] = tests!["launch":
     another_runtime_is_refused_by_name,
     a_start_that_fails_leaves_nothing,
     info_tells_the_features_whatever_the_options,
-    the_version_is_told,
+    the_version_is_printed,
     delete_without_a_container_answers_and_can_be_repeated,
 ];
 
@@ -53,7 +54,7 @@ fn the_socket_is_for_its_owner_alone(lab: &Lab) -> Outcome {
     let socket = fs::metadata(&task.socket)?;
     yes(socket.file_type().is_socket(), "no socket")?;
     eq(socket.permissions().mode() & 0o777, 0o600, "the socket's mode")?;
-    eq(fs::metadata(lab.dir.join("s"))?.permissions().mode() & 0o777, 0o700, "its folder's mode")?;
+    eq(fs::metadata(lab.dir.join("s"))?.permissions().mode() & 0o777, 0o700, "its directory's mode")?;
     eq(
         fs::read_to_string(task.bundle.join("address"))?,
         format!("unix://{}", task.socket.display()),
@@ -66,15 +67,13 @@ fn a_server_leads_its_session_and_holds_nothing_of_its_caller(lab: &Lab) -> Outc
     let stage = modern(lab)?;
     let mut task = stage.shim(|_| ())?;
     let shim = task.shim;
-    let stat = fs::read_to_string(format!("/proc/{shim}/stat"))?;
-    let words: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    eq(words.get(3).copied(), Some(shim.to_string().as_str()), "its session")?;
-    for fd in fs::read_dir(format!("/proc/{shim}/fd"))? {
-        // What the server has only for a moment may be gone.
-        let Ok(target) = fs::read_link(fd?.path()) else { continue };
-        yes(!target.to_string_lossy().starts_with("pipe:"), format!("the server holds {target:?}"))?;
+    let server = Process::new(shim)?;
+    let stat = server.stat()?;
+    eq((stat.session, stat.num_threads), (shim, 1), "its session and its threads")?;
+    // Descriptors that the server closes meanwhile are errors.
+    for fd in server.fd()?.flatten() {
+        yes(!matches!(fd.target, FDTarget::Pipe(_)), format!("the server has {:?} open", fd.target))?;
     }
-    eq(fs::read_dir(format!("/proc/{shim}/task"))?.count(), 1, "its threads")?;
     task.finish()
 }
 
@@ -90,7 +89,7 @@ fn containers_of_one_group_share_a_shim(lab: &Lab) -> Outcome {
     eq(second.shim, first.shim, "the second one's shim")?;
     first.start("")?;
     second.start("")?;
-    // An annotation of runc's own goes before that of CRI.
+    // runc's annotation has priority over that of CRI.
     let other = stage.shim(|config| {
         config.set(
             "/annotations",
@@ -121,7 +120,7 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
     })?;
     first.create(&stage, ["", "", ""])?;
     first.kill_shim()?;
-    yes(first.socket.exists(), "a killed shim can not have taken its socket along")?;
+    yes(first.socket.exists(), "a killed shim cannot have removed its socket")?;
     stage.clean_up(&first.bundle, &first.id)?;
     drop(UnixListener::bind(&first.socket).or_else(|_| {
         fs::remove_file(&first.socket)?;
@@ -137,12 +136,12 @@ fn a_dead_socket_is_replaced(lab: &Lab) -> Outcome {
 
 fn a_socket_directory_that_others_can_write_to_is_refused(lab: &Lab) -> Outcome {
     let stage = modern(lab)?;
-    let folder = lab.folder("s")?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))?;
+    let dir = lab.directory("s")?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))?;
     let (id, bundle) = stage.bundle(|_| ())?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
-    has(error.to_string(), "others may write to it")?;
-    eq(fs::read_dir(folder)?.count(), 0, "sockets in the folder")
+    has(error.to_string(), "writable by other users")?;
+    eq(fs::read_dir(dir)?.count(), 0, "sockets in the directory")
 }
 
 fn a_socket_directory_that_is_too_long_is_refused_by_its_length(lab: &Lab) -> Outcome {
@@ -150,10 +149,10 @@ fn a_socket_directory_that_is_too_long_is_refused_by_its_length(lab: &Lab) -> Ou
     let (id, bundle) = stage.bundle(|_| ())?;
     stage.launch.socket_dir = Some(format!("/tmp/{}", "x".repeat(37)).into());
     let error = stage.launch.start(&bundle, &id).unwrap_err();
-    has(error.to_string(), "42 bytes are too many for a socket's path (at most 41)")?;
+    has(error.to_string(), "socket path too long: 42 bytes (at most 41)")?;
     yes(
-        !stage.launch.socket_dir.as_ref().is_some_and(|folder| folder.exists()),
-        "the folder was made all the same",
+        !stage.launch.socket_dir.as_ref().is_some_and(|dir| dir.exists()),
+        "the directory was made all the same",
     )
 }
 
@@ -170,8 +169,8 @@ fn a_start_that_fails_leaves_nothing(lab: &Lab) -> Outcome {
     stage.launch.options.shim_cgroup = "/there/is/none".to_owned();
     let (id, bundle) = stage.bundle(|_| ())?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
-    has(error.to_string(), "ShimCgroup \\\"/there/is/none\\\": there is no such cgroup")?;
-    eq(fs::read_dir(lab.dir.join("s"))?.count(), 0, "sockets in the folder")?;
+    has(error.to_string(), "ShimCgroup \\\"/there/is/none\\\": no such cgroup")?;
+    eq(fs::read_dir(lab.dir.join("s"))?.count(), 0, "sockets in the directory")?;
     fs::write(bundle.join("config.json"), "{\"annotations\": 5}")?;
     let error = stage.launch.start(&bundle, &id).unwrap_err();
     has(error.to_string(), "config.json")
@@ -199,7 +198,7 @@ fn info_tells_the_features_whatever_the_options(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn the_version_is_told(lab: &Lab) -> Outcome {
+fn the_version_is_printed(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let flags = if stage.is_ours() { ["-v", "--version"] } else { ["-v", "--v"] };
     for flag in flags {
@@ -213,14 +212,14 @@ fn the_version_is_told(lab: &Lab) -> Outcome {
 fn delete_without_a_container_answers_and_can_be_repeated(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let (id, bundle) = stage.bundle(|_| ())?;
-    // containerd's own shim stays until it is told to end.
+    // containerd's own shim stays until it is asked to end.
     let socket = if stage.is_ours() { stage.launch.start(&bundle, &id)? } else { bundle.join("none") };
     for _ in 0..2 {
         let answer = stage.clean_up(&bundle, &id)?;
         eq(answer.exit_status, 137, "the status")?;
         yes(answer.exited_at.is_some_and(|at| at.seconds > 1_600_000_000), "no time of the exit")?;
     }
-    // A shim that nobody has heard of yet, since `start` was killed before it answered, ends.
+    // A shim that is unknown, since `start` was killed before it answered, ends.
     if wait_for("the socket goes", || (!socket.exists()).then_some(())).is_err() {
         return fail("a shim without containers has survived delete");
     }

@@ -1,8 +1,8 @@
-//! Tests of a shim by what containerd sees of it: its command line, its task service, its events. As root.
+//! Tests of a shim through its interfaces to containerd: its command line, its task service, its events. As root.
 //!
-//! `SHIM=/path/to/containerd-shim-runc-v2` tests another shim (with its runc in PATH, and RUNTIME naming it); without it the one that
-//! was built. Each test runs between two pictures of the host, like those of the runtime (`integration`).
-//! `KNARR_SHIM_FULL=1`: the long runs of every test that has a short one.
+//! `SHIM=/path/to/containerd-shim-runc-v2` tests another shim (with its runc in PATH and in RUNTIME); the default is the one that
+//! was built. Each test compares two snapshots of the host, like those of the runtime (`integration`).
+//! `KNARR_SHIM_FULL=1` selects the long runs of tests that have a short one.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -1,10 +1,11 @@
-//! Streams: whole, in order, bounded.
+//! Streams: complete, in order, with bounded memory.
 
 use crate::stage::{Stage, Task, fifo, full};
 use integration::process::wait_for;
 use integration::{Lab, Outcome, Stop, Test, eq, fail, has, tests, yes};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use procfs::process::Process;
 use shim::wire::task::{CloseIORequest, ExecProcessRequest, ResizePtyRequest};
 use shim::wire::types::Empty;
 use std::fs::{self, File, OpenOptions};
@@ -20,18 +21,19 @@ pub(crate) const TESTS: &[Test] = tests!["output":
     an_endless_writer_without_a_reader_fills_no_memory,
     a_reader_that_goes_and_returns_loses_nothing,
     input_arrives_and_its_end_too,
-    the_end_of_an_execs_input_may_be_told_before_its_start,
+    the_end_of_an_execs_input_may_be_known_before_its_start,
     a_terminal_has_the_size_it_is_given,
     a_child_that_keeps_the_stream_open_does_not_hold_up_delete_for_ever,
     a_file_gets_both_streams,
     a_logger_gets_both_streams_and_ends_with_them,
 ];
 
-/// Memory of its own in KiB: what it has mapped of its program comes and goes.
+/// The anonymous memory of a process in KiB. Pages that are mapped from its program come and go.
 pub(crate) fn resident(pid: i32) -> Result<u64, Stop> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    match Process::new(pid)?.status()?.rssanon {
+        Some(size) => Ok(size),
+        None => fail(format!("process {pid} has ended")),
+    }
 }
 
 fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
@@ -59,7 +61,7 @@ fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
         config.sh(&format!("yes 'a flood of knarr' | head -c {length}"));
     })?;
     task.start("")?;
-    task.client.patience(Duration::from_secs(300));
+    task.client.timeout(Duration::from_secs(300));
     eq(task.wait("")?, 0, "the status")?;
     task.delete("")?;
     task.shut_down()?;
@@ -70,13 +72,13 @@ fn a_flood_arrives_whole(lab: &Lab) -> Outcome {
     }
 }
 
-/// Reads all of a fifo in a thread. It is open before anybody writes, as containerd has it: a thread that opened it might come when
-/// all is over, and wait for a writer for ever.
+/// Reads all of a fifo in a thread. It is opened before the first write, as containerd does it: if the thread opened it, that might be
+/// too late, and it would wait for a writer for ever.
 fn collect(path: &str) -> Result<thread::JoinHandle<Vec<u8>>, Stop> {
     let mut file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     Ok(thread::spawn(move || {
         let mut all = Vec::new();
-        // Until the first writer is there a read would find the end.
+        // Before the first writer a read would return the end.
         let written = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         if written.and_then(|_| fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))).is_ok() {
             let _ = file.read_to_end(&mut all);
@@ -114,8 +116,11 @@ fn an_endless_writer_without_a_reader_fills_no_memory(lab: &Lab) -> Outcome {
     let pid = task.start("")?;
     // Blocked in a write: the pipes are full.
     wait_for("the writer has to wait", || {
-        let asleep =
-            || integration::process::stat(pid.cast_signed()).is_some_and(|(_, state, _)| state == 'S');
+        let asleep = || {
+            Process::new(pid.cast_signed())
+                .and_then(|process| process.stat())
+                .is_ok_and(|stat| stat.state == 'S')
+        };
         (0..20)
             .all(|_| {
                 thread::sleep(Duration::from_millis(10));
@@ -181,7 +186,7 @@ fn input_arrives_and_its_end_too(lab: &Lab) -> Outcome {
     };
     writer.write_all(b"hello\n")?;
     drop(writer);
-    // A client that goes away is not the end of the input: it may come back.
+    // A client that closes the fifo does not end the input: it may open it again.
     let mut writer = OpenOptions::new().write(true).open(&input)?;
     writer.write_all(b"again\n")?;
     drop(writer);
@@ -195,7 +200,7 @@ fn input_arrives_and_its_end_too(lab: &Lab) -> Outcome {
     eq(text(reader).as_str(), "hello\nagain\nthe end\n", "output")
 }
 
-fn the_end_of_an_execs_input_may_be_told_before_its_start(lab: &Lab) -> Outcome {
+fn the_end_of_an_execs_input_may_be_known_before_its_start(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("Go's shim forgets it, and the process waits for ever")?;
     let (input, out) = (fifo(lab, "in")?, fifo(lab, "out")?);
@@ -204,7 +209,7 @@ fn the_end_of_an_execs_input_may_be_told_before_its_start(lab: &Lab) -> Outcome 
     let request: ExecProcessRequest =
         task.exec_request("x", &["sh", "-c", "cat; echo the end"], [&input, &out, &out]);
     task.client.call::<Empty>("Exec", &request)?;
-    // Open for reading too: what is written stays until the shim comes for it.
+    // Also open for reading, so that what is written stays until the shim reads it.
     let mut writer = OpenOptions::new().read(true).write(true).open(&input)?;
     writer.write_all(b"hello\n")?;
     let close = CloseIORequest { id: task.id.clone(), exec_id: "x".to_owned(), stdin: true };
@@ -284,10 +289,10 @@ fn a_file_gets_both_streams(lab: &Lab) -> Outcome {
 
 fn a_logger_gets_both_streams_and_ends_with_them(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
-    let folder = lab.folder("logger")?;
+    let dir = lab.directory("logger")?;
     let program = lab.file("logger/log.sh", &format!(
         "#!/bin/sh\ntrap '' TERM\ncd {}\necho \"$CONTAINER_ID $CONTAINER_NAMESPACE $*\" > who\nexec 5>&-\ncat <&4 > err &\ncat <&3 > out\nwait\necho done >> who\n",
-        folder.display()
+        dir.display()
     ))?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     let uri = format!("binary://{}?key=value", program.display());
@@ -297,9 +302,9 @@ fn a_logger_gets_both_streams_and_ends_with_them(lab: &Lab) -> Outcome {
     task.start("")?;
     eq(task.wait("")?, 0, "the status")?;
     task.finish()?;
-    let who = || fs::read_to_string(folder.join("who")).unwrap_or_default();
+    let who = || fs::read_to_string(dir.join("who")).unwrap_or_default();
     wait_for("the logger ends", || who().contains("done").then_some(()))?;
     has(who(), format!("{} t key value", task.id))?;
-    eq(fs::read_to_string(folder.join("out"))?.lines().count(), 1000, "lines of output")?;
-    eq(fs::read_to_string(folder.join("err"))?.as_str(), "err\n", "errors")
+    eq(fs::read_to_string(dir.join("out"))?.lines().count(), 1000, "lines of output")?;
+    eq(fs::read_to_string(dir.join("err"))?.as_str(), "err\n", "errors")
 }

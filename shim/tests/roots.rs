@@ -1,4 +1,4 @@
-//! The mounts that make up a root: places inside it, loop devices, and what is refused.
+//! The mounts that make up a root: mount points inside it, loop devices, and errors.
 
 use crate::stage::{Stage, Task};
 use integration::{Lab, Outcome, Stop, Test, eq, has, skip, tests, yes};
@@ -12,7 +12,7 @@ pub(crate) const TESTS: &[Test] = tests!["roots":
     a_mount_has_its_place_inside_the_root,
     a_link_in_the_root_leads_no_mount_out_of_it,
     a_file_is_mounted_by_a_loop_device_that_goes_with_it,
-    a_mount_that_can_not_be_made_leaves_those_before_it_unmade,
+    a_mount_that_cannot_be_made_leaves_those_before_it_unmade,
 ];
 
 fn mount(kind: &str, source: &Path, target: &str, options: &[&str]) -> Mount {
@@ -24,7 +24,7 @@ fn mount(kind: &str, source: &Path, target: &str, options: &[&str]) -> Mount {
     }
 }
 
-/// A task that says what is in `/place/file` and whether it may write there, on its root with these mounts.
+/// A task that prints `/place/file` and whether it can write there, in a root of these mounts.
 fn asked(stage: &Stage<'_>, more: Vec<Mount>) -> Result<(Task, CreateTaskRequest), Stop> {
     let log = stage.lab.file("out", "")?;
     let task = stage.shim(|config| {
@@ -60,12 +60,12 @@ fn a_mount_has_its_place_inside_the_root(lab: &Lab) -> Outcome {
 fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     lab.file("data/file", "inside\n")?;
-    let outside = lab.folder("outside")?;
+    let outside = lab.directory("outside")?;
     let link = |task: &Task, to: &Path| -> Outcome {
         let place = stage.root_of(&task.id).join("link");
         Ok(std::os::unix::fs::symlink(to, place)?)
     };
-    // An absolute link is one within the root.
+    // An absolute link stays within the root.
     let (mut task, request) =
         asked(&stage, vec![mount("bind", &lab.dir.join("data"), "/link", &["bind", "ro"])])?;
     link(&task, Path::new("/place"))?;
@@ -80,7 +80,7 @@ fn a_link_in_the_root_leads_no_mount_out_of_it(lab: &Lab) -> Outcome {
     task.shut_down()
 }
 
-/// The file that each loop device shows.
+/// The backing file of each loop device.
 fn loop_files() -> Vec<String> {
     let Ok(list) = fs::read_dir("/sys/block") else { return Vec::new() };
     list.flatten()
@@ -121,7 +121,7 @@ fn a_file_is_mounted_by_a_loop_device_that_goes_with_it(lab: &Lab) -> Outcome {
     Ok(())
 }
 
-fn a_mount_that_can_not_be_made_leaves_those_before_it_unmade(lab: &Lab) -> Outcome {
+fn a_mount_that_cannot_be_made_leaves_those_before_it_unmade(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     stage.ours_only("it leaves those before a place that is not there")?;
     lab.file("data/file", "inside\n")?;

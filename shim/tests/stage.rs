@@ -1,12 +1,13 @@
-//! A test's containerd: a place for bundles, a socket for events, and shims that are called as containerd calls them.
+//! The containerd of a test: a directory for bundles, a socket for events, and shims that are called as containerd calls them.
 
 use integration::process::{start_as_is, wait_for};
 use integration::{Config, Lab, Outcome, Stop, eq, fail, skip, yes};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use procfs::process::Process;
 use prost::Message;
 use serde_json::json;
-use shim::client::{Client, Events, Launch, Style, Told};
+use shim::client::{Client, Events, Launch, ReceivedEvent, Style};
 use shim::wire::code::{Code, Failure};
 use shim::wire::events::Event;
 use shim::wire::options::Options;
@@ -36,13 +37,13 @@ pub(crate) struct Task {
     pub(crate) bundle: PathBuf,
     pub(crate) socket: PathBuf,
     pub(crate) client: Client,
-    /// Of the shim.
+    /// The pid of the shim.
     pub(crate) shim: i32,
-    /// The shim's log, held open as containerd does.
+    /// The shim's log, kept open as by containerd.
     log: Option<File>,
 }
 
-/// Whether the long run of a test is wanted.
+/// Whether to do the long run of a test.
 pub(crate) fn full() -> bool {
     std::env::var_os("KNARR_SHIM_FULL").is_some()
 }
@@ -82,7 +83,7 @@ impl<'a> Stage<'a> {
         self.launch.program.ends_with("containerd-shim-knarr-v2")
     }
 
-    /// For what only this project's shim promises.
+    /// Skips a test of a property that only this project's shim has.
     pub(crate) fn ours_only(&self, why: &str) -> Outcome {
         if self.is_ours() { Ok(()) } else { skip(format!("another shim: {why}")) }
     }
@@ -105,7 +106,7 @@ impl<'a> Stage<'a> {
         self.lab.dir.join(format!("root-of-{id}"))
     }
 
-    /// A shim for a new container that is not yet made.
+    /// Starts a shim for a new container, which is not made yet.
     pub(crate) fn shim(&self, change: impl FnOnce(&mut Config)) -> Result<Task, Stop> {
         let (id, bundle) = self.bundle(change)?;
         let log = OpenOptions::new().read(true).write(true).open(bundle.join("log"))?;
@@ -115,7 +116,7 @@ impl<'a> Stage<'a> {
         Ok(task)
     }
 
-    /// Another container in the shim of `other`.
+    /// Another container in the shim of `other`, which is not made yet.
     pub(crate) fn beside(&self, other: &Task, change: impl FnOnce(&mut Config)) -> Result<Task, Stop> {
         let (id, bundle) = self.bundle(change)?;
         self.join(id, bundle, other.socket.clone())
@@ -125,7 +126,7 @@ impl<'a> Stage<'a> {
         let mut client = Client::connect(&socket, &self.launch.namespace)?;
         let shim = match client.call::<ConnectResponse>("Connect", &ConnectRequest { id: id.clone() }) {
             Ok(who) => who.shim_pid.cast_signed(),
-            // containerd's own shim knows itself only by a container.
+            // containerd's own shim does not answer without a container.
             Err(failure) if failure.code == Code::NotFound => 0,
             Err(failure) => return Err(failure.into()),
         };
@@ -168,18 +169,20 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Waits for an event of this container, and gives what was told of it until then, in short words: `start`, `exit`, `exit x`
-    /// for an exec called x.
-    pub(crate) fn told(&self, id: &str, last: &str) -> Result<Vec<String>, Stop> {
-        let enough = |told: &[Told]| story(told, id).iter().any(|word| word == last);
+    /// Waits for an event of this container, and returns the names of its events until then: `start`, `exit`, `exit x` for an exec
+    /// called x.
+    pub(crate) fn events_until(&self, id: &str, last: &str) -> Result<Vec<String>, Stop> {
+        let enough = |seen: &[ReceivedEvent]| story(seen, id).iter().any(|word| word == last);
         match self.events.wait(LIMIT, enough) {
-            Ok(told) => Ok(story(&told, id)),
-            Err(told) => fail(format!("{last:?} of {id} was never told; told was {:?}", story(&told, id))),
+            Ok(seen) => Ok(story(&seen, id)),
+            Err(seen) => {
+                fail(format!("{last:?} of {id} was never reported; reported were {:?}", story(&seen, id)))
+            }
         }
     }
 
-    /// `delete`, as containerd calls it. Orphans are reaped meanwhile, as by the init of a host: a container's first process does not
-    /// end before the others of its pid namespace are reaped.
+    /// Runs `delete` as containerd does. Meanwhile orphans are reaped, as by the init of a host: a container's first process does not end
+    /// before the others of its pid namespace are reaped.
     pub(crate) fn clean_up(&self, bundle: &Path, id: &str) -> Result<DeleteResponse, Stop> {
         let files = ["stdout", "stderr"].map(|name| self.lab.dir.join(format!("delete.{name}")));
         let mut command = self.launch.command(bundle, id, "delete");
@@ -187,28 +190,33 @@ impl<'a> Stage<'a> {
         command.stdin(Stdio::null()).stdout(File::create(out)?).stderr(File::create(err)?);
         let ended = start_as_is(command, None)?.wait()?;
         let words = fs::read_to_string(err)?;
-        eq(ended.code, 0, format!("the status of delete, which says {words:?}"))?;
+        eq(ended.code, 0, format!("the status of delete, which prints {words:?}"))?;
         Ok(DeleteResponse::decode(fs::read(out)?.as_slice())?)
     }
 
-    /// Nothing of this container is left: no process, mount, cgroup, state. Sockets too, if it was the shim's last.
+    /// Checks that nothing of this container is left: no process, mount or state, and no socket, if it was the shim's last container.
     pub(crate) fn is_clean(&self, task: &Task) -> Outcome {
         // containerd's own shim leaves sockets of groups, and those of killed shims.
         yes(!self.is_ours() || !task.socket.exists(), format!("the socket {:?} is left", task.socket))?;
         self.is_clean_but_for_its_socket(task)
     }
 
-    /// The same, while the shim is there.
+    /// The same, while the shim is still running.
     pub(crate) fn is_clean_but_for_its_socket(&self, task: &Task) -> Outcome {
-        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        yes(!mounts.contains(&task.id), format!("a mount of {} is left", task.id))?;
+        for mount in Process::myself()?.mountinfo()? {
+            let places = [mount.root.as_str(), &*mount.mount_point.to_string_lossy()];
+            let is_left = places.iter().any(|place| place.contains(&task.id));
+            yes(!is_left, format!("a mount of {} is left: {mount:?}", task.id))?;
+        }
         let state = Path::new(&self.launch.options.root).join(&self.launch.namespace).join(&task.id);
         yes(!state.exists(), format!("{state:?} is left"))?;
         let mut left = Vec::new();
-        for pid in integration::process::all_pids() {
-            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-            if cgroups.contains(&cgroup_name(&task.bundle)) {
-                left.push(pid);
+        let name = cgroup_name(&task.bundle);
+        for process in procfs::process::all_processes()?.flatten() {
+            // A process that has ended meanwhile is in no cgroup.
+            let Ok(cgroups) = process.cgroups() else { continue };
+            if cgroups.into_iter().any(|cgroup| cgroup.pathname.ends_with(&name)) {
+                left.push(process.pid);
             }
         }
         yes(left.is_empty(), format!("processes of {} are left: {left:?}", task.id))
@@ -219,14 +227,12 @@ impl<'a> Stage<'a> {
 fn cgroup_name(bundle: &Path) -> String {
     let text = fs::read_to_string(bundle.join("config.json")).unwrap_or_default();
     let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let path =
-        config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned();
-    format!("{path}\n")
+    config.pointer("/linux/cgroupsPath").and_then(|path| path.as_str()).unwrap_or("no cgroup").to_owned()
 }
 
-pub(crate) fn story(told: &[Told], id: &str) -> Vec<String> {
-    let word = |told: &Told| {
-        let (container, exec, word) = match &told.event {
+pub(crate) fn story(seen: &[ReceivedEvent], id: &str) -> Vec<String> {
+    let word = |seen: &ReceivedEvent| {
+        let (container, exec, word) = match &seen.event {
             Event::Create(e) => (&e.container_id, "", "create"),
             Event::Start(e) => (&e.container_id, "", "start"),
             Event::Delete(e) => (&e.container_id, e.id.as_str(), "delete"),
@@ -241,7 +247,7 @@ pub(crate) fn story(told: &[Told], id: &str) -> Vec<String> {
         };
         (container == id).then(|| if exec.is_empty() { word.to_owned() } else { format!("{word} {exec}") })
     };
-    told.iter().filter_map(word).collect()
+    seen.iter().filter_map(word).collect()
 }
 
 impl Task {
@@ -308,7 +314,7 @@ impl Task {
         self.client.call::<Empty>("Exec", &request).map(drop)
     }
 
-    /// Tells the shim to end, and waits for it. containerd takes a connection that breaks for an answer.
+    /// Asks the shim to end, and waits for it. As to containerd, a connection that breaks is an answer.
     pub(crate) fn shut_down(&mut self) -> Outcome {
         let request = ShutdownRequest { id: self.id.clone(), now: false };
         match self.client.call::<Empty>("Shutdown", &request) {
@@ -323,7 +329,7 @@ impl Task {
         })
     }
 
-    /// From any state to nothing, as a client that cleans up.
+    /// Cleans up from any state, like a client.
     pub(crate) fn finish(&mut self) -> Outcome {
         if let Ok(state) = self.state("") {
             if state.exited_at.is_none_or(|at| at.seconds <= 0) {
@@ -345,9 +351,9 @@ impl Task {
     }
 }
 
-/// There, and no zombie.
+/// Whether the process exists and is not a zombie.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    integration::process::stat(pid).is_some_and(|(_, state, _)| state != 'Z')
+    Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state != 'Z')
 }
 
 /// A new fifo.

@@ -1,4 +1,4 @@
-//! One task: each method, each refusal.
+//! One task: each method and its errors.
 
 use crate::stage::{Stage, is_alive};
 use integration::process::wait_for;
@@ -21,7 +21,7 @@ pub(crate) const TESTS: &[Test] = tests!["tasks":
     both_versions_of_the_service_are_served,
     a_signal_ends_a_task_with_128_and_its_number,
     an_exec_is_a_process_of_its_own,
-    an_exec_that_can_not_be_started_is_reported_and_can_be_deleted,
+    an_exec_that_cannot_be_started_is_reported_and_can_be_deleted,
     a_program_that_is_not_there_fails_start_or_create_in_words_that_docker_knows,
     what_is_not_there_is_not_found,
     what_is_in_the_wrong_state_is_refused,
@@ -52,7 +52,7 @@ fn a_task_is_made_started_awaited_and_deleted(lab: &Lab) -> Outcome {
     let deleted = task.delete("")?;
     eq((deleted.pid, deleted.exit_status), (pid, 7), "what Delete gives")?;
     eq(task.state("").unwrap_err().code, Code::NotFound, "State after Delete")?;
-    eq(stage.told(&task.id, "delete")?, ["create", "start", "exit", "delete"], "events")?;
+    eq(stage.events_until(&task.id, "delete")?, ["create", "start", "exit", "delete"], "events")?;
     task.shut_down()?;
     stage.is_clean(&task)
 }
@@ -91,7 +91,7 @@ fn an_exec_is_a_process_of_its_own(lab: &Lab) -> Outcome {
     let deleted = task.delete("x")?;
     eq((deleted.pid, deleted.exit_status), (pid, 3), "what Delete of the exec gives")?;
     eq(task.state("")?.status, Status::Running as i32, "the container's state")?;
-    let story = stage.told(&task.id, "exit x")?;
+    let story = stage.events_until(&task.id, "exit x")?;
     eq(story, ["create", "start", "exec-added x", "exec-started x", "exit x"], "events")?;
     task.add("long", &["sleep", "1000"])?;
     task.start("long")?;
@@ -101,7 +101,7 @@ fn an_exec_is_a_process_of_its_own(lab: &Lab) -> Outcome {
     task.finish()
 }
 
-fn an_exec_that_can_not_be_started_is_reported_and_can_be_deleted(lab: &Lab) -> Outcome {
+fn an_exec_that_cannot_be_started_is_reported_and_can_be_deleted(lab: &Lab) -> Outcome {
     let stage = Stage::new(lab)?;
     let mut task = stage.started(&["sleep", "1000"])?;
     task.add("x", &["no-such-program"])?;
@@ -197,7 +197,7 @@ fn a_request_that_is_too_long_is_refused_and_the_connection_lives(lab: &Lab) -> 
         payload: vec![0; frame::MAX_BODY + 1],
         ..Request::default()
     };
-    // Stream numbers must rise; the client's own are low.
+    // Stream numbers must increase; those of the client are low.
     task.client.send(&frame::encode_request(9_001, &request))?;
     let failure = task.client.finish::<Empty>(9_001).unwrap_err();
     eq(failure.code, Code::ResourceExhausted, "a request of more than 4 MiB")?;
@@ -235,7 +235,7 @@ fn a_paused_task_says_so_and_resumes(lab: &Lab) -> Outcome {
     eq(task.state("")?.status, Status::Paused as i32, "the state after Pause")?;
     task.client.call::<Empty>("Resume", &ResumeRequest { id: task.id.clone() })?;
     eq(task.state("")?.status, Status::Running as i32, "the state after Resume")?;
-    eq(stage.told(&task.id, "resumed")?, ["create", "start", "paused", "resumed"], "events")?;
+    eq(stage.events_until(&task.id, "resumed")?, ["create", "start", "paused", "resumed"], "events")?;
     task.finish()
 }
 

@@ -1,7 +1,7 @@
 #!/bin/bash
 # enter.sh COMMAND...: run a command on this kernel, with the host's own cgroup tree, in the lab tree with the suite's extra packages laid over it.
 # Private mount and pid namespaces: what the command mounts or starts ends with it. The tree itself is never written to.
-# $KNARR_LAB/runc-suite is at /suite, $SHARE (default: the current folder) at /share; /tmp is a new folder on the host's disk.
+# $KNARR_LAB/runc-suite is at /suite, $SHARE (default: the working directory) at /share; /tmp is a new directory on the host's disk.
 . "$(dirname "$(readlink -f "$0")")/../../integration/lab/settings.sh"
 SHARE=${SHARE:-$PWD}
 WORK=$(mktemp -d "$LAB/runc-suite/work.XXXXXX"); trap 'rm -rf "$WORK"' EXIT

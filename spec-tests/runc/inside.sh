@@ -8,7 +8,7 @@ export RUNC=$RUNTIME SUITE_IMAGES=$SUITE/images
 mkdir -p "$OUT" /tmp/suite; cp -a "$SUITE"/src/{tests,go.mod} /tmp/suite/
 
 # The suite starts its servers in the background and does not wait until they listen: a runtime that is quick comes too early.
-# A socket has its name before anybody listens (flag 0x10000, net/unix). pidfd-kill closes its own when it has the pidfd, and dies of the
+# A socket has its name before anything listens (flag 0x10000, net/unix). pidfd-kill closes its own when it has the pidfd, and dies of the
 # SIGTERM that it is told to wait for until it does wait. And what the suite does wait for takes longer on a busy machine.
 cat >> /tmp/suite/tests/integration/helpers.bash << 'X'
 eval "$(declare -f setup_recvtty setup_seccompagent setup_pidfd_kill pidfd_kill retry wait_pids_gone | sed -E 's/^([a-z_]+) \(\)/at_once_\1 ()/')"

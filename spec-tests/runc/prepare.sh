@@ -9,6 +9,10 @@ need_root
 KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 OUT=$LAB/runc-suite
 SCRIPTS=$(dirname "$(readlink -f "$0")")
+# One at a time: the suites on the host and in the VM run side by side.
+mkdir -p "$LAB"
+exec 7>"$LAB/runc-suite.lock"
+flock 7
 if [ -e "$OUT/ready" ]; then exit 0; fi
 "$HERE/tree.sh"
 install mmdebstrap mmdebstrap
@@ -24,7 +28,8 @@ apt=(apt-get -qq -o "Dir::Etc::sourcelist=$OUT/apt/sources.list" -o Dir::Etc::so
 
 (cd "$OUT/apt" && "${apt[@]}" source --download-only runc)
 rmdir "$OUT/src"; dpkg-source --no-check --no-copy -x "$OUT"/apt/runc_*.dsc "$OUT/src" > "$OUT/apt/unpack.log"
-"${apt[@]}" install -y --no-install-recommends --download-only gawk pkgconf golang-go libseccomp-dev golang-github-opencontainers-runc-dev golang-github-urfave-cli-dev
+"${apt[@]}" install -y --no-install-recommends --download-only gawk pkgconf golang-go libseccomp-dev golang-github-opencontainers-runc-dev \
+  golang-github-urfave-cli-dev
 for deb in "$OUT"/apt/cache/archives/*.deb; do dpkg -x "$deb" "$OUT/extra"; done
 
 # the helper programs, built as Debian builds runc: from the libraries in /usr/share/gocode, without modules
@@ -51,7 +56,8 @@ tar -C "$r" --numeric-owner --owner=0 --group=0 -cf "$OUT/images/busybox.tar" .
 # debian.tar: small, for each test unpacks it
 mmdebstrap --quiet --variant=essential --keyring="$KEYRING" --aptopt='Acquire::Check-Valid-Until "false"' \
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-  --customize-hook='cd "$1" && rm -rf var/lib/apt var/cache/* var/lib/dpkg usr/bin/perl* usr/lib/*/perl* usr/lib/*/gconv usr/lib/*/lib{crypto,ssl,db-}*' "$SUITE" "$OUT/images/debian.tar" "$(mirror)"
+  --customize-hook='cd "$1" && rm -rf var/lib/apt var/cache/* var/lib/dpkg \
+    usr/bin/perl* usr/lib/*/perl* usr/lib/*/gconv usr/lib/*/lib{crypto,ssl,db-}*' "$SUITE" "$OUT/images/debian.tar" "$(mirror)"
 
 # the suite asks this script for its images
 cat > "$OUT/src/tests/integration/get-images.sh" <<'X'

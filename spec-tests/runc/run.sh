@@ -23,7 +23,8 @@ if [ $# = 0 ]; then mapfile -t files < <("$SCRIPTS/report.py" files "$MACHINE" "
 case $MACHINE in
   host) SHARE=$OUT "$SCRIPTS/enter.sh" env TEST_LIMIT="${TEST_LIMIT:-60}" ./inside.sh "$binary" /share/suite /share/tap "$@"
     # containers that died with their namespaces leave empty cgroups on the host
-    find /sys/fs/cgroup -depth -type d \( -path '*/runc-cgroups-integration-test*' -o -name 'test_*' -o -name 'test-*' \) -exec rmdir {} + 2> /dev/null || true ;;
+    find /sys/fs/cgroup -depth -type d \( -path '*/runc-cgroups-integration-test*' -o -name 'test_*' -o -name 'test-*' \) -exec rmdir {} + \
+      2> /dev/null || true ;;
   vm) SHARE=$OUT VM_TIMEOUT=${VM_TIMEOUT:-5400} "$HERE/vm-run.sh" "TEST_LIMIT=${TEST_LIMIT:-300} ./inside.sh $binary /share/suite /share/tap $*" ;;
   *) echo "run.sh: $MACHINE: not host or vm" >&2; exit 2 ;;
 esac

@@ -131,7 +131,8 @@ fn make(uid: u32) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
         failed(
             errno,
-            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns): unshare",
+            "create a user namespace (disabled? see kernel.unprivileged_userns_clone, user.max_user_namespaces and \
+             kernel.apparmor_restrict_unprivileged_userns): unshare",
         )
     })?;
     if mapper.is_some_and(finish_mapper) {

@@ -18,12 +18,23 @@ skip() { SKIPPED=$((SKIPPED + 1)); echo "skipped: $1"; }
 # check NAME COMMAND...: the command succeeds.
 check() { local name=$1 out; shift; if out=$("$@" 2>&1); then pass "$name"; else fail "$name" "$out"; fi; }
 # refuse NAME TEXT COMMAND...: the command fails with a message that contains TEXT.
-refuse() { local name=$1 text=$2 out; shift 2; if out=$("$@" 2>&1); then fail "$name" "succeeded"; elif grep -q -- "$text" <<<"$out"; then pass "$name"; else fail "$name" "$out"; fi; }
+refuse() {
+  local name=$1 text=$2 out
+  shift 2
+  if out=$("$@" 2>&1); then fail "$name" "succeeded"
+  elif grep -q -- "$text" <<<"$out"; then pass "$name"
+  else fail "$name" "$out"; fi
+}
 same() { if [ -n "$2" ] && [ "$2" = "$3" ]; then pass "$1"; else fail "$1" "$2 is not $3"; fi; }
 # soon COMMAND...: the command succeeds within half a minute; for effects of other processes.
 soon() { local end=$((SECONDS + 30)); until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $end ] || return 1; sleep 0.05; done; }
 # free_ports COUNT: prints different free ports of the loopback interface.
-free_ports() { python3 -c 'import socket, sys; all = [socket.socket() for _ in range(int(sys.argv[1]))]; [s.bind(("127.0.0.1", 0)) for s in all]; print(*(s.getsockname()[1] for s in all))' "$1"; }
+free_ports() {
+  python3 -c 'import socket, sys
+all = [socket.socket() for _ in range(int(sys.argv[1]))]
+[s.bind(("127.0.0.1", 0)) for s in all]
+print(*(s.getsockname()[1] for s in all))' "$1"
+}
 # answers URL [CURL-OPTION...]: waits for a server; prints a message if it does not respond.
 answers() { soon curl -sk "${@:2}" "$1" || echo "no response from $1"; }
 # none NAME VALUE: the value is empty.

@@ -16,15 +16,23 @@ many_layers() {
 import hashlib, io, json, os, sys, tarfile
 directory = sys.argv[1]; os.makedirs(f"{directory}/blobs/sha256")
 def blob(data):
-    digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/blobs/sha256/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
+    digest = hashlib.sha256(data).hexdigest()
+    open(f"{directory}/blobs/sha256/{digest}", "wb").write(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
 def layer(number):
-    out = io.BytesIO(); tar = tarfile.open(fileobj=out, mode="w"); info = tarfile.TarInfo(f"f{number}"); info.size = 100000; tar.addfile(info, io.BytesIO(os.urandom(100000))); tar.close()
+    out = io.BytesIO(); tar = tarfile.open(fileobj=out, mode="w"); info = tarfile.TarInfo(f"f{number}"); info.size = 100000
+    tar.addfile(info, io.BytesIO(os.urandom(100000))); tar.close()
     return {"mediaType": "application/vnd.oci.image.layer.v1.tar", **blob(out.getvalue())}
 layers = [layer(number) for number in range(30)]
-config = {"architecture": os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64"), "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in layers]}}
-manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": layers}
-entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
-json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{directory}/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{directory}/oci-layout", "w"))
+machine = os.uname().machine.replace("x86_64", "amd64").replace("aarch64", "arm64")
+config = {"architecture": machine, "os": "linux", "config": {},
+          "rootfs": {"type": "layers", "diff_ids": [entry["digest"] for entry in layers]}}
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": layers}
+entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()),
+         "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{directory}/index.json", "w"))
+json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{directory}/oci-layout", "w"))
 PY
 }
 
@@ -37,18 +45,22 @@ test_output() {
   same 'images as a table' "$(k images | head -1 | tr -s ' ')" 'REPOSITORY TAG IMAGE ID CREATED SIZE'
   same 'images --format' "$(k images --format '{{.Repository}}:{{.Tag}}' | sort | tr '\n' ' ')" 'app:2 app:3 host:5000/team/app:1 '
   same 'images --format table' "$(k images --format 'table {{.Repository}}\t{{.ID}}' app:2 | tr -s ' ' | tr '\n' ' ')" "REPOSITORY IMAGE ID app ${ID:7:12} "
-  same 'images --format json is a line each' "$(k images --format json | python3 -c 'import json,sys; print(sorted(json.loads(l)["Tag"] for l in sys.stdin))')" "['1', '2', '3']"
+  same 'images --format json is a line each' \
+    "$(k images --format json | python3 -c 'import json,sys; print(sorted(json.loads(l)["Tag"] for l in sys.stdin))')" "['1', '2', '3']"
   same 'images --json is one list' "$(k images --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" 3
   same 'images -q' "$(k images -q)" "${ID:7:12}"
   same 'images -q --no-trunc' "$(k images -q --no-trunc)" "$ID"
   same 'images --filter' "$(k images -q --filter reference='app:*' --format '{{.Tag}}' | wc -l)" 1
   same 'history --no-trunc --format' "$(k history --format '{{.ID}}' --no-trunc app:2)" "$ID"
-  same 'inspect --format with index, range, join' "$(k inspect -f '{{index .Config.Labels "x.y"}} {{range .Config.Env}}{{.}};{{end}} {{join .Config.Cmd ","}}' app:2)" 'z A=b; /a,b'
+  same 'inspect --format with index, range, join' \
+    "$(k inspect -f '{{index .Config.Labels "x.y"}} {{range .Config.Env}}{{.}};{{end}} {{join .Config.Cmd ","}}' app:2)" 'z A=b; /a,b'
   same 'inspect --format json' "$(k inspect --format '{{json .Config.Cmd}}' app:2)" '["/a","b"]'
   same 'save | load of a pipe' "$(k save app:2 | timeout 60 "$BIN" --root "$W/other" load -q)" 'Loaded image: app:2'
   none 'nothing on standard error when quiet' "$(k save app:2 2>&1 >/dev/null | cat; k load -q -i <(k save app:2) 2>&1 >/dev/null)"
-  same 'plain lines without a terminal' "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1
-  check 'bars on a terminal' timeout -k 1 300 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' expect:Complete expect:'Loaded image' end:0
+  same 'plain lines without a terminal' \
+    "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1
+  check 'bars on a terminal' timeout -k 1 300 python3 "$HERE/typed.py" "run:'$BIN' --root '$W/fourth' load -i '$W/a.tar'" 'expect:\x1b[K' \
+    expect:Complete expect:'Loaded image' end:0
   many_layers
   local seen; seen=$(timeout -k 1 300 python3 "$HERE/screen.py" 8 40 "$BIN" --root "$W/fifth" load -i "$W/many")
   same 'more bars than a small terminal has lines: each is there once, in the end' "$(grep -c ': Complete$' <<<"$seen") $(wc -l <<<"$seen")" '30 31'
@@ -118,7 +130,8 @@ test_filters() {
   done
   none 'an unknown filter is refused with its name, by every command' "$bad"
   same 'there were enough of them' $some 7
-  local filter; for filter in 'images dangling=perhaps' 'ps status=sleeping' 'ps exited=x' 'ps name=(' 'volume_ls dangling=2' 'volume_prune all=x' 'search stars=many'; do
+  local filter; for filter in 'images dangling=perhaps' 'ps status=sleeping' 'ps exited=x' 'ps name=(' 'volume_ls dangling=2' \
+    'volume_prune all=x' 'search stars=many'; do
     set -- $filter; refuse "$1 --filter $2 is refused" "invalid filter '$2'" k ${1/_/ } --filter "$2" $([ "$1" = search ] && echo x)
   done
   same 'of two values of one key, either is enough' "$(k images -q --filter reference=app:2 --filter reference=app:3 --format '{{.Tag}}')" "${ID:7:12}"
@@ -132,8 +145,10 @@ test_prune() {
     printf "$answer" | k prune >"$W/said" 2>&1; same "prune, answered with '$answer': nothing goes" "$? $(k images -q --no-trunc | grep -c "$loose")" '0 1'
   done
   same 'it has asked' "$(cat "$W/said")" $'WARNING! This will remove all dangling images.\nAre you sure you want to continue? [y/N] '
-  same 'prune -a says that it takes named ones' "$(k image prune -a </dev/null | head -1)" 'WARNING! This will remove all images without at least one container associated to them.'
-  same 'prune --filter label!= keeps what has the label' "$(k prune -f --filter 'label!=loose' | tail -1; k images -q --no-trunc | grep -c "$loose")" $'Total reclaimed space: 0B\n1'
+  same 'prune -a says that it takes named ones' "$(k image prune -a </dev/null | head -1)" \
+    'WARNING! This will remove all images without at least one container associated to them.'
+  same 'prune --filter label!= keeps what has the label' \
+    "$(k prune -f --filter 'label!=loose' | tail -1; k images -q --no-trunc | grep -c "$loose")" $'Total reclaimed space: 0B\n1'
   same 'yes | image prune' "$(yes | k image prune | sed -n 's/^deleted: \(sha256:.*\)/\1/p' | grep -cx "$loose")" 1
   none 'it is gone' "$(k images -q --no-trunc | grep "$loose")"
   same 'what has a name is still there' "$(k images -q | sort -u)" "${ID:7:12}"
@@ -142,17 +157,24 @@ test_prune() {
 test_generated() {
   local shell; for shell in bash zsh fish; do k completion $shell >"$W/completion.$shell"; done
   check 'bash reads its completion' bash -n "$W/completion.bash"
-  same 'and completes commands' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image unp) COMP_CWORD=1; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" unpause
-  same 'and flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image run --shm) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --shm-size
-  same 'and images' "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store bash -c '. "$1"; COMP_WORDS=(knarr-image rmi app:) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" 'app:2 app:3'
-  same 'and the commands of a group' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image volume p) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" prune
-  same 'and their flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image --root x volume prune --a) COMP_CWORD=5; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --all
+  same 'and completes commands' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image unp) COMP_CWORD=1; _knarr_image; echo "${COMPREPLY[*]}"' _ \
+    "$W/completion.bash")" unpause
+  same 'and flags' "$(bash -c '. "$1"; COMP_WORDS=(knarr-image run --shm) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ \
+    "$W/completion.bash")" --shm-size
+  same 'and images' "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store bash -c \
+    '. "$1"; COMP_WORDS=(knarr-image rmi app:) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" 'app:2 app:3'
+  same 'and the commands of a group' \
+    "$(bash -c '. "$1"; COMP_WORDS=(knarr-image volume p) COMP_CWORD=2; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" prune
+  same 'and their flags' "$(bash -c \
+    '. "$1"; COMP_WORDS=(knarr-image --root x volume prune --a) COMP_CWORD=5; _knarr_image; echo "${COMPREPLY[*]}"' _ "$W/completion.bash")" --all
   if command -v zsh >/dev/null; then check 'zsh reads its completion' zsh -n "$W/completion.zsh"; else skip 'zsh: is not here'; fi
   if command -v fish >/dev/null; then
     same 'fish completes commands' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image unp"' "$W/completion.fish" | cut -f1)" unpause
     same 'and the commands of a group' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image volume p"' "$W/completion.fish" | cut -f1)" prune
     same 'and their flags' "$(fish --no-config -c 'source $argv[1]; complete -C "knarr-image --root x volume prune --a"' "$W/completion.fish" | cut -f1)" --all
-    none "and not another group's" "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store fish --no-config -c 'source $argv[1]; complete -C "knarr-image volume rm --vol"' "$W/completion.fish")"
+    none "and not another group's" \
+      "$(PATH=$(dirname "$BIN"):$PATH KNARR_IMAGE_ROOT=$W/store fish --no-config -c \
+        'source $argv[1]; complete -C "knarr-image volume rm --vol"' "$W/completion.fish")"
   else skip 'fish: is not here'; fi
   local page words bad=; for page in '' $(k man --list); do
     words=$(called "$page")

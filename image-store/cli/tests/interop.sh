@@ -17,7 +17,8 @@ tool() {
   if [ -x "$LAB/usr/bin/$1" ] || [ -x "$LAB/usr/sbin/$1" ]; then
     LAB=$LAB W=$W timeout -k 5 600 unshare -m -p -f --kill-child --propagation private bash -ec '
       mount --bind "$LAB" "$LAB"; cd "$LAB"; mount -t proc proc proc; mount --rbind /dev dev; mount --rbind /sys sys
-      mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount --bind "$W" mnt; { [ -e etc/hosts ] || : >etc/hosts; mount --bind /etc/hosts etc/hosts; } 2>/dev/null || true
+      mount -t tmpfs tmpfs run; mount -t tmpfs tmpfs tmp; mount --bind "$W" mnt;
+      { [ -e etc/hosts ] || : >etc/hosts; mount --bind /etc/hosts etc/hosts; } 2>/dev/null || true
       mkdir -p run/old; pivot_root . run/old; cd /; umount -l /run/old
       export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
       cd /mnt; "$@"; exit $?' _ "$@"
@@ -25,9 +26,11 @@ tool() {
     unshare -m --propagation private bash -ec 'mount --bind "$1" /mnt; shift; cd /mnt; "$@"; exit $?' _ "$W" "$@"
   fi
 }
-tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l %T@ ' \( -type f -exec sh -c 'sha256sum <"$1"' _ {} \; -o -printf '\n' \) | sed 's/ [0-9.]* \(.*-\)$/ \1/' | LC_ALL=C sort); }
+tree() { (cd "$1" && find . -mindepth 1 -printf '%P %y %m %U:%G %l %T@ ' \( -type f -exec sh -c 'sha256sum <"$1"' _ {} \; -o -printf '\n' \) |
+  sed 's/ [0-9.]* \(.*-\)$/ \1/' | LC_ALL=C sort); }
 # Names, types, modes, owners, link targets and contents; times of directories differ between tools.
-listing() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%P d %m %U:%G\n' -o -type l -printf '%P l %l\n' -o -printf '%P %y %m %U:%G %s %Ts\n' \) | LC_ALL=C sort); }
+listing() { (cd "$1" && find . -mindepth 1 \( -type d -printf '%P d %m %U:%G\n' -o -type l -printf '%P l %l\n' \
+  -o -printf '%P %y %m %U:%G %s %Ts\n' \) | LC_ALL=C sort); }
 
 make_rootfs() {
   mkdir -p "$W/rootfs"/{bin,etc,tmp,usr/share/doc,var/empty}
@@ -132,7 +135,9 @@ test_podman() {
 
 test_buildah() {
   have buildah || { skip 'buildah: is not here'; return; }
-  check 'buildah builds on our image' tool bash -ec "c=\$(buildah $PODMAN from docker-archive:/mnt/docker.tar); buildah $PODMAN copy -q \$c /mnt/new /etc/built; buildah $PODMAN commit -q \$c oci-archive:/mnt/buildah.tar:docker.io/library/built:1"
+  check 'buildah builds on our image' tool bash -ec "c=\$(buildah $PODMAN from docker-archive:/mnt/docker.tar)
+    buildah $PODMAN copy -q \$c /mnt/new /etc/built
+    buildah $PODMAN commit -q \$c oci-archive:/mnt/buildah.tar:docker.io/library/built:1"
   check 'load what buildah wrote' k load -qi "$W/buildah.tar"
   k mount built:1 "$W/view" >/dev/null && same 'its file is there' "$(cat "$W/view/etc/built")" new
   umount "$W/view" 2>/dev/null
@@ -140,17 +145,25 @@ test_buildah() {
 
 test_containerd() {
   have ctr || { skip 'containerd: is not here'; return; }
-  tool bash -c 'mkdir -p /mnt/containerd; containerd --root /mnt/containerd --state /run/containerd >/mnt/containerd.log 2>&1 & for i in $(seq 300); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
-    ctr image import --no-unpack --platform linux/amd64 /mnt/docker.tar && ctr image ls -q && ctr image export --platform linux/amd64 /mnt/ctr.tar docker.io/library/app:2; code=$?; kill %1; wait; exit $code' >"$W/ctr.out" 2>&1
-  if [ $? = 0 ]; then pass 'containerd imports and exports our archive'; else fail 'containerd imports and exports our archive' "$(cat "$W/ctr.out")"; return; fi
+  tool bash -c 'mkdir -p /mnt/containerd; containerd --root /mnt/containerd --state /run/containerd >/mnt/containerd.log 2>&1 &
+    for i in $(seq 300); do ctr version >/dev/null 2>&1 && break; sleep 0.2; done
+    ctr image import --no-unpack --platform linux/amd64 /mnt/docker.tar && ctr image ls -q &&
+      ctr image export --platform linux/amd64 /mnt/ctr.tar docker.io/library/app:2; code=$?; kill %1; wait; exit $code' >"$W/ctr.out" 2>&1
+  if [ $? = 0 ]; then pass 'containerd imports and exports our archive'
+  else fail 'containerd imports and exports our archive' "$(cat "$W/ctr.out")"; return; fi
   check 'load what containerd wrote' k load -qi "$W/ctr.tar"
 }
 
 test_docker() {
   have dockerd || { skip 'docker: is not here'; return; }
-  tool bash -c 'mkdir -p /mnt/docker; dockerd --data-root /mnt/docker --exec-root /run/docker --iptables=false --ip6tables=false --bridge=none --storage-driver vfs >/mnt/dockerd.log 2>&1 & for i in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
-    docker load -qi /mnt/docker.tar && docker image inspect --format "{{.Id}}" app:2 && docker save -o /mnt/dockersave.tar app:2; code=$?; kill %1; wait; exit $code' >"$W/docker.out" 2>&1
-  if [ $? = 0 ]; then pass 'docker loads and saves our archive'; else fail 'docker loads and saves our archive' "$(cat "$W/docker.out"; tail -3 "$W/dockerd.log")"; return; fi
+  tool bash -c 'mkdir -p /mnt/docker
+    dockerd --data-root /mnt/docker --exec-root /run/docker --iptables=false --ip6tables=false --bridge=none --storage-driver vfs \
+      >/mnt/dockerd.log 2>&1 &
+    for i in $(seq 300); do docker version >/dev/null 2>&1 && break; sleep 0.2; done
+    docker load -qi /mnt/docker.tar && docker image inspect --format "{{.Id}}" app:2 && docker save -o /mnt/dockersave.tar app:2; code=$?
+    kill %1; wait; exit $code' >"$W/docker.out" 2>&1
+  if [ $? = 0 ]; then pass 'docker loads and saves our archive'
+  else fail 'docker loads and saves our archive' "$(cat "$W/docker.out"; tail -3 "$W/dockerd.log")"; return; fi
   check 'load what docker wrote' k load -qi "$W/dockersave.tar"
 }
 
@@ -179,9 +192,11 @@ YML
   check 'push in pieces' k push -q "${trust[@]}" "${creds[@]}" --chunk 100000 app:1 "$host/pieces:1"
   printf '{"auths":{"%s":{"auth":"%s"}}}' "$host" "$(printf user:secret | base64)" >"$W/auth.json"
   same 'pull with an auth file' "$(k pull -q "${trust[@]}" --authfile "$W/auth.json" "$host/a:1")" "$host/a:1"
-  same 'a pull brings back the same image' "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' "$host/a:1")" "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' app:2)"
+  same 'a pull brings back the same image' "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' "$host/a:1")" \
+    "$(k inspect --format '{{.Id}} {{.ManifestDigest}}' app:2)"
   mkdir -p "$W/helpers"
-  printf '#!/bin/sh\nread server\n[ "$server" = %s ] && echo "{\\"ServerURL\\":\\"$server\\",\\"Username\\":\\"user\\",\\"Secret\\":\\"secret\\"}"\n' "$host" >"$W/helpers/docker-credential-test"
+  printf '#!/bin/sh\nread server\n%s\n' \
+    "[ \"\$server\" = $host ] && echo '{\"ServerURL\":\"$host\",\"Username\":\"user\",\"Secret\":\"secret\"}'" >"$W/helpers/docker-credential-test"
   chmod +x "$W/helpers/docker-credential-test"
   printf '{"credHelpers":{"%s":"test"}}' "$host" >"$W/helper.json"
   check 'pull with a credential helper' env PATH="$W/helpers:$PATH" "$BIN" --root "$W/pulled" pull -q "${trust[@]}" --authfile "$W/helper.json" "$host/a:1"
@@ -197,7 +212,9 @@ YML
   check 'it was mounted, not sent' soon grep -q 'mount=sha256' "$W/registry.log"
   refuse 'a missing image' 'HTTP 404' k pull -q "${trust[@]}" "${creds[@]}" "$host/nothing"
   if have skopeo; then
-    same 'skopeo finds what we pushed' "$(tool skopeo inspect --tls-verify=false --creds user:secret --format '{{.Digest}}' "docker://$host/a:1" 2>&1)" "$(k inspect --format '{{.ManifestDigest}}' app:2)"
+    same 'skopeo finds what we pushed' \
+      "$(tool skopeo inspect --tls-verify=false --creds user:secret --format '{{.Digest}}' "docker://$host/a:1" 2>&1)" \
+        "$(k inspect --format '{{.ManifestDigest}}' app:2)"
     tool skopeo copy -q --dest-tls-verify=false --dest-creds user:secret oci:zstd:1 "docker://$host/byskopeo:1" >/dev/null 2>&1
     check 'pull what skopeo pushed' k pull -q "${trust[@]}" "${creds[@]}" "$host/byskopeo:1"
   fi

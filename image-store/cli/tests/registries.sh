@@ -66,7 +66,14 @@ test_tokens() {
     check "$name: logout" k logout "$host"
     refuse "$name: and then it is refused" 'HTTP 401' fresh pull -q "$host/a:1"
     mkdir -p "$W/helpers"
-    printf '#!/bin/sh\ncase $1 in store) cat >%s/kept;; get) cat %s/kept 2>/dev/null || { echo credentials not found in native keychain; exit 1; };; erase) rm %s/kept;; esac\n' "$W" "$W" "$W" >"$W/helpers/docker-credential-test"
+    cat >"$W/helpers/docker-credential-test" <<HELPER
+#!/bin/sh
+case \$1 in
+  store) cat >$W/kept ;;
+  get) cat $W/kept 2>/dev/null || { echo credentials not found in native keychain; exit 1; } ;;
+  erase) rm $W/kept ;;
+esac
+HELPER
     chmod +x "$W/helpers/docker-credential-test"; echo '{"credsStore":"test"}' >"$HOME/.docker/config.json"
     check "$name: login with a helper" env PATH="$W/helpers:$PATH" "$BIN" login -u user -p secret "$host"
     same "$name: no password in the file" "$(cat "$HOME/.docker/config.json")" '{"credsStore":"test"}'
@@ -93,18 +100,22 @@ test_client_certificates() {
 
 # What `openssl req -x509` creates, usual for private registries: a self-signed certificate that is marked as a CA certificate.
 make_expired() {
-  printf '[ca]\ndefault_ca=c\n[c]\ndatabase=%s/db\nnew_certs_dir=%s\nserial=%s/serial\ndefault_md=sha256\npolicy=p\nx509_extensions=e\n[p]\nCN=supplied\n[e]\nsubjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' "$W/self" "$W/self" "$W/self" >"$W/self/conf"
+  printf '%s\n' '[ca]' default_ca=c '[c]' "database=$W/self/db" "new_certs_dir=$W/self" "serial=$W/self/serial" default_md=sha256 policy=p \
+    x509_extensions=e '[p]' CN=supplied '[e]' subjectAltName=DNS:localhost basicConstraints=critical,CA:TRUE >"$W/self/conf"
   : >"$W/self/db"; openssl req -newkey rsa:2048 -nodes -subj /CN=registry -keyout "$W/self/expired.key" -out "$W/self/expired.csr" 2>/dev/null
-  openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
+  openssl ca -batch -selfsign -rand_serial -config "$W/self/conf" -in "$W/self/expired.csr" -keyfile "$W/self/expired.key" \
+    -startdate 200101000000Z -enddate 210101000000Z -out "$W/self/expired.crt" -notext 2>/dev/null
 }
 test_self_signed() {
   local port host directory kind; mkdir "$W/self"
-  make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
+  make() { openssl req -x509 -newkey "$2" ${3:-} -nodes -subj /CN=registry ${4:--days 2} \
+    -addext "subjectAltName=${5:-DNS:localhost,IP:127.0.0.1}" -keyout "$W/self/$1.key" -out "$W/self/$1.crt" 2>/dev/null; }
   make rsa rsa:2048; make ec ec "-pkeyopt ec_paramgen_curve:prime256v1"; make other rsa:2048; make name rsa:2048 '' '' DNS:registry.example
   make_expired
   printf 'subjectAltName=DNS:localhost\nbasicConstraints=critical,CA:TRUE\n' >"$W/self/ext"
   openssl req -newkey rsa:2048 -nodes -subj /CN=leaf -keyout "$W/self/signed.key" -out "$W/self/signed.csr" 2>/dev/null
-  openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
+  openssl x509 -req -in "$W/self/signed.csr" -CA "$W/self/other.crt" -CAkey "$W/self/other.key" -CAcreateserial -days 2 \
+    -extfile "$W/self/ext" -out "$W/self/signed.crt" 2>/dev/null
   for kind in rsa ec name expired signed; do
     port=$(free_ports 1) host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
     serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
@@ -164,7 +175,8 @@ CONF
   check 'hosts.toml: a path of its own' fresh pull -q gone.example/app:1
   same 'search a registry without a search of its own' "$(k search --format '{{.Name}}' "localhost:$one/app")" "localhost:$one/team/app"
   check '--keep-blobs=false' env KNARR_IMAGE_KEEP_BLOBS=false "$BIN" --root "$W/lean" pull -q "localhost:$one/team/app:1"
-  same 'keeps layers unpacked alone' "$(timeout 120 "$BIN" --root "$W/lean" run --rm "localhost:$one/team/app:1" echo yes; find "$W/lean/blobs" -size +64k | wc -l)" $'yes\n0'
+  same 'keeps layers unpacked alone' \
+    "$(timeout 120 "$BIN" --root "$W/lean" run --rm "localhost:$one/team/app:1" echo yes; find "$W/lean/blobs" -size +64k | wc -l)" $'yes\n0'
   refuse 'which cannot be pushed' 'not in the store' "$BIN" --root "$W/lean" push -q "localhost:$one/team/app:1" "localhost:$two/x:1"
 }
 
@@ -182,11 +194,14 @@ for name, arch in (("amd", "amd64"), ("arm", "arm64")):
     entry.pop("annotations", None); entry["platform"] = {"os": "linux", "architecture": arch}
     index["manifests"].append(entry)
 # An attestation, as added by buildx, is not an image.
-index["manifests"].append({**index["manifests"][0], "platform": {"os": "unknown", "architecture": "unknown"}, "annotations": {"vnd.docker.reference.type": "attestation-manifest"}})
+index["manifests"].append({**index["manifests"][0], "platform": {"os": "unknown", "architecture": "unknown"},
+                           "annotations": {"vnd.docker.reference.type": "attestation-manifest"}})
 import hashlib
 data = json.dumps(index).encode(); digest = hashlib.sha256(data).hexdigest()
 open(f"{w}/many/blobs/sha256/{digest}", "wb").write(data)
-json.dump({"schemaVersion": 2, "manifests": [{"mediaType": index["mediaType"], "digest": f"sha256:{digest}", "size": len(data), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}]}, open(f"{w}/many/index.json", "w"))
+entry = {"mediaType": index["mediaType"], "digest": f"sha256:{digest}", "size": len(data),
+         "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/many:1"}}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{w}/many/index.json", "w"))
 PY
   check 'load an index of several platforms' k load -qi "$W/many"
   same 'ours is taken' "$(k inspect --format '{{.Os}}/{{.Architecture}}' many:1)" "linux/$(dpkg --print-architecture)"
@@ -285,15 +300,20 @@ text = json.dumps(toc).encode(); info = tarfile.TarInfo("stargz.index.json"); in
 data = info.tobuf(format=tarfile.USTAR_FORMAT) + text; at = len(out)
 member(data + b"\0" * (-len(data) % 512) + b"\0" * 1024)
 extra = b"%016xSTARGZ" % at
-out += b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff" + (len(extra) + 4).to_bytes(2, "little") + b"SG" + len(extra).to_bytes(2, "little") + extra + b"\x01\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"
+out += b"\x1f\x8b\x08\x04\x00\x00\x00\x00\x00\xff" + (len(extra) + 4).to_bytes(2, "little") + b"SG" + len(extra).to_bytes(2, "little") + extra
+out += b"\x01\x00\x00\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00"
 directory = f"{w}/stargz/blobs/sha256"; os.makedirs(directory)
 def blob(data):
     digest = hashlib.sha256(data).hexdigest(); open(f"{directory}/{digest}", "wb").write(data); return {"digest": f"sha256:{digest}", "size": len(data)}
 config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(plain).hexdigest()]}}
-layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(out), "annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:" + hashlib.sha256(text).hexdigest()}}
-manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": [layer]}
-entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()), "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/stargz:1"}}
-json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{w}/stargz/index.json", "w")); json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{w}/stargz/oci-layout", "w"))
+layer = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(out),
+         "annotations": {"containerd.io/snapshot/stargz/toc.digest": "sha256:" + hashlib.sha256(text).hexdigest()}}
+manifest = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(json.dumps(config).encode())}, "layers": [layer]}
+entry = {"mediaType": manifest["mediaType"], **blob(json.dumps(manifest).encode()),
+         "annotations": {"org.opencontainers.image.ref.name": "docker.io/library/stargz:1"}}
+json.dump({"schemaVersion": 2, "manifests": [entry]}, open(f"{w}/stargz/index.json", "w"))
+json.dump({"imageLayoutVersion": "1.0.0"}, open(f"{w}/stargz/oci-layout", "w"))
 PY
   check 'load an eStargz layer' k load -qi "$W/stargz"
   same 'its files are there' "$(k export stargz:1 | tar -xO etc/two)" two

@@ -30,7 +30,8 @@ make_image() {
 
 test_process() {
   same "the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
-  same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" $'image b /data\n/tmp\n33\n33 44'
+  same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" \
+    $'image b /data\n/tmp\n33\n33 44'
   same '--user by number and group, --group-add by name' "$(k run --rm -u 5:6 --group-add more --group-add 77 box sh -c 'id -u; id -G')" $'5\n6 55 77'
   refuse 'a user the image does not have' 'no user "nobody"' k run --rm -u nobody box true
   printf 'B=from-file\n# remark\nC=x y\n' >"$W/env"
@@ -51,7 +52,8 @@ test_process() {
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
   refuse 'an image without a command' 'no command given' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
   none 'nothing is left of containers with --rm' "$(k ps -aq)"
-  k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'; check 'nor of their layers and volumes' soon eval '[ -z "$(ls "$W/store/trash" "$W/store/volumes/.trash" | grep -v :)" ]'
+  k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'
+  check 'nor of their layers and volumes' soon eval '[ -z "$(ls "$W/store/trash" "$W/store/volumes/.trash" | grep -v :)" ]'
   k run --rm --cidfile "$W/cid" box true; same '--cidfile' "$(wc -c <"$W/cid")" 64
   refuse 'a --cidfile that is there' 'File exists' k run --rm --cidfile "$W/cid" box true
   same '--pull never takes what is there' "$(k run --rm --pull never box echo yes)" yes
@@ -71,14 +73,22 @@ test_isolation() {
   same 'another user has none' "$(k run --rm -u web box grep CapEff /proc/self/status)" $'CapEff:\t0000000000000000'
   same 'system calls are filtered' "$(k run --rm box grep Seccomp: /proc/self/status)" $'Seccomp:\t2'
   same '--security-opt seccomp=unconfined' "$(k run --rm --security-opt seccomp=unconfined box grep Seccomp: /proc/self/status)" $'Seccomp:\t0'
-  echo '{"defaultAction":"SCMP_ACT_ALLOW","archMap":[{"architecture":"SCMP_ARCH_X86_64"}],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >"$W/profile.json"
+  cat >"$W/profile.json" <<'PROFILE'
+{"defaultAction": "SCMP_ACT_ALLOW", "archMap": [{"architecture": "SCMP_ARCH_X86_64"}],
+ "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}
+PROFILE
   refuse "--security-opt seccomp=FILE in Docker's format" 'not permitted' k run --rm --security-opt "seccomp=$W/profile.json" box mkdir /x
   test_calls
   same '--security-opt no-new-privileges' "$(k run --rm --security-opt no-new-privileges box grep NoNewPrivs /proc/self/status)" $'NoNewPrivs:\t1'
   refuse '--read-only' 'Read-only' k run --rm --read-only box sh -c 'echo >/x'
-  same '--privileged has the devices of the host' "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' | LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
-  same '--device of a directory' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5; k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" '/dev/x/a /dev/x/sub/b written '
-  same '--privileged may make devices' "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
+  same '--privileged has the devices of the host' \
+    "$(k run --rm --privileged box sh -c 'for d in /dev/*; do if [ ! -L $d ] && { [ -c $d ] || [ -b $d ]; }; then echo $d; fi; done' |
+      LC_ALL=C sort | md5sum)" "$(find /dev -maxdepth 1 \( -type c -o -type b \) ! -name console ! -name ptmx | LC_ALL=C sort | md5sum)"
+  same '--device of a directory' "$(mkdir -p "$W/nodes/sub"; mknod "$W/nodes/a" c 1 3; mknod "$W/nodes/sub/b" c 1 5
+    k run --rm --device "$W/nodes:/dev/x" box sh -c 'ls /dev/x/a /dev/x/sub/b; echo >/dev/x/a && echo written' | tr '\n' ' ')" \
+    '/dev/x/a /dev/x/sub/b written '
+  same '--privileged may make devices' \
+    "$(k run --rm --privileged box sh -c 'mknod /tmp/k c 1 11 && echo made; grep CapBnd /proc/self/status | wc -c')" "$(printf 'made\n25')"
   k run -d --name null box sleep 100 >/dev/null
   k run --rm box sh -c 'chmod 640 /proc/self/fd/0; chown 5 /proc/self/fd/0'; k exec null sh -c 'chmod 640 /proc/self/fd/0; read x </dev/stdin || echo end'
   same "the null device of the host is not changed by way of standard input" "$(stat -Lc '%a %u' /dev/null)" '666 0'; chmod 666 /dev/null; chown 0 /dev/null
@@ -87,16 +97,22 @@ test_isolation() {
   same '--network none has loopback alone' "$(k run --rm box sh -c 'ls /sys/class/net')" lo
   same '--network host' "$(k run --rm --network host box sh -c 'readlink /proc/self/ns/net')" "$(readlink /proc/self/ns/net)"
   same '--network host: names are ours' "$(k run --rm --net host box cat /etc/resolv.conf | md5sum)" "$(md5sum </etc/resolv.conf)"
-  local mode; for mode in bridge default own-net; do refuse "--network $mode is refused with a way out" 'use host, none' k run --rm --network $mode box true; done
+  local mode
+  for mode in bridge default own-net; do
+    refuse "--network $mode is refused with a way out" 'use host, none' k run --rm --network $mode box true
+  done
   refuse '-p is refused with a way out' 'network host' k run --rm -p 80:80 box true
   same '--pid host' "$(k run --rm --pid host box readlink /proc/self/ns/pid)" "$(readlink /proc/self/ns/pid)"
   same '--uts host' "$(k run --rm --uts host box hostname)" "$(hostname)"
   same '--ipc host' "$(k run --rm --ipc host box readlink /proc/self/ns/ipc)" "$(readlink /proc/self/ns/ipc)"
   k run -d --name first box sleep 100 >/dev/null; soon runs first 'sleep 100'
-  same '--network, --pid, --ipc of another container' "$(k run --rm --network container:first --pid container:first --ipc container:first box sh -c 'ps | grep -c [s]leep; readlink /proc/self/ns/net')" \
+  same '--network, --pid, --ipc of another container' \
+    "$(k run --rm --network container:first --pid container:first --ipc container:first box \
+      sh -c 'ps | grep -c [s]leep; readlink /proc/self/ns/net')" \
     "$(printf '1\n%s' "$(k exec first readlink /proc/self/ns/net)")"
   k rm -fv first >/dev/null
-  same '--add-host, --dns' "$(k run --rm --add-host db:10.1.2.3 --dns 9.9.9.9 --dns-search in.side box sh -c 'grep db /etc/hosts; cat /etc/resolv.conf')" $'10.1.2.3\tdb\nnameserver 9.9.9.9\nsearch in.side'
+  same '--add-host, --dns' "$(k run --rm --add-host db:10.1.2.3 --dns 9.9.9.9 --dns-search in.side box \
+    sh -c 'grep db /etc/hosts; cat /etc/resolv.conf')" $'10.1.2.3\tdb\nnameserver 9.9.9.9\nsearch in.side'
 }
 
 # How the default profile treats system calls, in all ways to make them; calls.c makes them.
@@ -139,10 +155,13 @@ test_limits() {
   same '--sysctl' "$(k run --rm --sysctl net.ipv4.ip_forward=1 box cat /proc/sys/net/ipv4/ip_forward)" 1
   same '--device' "$(k run --rm --device /dev/null:/dev/mine:rw box sh -c 'test -c /dev/mine && echo x >/dev/mine && echo yes')" yes
   same '--oom-score-adj' "$(k run --rm --oom-score-adj 500 box cat /proc/self/oom_score_adj)" 500
-  same '--annotation, --label' "$(k create --name marked -l a=b --label c box true >/dev/null; k inspect --format '{{.Config.Labels}}' marked; k rm -v marked)" $'map[a:b c: of:image]\nmarked'
-  local bad; for bad in '-m 1x' '-m -1' '--cpus 0' '--pids-limit many' '--ulimit nofile' '--ulimit x=1' '--cap-add NOSUCH' '--shm-size 0' '--sysctl x' '--stop-signal NOSIG' \
-    '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' '-v /no/such/directory:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
-    '--security-opt x=y' '--security-opt socketcall=yes' '--security-opt seccomp=/no/such' '--cpuset-cpus x' '--log-driver x' '--detach-keys xx' '--workdir relative' '-e =x' '--rm=perhaps' '--platform x' '--dns x'; do
+  same '--annotation, --label' "$(k create --name marked -l a=b --label c box true >/dev/null; k inspect --format '{{.Config.Labels}}' marked
+    k rm -v marked)" $'map[a:b c: of:image]\nmarked'
+  local bad; for bad in '-m 1x' '-m -1' '--cpus 0' '--pids-limit many' '--ulimit nofile' '--ulimit x=1' '--cap-add NOSUCH' '--shm-size 0' \
+    '--sysctl x' '--stop-signal NOSIG' '--restart sometimes' '--device /no/such' '--name a/b' '-h a_b!' '--env-file /no/such' \
+    '-v /no/such/directory:/x' '-v a:b' '--mount type=x,dst=/a' '--tmpfs x' '--ipc x' '--userns x' \
+    '--security-opt x=y' '--security-opt socketcall=yes' '--security-opt seccomp=/no/such' '--cpuset-cpus x' '--log-driver x' \
+    '--detach-keys xx' '--workdir relative' '-e =x' '--rm=perhaps' '--platform x' '--dns x'; do
     k run --rm $bad box true >/dev/null 2>"$W/said"; same "run $bad is refused" "$?:$(grep -c knarr-image: "$W/said")" 125:1
   done
   none 'and nothing is left of them' "$(k ps -aq; ls "$W/store/volumes" 2>/dev/null)"
@@ -156,7 +175,8 @@ test_volumes() {
   same 'a named volume begins as the image' "$(k run --rm -v filled:/data box cat /data/file)" from-image
   echo host >"$W/new"; same '-v of a host file' "$(k run --rm -v "$W/new:/f:ro" box cat /f)" host
   same '-v of a relative directory' "$(cd "$W" && k run --rm -v ./box:/b box cat /b/data/file)" from-image
-  same '--mount' "$(k run --rm --mount "type=bind,src=$W/new,dst=/f,ro" --mount type=tmpfs,dst=/t,tmpfs-size=1m box sh -c 'cat /f; df -k /t | tail -1 | tr -s " " | cut -d" " -f2')" $'host\n1024'
+  same '--mount' "$(k run --rm --mount "type=bind,src=$W/new,dst=/f,ro" --mount type=tmpfs,dst=/t,tmpfs-size=1m box \
+    sh -c 'cat /f; df -k /t | tail -1 | tr -s " " | cut -d" " -f2')" $'host\n1024'
   same '--tmpfs' "$(k run --rm --tmpfs /scratch:size=2m,mode=700 box sh -c 'grep -c "/scratch tmpfs.*noexec.*2048k" /proc/mounts')" 1
   k run --name holder -v /own box sh -c 'echo mine >/own/f'
   same '--volumes-from' "$(k run --rm --volumes-from holder:ro box cat /own/f)" mine
@@ -178,21 +198,30 @@ test_prune() {
   none 'and what does not match' "$(k volume ls -q -f name=tmp; k volume ls -q -f driver=nfs; k volume ls -q -f label=x)"
   k run --name user -v keep:/keep -v /own box true
   same 'volume ls -f dangling=' "$(k volume ls -q -f dangling=false | sort | tail -1) $(k volume ls -q -f dangling=true | grep -c "keep\|$made")" 'keep 1'
-  printf '' | k volume prune >"$W/said"; same 'volume prune asks, and the end of input is a no' "$? $(cat "$W/said")" $'0 WARNING! This will remove anonymous local volumes not used by at least one container.\nAre you sure you want to continue? [y/N] '
+  printf '' | k volume prune >"$W/said"
+  same 'volume prune asks, and the end of input is a no' "$? $(cat "$W/said")" \
+    $'0 WARNING! This will remove anonymous local volumes not used by at least one container.\nAre you sure you want to continue? [y/N] '
   k volume prune <<<no >/dev/null; same 'nothing went' "$(k volume ls -q | grep -c "keep\|filled\|$made")" 3
   same 'volume prune takes anonymous ones that no container uses' "$(k volume prune -f)" $'Deleted Volumes:\n'"$made"$'\n\nTotal reclaimed space: 0B'
   same 'volume rm tries all' "$(k volume rm none filled keep 2>"$W/said"; echo $?; wc -l <"$W/said")" $'filled\n1\n2'
   k volume create other >/dev/null; same 'volume rm -f of none' "$(k volume rm -f none other)" $'none\nother'
   k volume inspect none keep >"$W/said" 2>/dev/null; same 'volume inspect of one that is not there' "$? $(grep -c '"Name": "keep"' "$W/said")" '1 1'
-  k container prune <<<n >"$W/said"; same 'container prune asks' "$(k ps -aq | wc -l) $(cat "$W/said")" $'1 WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] '
+  k container prune <<<n >"$W/said"
+  same 'container prune asks' "$(k ps -aq | wc -l) $(cat "$W/said")" \
+    $'1 WARNING! This will remove all stopped containers.\nAre you sure you want to continue? [y/N] '
   k run -d --name runs -l keep=1 box sleep 100 >/dev/null; k create -l keep=1 box true >/dev/null
-  same 'container prune --filter label!=' "$(k container prune -f --filter 'label!=keep' | sed -n 2p | wc -c; k ps -a --format '{{.State}}' | sort | tr '\n' ' ')" $'65\ncreated running '
+  same 'container prune --filter label!=' \
+    "$(k container prune -f --filter 'label!=keep' | sed -n 2p | wc -c; k ps -a --format '{{.State}}' | sort | tr '\n' ' ')" $'65\ncreated running '
   yes | k container prune >/dev/null; same 'yes | container prune leaves what runs' "$(k ps -a --format '{{.Names}}')" runs
   k rm -f runs >/dev/null
   same 'rm and container prune leave volumes, anonymous ones too' "$(k volume ls -q | wc -l)" 5
-  k create --name other -v kept:/kept -l keep=1 box true >/dev/null; local record; record=$(k inspect --format '{{.Id}}' other); record=$W/store/containers/$record/record.json
+  k create --name other -v kept:/kept -l keep=1 box true >/dev/null
+  local record; record=$(k inspect --format '{{.Id}}' other)
+  record=$W/store/containers/$record/record.json
   cp "$record" "$W/record"; sed -i 's/"restart":"[^"]*"/"restart":"of another version"/' "$record"
-  none 'what container and volume prune can not read they leave' "$(k container prune -f --filter label!=keep 2>/dev/null | grep "^${record:0:4}"; k volume prune -af | grep kept; k volume ls -q -f dangling=true -f name=kept; cmp -s "$record" "$W/record" && echo unchanged; [ -e "$record" ] || echo gone)"
+  none 'what container and volume prune cannot read they leave' \
+    "$(k container prune -f --filter label!=keep 2>/dev/null | grep "^${record:0:4}"; k volume prune -af | grep kept
+      k volume ls -q -f dangling=true -f name=kept; cmp -s "$record" "$W/record" && echo unchanged; [ -e "$record" ] || echo gone)"
   refuse 'nor does volume rm take what such a container may have' 'may be in use by container' k volume rm kept
   cp "$W/record" "$record"; k rm other >/dev/null; k volume rm kept >/dev/null
   same 'volume prune with a label' "$(k volume prune -f --filter label=x)" 'Total reclaimed space: 0B'
@@ -208,9 +237,11 @@ test_hostile_volumes() {
   local target
   for target in "$W/host" "../../../../../../../..$W/host" /no/such/place /dev/null "/proc/self/root$W/host" data; do
     ln -sfn "$target" "$W/evil/data"
-    tar -C "$W/evil" -c . | k import -c 'VOLUME /data' -c 'CMD ["busybox","sh","-c","echo bad >/data/canary; echo bad >/data/new; ls /data/"]' - "evil" >/dev/null
+    tar -C "$W/evil" -c . | k import -c 'VOLUME /data' -c 'CMD ["busybox","sh","-c","echo bad >/data/canary; echo bad >/data/new; ls /data/"]' \
+      - "evil" >/dev/null
     k run --rm evil >"$W/said" 2>&1; k run --rm -v "named:/data" evil >>"$W/said" 2>&1
-    same "VOLUME and -v where the image has a link to ${target#"$W"}: the host is untouched" "$(ls "$W/host"; cat "$W/host/canary"; find "$W/store/volumes" -type l)" $'canary\nuntouched'
+    same "VOLUME and -v where the image has a link to ${target#"$W"}: the host is untouched" \
+      "$(ls "$W/host"; cat "$W/host/canary"; find "$W/store/volumes" -type l)" $'canary\nuntouched'
     k volume rm named >/dev/null; k rmi evil >/dev/null
   done
   ln -sfn real "$W/evil/data"; tar -C "$W/evil" -c . | k import -c 'VOLUME /data' - evil >/dev/null
@@ -218,7 +249,9 @@ test_hostile_volumes() {
   k rmi evil >/dev/null
   local path; for path in /real/ //real /./real /bin/../real; do
     tar -C "$W/evil" -c . | k import -c "VOLUME $path" - evil >/dev/null
-    same "-v takes the place of VOLUME $path" "$(k run --rm -v mine:/real evil /bin/busybox sh -c 'echo mine >/real/f; grep -c " /real " /proc/mounts'; cat "$W/store/volumes/mine/f"; k volume rm mine >/dev/null; k rmi evil >/dev/null)" $'1\nmine'
+    same "-v takes the place of VOLUME $path" \
+      "$(k run --rm -v mine:/real evil /bin/busybox sh -c 'echo mine >/real/f; grep -c " /real " /proc/mounts'; cat "$W/store/volumes/mine/f"
+        k volume rm mine >/dev/null; k rmi evil >/dev/null)" $'1\nmine'
   done
   # As left by an earlier version.
   k create --name before -v poisoned:/x box ls /x >/dev/null; rmdir "$W/store/volumes/poisoned"; ln -s "$W/host" "$W/store/volumes/poisoned"
@@ -231,7 +264,8 @@ test_hostile_volumes() {
   k volume create shared >/dev/null
   k run --rm -v shared:/v box sh -c 'chown 5:6 /v; chmod 777 /v'
   k run -d --name one -v shared:/v box sh -c 'until [ -e /v/two ]; do sleep 0.1; done; echo seen >/v/one' >/dev/null
-  same 'an empty volume is shared by the containers that have it' "$(k run --rm -v shared:/v box sh -c 'stat -c "%u:%g %a" /v; touch /v/two; until [ -e /v/one ]; do sleep 0.1; done; cat /v/one')" $'5:6 777\nseen'
+  same 'an empty volume is shared by the containers that have it' \
+    "$(k run --rm -v shared:/v box sh -c 'stat -c "%u:%g %a" /v; touch /v/two; until [ -e /v/one ]; do sleep 0.1; done; cat /v/one')" $'5:6 777\nseen'
   k rm -f one >/dev/null; k volume rm shared >/dev/null
 }
 
@@ -320,14 +354,16 @@ test_damage() {
 
 test_terminal() {
   local K="'$BIN' --root '$W/store'"
-  typed 'a shell on a terminal, left with ctrl-p ctrl-q' "run:$K run -it -h demo --name t box /bin/sh" expect:# size:33,91 'send:hostname\n' expect:demo 'send:stty size\n' 'expect:33 91' 'send:\x10\x11' end:0
+  typed 'a shell on a terminal, left with ctrl-p ctrl-q' "run:$K run -it -h demo --name t box /bin/sh" expect:# size:33,91 'send:hostname\n' \
+    expect:demo 'send:stty size\n' 'expect:33 91' 'send:\x10\x11' end:0
   same 'it goes on' "$(k ps --format '{{.Names}}')" t
   typed 'attach, exit' "run:$K attach t" 'send:echo $((40+2))\n' expect:42 'send:exit 5\n' end:5
   same 'its code' "$(k ps -a --format '{{.Status}}' | cut -d' ' -f1,2)" 'Exited (5)'
   typed 'start -ai, own detach keys' "run:$K start -ai --detach-keys ctrl-a,x t" 'send:echo $((40+2))\n' expect:42 'send:\x01x' end:0
   typed 'exec -it' "run:$K exec -it t sh" 'send:tty\n' expect:/dev/pts 'send:exit 3\n' end:3
   typed 'exec -it left running' "run:$K exec -it t sh" 'send:echo $((40+2))\n' expect:42 'send:\x10\x11' end:0
-  typed 'Ctrl-C is for the container' "run:$K exec -it t sh" 'send:(echo $((1+1))go; cat)\n' expect:2go 'send:\x03' expect:# 'send:echo $((40+2))\n' expect:42 'send:exit 6\n' end:6
+  typed 'Ctrl-C is for the container' "run:$K exec -it t sh" 'send:(echo $((1+1))go; cat)\n' expect:2go 'send:\x03' expect:# \
+    'send:echo $((40+2))\n' expect:42 'send:exit 6\n' end:6
   k rm -f t >/dev/null
   k run -dit --name d box sh >/dev/null
   typed 'attach to what was detached' "run:$K attach d" 'send:echo $((40+2))\n' expect:42 'send:\x10\x11' end:0

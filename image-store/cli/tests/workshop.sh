@@ -34,7 +34,8 @@ what_a_container_is() {
 }
 
 first_dive() {
-  typed 'run -it, look around, leave with Ctrl-p Ctrl-q' 'run:knarr-image run -it -h demo --name dive alpine:3.4 /bin/sh' expect:# 'send:hostname\n' expect:demo 'send:\x10\x11' end:0
+  typed 'run -it, look around, leave with Ctrl-p Ctrl-q' 'run:knarr-image run -it -h demo --name dive alpine:3.4 /bin/sh' expect:# \
+    'send:hostname\n' expect:demo 'send:\x10\x11' end:0
   same 'ps -q' "$(k ps -q | wc -l)" 1
   typed 'attach again, exit' 'run:knarr-image attach dive' 'send:exit\n' end:0
   none 'ps' "$(k ps -q)"
@@ -52,7 +53,8 @@ zombies() {
 copy_on_write() {
   k run --name cow alpine:3.4 sh -c 'echo hi >hello.txt'
   k commit cow cow:1 >/dev/null
-  same 'the file is still there after start' "$(k start -a cow; k cp cow:/hello.txt - 2>/dev/null | head -c 0; k export cow | tar -xO ./hello.txt hello.txt 2>/dev/null)" hi
+  same 'the file is still there after start' \
+    "$(k start -a cow; k cp cow:/hello.txt - 2>/dev/null | head -c 0; k export cow | tar -xO ./hello.txt hello.txt 2>/dev/null)" hi
   refuse 'another container does not have it' 'No such file' k run --rm alpine:3.4 cat /hello.txt
   k rm cow >/dev/null
 }

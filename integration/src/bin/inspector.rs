@@ -1,12 +1,12 @@
-//! The inspector: a small static program that runs as a container's PID 1 and tells what it sees, as JSON.
+//! The inspector: a small static program that runs as a container's PID 1 and prints what it sees, as JSON.
 //!
-//! It needs nothing from the container: no shell, no /proc, no library. What can not be read is reported as null or
+//! It needs nothing from the container: no shell, no /proc, no library. What cannot be read is reported as null or
 //! as the errno's text, never left out in silence. Commands:
 //!   report                 everything below /proc/self that tests ask for, descriptors, environment, cwd, keyring
 //!   open MODE PATH…        one line per path: `PATH ok` or `PATH ERRNO`; MODE is r, w or mkdir
 //!   syscall NUMBER ARGS…   makes a system call with plain numbers: `ok VALUE` or `ERRNO`
 //!   socket FAMILY          makes a stream socket of an address family (38 is AF_ALG)
-//!   flip A B               exchanges two names again and again, for ever (renameat2 RENAME_EXCHANGE)
+//!   flip A B               exchanges two names over and over (renameat2 RENAME_EXCHANGE)
 //!   argv ARGS…             its arguments as a JSON list
 #![allow(clippy::print_stdout)]
 
@@ -68,7 +68,7 @@ fn report() -> Value {
     report
 }
 
-/// Number, target and status flags of each descriptor, without the one that reads the folder.
+/// Number, target and status flags of each descriptor, without the one that reads the directory.
 fn fds() -> Value {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
@@ -93,7 +93,7 @@ fn namespaces() -> Value {
     json!(found)
 }
 
-/// Name, mode, device number and owner of everything in a folder.
+/// Name, mode, device number and owner of everything in a directory.
 fn listing(dir: &Path) -> Value {
     let mut found = BTreeMap::new();
     let Ok(entries) = fs::read_dir(dir) else {

@@ -1,6 +1,6 @@
 //! The few calls that std and nix do not offer safely. The only unsafe code of this crate.
 //!
-//! It must not know containers: descriptors and numbers in, descriptors and errno out.
+//! It knows nothing of containers: descriptors and numbers in, descriptors and errno out.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -19,7 +19,7 @@ pub fn syscall(number: i64, args: [u64; 6]) -> io::Result<i64> {
 pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     let fd = syscall(libc::SYS_pidfd_open, [u64::from(pid), 0, 0, 0, 0, 0])?;
     let fd = RawFd::try_from(fd).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
-    // SAFETY: the kernel just made this descriptor for us and nobody else has it.
+    // SAFETY: the kernel just made this descriptor for us, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -1,5 +1,5 @@
-//! serde takes an array for any structure whose members all have defaults: `"resources": []` would be no limits at all. Here such
-//! members of config.json are looked at once more, for nothing but being objects.
+//! serde accepts an array for a structure whose members all have defaults: `"resources": []` would mean no limits. This module checks
+//! that such members of config.json are objects.
 
 use crate::error::{Error, ErrorKind, Result};
 use serde::de::value::MapAccessDeserializer;
@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
 
-/// A JSON object with the members of `T`, and nothing else that would do for `T`.
+/// A JSON object with the members of `T`, but not an array that `T` would accept.
 struct Object<T>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -28,7 +28,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
     }
 }
 
-/// An object, whatever it holds.
+/// An object with any content.
 type Any = Option<Object<std::collections::HashMap<String, IgnoredAny>>>;
 
 #[derive(serde::Deserialize)]

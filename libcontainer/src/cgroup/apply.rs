@@ -1,11 +1,11 @@
-//! Carries out the writes of a plan, in order, whatever the version of cgroups: it is told which directory a controller has.
+//! Carries out the writes of a plan, in order, for any version of cgroups: the caller passes the directory of each controller.
 
 use super::dir::{Dir, os};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::limits::{Limits, Rule, Write};
 use nix::errno::Errno;
 
-/// Writes all limits. `dir` gives the cgroup of a controller, `None` when the host has no such controller.
+/// Writes all limits. `dir` gives the cgroup of a controller, `None` if the host lacks the controller.
 pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) -> Result<()> {
     let mut again = Vec::new();
     for limit in &limits.writes {
@@ -13,7 +13,7 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 format!(
-                    "cannot set {} limit: container could not join or create cgroup ({}: no such controller in reach)",
+                    "cannot set {} limit: container could not join or create cgroup ({}: controller not available)",
                     limit.controller, limit.file
                 ),
             ));
@@ -29,8 +29,8 @@ pub(super) fn write<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) 
     again.into_iter().try_for_each(|(at, limit)| one(at, limit).map_err(|errno| refused(at, limit, errno)))
 }
 
-/// What the files of these writes hold now. Files with a line for each device are left out: a line that is not there yet can not be
-/// put back.
+/// The current contents of the files of these writes. Files with a line for each device are left out, since a new line cannot be
+/// removed again.
 pub(super) fn values<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>) -> Vec<Write> {
     let now = |limit: &Write| {
         let value = dir(&limit.controller)?.read(&limit.file).ok()?.trim().to_owned();
@@ -40,7 +40,7 @@ pub(super) fn values<'a>(limits: &Limits, dir: &dyn Fn(&str) -> Option<&'a Dir>)
     limits.writes.iter().filter_map(now).collect()
 }
 
-/// Writes what `values` has read, as far as the kernel takes it: twice, since it checks values against each other.
+/// Writes back what `values` has read, as far as the kernel accepts it: twice, since it checks values against each other.
 pub(super) fn put_back<'a>(values: &[Write], dir: &dyn Fn(&str) -> Option<&'a Dir>) {
     for write in values.iter().rev().chain(values) {
         let _ = dir(&write.controller).map(|at| at.write(&write.file, &write.value));
@@ -61,7 +61,7 @@ fn one(at: &Dir, limit: &Write) -> Result<(), Errno> {
     }
 }
 
-/// What the kernel took instead of a value out of its range. At once: a later write (cpu.idle) may change it.
+/// Checks at once whether the kernel has clamped a value: a later write (cpu.idle) may change it.
 fn read_back(at: &Dir, limit: &Write) -> Result<()> {
     if limit.rule != Rule::ReadBack {
         return Ok(());
@@ -111,13 +111,13 @@ fn refused(at: &Dir, limit: &Write, errno: Errno) -> Error {
             ))
         }
         (_, Errno::EINVAL | Errno::ERANGE) => error.with_kind(ErrorKind::InvalidSpec),
-        (_, Errno::ENOENT) => error.hint("this kernel has no such file"),
+        (_, Errno::ENOENT) => error.hint("not supported by this kernel"),
         (_, Errno::ENODEV) => error.hint("no such device"),
         _ => error,
     }
 }
 
-/// `checkBeforeUpdate`: a limit below what is used would have the kernel kill for it at once.
+/// `checkBeforeUpdate`: with a limit below the current usage the kernel would kill processes at once.
 pub(super) fn check(limits: &Limits, at: &Dir) -> Result<()> {
     let Some(check) = &limits.check else { return Ok(()) };
     let Ok(Ok(usage)) = at.read("memory.current").map(|text| text.trim().parse::<u64>()) else {

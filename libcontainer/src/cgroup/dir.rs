@@ -1,7 +1,7 @@
-//! One cgroup as an open directory: its files by name, its children by name, its tree without recursion. Nothing here goes by path
-//! from the outside: a name is one component, symlinks are not followed (cgroup file systems have none).
+//! One cgroup as an open directory: its files by name, its children by name, its tree without recursion. A name is one component, and
+//! symlinks are not followed (cgroup file systems have none).
 //!
-//! It does not know what the files mean, nor which version of cgroups it is in.
+//! It does not depend on the meaning of the files, or on the version of cgroups.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::fs;
@@ -55,7 +55,7 @@ impl Dir {
         self.fd
     }
 
-    /// A cgroup some names below this one. `..` is refused with EXDEV.
+    /// Opens a cgroup below this one. `..` is refused with EXDEV.
     pub(super) fn below(&self, path: &Path) -> SysResult<Dir> {
         let mut current: Option<OwnedFd> = None;
         for component in path.components() {
@@ -99,7 +99,7 @@ impl Dir {
         openat(&self.fd, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map(File::from)
     }
 
-    /// Writes `value` in one go, as the kernel wants it.
+    /// Writes `value` in one call, as the kernel requires.
     pub(super) fn write(&self, name: &str, value: &str) -> SysResult<()> {
         let mut file = self.file(name, OFlag::O_WRONLY)?;
         loop {
@@ -111,7 +111,7 @@ impl Dir {
         }
     }
 
-    /// Whether a process can be moved here, as far as the file's permissions go.
+    /// Whether the file's permissions allow to move a process here.
     pub(super) fn may_join(&self) -> SysResult<()> {
         self.file("cgroup.procs", OFlag::O_WRONLY).map(drop)
     }
@@ -135,17 +135,17 @@ impl Dir {
         )
     }
 
-    /// The processes of this very cgroup, without those that our pid namespace does not show.
+    /// The processes of this cgroup itself, without those that are not visible in the caller's pid namespace.
     pub(super) fn own_processes(&self) -> SysResult<Vec<i32>> {
         let text = match self.read("cgroup.procs") {
-            // A threaded cgroup lists threads only.
+            // A threaded cgroup only lists threads.
             Err(Errno::EOPNOTSUPP) => self.read("cgroup.threads")?,
             result => result?,
         };
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
-    /// The names of the cgroups below. The link count tells without a listing that there are none.
+    /// The names of the cgroups below. If there are none, the link count shows that without a listing.
     fn children(&self) -> SysResult<Vec<CString>> {
         if fstat(&self.fd)?.st_nlink <= 2 {
             return Ok(Vec::new());
@@ -163,7 +163,7 @@ impl Dir {
     }
 
     /// Visits this cgroup and all below, parents first, and calls `leave` with a parent and a name when all below that name is done.
-    /// It holds one descriptor however deep a hostile tree is. Cgroups that vanish meanwhile are left out.
+    /// It needs one descriptor, however deep a malicious tree is. Cgroups that vanish meanwhile are left out.
     pub(super) fn walk(
         &self,
         enter: &mut dyn FnMut(&Dir) -> SysResult<()>,
@@ -198,7 +198,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Waits until `key` of cgroup.events (v2) has this value; false when the time is over.
+    /// Waits until `key` of cgroup.events (v2) has this value; false on timeout.
     pub(super) fn wait_event(&self, key: &str, value: u64, limit: Duration) -> SysResult<bool> {
         let file = self.file("cgroup.events", OFlag::O_RDONLY)?;
         let end = Instant::now() + limit;
@@ -206,7 +206,7 @@ impl Dir {
             let mut buffer = [0u8; 256];
             let length = match file.read_at(&mut buffer, 0) {
                 Ok(length) => length,
-                // The cgroup was removed: nothing is in it.
+                // The cgroup was removed, so it is empty.
                 Err(e) if errno(&e) == Errno::ENODEV => return Ok(true),
                 Err(e) => return Err(errno(&e)),
             };

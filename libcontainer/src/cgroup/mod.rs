@@ -1,6 +1,6 @@
-//! The cgroup of a container: made, limited, joined, frozen, killed, counted, removed; on v2, on v1, and on hosts with both.
+//! The cgroup of a container: creates, limits, joins, freezes, kills, measures and removes it; on v2, on v1, and on hosts with both.
 //!
-//! What to write where is decided in `plan::cgroup`. What is stored of a container here is only where its cgroups are.
+//! `plan::cgroup` decides what to write where. Of a cgroup, only its places are stored with the container.
 
 mod apply;
 mod dir;
@@ -18,7 +18,7 @@ use crate::host::CgroupHost;
 use crate::plan::cgroup::CgroupPlan;
 use crate::plan::devfilter::Policy;
 use crate::plan::limits::{Limits, Write};
-use crate::process::Signal;
+use crate::signal::Signal;
 pub(crate) use dir::Dir;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -28,66 +28,68 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a change that the kernel makes on its own (frozen, empty) may take.
+/// How long the kernel may take for a change that happens asynchronously (frozen, empty).
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a container's processes are accounted. Stored with the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Cgroup {
-    /// One folder of the v2 tree.
-    V2(Folder),
-    /// A folder in each v1 hierarchy, and in the v2 tree of a hybrid host.
+    /// One directory of the v2 tree.
+    V2(Location),
+    /// A directory in each v1 hierarchy, and in the v2 tree of a hybrid host.
     V1(Vec<Member>),
-    /// None: a rootless caller may not make one.
+    /// None: a rootless caller may not create one.
     None,
 }
 
 /// A cgroup: the mount of its hierarchy, and the path below that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Folder {
+pub(crate) struct Location {
     pub(crate) mount: PathBuf,
     pub(crate) path: PathBuf,
 }
 
-/// A folder in one hierarchy; no controllers: the v2 tree.
+/// A directory in one hierarchy; without controllers it is in the v2 tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) controllers: Vec<String>,
     #[serde(flatten)]
-    pub(crate) folder: Folder,
+    pub(crate) location: Location,
 }
 
-/// Where the kernel accounts a container.
+/// The paths of a container's cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CgroupPaths {
-    /// Its folder in the v2 tree.
+    /// Its directory in the v2 tree.
     V2(PathBuf),
-    /// Its folder in each v1 hierarchy, by controller (`memory`, `name=systemd`).
+    /// Its directory in each v1 hierarchy, by controller (`memory`, `name=systemd`).
     V1(BTreeMap<String, PathBuf>),
-    /// It has none: a rootless caller may not make one.
+    /// It has none: a rootless caller may not create one.
     None,
 }
 
 impl CgroupPaths {
-    /// What the kernel has counted for a container whose processes are accounted here, without looking at its state: a few reads, of
-    /// files of the kernel's own alone.
+    /// The resource usage of these cgroups, without reading a container's state: a few reads of the kernel's own files.
     ///
     /// # Errors
-    /// `NotFound` when the cgroup is gone.
+    /// `NotFound` when the cgroup no longer exists.
     pub fn stats(&self) -> Result<Stats> {
         self.clone().into_cgroup().stats().context("read the cgroup's counters")
     }
 
-    /// Each folder as the mount and the path below it alike.
+    /// With each directory as its own mount: the path below is empty.
     fn into_cgroup(self) -> Cgroup {
-        let folder = |mount| Folder { mount, path: PathBuf::new() };
+        let location = |mount| Location { mount, path: PathBuf::new() };
         match self {
-            CgroupPaths::V2(path) => Cgroup::V2(folder(path)),
+            CgroupPaths::V2(path) => Cgroup::V2(location(path)),
             CgroupPaths::V1(paths) => Cgroup::V1(
                 paths
                     .into_iter()
-                    .map(|(controller, path)| Member { controllers: vec![controller], folder: folder(path) })
+                    .map(|(controller, path)| Member {
+                        controllers: vec![controller],
+                        location: location(path),
+                    })
                     .collect(),
             ),
             CgroupPaths::None => Cgroup::None,
@@ -100,11 +102,11 @@ impl CgroupPaths {
 pub(crate) struct SubPaths(Vec<(Option<String>, PathBuf)>);
 
 impl Cgroup {
-    /// Makes the cgroup that was `planned`, hands it over to its owner and sets the limits; restricts devices on v1. What it made is gone
-    /// when it fails.
+    /// Creates the cgroup that was `planned`, gives it to its owner and sets the limits; restricts devices on v1. If it fails, what it
+    /// created is removed.
     pub(crate) fn create(plan: &CgroupPlan, planned: &Cgroup, host: &CgroupHost) -> Result<Cgroup> {
         let made = match (planned, host) {
-            (Cgroup::V2(folder), _) => v2::create(plan, folder).map(|()| planned.clone()),
+            (Cgroup::V2(location), _) => v2::create(plan, location).map(|()| planned.clone()),
             (_, CgroupHost::V1 { hierarchies, unified }) => {
                 return v1::create(plan, hierarchies, unified.as_deref());
             }
@@ -116,10 +118,10 @@ impl Cgroup {
         }
     }
 
-    /// What `create` will make, to be written down before: a crash in between must not leave a cgroup that nobody knows of.
+    /// What `create` will create, to be recorded before: a crash in between must not leave an unknown cgroup.
     pub(crate) fn planned(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
         Ok(match host {
-            CgroupHost::V2 { mount } => Cgroup::V2(Folder { mount: mount.clone(), path: v2::path(plan)? }),
+            CgroupHost::V2 { mount } => Cgroup::V2(Location { mount: mount.clone(), path: v2::path(plan)? }),
             CgroupHost::V1 { hierarchies, unified } => {
                 Cgroup::V1(v1::members(plan, hierarchies, unified.as_deref()))
             }
@@ -127,10 +129,10 @@ impl Cgroup {
         })
     }
 
-    /// Its folder in the v2 tree, open; `None` on v1, where there are several.
+    /// Its directory in the v2 tree, open; `None` on v1, where there are several.
     pub(crate) fn open(&self) -> Result<Option<Dir>> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(Some),
+            Cgroup::V2(location) => location.open().map(Some),
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -138,19 +140,21 @@ impl Cgroup {
     /// A descriptor for CLONE_INTO_CGROUP, for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => {
-                let dir = folder.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
+            Cgroup::V2(location) => {
+                let dir = location.below(sub.path_v2()?)?.open().context("adding pid to a cgroup")?;
                 Ok(Some(dir.into_fd()))
             }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
 
-    /// The same for the cgroup that `init` is in now: a container whose init has moved to a nested cgroup, to hand out controllers,
-    /// takes no process in its own (EBUSY).
+    /// The same for the cgroup that `init` is in now: if a container's init has moved to a nested cgroup, to delegate controllers, no
+    /// process can join the container's own (EBUSY).
     pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
-            Cgroup::V2(folder) => v2::folder_of(&folder.mount, init)?.open().map(|dir| Some(dir.into_fd())),
+            Cgroup::V2(location) => {
+                v2::location_of(&location.mount, init)?.open().map(|dir| Some(dir.into_fd()))
+            }
             Cgroup::V1(_) | Cgroup::None => Ok(None),
         }
     }
@@ -158,28 +162,28 @@ impl Cgroup {
     /// Moves a process into the cgroup, or into one below it.
     pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
         let joined = match self {
-            Cgroup::V2(folder) => folder.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
+            Cgroup::V2(location) => location.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
             Cgroup::V1(members) => v1::attach(members, pid, sub),
             Cgroup::None => Ok(()),
         };
         joined.with_context(|| format!("adding pid {pid} to its cgroups"))
     }
 
-    /// Sets limits. After a failure some may be set; apply the old ones again.
+    /// Sets limits. After a failure some may be set: apply the old ones again.
     pub(crate) fn apply(&self, limits: &Limits) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::apply(folder, limits),
+            Cgroup::V2(location) => v2::apply(location, limits),
             Cgroup::V1(members) => v1::apply(members, limits),
             Cgroup::None if limits.writes.is_empty() => Ok(()),
             Cgroup::None => Err(Error::unsupported("the container has no cgroup to set limits on")),
         }
     }
 
-    /// What the files hold now that these limits would change, as far as it can be put back.
+    /// The current values of the files that these limits would change, as far as they can be restored.
     pub(crate) fn values(&self, limits: &Limits) -> Result<Vec<Write>> {
         Ok(match self {
-            Cgroup::V2(folder) => {
-                let dir = folder.open()?;
+            Cgroup::V2(location) => {
+                let dir = location.open()?;
                 apply::values(limits, &|_| Some(&dir))
             }
             Cgroup::V1(members) => {
@@ -190,11 +194,11 @@ impl Cgroup {
         })
     }
 
-    /// Writes what `values` has read, as far as the kernel takes it.
+    /// Restores what `values` has read, as far as the kernel accepts it.
     pub(crate) fn put_back(&self, values: &[Write]) {
         match self {
-            Cgroup::V2(folder) => {
-                if let Ok(dir) = folder.open() {
+            Cgroup::V2(location) => {
+                if let Ok(dir) = location.open() {
                     apply::put_back(values, &|_| Some(&dir));
                 }
             }
@@ -207,27 +211,27 @@ impl Cgroup {
         }
     }
 
-    /// Stops all processes of the container, and waits until they are.
+    /// Freezes all processes of the container, and waits until they are frozen.
     pub(crate) fn freeze(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::freeze(&folder.open()?),
+            Cgroup::V2(location) => v2::freeze(&location.open()?),
             Cgroup::V1(members) => v1::freeze(members),
             Cgroup::None => Err(no_freezer()),
         }
         .context("freeze")
     }
 
-    /// The folder that stops them; `None` without a freezer.
+    /// The directory of the freezer; `None` without one.
     pub(crate) fn freezer(&self) -> Option<PathBuf> {
         match self {
-            Cgroup::V2(folder) => Some(folder.full()),
-            Cgroup::V1(members) => members.iter().find(|m| m.has("freezer")).map(|m| m.folder.full()),
+            Cgroup::V2(location) => Some(location.full()),
+            Cgroup::V1(members) => members.iter().find(|m| m.has("freezer")).map(|m| m.location.full()),
             Cgroup::None => None,
         }
     }
 
-    /// The hierarchies it is in, by the names of /proc/PID/cgroup, when those are not all of the host's: in the root of one that has
-    /// nothing to do with the container, CRIU would save the cgroups of everybody, and a restore make those again that are gone.
+    /// The hierarchies it is in, by the names of /proc/PID/cgroup, when those are not all of the host's: in the root of one that
+    /// has nothing to do with the container, CRIU would save all cgroups, and a restore would create those that no longer exist.
     pub(crate) fn hierarchies(&self) -> Vec<String> {
         match self {
             Cgroup::V2(_) => vec![String::new()],
@@ -235,42 +239,42 @@ impl Cgroup {
         }
     }
 
-    /// Lets them go on.
+    /// Thaws them.
     pub(crate) fn thaw(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => v2::thaw(&folder.open()?),
+            Cgroup::V2(location) => v2::thaw(&location.open()?),
             Cgroup::V1(members) => v1::thaw(members),
             Cgroup::None => Err(no_freezer()),
         }
         .context("thaw")
     }
 
-    /// Whether they are stopped. A cgroup that is gone is not.
+    /// Whether they are frozen. A cgroup that no longer exists is not.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         match self {
-            Cgroup::V2(folder) => gone_as(folder.open().and_then(|dir| v2::is_frozen(&dir)), false),
+            Cgroup::V2(location) => gone_as(location.open().and_then(|dir| v2::is_frozen(&dir)), false),
             Cgroup::V1(members) => gone_as(v1::is_frozen(members), false),
             Cgroup::None => Ok(false),
         }
     }
 
-    /// Sends a signal to every process of the container, those in nested cgroups too. SIGKILL ends frozen ones as well.
+    /// Sends a signal to every process of the container, including nested cgroups. SIGKILL ends frozen ones as well.
     pub(crate) fn kill(&self, signal: Signal) -> Result<()> {
         let number = signal.number();
         let done = match self {
-            Cgroup::V2(folder) => folder.open().and_then(|dir| v2::kill(&dir, number)),
+            Cgroup::V2(location) => location.open().and_then(|dir| v2::kill(&dir, number)),
             Cgroup::V1(members) => v1::kill(members, number),
             Cgroup::None => {
-                Err(Error::unsupported("the container has no cgroup: its processes can not be told apart"))
+                Err(Error::unsupported("the container has no cgroup: its processes can't be identified"))
             }
         };
         gone_as(done, ()).context("signal all processes")
     }
 
-    /// All processes of the container, those in nested cgroups too.
+    /// All processes of the container, including nested cgroups.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let list = match self {
-            Cgroup::V2(folder) => folder.open().and_then(|dir| processes(&dir)),
+            Cgroup::V2(location) => location.open().and_then(|dir| processes(&dir)),
             Cgroup::V1(members) => v1::processes(members),
             Cgroup::None => Ok(Vec::new()),
         };
@@ -280,7 +284,7 @@ impl Cgroup {
     /// Where it is on this host.
     pub(crate) fn paths(&self) -> CgroupPaths {
         let of = |member: &Member| {
-            let path = member.folder.full();
+            let path = member.location.full();
             member
                 .controllers
                 .iter()
@@ -288,50 +292,50 @@ impl Cgroup {
                 .collect::<Vec<_>>()
         };
         match self {
-            Cgroup::V2(folder) => CgroupPaths::V2(folder.full()),
+            Cgroup::V2(location) => CgroupPaths::V2(location.full()),
             Cgroup::V1(members) => CgroupPaths::V1(members.iter().flat_map(of).collect()),
             Cgroup::None => CgroupPaths::None,
         }
     }
 
-    /// What the kernel has counted.
+    /// Its resource usage.
     pub(crate) fn stats(&self) -> Result<Stats> {
         match self {
-            Cgroup::V2(folder) => folder.open().map(|dir| stats::v2(&dir)),
+            Cgroup::V2(location) => location.open().map(|dir| stats::v2(&dir)),
             Cgroup::V1(members) => v1::open_counted(members).map(|dirs| stats::v1(&dirs)),
             Cgroup::None => Ok(Stats::default()),
         }
     }
 
-    /// Removes a v2 cgroup that has neither processes nor cgroups below it: true if it is gone then.
+    /// Removes a v2 cgroup that has neither processes nor cgroups below it; returns whether it did.
     pub(crate) fn remove_empty(&self) -> bool {
         match self {
-            Cgroup::V2(folder) => {
-                Dir::mount(&folder.mount).is_ok_and(|root| root.rmdir(&folder.path).is_ok())
+            Cgroup::V2(location) => {
+                Dir::mount(&location.mount).is_ok_and(|root| root.rmdir(&location.path).is_ok())
             }
             Cgroup::V1(_) | Cgroup::None => false,
         }
     }
 
-    /// Removes the cgroup with all below it. Processes in it that are about to end are waited for, but none is killed. One that is
-    /// gone already is no error.
+    /// Removes the cgroup with all cgroups below it. It waits for processes that are about to end, but kills none. It is not an error if
+    /// the cgroup no longer exists.
     pub(crate) fn remove(&self) -> Result<()> {
         match self {
-            Cgroup::V2(folder) => folder.remove(Instant::now() + PATIENCE),
+            Cgroup::V2(location) => location.remove(Instant::now() + PATIENCE),
             Cgroup::V1(members) => {
                 let end = Instant::now() + PATIENCE;
-                let errors = members.iter().filter_map(|m| m.folder.remove(end).err()).collect();
+                let errors = members.iter().filter_map(|m| m.location.remove(end).err()).collect();
                 Error::join(errors).map_or(Ok(()), Err)
             }
             Cgroup::None => Ok(()),
         }
     }
 
-    /// Whether the kernel has killed a process of it for its memory limit.
+    /// Whether the kernel has killed one of its processes because of its memory limit.
     pub(crate) fn oom_killed(&self) -> bool {
         let count = match self {
-            Cgroup::V2(folder) => {
-                folder.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
+            Cgroup::V2(location) => {
+                location.open().ok().and_then(|dir| dir.read_key("memory.events", "oom_kill").ok()?)
             }
             Cgroup::V1(members) => v1::oom_kills(members),
             Cgroup::None => None,
@@ -344,7 +348,7 @@ fn no_freezer() -> Error {
     Error::unsupported("cannot toggle freezer: cgroups not configured for container")
 }
 
-/// A cgroup that vanished during the call answers with `value`.
+/// `value` for a cgroup that vanished during the call.
 fn gone_as<T>(result: Result<T>, value: T) -> Result<T> {
     match result {
         Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(value),
@@ -358,13 +362,13 @@ impl Dir {
         v2::filter_devices(self, policy)
     }
 
-    /// Whether the processes of a v2 cgroup are stopped. A cgroup that is gone is not.
+    /// Whether the processes of a v2 cgroup are frozen. A cgroup that no longer exists is not.
     pub(crate) fn is_frozen(&self) -> Result<bool> {
         v2::is_frozen(self)
     }
 }
 
-impl Folder {
+impl Location {
     fn open(&self) -> Result<Dir> {
         let root = Dir::mount(&self.mount)?;
         if self.path.as_os_str().is_empty() {
@@ -378,7 +382,7 @@ impl Folder {
         self.mount.join(&self.path)
     }
 
-    fn below(&self, sub: &Path) -> Result<Folder> {
+    fn below(&self, sub: &Path) -> Result<Location> {
         let mut clean = PathBuf::new();
         for component in sub.components() {
             let inside = match component {
@@ -394,10 +398,10 @@ impl Folder {
             }
         }
         let path = if clean.as_os_str().is_empty() { self.path.clone() } else { self.path.join(clean) };
-        Ok(Folder { mount: self.mount.clone(), path })
+        Ok(Location { mount: self.mount.clone(), path })
     }
 
-    /// Processes in it that are about to end are waited for until then.
+    /// Waits until `end` for processes in it that are about to end.
     fn remove(&self, end: Instant) -> Result<()> {
         let what = || format!("remove cgroup path {:?}", self.full());
         let root = match Dir::mount(&self.mount) {
@@ -406,7 +410,7 @@ impl Folder {
         };
         match root.rmdir(&self.path) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
-            // EROFS and the like say nothing of whether the folder is there.
+            // EROFS and the like don't tell whether the directory exists.
             Err(_) => {}
         }
         let dir = match root.below(&self.path) {
@@ -445,7 +449,7 @@ fn remove_when_empty(root: &Dir, path: &Path, dir: &Dir, end: Instant) -> std::r
     }
 }
 
-/// cgroup.procs. EINVAL: the task is not yet quite there (TASK_NEW), which passes.
+/// cgroup.procs. EINVAL: the task is not yet complete (TASK_NEW); retry.
 fn join(dir: &Dir, pid: i32) -> Result<()> {
     let text = pid.to_string();
     let mut result = dir.write("cgroup.procs", &text);
@@ -479,7 +483,7 @@ fn processes(dir: &Dir) -> Result<Vec<i32>> {
     Ok(list)
 }
 
-/// Signals all; those that ended meanwhile are no error.
+/// Signals all; it is not an error if some have ended.
 fn signal_each(pids: &[i32], signal: i32) -> Result<()> {
     let mut errors = Vec::new();
     for pid in pids {
@@ -521,7 +525,7 @@ impl SubPaths {
         Ok(SubPaths(paths))
     }
 
-    /// No place below was asked for.
+    /// No cgroup below is requested.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

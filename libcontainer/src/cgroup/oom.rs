@@ -1,5 +1,5 @@
-//! Tells a program that watches a container that the kernel has killed one of its processes for the memory limit. No thread, no
-//! timer: a descriptor for poll(2), one per container.
+//! Notifies a program that watches a container when the kernel has killed one of its processes because of the memory limit: without a
+//! thread or a timer, by one descriptor per container for poll(2).
 
 use super::dir::{Dir, errno, value_of};
 use super::{Cgroup, Member};
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 /// Watches for kills by a container's memory limit: made by [`Container::watch_oom`](crate::Container::watch_oom).
 ///
-/// Poll its descriptor for [`events`](OomWatch::events), then ask [`happened`](OomWatch::happened), which makes it ready anew.
+/// Poll its descriptor for [`events`](OomWatch::events), then call [`happened`](OomWatch::happened), which rearms it.
 #[derive(Debug)]
 pub struct OomWatch(Source);
 
@@ -26,7 +26,7 @@ enum Source {
 }
 
 impl OomWatch {
-    /// What to poll the descriptor for: POLLPRI on cgroup v2, POLLIN on v1.
+    /// The events to poll the descriptor for: POLLPRI on cgroup v2, POLLIN on v1.
     pub fn events(&self) -> i16 {
         match self.0 {
             Source::V2 { .. } => libc::POLLPRI,
@@ -34,10 +34,10 @@ impl OomWatch {
         }
     }
 
-    /// Whether there was a kill since this was asked last.
+    /// Whether there was a kill since the last call.
     ///
     /// # Errors
-    /// `NotFound` when the cgroup is gone: there is nothing to watch any more, and the descriptor may be ready for ever.
+    /// `NotFound` if the cgroup has been removed: the descriptor may then stay ready forever.
     pub fn happened(&mut self) -> Result<bool> {
         match &mut self.0 {
             Source::V2 { file, seen } => {
@@ -67,10 +67,10 @@ impl AsFd for OomWatch {
 }
 
 impl Cgroup {
-    /// `None` where no memory is accounted.
+    /// `None` if memory is not accounted.
     pub(crate) fn watch_oom(&self) -> Result<Option<OomWatch>> {
         match self {
-            Cgroup::V2(folder) => v2(&folder.open()?),
+            Cgroup::V2(location) => v2(&location.open()?),
             Cgroup::V1(members) => match members.iter().find(|m| m.has("memory")) {
                 Some(member) => v1(member).map(Some),
                 None => Ok(None),
@@ -90,7 +90,7 @@ fn v2(dir: &Dir) -> Result<Option<OomWatch>> {
     Ok(Some(OomWatch(Source::V2 { file, seen })))
 }
 
-/// Reading is what makes kernfs tell of the next change.
+/// kernfs reports the next change only after a read.
 fn kills(file: &File) -> Result<u64> {
     let mut buffer = [0; 512];
     let length = file.read_at(&mut buffer, 0).map_err(|e| errno(&e)).context("read memory.events")?;
@@ -100,7 +100,7 @@ fn kills(file: &File) -> Result<u64> {
 
 /// Documentation/admin-guide/cgroup-v1/memory.rst of Linux, "OOM Control".
 fn v1(member: &Member) -> Result<OomWatch> {
-    let dir = member.folder.open()?;
+    let dir = member.location.open()?;
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).context("eventfd")?;
     let control = dir.file("memory.oom_control", OFlag::O_RDONLY).context("open memory.oom_control")?;
     let line = format!("{} {}", event.as_fd().as_raw_fd(), control.as_raw_fd());

@@ -1,4 +1,4 @@
-//! How the host's cgroups are laid out: one statfs on a v2 host; on others the caller's cgroups and the mounts.
+//! Detects the layout of the host's cgroups: by one statfs on a v2 host, by the caller's cgroups and the mounts on others.
 
 use crate::error::{Context, Result};
 use crate::host::{CgroupHost, V1Hierarchy};
@@ -9,10 +9,10 @@ const MOUNT: &str = "/sys/fs/cgroup";
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
 
 impl CgroupHost {
-    /// Looks at this host.
+    /// Probes this host.
     ///
     /// # Errors
-    /// `Os` when /proc can not be read on a host without a v2 tree at /sys/fs/cgroup.
+    /// `Os` if /proc cannot be read on a host without a v2 tree at /sys/fs/cgroup.
     pub(crate) fn probe() -> Result<CgroupHost> {
         if is_v2(MOUNT) {
             return Ok(CgroupHost::V2 { mount: MOUNT.into() });
@@ -54,7 +54,7 @@ fn v1(mountinfo: &str, own: &str) -> Vec<V1Hierarchy> {
         let own = below(&path, &unescape(root));
         let this = V1Hierarchy { controllers, mount: unescape(at), own };
         match found.iter_mut().find(|h| h.controllers == this.controllers) {
-            // A later mount covers an earlier one: in a container that was given /sys the host's mounts lie below its own.
+            // A later mount covers an earlier one: in a container with the host's /sys, the host's mounts lie below its own.
             Some(covered) if covered.mount == this.mount => *covered = this,
             Some(_) => {}
             None => found.push(this),

@@ -1,4 +1,4 @@
-//! What the kernel has counted for a cgroup. A file that is not there (its controller is off, the kernel too old) leaves zeros.
+//! The kernel's counters of a cgroup. Those of a missing file (its controller is off, the kernel too old) are zero.
 //!
 //! Parsing is apart from reading, so that it can be tested with texts.
 
@@ -6,50 +6,50 @@ use super::Member;
 use super::dir::Dir;
 use std::collections::BTreeMap;
 
-/// What the kernel has counted for a container since its cgroup was made: times in nanoseconds, sizes in bytes. A counter that the
+/// The kernel's counters of a container since its cgroup was made: times in nanoseconds, sizes in bytes. A counter that the
 /// kernel does not keep (its controller is off, the kernel too old) is 0.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// CPU time in all.
+    /// Total CPU time.
     pub cpu: u64,
     /// CPU time in user mode.
     pub cpu_user: u64,
     /// CPU time in the kernel.
     pub cpu_system: u64,
-    /// CPU time by CPU (cpuacct.usage_percpu); empty on v2, which does not tell.
+    /// CPU time by CPU (cpuacct.usage_percpu); empty on v2, which does not count it.
     pub cpu_each: Vec<u64>,
-    /// Periods of the CPU quota that have passed.
+    /// Elapsed periods of the CPU quota.
     pub periods: u64,
     /// Periods in which the quota ran out.
     pub throttled_periods: u64,
     /// Time spent waiting for the next period.
     pub throttled: u64,
-    /// How much waiting for a CPU has held it up (cpu.pressure); `None` on v1 and on kernels without PSI.
+    /// Time lost waiting for a CPU (cpu.pressure); `None` on v1 and on kernels without PSI.
     pub cpu_pressure: Option<Pressure>,
     /// Memory.
     pub memory: Usage,
     /// On v1 memory and swap together, on v2 swap alone, as the kernel counts.
     pub swap: Usage,
-    /// Memory of the kernel's own for it: counted apart on v1 only.
+    /// Kernel memory: counted separately on v1 only.
     pub kernel: Usage,
-    /// Buffers of its TCP connections: counted apart on v1 only.
+    /// Buffers of TCP connections: counted separately on v1 only.
     pub kernel_tcp: Usage,
     /// memory.stat: names and sizes are the kernel's, which differ between v1 and v2.
     pub memory_stat: BTreeMap<String, u64>,
-    /// How many processes were killed for the memory limit.
+    /// Processes killed because of the memory limit.
     pub oom_kills: u64,
-    /// How often its memory met a bound.
+    /// How often memory reached a limit.
     pub memory_events: MemoryEvents,
-    /// How much waiting for memory has held it up (memory.pressure); `None` on v1 and on kernels without PSI.
+    /// Time lost waiting for memory (memory.pressure); `None` on v1 and on kernels without PSI.
     pub memory_pressure: Option<Pressure>,
-    /// Processes and threads that there are now.
+    /// The number of processes and threads.
     pub pids: u64,
-    /// The most of them that there may be; `None` is no limit.
+    /// Their maximum number; `None` is no limit.
     pub pids_limit: Option<u64>,
     /// Input and output, by device and kind.
     pub io: Vec<IoEntry>,
-    /// How much waiting for input and output has held it up (io.pressure); `None` on v1 and on kernels without PSI.
+    /// Time lost waiting for input and output (io.pressure); `None` on v1 and on kernels without PSI.
     pub io_pressure: Option<Pressure>,
     /// Huge pages, by their size as the kernel writes it (`2MB`).
     pub hugetlb: BTreeMap<String, Usage>,
@@ -57,31 +57,31 @@ pub struct Stats {
     pub rdma: BTreeMap<String, Rdma>,
 }
 
-/// How much of something is used, in bytes.
+/// The usage of a resource, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Now.
+    /// The current usage.
     pub usage: u64,
-    /// The most so far; 0 where the kernel does not keep it.
+    /// The maximum usage so far; 0 if the kernel does not record it.
     pub peak: u64,
-    /// `None` is no limit.
+    /// The limit; `None` is no limit.
     pub limit: Option<u64>,
-    /// How often the limit was met.
+    /// How often the limit was reached.
     pub failures: u64,
 }
 
-/// How often memory met a bound: memory.events of v2, memory.oom_control of v1. Kills are in [`Stats::oom_kills`].
+/// How often memory reached a limit: memory.events of v2, memory.oom_control of v1. Kills are in [`Stats::oom_kills`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemoryEvents {
-    /// Memory below `memory.low` was taken all the same (v2).
+    /// Memory was reclaimed below `memory.low` (v2).
     pub low: u64,
-    /// Processes were held up for being above `memory.high` (v2).
+    /// Processes were throttled above `memory.high` (v2).
     pub high: u64,
-    /// The limit was met (v2).
+    /// The limit was reached (v2).
     pub max: u64,
-    /// The limit was met and nothing could be freed (v2).
+    /// The limit was reached and no memory could be reclaimed (v2).
     pub oom: u64,
     /// Processes wait for memory now (v1).
     pub under_oom: bool,
@@ -95,11 +95,11 @@ pub struct MemoryEvents {
 pub struct Pressure {
     /// Some of the processes waited.
     pub some: Stall,
-    /// All that could have run waited.
+    /// All processes that could have run waited.
     pub full: Stall,
 }
 
-/// How much of the time was spent waiting.
+/// The share of the time spent waiting.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Stall {
@@ -109,25 +109,25 @@ pub struct Stall {
     pub avg60: f64,
     /// Percent of the last five minutes.
     pub avg300: f64,
-    /// In all.
+    /// The total time.
     pub total: u64,
 }
 
-/// What is held of one RDMA device (rdma.current, rdma.max); the limits are `None` for no limit.
+/// The usage of one RDMA device (rdma.current, rdma.max); a limit of `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rdma {
     /// Open handles.
     pub handles: u64,
-    /// Objects made through them.
+    /// Objects created through them.
     pub objects: u64,
-    /// The most handles that there may be.
+    /// The maximum number of handles.
     pub handle_limit: Option<u64>,
-    /// The most objects that there may be.
+    /// The maximum number of objects.
     pub object_limit: Option<u64>,
 }
 
-/// What one device has read, written or discarded.
+/// Data read, written or discarded on one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IoEntry {
@@ -248,7 +248,7 @@ fn text(dir: &Dir, file: &str) -> String {
     dir.read(file).unwrap_or_default()
 }
 
-/// `max` and what is no number are `None`.
+/// `max` and anything but a number is `None`.
 fn number(dir: &Dir, file: &str) -> Option<u64> {
     text(dir, file).trim().parse().ok()
 }
@@ -362,7 +362,7 @@ fn device(text: &str) -> Option<(u64, u64)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The page sizes of this machine, as cgroup files name them: `2MB`, `1GB`.
+/// The huge page sizes of this machine, as cgroup files name them: `2MB`, `1GB`.
 fn page_sizes() -> Vec<String> {
     let Ok(list) = std::fs::read_dir("/sys/kernel/mm/hugepages") else {
         return Vec::new();
@@ -373,8 +373,8 @@ fn page_sizes() -> Vec<String> {
     sizes
 }
 
-fn page_size(folder: &str) -> Option<String> {
-    let kilobytes: u64 = folder.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+fn page_size(name: &str) -> Option<String> {
+    let kilobytes: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
     Some(match kilobytes {
         k if k >= 1 << 20 => format!("{}GB", k >> 20),
         k if k >= 1 << 10 => format!("{}MB", k >> 10),

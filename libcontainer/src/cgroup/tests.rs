@@ -48,7 +48,7 @@ impl Scratch {
         made(&self.plan(resources), &self.host)
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
+    fn dirs(&self) -> Vec<PathBuf> {
         match &self.host {
             CgroupHost::V2 { mount } => vec![mount.join(&self.path)],
             CgroupHost::V1 { hierarchies, unified } => hierarchies
@@ -61,7 +61,7 @@ impl Scratch {
         }
     }
 
-    fn folder(&self, controller: &str) -> Option<PathBuf> {
+    fn dir(&self, controller: &str) -> Option<PathBuf> {
         match &self.host {
             CgroupHost::V2 { mount } => Some(mount.join(&self.path)),
             CgroupHost::V1 { hierarchies, .. } => {
@@ -76,20 +76,20 @@ impl Scratch {
         match &self.host {
             CgroupHost::V2 { mount } => std::fs::read_to_string(mount.join("cgroup.controllers"))
                 .is_ok_and(|list| list.split_whitespace().any(|c| c == controller)),
-            _ => self.folder(controller).is_some(),
+            _ => self.dir(controller).is_some(),
         }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        for folder in self.folders() {
-            let mount = folder.parent().map(Path::to_owned).unwrap_or_default();
-            let left = Folder { mount: mount.clone(), path: self.path.clone() }
+        for dir in self.dirs() {
+            let mount = dir.parent().map(Path::to_owned).unwrap_or_default();
+            let left = Location { mount: mount.clone(), path: self.path.clone() }
                 .open()
                 .and_then(|dir| processes(&dir));
             let _ = signal_each(&left.unwrap_or_default(), libc::SIGKILL);
-            let _ = Folder { mount, path: self.path.clone() }.remove(Instant::now() + PATIENCE);
+            let _ = Location { mount, path: self.path.clone() }.remove(Instant::now() + PATIENCE);
         }
     }
 }
@@ -141,7 +141,7 @@ fn a_cgroup_is_made_joined_frozen_killed_and_removed() {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    assert!(scratch.folders().iter().all(|f| f.is_dir()), "{:?}", scratch.folders());
+    assert!(scratch.dirs().iter().all(|f| f.is_dir()), "{:?}", scratch.dirs());
     let stored: Cgroup = serde_json::from_str(&serde_json::to_string(&cgroup).expect("json")).expect("json");
     assert_eq!(stored, cgroup);
 
@@ -151,7 +151,7 @@ fn a_cgroup_is_made_joined_frozen_killed_and_removed() {
     }
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", sleeper.pid())).expect("proc");
     let here = text.lines().filter(|l| l.ends_with(&format!("/{}", scratch.path.display()))).count();
-    assert!(here >= scratch.folders().len(), "{text}");
+    assert!(here >= scratch.dirs().len(), "{text}");
 
     assert!(!cgroup.is_frozen().expect("state"));
     cgroup.freeze().expect("freeze");
@@ -162,7 +162,7 @@ fn a_cgroup_is_made_joined_frozen_killed_and_removed() {
     cgroup.kill(Signal::KILL).expect("kill");
     sleeper.0.wait().expect("wait");
     cgroup.remove().expect("remove");
-    assert!(scratch.folders().iter().all(|f| !f.exists()));
+    assert!(scratch.dirs().iter().all(|f| !f.exists()));
     cgroup.remove().expect("a second removal finds nothing to do");
     assert_eq!(cgroup.processes().expect("gone"), Vec::<i32>::new());
     assert!(!cgroup.is_frozen().expect("gone"));
@@ -204,7 +204,7 @@ fn nested_cgroups_are_emptied_and_removed_however_deep() {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    let base = scratch.folders().pop().expect("folder");
+    let base = scratch.dirs().pop().expect("directory");
     let mut deep = base.clone();
     for level in 0..60 {
         deep.push(format!("n{level}"));
@@ -228,7 +228,7 @@ fn removal_waits_for_processes_that_are_ending() {
 }
 
 #[test]
-fn a_failed_creation_leaves_no_folder() {
+fn a_failed_creation_leaves_no_directory() {
     let Some(mut scratch) = Scratch::new("failed") else {
         return;
     };
@@ -241,7 +241,7 @@ fn a_failed_creation_leaves_no_folder() {
     let error = scratch.create(resources).expect_err("must fail").to_string();
     assert!(error.contains("nosuch") || error.contains("pids.max"), "{error}");
     scratch.path = top;
-    assert!(scratch.folders().iter().all(|f| !f.exists()), "{error}");
+    assert!(scratch.dirs().iter().all(|f| !f.exists()), "{error}");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn limits_are_set_and_changed() {
         }
         cgroup.apply(&scratch.plan(resources).limits).unwrap_or_else(|e| panic!("{resources}: {e}"));
         let (file, value) = if v2 { (file2, value2) } else { (file1, value1) };
-        let path = scratch.folder(controller).expect("folder").join(file);
+        let path = scratch.dir(controller).expect("directory").join(file);
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         assert_eq!(text.trim(), value, "{resources}: {path:?}");
     }
@@ -317,11 +317,11 @@ fn memory_and_swap_can_grow_and_shrink_together() {
     let Some(scratch) = Scratch::new("memsw") else {
         return;
     };
-    let Some(folder) = scratch.folder("memory") else {
+    let Some(dir) = scratch.dir("memory") else {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    if !folder.join("memory.memsw.limit_in_bytes").exists() {
+    if !dir.join("memory.memsw.limit_in_bytes").exists() {
         println!("skipped: no v1 swap accounting");
         return;
     }
@@ -345,7 +345,7 @@ fn a_limit_without_a_controller_is_named() {
         .expect_err("refused")
         .to_string();
     assert!(error.contains("hugetlb"), "{error}");
-    assert!(scratch.folders().iter().all(|f| !f.exists()));
+    assert!(scratch.dirs().iter().all(|f| !f.exists()));
 }
 
 fn made(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
@@ -354,8 +354,8 @@ fn made(plan: &CgroupPlan, host: &CgroupHost) -> Result<Cgroup> {
 
 /// As `create` does once the process is there.
 fn restrict(cgroup: &Cgroup, plan: &CgroupPlan) {
-    if let (Some(folder), Some(policy)) = (cgroup.open().expect("open"), &plan.devices) {
-        folder.restrict_devices(policy).expect("restrict devices");
+    if let (Some(dir), Some(policy)) = (cgroup.open().expect("open"), &plan.devices) {
+        dir.restrict_devices(policy).expect("restrict devices");
     }
 }
 
@@ -391,7 +391,7 @@ fn only_allowed_devices_can_be_opened() {
     plan.devices = Some(devfilter::policy(&[], &[]).expect("policy"));
     let again = outcome(&plan);
     if let CgroupHost::V2 { .. } = scratch.host {
-        let dir = Dir::mount(&scratch.folders()[0]).expect("open");
+        let dir = Dir::mount(&scratch.dirs()[0]).expect("open");
         let programs = crate::sys::bpf::device_programs(dir.fd()).expect("query");
         assert_eq!(programs.len(), 1, "each took the place of the one before");
     }
@@ -403,13 +403,13 @@ fn only_allowed_devices_can_be_opened() {
 
 #[test]
 fn paths_below_stay_below() {
-    let folder = Folder { mount: "/sys/fs/cgroup".into(), path: "c1".into() };
+    let location = Location { mount: "/sys/fs/cgroup".into(), path: "c1".into() };
     for bad in ["..", "../c2", "a/../../c2", "/../c2"] {
-        let error = folder.below(Path::new(bad)).expect_err(bad).to_string();
+        let error = location.below(Path::new(bad)).expect_err(bad).to_string();
         assert!(error.contains("bad sub cgroup path"), "{error}");
     }
     for (good, path) in [("", "c1"), ("/", "c1"), ("a", "c1/a"), ("/a/b", "c1/a/b"), ("a/../b", "c1/b")] {
-        assert_eq!(folder.below(Path::new(good)).expect(good).path, Path::new(path));
+        assert_eq!(location.below(Path::new(good)).expect(good).path, Path::new(path));
     }
 }
 
@@ -419,12 +419,12 @@ fn exec_goes_to_the_named_cgroup_below() {
         return;
     };
     let cgroup = scratch.create("{}").expect("create");
-    for folder in scratch.folders() {
-        std::fs::create_dir(folder.join("below")).expect("mkdir");
+    for dir in scratch.dirs() {
+        std::fs::create_dir(dir.join("below")).expect("mkdir");
         for file in ["cpuset.cpus", "cpuset.mems"] {
             // A v1 cpuset takes processes only when it has these.
-            if let Ok(value) = std::fs::read_to_string(folder.join(file)) {
-                let _ = std::fs::write(folder.join("below").join(file), value);
+            if let Ok(value) = std::fs::read_to_string(dir.join(file)) {
+                let _ = std::fs::write(dir.join("below").join(file), value);
             }
         }
     }

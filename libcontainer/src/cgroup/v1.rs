@@ -1,10 +1,10 @@
-//! A folder in each v1 hierarchy, and in the v2 tree of a hybrid host, which has no say but is where `cgroup2` paths point.
+//! A cgroup in each v1 hierarchy, and in the v2 tree of a hybrid host, which has no controllers but is where `cgroup2` paths point.
 //!
-//! Written here rather than taken from cgroups-rs: see docs/decisions/0020-cgroup-v1-by-hand.md.
+//! Why cgroups-rs is not used: docs/decisions/0020-cgroup-v1-by-hand.md.
 
 use super::dir::{Dir, os};
 use super::v2::{Made, frozen, lacks_permission, make, used};
-use super::{Cgroup, Folder, Member, SubPaths, apply, join, processes as all_processes, signal_each};
+use super::{Cgroup, Location, Member, SubPaths, apply, join, processes as all_processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::V1Hierarchy;
 use crate::plan::cgroup::{CgroupPlan, Place};
@@ -21,10 +21,10 @@ pub(super) fn create(
 ) -> Result<Cgroup> {
     let mounts: Vec<(Member, Dir)> = members(plan, hierarchies, unified)
         .into_iter()
-        .map(|member| Dir::mount(&member.folder.mount).map(|root| (member, root)))
+        .map(|member| Dir::mount(&member.location.mount).map(|root| (member, root)))
         .collect::<Result<_>>()?;
     if plan.devices.is_some() && !mounts.iter().any(|(m, _)| m.has("devices")) {
-        return Err(Error::unsupported("no devices cgroup is mounted, so devices can not be restricted"));
+        return Err(Error::unsupported("devices cannot be restricted: no devices cgroup is mounted"));
     }
     let mut made: Vec<Made<'_>> = Vec::with_capacity(mounts.len());
     let mut dirs: Vec<(&Member, Dir)> = Vec::with_capacity(mounts.len());
@@ -35,7 +35,7 @@ pub(super) fn create(
         made.push(step);
         match result {
             Ok(dir) => dirs.push((member, dir)),
-            // As runc: these two only help others to find the container.
+            // As runc does: these two only help others to find the container.
             Err(_) if member.is_optional() => {}
             Err(e) if plan.tolerant && matches!(plan.place, Place::Own(_)) && lacks_permission(&e) => {
                 skipped = true;
@@ -55,7 +55,7 @@ pub(super) fn create(
 }
 
 pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: Option<&Path>) -> Vec<Member> {
-    let folder = |mount: &Path, own: &Path| Folder {
+    let location = |mount: &Path, own: &Path| Location {
         mount: mount.to_owned(),
         path: match &plan.place {
             Place::Root(path) => path.clone(),
@@ -67,8 +67,9 @@ pub(super) fn members(plan: &CgroupPlan, hierarchies: &[V1Hierarchy], unified: O
     let v1 = hierarchies
         .iter()
         .filter(wanted)
-        .map(|h| Member { controllers: h.controllers.clone(), folder: folder(&h.mount, &h.own) });
-    let v2 = unified.map(|mount| Member { controllers: Vec::new(), folder: folder(mount, Path::new("")) });
+        .map(|h| Member { controllers: h.controllers.clone(), location: location(&h.mount, &h.own) });
+    let v2 =
+        unified.map(|mount| Member { controllers: Vec::new(), location: location(mount, Path::new("")) });
     v1.chain(v2).collect()
 }
 
@@ -87,7 +88,7 @@ pub(super) fn find<'a>(dirs: &'a [(&Member, Dir)], controller: &str) -> Option<&
 }
 
 fn make_member(made: &mut Made<'_>, member: &Member) -> Result<Dir> {
-    let path = &member.folder.path;
+    let path = &member.location.path;
     let dir = make(made, path)?;
     if made.paths.last() != Some(path) {
         let found = all_processes(&dir)?.len();
@@ -104,7 +105,8 @@ fn make_member(made: &mut Made<'_>, member: &Member) -> Result<Dir> {
     Ok(dir)
 }
 
-/// A new v1 cpuset has no CPUs and no memory nodes, and takes no process: they are handed down, level by level, where they lack.
+/// A new v1 cpuset has no CPUs and no memory nodes and accepts no process: they are copied from the parent, level by level, where they
+/// are missing.
 fn inherit_cpuset(root: &Dir, path: &Path) -> Result<()> {
     let mut levels: Vec<&Path> = path.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
     levels.reverse();
@@ -144,21 +146,21 @@ fn restrict(dirs: &[(&Member, Dir)], policy: &Policy) -> Result<()> {
 }
 
 pub(super) fn open_all(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
-    members.iter().map(|member| Ok((member, member.folder.open()?))).collect()
+    members.iter().map(|member| Ok((member, member.location.open()?))).collect()
 }
 
-/// Those with something that is counted.
+/// Those with counters.
 pub(super) fn open_counted(members: &[Member]) -> Result<Vec<(&Member, Dir)>> {
     const COUNTED: [&str; 7] = ["cpu", "cpuacct", "memory", "pids", "blkio", "hugetlb", "rdma"];
     let counted = |member: &&Member| COUNTED.iter().any(|controller| member.has(controller));
-    members.iter().filter(counted).map(|member| Ok((member, member.folder.open()?))).collect()
+    members.iter().filter(counted).map(|member| Ok((member, member.location.open()?))).collect()
 }
 
-/// The hierarchy that is asked for a controller, else for anything.
+/// The hierarchy of a controller, else any.
 fn open_for(members: &[Member], controller: &str) -> Result<Dir> {
     let member = members.iter().find(|m| m.has(controller)).or(members.first());
     let none = || Error::new(ErrorKind::NotFound, "the container has no cgroup");
-    member.ok_or_else(none)?.folder.open()
+    member.ok_or_else(none)?.location.open()
 }
 
 pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()> {
@@ -173,8 +175,8 @@ pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()>
             .iter()
             .find(|(c, _)| c.as_ref().is_none_or(|name| member.has(name)))
             .map(|(_, path)| path.as_path());
-        let folder = member.folder.below(path.unwrap_or(Path::new("")))?;
-        match folder.open().and_then(|dir| join(&dir, pid)) {
+        let location = member.location.below(path.unwrap_or(Path::new("")))?;
+        match location.open().and_then(|dir| join(&dir, pid)) {
             Err(_) if member.is_optional() => {}
             result => result?,
         }
@@ -189,12 +191,12 @@ pub(super) fn apply(members: &[Member], limits: &Limits) -> Result<()> {
 
 fn freezer(members: &[Member]) -> Result<Dir> {
     match members.iter().find(|m| m.has("freezer")) {
-        Some(member) => member.folder.open(),
+        Some(member) => member.location.open(),
         None => Err(Error::unsupported("cannot toggle freezer: no freezer cgroup is mounted")),
     }
 }
 
-/// The v1 freezer loses races against forks: it is asked again and again, with a thaw now and then to let it start over.
+/// The v1 freezer loses races against forks: this tries again and again, with a thaw now and then to let it start over.
 pub(super) fn freeze(members: &[Member]) -> Result<()> {
     let dir = freezer(members)?;
     let what = || format!("freezer.state of cgroup {:?}", dir.path());
@@ -207,7 +209,7 @@ pub(super) fn freeze(members: &[Member]) -> Result<()> {
         match round {
             ..100 if round % 25 == 24 => std::thread::sleep(Duration::from_micros(10)),
             ..100 => {}
-            // A task freezes when it is scheduled, which takes its time on a busy host.
+            // A task freezes when it is scheduled, which takes time on a busy host.
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
         if dir.read("freezer.state").context("read").with_context(what)?.trim() == "FROZEN" {
@@ -227,12 +229,12 @@ pub(super) fn thaw(members: &[Member]) -> Result<()> {
 
 pub(super) fn is_frozen(members: &[Member]) -> Result<bool> {
     match members.iter().find(|m| m.has("freezer")) {
-        Some(member) => is_frozen_dir(&member.folder.open()?),
+        Some(member) => is_frozen_dir(&member.location.open()?),
         None => Ok(false),
     }
 }
 
-/// Frozen by itself, not only by a cgroup above.
+/// Whether it is frozen itself, not only by a cgroup above.
 fn is_frozen_dir(dir: &Dir) -> Result<bool> {
     let what = || format!("freezer.state of cgroup {:?}", dir.path());
     for _ in 0..1000 {
@@ -255,7 +257,7 @@ pub(super) fn processes(members: &[Member]) -> Result<Vec<i32>> {
     all_processes(&open_for(members, "devices")?)
 }
 
-/// v1 has no cgroup.kill. Frozen processes can not fork away from the signal; they meet it when they thaw.
+/// v1 has no cgroup.kill. Frozen processes cannot fork away from the signal; they get it when they thaw.
 pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
     let paused = is_frozen(members)?;
     let frozen = !paused && freeze(members).is_ok();
@@ -282,5 +284,5 @@ fn thaw_below(members: &[Member]) -> Result<()> {
 
 pub(super) fn oom_kills(members: &[Member]) -> Option<u64> {
     let member = members.iter().find(|m| m.has("memory"))?;
-    member.folder.open().ok()?.read_key("memory.oom_control", "oom_kill").ok()?
+    member.location.open().ok()?.read_key("memory.oom_control", "oom_kill").ok()?
 }

@@ -1,23 +1,24 @@
-//! A folder of the v2 tree: make it, enable the controllers that limits need, hand it over, filter devices, freeze, kill.
+//! A directory of the v2 tree: creates it, enables the controllers that limits need, gives it to its owner, filters devices, freezes, kills.
 //!
-//! The hot path is a container without limits: mkdir, open, one program loaded and attached. Nothing else is read or written then.
+//! The hot path is a container without limits: mkdir, open, one program loaded and attached. It reads and writes nothing else.
 
 use super::dir::{Dir, os};
-use super::{Folder, PATIENCE, apply, processes, signal_each};
+use super::{Location, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
+use crate::signal;
+use crate::sys::bpf;
 use crate::sys::fs::read_text;
-use crate::sys::{bpf, pidfd};
 use nix::errno::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-/// Makes the folder that was planned.
-pub(super) fn create(plan: &CgroupPlan, Folder { mount, path }: &Folder) -> Result<()> {
+/// Creates the directory that was planned.
+pub(super) fn create(plan: &CgroupPlan, Location { mount, path }: &Location) -> Result<()> {
     let root = Dir::mount(mount)?;
     let mut made = Made { root: &root, paths: Vec::new(), keep: false };
     let dir = make(&mut made, path).map_err(|e| explain(e, plan))?;
@@ -39,14 +40,14 @@ pub(super) fn create(plan: &CgroupPlan, Folder { mount, path }: &Folder) -> Resu
 pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
     match &plan.place {
         Place::Root(path) => Ok(path.clone()),
-        // The caller's own cgroup has processes (the caller), and so can not hand controllers to a cgroup below it.
+        // The caller's own cgroup has a process (the caller), so it can't delegate controllers to a cgroup below it.
         Place::Own(path) => {
             Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path))
         }
     }
 }
 
-/// The folders that were made on the way: removed again unless all goes well.
+/// The directories that were created: removed again unless all succeeds.
 pub(super) struct Made<'a> {
     pub(super) root: &'a Dir,
     pub(super) paths: Vec<PathBuf>,
@@ -57,20 +58,20 @@ impl Drop for Made<'_> {
     fn drop(&mut self) {
         if !self.keep {
             for path in self.paths.iter().rev() {
-                // A parent that someone else uses by now stays.
+                // A parent that is used by others meanwhile stays.
                 let _ = self.root.rmdir(path);
             }
         }
     }
 }
 
-/// Makes the folder, with its parents only when they are missing, and opens it.
+/// Creates the directory, and its parents if they are missing, and opens it.
 pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
     let root = made.root;
     let failed = |e: Errno| os("mkdir", e).wrap(format!("cgroup {:?}", root.path().join(path)));
     match root.mkdir(path) {
         Ok(()) => made.paths.push(path.to_owned()),
-        // Somebody else's of the same name is as far out of reach as one that can not be made.
+        // Another user's cgroup of the same name is as inaccessible as one that can't be created.
         Err(Errno::EEXIST) => {
             let dir = root.below(path).map_err(failed)?;
             return dir.may_join().map(|()| dir).map_err(|e| {
@@ -92,7 +93,7 @@ pub(super) fn make(made: &mut Made<'_>, path: &Path) -> Result<Dir> {
     root.below(path).context("open").with_context(|| format!("cgroup {:?}", root.path().join(path)))
 }
 
-/// Whether a cgroup is out of reach, rather than refused for what was asked.
+/// Whether the caller lacks permission for a cgroup, rather than having asked for something invalid.
 pub(super) fn lacks_permission(e: &Error) -> bool {
     matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS | libc::ENOENT))
         || e.kind() == ErrorKind::NotFound
@@ -131,16 +132,16 @@ fn own(pid: i32) -> Result<PathBuf> {
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let path =
         path.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{file:?}: not in a v2 cgroup")))?;
-    // Outside of our namespace's root the kernel begins with `..`.
+    // For a cgroup outside our namespace's root the path begins with `..`.
     Ok(Path::new(path).components().filter(|c| matches!(c, std::path::Component::Normal(_))).collect())
 }
 
-pub(super) fn folder_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Folder> {
-    Ok(Folder { mount: mount.to_owned(), path: own(pidfd::pid_of(process)?)? })
+pub(super) fn location_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Location> {
+    Ok(Location { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
 }
 
-/// Enables what is needed in all cgroups above `dir`. Failures show when a limit's file is missing, and are named then; without
-/// limits nothing is read. Parents of our making hand on all controllers, so that containers in them are counted.
+/// Enables what is needed in all cgroups above `dir`. A failure shows, and is reported, when a limit's file is missing; without
+/// limits nothing is read. Parents that we created delegate all controllers, so that containers in them are measured.
 fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool) {
     if needed.is_empty() && !new_parents {
         return;
@@ -162,14 +163,14 @@ fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool
             .collect();
         if !wanted.is_empty() && at.write("cgroup.subtree_control", &wanted.join(" ")).is_err() {
             for one in wanted {
-                // One that can not be enabled (cpu, with real-time processes about) shall not keep out the others.
+                // One that can't be enabled (cpu, if there are real-time processes) must not prevent the others.
                 let _ = at.write("cgroup.subtree_control", &one);
             }
         }
     }
 }
 
-/// Gives the cgroup to the container's root, who may then make cgroups below it, but not lift its limits: cgroups(7), "Cgroup
+/// Gives the cgroup to the container's root, who may then create cgroups below it, but not change its limits: cgroups(7), "Cgroup
 /// delegation".
 fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
     let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate");
@@ -188,7 +189,7 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Puts the policy in force. An earlier program is replaced without a moment in which all is allowed.
+/// Enforces the policy. An earlier program is replaced atomically, so that never everything is allowed.
 pub(super) fn filter_devices(dir: &Dir, policy: &Policy) -> Result<()> {
     devprogram::program(policy)
         .and_then(|instructions| replace_program(dir, &instructions))
@@ -211,10 +212,10 @@ fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn apply(folder: &Folder, limits: &Limits) -> Result<()> {
-    let root = Dir::mount(&folder.mount)?;
-    let dir = folder.open()?;
-    enable(&root, &folder.path, &dir, &limits.controllers(), false);
+pub(super) fn apply(location: &Location, limits: &Limits) -> Result<()> {
+    let root = Dir::mount(&location.mount)?;
+    let dir = location.open()?;
+    enable(&root, &location.path, &dir, &limits.controllers(), false);
     apply::check(limits, &dir)?;
     apply::write(limits, &|_| Some(&dir))
 }
@@ -257,7 +258,7 @@ pub(super) fn kill(dir: &Dir, signal: i32) -> Result<()> {
         }
     }
     let paused = is_frozen(dir)?;
-    // A process can not fork away from its signal while it is frozen. When it can not be frozen, the signal goes out all the same.
+    // A frozen process can't escape the signal by forking. If it can't be frozen, the signal is sent all the same.
     let freeze = if paused { Ok(()) } else { freeze(dir) };
     let result = processes(dir).and_then(|pids| signal_each(&pids, signal));
     if !paused && freeze.is_ok() {

@@ -1,29 +1,31 @@
-//! CRIU as a program of the host: found in PATH, started with a socket, asked, answered while it works, and waited for.
+//! CRIU as a program of the host: finds it in PATH, starts it with a socket, sends a request, answers its notices, and waits for it.
 //!
-//! `criu swrk FD` serves one request on a SOCK_SEQPACKET socket (criu(8), "RPC"). It opens the folders that are named by numbers through
-//! /proc/PID/fd of the process that has made the socket, so they need not be handed to it.
+//! `criu swrk FD` serves one request on a SOCK_SEQPACKET socket (criu(8), "RPC"). It opens directories that are given as
+//! numbers through /proc/PID/fd of the process that made the socket, so they need not be passed to it.
 
 use super::files;
 use super::rpc::{Features, Kind, NFTABLES, Notice, Request, Response};
-use crate::cgroup::{Cgroup, Dir, SubPaths};
+use crate::cgroup::{Cgroup, Dir};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::launch::hooks::NoWatch;
 use crate::launch::{self, Job};
 use crate::plan::restore::Program;
-use crate::plan::{self, Plan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::{fs, pidfd, sock};
+use crate::plan::{self, ProcessPlan, c_string};
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::Child;
+use crate::sys::{fs, sock};
 use prost::Message;
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-/// 3.17: of 2022, what Debian 12 has. Older ones know no cgroup v2 freezer, time namespaces or LSM profiles.
+/// 3.17, of 2022, as in Debian 12. Older versions lack the cgroup v2 freezer, time namespaces and LSM profiles.
 const OLDEST: i32 = 31700;
-/// A message of CRIU's is a few hundred bytes.
+/// CRIU's messages have a few hundred bytes.
 const MESSAGE: usize = 64 << 10;
-/// Descriptors handed to CRIU lie above the streams, and so keep their numbers.
-const ABOVE_STREAMS: i32 = 3;
+/// Descriptors for CRIU are above the streams, so that they keep their numbers.
+const ABOVE_STDIO: i32 = 3;
 
 /// The program.
 #[derive(Debug)]
@@ -31,22 +33,22 @@ pub(super) struct Criu {
     path: CString,
 }
 
-/// Where CRIU runs: for a restore in the container's cgroup, and with its root mounted.
+/// The environment of CRIU: for a restore, the container's cgroup and its mounted root.
 pub(super) struct Surroundings<'a> {
     pub(super) stdio: Stdio,
     pub(super) cgroup: &'a Cgroup,
-    pub(super) folder: Option<&'a Dir>,
+    pub(super) cgroup_dir: Option<&'a Dir>,
     /// The plan of the container that is restored.
-    pub(super) create: Option<&'a Plan>,
-    /// What CRIU gets beside its streams and its socket. See `Handed`.
+    pub(super) create: Option<&'a ProcessPlan>,
+    /// Further descriptors for CRIU.
     pub(super) handed: Vec<OwnedFd>,
 }
 
-/// CRIU, waiting for a request or at work. Dropped, it is killed.
+/// CRIU, waiting for a request or working on one. Dropping it kills CRIU.
 #[derive(Debug)]
 pub(super) struct Session {
-    socket: Option<OwnedFd>,
-    process: Option<OwnedFd>,
+    socket: OwnedFd,
+    pub(super) process: Child,
     pub(super) pid: i32,
 }
 
@@ -74,11 +76,11 @@ impl Criu {
         let session = self.start(Surroundings::host()?)?;
         let response = session.ask(&request, &mut |_, _| Ok(()))?;
         session.end()?;
-        let version = response.version.ok_or_else(|| strange("a response without a version"))?;
+        let version = response.version.ok_or_else(|| malformed("a response without a version"))?;
         Ok(version.major * 10_000 + version.minor * 100 + version.sublevel.unwrap_or(0))
     }
 
-    /// What this kernel lets it do.
+    /// Its features on this kernel.
     pub(super) fn features(&self) -> Result<Features> {
         let features = Features { mem_track: Some(true), lazy_pages: Some(true) };
         let request =
@@ -86,17 +88,17 @@ impl Criu {
         let session = self.start(Surroundings::host()?)?;
         let response = session.ask(&request, &mut |_, _| Ok(())).context("ask criu for its features")?;
         session.end()?;
-        response.features.ok_or_else(|| strange("a response without features"))
+        response.features.ok_or_else(|| malformed("a response without features"))
     }
 
     /// Starts it.
     pub(super) fn start(&self, surroundings: Surroundings<'_>) -> Result<Session> {
         let (socket, theirs) = sock::pair().context("socketpair")?;
-        let theirs = above_streams(theirs)?;
+        let theirs = move_above_stdio(theirs)?;
         let number = c_string("criu", theirs.as_raw_fd().to_string())?;
         let mut handed = vec![theirs];
         handed.extend(surroundings.handed);
-        // Its helpers (ip, iptables, tar) are found as it was itself, and its plugins by its own variables.
+        // PATH for its helpers (ip, iptables, tar), and its own variables for its plugins.
         let environment = std::env::vars_os().filter_map(|(name, value)| {
             CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
         });
@@ -106,67 +108,62 @@ impl Criu {
             envp: environment.collect(),
             descriptors: u16::try_from(handed.len()).unwrap_or(0),
         };
+        let plan = plan::restore::criu(program, surroundings.create);
         let job = Job {
-            plan: plan::restore::criu(program, surroundings.create),
-            stdio: surroundings.stdio,
-            cgroup: surroundings.cgroup,
-            folder: surroundings.folder,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
-            target: None,
+            cgroup_dir: surroundings.cgroup_dir,
             handed,
-            hasty: false,
+            ..Job::new(plan, surroundings.stdio, surroundings.cgroup)
         };
         let launched = launch::launch(job, &mut NoWatch).with_context(|| format!("start {:?}", self.path))?;
         let (pid, process, _) = launched.release()?;
-        Ok(Session { socket: Some(socket), process: Some(process), pid })
+        Ok(Session { socket, process: Child::new(process), pid })
     }
 }
 
 /// The first program of this name in the caller's PATH.
 fn in_path(name: &str) -> Option<CString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter(|folder| folder.is_absolute()).find_map(|folder| {
-        let file = CString::new(folder.join(name).as_os_str().as_bytes()).ok()?;
+    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).find_map(|dir| {
+        let file = CString::new(dir.join(name).as_os_str().as_bytes()).ok()?;
         fs::may_execute(&file).is_ok().then_some(file)
     })
 }
 
-/// How the network is held still: CRIU's default are two programs that a machine with nftables need not have.
+/// How the network is locked: CRIU's default are two programs that a machine with nftables may lack.
 pub(super) fn network_lock() -> Option<i32> {
     let programs = ["iptables-restore", "ip6tables-restore"].map(in_path);
     programs.contains(&None).then_some(NFTABLES)
 }
 
-/// A descriptor that CRIU gets under the number it has here.
-pub(super) fn above_streams(fd: OwnedFd) -> Result<OwnedFd> {
-    if fd.as_raw_fd() >= ABOVE_STREAMS {
+/// Moves a descriptor above the streams: CRIU gets it under the number that it has here.
+pub(super) fn move_above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() >= ABOVE_STDIO {
         return Ok(fd);
     }
-    fs::dup_above(fd.as_fd(), ABOVE_STREAMS).context("fcntl(F_DUPFD_CLOEXEC)")
+    fs::dup_above(fd.as_fd(), ABOVE_STDIO).context("fcntl(F_DUPFD_CLOEXEC)")
 }
 
 impl Surroundings<'_> {
-    /// The caller's own, with nothing to read and nobody to write to: what CRIU has to say is in its log.
+    /// The caller's, with null streams: CRIU writes to its log.
     pub(super) fn host() -> Result<Self> {
         Ok(Surroundings {
-            stdio: quiet()?,
+            stdio: null_stdio()?,
             cgroup: &Cgroup::None,
-            folder: None,
+            cgroup_dir: None,
             create: None,
             handed: Vec::new(),
         })
     }
 }
 
-/// /dev/null three times.
-pub(super) fn quiet() -> Result<Stdio> {
+/// Null streams.
+pub(super) fn null_stdio() -> Result<Stdio> {
     Ok(Stdio::Fds { stdin: files::null()?, stdout: files::null()?, stderr: files::null()? })
 }
 
 impl Session {
-    /// Sends a request and comes back with its response. CRIU tells how far it is, waits until `notice` returns, and gives up when that
-    /// fails; a descriptor may come with it.
+    /// Sends a request and returns the response. Meanwhile CRIU sends notices, perhaps with a descriptor; it waits until `notice` has
+    /// returned, and gives up if that fails.
     pub(super) fn ask(
         &self,
         request: &Request,
@@ -176,7 +173,7 @@ impl Session {
         loop {
             let (response, fd) = self.receive()?;
             if response.kind == Kind::Notify as i32 && response.success {
-                let told = response.notify.ok_or_else(|| strange("a notice of nothing"))?;
+                let told = response.notify.ok_or_else(|| malformed("an empty notice"))?;
                 let done = notice(&told, fd);
                 let answer = Request {
                     kind: Kind::Notify as i32,
@@ -184,7 +181,7 @@ impl Session {
                     ..Request::default()
                 };
                 if let Err(error) = done {
-                    // It undoes what it has done; our error is the one to tell.
+                    // CRIU undoes its work; our error is the cause.
                     let _ = self.send(&answer).and_then(|()| self.receive());
                     return Err(error);
                 }
@@ -194,59 +191,41 @@ impl Session {
             if response.kind == request.kind && response.success {
                 return Ok(response);
             }
-            return Err(refused(&response));
+            return Err(failed(&response));
         }
     }
 
-    pub(super) fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.process.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no process"))
-    }
-
-    fn socket(&self) -> Result<BorrowedFd<'_>> {
-        self.socket.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| strange("no socket"))
-    }
-
     fn send(&self, request: &Request) -> Result<()> {
-        sock::send(self.socket()?, &request.encode_to_vec()).context("write to criu")
+        sock::send(self.socket.as_fd(), &request.encode_to_vec()).context("write to criu")
     }
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let mut buffer = vec![0u8; MESSAGE];
-        let (length, fd) = sock::receive(self.socket()?, &mut buffer).context("recvmsg from criu")?;
+        let (length, fd) = sock::receive(self.socket.as_fd(), &mut buffer).context("recvmsg from criu")?;
         if length == 0 {
-            return Err(Error::new(ErrorKind::Os, "criu ended before it had answered"));
+            return Err(Error::criu("criu exited without a response"));
         }
         let response = Response::decode(buffer.get(..length).unwrap_or_default());
-        response.map(|response| (response, fd)).map_err(|e| strange(&e.to_string()))
+        response.map(|response| (response, fd)).map_err(|e| malformed(&e.to_string()))
     }
 
-    /// Lets it end, and waits until it has.
-    pub(super) fn end(mut self) -> Result<ExitStatus> {
-        self.socket = None;
-        let process = self.process.take().ok_or_else(|| strange("no process"))?;
-        launch::wait(process.as_fd())
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.socket = None;
-        if let Some(process) = self.process.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
+    /// Closes the socket, which ends it, and waits until it has ended.
+    pub(super) fn end(self) -> Result<ExitStatus> {
+        let Session { socket, process, .. } = self;
+        drop(socket);
+        signal::wait_for(process)
     }
 }
 
-fn strange(what: &str) -> Error {
-    Error::new(ErrorKind::Os, format!("not as CRIU's rpc.proto describes it: {what}"))
+fn malformed(what: &str) -> Error {
+    Error::criu(format!("unexpected message from criu: {what}"))
 }
 
-/// CRIU's reasons are in its log; what comes by the socket is an errno at best.
-fn refused(response: &Response) -> Error {
+/// The reasons are in CRIU's log; the response has an errno at best.
+fn failed(response: &Response) -> Error {
     let errno = response.errno.filter(|errno| *errno > 0);
     match errno {
         Some(errno) => Error::os("criu", std::io::Error::from_raw_os_error(errno)),
-        None => Error::new(ErrorKind::Os, "criu failed"),
+        None => Error::criu("criu failed"),
     }
 }

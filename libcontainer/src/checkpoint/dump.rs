@@ -1,9 +1,9 @@
-//! Saving a container: one straight line from the record of a running container to a folder of images.
+//! Saves a container, in one sequence from the record of a running container to a directory of images.
 //!
 //! It changes no state: a container whose processes CRIU has ended is a stopped one, for its caller to delete.
 
 use super::criu::{Criu, Surroundings, network_lock};
-use super::images::Folder;
+use super::images::ImageDir;
 use super::rpc::{self, Kind, Request};
 use super::{CheckpointOptions, files, mounts};
 use crate::cgroup::Cgroup;
@@ -30,13 +30,13 @@ pub(crate) fn dump(record: &Record, process: BorrowedFd<'_>, options: Checkpoint
     let config = config(options.config.as_deref(), &record.annotations)?;
     let criu = Criu::find()?;
     check_features(&criu, &options)?;
-    let images = Folder::make(&options.image)?;
+    let images = ImageDir::make(&options.image)?;
     images.check()?;
-    let work = options.work.as_deref().map(Folder::make).transpose()?;
+    let work = options.work.as_deref().map(ImageDir::make).transpose()?;
     let log = work.as_ref().unwrap_or(&images);
-    log.forget_work()?;
+    log.remove_work()?;
     let mut request = rpc::Options {
-        work_dir_fd: work.as_ref().map(Folder::number),
+        work_dir_fd: work.as_ref().map(ImageDir::number),
         config_file: config,
         freeze_cgroup: freezer(record)?,
         ..request(record, &options, images.number())
@@ -69,34 +69,32 @@ pub(crate) fn dump(record: &Record, process: BorrowedFd<'_>, options: Checkpoint
     session.end().map(drop)
 }
 
-/// What can be refused before anything is done.
+/// Refuses what is known to fail before anything is done.
 fn check(record: &Record, options: &CheckpointOptions) -> Result<()> {
     must_be_root("checkpoint")?;
     if record.facts.namespaces & MOUNT == 0 {
-        return Err(Error::unsupported(
-            "a container without a mount namespace of its own can not be checkpointed",
-        ));
+        return Err(Error::unsupported("cannot checkpoint a container without its own mount namespace"));
     }
     if record.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some()) {
-        let what = "linux.seccomp.listenerPath: CRIU can not save a filter with a listener";
+        let what = "linux.seccomp.listenerPath: CRIU cannot save a filter with a listener";
         return Err(Error::unsupported(what));
     }
     if options.lazy_pages && options.page_server.is_none() {
         return Err(Error::invalid("lazy pages need an address to serve them at (page server)"));
     }
     if options.pre_dump && options.lazy_pages {
-        return Err(Error::invalid("a pre-dump saves all memory: it can not be lazy"));
+        return Err(Error::invalid("a pre-dump cannot be lazy: it saves all memory"));
     }
     let Some(parent) = &options.parent else { return Ok(()) };
     if parent.is_absolute() {
         return Err(Error::invalid(format!(
-            "--parent-path {parent:?} must be relative to the images' folder"
+            "--parent-path {parent:?} must be relative to the image directory"
         )));
     }
-    let folder = options.image.join(parent);
-    let meta = std::fs::metadata(&folder).with_context(|| format!("--parent-path: stat {folder:?}"))?;
+    let dir = options.image.join(parent);
+    let meta = std::fs::metadata(&dir).with_context(|| format!("--parent-path: stat {dir:?}"))?;
     if !meta.is_dir() {
-        return Err(Error::invalid(format!("--parent-path {folder:?} is not a directory")));
+        return Err(Error::invalid(format!("--parent-path {dir:?} is not a directory")));
     }
     Ok(())
 }
@@ -158,7 +156,7 @@ fn request(record: &Record, options: &CheckpointOptions, images: i32) -> rpc::Op
 fn freezer(record: &Record) -> Result<Option<String>> {
     if matches!(record.cgroup, Cgroup::V1(_)) && record.cgroup.processes()?.into_iter().any(is_stopped) {
         if record.cgroup.is_frozen()? {
-            let what = "a paused container with a stopped process can not be checkpointed on cgroup v1";
+            let what = "cannot checkpoint a paused container with a stopped process on cgroup v1";
             return Err(Error::unsupported(what).hint("resume it first"));
         }
         return Ok(None);
@@ -174,7 +172,7 @@ fn is_stopped(pid: i32) -> bool {
     name.is_some_and(|end| stat[end..].starts_with(b") T")) || read("wchan") == b"do_signal_stop"
 }
 
-/// What a dump and a restore ask for alike.
+/// The options that a dump and a restore share.
 pub(super) fn both_ways() -> rpc::Options {
     rpc::Options {
         log_level: Some(LOG_LEVEL),

@@ -1,7 +1,7 @@
 //! Open files of a container that lie outside of it: the streams it was given, and /dev/null of the host. CRIU saves what is in the
 //! container's own mounts; of these it has to be told, and at a restore to be given others in their stead.
 //!
-//! What was saved is listed in the order of runc's list: what descriptors 0, 1 and 2 were, and from the fourth on, where runc reads
+//! They are saved in the order of runc's list: the files of descriptors 0, 1 and 2, and from the fourth on, where runc reads
 //! nothing, the names of files that are /dev/null.
 
 use super::rpc::InheritFd;
@@ -15,7 +15,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 /// Before the name of a file that is the host's /dev/null.
 const NULL: &str = "null:";
 
-/// What a dump has to tell of the files outside.
+/// The files outside that a dump has to name.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outside {
     /// For `descriptors.json`.
@@ -95,7 +95,7 @@ fn name_of(mount: &str, inode: u64) -> Option<String> {
     Some(format!("file[{:x}:{inode:x}]", mount.parse::<u64>().ok()?))
 }
 
-/// What CRIU gets in the place of the files that were outside: its own streams, unless `terminal`, and `null`.
+/// The replacements that CRIU gets for the files that were outside: its own streams, unless `terminal`, and `null`.
 pub(super) fn replaced(descriptors: &[String], terminal: bool, null: &OwnedFd) -> Vec<InheritFd> {
     let (streams, rest) = descriptors.split_at(descriptors.len().min(3));
     let outside = |name: &str| name.starts_with("pipe:[") || name.starts_with("file[");

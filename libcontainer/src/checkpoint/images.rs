@@ -1,9 +1,9 @@
-//! The folders of a checkpoint on the host: made, looked through, and the few files in them that are not CRIU's own.
+//! The image directories of a checkpoint on the host: makes and inspects them, and handles the few files in them that are not CRIU's.
 //!
-//! A checkpoint may come from elsewhere. CRIU opens its files by name and follows symbolic links, also where it writes: a link in the
-//! folder would read or overwrite a file of the host (CVE-2026-53489). So no link is let through, before CRIU sees the folder.
+//! A checkpoint may come from another host. CRIU opens its files by name and follows symbolic links, even where it writes: through a link
+//! in the directory it would read or overwrite a file of the host (CVE-2026-53489). So links are refused before CRIU sees the directory.
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::plan::c_string;
 use crate::sys::fs::{self, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS};
 use nix::dir::{Dir, Type};
@@ -16,57 +16,57 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// runc's name for the list of what descriptors 0, 1 and 2 were.
+/// runc's name for the list of the files of descriptors 0, 1 and 2.
 const DESCRIPTORS: &CStr = c"descriptors.json";
-/// The link that CRIU makes to the folder of a pre-dump.
+/// The link that CRIU makes to the directory of a pre-dump.
 const PARENT: &CStr = c"parent";
-/// What CRIU writes to a work folder beside what it makes anew.
+/// Files that CRIU writes to in a work directory if they exist.
 const WORK: [&CStr; 4] = [c"dump.log", c"restore.log", c"stats-dump", c"stats-restore"];
-/// Where `criu lazy-pages` listens.
+/// The socket of `criu lazy-pages`.
 const LAZY_PAGES: &CStr = c"lazy-pages.socket";
-/// Pre-dumps upon pre-dumps: more than anybody makes.
+/// The maximum number of pre-dumps in a chain, more than is ever useful.
 const MAX_PARENTS: usize = 128;
-/// Of a list of three links: a link has at most 4096 bytes.
+/// The maximum size of a list of three links, each of which has at most 4096 bytes.
 const MAX_DESCRIPTORS: u64 = 64 << 10;
-/// The end of the log that is looked through for errors, in bytes.
+/// The size of the end of the log that is searched for errors, in bytes.
 const LOG_TAIL: i64 = 1 << 20;
-/// How many of the log's errors are told.
+/// The maximum number of errors of the log in a message.
 const LOG_ERRORS: usize = 3;
 
-/// A folder, open.
+/// An open image directory.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(super) struct ImageDir {
     path: PathBuf,
     fd: OwnedFd,
 }
 
-impl Folder {
-    /// Opens a folder that is there.
+impl ImageDir {
+    /// Opens an existing directory.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).with_context(|| format!("checkpoint {path:?}"))?;
         let name = c_string("checkpoint", path.as_os_str().as_encoded_bytes())?;
         let fd = fs::openat_following(fs::CWD, &name, libc::O_RDONLY | libc::O_DIRECTORY)
             .with_context(|| format!("open {path:?}"))?;
-        Ok(Folder { path, fd })
+        Ok(ImageDir { path, fd })
     }
 
-    /// Opens a folder, and makes it when it is missing: what is saved is the container's memory, for nobody else to read.
+    /// Opens a directory, and makes it if it is missing. It will hold the container's memory, which no other user may read.
     pub(super) fn make(path: &Path) -> Result<Self> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(e).with_context(|| format!("mkdir {path:?}"))
             }
-            _ => Folder::open(path),
+            _ => ImageDir::open(path),
         }
     }
 
-    /// The number that CRIU opens the folder by, through /proc/PID/fd of this process.
+    /// The number by which CRIU opens the directory, through /proc/PID/fd of this process.
     pub(super) fn number(&self) -> i32 {
         self.fd.as_raw_fd()
     }
 
-    /// Lets the root of a user namespace, whose group is `gid` on the host, look names up in the folder: CRIU does so as that. Nobody
-    /// else may, for CRIU's images are files that anybody could read.
+    /// Lets the root of a user namespace, whose group is `gid` on the host, look up names in the directory, as which CRIU does so. No
+    /// other user may, since every user could read CRIU's image files.
     pub(super) fn let_pass(&self, gid: u32) -> Result<()> {
         let what =
             || format!("let group {gid}, the root of the container's user namespace, into {:?}", self.path);
@@ -80,7 +80,7 @@ impl Folder {
         fs::fchmod(self.fd.as_fd(), mode & !0o077 | 0o010).context("fchmod").with_context(what)
     }
 
-    /// The same folder as a process in another mount namespace sees it: what CRIU mounts in it must be a mount of its own namespace.
+    /// Opens the same directory in another mount namespace: CRIU can only mount on a directory of its own namespace.
     pub(super) fn seen_from(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
         let what = || format!("open {:?} in criu's mount namespace", self.path);
         let name = c_string("checkpoint", self.path.as_os_str().as_encoded_bytes())?;
@@ -89,29 +89,30 @@ impl Folder {
         let (ours, theirs) =
             (fs::fstat(self.fd.as_fd()).context("fstat")?, fs::fstat(fd.as_fd()).context("fstat")?);
         if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
-            return Err(Error::new(ErrorKind::Os, format!("{}: another folder is there", what())));
+            return Err(Error::new(ErrorKind::Os, format!("{}: it has been replaced", what())));
         }
         Ok(fd)
     }
 
-    /// Refuses a folder with anything in it but files and folders, and the same for the folders of the pre-dumps it is based on.
+    /// Refuses a directory with entries other than files and directories, and does so for the directories of the pre-dumps that it is
+    /// based on.
     pub(super) fn check(&self) -> Result<()> {
         let mut parent = check_entries(self.fd.as_fd(), &self.path)?;
         let mut path = self.path.clone();
         for _ in 0..MAX_PARENTS {
-            let Some(folder) = parent else { return Ok(()) };
+            let Some(dir) = parent else { return Ok(()) };
             path.push("parent");
-            parent = check_entries(folder.as_fd(), &path)?;
+            parent = check_entries(dir.as_fd(), &path)?;
         }
         Err(Error::invalid(format!("checkpoint {:?}: more than {MAX_PARENTS} pre-dumps", self.path)))
     }
 
-    /// Removes old logs and statistics: CRIU would write to whatever has their names, to a link's target too.
-    pub(super) fn forget_work(&self) -> Result<()> {
-        WORK.iter().try_for_each(|name| self.forget(name))
+    /// Removes old logs and statistics: CRIU would write to any file of that name, even to the target of a link.
+    pub(super) fn remove_work(&self) -> Result<()> {
+        WORK.iter().try_for_each(|name| self.remove(name))
     }
 
-    fn forget(&self, name: &CStr) -> Result<()> {
+    fn remove(&self, name: &CStr) -> Result<()> {
         match fs::unlinkat(self.fd.as_fd(), name, 0) {
             Ok(()) => Ok(()),
             Err(e) if e.0 == libc::ENOENT => Ok(()),
@@ -119,11 +120,10 @@ impl Folder {
         }
     }
 
-    /// Writes what descriptors 0, 1 and 2 are.
+    /// Saves the files of descriptors 0, 1 and 2.
     pub(super) fn save_descriptors(&self, links: &[String]) -> Result<()> {
-        let text = serde_json::to_vec(links)
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the descriptors: {e}")))?;
-        self.forget(DESCRIPTORS)?;
+        let text = serde_json::to_vec(links).map_err(|e| Internal::Encode("the descriptors", e))?;
+        self.remove(DESCRIPTORS)?;
         let what = || format!("write {DESCRIPTORS:?} in {:?}", self.path);
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
@@ -133,7 +133,7 @@ impl Folder {
         File::from(file).write_all(&text).with_context(what)
     }
 
-    /// Reads what they were.
+    /// Reads the files of descriptors 0, 1 and 2.
     pub(super) fn descriptors(&self) -> Result<Vec<String>> {
         let what = || format!("read {DESCRIPTORS:?} in {:?}", self.path);
         let file = self.file(DESCRIPTORS).with_context(what).map_err(|e| match e.kind() {
@@ -145,7 +145,7 @@ impl Folder {
         serde_json::from_slice(&text).map_err(|e| Error::invalid(format!("{}: {e}", what())))
     }
 
-    /// What CRIU has logged as errors, in one line; the empty string when there is nothing.
+    /// The errors in CRIU's log, in one line, with the path of the log.
     pub(super) fn errors(&self, log: &CStr) -> String {
         let text = self.file(log).ok().and_then(|mut file| {
             let _ = file.seek(SeekFrom::End(-LOG_TAIL));
@@ -153,17 +153,17 @@ impl Folder {
             file.take(LOG_TAIL.unsigned_abs()).read_to_end(&mut text).ok()?;
             Some(String::from_utf8_lossy(&text).into_owned())
         });
-        let told = quote(&text.unwrap_or_default());
+        let errors = quote(&text.unwrap_or_default());
         let path = self.path.join(log.to_string_lossy().as_ref());
-        if told.is_empty() { format!("see {path:?}") } else { format!("{told} (see {path:?})") }
+        if errors.is_empty() { format!("see {path:?}") } else { format!("{errors} (see {path:?})") }
     }
 
-    /// A regular file of the folder itself, by the name that CRIU gives it.
+    /// Opens a regular file in the directory, by CRIU's name.
     pub(super) fn open_file(&self, name: &str) -> Result<File> {
         self.file(&c_string("checkpoint", name)?).with_context(|| format!("open {name:?} in {:?}", self.path))
     }
 
-    /// A regular file of the folder itself.
+    /// Opens a regular file in the directory.
     fn file(&self, name: &CStr) -> Result<File> {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK;
         let fd = fs::openat2(self.fd.as_fd(), name, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
@@ -175,41 +175,42 @@ impl Folder {
     }
 }
 
-/// Looks at the entries of one folder; the folder that its `parent` leads to, if it has one.
-fn check_entries(folder: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
+/// Checks the entries of one directory; returns the directory that its link `parent` leads to, if it has one.
+fn check_entries(dir: BorrowedFd<'_>, path: &Path) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let what = || format!("look through checkpoint {path:?}");
+    let what = || format!("inspect checkpoint {path:?}");
     let mut list =
-        Dir::openat(folder, ".", flags, Mode::empty()).map_err(std::io::Error::from).with_context(what)?;
+        Dir::openat(dir, ".", flags, Mode::empty()).map_err(std::io::Error::from).with_context(what)?;
     let mut parent = None;
     for entry in list.iter() {
         let entry = entry.map_err(std::io::Error::from).with_context(what)?;
         let name = entry.file_name();
-        match kind(folder, entry.file_type(), name).with_context(what)? {
+        match kind(dir, entry.file_type(), name).with_context(what)? {
             libc::S_IFREG | libc::S_IFDIR => {}
             libc::S_IFSOCK if name == LAZY_PAGES => {}
-            libc::S_IFLNK if name == PARENT && is_relative(folder, name).with_context(what)? => {
-                let to = fs::openat_following(folder.as_raw_fd(), PARENT, libc::O_RDONLY | libc::O_DIRECTORY);
+            libc::S_IFLNK if name == PARENT && is_relative(dir, name).with_context(what)? => {
+                let to = fs::openat_following(dir.as_raw_fd(), PARENT, libc::O_RDONLY | libc::O_DIRECTORY);
                 parent = Some(to.with_context(|| format!("open {:?}", path.join("parent")))?);
             }
             _ => {
-                let message = format!("checkpoint {path:?}: {name:?} is neither a file nor a folder");
-                return Err(Error::invalid(message).hint("a link could lead to files of the host"));
+                let message = format!("checkpoint {path:?}: {name:?} is not a file or directory");
+                return Err(Error::invalid(message)
+                    .hint("links are refused because they could lead to files of the host"));
             }
         }
     }
     Ok(parent)
 }
 
-/// CRIU's own link is: both folders may have come from another host.
-fn is_relative(folder: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
+/// CRIU's own link is relative, since both directories may have come from another host.
+fn is_relative(dir: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
     let mut target = [0u8; 1];
-    fs::readlinkat(folder, name, &mut target).context("readlinkat")?;
+    fs::readlinkat(dir, name, &mut target).context("readlinkat")?;
     Ok(target != *b"/")
 }
 
-/// The type bits of an entry's mode; some file systems do not tell them in the list.
-fn kind(folder: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc::mode_t> {
+/// The type bits of an entry's mode, which some file systems do not include in the list.
+fn kind(dir: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc::mode_t> {
     Ok(match told {
         Some(Type::File) => libc::S_IFREG,
         Some(Type::Directory) => libc::S_IFDIR,
@@ -217,7 +218,7 @@ fn kind(folder: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc:
         Some(_) => libc::S_IFSOCK,
         None => {
             let flags = libc::O_PATH | libc::O_NOFOLLOW;
-            let entry = fs::openat2(folder, name, flags, RESOLVE_BENEATH).context("openat2")?;
+            let entry = fs::openat2(dir, name, flags, RESOLVE_BENEATH).context("openat2")?;
             fs::fstat(entry.as_fd()).context("fstat")?.st_mode & libc::S_IFMT
         }
     })
@@ -229,7 +230,7 @@ fn quote(log: &str) -> String {
         .lines()
         .filter_map(|line| line.split_once("Error (")?.1.split_once("): "))
         .map(|(_, what)| what.trim())
-        // It tries to raise its own limit, and goes on without.
+        // CRIU tries to raise its own limit, and continues without.
         .filter(|what| !what.contains("RLIMIT_NOFILE") && !what.ends_with("FAILED."))
         .collect();
     let first = errors.len().saturating_sub(LOG_ERRORS);
@@ -249,36 +250,36 @@ mod tests {
     fn a_link_in_a_checkpoint_or_in_the_one_it_is_based_on_is_refused() {
         let base = place("links");
         std::fs::create_dir_all(base.join("first")).unwrap();
-        let folder = Folder::make(&base.join("second")).unwrap();
+        let dir = ImageDir::make(&base.join("second")).unwrap();
         assert_eq!(std::fs::metadata(base.join("second")).unwrap().permissions().mode() & 0o777, 0o700);
         std::fs::write(base.join("second/core-1.img"), "").unwrap();
         symlink("../first", base.join("second/parent")).unwrap();
-        folder.check().unwrap();
+        dir.check().unwrap();
         symlink("/etc/passwd", base.join("first/pages-1.img")).unwrap();
-        assert!(folder.check().unwrap_err().to_string().contains("pages-1.img"));
+        assert!(dir.check().unwrap_err().to_string().contains("pages-1.img"));
         std::fs::remove_file(base.join("first/pages-1.img")).unwrap();
         symlink("/etc/passwd", base.join("second/descriptors.json")).unwrap();
-        assert!(folder.check().is_err() && folder.descriptors().is_err());
-        folder.forget(DESCRIPTORS).unwrap();
+        assert!(dir.check().is_err() && dir.descriptors().is_err());
+        dir.remove(DESCRIPTORS).unwrap();
         // A circle ends.
         symlink("../second", base.join("first/parent")).unwrap();
-        assert!(folder.check().is_err());
+        assert!(dir.check().is_err());
         std::fs::remove_dir_all(base).unwrap();
     }
 
     #[test]
     fn what_the_descriptors_were_is_read_as_it_was_written_and_nonsense_is_an_error() {
         let base = place("fds");
-        let folder = Folder::make(&base).unwrap();
+        let dir = ImageDir::make(&base).unwrap();
         let links = ["/dev/null", "pipe:[7]", "pipe:[8]"].map(str::to_owned);
         for _ in 0..2 {
-            folder.save_descriptors(&links).unwrap();
-            assert_eq!(folder.descriptors().unwrap(), links);
+            dir.save_descriptors(&links).unwrap();
+            assert_eq!(dir.descriptors().unwrap(), links);
         }
         std::fs::write(base.join("descriptors.json"), "[1]").unwrap();
-        assert!(folder.descriptors().is_err());
-        folder.forget(DESCRIPTORS).unwrap();
-        assert_eq!(folder.descriptors().unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(dir.descriptors().is_err());
+        dir.remove(DESCRIPTORS).unwrap();
+        assert_eq!(dir.descriptors().unwrap_err().kind(), ErrorKind::NotFound);
         std::fs::remove_dir_all(base).unwrap();
     }
 

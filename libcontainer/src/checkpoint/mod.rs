@@ -1,7 +1,7 @@
 //! Checkpoint and restore, done by CRIU: what a caller may ask for.
 //!
-//! `rpc` has CRIU's messages, `criu` the conversation with it, `images` the folders on the host, `mounts` what CRIU has to be told of
-//! mounts; `dump` and `restore` are the two straight lines. See docs/decisions/0023-checkpoint-by-criu.md.
+//! `rpc` has CRIU's messages, `criu` the protocol, `images` the directories on the host, `mounts` what CRIU needs to know of mounts; `dump`
+//! and `restore` are the two procedures. See docs/decisions/0023-checkpoint-by-criu.md.
 
 mod criu;
 pub(crate) mod dump;
@@ -17,20 +17,20 @@ use crate::process::Stdio;
 use std::fs::File;
 use std::path::PathBuf;
 
-/// What CRIU does with cgroups (`--manage-cgroups` of criu(8)).
+/// How CRIU handles cgroups (`--manage-cgroups` of criu(8)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CgroupMode {
     /// CRIU's own default, which is `Soft`.
     #[default]
     Default,
-    /// Neither saved nor restored: processes are in the cgroup that their container gets.
+    /// Neither saved nor restored: the processes get their container's cgroup.
     Ignore,
-    /// Cgroups that are there keep their settings, others get the saved ones.
+    /// Existing cgroups keep their settings, others get the saved ones.
     Soft,
     /// All get the saved settings.
     Full,
-    /// None may be there yet.
+    /// None may exist yet.
     Strict,
 }
 
@@ -70,44 +70,44 @@ impl CgroupMode {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CheckpointOptions {
-    /// The folder for the images; made (mode 0700, its parent must be there) when it is missing.
+    /// The directory for the images; created (mode 0700) if it is missing, but not its parent.
     pub image: PathBuf,
-    /// The folder for CRIU's log and other files; that of the images when `None`.
+    /// The directory for CRIU's log and other files; that of the images when `None`.
     pub work: Option<PathBuf>,
-    /// The folder of an earlier `pre_dump`, relative to `image`: memory that has not changed since is not saved again.
+    /// The directory of an earlier `pre_dump`, relative to `image`: memory that has not changed since is not saved again.
     pub parent: Option<PathBuf>,
-    /// Let the container go on afterwards.
+    /// Leave the container running.
     pub leave_running: bool,
-    /// Save memory only, and let the container go on: the first part of a checkpoint that stops it for a shorter time.
+    /// Save memory only, and leave the container running: the first part of a checkpoint that stops it for a shorter time.
     pub pre_dump: bool,
-    /// Save TCP connections that are open.
+    /// Save established TCP connections.
     pub tcp_established: bool,
-    /// Leave out TCP connections that are being made.
+    /// Leave out TCP connections that are being established.
     pub tcp_skip_in_flight: bool,
-    /// Link files that were removed but are open back into the file system.
+    /// Link files that are open but were removed back into the file system.
     pub link_remap: bool,
-    /// Allow unix sockets whose other end is outside.
+    /// Allow unix sockets whose other end is outside the container.
     pub external_unix_sockets: bool,
     /// Allow processes that have a terminal of the caller's session.
     pub shell_job: bool,
     /// Save file locks.
     pub file_locks: bool,
-    /// Punch out of the parent's images what is saved again.
+    /// Punch holes into the parent's images where memory is saved again.
     pub auto_dedup: bool,
-    /// Serve the memory from the stopped container to a restore that asks for it, instead of saving it. Needs `page_server`.
+    /// Serve the memory from the stopped container to a restore with `lazy_pages`, instead of saving it. Needs `page_server`.
     pub lazy_pages: bool,
     /// Address and port: with `lazy_pages` where memory is served, else a page server (criu(8)) that takes it.
     pub page_server: Option<(String, u16)>,
     /// Gets one zero byte when lazy pages can be fetched.
     pub status: Option<File>,
-    /// What to save of cgroups.
+    /// How to save cgroups.
     pub cgroups: CgroupMode,
     /// A configuration file for CRIU, which may run programs: only one that the caller trusts. `None`: see [`RestoreOptions::config`].
     pub config: Option<PathBuf>,
 }
 
 impl CheckpointOptions {
-    /// Defaults with this folder for the images.
+    /// Defaults with this directory for the images.
     pub fn new(image: impl Into<PathBuf>) -> Self {
         CheckpointOptions {
             image: image.into(),
@@ -135,9 +135,9 @@ impl CheckpointOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RestoreOptions {
-    /// The folder of the images. Its files are data of whoever saved them: a symbolic link among them is refused.
+    /// The directory of the images. Its files aren't trusted: a symbolic link among them is refused.
     pub image: PathBuf,
-    /// The folder for CRIU's log and other files; that of the images when `None`.
+    /// The directory for CRIU's log and other files; that of the images when `None`.
     pub work: Option<PathBuf>,
     /// The streams: a pipe takes the place of the pipe that the process had under the same number, `Terminal` that of its terminal.
     pub stdio: Stdio,
@@ -145,21 +145,21 @@ pub struct RestoreOptions {
     pub systemd_cgroup: bool,
     /// Restore TCP connections.
     pub tcp_established: bool,
-    /// Allow unix sockets whose other end is outside.
+    /// Allow unix sockets whose other end is outside the container.
     pub external_unix_sockets: bool,
     /// Allow processes that have a terminal of the caller's session.
     pub shell_job: bool,
     /// Restore file locks.
     pub file_locks: bool,
-    /// Punch out of the images what was read.
+    /// Punch holes into the images where they were read.
     pub auto_dedup: bool,
-    /// Fetch memory when it is asked for, from a `criu lazy-pages` that runs with the same images.
+    /// Fetch memory when it is needed, from a `criu lazy-pages` that runs with the same images.
     pub lazy_pages: bool,
-    /// What to restore of cgroups.
+    /// How to restore cgroups.
     pub cgroups: CgroupMode,
-    /// The security profile of the processes instead of the one they had, `TYPE:NAME` (`apparmor:…`, `selinux:…`).
+    /// The security profile of the processes instead of their previous one, `TYPE:NAME` (`apparmor:…`, `selinux:…`).
     pub lsm_profile: Option<String>,
-    /// The security context of the mounts instead of the one they had.
+    /// The security context of the mounts instead of their previous one.
     pub lsm_mount_context: Option<String>,
     /// A configuration file for CRIU, which may run programs: only one that the caller trusts. `None`: the one in /etc/criu that the
     /// annotation `org.criu.config` names, or /etc/criu/knarr.conf, or /etc/criu/runc.conf.
@@ -167,7 +167,7 @@ pub struct RestoreOptions {
 }
 
 impl RestoreOptions {
-    /// Defaults with this folder of images and these streams.
+    /// Defaults with this directory of images and these streams.
     pub fn new(image: impl Into<PathBuf>, stdio: Stdio) -> Self {
         RestoreOptions {
             image: image.into(),

@@ -1,4 +1,4 @@
-//! What CRIU has to be told of a container's mounts: those that are trees of the host it neither saves nor makes by itself.
+//! The mounts of a container that CRIU has to be told of: trees of the host, which it neither saves nor restores by itself.
 //!
 //! The names are runc's, so that either runtime restores what the other has saved: a bind mount is named by the place it has in the
 //! container, all that hides a file by `/dev/null`.
@@ -29,7 +29,7 @@ pub(super) fn to_save(root: BorrowedFd<'_>, mountinfo: &str, binds: &[String]) -
     }
     for mount in mountinfo.lines().filter_map(Mount::parse) {
         if mount.id_mapped {
-            let what = format!("the mount at {:?} is id-mapped, which CRIU can not make anew", mount.place);
+            let what = format!("the mount at {:?} is id-mapped, which CRIU cannot restore", mount.place);
             return Err(Error::unsupported(what));
         }
         if list.iter().any(|external| Path::new(&external.key) == mount.place) {
@@ -42,13 +42,13 @@ pub(super) fn to_save(root: BorrowedFd<'_>, mountinfo: &str, binds: &[String]) -
     Ok(list)
 }
 
-/// What a mount of a single file is called: a mask, or a device of the host where none could be made.
+/// The key of a mount of a single file: a mask, or a device of the host where none could be made.
 fn special(root: BorrowedFd<'_>, mount: &Mount) -> Result<Option<String>> {
     let name = c_path(mount.place.as_os_str().as_bytes())?;
     let Ok(file) = resolve::open(root, &name, libc::O_PATH | libc::O_NOFOLLOW) else { return Ok(None) };
     let stat = fs::fstat(file.as_fd()).with_context(|| format!("fstat {:?}", mount.place))?;
     let device = matches!(stat.st_mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK);
-    // The container's terminal is no device of the host.
+    // The container's terminal is not a device of the host.
     if !device || mount.fstype == "devpts" {
         return Ok(None);
     }
@@ -56,7 +56,7 @@ fn special(root: BorrowedFd<'_>, mount: &Mount) -> Result<Option<String>> {
     Ok(Some(if null && mount.place != Path::new(NULL) { NULL.to_owned() } else { text(&mount.place)? }))
 }
 
-/// Where the host's trees come from in a container that is restored. `root` is its root as the rehearsal has assembled it.
+/// Where the host's trees come from in a container that is restored. `root` is its root as the dry run has assembled it.
 pub(super) fn to_restore<'a>(
     root: BorrowedFd<'_>,
     binds: impl Iterator<Item = (&'a CStr, &'a Source)>,
@@ -77,7 +77,7 @@ pub(super) fn to_restore<'a>(
             }
             Source::Inside(path) => text(&place_of(root, path).with_context(what)?)?,
             Source::Tree(_) | Source::InsideMapped { .. } => {
-                return Err(Error::unsupported(format!("{}: CRIU can not restore id-mapped mounts", what())));
+                return Err(Error::unsupported(format!("{}: CRIU cannot restore id-mapped mounts", what())));
             }
         };
         list.push(ExternalMount { key, value });

@@ -2,7 +2,7 @@
 //!
 //! Of CRIU's images only these are looked into, and nothing of them is used.
 
-use super::images::Folder;
+use super::images::ImageDir;
 use crate::error::{Error, ErrorKind, Result};
 use prost::Message;
 use std::io::{BufReader, Read};
@@ -53,8 +53,8 @@ impl Entry {
     }
 }
 
-/// Refuses a checkpoint with fewer pages than it needs. What an earlier one has left in the same folder does not count.
-pub(super) fn check(images: &Folder, page_size: u64) -> Result<()> {
+/// Refuses a checkpoint with fewer pages than it needs. Pages of an earlier one in the same directory do not count.
+pub(super) fn check(images: &ImageDir, page_size: u64) -> Result<()> {
     const TREE: &str = "pstree.img";
     read(TREE, images.open_file(TREE)?, PSTREE, &mut |entry| {
         let name = format!("pagemap-{}.img", decode::<Process>(TREE, entry)?.pid);
@@ -67,7 +67,7 @@ pub(super) fn check(images: &Folder, page_size: u64) -> Result<()> {
 }
 
 /// The pages of one process.
-fn check_map(images: &Folder, page_size: u64, name: &str, map: impl Read) -> Result<()> {
+fn check_map(images: &ImageDir, page_size: u64, name: &str, map: impl Read) -> Result<()> {
     let damaged = |what: String| Error::invalid(format!("checkpoint: {name}: {what}"));
     let (mut head, mut wanted) = (None, 0_u64);
     read(name, map, PAGEMAP, &mut |entry| {

@@ -1,28 +1,26 @@
-//! Making a container from a checkpoint: what `create` makes before its process, a rehearsal that makes the mount points, and CRIU, which
-//! makes the processes. Each thing made is undone in reverse when a later one fails.
+//! Makes a container from a checkpoint: what `create` makes before its process, a dry run that makes the mount points, and CRIU, which
+//! makes the processes. What was made is undone in reverse when a later step fails.
 
-use super::criu::{Criu, Session, Surroundings, above_streams, quiet};
+use super::criu::{Criu, Session, Surroundings, move_above_stdio, null_stdio};
 use super::dump::{both_ways, config, key_of, must_be_root};
-use super::images::Folder;
+use super::images::ImageDir;
 use super::rpc::{self, Kind, Notice, Request};
 use super::{RestoreOptions, files, mounts, pages};
 use crate::bundle::Bundle;
-use crate::cgroup::{Dir, SubPaths};
-use crate::container::{Container, HookWatch};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::cgroup::{Cgroup, Dir};
+use crate::error::{Context, Error, Result};
 use crate::fault;
-use crate::id::ContainerId;
 use crate::launch::hooks::{self, NoWatch, Place};
 use crate::launch::{self, Job, settings};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
-use crate::plan::{self, Open, Plan, c_string};
+use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
-use crate::runtime::{CreateOptions, Reserved, Runtime};
+use crate::reserve::Reserved;
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
-use crate::sys::pidfd;
-use oci_spec::runtime::Hooks;
+use crate::sys::pidfd::{self, Child};
+use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -30,94 +28,109 @@ use std::os::unix::fs::MetadataExt;
 
 const LOG: &CStr = c"restore.log";
 
-/// See [`Runtime::restore`].
-pub(crate) fn restore(
-    runtime: &Runtime,
-    id: &ContainerId,
-    bundle: &Bundle,
-    mut options: RestoreOptions,
-) -> Result<Container> {
-    must_be_root("restore")?;
-    let config = config(options.config.as_deref(), &annotations(bundle))?;
-    let criu = Criu::find()?;
-    let images = Folder::open(&options.image)?;
-    images.check()?;
-    let descriptors = images.descriptors()?;
-    // Those of lazy pages come from elsewhere.
-    if !options.lazy_pages {
-        pages::check(&images, page_size()?)?;
-    }
-    let work = options.work.as_deref().map(Folder::make).transpose()?;
-    work.as_ref().unwrap_or(&images).forget_work()?;
-
-    let mut create = CreateOptions::new(std::mem::replace(&mut options.stdio, Stdio::Inherit));
-    create.systemd_cgroup = options.systemd_cgroup;
-    let Reserved { undo, lock, mut record, plan, cgroup_plan, warnings } =
-        runtime.reserve(id, bundle, &create)?;
-    let folder = record.cgroup.open()?;
-    let mut watch = HookWatch {
-        record: &record,
-        spec_hooks: None,
-        devices: folder.as_ref().zip(cgroup_plan.devices.as_ref()),
-    };
-    let mut request = rpc::Options {
-        ext_mnt: rehearse(&plan, folder.as_ref(), &mut watch)?,
-        config_file: config,
-        ..request(&record, &options)?
-    };
-    fault::point();
-    let terminal = matches!(create.stdio, Stdio::Terminal);
-    let stdio = if terminal { quiet()? } else { create.stdio };
-    if let Some(gid) = root_group(&plan) {
-        images.let_pass(gid)?;
-    }
-    let mut handed = namespaces(&plan, &mut request)?;
-    let null = above_streams(files::null()?)?;
-    request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
-    handed.push(null);
-    let around = Surroundings {
-        stdio,
-        cgroup: &record.cgroup.clone(),
-        folder: folder.as_ref(),
-        create: Some(&plan),
-        handed,
-    };
-    let session = criu.start(around)?;
-    request.cg_root = cgroups_of(session.pid)?;
-    let root = settings::open_root_of(session.process()?)?;
-    let log = work.as_ref().unwrap_or(&images);
-    let images_seen = images.seen_from(root.as_fd())?;
-    request.images_dir_fd = images_seen.as_raw_fd();
-    let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
-    request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
-    let mut birth =
-        Birth { record: &mut record, dir: undo.dir()?, bundle, process: Reaped(None), terminal: None };
-    let made = converse(session, request, &mut birth);
-    made.map_err(|e| match e.kind() {
-        ErrorKind::Os if e.errno().is_none() => e.wrap(log.errors(LOG)).wrap("criu restore"),
-        _ => e.wrap("criu restore"),
-    })?;
-    let Birth { process, terminal, .. } = birth;
-    fault::point();
-    let running = record.hook_state(Status::Running, record.pid);
-    let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-    hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-    let process = process.keep()?;
-    drop(lock);
-    let dir = undo.disarm()?;
-    Ok(Container::restored(
-        id.clone(),
-        dir,
-        record,
-        (process, terminal),
-        warnings,
-        (runtime.shared_host(), folder),
-    ))
+/// A checkpoint whose images were checked.
+pub(crate) struct Checkpoint {
+    criu: Criu,
+    config: Option<String>,
+    images: ImageDir,
+    /// What the first process had open as descriptors 0, 1 and 2.
+    descriptors: Vec<String>,
+    /// The directory of CRIU's log and other files, if not that of the images.
+    work: Option<ImageDir>,
 }
 
-/// The group on the host that is 0 in the container's own user namespace.
-fn root_group(plan: &Plan) -> Option<u32> {
-    let maps = plan.facts.maps.as_ref()?;
+/// A container whose processes were restored and are running.
+pub(crate) struct Restored {
+    pub(crate) dir: StateDir,
+    pub(crate) record: Box<Record>,
+    pub(crate) process: OwnedFd,
+    pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) cgroup_dir: Option<Dir>,
+}
+
+impl Checkpoint {
+    /// Checks the checkpoint, CRIU and the options, and removes the log of an earlier restore.
+    pub(crate) fn open(bundle: &Bundle, options: &RestoreOptions) -> Result<Self> {
+        must_be_root("restore")?;
+        let config = config(options.config.as_deref(), &annotations(bundle))?;
+        let criu = Criu::find()?;
+        let images = ImageDir::open(&options.image)?;
+        images.check()?;
+        let descriptors = images.descriptors()?;
+        // Lazy pages come from elsewhere.
+        if !options.lazy_pages {
+            pages::check(&images, page_size()?)?;
+        }
+        let work = options.work.as_deref().map(ImageDir::make).transpose()?;
+        work.as_ref().unwrap_or(&images).remove_work()?;
+        Ok(Checkpoint { criu, config, images, descriptors, work })
+    }
+
+    /// Restores it as the container that was reserved. If that fails, the reservation is undone.
+    pub(crate) fn restore(
+        self,
+        reserved: Reserved,
+        bundle: &Bundle,
+        options: RestoreOptions,
+    ) -> Result<Restored> {
+        let Checkpoint { criu, config, images, descriptors, work } = self;
+        let Reserved { undo, lock, dir, mut record, plan } = reserved;
+        let cgroup_dir = record.cgroup.open()?;
+        let mut watch = HookWatch {
+            record: &record,
+            spec_hooks: None,
+            devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
+        };
+        let mut request = rpc::Options {
+            ext_mnt: dry_mount(&plan.process, cgroup_dir.as_ref(), &mut watch)?,
+            config_file: config,
+            ..request(&record, &options)?
+        };
+        fault::point();
+        let terminal = matches!(options.stdio, Stdio::Terminal);
+        let stdio = if terminal { null_stdio()? } else { options.stdio };
+        if let Some(gid) = root_group(&plan.facts) {
+            images.let_pass(gid)?;
+        }
+        let mut handed = namespaces(&plan.process, &mut request)?;
+        let null = move_above_stdio(files::null()?)?;
+        request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
+        handed.push(null);
+        let around = Surroundings {
+            stdio,
+            cgroup: &record.cgroup.clone(),
+            cgroup_dir: cgroup_dir.as_ref(),
+            create: Some(&plan.process),
+            handed,
+        };
+        let session = criu.start(around)?;
+        request.cg_root = cgroups_of(session.pid)?;
+        let root = settings::open_root_of(session.process.as_fd())?;
+        let log = work.as_ref().unwrap_or(&images);
+        let images_seen = images.seen_from(root.as_fd())?;
+        request.images_dir_fd = images_seen.as_raw_fd();
+        let work_seen = work.as_ref().map(|work| work.seen_from(root.as_fd())).transpose()?;
+        request.work_dir_fd = work_seen.as_ref().map(AsRawFd::as_raw_fd);
+        let restoring = Restoring { record: &mut record, dir: &dir, bundle, process: None, terminal: None };
+        let (process, terminal) = converse(session, request, restoring).map_err(|e| {
+            let e = if e.is_from_criu() { e.wrap(log.errors(LOG)) } else { e };
+            e.wrap("criu restore")
+        })?;
+        fault::point();
+        let running = record.hook_state(Status::Running, record.pid);
+        let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
+        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
+        drop(lock);
+        undo.disarm();
+        let process = process.keep();
+        Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
+    }
+}
+
+/// The host's id of group 0 in the container's own user namespace.
+fn root_group(facts: &ContainerFacts) -> Option<u32> {
+    let maps = facts.maps.as_ref()?;
     maps.gids.iter().find(|map| map.inside == 0).map(|map| map.outside)
 }
 
@@ -130,22 +143,17 @@ fn annotations(bundle: &Bundle) -> std::collections::BTreeMap<String, String> {
     bundle.spec.annotations().clone().unwrap_or_default().into_iter().collect()
 }
 
-/// Makes the mount points, and tells what is mounted there: the host's trees by the places that they really have in the root.
-fn rehearse(plan: &Plan, folder: Option<&Dir>, watch: &mut HookWatch<'_>) -> Result<Vec<rpc::ExternalMount>> {
+/// Makes the mount points, and returns the host's trees that are mounted there, by their real places in the root.
+fn dry_mount(
+    plan: &ProcessPlan,
+    dir: Option<&Dir>,
+    watch: &mut HookWatch<'_>,
+) -> Result<Vec<rpc::ExternalMount>> {
     let record = watch.record;
-    let job = Job {
-        plan: plan::restore::rehearsal(plan),
-        stdio: quiet()?,
-        cgroup: &record.cgroup,
-        folder,
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: None,
-        handed: Vec::new(),
-        hasty: false,
-    };
+    let job =
+        Job { cgroup_dir: dir, ..Job::new(plan::restore::dry_run(plan), null_stdio()?, &record.cgroup) };
     let launched = launch::launch(job, watch)?;
-    let host = settings::open_root_of(launched.process()?)?;
+    let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
     let root = fs::openat2(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
@@ -161,7 +169,7 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
         root: Some(root),
         log_file: Some(LOG.to_string_lossy().into_owned()),
         evasive_devices: Some(true),
-        // The process becomes a child of the caller, as one that `create` makes.
+        // The process becomes a child of the caller, as with `create`.
         rst_sibling: Some(true),
         tcp_established: Some(options.tcp_established),
         ext_unix_sk: Some(options.external_unix_sockets),
@@ -177,20 +185,20 @@ fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
 }
 
 /// The namespaces that are joined: network and pid namespaces by descriptors, which CRIU inherits, the others by their paths.
-fn namespaces(plan: &Plan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
+fn namespaces(plan: &ProcessPlan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
     let mut handed = Vec::new();
     for open in &plan.opens {
         let Open::Namespace { path, flag, .. } = open else { continue };
         let name = namespaces::name_of(*flag);
         match *flag {
             NET | PID => {
-                let fd = above_streams(settings::open_namespace(path, *flag, false)?)?;
+                let fd = move_above_stdio(settings::open_namespace(path, *flag, false)?)?;
                 request.inherit_fd.push(rpc::InheritFd { key: key_of(*flag).to_owned(), fd: fd.as_raw_fd() });
                 handed.push(fd);
             }
             MOUNT | CGROUP => {
                 let message =
-                    format!("linux.namespaces: CRIU can not restore into a {name} namespace that is there");
+                    format!("linux.namespaces: CRIU can't restore into an existing {name} namespace");
                 return Err(Error::unsupported(message));
             }
             _ => {
@@ -203,7 +211,7 @@ fn namespaces(plan: &Plan, request: &mut rpc::Options) -> Result<Vec<OwnedFd>> {
     Ok(handed)
 }
 
-/// Where CRIU is, which is in the container's cgroup: the saved cgroups become this one and those below it.
+/// The cgroups that CRIU is in, which are the container's: they and those below them take the place of the saved ones.
 fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     let path = format!("/proc/{pid}/cgroup");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
@@ -219,33 +227,36 @@ fn cgroups_of(pid: i32) -> Result<Vec<rpc::CgroupRoot>> {
     Ok(each.collect())
 }
 
-/// The conversation with CRIU up to its end.
-fn converse(session: Session, options: rpc::Options, birth: &mut Birth<'_>) -> Result<()> {
+/// The conversation with CRIU up to its end: the restored process and the master of its terminal.
+fn converse(
+    session: Session,
+    options: rpc::Options,
+    mut restoring: Restoring<'_>,
+) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
-    let response = session.ask(&request, &mut |notice, fd| birth.follow(notice, fd))?;
+    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
-    if birth.process.0.is_none() || pid != birth.record.pid {
-        return Err(Error::new(
-            ErrorKind::Os,
-            format!("CRIU tells of a process {pid} that was not restored"),
-        ));
-    }
+    let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
+        let message = format!("CRIU reports process {pid}, but restored another one or none");
+        return Err(Error::criu(message));
+    };
     match session.end()?.code() {
-        0 => Ok(()),
-        code => Err(Error::new(ErrorKind::Os, format!("criu ended with status {code}"))),
+        0 => Ok((process, restoring.terminal)),
+        code => Err(Error::criu(format!("criu exited with status {code}"))),
     }
 }
 
-/// A restored container on its way: what CRIU's notices ask for.
-struct Birth<'a> {
+/// A container that is being restored: does what CRIU's notices ask for.
+struct Restoring<'a> {
     record: &'a mut Record,
     dir: &'a StateDir,
     bundle: &'a Bundle,
-    process: Reaped,
+    /// Once it is restored.
+    process: Option<Child>,
     terminal: Option<OwnedFd>,
 }
 
-impl Birth<'_> {
+impl Restoring<'_> {
     fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
         fault::point();
         let pid = notice.pid.unwrap_or(0);
@@ -260,27 +271,21 @@ impl Birth<'_> {
         }
     }
 
-    /// As at a create, but for the hooks in the container, whose root is not there yet.
+    /// As in a create, except the hooks in the container, whose root doesn't exist yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
-        let Some(all) = self.bundle.spec.hooks().as_ref() else { return Ok(()) };
-        let state = self.record.hook_state(Status::Creating, pid);
-        let run = |kind: &str, list: Option<&[oci_spec::runtime::Hook]>| {
-            hooks::run(kind, list, &state, &Place::Host { bundle: &self.record.bundle })
-        };
-        #[allow(deprecated)]
-        run("prestart", all.prestart().as_deref())?;
-        run("createRuntime", Hooks::create_runtime(all).as_deref())
+        let hooks = self.bundle.spec.hooks().as_ref();
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
     }
 
-    /// All processes are there, and stopped until CRIU lets them go.
+    /// All processes exist, and are stopped until CRIU resumes them.
     fn save(&mut self, pid: i32) -> Result<()> {
         let process = pidfd::open(pid).with_context(|| format!("pidfd_open: restored process {pid}"))?;
-        self.process = Reaped(Some(process));
+        self.process = Some(Child::new(process));
         let clock = |who: &str| {
             let path = format!("/proc/{who}/ns/time");
             std::fs::metadata(&path).map(|meta| meta.ino()).ok()
         };
-        // CRIU makes a time namespace, in which the clocks go on where they were.
+        // CRIU makes a time namespace, in which the clocks continue from their saved values.
         if clock(&pid.to_string()) != clock("self") {
             self.record.facts.namespaces |= TIME;
         }
@@ -294,37 +299,12 @@ impl Birth<'_> {
         self.dir.save(self.record)
     }
 
-    /// An empty network namespace has its `lo` down; a container's has it up.
+    /// `lo` is down in a new network namespace; in a container's it is up.
     fn raise_loopback(&self) -> Result<()> {
         let job = Job {
-            plan: plan::restore::loopback(),
-            stdio: quiet()?,
-            cgroup: &crate::cgroup::Cgroup::None,
-            folder: None,
-            sub_cgroups: &SubPaths::default(),
-            start: None,
-            target: self.process.0.as_ref().map(|fd| fd.as_fd()),
-            handed: Vec::new(),
-            hasty: false,
+            target: self.process.as_ref().map(|fd| fd.as_fd()),
+            ..Job::new(plan::restore::loopback(), null_stdio()?, &Cgroup::None)
         };
         launch::launch(job, &mut NoWatch).map(drop)
-    }
-}
-
-/// The restored process. Dropped before `keep`, it is killed and reaped.
-struct Reaped(Option<OwnedFd>);
-
-impl Reaped {
-    fn keep(mut self) -> Result<OwnedFd> {
-        self.0.take().ok_or_else(|| Error::new(ErrorKind::Os, "the process is gone"))
-    }
-}
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        if let Some(process) = self.0.take() {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-            let _ = pidfd::wait(process.as_fd(), 0);
-        }
     }
 }

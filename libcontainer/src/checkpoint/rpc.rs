@@ -28,7 +28,7 @@ pub(super) struct Request {
     pub(super) features: Option<Features>,
 }
 
-/// `criu_opts`. What is `None` or empty is left to CRIU.
+/// `criu_opts`. CRIU decides on fields that are `None` or empty.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Options {
     #[prost(int32, required, tag = "1")]
@@ -117,7 +117,7 @@ pub(super) struct PageServer {
     pub(super) port: Option<i32>,
 }
 
-/// `ext_mount_map`: a mount that CRIU neither saves nor makes anew, and the name or the source it has.
+/// `ext_mount_map`: a mount that CRIU neither saves nor restores by itself, with its name or source.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ExternalMount {
     #[prost(string, required, tag = "1")]

@@ -1,5 +1,5 @@
 //! `tmpcopyup`: fills a new, still detached tmpfs with what lies at its mount point. The source is hostile: no symlink is
-//! followed, special files are made anew, and depth and size are bounded by the tmpfs and by `MAX_DEPTH`. Nothing allocates.
+//! followed, special files are recreated, and depth and size are bounded by the tmpfs and by `MAX_DEPTH`. Nothing allocates.
 
 #![deny(
     clippy::unwrap_used,

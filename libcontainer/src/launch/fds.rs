@@ -1,4 +1,4 @@
-//! The table of descriptors that a launch hands to its child, by slot.
+//! The table of descriptors that a launch gives its child, by slot.
 
 use crate::plan::step::Slot;
 use crate::sys::{SysResult, fs};
@@ -14,7 +14,7 @@ impl FdTable {
         FdTable((0..slots.max(Slot::FIRST_FREE)).map(|_| None).collect())
     }
 
-    /// Puts a descriptor into its slot and closes the one before.
+    /// Puts a descriptor into its slot and closes the previous one.
     pub(crate) fn set(&mut self, slot: Slot, fd: OwnedFd) {
         if let Some(place) = self.0.get_mut(usize::from(slot.0)) {
             *place = Some(fd);

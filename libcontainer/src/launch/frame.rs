@@ -1,4 +1,4 @@
-//! What the child says to its parent: 16 bytes, no heap, no text. The parent has the plan and turns a failure into words.
+//! The child's messages to its parent: 16 bytes, no heap, no text. The parent has the plan and makes the text of a failure.
 
 /// The system call (or check) inside a step that failed.
 macro_rules! calls {
@@ -10,7 +10,7 @@ macro_rules! calls {
         impl Call {
             const ALL: &'static [Call] = &[$(Call::$name),*];
 
-            /// Its name for people.
+            /// Its name in messages.
             pub(crate) fn name(self) -> &'static str {
                 match self { $(Call::$name => $text),* }
             }
@@ -84,16 +84,16 @@ calls! {
 pub(crate) enum Frame {
     /// The child waits at this gate (`Gate::number`).
     Gate(u32),
-    /// The process that goes on has this pid, in the parent's pid namespace.
+    /// The sibling that continues has this pid, in the parent's pid namespace.
     Pid(i32),
     /// The message carries the master of the terminal.
     Terminal,
     /// The seccomp listener has this number in the child; it waits until the parent has taken it.
     Listener(i32),
-    /// The message carries a detached tree that needs the privilege of the parent: it gets the id map of the user namespace in this
-    /// slot, for the whole tree when `recursive`. The child waits until it has.
+    /// The message carries a detached tree, which the parent gives the id map of the user namespace in this slot, for the whole tree if
+    /// `recursive`, since that takes its privileges. The child waits for that.
     MapIds { userns: u16, recursive: bool },
-    /// A step failed; `arg` is a detail that the step's words may use.
+    /// A step failed; `arg` is a detail that the step's text may use.
     Failed { step: u32, call: Call, errno: i32, arg: i32 },
 }
 

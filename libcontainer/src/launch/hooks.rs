@@ -1,12 +1,13 @@
-//! Runs hooks: programs of the config's author, on the host (prestart, createRuntime, poststart, poststop) or in the container's
-//! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin and has a time limit if it asks for one.
+//! Runs hooks: the programs that config.json names, on the host (prestart, createRuntime, poststart, poststop) or in the container's
+//! namespaces (createContainer, startContainer). Each gets the state as JSON on stdin, and has a time limit if config.json sets one.
 
 use super::{Job, Watch, launch};
-use crate::cgroup::{Cgroup, SubPaths};
+use crate::cgroup::Cgroup;
 use crate::error::{Context, Error, ErrorKind, Result};
-use crate::plan::{self, Plan, c_string};
-use crate::process::{ExitStatus, Stdio};
-use crate::sys::pidfd;
+use crate::plan::{self, ProcessPlan, c_string};
+use crate::process::Stdio;
+use crate::signal::{self, ExitStatus};
+use crate::sys::pidfd::{self, Child};
 use oci_spec::runtime::Hook;
 use std::ffi::CString;
 use std::fs::File;
@@ -18,25 +19,26 @@ use std::path::Path;
 use std::process::{Command, Stdio as Pipe};
 use std::time::{Duration, Instant};
 
-/// No more of a hook's output is kept for an error than this, in bytes.
+/// How much of a hook's output is kept for an error, in bytes.
 const OUTPUT_LIMIT: usize = 64 << 10;
 
 /// Where a hook runs.
 pub(crate) enum Place<'a> {
-    /// In the caller's namespaces, in the folder of the bundle if it is still there.
+    /// In the caller's namespaces, in the bundle's directory if it still exists.
     Host { bundle: &'a Path },
-    /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all rights, as a program of the host.
+    /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all privileges, as a program of the
+    /// host.
     Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
-    /// As a process of the container, with no more rights than its own: the program is one of the container's.
-    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<Plan> },
+    /// As a process of the container, with its privileges only: the program is one of the container's.
+    Inside { process: BorrowedFd<'a>, cgroup: &'a Cgroup, plan: &'a dyn Fn(&Hook) -> Result<ProcessPlan> },
 }
 
-/// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's words.
+/// Runs hooks in order; the first failure ends it. `kind` and the position name the hook, in runc's text.
 pub(crate) fn run(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
     numbered(hooks).try_for_each(|(i, hook)| one(kind, i, hook, state, place))
 }
 
-/// Runs hooks in order, each whatever became of those before it, and returns all failures together.
+/// Runs all hooks in order, even if earlier ones failed, and returns all failures together.
 pub(crate) fn run_all(kind: &str, hooks: Option<&[Hook]>, state: &str, place: &Place<'_>) -> Result<()> {
     let errors = numbered(hooks).filter_map(|(i, hook)| one(kind, i, hook, state, place).err()).collect();
     Error::join(errors).map_or(Ok(()), Err)
@@ -68,7 +70,7 @@ fn on_host(hook: &Hook, state: &str, bundle: &Path) -> Result<()> {
     if bundle.is_dir() {
         command.current_dir(bundle);
     }
-    // Without an environment of its own it has the caller's, as with runc: `#!/usr/bin/env` needs a PATH.
+    // Without an environment of its own it gets the caller's, as with runc: `#!/usr/bin/env` needs a PATH.
     if let Some(env) = hook.env().as_ref().filter(|env| !env.is_empty()) {
         let pairs = env.iter().map(|variable| variable.split_once('=').unwrap_or((variable, "")));
         command.env_clear().envs(pairs.filter(|(name, _)| !name.is_empty()));
@@ -102,7 +104,7 @@ pub(crate) fn program(hook: &Hook) -> Result<(CString, Vec<CString>)> {
     Ok((path, argv))
 }
 
-fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
+fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<ProcessPlan> {
     let (path, argv) = program(hook)?;
     let env = hook.env().as_deref().unwrap_or_default();
     let envp = env.iter().map(|s| c_string("hooks.env", s.as_bytes())).collect::<Result<_>>()?;
@@ -113,7 +115,7 @@ fn host_program(hook: &Hook, namespaces: u64, root: &Path) -> Result<Plan> {
 fn in_container(
     hook: &Hook,
     state: &str,
-    plan: Plan,
+    plan: ProcessPlan,
     process: BorrowedFd<'_>,
     cgroup: &Cgroup,
 ) -> Result<()> {
@@ -121,31 +123,16 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let folder = cgroup.open()?;
-    let job = Job {
-        plan,
-        stdio,
-        cgroup,
-        folder: folder.as_ref(),
-        sub_cgroups: &SubPaths::default(),
-        start: None,
-        target: Some(process),
-        handed: Vec::new(),
-        hasty: false,
-    };
-    let launched = launch(job, &mut NoWatch)?;
-    let (_, process, _) = launched.release()?;
-    let ended = converse(process.as_fd(), File::from(writer), File::from(out), state, hook);
-    if ended.is_err() {
-        let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-    }
-    let _ = pidfd::wait(process.as_fd(), 0);
-    ended
+    let dir = cgroup.open()?;
+    let job = Job { cgroup_dir: dir.as_ref(), target: Some(process), ..Job::new(plan, stdio, cgroup) };
+    let (_, process, _) = launch(job, &mut NoWatch)?.release()?;
+    let process = Child::new(process);
+    converse(process.as_fd(), File::from(writer), File::from(out), state, hook)
 }
 
-/// Hands over the state, collects the output, waits for the end, at most for the hook's timeout.
+/// Sends the state, collects the output and waits for the end, at most for the hook's timeout.
 fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str, hook: &Hook) -> Result<()> {
-    // A hook need not read its stdin, and need not leave room in the pipe either.
+    // A hook need not read its stdin, and may fill the pipe of its output.
     crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
     let mut stdin = Some(stdin);
@@ -166,16 +153,16 @@ fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str,
             },
             None => 100,
         };
-        // A state with long annotations is larger than a pipe: the rest goes out as the hook reads.
+        // A state with long annotations is larger than a pipe: the rest is sent as the hook reads.
         stdin = stdin.filter(|pipe| feed(pipe, &mut unsent));
-        // The pipe of the output must not fill up, so it is emptied now and then while we wait for the end.
-        let ended = pidfd::readable(process, slice).context("poll")?;
+        // The output's pipe must not fill up, so it is emptied regularly while we wait for the end.
+        let ended = signal::ends_within(process, slice)?;
         drain(&mut output, &mut text);
         if ended {
             break;
         }
     }
-    match super::peek(process)? {
+    match signal::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),
         status => {
             let output = String::from_utf8_lossy(&text);
@@ -184,7 +171,7 @@ fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str,
     }
 }
 
-/// Writes what the pipe has room for; false when there is no more to write, or nobody to read it.
+/// Writes what fits into the pipe; false when nothing is left to write, or the reader has gone.
 fn feed(mut pipe: &File, unsent: &mut &[u8]) -> bool {
     while !unsent.is_empty() {
         match pipe.write(unsent) {

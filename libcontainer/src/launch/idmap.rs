@@ -23,7 +23,7 @@ pub(super) fn write(pid: i32, maps: &IdMaps) -> Result<()> {
     put(pid, "uid_map", &lines(&maps.uids))
 }
 
-/// Refuses a joined user namespace, which `pid` is in, that does not have these maps.
+/// Checks that the joined user namespace, which `pid` is in, has these maps.
 pub(super) fn compare(pid: i32, maps: &IdMaps) -> Result<()> {
     for (file, field, given) in
         [("uid_map", "linux.uidMappings", &maps.uids), ("gid_map", "linux.gidMappings", &maps.gids)]
@@ -77,7 +77,7 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
     let output = command
         .output()
         .with_context(|| format!("execute {program}"))
-        .map_err(|e| e.hint("it comes with Debian's package uidmap"))?;
+        .map_err(|e| e.hint("Debian has it in the package uidmap"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -87,7 +87,7 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
 }
 
 /// A detached clone of the tree at `path`, with its ids mapped as in the user namespace `map` (kernel 5.12). `None`: the kernel has no
-/// such trees, and none that is mapped is asked for.
+/// such trees, and no mapping is requested.
 pub(super) fn open_tree(
     path: &Path,
     recursive: bool,
@@ -107,10 +107,10 @@ pub(super) fn open_tree(
         map_ids(tree.as_fd(), map_recursive, namespace)
             .map_err(|e| e.wrap(format!("map ids of mount source {path:?}")))?;
     }
-    // The clone is still a peer of the host's mount: nothing may propagate back.
+    // The clone is still a peer of the host's mount, but nothing may propagate back.
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
     match mount::mount_setattr(tree.as_fd(), recursive, &slave) {
-        // The child does it, when it has attached the tree.
+        // The child does it after attaching the tree.
         Err(Errno(libc::ENOSYS)) => {}
         other => other.with_context(|| format!("make {path:?} a slave: mount_setattr"))?,
     }
@@ -131,10 +131,10 @@ pub(super) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<
     })
 }
 
-/// A user namespace with these maps, kept alive by its descriptor alone. It needs a process for the moment of its making.
+/// A user namespace with these maps, kept alive by its descriptor alone. Making it takes a process, for a moment.
 pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let creator = pidfd::open(std::process::id().cast_signed()).context("pidfd_open")?;
-    // It is killed below, or ends with its creator.
+    // Until it is killed below, or its creator has died.
     let wait = || {
         let _ = pidfd::readable(creator.as_fd(), -1);
     };
@@ -147,8 +147,7 @@ pub(super) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
         let path = format!("/proc/{pid}/ns/user");
         std::fs::File::open(&path).map(OwnedFd::from).with_context(|| format!("open {path:?}"))
     });
-    let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
-    let _ = pidfd::wait(process.as_fd(), 0);
+    drop(process);
     made
 }
 

@@ -1,9 +1,10 @@
-//! What the parent sets on the child from outside, by pid. The child is unreaped and waits at a gate, so its pid names it.
+//! What the parent sets on the child from outside, by pid. The child waits at a gate and is not reaped, so its pid can't be reused.
 
 use crate::error::{Context, Error, Result};
 use crate::plan::ParentSettings;
 use crate::plan::namespaces::{self, IPC, NET, USER, UTS};
-use crate::sys::{fs, process};
+use crate::signal;
+use crate::sys::{fs, pidfd, process};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -38,7 +39,7 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
         };
         process::set_scheduler(pid, &attr).context("sched_setattr: process.scheduler").map_err(|e| match e.errno() {
             Some(libc::EPERM) => e.hint(
-                "SCHED_DEADLINE wants all CPUs in the affinity: process scheduler can't be used together with AllowedCPUs",
+                "SCHED_DEADLINE needs all CPUs in the affinity: process scheduler can't be used together with AllowedCPUs",
             ),
             _ => e,
         })?;
@@ -46,10 +47,10 @@ pub(super) fn apply(settings: &ParentSettings, pid: i32) -> Result<()> {
     if let Some(value) = settings.io_priority {
         process::set_io_priority(pid, value).context("ioprio_set: process.ioPriority")?;
     }
-    for (resource, soft, hard) in &settings.rlimits {
-        process::prlimit(pid, *resource, *soft, *hard)
+    for limit in &settings.rlimits {
+        process::prlimit(pid, limit.resource, limit.soft, limit.hard)
             .with_context(|| {
-                format!("prlimit: process.rlimits: resource {resource}, soft {soft}, hard {hard}")
+                format!("prlimit: process.rlimits: set {} to {}:{}", limit.name, limit.soft, limit.hard)
             })
             .map_err(|e| e.hint("raising a hard limit needs CAP_SYS_RESOURCE"))?;
     }
@@ -68,7 +69,7 @@ fn mask(cpus: &[(u32, u32)]) -> Vec<u64> {
     words
 }
 
-/// A namespace to join: a namespace file, and of the kind that was asked for. `foreign`: not the caller's own either.
+/// Opens a namespace to join, and checks that it is one and of the kind that was asked for. `foreign`: and that it isn't the caller's own.
 pub(crate) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<OwnedFd> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())
@@ -94,7 +95,7 @@ pub(crate) fn open_namespace(path: &Path, flag: u64, foreign: bool) -> Result<Ow
     Ok(fd)
 }
 
-/// Is it the namespace that the caller is in?
+/// Whether it is the caller's namespace.
 fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
     let name = match flag {
         NET | IPC | UTS | USER => namespaces::name_of(flag),
@@ -108,11 +109,11 @@ fn is_own(ns: &OwnedFd, flag: u64) -> Result<bool> {
 
 /// The root directory of a process, as seen from its own mount namespace.
 pub(crate) fn open_root_of(process: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let pid = crate::sys::pidfd::pid_of(process)?;
+    let pid = signal::pid_of(process)?;
     let path = format!("/proc/{pid}/root");
     let root = File::open(&path).with_context(|| format!("open {path:?}"))?;
-    // The pid is still the process's if that has not ended meanwhile.
-    crate::sys::pidfd::send_signal(process, 0).context("pidfd_send_signal: the container's process")?;
+    // The pid was still the process's if it hasn't been reaped by now.
+    pidfd::send_signal(process, 0).context("pidfd_send_signal: the container's process")?;
     Ok(root.into())
 }
 

@@ -1,13 +1,13 @@
-//! The five capability sets as bit masks. What the host can not give is left out with a warning, as the specification asks;
-//! what the kernel would refuse in one call for all is refused here by name.
+//! The five capability sets as bit masks. Capabilities that the host cannot give are left out with a warning, as the specification
+//! demands; sets that the kernel would refuse without naming a capability are refused here by name.
 
 use super::step::CapSets;
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities};
 use std::str::FromStr;
 
-/// The sets of a process. `available` holds what the process can have at all: the caller's bounding set, or everything the
-/// kernel knows in a user namespace of the container's own.
+/// The sets of a process. `available` holds all that the process can have: the caller's bounding set or, in a user namespace of the
+/// container, all that the kernel knows.
 pub(crate) fn sets(caps: &LinuxCapabilities, available: u64, warnings: &mut Vec<String>) -> Result<CapSets> {
     let mut missing = 0;
     let mut mask = |names: &Option<Capabilities>| -> Result<u64> {
@@ -27,7 +27,7 @@ pub(crate) fn sets(caps: &LinuxCapabilities, available: u64, warnings: &mut Vec<
     }
     refuse("effective", sets.effective & !sets.permitted, "permitted")?;
     refuse("inheritable", sets.inheritable & !sets.bounding, "bounding")?;
-    // prctl(2) PR_CAP_AMBIENT_RAISE: both permitted and inheritable, else EPERM. runc warns and goes on; so do we.
+    // prctl(2) PR_CAP_AMBIENT_RAISE: both permitted and inheritable, else EPERM. runc warns and continues; so do we.
     let ambient = sets.ambient & sets.permitted & sets.inheritable;
     for cap in bits(sets.ambient & !ambient) {
         warnings.push(format!(
@@ -70,7 +70,7 @@ fn name_of(number: u8) -> String {
         .map_or_else(|| format!("capability {number}"), ToString::to_string)
 }
 
-/// Names of a mask, in order of number.
+/// The names in a mask, by number.
 pub(crate) fn names_of(mask: u64) -> String {
     bits(mask).map(name_of).collect::<Vec<_>>().join(", ")
 }

@@ -1,32 +1,32 @@
 //! Where a container's cgroup is, what is written there, and who owns it.
 //!
-//! Pure. How the limits become writes is in `limits`, which devices are allowed in `devfilter`; carrying it out is the work of the
-//! room `cgroup`.
+//! Pure. `limits` turns limits into writes, `devfilter` decides which devices are allowed; the module `cgroup` carries it out.
 
 use super::devfilter::{self, Policy};
 use super::limits::{self, Limits};
+use super::mounts::Mounts;
 use super::{Inputs, NamespaceFacts};
 use crate::error::{Error, Result};
-use crate::host::{CgroupHost, Host};
-use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice, Spec};
+use crate::host::CgroupHost;
+use oci_spec::runtime::{LinuxBlockIo, LinuxResources, LinuxThrottleDevice};
 use std::path::{Component, Path, PathBuf};
 
-/// A cgroup to be made.
+/// A cgroup to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CgroupPlan {
     pub(crate) place: Place,
     pub(crate) limits: Limits,
     /// `None`: devices are not restricted (a caller who may not, or `a *:* rwm`).
     pub(crate) devices: Option<Policy>,
-    /// The container's root on the host, who gets the cgroup's files: runtime-spec, "cgroup ownership".
+    /// The uid of the container's root on the host, which gets the cgroup's files: runtime-spec, "cgroup ownership".
     pub(crate) owner: Option<u32>,
-    /// The caller may lack permission for cgroups: on v1 hierarchies out of its reach are left out, as long as no place was asked for.
+    /// The caller may lack permission for cgroups: on v1, hierarchies that it cannot write to are left out, unless a place was given.
     pub(crate) tolerant: bool,
-    /// Go on without a cgroup when permission lacks: a tolerant caller who asked for neither a place nor limits.
+    /// Continue without a cgroup when permission is denied: the caller is tolerant, and neither a place nor limits were given.
     pub(crate) may_lack: bool,
 }
 
-/// A place in every hierarchy: plain names, joined by slashes, no leading one.
+/// A place in every hierarchy: plain names joined by slashes, without a leading slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// Below the mount of each hierarchy.
@@ -35,9 +35,10 @@ pub(crate) enum Place {
     Own(PathBuf),
 }
 
-/// What `spec` asks for in terms of `host`'s cgroups.
+/// Plans the cgroup of a specification in terms of the host's cgroups.
 pub(crate) fn plan(
     inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
     namespaces: NamespaceFacts,
     warnings: &mut Vec<String>,
 ) -> Result<CgroupPlan> {
@@ -59,7 +60,7 @@ pub(crate) fn plan(
     Ok(CgroupPlan {
         // A user namespace can neither load device programs nor write devices.allow, and mknod is denied there anyway.
         devices: (!rootless && !policy.allows_all()).then_some(policy),
-        owner: owner(inputs.spec, namespaces, inputs.host),
+        owner: owner(inputs, mounts, namespaces),
         tolerant,
         may_lack: tolerant && path.is_none() && limits.writes.is_empty(),
         place,
@@ -100,41 +101,29 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
         )));
     }
     if clean.as_os_str().len() > 3000 || clean.as_os_str().to_string_lossy().contains(['\0', '\n']) {
-        return Err(Error::invalid("linux.cgroupsPath: too long, or with a NUL or newline in it"));
+        return Err(Error::invalid(
+            "linux.cgroupsPath: must not be longer than 3000 bytes or contain a NUL byte or a newline",
+        ));
     }
     Ok(if path.is_absolute() { Place::Root(clean) } else { Place::Own(clean) })
 }
 
-/// The cgroup belongs to the container when it has a cgroup namespace and a user namespace of its own and sees its cgroup
-/// writable, on v2: only there is it safe to hand one over.
-fn owner(spec: &Spec, namespaces: NamespaceFacts, host: &Host) -> Option<u32> {
+/// The cgroup belongs to the container if that has new cgroup and user namespaces and can write to its cgroup mount, on v2: only there
+/// is it safe to delegate one.
+fn owner(inputs: &Inputs<'_>, mounts: &Mounts<'_>, namespaces: NamespaceFacts) -> Option<u32> {
     let new = |flag: libc::c_int| namespaces.new & u64::from(flag.cast_unsigned()) != 0;
-    if !matches!(host.cgroup, CgroupHost::V2 { .. })
-        || !new(libc::CLONE_NEWCGROUP)
-        || !new(libc::CLONE_NEWUSER)
-    {
+    let own = new(libc::CLONE_NEWCGROUP) && new(libc::CLONE_NEWUSER);
+    if !own || !matches!(inputs.host.cgroup, CgroupHost::V2 { .. }) || !mounts.cgroup_is_writable() {
         return None;
     }
-    let writable = spec.mounts().iter().flatten().any(|mount| {
-        let cgroup = |s: &str| s == "cgroup" || s == "cgroup2";
-        let ro = mount
-            .options()
-            .iter()
-            .flatten()
-            .fold(false, |ro, o| if o == "ro" { true } else { ro && o != "rw" });
-        mount.destination().components().eq(Path::new("/sys/fs/cgroup").components())
-            && (mount.typ().as_deref().is_some_and(cgroup)
-                || mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
-            && !ro
-    });
-    let uid = spec.process().as_ref().map_or(0, |p| p.user().uid());
-    let maps = spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
+    let uid = inputs.spec.process().as_ref().map_or(0, |p| p.user().uid());
+    let maps = inputs.spec.linux().as_ref()?.uid_mappings().as_deref().unwrap_or_default();
     let map = maps.iter().find(|m| uid >= m.container_id() && uid - m.container_id() < m.size())?;
-    if writable { map.host_id().checked_add(uid - map.container_id()) } else { None }
+    map.host_id().checked_add(uid - map.container_id())
 }
 
-/// The resources after an update, as runc understands one: a limit that is not mentioned stays, except that those of cpusets, pids,
-/// burst, idle and `unified` are then not written again. Devices are never updated.
+/// The resources after an update, as runc does it: a limit that is not mentioned stays, but those of cpusets, pids, burst, idle and
+/// `unified` are not written again. Devices are never updated.
 pub(crate) fn merge(old: &LinuxResources, new: &LinuxResources) -> LinuxResources {
     let mut merged = LinuxResources::default();
     merged.set_memory(merge_memory(old, new));
@@ -153,7 +142,7 @@ fn merge_memory(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::
         return new.memory().or(*old.memory());
     };
     let mut memory = *old;
-    // Lifting the limit lifts that of swap, which could not be kept without one.
+    // Removing the memory limit removes that of swap, which requires one.
     let lifted = new.limit() == Some(-1) && new.swap().is_none();
     memory
         .set_limit(new.limit().or(old.limit()))
@@ -182,7 +171,7 @@ fn merge_cpu(old: &LinuxResources, new: &LinuxResources) -> Option<oci_spec::run
     } else {
         cpu.set_quota(quota);
     }
-    // An idle cgroup has no weight to write.
+    // The weight of an idle cgroup cannot be written.
     let shares = if new.idle().is_some() { new.shares().or(Some(0)) } else { new.shares().or(old.shares()) };
     cpu.set_shares(shares)
         .set_burst(new.burst())

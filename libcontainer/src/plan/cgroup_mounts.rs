@@ -1,9 +1,9 @@
 //! Mounts of type `cgroup`: the container's own view of the cgroup file systems.
 //!
 //! On v2 that is one mount of cgroup2. On v1 and on hybrid hosts it is a tmpfs with one directory for each hierarchy, named as on the
-//! host, and links from the controllers to a hierarchy that has several. With a cgroup namespace each hierarchy is mounted anew and
-//! its root is the container's cgroup; without one, the container's own cgroup is bound there (CVE-2023-25809: never the host's tree
-//! where that can be avoided).
+//! host, and links from the controllers to a hierarchy that has several. With a cgroup namespace each hierarchy is mounted, with
+//! the container's cgroup as its root; without one, the container's cgroup is bound there (CVE-2023-25809: not the host's tree where
+//! that can be avoided).
 
 use super::c_string;
 use super::cgroup::Place;
@@ -33,7 +33,7 @@ pub(super) fn append(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()>
 fn v2(setting: &mut Setting<'_>, entry: &Entry<'_>, mount: &Path) -> Result<()> {
     let fs = entry.options.for_fs(false, None)?;
     let source = entry.mount.source().as_deref().map_or(OsStr::new("cgroup"), Path::as_os_str);
-    // In a user namespace cgroup2 can be mounted only together with a cgroup namespace of its own.
+    // In a user namespace cgroup2 can only be mounted together with a new cgroup namespace.
     let bound =
         if setting.ns.own(NEWCGROUP) { of(setting.cgroup, mount, Path::new("/")) } else { mount.to_owned() };
     let step = Step::Mount(NewFs {
@@ -58,7 +58,7 @@ fn v1(setting: &mut Setting<'_>, entry: &Entry<'_>, hierarchies: &[V1Hierarchy])
     let target = target(entry, TargetKind::Directory)?;
     tmpfs(setting, entry, &target)?;
     for hierarchy in hierarchies {
-        // Two hierarchies never share a mount point; one without a name of its own can not be shown.
+        // Two hierarchies never share a mount point; one without a name cannot be shown.
         let Some(name) = hierarchy.mount.file_name() else {
             continue;
         };
@@ -86,7 +86,7 @@ fn tmpfs(setting: &mut Setting<'_>, entry: &Entry<'_>, target: &Target) -> Resul
     let label = mount_label(setting)?;
     let fs = options::parse(&["mode=755".to_owned()])?.for_fs(false, label)?;
     let mut attr = entry.options.new_attr();
-    // Not read-only, even if the hierarchies are: the links are still to be made, and init systems add directories.
+    // Not read-only, even if the hierarchies are: links are made in it, and init systems add directories.
     (attr.set, attr.rec_set, attr.rec_clear) = (options::HARDENED, 0, 0);
     setting.draft.push(Step::Mount(NewFs {
         fstype: c"tmpfs".to_owned(),

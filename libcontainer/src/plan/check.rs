@@ -1,5 +1,5 @@
-//! Refuses a specification that contradicts itself, that this host can not fulfil or that has fields not supported: by the name of
-//! the field, and before anything is done. What concerns one room alone (mounts, devices, ids, cgroups) is checked there.
+//! Refuses, by the name of the field and before anything is done, a specification that contradicts itself, that this host cannot
+//! fulfil or that has unsupported fields. Mounts, devices, ids and cgroups are checked in their own modules.
 
 use super::namespaces::{IPC, MOUNT, NET, Namespaces, TIME, USER, UTS};
 use super::{Inputs, c_string};
@@ -11,7 +11,7 @@ use std::path::Path;
 /// sethostname(2): __NEW_UTS_LEN.
 const MAX_HOSTNAME: usize = 64;
 
-/// Checks all that no other room of the plan does.
+/// Checks all that no other module of the plan checks.
 pub(crate) fn create(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
     let spec = inputs.spec;
     version(spec.version())?;
@@ -35,10 +35,10 @@ pub(crate) fn create(inputs: &Inputs, ns: &Namespaces) -> Result<()> {
     Ok(())
 }
 
-/// What holds for every process, also for those of `exec`.
+/// Checks for every process, also those of `exec`.
 pub(crate) fn process(process: &Process) -> Result<()> {
     if process.command_line().as_ref().is_some_and(|line| !line.is_empty()) {
-        return Err(Error::unsupported("process.commandLine: is for Windows only; use process.args"));
+        return Err(Error::unsupported("process.commandLine: only for Windows; use process.args"));
     }
     Ok(())
 }
@@ -48,7 +48,7 @@ fn version(version: &str) -> Result<()> {
     if major == "1" && rest.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(());
     }
-    Err(Error::unsupported(format!("ociVersion: {version:?} is not supported; 1.x is")))
+    Err(Error::unsupported(format!("ociVersion: {version:?} is not supported (must be 1.x)")))
 }
 
 #[allow(deprecated)]
@@ -95,7 +95,7 @@ fn names(spec: &Spec, ns: &Namespaces) -> Result<()> {
         }
         if name.len() > MAX_HOSTNAME {
             return Err(Error::invalid(format!(
-                "{field}: {} bytes are more than {MAX_HOSTNAME}",
+                "{field}: {} bytes, must be at most {MAX_HOSTNAME}",
                 name.len()
             )));
         }
@@ -145,7 +145,7 @@ fn labels(inputs: &Inputs, process: &Process) -> Result<()> {
 
 const NO_SELINUX: &str = "selinux label is specified in config, but selinux is disabled or not supported";
 
-/// The labels of a process alone. Without AppArmor nothing but `unconfined` can be had.
+/// The labels of a process alone. Without AppArmor only `unconfined` is possible.
 pub(crate) fn process_labels(host: &crate::Host, process: &Process) -> Result<()> {
     if given(process.selinux_label().as_ref()) && !host.selinux {
         return Err(Error::unsupported(format!("process.selinuxLabel: {NO_SELINUX}")));
@@ -196,8 +196,8 @@ fn linux(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<()> {
     Ok(())
 }
 
-/// The sysctls in order of their names, as (file below /proc/sys, value). Only those are allowed that belong to one of the
-/// container's own namespaces: /proc/sys is not namespaced as a whole.
+/// The sysctls ordered by name, as (file below /proc/sys, value). Only those that belong to one of the container's own namespaces are
+/// allowed: /proc/sys is not namespaced as a whole.
 pub(crate) fn sysctls(linux: &Linux, ns: &Namespaces) -> Result<Vec<(CString, CString)>> {
     let mut list = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
@@ -205,7 +205,7 @@ pub(crate) fn sysctls(linux: &Linux, ns: &Namespaces) -> Result<Vec<(CString, CS
         sysctl(&dotted, ns)?;
         let file: String = dotted.chars().map(swap).collect();
         if file.split('/').any(|part| matches!(part, "" | "." | "..")) {
-            return Err(Error::invalid(format!("linux.sysctl: {name:?} is no name of a sysctl")));
+            return Err(Error::invalid(format!("linux.sysctl: invalid sysctl name {name:?}")));
         }
         let field = format!("linux.sysctl[{name:?}]");
         list.push((c_string(&field, file)?, c_string(&field, value.as_str())?));
@@ -264,13 +264,13 @@ pub(crate) fn time_offsets(linux: &Linux) -> Result<CString> {
     for (clock, offset) in linux.time_offsets().iter().flatten() {
         if !matches!(clock.as_str(), "monotonic" | "boottime") {
             return Err(Error::invalid(format!(
-                "linux.timeOffsets: {clock:?} is neither monotonic nor boottime"
+                "linux.timeOffsets: unknown clock {clock:?} (must be monotonic or boottime)"
             )));
         }
         let (secs, nanosecs) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
         if nanosecs >= 1_000_000_000 {
             return Err(Error::invalid(format!(
-                "linux.timeOffsets.{clock}.nanosecs: {nanosecs} is a second or more"
+                "linux.timeOffsets.{clock}.nanosecs: {nanosecs} must be below one second (1000000000)"
             )));
         }
         lines.push(format!("{clock} {secs} {nanosecs}\n"));
@@ -279,7 +279,7 @@ pub(crate) fn time_offsets(linux: &Linux) -> Result<CString> {
     c_string("linux.timeOffsets", lines.concat())
 }
 
-/// Every hook of every kind can at least be tried.
+/// Checks the path, timeout and strings of every hook.
 #[allow(deprecated)]
 fn hooks(hooks: &Hooks) -> Result<()> {
     for (kind, list) in [
@@ -302,7 +302,7 @@ fn hook(field: &str, hook: &Hook) -> Result<()> {
         return Err(Error::invalid(format!("{field}.path: {:?} is not absolute", hook.path())));
     }
     if let Some(timeout) = hook.timeout().filter(|t| *t <= 0) {
-        return Err(Error::invalid(format!("{field}.timeout: {timeout} is not more than 0 seconds")));
+        return Err(Error::invalid(format!("{field}.timeout: {timeout} must be positive")));
     }
     use std::os::unix::ffi::OsStrExt;
     c_string(&format!("{field}.path"), hook.path().as_os_str().as_bytes())?;
@@ -314,7 +314,7 @@ fn hook(field: &str, hook: &Hook) -> Result<()> {
     Ok(())
 }
 
-/// There are hooks to run between the mounts and the pivot.
+/// Some hooks run between the mounts and the pivot.
 #[allow(deprecated)]
 pub(crate) fn has_create_hooks(spec: &Spec) -> bool {
     let filled = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|l| !l.is_empty());

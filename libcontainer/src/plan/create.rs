@@ -1,24 +1,26 @@
-//! The plan for a new container: the steps of its first process, from the clone to the exec, in the order in which they must be.
+//! The plan for a new container: the steps of its first process from the clone to the exec, in the order that they require.
 
 use super::finish::{Finish, Surroundings};
+use super::mounts::Mounts;
 use super::namespaces::{self, IPC, MOUNT, NET, Namespaces, PID, TIME, USER, UTS};
 use super::step::{Gate, Step};
-use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan};
-use super::{c_string, cgroup, check, devices, ids, mounts, paths, process, scheduling};
+use super::{CgroupEntry, ContainerFacts, Draft, IdMaps, Inputs, NamespaceFacts, Plan, ProcessPlan};
+use super::{c_string, cgroup, check, devices, ids, paths, process, scheduling};
 use crate::error::{Error, Result};
 use oci_spec::runtime::{Linux, LinuxBuilder, Process};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
-/// What is known of the container after its specification is checked.
+/// A container whose specification is checked.
 struct Container<'a> {
     inputs: &'a Inputs<'a>,
     linux: &'a Linux,
     process: &'a Process,
     ns: Namespaces,
     maps: Option<IdMaps>,
-    /// The maps given for a user namespace that is joined.
+    /// The maps given for a joined user namespace.
     joined_maps: Option<IdMaps>,
+    mounts: Mounts<'a>,
     /// (file, value)
     sysctls: Vec<(CString, CString)>,
 }
@@ -39,16 +41,17 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     check::create(inputs, &ns)?;
     let (maps, sysctls) = (maps(inputs, linux, &ns)?, check::sysctls(linux, &ns)?);
     let joined_maps = joined_maps(linux, &ns)?;
-    let container = Container { inputs, linux, process, ns, maps, joined_maps, sysctls };
+    let mounts = Mounts::read(inputs)?;
+    let container = Container { inputs, linux, process, ns, maps, joined_maps, mounts, sysctls };
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
-    let cgroup = cgroup::plan(inputs, container.ns.facts, &mut draft.warnings)?;
+    let cgroup = cgroup::plan(inputs, &container.mounts, container.ns.facts, &mut draft.warnings)?;
     let filter = inputs.filter.clone();
     draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
 
     let score = process::oom_score_adj(container.process)?;
-    // In a user namespace of its own the process may not lower what a privileged caller of ours has raised.
+    // In a new user namespace the process may not lower a score that a privileged caller has raised.
     let by_parent = container.makes(USER) && !inputs.host.is_rootless();
     let clone_flags = container.enter(score.clone().filter(|_| !by_parent), &mut draft)?;
     container.root(&cgroup, &finish, &mut draft)?;
@@ -60,19 +63,18 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
     parent.oom_score_adj = score.filter(|_| by_parent);
 
     Ok(Plan {
-        clone_flags,
-        clone_into_pids: false,
-        clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
-        opens: draft.opens,
-        child: draft.child,
-        exec,
+        cgroup,
         facts: container.facts(),
-        maps: container.maps,
-        joined_maps: container.joined_maps,
-        parent,
-        cgroup: Some(cgroup),
-        slots: draft.next_slot,
-        warnings: draft.warnings,
+        joined: container.ns.facts.joined,
+        warnings: std::mem::take(&mut draft.warnings),
+        process: ProcessPlan {
+            clone_flags,
+            clone_into_cgroup: container.cgroup_entry() == CgroupEntry::Clone,
+            maps: container.maps,
+            joined_maps: container.joined_maps,
+            parent,
+            ..draft.into_plan(exec)
+        },
     })
 }
 
@@ -117,7 +119,7 @@ impl Container<'_> {
         Finish::new(self.process, around, warnings)
     }
 
-    /// The namespaces that something is written to which would change the host if they were the caller's.
+    /// The namespaces that are written to, which would change the host if they were the caller's.
     fn changed(&self) -> u64 {
         let named = |name: &Option<String>| name.as_ref().is_some_and(|n| !n.is_empty());
         let uts =
@@ -130,12 +132,12 @@ impl Container<'_> {
         })
     }
 
-    /// Into the namespaces and the cgroup. Returns the flags for the parent's clone3.
+    /// Enters the namespaces and the cgroup. Returns the flags for the parent's clone3.
     fn enter(&self, score: Option<CString>, draft: &mut Draft) -> Result<u64> {
         let tolerate = self.inputs.host.is_rootless();
         draft.child.extend(score.map(|value| Step::OomScoreAdj { value, tolerate }));
-        // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps first, and an
-        // unprivileged child its clocks; until then it is in a user namespace of its own, out of reach of the container.
+        // The files of an undumpable process in /proc belong to root. An unprivileged parent has to write its maps before, and an
+        // unprivileged child its clocks; until then it is in a new user namespace, out of reach of the container.
         let dumpable_first = self.inputs.host.euid != 0 && self.makes(USER);
         if !dumpable_first {
             draft.push(Step::Undumpable);
@@ -145,12 +147,12 @@ impl Container<'_> {
         if maps || self.cgroup_entry() == CgroupEntry::Parent {
             draft.push(Step::Wait(Gate::Mapped));
         }
-        // Before the change of user: /proc/self/timens_offsets belongs to the user of before.
+        // Before the change of user: /proc/self/timens_offsets belongs to the previous user.
         if self.makes(TIME) {
             draft.push(Step::TimeNamespace { offsets: check::time_offsets(self.linux)? });
         }
-        // An unprivileged caller could not join an undumpable process: no hook would run in the container and no exec before its start.
-        // In pid and user namespaces that are new nobody can trace it but who the caller sends there.
+        // An unprivileged caller could not join an undumpable process: no hook could run in the container, and no exec before its start.
+        // In new pid and user namespaces only processes that the caller sends there can trace it.
         if dumpable_first && !self.makes(PID) {
             draft.push(Step::Undumpable);
         }
@@ -173,19 +175,19 @@ impl Container<'_> {
         Ok(clone_flags)
     }
 
-    /// The root file system with all that is in it, while the host's is still there.
+    /// Assembles the root file system, while the host's is still reachable.
     fn root(&self, cgroup: &cgroup::CgroupPlan, finish: &Finish, draft: &mut Draft) -> Result<()> {
         let facts: NamespaceFacts = self.ns.facts;
         if self.own(MOUNT) {
-            mounts::append(self.inputs, facts, &cgroup.place, draft)?;
+            self.mounts.append(self.inputs, facts, &cgroup.place, draft)?;
         } else {
-            let path = mounts::root_path(self.inputs)?;
-            draft.push(Step::OpenRoot { path: c_string("root.path", path.as_os_str().as_bytes())? });
+            let path = self.mounts.root().as_os_str().as_bytes();
+            draft.push(Step::OpenRoot { path: c_string("root.path", path)? });
         }
         if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
-            devices::append(self.inputs, facts, draft)?;
+            devices::append(self.inputs, &self.mounts, facts, draft)?;
         } else {
-            draft.warnings.push("linux.namespaces: no devices are made without a mount namespace".into());
+            draft.warnings.push("linux.namespaces: without a mount namespace no devices are made".into());
         }
         if self.terminal() {
             draft.push(finish.console(self.own(MOUNT)));
@@ -196,9 +198,9 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// What is set for the container as a whole, after the hooks, which may still change its root.
+    /// Settings of the container as a whole, after the hooks, which may still change its root.
     fn system(&self, finish: &Finish, draft: &mut Draft) -> Result<()> {
-        // The host's /dev/null, before a hook or another process can change what the root has in its place.
+        // The host's /dev/null, before a hook or another process can put something else into the root.
         if self.linux.masked_paths().as_ref().is_some_and(|p| !p.is_empty()) {
             draft.push(Step::OpenNull);
         }
@@ -216,11 +218,11 @@ impl Container<'_> {
         }
         let sysctls = self.sysctls.iter().cloned();
         draft.child.extend(sysctls.map(|(file, value)| Step::Sysctl { file, value }));
-        paths::append_read_only(self.inputs, self.ns.facts, draft)?;
+        paths::append_read_only(self.inputs, &self.mounts, self.ns.facts, draft)?;
         paths::append_masks(self.inputs, self.ns.facts, draft)
     }
 
-    /// The root becomes `/`.
+    /// Makes the root `/`.
     fn pivot(&self, draft: &mut Draft) -> Result<()> {
         if !self.own(MOUNT) {
             draft.push(Step::Chroot);
@@ -230,9 +232,7 @@ impl Container<'_> {
             draft.push(Step::PivotRoot);
         }
         if self.own(MOUNT) {
-            // It is private already.
-            if let Some(flags) = mounts::root_propagation(self.inputs)?.filter(|f| f & libc::MS_PRIVATE == 0)
-            {
+            if let Some(flags) = self.mounts.root_propagation() {
                 draft.push(Step::RootPropagation { flags });
             }
             if self.inputs.spec.root().as_ref().and_then(|r| r.readonly()).unwrap_or(false) {
@@ -246,7 +246,7 @@ impl Container<'_> {
     }
 }
 
-/// `linux` when config.json has none.
+/// An empty `linux`, for a config.json without one.
 fn nothing() -> Linux {
     let mut linux = LinuxBuilder::default().build().unwrap_or_default();
     linux.set_namespaces(None).set_masked_paths(None).set_readonly_paths(None).set_resources(None);
@@ -260,7 +260,7 @@ fn maps(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps
     ids::maps(inputs.host, linux.uid_mappings().as_ref(), linux.gid_mappings().as_ref()).map(Some)
 }
 
-/// containerd and CRI-O name the maps of a user namespace that they made beside its path; without any there is nothing to compare.
+/// containerd and CRI-O give the maps of a user namespace that they made along with its path; without maps nothing is compared.
 fn joined_maps(linux: &Linux, ns: &Namespaces) -> Result<Option<IdMaps>> {
     let (uids, gids) = (linux.uid_mappings().as_deref(), linux.gid_mappings().as_deref());
     if ns.facts.joined & USER == 0 || (uids.is_none() && gids.is_none()) {

@@ -1,16 +1,16 @@
-//! The words of a plan: one line for each step, the numbered list of them all, and what helps when a step is refused. Dry runs,
-//! golden tests and errors use the same words.
+//! A plan as text: one line for each step, the numbered list of all steps, and hints for steps that fail. `knarr plan`, golden tests
+//! and errors use the same text.
 //!
 //! It only reads steps; it decides nothing.
 
-use super::options::{LOCKABLE, attribute_names, cleared_names};
-use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step, text};
-use super::{Open, Plan};
+use super::options;
+use super::step::{FsOption, Gate, MountAttr, NewFs, ProcGuard, Source, Step};
+use super::{ExecPlan, Open, Plan, ProcessPlan};
 use std::borrow::Cow;
 use std::ffi::CStr;
 use std::fmt;
 
-/// CLONE_NEW* with the names that config.json has for them.
+/// CLONE_NEW* with the names of config.json.
 const NAMESPACES: &[(i32, &str)] = &[
     (libc::CLONE_NEWUSER, "user"),
     (libc::CLONE_NEWCGROUP, "cgroup"),
@@ -23,6 +23,23 @@ const NAMESPACES: &[(i32, &str)] = &[
 ];
 
 impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_warnings(f, &self.process, &self.warnings)
+    }
+}
+
+impl fmt::Display for ExecPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        with_warnings(f, &self.process, &self.warnings)
+    }
+}
+
+fn with_warnings(f: &mut fmt::Formatter<'_>, process: &ProcessPlan, warnings: &[String]) -> fmt::Result {
+    write!(f, "{process}")?;
+    warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
+}
+
+impl fmt::Display for ProcessPlan {
     /// What the parent opens and clones as `p1`, `p2`, …, then the child's steps by the numbers that errors give.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parent: Vec<String> = self.opens.iter().map(open).collect();
@@ -44,7 +61,7 @@ impl fmt::Display for Plan {
         for (i, step) in (1..).zip(&self.child) {
             writeln!(f, "{i:>4}  {}", step.describe())?;
         }
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "   !  {warning}"))
+        Ok(())
     }
 }
 
@@ -81,126 +98,129 @@ fn namespaces(flags: u64) -> String {
     names.join(", ")
 }
 
-/// One line of the plan.
-pub(crate) fn step(step: &Step) -> String {
-    about_mounts(step).or_else(|| about_namespaces(step)).unwrap_or_else(|| about_process(step))
-}
-
-fn about_mounts(step: &Step) -> Option<String> {
-    Some(match step {
-        Step::HostPropagation { flags } => format!("make the host's mounts {}", propagation(*flags)),
-        Step::Root { path, propagation: flags, .. } => {
-            format!("mount root {} on itself ({})", quoted(path), propagation(*flags))
-        }
-        Step::Bind { source, recursive, attr, target } => format!(
-            "bind {} on {}{}{}",
-            of_source(source),
-            quoted(&target.path),
-            parenthesised(&bind_words(source, *recursive, attr)),
-            guard(target.proc)
-        ),
-        Step::Mount(fs) => mount(fs),
-        Step::Remount { target, attr } => {
-            format!("remount {}{}", quoted(&target.path), parenthesised(&attributes(attr)))
-        }
-        Step::OpenDir { path } => format!("open directory {}", quoted(path)),
-        Step::Node { mode, major, minor, uid, gid, shown, .. } => {
-            let kind = match mode & libc::S_IFMT {
-                libc::S_IFBLK => 'b',
-                libc::S_IFIFO => 'p',
-                _ => 'c',
-            };
-            let owner = if (*uid, *gid) == (0, 0) { String::new() } else { format!(" {uid}:{gid}") };
-            format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(shown), mode & 0o7777)
-        }
-        Step::Link { to, shown, replace, .. } => {
-            format!("link {} -> {}{}", quoted(shown), quoted(to), if *replace { " (replacing)" } else { "" })
-        }
-        Step::Directory { path, mode } => format!("make directory {} {mode:04o}", quoted(path)),
-        Step::OpenNull => "open the host's /dev/null".to_owned(),
-        Step::PrivateProc => "mount a private proc".to_owned(),
-        Step::ReadOnlyPath { path } => format!("make read-only {}", quoted(path)),
-        Step::Mask { path } => format!("mask {}", quoted(path)),
-        Step::PivotRoot => "pivot_root, detach the host's tree".to_owned(),
-        Step::MoveRoot => "move the root over /, chroot".to_owned(),
-        Step::OpenRoot { path } => format!("open root {}", quoted(path)),
-        Step::Chroot => "chroot".to_owned(),
-        Step::RootPropagation { flags } => format!("make / {}", propagation(*flags)),
-        Step::RootReadOnly => "make / read-only".to_owned(),
-        _ => return None,
-    })
-}
-
-fn about_namespaces(step: &Step) -> Option<String> {
-    Some(match step {
-        Step::Wait(gate) => format!("wait for the parent: {}", of_gate(*gate)),
-        Step::BecomeRoot { drop_groups: true } => "become root of the user namespace, no groups".to_owned(),
-        Step::BecomeRoot { drop_groups: false } => "become root of the user namespace".to_owned(),
-        Step::Join { name, .. } => format!("join {name} namespace"),
-        Step::TryJoin { name, .. } => format!("join {name} namespace, if permitted already"),
-        Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
-        Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
-        Step::TimeNamespace { offsets } => {
-            format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
-        }
-        Step::Fork { flags } => match namespaces(*flags) {
-            none if none.is_empty() => "go on in a child".to_owned(),
-            names => format!("go on in a child with new namespaces: {names}"),
-        },
-        Step::LoopbackUp => "bring lo up".to_owned(),
-        Step::Sysctl { file, value } => format!("write sysctl {} = {}", text(file), quoted(value)),
-        Step::Hostname(name) => format!("set hostname {}", quoted(name)),
-        Step::Domainname(name) => format!("set domainname {}", quoted(name)),
-        _ => return None,
-    })
-}
-
-fn about_process(step: &Step) -> String {
-    match step {
-        Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
-        Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
-        Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
-        Step::MemoryPolicy { mode, nodes } => {
-            format!("set memory policy {mode:#x} for nodes {}", bits(nodes))
-        }
-        Step::Undumpable => "make the process undumpable".to_owned(),
-        Step::NewSession => "start a session".to_owned(),
-        Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
-        Step::Console { size, mount, .. } => format!(
-            "make a terminal{}{}",
-            size.map(|(rows, columns)| format!(" {columns}x{rows}")).unwrap_or_default(),
-            if *mount { ", bind it on /dev/console" } else { "" }
-        ),
-        Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
-        Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
-        Step::Rlimit { resource, soft, hard } => format!("set limit {resource} to {soft}, at most {hard}"),
-        Step::Personality { domain } => format!("set personality {domain:#x}"),
-        Step::NoNewPrivileges => "set no_new_privs".to_owned(),
-        Step::Seccomp { bpf, listener, .. } => format!(
-            "install seccomp filter, {} instructions{}",
-            bpf.len(),
-            if *listener { ", with a listener" } else { "" }
-        ),
-        Step::DropBounding { keep } => format!("reduce the bounding set to {keep:#x}"),
-        Step::Ids(ids) => match &ids.groups {
-            Some(groups) if !groups.is_empty() => {
-                format!("become user {}:{} with groups {groups:?}", ids.uid, ids.gid)
+impl Step {
+    /// What the step does, on what: one line of the plan.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            // Namespaces, and what is set in them.
+            Step::Wait(gate) => format!("wait at gate: {}", of_gate(*gate)),
+            Step::BecomeRoot { drop_groups: true } => {
+                "become root of the user namespace, no groups".to_owned()
             }
-            _ => format!("become user {}:{}", ids.uid, ids.gid),
-        },
-        Step::Capabilities(sets) => format!(
-            "set capabilities effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
-            sets.effective, sets.permitted, sets.inheritable, sets.ambient
-        ),
-        Step::Umask(mask) => format!("set umask {mask:04o}"),
-        Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
-        Step::Cwd(path) => format!("change directory to {}", quoted(path)),
-        Step::FindProgram => "find the program".to_owned(),
-        Step::HandOn { .. } => "hand on a descriptor".to_owned(),
-        Step::CloseFrom(first) => format!("close descriptors from {first} on at exec"),
-        Step::Exec => "exec".to_owned(),
-        other => format!("{other:?}"),
+            Step::BecomeRoot { drop_groups: false } => "become root of the user namespace".to_owned(),
+            Step::Join { name, .. } => format!("join {name} namespace"),
+            Step::TryJoin { name, .. } => format!("join {name} namespace, if permitted already"),
+            Step::JoinTarget { flags } => format!("join the container's namespaces: {}", namespaces(*flags)),
+            Step::Unshare { flags } => format!("unshare {}", namespaces(*flags)),
+            Step::TimeNamespace { offsets } => {
+                format!("new time namespace: {}", text(offsets).trim_end().replace('\n', ", "))
+            }
+            Step::Fork { flags } => match namespaces(*flags) {
+                none if none.is_empty() => "continue in a child".to_owned(),
+                names => format!("continue in a child with new namespaces: {names}"),
+            },
+            Step::LoopbackUp => "bring lo up".to_owned(),
+            Step::Sysctl { file, value } => format!("write sysctl {} = {}", text(file), quoted(value)),
+            Step::Hostname(name) => format!("set hostname {}", quoted(name)),
+            Step::Domainname(name) => format!("set domainname {}", quoted(name)),
+
+            // The root and its mounts.
+            Step::HostPropagation { flags } => {
+                format!("make the host's mounts {}", options::propagation_name(*flags))
+            }
+            Step::Root { path, propagation: flags, .. } => {
+                format!("mount root {} on itself ({})", quoted(path), options::propagation_name(*flags))
+            }
+            Step::Bind { source, recursive, attr, target } => format!(
+                "bind {} on {}{}{}",
+                of_source(source),
+                quoted(&target.path),
+                parenthesised(&bind_options(source, *recursive, attr)),
+                guard(target.proc)
+            ),
+            Step::Mount(fs) => mount(fs),
+            Step::Remount { target, attr } => {
+                format!("remount {}{}", quoted(&target.path), parenthesised(&options::names(attr)))
+            }
+            Step::OpenDir { path } => format!("open directory {}", quoted(path)),
+            Step::Node { mode, major, minor, uid, gid, shown, .. } => {
+                node(shown, *mode, (*major, *minor), (*uid, *gid))
+            }
+            Step::Link { to, shown, replace, .. } => {
+                format!(
+                    "link {} -> {}{}",
+                    quoted(shown),
+                    quoted(to),
+                    if *replace { " (replacing)" } else { "" }
+                )
+            }
+            Step::Directory { path, mode } => format!("make directory {} {mode:04o}", quoted(path)),
+            Step::OpenNull => "open the host's /dev/null".to_owned(),
+            Step::PrivateProc => "mount a private proc".to_owned(),
+            Step::ReadOnlyPath { path } => format!("make read-only {}", quoted(path)),
+            Step::Mask { path } => format!("mask {}", quoted(path)),
+            Step::PivotRoot => "pivot_root, detach the host's tree".to_owned(),
+            Step::MoveRoot => "move the root over /, chroot".to_owned(),
+            Step::OpenRoot { path } => format!("open root {}", quoted(path)),
+            Step::Chroot => "chroot".to_owned(),
+            Step::RootPropagation { flags } => format!("make / {}", options::propagation_name(*flags)),
+            Step::RootReadOnly => "make / read-only".to_owned(),
+
+            // The process.
+            Step::OomScoreAdj { value, .. } => format!("set oom_score_adj {}", text(value)),
+            Step::Affinity { required: false, .. } => "run on every CPU that the cgroup allows".to_owned(),
+            Step::Affinity { mask, .. } => format!("run on CPUs {}", bits(mask)),
+            Step::MemoryPolicy { mode, nodes } => {
+                format!("set memory policy {mode:#x} for nodes {}", bits(nodes))
+            }
+            Step::Undumpable => "make the process undumpable".to_owned(),
+            Step::NewSession => "start a session".to_owned(),
+            Step::Keyring { name, .. } => format!("join session keyring {}", quoted(name)),
+            Step::Console { size, mount, .. } => format!(
+                "make a terminal{}{}",
+                size.map(|(rows, columns)| format!(" {columns}x{rows}")).unwrap_or_default(),
+                if *mount { ", bind it on /dev/console" } else { "" }
+            ),
+            Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
+            Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
+            Step::Rlimit(limit) => format!("set {} to {}:{}", limit.name, limit.soft, limit.hard),
+            Step::Personality { domain } => format!("set personality {domain:#x}"),
+            Step::NoNewPrivileges => "set no_new_privs".to_owned(),
+            Step::Seccomp { bpf, listener, .. } => format!(
+                "install seccomp filter, {} instructions{}",
+                bpf.len(),
+                if *listener { ", with a listener" } else { "" }
+            ),
+            Step::DropBounding { keep } => format!("reduce the bounding set to {keep:#x}"),
+            Step::Ids(ids) => match &ids.groups {
+                Some(groups) if !groups.is_empty() => {
+                    format!("become user {}:{} with groups {groups:?}", ids.uid, ids.gid)
+                }
+                _ => format!("become user {}:{}", ids.uid, ids.gid),
+            },
+            Step::Capabilities(sets) => format!(
+                "set capabilities effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
+                sets.effective, sets.permitted, sets.inheritable, sets.ambient
+            ),
+            Step::Umask(mask) => format!("set umask {mask:04o}"),
+            Step::TryCwd(path) => format!("change directory to {}, if permitted", quoted(path)),
+            Step::Cwd(path) => format!("change directory to {}", quoted(path)),
+            Step::FindProgram => "find the program".to_owned(),
+            Step::PassDescriptor { .. } => "pass a descriptor".to_owned(),
+            Step::CloseFrom(first) => format!("close descriptors {first} and above at exec"),
+            Step::Exec => "exec".to_owned(),
+        }
     }
+}
+
+fn node(path: &CStr, mode: u32, (major, minor): (u32, u32), owner: (u32, u32)) -> String {
+    let kind = match mode & libc::S_IFMT {
+        libc::S_IFBLK => 'b',
+        libc::S_IFIFO => 'p',
+        _ => 'c',
+    };
+    let owner = if owner == (0, 0) { String::new() } else { format!(" {}:{}", owner.0, owner.1) };
+    format!("make node {} {kind} {major}:{minor} {:04o}{owner}", quoted(path), mode & 0o7777)
 }
 
 fn bits(mask: &[u64]) -> String {
@@ -218,27 +238,32 @@ fn of_gate(gate: Gate) -> &'static str {
 }
 
 fn mount(fs: &NewFs) -> String {
-    let mut words = attributes(&fs.attr);
-    words.extend(fs.options.iter().map(|option| match option {
-        FsOption::Flag(key) => text(key).into_owned(),
-        FsOption::Text(key, value) => format!("{}={}", text(key), text(value)),
-    }));
+    let own: Vec<_> = fs
+        .options
+        .iter()
+        .map(|option| match option {
+            FsOption::Flag(key) => text(key),
+            FsOption::Text(key, value) => format!("{}={}", text(key), text(value)).into(),
+        })
+        .collect();
+    let mut list = options::names(&fs.attr);
+    list.extend(own.iter().map(Cow::as_ref));
     if fs.classic {
-        words.push("by mount(2)".to_owned());
+        list.push("by mount(2)");
     }
     if fs.copy_up.is_some() {
-        words.push("tmpcopyup".to_owned());
+        list.push("tmpcopyup");
     }
     let or = fs.or_bind.as_deref().map(|path| format!(", or bind {}", quoted(path))).unwrap_or_default();
-    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&words))
+    format!("mount {} on {}{}{or}", text(&fs.fstype), quoted(&fs.target.path), parenthesised(&list))
 }
 
 fn of_source(source: &Source) -> String {
     match source {
         Source::Path(path) => quoted(path),
-        Source::Tree(slot) => format!("the parent's tree {}", slot.0),
+        Source::Tree(slot) => format!("prepared mount {}", slot.0),
         Source::Inside(path) | Source::InsideMapped { path, .. } => format!("{} of the root", quoted(path)),
-        Source::PathOrTree { path, tree } => format!("{} (or the parent's tree {})", quoted(path), tree.0),
+        Source::PathOrTree { path, tree } => format!("{} (or prepared mount {})", quoted(path), tree.0),
     }
 }
 
@@ -249,55 +274,34 @@ fn guard(guard: ProcGuard) -> &'static str {
     }
 }
 
-fn bind_words(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<String> {
-    let mut words = Vec::new();
+fn bind_options(source: &Source, recursive: bool, attr: &MountAttr) -> Vec<&'static str> {
+    let mut list = Vec::new();
     if recursive {
-        words.push("rbind".to_owned());
+        list.push("rbind");
     }
     if matches!(source, Source::InsideMapped { .. }) {
-        words.push("idmap".to_owned());
+        list.push("idmap");
     }
-    words.extend(attributes(attr));
-    words
+    list.extend(options::names(attr));
+    list
 }
 
-/// In the words of mount options. What is only implied is not named.
-fn attributes(attr: &MountAttr) -> Vec<String> {
-    let asked = attr.clear & !attr.implied & LOCKABLE;
-    let mut words: Vec<String> = attribute_names(attr.set).into_iter().map(str::to_owned).collect();
-    words.extend(cleared_names(asked).into_iter().map(str::to_owned));
-    words.extend(attribute_names(attr.rec_set).into_iter().map(|name| format!("r{name}")));
-    words.extend(cleared_names(attr.rec_clear).into_iter().map(|name| format!("r{name}")));
-    for change in attr.propagation.iter().filter(|change| change.flag != 0) {
-        let recursive = if change.recursive { libc::MS_REC } else { 0 };
-        words.push(propagation(change.flag | recursive).into_owned());
-    }
-    words
+fn parenthesised(list: &[&str]) -> String {
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(",")) }
 }
 
-fn propagation(flags: u64) -> Cow<'static, str> {
-    let name = match flags & !libc::MS_REC {
-        libc::MS_SHARED => "shared",
-        libc::MS_SLAVE => "slave",
-        libc::MS_PRIVATE => "private",
-        libc::MS_UNBINDABLE => "unbindable",
-        _ => "unchanged",
-    };
-    if flags & libc::MS_REC == 0 { name.into() } else { format!("r{name}").into() }
+fn text(s: &CStr) -> Cow<'_, str> {
+    s.to_string_lossy()
 }
 
-fn parenthesised(words: &[String]) -> String {
-    if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
-}
-
-/// Plain where it is plain, in quotes where a person could misread it.
+/// Quoted, unless it cannot be misread.
 fn quoted(value: &CStr) -> String {
     let value = text(value);
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,=@%".contains(c);
     if !value.is_empty() && value.chars().all(plain) { value.into_owned() } else { format!("{value:?}") }
 }
 
-/// What a failed step was doing. `arg` is the detail in the child's frame. Callers of runc match the text about capabilities.
+/// What a failed step was doing. `arg` is the detail in the child's frame. The text about capabilities is runc's.
 pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
     match step {
         Step::Capabilities(_) if call == "prctl(PR_CAP_AMBIENT)" => {
@@ -313,26 +317,26 @@ pub(crate) fn failure(step: &Step, call: &str, arg: i32) -> String {
     }
 }
 
-/// What a person may do about this error of this step.
+/// How this error of this step can be mended.
 pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
     match (step, errno) {
-        (Step::Rlimit { .. }, libc::EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
+        (Step::Rlimit(_), libc::EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         (Step::Mount(fs), libc::ENOTDIR | libc::ELOOP) if fs.target.no_symlinks => {
-            Some("proc and sysfs must be mounted on ordinary directory")
+            Some("proc and sysfs must be mounted on ordinary directory") // runc's text
         }
         (Step::Mount(fs), libc::EPERM) => of_refused_mount(&fs.fstype),
         (Step::Mount(fs), libc::ENOSPC) if fs.copy_up.is_some() => {
             Some("the tmpfs is smaller than what is copied into it: raise its size")
         }
         (Step::Mount(fs), libc::ELOOP) if fs.copy_up.is_some() => {
-            Some("tmpcopyup copies folders at most 64 deep, and no magic links")
+            Some("tmpcopyup copies directories at most 64 deep, and no magic links")
         }
         (Step::Node { .. }, libc::EEXIST) => {
-            Some("the root has something else in its place: remove it, or mount a tmpfs on its folder")
+            Some("a different file exists at this path: remove it, or mount a tmpfs on its directory")
         }
-        (Step::Mount(_), libc::ENODEV) => Some("this kernel does not have the file system"),
+        (Step::Mount(_), libc::ENODEV) => Some("this kernel does not support the file system"),
         (Step::Mount(_), libc::EINVAL) => {
-            Some("an option that the file system does not know, or an id that is not mapped; see dmesg")
+            Some("an option unknown to the file system, or an id that is not mapped; see dmesg")
         }
         (Step::Bind { target, .. }, libc::EPERM) if target.proc == ProcGuard::SourceIsProcfs => {
             Some("only a procfs may be mounted on /proc")
@@ -340,30 +344,30 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         (Step::Bind { target, .. } | Step::Mount(NewFs { target, .. }), libc::EXDEV)
             if target.proc == ProcGuard::NotOnProcfs =>
         {
-            Some("the destination leads into /proc, which cannot be covered")
+            Some("the destination leads into /proc, which cannot be mounted on")
         }
         (Step::Bind { attr, .. }, libc::EPERM) if attr.clear != 0 => Some(
-            "a user namespace can not clear flags that the host's mount has; leave out the option, or change the host's mount",
+            "flags locked by the host's mount cannot be cleared in a user namespace; leave out the option, or change the host's mount",
         ),
         (Step::Bind { source: Source::InsideMapped { .. }, .. }, libc::EINVAL) => {
             Some("this file system does not support id-mapped mounts")
         }
-        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => Some(
-            "the source is unbindable, or has mounts below it that only rbind may take along in a user namespace",
-        ),
+        (Step::Bind { source: Source::Path(_) | Source::PathOrTree { .. }, .. }, libc::EINVAL) => {
+            Some("the source is unbindable, or has mounts below it, which require rbind in a user namespace")
+        }
         (Step::Bind { .. }, libc::ENOENT) => Some("the source does not exist on the host"),
         (Step::Bind { .. } | Step::Mount(_) | Step::OpenDir { .. }, libc::EROFS) => {
-            Some("the mount point is missing in a read-only file system: make it there first")
+            Some("the mount point does not exist on a read-only file system: create it first")
         }
         (Step::Bind { .. } | Step::Mount(_), libc::ENOTDIR) => {
-            Some("a directory can be mounted on a directory only, and a file on a file only")
+            Some("source and target must both be directories or both be files")
         }
         (Step::Bind { .. } | Step::Mount(_) | Step::Root { .. }, libc::ENOSPC) => {
             Some("too many mounts: raise /proc/sys/fs/mount-max")
         }
         (Step::Root { .. }, libc::ENOENT) => Some("root.path does not exist"),
         (Step::Root { .. }, libc::EACCES) => {
-            Some("the root of the user namespace may not enter the directories above root.path")
+            Some("the root user of the user namespace cannot enter a directory above root.path")
         }
         (
             Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. },
@@ -378,9 +382,7 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
         {
             Some("options for all mounts below (rro, rnosuid, …) need Linux 5.12")
         }
-        (_, libc::ENOSYS) => {
-            Some("Linux 5.4 is needed; or a seccomp filter around the caller refuses the call")
-        }
+        (_, libc::ENOSYS) => Some("needs Linux 5.4, or a seccomp filter of the caller denies the call"),
         (Step::PivotRoot, libc::EINVAL) => Some("the host's root is a ramfs: use --no-pivot"),
         _ => None,
     }
@@ -389,10 +391,10 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
 fn of_refused_mount(fstype: &CStr) -> Option<&'static str> {
     match fstype.to_bytes() {
         b"proc" => Some(
-            "in a user namespace proc needs a new pid namespace, and the caller's own /proc must not be masked",
+            "in a user namespace proc needs a new pid namespace, and the caller's /proc must not be masked",
         ),
         b"sysfs" => Some(
-            "in a user namespace sysfs needs a new network namespace, and the caller's own /sys must not be masked",
+            "in a user namespace sysfs needs a new network namespace, and the caller's /sys must not be masked",
         ),
         b"mqueue" => Some("in a user namespace mqueue needs a new ipc namespace"),
         _ => Some("a user namespace may not mount this file system"),

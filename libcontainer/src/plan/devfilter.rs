@@ -1,5 +1,5 @@
 //! Which devices a container may make and open: the rules of config.json as one policy, and the policy as lines for cgroup v1's
-//! files. `devprogram` makes it a program for cgroup v2, which says the same.
+//! files. `devprogram` turns it into an equivalent program for cgroup v2.
 //!
 //! Pure: it writes no file.
 
@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     Char = 2,
 }
 
-/// Which devices an exception is about; `None` is any number.
+/// The devices of an exception; `None` is any number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Match {
     pub(crate) major: Option<u32>,
@@ -28,14 +28,14 @@ pub(crate) struct Match {
     pub(crate) kind: Kind,
 }
 
-/// What is allowed: everything or nothing, and exceptions from that. It starts with nothing (GHSA-g54h-m393-cpwq).
+/// Allows everything or nothing, with exceptions. It starts with nothing (GHSA-g54h-m393-cpwq).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Policy {
     pub(crate) default_allow: bool,
     pub(crate) exceptions: BTreeMap<Match, u8>,
 }
 
-/// A device that every container gets, by the rules of runc. Those with a path can be replaced by one of the spec's.
+/// A device that every container gets, as with runc. One with a path can be replaced by one of the specification.
 struct AlwaysAllowed {
     path: &'static str,
     target: Match,
@@ -52,7 +52,7 @@ const fn device(
     AlwaysAllowed { path, target: Match { major, minor, kind }, access }
 }
 
-/// Making any node, and using these.
+/// Making any node, and using the following.
 const DEFAULTS: &[AlwaysAllowed] = &[
     device("", Kind::Char, None, None, MKNOD),
     device("", Kind::Block, None, None, MKNOD),
@@ -62,13 +62,13 @@ const DEFAULTS: &[AlwaysAllowed] = &[
     device("/dev/tty", Kind::Char, Some(5), Some(0), ALL),
     device("/dev/zero", Kind::Char, Some(1), Some(5), ALL),
     device("/dev/urandom", Kind::Char, Some(1), Some(9), ALL),
-    // Terminals (/dev/pts/*, which /dev/console is one of), /dev/ptmx, and /dev/net/tun, which VPN containers expect.
+    // Terminals (/dev/pts/*, including /dev/console), /dev/ptmx, and /dev/net/tun, which VPN containers expect.
     device("", Kind::Char, Some(136), None, ALL),
     device("", Kind::Char, Some(5), Some(2), ALL),
     device("", Kind::Char, Some(10), Some(200), ALL),
 ];
 
-/// The policy of a container: the rules in their order, then the default devices, except those whose path `devices` gives to others.
+/// The policy of a container: the rules in order, then the default devices, except for those whose path `devices` replaces.
 pub(crate) fn policy(rules: &[LinuxDeviceCgroup], devices: &[LinuxDevice]) -> Result<Policy> {
     let mut policy = Policy::default();
     for (i, rule) in rules.iter().enumerate() {
@@ -107,7 +107,7 @@ pub(crate) fn policy(rules: &[LinuxDeviceCgroup], devices: &[LinuxDevice]) -> Re
     Ok(policy)
 }
 
-/// Letters that mean nothing are passed over, as runc does; there must be one that means something.
+/// Unknown letters are ignored, as runc does; one must be known.
 fn access(text: &str, field: impl Fn() -> String) -> Result<u8> {
     let bit = |c| match c {
         'r' => READ,
@@ -117,7 +117,7 @@ fn access(text: &str, field: impl Fn() -> String) -> Result<u8> {
     };
     match text.chars().fold(0, |bits, c| bits | bit(c)) {
         0 if text.is_empty() => Err(Error::invalid(format!("{}: cannot be empty", field()))),
-        0 => Err(Error::invalid(format!("{}: {text:?} has none of r, w and m", field()))),
+        0 => Err(Error::invalid(format!("{}: {text:?} must contain r, w or m", field()))),
         bits => Ok(bits),
     }
 }
@@ -127,7 +127,7 @@ fn number(value: Option<i64>, field: impl Fn() -> String) -> Result<Option<u32>>
         None | Some(-1) => Ok(None),
         Some(n) => u32::try_from(n)
             .map(Some)
-            .map_err(|_| Error::invalid(format!("{}: {n} is no device number", field()))),
+            .map_err(|_| Error::invalid(format!("{}: invalid device number {n}", field()))),
     }
 }
 
@@ -141,7 +141,7 @@ impl Policy {
         Ok(())
     }
 
-    /// cgroup v1 takes back whole exceptions only, and ignores a request to make a hole in a wider one; say so instead.
+    /// cgroup v1 can only remove whole exceptions, and ignores a request to make a hole in a wider one; refuse that instead.
     fn withdraw(&mut self, target: Match, access: u8) -> Result<()> {
         let wider = [(None, target.minor), (target.major, None), (None, None)].map(|(major, minor)| Match {
             major,
@@ -166,12 +166,12 @@ impl Policy {
         Ok(())
     }
 
-    /// Nothing is restricted.
+    /// Everything is allowed.
     pub(crate) fn allows_all(&self) -> bool {
         self.default_allow && self.exceptions.is_empty()
     }
 
-    /// What to write to cgroup v1's files, in order: (file, line).
+    /// The writes to cgroup v1's files, in order: (file, line).
     pub(crate) fn v1_lines(&self) -> Vec<(&'static str, String)> {
         let (first, then) = if self.default_allow {
             ("devices.allow", "devices.deny")

@@ -1,8 +1,8 @@
 //! The container's /dev: the default nodes, those of `linux.devices`, and the links that every program expects.
 //!
-//! It knows the names and numbers; whether the cgroup allows a device is another room's.
+//! It decides on names and numbers; `devfilter` decides whether the cgroup allows a device.
 
-use super::mounts::{clean, dev_is_bound};
+use super::mounts::{Mounts, clean};
 use super::step::{MountAttr, ProcGuard, Source, Step, Target, TargetKind};
 use super::{Draft, Inputs, NamespaceFacts, c_string};
 use crate::error::{Error, Result};
@@ -42,9 +42,14 @@ struct Node {
 }
 
 /// Appends the steps that fill /dev; none when /dev itself is a bind mount.
-pub(crate) fn append(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
+pub(crate) fn append(
+    inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
+    ns: NamespaceFacts,
+    draft: &mut Draft,
+) -> Result<()> {
     let nodes = nodes(inputs)?;
-    if dev_is_bound(inputs)? {
+    if mounts.dev_is_bound() {
         return Ok(());
     }
     // mknod(2) needs the initial user namespace.
@@ -92,9 +97,7 @@ fn node(device: &LinuxDevice, field: &str) -> Result<Option<Node>> {
         LinuxDeviceType::B => libc::S_IFBLK,
         LinuxDeviceType::P => libc::S_IFIFO,
         LinuxDeviceType::A => {
-            return Err(Error::invalid(format!(
-                "{field}.type: \"a\" is no type of a node; use b, c, u or p"
-            )));
+            return Err(Error::invalid(format!("{field}.type: \"a\" is for rules only; use b, c, u or p")));
         }
     };
     if device.path().as_os_str().is_empty() {
@@ -128,10 +131,10 @@ fn number(value: i64, max: i64, field: &str) -> Result<u32> {
     u32::try_from(value)
         .ok()
         .filter(|_| value <= max)
-        .ok_or_else(|| Error::invalid(format!("{field}: {value} is not in 0 to {max}")))
+        .ok_or_else(|| Error::invalid(format!("{field}: {value} must be between 0 and {max}")))
 }
 
-/// The host's node in place of a new one.
+/// Binds the host's node instead of making one.
 fn bound(node: &Node) -> Result<Step> {
     let path = c_string("linux.devices", node.path.as_os_str().as_bytes())?;
     Ok(Step::Bind {
@@ -149,7 +152,7 @@ fn bound(node: &Node) -> Result<Step> {
 
 fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Result<()> {
     let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
-        return Err(Error::invalid(format!("linux.devices: {:?} names no node", node.path)));
+        return Err(Error::invalid(format!("linux.devices: {:?} is not a path of a node", node.path)));
     };
     if open.as_deref() != Some(parent) {
         draft.push(Step::OpenDir { path: c_string("linux.devices", parent.as_os_str().as_bytes())? });
@@ -171,7 +174,7 @@ fn append_links(inputs: &Inputs<'_>, open: Option<&Path>, draft: &mut Draft) -> 
     if open != Some(Path::new("/dev")) {
         draft.push(Step::OpenDir { path: c"/dev".to_owned() });
     }
-    // Whatever ptmx the image has would open a terminal of another devpts.
+    // A ptmx of the image would open a terminal of another devpts.
     let mut link = |name: &str, to: &str, replace: bool| -> Result<()> {
         draft.push(Step::Link {
             name: c_string("link", name)?,

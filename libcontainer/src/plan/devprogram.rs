@@ -1,8 +1,8 @@
 //! A device policy as an eBPF program for BPF_PROG_TYPE_CGROUP_DEVICE (Linux 4.15).
 //!
-//! The kernel's verifier walks all paths through a program, which is most of the time that a plain cgroup takes: 270 microseconds
-//! for the default devices when each rule tests all it needs by itself, 90 when each question is asked once, as here: the kind, then
-//! within it the rules for any major number, then each major number, and within that the minor ones.
+//! The kernel's verifier walks all paths through a program, which takes most of the time that a plain cgroup needs: 270 microseconds
+//! for the default devices when each rule tests all by itself, 90 when each question is asked once, as here: the kind, within it the
+//! rules for any major number, then each major number, and within that the minor ones.
 
 use super::devfilter::{ALL, Kind, Match, Policy};
 use crate::error::{Error, Result};
@@ -21,7 +21,7 @@ const ANY_BIT: u8 = 0x46;
 /// The program: returns 1 to allow, 0 to deny.
 ///
 /// # Errors
-/// `InvalidSpec` when there are more rules than jumps reach over.
+/// `InvalidSpec` when there are more rules than a jump can skip.
 pub(crate) fn program(policy: &Policy) -> Result<Vec<u64>> {
     let mut code = Code { default_allow: policy.default_allow, ..Code::default() };
     let (exception, end) = (code.label(), code.label());
@@ -40,7 +40,7 @@ pub(crate) fn program(policy: &Policy) -> Result<Vec<u64>> {
     }
     code.place(end)?;
     code.words.extend([set(0, i32::from(policy.default_allow)), EXIT]);
-    // The verifier refuses instructions that no path leads to.
+    // The verifier refuses unreachable instructions.
     if !policy.exceptions.is_empty() {
         code.place(exception)?;
         code.words.extend([set(0, i32::from(!policy.default_allow)), EXIT]);
@@ -50,7 +50,7 @@ pub(crate) fn program(policy: &Policy) -> Result<Vec<u64>> {
 
 type Rule = (Match, u8);
 
-/// A place in the program that is not known yet.
+/// A place in the program that is still to be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Label(u32);
 
@@ -69,7 +69,7 @@ impl Code {
         Label(self.labels)
     }
 
-    /// The label is here.
+    /// Sets the label to the next instruction.
     fn place(&mut self, label: Label) -> Result<()> {
         let here = self.words.len();
         for (at, _) in self.jumps.iter().filter(|(_, to)| *to == label) {
@@ -88,7 +88,7 @@ impl Code {
         self.words.push(instruction(code, register, 0, 0, value.cast_signed()));
     }
 
-    /// All rules for one kind. In the order of a policy those for any major number are first.
+    /// All rules for one kind. A policy orders those for any major number first.
     fn kind(&mut self, rules: &[Rule], exception: Label, end: Label) -> Result<()> {
         for group in rules.chunk_by(|(a, _), (b, _)| a.major == b.major) {
             let Some(major) = group.first().and_then(|(target, _)| target.major) else {
@@ -100,7 +100,7 @@ impl Code {
             let next = self.label();
             self.jump(NOT_EQUAL, MAJOR, major, next);
             if !self.minors(group, exception)? {
-                // No other group has this number.
+                // Only this group has this number.
                 self.jump(ALWAYS, 0, 0, end);
             }
             self.place(next)?;
@@ -109,7 +109,7 @@ impl Code {
         Ok(())
     }
 
-    /// The rules for one major number, that for any minor one first. True when nothing gets past them.
+    /// The rules for one major number, with that for any minor number first. True if they decide every case.
     fn minors(&mut self, rules: &[Rule], exception: Label) -> Result<bool> {
         for (target, access) in rules {
             match (target.minor, *access) {
@@ -131,7 +131,7 @@ impl Code {
         Ok(false)
     }
 
-    /// An exception from "everything" denies even a part of what is asked; one from "nothing" must cover all that is asked.
+    /// An exception from "everything" denies a request that it covers in part; one from "nothing" must cover all of the request.
     fn access(&mut self, access: u8, exception: Label, skip: Label) {
         if self.default_allow {
             self.jump(ANY_BIT, ACCESS, access.into(), exception);
@@ -146,7 +146,7 @@ impl Code {
 fn instruction(code: u8, dst: u8, src: u8, offset: i16, immediate: i32) -> u64 {
     let [o0, o1] = offset.to_ne_bytes();
     let [i0, i1, i2, i3] = immediate.to_ne_bytes();
-    // The two registers share a byte as bit fields, whose order follows that of the machine's bytes.
+    // The two registers share a byte as bit fields, whose order depends on the byte order.
     let registers = if cfg!(target_endian = "little") { src << 4 | dst } else { dst << 4 | src };
     u64::from_ne_bytes([code, registers, o0, o1, i0, i1, i2, i3])
 }

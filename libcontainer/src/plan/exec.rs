@@ -1,21 +1,22 @@
-//! The plan for one more process in a running container: into the namespaces of its first process, then as any process.
+//! The plan for a further process in a running container: it enters the namespaces of the first process, then continues as any
+//! process does.
 
 use super::finish::{Finish, Surroundings};
 use super::namespaces::{MOUNT, PID, USER};
 use super::seccomp::Filter;
 use super::step::{Gate, Step};
-use super::{CgroupEntry, ContainerFacts, Draft, Open, Plan, process, scheduling};
+use super::{CgroupEntry, ContainerFacts, Draft, ExecPlan, Open, ProcessPlan, process, scheduling};
 use crate::error::Result;
 use crate::host::Host;
 use oci_spec::runtime::{Capability, Process};
 
-/// What a plan for a further process is made from.
+/// The inputs of a plan for a further process.
 pub(crate) struct ExecInputs<'a> {
     pub(crate) id: &'a str,
     pub(crate) host: &'a Host,
     /// The process to run.
     pub(crate) process: &'a Process,
-    /// The container's own process: what the other leaves out, it has from here.
+    /// The container's own process, which gives what the other leaves out.
     pub(crate) base: &'a Process,
     pub(crate) container: &'a ContainerFacts,
     /// The container's filter, compiled by `create`.
@@ -28,7 +29,7 @@ pub(crate) struct ExecInputs<'a> {
 ///
 /// # Errors
 /// `InvalidSpec` and `Unsupported`, naming the field.
-pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
+pub(crate) fn exec(inputs: ExecInputs) -> Result<ExecPlan> {
     let process = &complete(inputs.process, inputs.base);
     let container = inputs.container;
     let own = |flag: u64| container.namespaces & flag != 0;
@@ -47,7 +48,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
         finish.default_open_files(limit);
     }
     let entry = match CgroupEntry::of(inputs.host, false) {
-        // The first CPUs are for the time before the cgroup is joined: there has to be one.
+        // The initial CPUs apply before the cgroup is joined, so there has to be one.
         CgroupEntry::Clone if !affinity_initial.is_empty() => CgroupEntry::Parent,
         entry => entry,
     };
@@ -57,7 +58,7 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     draft.child.extend(score.map(|value| Step::OomScoreAdj { value, tolerate }));
     // Before the container's processes can look into this one (CVE-2016-9962): see docs/decisions/0002.
     draft.push(Step::Undumpable);
-    // Before the container is joined: what it shows as /proc is its own affair. `self` is this process in every procfs whose pid
+    // Before the container is joined, which may show anything as /proc. `self` is this process in every procfs whose pid
     // namespace it is in.
     if finish.has_labels() {
         draft.push(Step::PrivateProc);
@@ -98,35 +99,24 @@ pub(crate) fn exec(inputs: ExecInputs) -> Result<Plan> {
     let (exec, mut parent) =
         finish.append(inputs.seccomp.map(Step::from), gate, inputs.preserve_fds, &mut draft);
     parent.affinity_initial = affinity_initial;
-    Ok(Plan {
-        clone_flags: 0,
-        clone_into_pids,
-        clone_into_cgroup: entry == CgroupEntry::Clone,
-        opens: draft.opens,
-        child: draft.child,
-        exec,
-        maps: None,
-        joined_maps: None,
-        parent,
-        cgroup: None,
-        slots: draft.next_slot,
-        warnings: draft.warnings,
-        facts: container.clone(),
-    })
+    let warnings = std::mem::take(&mut draft.warnings);
+    let clone_into_cgroup = entry == CgroupEntry::Clone;
+    let process = ProcessPlan { clone_into_pids, clone_into_cgroup, parent, ..draft.into_plan(exec) };
+    Ok(ExecPlan { process, warnings })
 }
 
-/// Whether the process may be born in the container's pid namespace. For a moment it has all that its caller has, and must not be open to
-/// those inside: they need CAP_SYS_PTRACE in the caller's user namespace for that, if the caller has it himself (docs/decisions/0002).
-/// The right to enter needs no user namespace to be joined first for the host's root only.
+/// Whether the process may be cloned into the container's pid namespace. For a moment it has all that its caller has, and processes
+/// inside must not be able to trace it: for that they need CAP_SYS_PTRACE in the caller's user namespace, if the caller has it
+/// (docs/decisions/0002). Only the host's root may enter without joining a user namespace first.
 fn may_clone_into_pids(inputs: &ExecInputs, own_user: bool) -> bool {
     let held = inputs.base.capabilities().as_ref().map(|sets| sets.bounding().clone().unwrap_or_default());
     let traced = held.is_none_or(|set| set.contains(&Capability::SysPtrace));
     !inputs.host.is_rootless() && inputs.host.traces && (own_user || !traced)
 }
 
-/// The process with what it leaves out taken from the container's own. runc takes less: what restricts the container
-/// (no_new_privileges, limits) does not fall away here because a caller's process.json is short. Capabilities are taken whole or not at all: a set
-/// that was left out is empty (CVE-2022-29162's class).
+/// The process, completed from the container's own. runc takes less: here restrictions of the container (no_new_privileges, limits)
+/// stay even if a caller's process.json leaves them out. Capabilities are taken as a whole or not at all: a set that was left out is
+/// empty (like CVE-2022-29162).
 fn complete(process: &Process, base: &Process) -> Process {
     let mut whole = process.clone();
     if whole.capabilities().is_none() {
@@ -167,7 +157,7 @@ fn complete(process: &Process, base: &Process) -> Process {
 mod tests {
     use super::*;
 
-    /// Is the process of such a caller born in the pid namespace of such a container?
+    /// Whether the process of such a caller is cloned into the pid namespace of such a container.
     fn born_inside(caller: &str, namespaces: u64, capabilities: &str) -> bool {
         let host: Host = serde_json::from_str(&format!(
             r#"{{"kernel":[6,18],"egid":0,"cgroup":"None","apparmor":false,"selinux":false,"last_cap":40,"bounding":0,{caller}}}"#
@@ -189,7 +179,7 @@ mod tests {
             preserve_fds: 0,
             open_files: None,
         };
-        let plan = exec(inputs).unwrap();
+        let plan = exec(inputs).unwrap().process;
         let forks = plan.child.iter().any(|step| matches!(step, Step::Fork { .. }));
         assert_eq!(forks, namespaces & PID != 0 && !plan.clone_into_pids, "one way or the other");
         plan.clone_into_pids
@@ -220,10 +210,12 @@ mod tests {
                 open_files: Some((1, 2)),
             });
             let limit = |step: &Step| match step {
-                Step::Rlimit { resource: libc::RLIMIT_NOFILE, soft, hard } => Some((*soft, *hard)),
+                Step::Rlimit(limit) if limit.resource == libc::RLIMIT_NOFILE => {
+                    Some((limit.soft, limit.hard))
+                }
                 _ => None,
             };
-            let plan = plan.unwrap();
+            let plan = plan.unwrap().process;
             assert_eq!(
                 plan.child.iter().filter_map(limit).collect::<Vec<_>>(),
                 expected,

@@ -1,8 +1,8 @@
-//! The last steps of every process, of `create` and `exec` alike: from the labels to the exec, in the one order that loses no right
-//! before it is used up and runs nothing under the filter that could run before it.
+//! The last steps of every process, for `create` and `exec`: from the labels to the exec, in the order that drops each right only
+//! after its last use and runs as little as possible under the filter.
 
 use super::process::{self, Setgroups};
-use super::step::{CapSets, Exec, Gate, Ids, Step};
+use super::step::{CapSets, Exec, Gate, Ids, Rlimit, Step};
 use super::{Draft, IdMaps, ParentSettings, c_string, caps, check, scheduling};
 use crate::error::Result;
 use crate::host::Host;
@@ -14,9 +14,9 @@ use std::ffi::CString;
 pub(crate) struct Finish {
     pub(crate) exec: Exec,
     pub(crate) settings: ParentSettings,
-    /// Limits that the process sets on itself: the parent may not once the user has changed, unless it has CAP_SYS_RESOURCE. In a
-    /// user namespace of its own the process may not raise them, and the parent does.
-    limits: Vec<Step>,
+    /// Limits that the process sets on itself: without CAP_SYS_RESOURCE the parent cannot after the change of user. In a new user
+    /// namespace the process may not raise them, and the parent sets them.
+    limits: Vec<Rlimit>,
     labels: Vec<Step>,
     /// `None`: the process keeps the capabilities of the caller, as with runc.
     caps: Option<CapSets>,
@@ -31,12 +31,12 @@ pub(crate) struct Finish {
     size: Option<(u16, u16)>,
 }
 
-/// What surrounds the process.
+/// The surroundings of the process.
 pub(crate) struct Surroundings<'a> {
     pub(crate) host: &'a Host,
     /// The process runs in a user namespace that is not the caller's.
     pub(crate) own_user: bool,
-    /// Its maps, when they are known.
+    /// Its maps, if they are known.
     pub(crate) maps: Option<&'a IdMaps>,
     pub(crate) personality: Option<&'a LinuxPersonality>,
     pub(crate) memory_policy: Option<&'a LinuxMemoryPolicy>,
@@ -51,12 +51,11 @@ impl Finish {
         let available = if around.own_user { known } else { known & around.host.bounding };
         let caps = process.capabilities().as_ref();
         let mut settings = process::settings(process)?;
-        let own = if around.own_user { Vec::new() } else { std::mem::take(&mut settings.rlimits) };
-        let limit = |(resource, soft, hard)| Step::Rlimit { resource, soft, hard };
+        let limits = if around.own_user { Vec::new() } else { std::mem::take(&mut settings.rlimits) };
         Ok(Finish {
             exec: process::exec(process)?,
             settings,
-            limits: own.into_iter().map(limit).collect(),
+            limits,
             labels: labels(process, around.host)?,
             caps: caps.map(|sets| caps::sets(sets, available, warnings)).transpose()?,
             ids: process::user(process, around.maps, setgroups(&around), warnings)?,
@@ -74,20 +73,15 @@ impl Finish {
         &self.cwd
     }
 
-    /// The limit of open files, where the process has none of its own.
+    /// Sets the limit of open files, unless the process has one.
     pub(crate) fn default_open_files(&mut self, (soft, hard): (u64, u64)) {
         let resource = libc::RLIMIT_NOFILE;
-        let given = self.settings.rlimits.iter().any(|(other, _, _)| *other == resource)
-            || self
-                .limits
-                .iter()
-                .any(|step| matches!(step, Step::Rlimit { resource: other, .. } if *other == resource));
-        if !given {
-            self.limits.push(Step::Rlimit { resource, soft, hard });
+        if self.settings.rlimits.iter().chain(&self.limits).all(|limit| limit.resource != resource) {
+            self.limits.push(Rlimit { name: "RLIMIT_NOFILE", resource, soft, hard });
         }
     }
 
-    /// The step that makes the terminal.
+    /// Returns the step that makes the terminal.
     pub(crate) fn console(&self, mount: bool) -> Step {
         Step::Console { mount, size: self.size, uid: self.ids.uid }
     }
@@ -96,7 +90,7 @@ impl Finish {
         !self.labels.is_empty()
     }
 
-    /// Appends the steps. `gate` is where the process waits when all but the exec is done.
+    /// Appends the steps. The process waits at `gate` when all but the exec is done.
     pub(crate) fn append(
         self,
         seccomp: Option<Step>,
@@ -108,23 +102,23 @@ impl Finish {
         draft.child.extend(self.memory_policy);
         draft.child.extend(self.personality.map(|domain| Step::Personality { domain }));
         draft.child.extend(self.labels);
-        // All descriptors of the launch are open by now; the process may not use one, not even as a path (CVE-2024-21626).
+        // All descriptors of the launch are open by now; the process must not use one, not even as a path (CVE-2024-21626).
         draft.push(Step::CloseFrom(3u32.saturating_add(preserve_fds)));
         if let Some(caps) = &self.caps {
             draft.push(Step::DropBounding { keep: caps.bounding });
         }
         draft.push(Step::Umask(self.umask));
-        // A directory that only root may enter is entered as root; one that only the user may enter, as the user.
+        // A directory that only root may enter is entered as root, one that only the user may enter as the user.
         let root = self.ids.uid == 0;
         draft.push(if root { Step::Cwd(self.cwd.clone()) } else { Step::TryCwd(self.cwd.clone()) });
-        draft.child.extend(self.limits);
+        draft.child.extend(self.limits.into_iter().map(Step::Rlimit));
         if self.no_new_privileges {
             draft.push(Step::NoNewPrivileges);
         }
-        // seccomp(2) wants CAP_SYS_ADMIN unless no_new_privs is set: then it has to be while the process still has it.
+        // seccomp(2) needs CAP_SYS_ADMIN unless no_new_privs is set: the filter comes while the process still has it.
         let (early, late) = if self.no_new_privileges { (None, seccomp) } else { (seccomp, None) };
         draft.child.extend(early);
-        // prlimit(2) on a process of another user needs CAP_SYS_RESOURCE, which the caller may lack: limits come before the user does.
+        // prlimit(2) on a process of another user needs CAP_SYS_RESOURCE, which the caller may lack: limits come before the change of user.
         let settled = !root && self.settings.any_late();
         draft.child.extend(settled.then_some(Step::Wait(Gate::Settings)));
         draft.push(Step::Ids(self.ids));
@@ -133,7 +127,7 @@ impl Finish {
             draft.push(Step::Cwd(self.cwd));
         }
         draft.push(Step::FindProgram);
-        // The agent that gets a listener is there while the container is created, not when it is started.
+        // The agent that gets a listener can be reached while the container is created, not when it is started.
         let listens = matches!(late, Some(Step::Seccomp { listener: true, .. }));
         let (before, after) = if listens { (late, None) } else { (None, late) };
         draft.child.extend(before);
@@ -184,7 +178,7 @@ fn labels(process: &Process, host: &Host) -> Result<Vec<Step>> {
 mod tests {
     use super::*;
 
-    /// The names of the steps of a process with this description and a filter.
+    /// Returns the names of the steps of a process with this description and a filter.
     fn steps(process: &str, listener: bool) -> Vec<String> {
         let host = serde_json::from_str::<Host>(
             r#"{"kernel":[6,18],"euid":0,"egid":0,"in_user_namespace":false,"cgroup":"None","apparmor":true,"selinux":true,

@@ -1,4 +1,4 @@
-//! Whole plans against golden files, and specifications that are refused. A case is a folder of tests-data/plans: `config.json`,
+//! Whole plans against golden files, and specifications that are refused. A case is a directory of tests-data/plans: `config.json`,
 //! `host.json`, perhaps `options.json` and a `process.json` to exec; `plan.txt` and `exec.txt` are written with `UPDATE=1`.
 
 use super::*;
@@ -30,7 +30,7 @@ fn filter(spec: &Spec, host: &Host) -> Option<super::seccomp::Filter> {
     Some(super::seccomp::compile(profile, host.kernel).expect("a filter"))
 }
 
-fn exec_plan(spec: &Spec, host: &Host, facts: &ContainerFacts, process: &Process) -> crate::Result<Plan> {
+fn exec_plan(spec: &Spec, host: &Host, facts: &ContainerFacts, process: &Process) -> crate::Result<ExecPlan> {
     let base = spec.process().as_ref().expect("a process");
     exec(ExecInputs {
         id: "c1",
@@ -44,10 +44,9 @@ fn exec_plan(spec: &Spec, host: &Host, facts: &ContainerFacts, process: &Process
     })
 }
 
-/// The plan in words, without the numbers, so that one step more changes one line; and what the parent does from outside.
-fn shown(plan: &Plan) -> String {
-    let mut lines: Vec<String> =
-        plan.to_string().lines().map(|line| line.get(6..).unwrap_or(line).to_owned()).collect();
+/// The plan as text without the numbers, so that a further step changes one line, and the settings that the parent makes.
+fn shown(plan: &ProcessPlan, text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(|line| line.get(6..).unwrap_or(line).to_owned()).collect();
     lines.push(format!("cgroup by clone: {}", plan.clone_into_cgroup));
     if let Some(maps) = &plan.maps {
         lines.push(format!("{maps:?}"));
@@ -75,8 +74,8 @@ fn compare(path: &Path, text: &str) -> bool {
 
 #[test]
 fn plans_are_as_the_golden_files_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/plans");
-    let mut cases: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/plans");
+    let mut cases: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 10, "{cases:?}");
     let mut same = true;
@@ -85,7 +84,7 @@ fn plans_are_as_the_golden_files_say() {
         let host: Host = read(&case.join("host.json")).unwrap();
         let options: PlanOptions = read(&case.join("options.json")).unwrap_or_default();
         let plan = plan(&spec, &host, &options).unwrap_or_else(|e| panic!("{case:?}: {e}"));
-        same &= compare(&case.join("plan.txt"), &shown(&plan));
+        same &= compare(&case.join("plan.txt"), &shown(&plan.process, &plan.to_string()));
         let again = super::create(&Inputs {
             id: "c1",
             spec: &spec,
@@ -99,15 +98,22 @@ fn plans_are_as_the_golden_files_say() {
         if let Some(process) = read::<Process>(&case.join("process.json")) {
             let exec =
                 exec_plan(&spec, &host, &plan.facts, &process).unwrap_or_else(|e| panic!("{case:?}: {e}"));
-            same &= compare(&case.join("exec.txt"), &shown(&exec));
+            same &= compare(&case.join("exec.txt"), &shown(&exec.process, &exec.to_string()));
         }
     }
     assert!(same, "see above");
 }
 
+#[test]
+fn the_default_specification_that_the_documentation_starts_from_gives_a_plan() {
+    let (_, host) = case("default");
+    let plan = plan(&Spec::default(), &host, &PlanOptions::default()).unwrap();
+    assert_eq!(plan.process.exec.argv.strings(), [CString::from(c"sh")]);
+}
+
 fn case(name: &str) -> (Value, Host) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/plans").join(name);
-    (read(&folder.join("config.json")).unwrap(), read(&folder.join("host.json")).unwrap())
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests-data/plans").join(name);
+    (read(&dir.join("config.json")).unwrap(), read(&dir.join("host.json")).unwrap())
 }
 
 /// Sets the field at a JSON pointer, or removes it with null.
@@ -206,7 +212,7 @@ fn only_sysctls_of_the_containers_own_namespaces_are_set() {
             "linux.sysctl: sysctl \"kernel.hostname\" is not allowed as it conflicts with the OCI \"hostname\"",
         ),
         ("user.max_user_namespaces", "linux.sysctl: sysctl \"user.max_user_namespaces\" is not in"),
-        ("net....kernel.core_pattern", "linux.sysctl: \"net....kernel.core_pattern\" is no name"),
+        ("net....kernel.core_pattern", "linux.sysctl: invalid sysctl name \"net....kernel.core_pattern\""),
         ("net.//.//.kernel.core_pattern", "linux.sysctl: "),
         ("net/../kernel/core_pattern", "linux.sysctl: "),
         ("net", "linux.sysctl: "),
@@ -237,6 +243,7 @@ fn a_sysctl_with_slashes_keeps_the_dots_of_its_names() {
     let spec: Spec = serde_json::from_value(config).unwrap();
     let plan = plan(&spec, &host, &PlanOptions::default()).unwrap();
     let files: Vec<_> = plan
+        .process
         .child
         .iter()
         .filter_map(|s| if let Step::Sysctl { file, .. } = s { file.to_str().ok() } else { None })

@@ -1,5 +1,5 @@
-//! The id maps of a new user namespace: checked, and how they are written: by the parent itself, or by newuidmap and newgidmap when
-//! an unprivileged caller wants more than its own id. It knows nothing of which process runs as which user.
+//! The id maps of a new user namespace: checks them, and decides whether the parent writes them, or newuidmap and newgidmap if an
+//! unprivileged caller wants more than its own id. It does not depend on which process runs as which user.
 
 use super::{IdMap, IdMaps};
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ pub(crate) fn maps(
     Ok(IdMaps { uids, gids, deny_setgroups: unprivileged && !with_helpers, with_helpers })
 }
 
-/// The ranges of one map; `field` names it.
+/// Checks the ranges of one map; `field` names it.
 pub(crate) fn ranges(
     field: &str,
     kind: &str,
@@ -44,13 +44,13 @@ pub(crate) fn ranges(
     let ranges = checked(field, list)?;
     if inside(&ranges, 0).is_none() {
         return Err(Error::invalid(format!(
-            "{field}: the container's id 0 is not mapped; its file systems are made by it"
+            "{field}: the container's id 0 must be mapped: its file systems are made with it"
         )));
     }
     Ok(ranges)
 }
 
-/// The ranges of a map, each of a size, none overlapping another.
+/// The ranges of a map: none empty, and no overlaps.
 pub(crate) fn checked(field: &str, list: &[LinuxIdMapping]) -> Result<Vec<IdMap>> {
     if list.len() > MAX_RANGES {
         return Err(Error::invalid(format!(
@@ -63,7 +63,7 @@ pub(crate) fn checked(field: &str, list: &[LinuxIdMapping]) -> Result<Vec<IdMap>
         let range =
             IdMap { inside: mapping.container_id(), outside: mapping.host_id(), count: mapping.size() };
         if range.count == 0 {
-            return Err(Error::invalid(format!("{field}[{i}].size: is 0")));
+            return Err(Error::invalid(format!("{field}[{i}].size: must not be 0")));
         }
         // The id u32::MAX means "none" to the kernel.
         if range.inside.checked_add(range.count).is_none() || range.outside.checked_add(range.count).is_none()
@@ -86,7 +86,7 @@ fn overlaps(a: IdMap, b: IdMap) -> bool {
     meet(a.inside, b.inside, a.count, b.count) || meet(a.outside, b.outside, a.count, b.count)
 }
 
-/// The id outside that stands for `id` inside.
+/// The id outside that `id` inside is mapped to.
 pub(crate) fn inside(ranges: &[IdMap], id: u32) -> Option<u32> {
     ranges.iter().find(|r| id >= r.inside && id - r.inside < r.count).map(|r| r.outside + (id - r.inside))
 }

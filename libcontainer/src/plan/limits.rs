@@ -1,7 +1,7 @@
-//! `linux.resources` as writes to cgroup files, for v1 and for v2: the conversions between the two worlds, and the order.
+//! `linux.resources` as writes to cgroup files, for v1 and for v2: the conversions between the two, and the order.
 //!
-//! Pure. What a value means is in Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/*.rst of the kernel. Zero means "not set"
-//! wherever runc takes it so, for engines rely on it.
+//! Pure. The kernel documents the values in Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/*.rst. Zero means "not set" wherever
+//! it does with runc, since engines rely on that.
 
 use crate::error::{Error, Result};
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
@@ -10,33 +10,33 @@ use std::borrow::Cow;
 /// One value for one file of a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Write {
-    /// Whose file it is: a controller, or `cgroup` for the core's own.
+    /// The controller that the file belongs to, or `cgroup` for files of the core.
     pub(crate) controller: Cow<'static, str>,
     pub(crate) file: Cow<'static, str>,
     pub(crate) value: String,
     pub(crate) rule: Rule,
 }
 
-/// What makes a write more than a write.
+/// How the result of a write is handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// It must succeed.
     Must,
-    /// EINVAL now may be success once the writes after it are done, since the kernel checks values against each other.
+    /// After EINVAL it is tried again once the writes after it are done, since the kernel checks values against each other.
     Retry,
-    /// The kernel may lack the file, and nothing is lost then.
+    /// The kernel may lack the file, which does no harm.
     Optional,
     /// Both: `Retry` and `Optional`.
     RetryOptional,
     /// When the kernel lacks the file, write this value to this one.
     Or(Cow<'static, str>, String),
-    /// The kernel clamps the value in silence: read it back and compare.
+    /// The kernel clamps the value silently: read it back and compare.
     ReadBack,
     /// A cpu.max with a new period: the quota stays as it is.
     KeepQuota,
 }
 
-/// Limits that are refused when the cgroup uses more already (`checkBeforeUpdate`), in bytes.
+/// Limits, in bytes, that are refused if the cgroup already uses more (`checkBeforeUpdate`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryCheck {
     pub(crate) memory: Option<u64>,
@@ -105,7 +105,7 @@ pub(crate) fn v2(resources: &LinuxResources) -> Result<Limits> {
             n.class_id().unwrap_or(0) != 0 || n.priorities().as_ref().is_some_and(|p| !p.is_empty())
         }),
         "network",
-        "cgroup v2 has no such controller",
+        "not supported on cgroup v2",
     );
     unified(&mut limits, resources)?;
     Ok(limits)
@@ -149,7 +149,7 @@ pub(crate) fn v1(resources: &LinuxResources) -> Result<Limits> {
     Ok(limits)
 }
 
-/// 0 would forbid the container's own first process; it means the least that works. -1 is no limit.
+/// 0 would forbid the container's first process; it is taken as the lowest limit that works. -1 is no limit.
 fn pids(limits: &mut Limits, resources: &LinuxResources) {
     if let Some(pids) = resources.pids() {
         let value = match pids.limit() {
@@ -174,7 +174,7 @@ fn hugetlb(limits: &mut Limits, resources: &LinuxResources, suffix: &str) -> Res
         let size = limit.page_size();
         if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Error::invalid(format!(
-                "linux.resources.hugepageLimits[{i}].pageSize: {size:?} is no page size (e.g. 2MB)"
+                "linux.resources.hugepageLimits[{i}].pageSize: invalid page size {size:?} (must be like 2MB)"
             )));
         }
         if limit.limit() < 0 {
@@ -183,7 +183,7 @@ fn hugetlb(limits: &mut Limits, resources: &LinuxResources, suffix: &str) -> Res
                 limit.limit()
             )));
         }
-        // Reservations are accounted apart since Linux 5.7.
+        // Reservations are accounted separately since Linux 5.7.
         for (part, rule) in [("", Rule::Must), ("rsvd.", Rule::Optional)] {
             limits.writes.push(Write {
                 controller: "hugetlb".into(),
@@ -269,7 +269,7 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
         limits.check = Some(MemoryCheck { memory: positive(limit), memory_and_swap: positive(swap_asked) });
     }
     if let Some(swap) = swap {
-        // Without swap accounting "no limit" and "no swap" are what there is anyway.
+        // Without swap accounting there is neither a limit nor swap to be limited.
         let rule = if swap <= 0 { Rule::Optional } else { Rule::Must };
         limits.push("memory", "memory.swap.max", max_or(swap), rule);
     }
@@ -283,12 +283,12 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
     limits.ignored(
         memory.swappiness().is_some_and(|n| n != u64::MAX),
         "memory.swappiness",
-        "cgroup v2 has no such setting",
+        "not supported on cgroup v2",
     );
     limits.ignored(
         memory.disable_oom_killer().unwrap_or(false),
         "memory.disableOOMKiller",
-        "cgroup v2 has no such setting",
+        "not supported on cgroup v2",
     );
     Ok(())
 }
@@ -296,7 +296,7 @@ fn memory_v2(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
 #[allow(deprecated, reason = "the specification still has the fields")]
 fn kernel_memory(limits: &mut Limits, memory: &LinuxMemory) {
     let present = memory.kernel().is_some() || memory.kernel_tcp().is_some();
-    limits.ignored(present, "memory.kernel", "the kernel has no such limit any more");
+    limits.ignored(present, "memory.kernel", "no longer supported by the kernel");
 }
 
 /// The specification's swap is memory and swap together; v2 counts swap alone. -1 is no limit.
@@ -318,7 +318,7 @@ pub(crate) fn swap_v2(swap: Option<i64>, limit: Option<i64>) -> Result<Option<i6
 fn memory_v1(limits: &mut Limits, memory: &LinuxMemory) -> Result<()> {
     let limit = bytes("limit", memory.limit())?;
     let swap = bytes("swap", memory.swap())?;
-    // The kernel keeps memory <= memory and swap at every moment: the one that comes too early is tried again.
+    // The kernel requires memory <= memory and swap at all times: a write that comes too early is tried again.
     if let Some(limit) = limit {
         limits.push("memory", "memory.limit_in_bytes", limit, Rule::Retry);
     }
@@ -350,7 +350,7 @@ fn set<T: PartialEq + Default>(value: Option<T>) -> Option<T> {
     value.filter(|n| *n != T::default())
 }
 
-/// The shares, where the kernel takes them: EINVAL in an idle cgroup, whose weight is the least (sched_group_set_shares, Linux 5.15).
+/// The shares, if the kernel accepts them: EINVAL in an idle cgroup, whose weight is the lowest (sched_group_set_shares, Linux 5.15).
 fn shares(cpu: &LinuxCpu) -> Option<u64> {
     set(cpu.shares()).filter(|_| cpu.idle().unwrap_or(0) == 0)
 }
@@ -364,18 +364,18 @@ fn cpu_v2(limits: &mut Limits, cpu: &LinuxCpu) {
     }
     let (quota, period) = (set(cpu.quota()), set(cpu.period()));
     if let Some(burst) = cpu.burst() {
-        // The kernel wants burst <= quota at every moment.
+        // The kernel requires burst <= quota at all times.
         limits.push("cpu", "cpu.max.burst", burst, if quota.is_some() { Rule::Retry } else { Rule::Must });
     }
     match (quota, period) {
         (None, None) => {}
         (Some(quota), Some(period)) => limits.must("cpu", "cpu.max", format!("{} {period}", max_or(quota))),
-        // A lone number leaves the period as it is.
+        // A single number leaves the period as it is.
         (Some(quota), None) => limits.must("cpu", "cpu.max", max_or(quota)),
         (None, Some(period)) => limits.push("cpu", "cpu.max", period, Rule::KeepQuota),
     }
     let realtime = set(cpu.realtime_runtime()).is_some() || set(cpu.realtime_period()).is_some();
-    limits.ignored(realtime, "cpu.realtimeRuntime and realtimePeriod", "cgroup v2 has no such setting");
+    limits.ignored(realtime, "cpu.realtimeRuntime and realtimePeriod", "not supported on cgroup v2");
 }
 
 /// v1's shares (2 to 262144, default 1024) as v2's weight (1 to 10000, default 100): the curve through the three pairs, which runc
@@ -396,7 +396,7 @@ pub(crate) fn weight_of_shares(shares: u64) -> u64 {
 }
 
 fn cpu_v1(limits: &mut Limits, cpu: &LinuxCpu) {
-    // Real time first: a real-time process can not join a cgroup without a budget.
+    // Real time first: a real-time process cannot join a cgroup without a budget.
     if let Some(period) = set(cpu.realtime_period()) {
         limits.push("cpu", "cpu.rt_period_us", period, Rule::Retry);
     }
@@ -435,9 +435,9 @@ fn io_weight(weight: u16) -> u64 {
 fn device(field: &str, i: usize, major: i64, minor: i64) -> Result<String> {
     match (u32::try_from(major), u32::try_from(minor)) {
         (Ok(major), Ok(minor)) => Ok(format!("{major}:{minor}")),
-        _ => {
-            Err(Error::invalid(format!("linux.resources.blockIO.{field}[{i}]: {major}:{minor} is no device")))
-        }
+        _ => Err(Error::invalid(format!(
+            "linux.resources.blockIO.{field}[{i}]: invalid device {major}:{minor}"
+        ))),
     }
 }
 
@@ -455,7 +455,7 @@ fn io_v2(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
     }
     let leaves = io.leaf_weight().is_some()
         || io.weight_device().iter().flatten().any(|d| set(d.leaf_weight()).is_some());
-    limits.ignored(leaves, "blockIO.leafWeight", "cgroup v2 has no such setting");
+    limits.ignored(leaves, "blockIO.leafWeight", "not supported on cgroup v2");
     for (field, key, list) in throttles(io) {
         for (i, entry) in list.iter().flatten().enumerate() {
             let device = device(field, i, entry.major(), entry.minor())?;
@@ -477,7 +477,7 @@ fn throttles(io: &LinuxBlockIo) -> [Throttle<'_>; 4] {
 }
 
 fn io_v1(limits: &mut Limits, io: &LinuxBlockIo) -> Result<()> {
-    // CFQ's files went with Linux 5.0, BFQ's have its name in them.
+    // Linux 5.0 removed CFQ's files; those of BFQ have its name in theirs.
     if let Some(weight) = set(io.weight()) {
         limits.push("blkio", "blkio.weight", weight, Rule::Or("blkio.bfq.weight".into(), weight.to_string()));
     }

@@ -1,7 +1,7 @@
 //! The plan: what the parent and the child will do to create a container or to run a process in one, as data.
 //!
-//! `create` and `exec` are pure: they read no file, make no system call and look at no clock. What they need to know of the host
-//! is in `Host`, and what they need of the bundle in `Inputs`.
+//! `create` and `exec` are pure: they read no files, make no system calls and read no clock. The facts about the host are in `Host`,
+//! those about the bundle in `Inputs`.
 
 pub(crate) mod caps;
 pub(crate) mod cgroup;
@@ -35,17 +35,9 @@ impl From<seccomp::Filter> for Step {
 }
 
 impl Plan {
-    /// The namespaces that are joined by path (CLONE_NEW*).
-    pub(crate) fn joined(&self) -> u64 {
-        self.opens.iter().fold(0, |flags, open| match open {
-            Open::Namespace { flag, .. } => flags | flag,
-            _ => flags,
-        })
-    }
-
-    /// The flags of seccomp(2) that the filter is installed with; `None` without a filter.
+    /// The flags of seccomp(2) for the filter; `None` without a filter.
     pub fn seccomp_flags(&self) -> Option<u64> {
-        self.child.iter().find_map(|step| match step {
+        self.process.child.iter().find_map(|step| match step {
             Step::Seccomp { flags, .. } => Some(*flags),
             _ => None,
         })
@@ -57,27 +49,28 @@ pub(crate) use exec::{ExecInputs, exec};
 
 use crate::host::{CgroupHost, Host};
 use crate::rootfs::overlay::Overlay;
+use crate::sys::cstr::CStrArray;
 use oci_spec::runtime::{LinuxMemoryPolicy, LinuxPersonality, Spec};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
 use std::path::PathBuf;
-use step::{Exec, Slot, Step};
+use step::{Exec, Rlimit, Slot, Step};
 
-/// What a plan for a new container is made from.
+/// The inputs of a plan for a new container.
 pub(crate) struct Inputs<'a> {
     pub(crate) id: &'a str,
     pub(crate) spec: &'a Spec,
     pub(crate) host: &'a Host,
-    /// The absolute path of the bundle; relative paths of the spec are below it.
+    /// The absolute path of the bundle, which relative paths of the specification are below.
     pub(crate) bundle: &'a std::path::Path,
     pub(crate) options: &'a PlanOptions,
-    /// The root is this instead of the directory at `root.path`.
+    /// The root, instead of the directory at `root.path`.
     pub(crate) overlay: Option<&'a Overlay>,
-    /// `linux.seccomp`, compiled: that may come from a cache.
+    /// `linux.seccomp`, compiled, perhaps from a cache.
     pub(crate) filter: Option<seccomp::Filter>,
 }
 
-/// The caller's wishes that change the plan.
+/// The options of the caller that change the plan.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct PlanOptions {
@@ -85,13 +78,36 @@ pub(crate) struct PlanOptions {
     pub(crate) no_new_keyring: bool,
     pub(crate) preserve_fds: u32,
     pub(crate) systemd_cgroup: bool,
-    /// Tolerate that cgroups can not be made; `None`: if the caller is not the host's root.
+    /// Tolerate that cgroups cannot be made; `None`: if the caller is not the host's root.
     pub(crate) rootless_cgroups: Option<bool>,
 }
 
-/// Everything that will be done, in order.
+/// Everything that will be done to create a container, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    /// Its first process.
+    pub(crate) process: ProcessPlan,
+    /// The cgroup to make.
+    pub(crate) cgroup: cgroup::CgroupPlan,
+    /// What a later `exec` needs to know; stored with the container.
+    pub(crate) facts: ContainerFacts,
+    /// The namespaces that are joined by path (CLONE_NEW*).
+    pub(crate) joined: u64,
+    /// What the caller should know of, although none of it is an error.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Everything that will be done to run a process in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExecPlan {
+    pub(crate) process: ProcessPlan,
+    /// As those of `Plan`.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a launch carries out: the parent's part and the child's steps of one process, of a container or beside one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessPlan {
     /// Flags for the first clone3 (CLONE_NEW*).
     pub(crate) clone_flags: u64,
     /// The clone makes the child in the pid namespace of the process behind `Slot::TARGET`, which holds only children of those that
@@ -105,20 +121,14 @@ pub struct Plan {
     pub(crate) child: Vec<Step>,
     pub(crate) exec: Exec,
     pub(crate) maps: Option<IdMaps>,
-    /// The maps that the user namespace which is joined must have; compared at `Gate::Mapped`.
+    /// The maps that the joined user namespace must have; compared at `Gate::Mapped`.
     pub(crate) joined_maps: Option<IdMaps>,
     pub(crate) parent: ParentSettings,
-    /// The cgroup to make; `None` for an exec.
-    pub(crate) cgroup: Option<cgroup::CgroupPlan>,
-    /// How many descriptor slots the child's table has.
+    /// The number of descriptor slots in the child's table.
     pub(crate) slots: u16,
-    /// Things the caller should hear of, although they are no errors.
-    pub(crate) warnings: Vec<String>,
-    /// What a later `exec` has to know; stored with the container.
-    pub(crate) facts: ContainerFacts,
 }
 
-/// What `exec` has to know of a container, besides its process description and its seccomp filter.
+/// The facts about a container that `exec` needs, besides its process description and its seccomp filter.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct ContainerFacts {
     /// The namespaces that are not its creator's (CLONE_NEW*).
@@ -127,14 +137,14 @@ pub(crate) struct ContainerFacts {
     pub(crate) maps: Option<IdMaps>,
     pub(crate) personality: Option<LinuxPersonality>,
     pub(crate) memory_policy: Option<LinuxMemoryPolicy>,
-    /// It has a session keyring of its own, `_ses.ID`.
+    /// It has its own session keyring, `_ses.ID`.
     pub(crate) keyring: bool,
 }
 
 /// A descriptor that the parent opens before the clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// A namespace file; verified to be one of the kind of `flag` (NS_GET_NSTYPE). `foreign`: and not to be the caller's own, since a
+    /// A namespace file, verified to be of the kind `flag` (NS_GET_NSTYPE). With `foreign` it must not be the caller's own, since a
     /// hostname or sysctl is set in it, which would change the host.
     Namespace { slot: Slot, path: PathBuf, flag: u64, foreign: bool },
     /// The root directory of the process behind `Slot::TARGET` (/proc/PID/root), into `Slot::ROOT`.
@@ -166,23 +176,23 @@ pub(crate) struct IdMap {
     pub(crate) count: u32,
 }
 
-/// What the parent sets on the child's process from outside, by pid: a process in a user namespace of its own lacks the rights. Limits,
-/// scheduling and priority once the child waits at `Gate::Start` or `Gate::Settings`, so that they do not hinder its preparations.
+/// The settings that the parent makes on the child's process from outside, by pid: a process in a new user namespace lacks the rights.
+/// Limits, scheduling and priority are set while the child waits at `Gate::Start` or `Gate::Settings`, so that they don't hinder its
+/// preparations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct ParentSettings {
-    /// (resource, soft, hard)
-    pub(crate) rlimits: Vec<(u32, u64, u64)>,
+    pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) scheduler: Option<Scheduler>,
     /// ioprio_set(2): class << 13 | priority.
     pub(crate) io_priority: Option<i32>,
     /// CPUs as (first, last) ranges, set right before the cgroup is joined (exec only).
     pub(crate) affinity_initial: Vec<(u32, u32)>,
-    /// Of a process that is born in a user namespace of its own.
+    /// For a process that is cloned into a new user namespace.
     pub(crate) oom_score_adj: Option<CString>,
 }
 
 impl ParentSettings {
-    /// There is something to set at `Gate::Start` or `Gate::Settings`.
+    /// Whether something is set at `Gate::Start` or `Gate::Settings`.
     pub(crate) fn any_late(&self) -> bool {
         !self.rlimits.is_empty() || self.scheduler.is_some() || self.io_priority.is_some()
     }
@@ -200,20 +210,20 @@ pub(crate) struct Scheduler {
     pub(crate) period: u64,
 }
 
-/// A string for the kernel; the field is named when it has a NUL inside.
+/// A string for the kernel; the error for a NUL byte inside names the field.
 pub(crate) fn c_string(field: &str, value: impl Into<Vec<u8>>) -> crate::Result<CString> {
     CString::new(value).map_err(|_| crate::Error::invalid(format!("{field}: contains a NUL byte")))
 }
 
-/// The plan for a hook in a container that has not left the host's tree: into these namespaces of its process, then the hook's
-/// program, in the directory that will be the root.
+/// The plan for a hook in a container that has not left the host's tree: it joins these namespaces of its process and executes the
+/// hook's program in the directory that will be the root.
 pub(crate) fn hook(
     path: CString,
     argv: Vec<CString>,
     envp: Vec<CString>,
     namespaces: u64,
     root: CString,
-) -> Plan {
+) -> ProcessPlan {
     let mut draft = Draft::new();
     draft.push(Step::Undumpable);
     draft.push(Step::JoinTarget { flags: namespaces });
@@ -224,26 +234,13 @@ pub(crate) fn hook(
         draft.push(Step::BecomeRoot { drop_groups: false });
     }
     draft.child.extend([Step::Cwd(root), Step::Umask(0o022), Step::CloseFrom(3), Step::Exec]);
-    Plan {
-        clone_flags: 0,
-        clone_into_pids: false,
-        clone_into_cgroup: true,
-        opens: draft.opens,
-        child: draft.child,
-        exec: Exec {
-            candidates: vec![path],
-            argv: step::CStrArray::new(argv, 0),
-            envp: step::CStrArray::new(envp, 0),
-            home_of: None,
-        },
-        maps: None,
-        joined_maps: None,
-        parent: ParentSettings::default(),
-        cgroup: None,
-        slots: draft.next_slot,
-        warnings: draft.warnings,
-        facts: ContainerFacts::default(),
-    }
+    let exec = Exec {
+        candidates: vec![path],
+        argv: CStrArray::new(argv, 0),
+        envp: CStrArray::new(envp, 0),
+        home_of: None,
+    };
+    ProcessPlan { clone_into_cgroup: true, ..draft.into_plan(exec) }
 }
 
 /// How a child gets into its cgroup.
@@ -251,7 +248,7 @@ pub(crate) fn hook(
 pub(crate) enum CgroupEntry {
     /// By clone3 (Linux 5.7, cgroup v2).
     Clone,
-    /// The parent moves it: v1 hierarchies, and systemd, which wants the process first.
+    /// The parent moves it: v1 hierarchies, and systemd, which needs a process first.
     Parent,
     /// The host has no cgroups.
     None,
@@ -267,7 +264,7 @@ impl CgroupEntry {
     }
 }
 
-/// A plan in the making: the rooms append to it in execution order.
+/// An unfinished plan: the modules append to it in execution order.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     pub(crate) child: Vec<Step>,
@@ -285,15 +282,31 @@ impl Draft {
         self.child.push(step);
     }
 
-    /// A descriptor slot of its own for something the parent opens.
+    /// Reserves a descriptor slot for something that the parent opens.
     pub(crate) fn slot(&mut self) -> Slot {
         let slot = Slot(self.next_slot);
         self.next_slot += 1;
         slot
     }
+
+    /// The plan for a process in the caller's own namespaces and cgroup, for which the parent has nothing to set.
+    pub(crate) fn into_plan(self, exec: Exec) -> ProcessPlan {
+        ProcessPlan {
+            clone_flags: 0,
+            clone_into_pids: false,
+            clone_into_cgroup: false,
+            opens: self.opens,
+            child: self.child,
+            exec,
+            maps: None,
+            joined_maps: None,
+            parent: ParentSettings::default(),
+            slots: self.next_slot,
+        }
+    }
 }
 
-/// Which namespaces the container gets (CLONE_NEW* bits): made new, or joined by path. Those in neither are the caller's.
+/// The namespaces of the container (CLONE_NEW* bits): new ones, and those joined by path. All others are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct NamespaceFacts {
     pub(crate) new: u64,

@@ -1,7 +1,7 @@
-//! The mounts of a container: the host's tree set apart, the root, then each of config.json's `mounts` in order, as steps.
+//! The mounts of a container as steps: the host's tree is separated, then come the root and each of config.json's `mounts` in order.
 //!
-//! It decides by the names in config.json and the facts about the host alone. Whether a path exists, what it is and where its symbolic
-//! links lead is seen by the child; the steps say what it has to refuse.
+//! It decides by the names in config.json and the facts about the host alone. The child finds out whether a path exists, what it is
+//! and where its symbolic links lead; the steps tell it what to refuse.
 
 use super::cgroup::Place;
 use super::options::{self, MountOptions};
@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
-/// Files of /proc that lxcfs and others emulate; nothing else below /proc may be covered.
+/// Files of /proc that lxcfs and others emulate. Nothing else below /proc may be mounted on.
 const PROC_FILES: &[&str] = &[
     "/proc/cpuinfo",
     "/proc/diskstats",
@@ -37,12 +37,12 @@ const KERNEL_FS: &[&str] =
 /// File systems that take no `context` option.
 const NO_CONTEXT: &[&str] = &["proc", "sysfs", "mqueue", "cgroup", "cgroup2"];
 
-/// What the rules for one mount depend on.
+/// All that the rules for a mount depend on.
 pub(super) struct Setting<'a> {
     pub(super) inputs: &'a Inputs<'a>,
     pub(super) ns: NamespaceFacts,
     /// The container's root on the host.
-    root: PathBuf,
+    root: &'a Path,
     /// The container's cgroup.
     pub(super) cgroup: &'a Place,
     /// The propagation that the host's tree gets in this mount namespace.
@@ -52,7 +52,7 @@ pub(super) struct Setting<'a> {
     pub(super) draft: &'a mut Draft,
 }
 
-/// One mount of config.json, taken apart.
+/// One mount of config.json, parsed.
 pub(super) struct Entry<'a> {
     /// `mounts[3]`
     pub(super) field: String,
@@ -71,63 +71,120 @@ pub(super) enum Kind<'a> {
     Fs(&'a str),
 }
 
-/// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
-pub(crate) fn append(
-    inputs: &Inputs<'_>,
-    ns: NamespaceFacts,
-    cgroup: &Place,
-    draft: &mut Draft,
-) -> Result<()> {
-    let root = root_path(inputs)?;
-    let host_propagation = root_propagation(inputs)?.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
-    draft.push(Step::HostPropagation { flags: host_propagation });
-    let source = inputs.overlay.map(|overlay| {
-        let slot = draft.slot();
-        draft.opens.push(Open::Overlay { slot, overlay: overlay.clone() });
-        slot
-    });
-    draft.push(Step::Root {
-        path: c_string("root.path", root.as_os_str().as_bytes())?,
-        source,
-        propagation: libc::MS_PRIVATE,
-    });
-    let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &setting.root)?;
-        if !mount.destination().is_absolute() {
-            let destination = mount.destination();
-            setting.draft.warnings.push(format!(
-                "mounts[{i}].destination: {destination:?} is relative, taken as {:?}",
-                entry.destination
-            ));
-        }
-        match entry.kind {
-            Kind::Bind => bind(&mut setting, &entry)?,
-            Kind::Remount => remount(&mut setting, &entry)?,
-            Kind::Cgroup => cgroup_mounts::append(&mut setting, &entry)?,
-            Kind::Fs(fstype) => file_system(&mut setting, &entry, fstype)?,
-        }
+/// The root of a specification and its mounts, parsed and checked.
+pub(crate) struct Mounts<'a> {
+    /// The container's root on the host.
+    root: PathBuf,
+    /// `linux.rootfsPropagation` as `MS_*` flags. They apply to the host's tree in the container's mount namespace before the root is
+    /// attached, and once more to the finished `/` unless they are private.
+    propagation: Option<u64>,
+    entries: Vec<Entry<'a>>,
+}
+
+impl<'a> Mounts<'a> {
+    /// # Errors
+    /// `InvalidSpec` and `Unsupported`, naming the field.
+    pub(crate) fn read(inputs: &Inputs<'a>) -> Result<Self> {
+        let root = root_of(inputs.spec, inputs.bundle)?;
+        let propagation = root_propagation(inputs)?;
+        let mounts = inputs.spec.mounts().as_deref().unwrap_or_default();
+        let entries =
+            mounts.iter().enumerate().map(|(i, mount)| entry(i, mount, &root)).collect::<Result<_>>()?;
+        Ok(Mounts { root, propagation, entries })
     }
-    Ok(())
+
+    /// The container's root on the host.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The propagation of the finished `/`, unless it is private, which the root already is.
+    pub(super) fn root_propagation(&self) -> Option<u64> {
+        self.propagation.filter(|flags| flags & libc::MS_PRIVATE == 0)
+    }
+
+    /// /dev is a bind mount: its nodes and links are not the container's to make.
+    pub(super) fn dev_is_bound(&self) -> bool {
+        self.entries.iter().any(|entry| entry.kind == Kind::Bind && entry.destination == Path::new("/dev"))
+    }
+
+    /// The container has a writable mount of its cgroup at the usual place.
+    pub(super) fn cgroup_is_writable(&self) -> bool {
+        let cgroup = |name: &str| name == "cgroup" || name == "cgroup2";
+        self.entries.iter().any(|entry| {
+            entry.destination == Path::new("/sys/fs/cgroup")
+                && (entry.mount.typ().as_deref().is_some_and(cgroup)
+                    || entry.mount.source().as_deref().and_then(Path::to_str).is_some_and(cgroup))
+                && !entry.options.read_only()
+        })
+    }
+
+    /// The steps that make mounts read-only late, because nodes, mount points and links are made in them first: a tmpfs, and any mount
+    /// on /dev.
+    pub(super) fn read_only_later(&self) -> Result<Vec<Step>> {
+        let later = self.entries.iter().filter(|entry| match entry.kind {
+            Kind::Fs(fstype) => entry.options.read_only() && is_late(fstype, &entry.destination),
+            _ => false,
+        });
+        let attr = MountAttr { set: options::READ_ONLY, ..MountAttr::default() };
+        later.map(|entry| Ok(Step::Remount { target: target(entry, TargetKind::Directory)?, attr })).collect()
+    }
+
+    /// Appends the steps from the propagation of the host's tree through the last mount. `cgroup` is where the container's is.
+    pub(crate) fn append(
+        &self,
+        inputs: &Inputs<'_>,
+        ns: NamespaceFacts,
+        cgroup: &Place,
+        draft: &mut Draft,
+    ) -> Result<()> {
+        let root = &self.root;
+        let host_propagation = self.propagation.unwrap_or(libc::MS_SLAVE | libc::MS_REC);
+        draft.push(Step::HostPropagation { flags: host_propagation });
+        let source = inputs.overlay.map(|overlay| {
+            let slot = draft.slot();
+            draft.opens.push(Open::Overlay { slot, overlay: overlay.clone() });
+            slot
+        });
+        draft.push(Step::Root {
+            path: c_string("root.path", root.as_os_str().as_bytes())?,
+            source,
+            propagation: libc::MS_PRIVATE,
+        });
+        let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
+        for entry in &self.entries {
+            let given = entry.mount.destination();
+            if !given.is_absolute() {
+                setting.draft.warnings.push(format!(
+                    "{}.destination: {given:?} is relative, taken as {:?}",
+                    entry.field, entry.destination
+                ));
+            }
+            match entry.kind {
+                Kind::Bind => bind(&mut setting, entry)?,
+                Kind::Remount => remount(&mut setting, entry)?,
+                Kind::Cgroup => cgroup_mounts::append(&mut setting, entry)?,
+                Kind::Fs(fstype) => file_system(&mut setting, entry, fstype)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_late(fstype: &str, destination: &Path) -> bool {
+    fstype == "tmpfs" || destination == Path::new("/dev")
 }
 
 /// The absolute path of the container's root on the host.
-pub(crate) fn root_path(inputs: &Inputs<'_>) -> Result<PathBuf> {
-    root_of(inputs.spec, inputs.bundle)
-}
-
-/// The same from a specification and its bundle.
 pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
-    let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root: is required"))?;
+    let root = spec.root().as_ref().ok_or_else(|| Error::invalid("root: must be set"))?;
     if root.path().as_os_str().is_empty() {
         return Err(Error::invalid("root.path: is empty"));
     }
     Ok(clean(&bundle.join(root.path())))
 }
 
-/// `linux.rootfsPropagation` as `MS_*` flags. They apply to the host's tree in the container's mount namespace before the root is
-/// attached, and once more to the finished `/` unless they are private.
-pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
+fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
     let Some(linux) = inputs.spec.linux() else {
         return Ok(None);
     };
@@ -142,38 +199,6 @@ pub(crate) fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
         )));
     }
     Ok(Some(flags))
-}
-
-/// Mounts that are made read-only at last, since nodes, mount points and links are still to be made in them: a tmpfs, and whatever is
-/// on /dev.
-pub(super) fn read_only_later(inputs: &Inputs<'_>) -> Result<Vec<Step>> {
-    let root = root_path(inputs)?;
-    let mut steps = Vec::new();
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &root)?;
-        let Kind::Fs(fstype) = entry.kind else { continue };
-        if entry.options.read_only() && is_late(fstype, &entry.destination) {
-            let attr = MountAttr { set: options::READ_ONLY, ..MountAttr::default() };
-            steps.push(Step::Remount { target: target(&entry, TargetKind::Directory)?, attr });
-        }
-    }
-    Ok(steps)
-}
-
-fn is_late(fstype: &str, destination: &Path) -> bool {
-    fstype == "tmpfs" || destination == Path::new("/dev")
-}
-
-/// /dev is a bind mount: its nodes and links are somebody else's.
-pub(super) fn dev_is_bound(inputs: &Inputs<'_>) -> Result<bool> {
-    let root = root_path(inputs)?;
-    for (i, mount) in inputs.spec.mounts().iter().flatten().enumerate() {
-        let entry = entry(i, mount, &root)?;
-        if entry.kind == Kind::Bind && entry.destination == Path::new("/dev") {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn entry<'a>(index: usize, mount: &'a Mount, root: &Path) -> Result<Entry<'a>> {
@@ -221,7 +246,7 @@ fn check(entry: &Entry<'_>) -> Result<()> {
         return Err(Error::invalid(format!("{field}: id-mapped mounts are only supported for bind-mounts")));
     }
     if options.copy_up && entry.kind != Kind::Fs("tmpfs") {
-        return Err(Error::invalid(format!("{field}.options: tmpcopyup is for type tmpfs only")));
+        return Err(Error::invalid(format!("{field}.options: tmpcopyup requires type tmpfs")));
     }
     match (entry.kind, options.data.first()) {
         (Kind::Bind, Some(option)) => Err(Error::invalid(format!(
@@ -321,7 +346,7 @@ fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Where the tree comes from, and whether it may be the parent's.
+/// The source of the tree, and whether it may be cloned by the parent.
 fn source(
     setting: &mut Setting<'_>,
     entry: &Entry<'_>,
@@ -329,9 +354,9 @@ fn source(
     id_map: Option<(Slot, bool)>,
 ) -> Result<(Source, bool)> {
     let field = format!("{}.source", entry.field);
-    // Looked up inside the root, a hostile image's symbolic links can not lead to the host.
+    // Looked up inside the root, symbolic links of a malicious image cannot lead to the host.
     if setting.root != Path::new("/")
-        && let Ok(inside) = clean(path).strip_prefix(&setting.root)
+        && let Ok(inside) = clean(path).strip_prefix(setting.root)
     {
         let path = c_string(&field, Path::new("/").join(inside).as_os_str().as_bytes())?;
         return Ok(match id_map {
@@ -358,7 +383,7 @@ fn source(
     })
 }
 
-/// What the mount namespace would have done to a tree that the parent cloned outside of it.
+/// The propagation that the mount namespace would have given to a tree that the parent clones outside of it.
 fn base_propagation(setting: &Setting<'_>) -> Option<Propagation> {
     // A mount namespace of another user namespace only ever gets slaves (mount_namespaces(7)).
     if setting.ns.own(NEWUSER) {
@@ -429,14 +454,17 @@ fn id_map(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<Option<(Slot, 
 fn ranges(given: Option<&Vec<LinuxIdMapping>>, field: &str) -> Result<Vec<IdMap>> {
     let given = given.map(Vec::as_slice).unwrap_or_default();
     if given.len() > 340 {
-        return Err(Error::invalid(format!("{field}: {} ranges; the kernel takes at most 340", given.len())));
+        return Err(Error::invalid(format!(
+            "{field}: {} ranges; the kernel accepts at most 340",
+            given.len()
+        )));
     }
     let mut result = Vec::with_capacity(given.len());
     for (i, range) in given.iter().enumerate() {
         let (inside, outside, count) = (range.container_id(), range.host_id(), range.size());
         if count == 0 || inside.checked_add(count).is_none() || outside.checked_add(count).is_none() {
             return Err(Error::invalid(format!(
-                "{field}[{i}]: {count} ids from {inside} and {outside} on are no valid range"
+                "{field}[{i}]: invalid range: {count} ids from {inside} and {outside}"
             )));
         }
         result.push(IdMap { inside, outside, count });
@@ -479,13 +507,13 @@ fn copy_up(options: &MountOptions) -> Option<CopyUp> {
     options.copy_up.then(|| CopyUp { uid: free("uid"), gid: free("gid"), mode: free("mode") })
 }
 
-/// sysfs shows a network namespace; a user namespace may only mount that of a network namespace it owns.
+/// sysfs shows a network namespace; a user namespace may only mount that of a network namespace that it owns.
 fn or_bind(setting: &Setting<'_>, fstype: &str) -> Option<CString> {
     let in_user_namespace = setting.ns.own(NEWUSER) || setting.inputs.host.in_user_namespace;
     (fstype == "sysfs" && in_user_namespace && setting.ns.new & NEWNET == 0).then(|| c"/sys".to_owned())
 }
 
-/// `linux.mountLabel`, where there is SELinux to understand it.
+/// `linux.mountLabel`, which requires SELinux.
 pub(super) fn mount_label<'a>(setting: &Setting<'a>) -> Result<Option<&'a str>> {
     let linux = setting.inputs.spec.linux().as_ref();
     let label = linux.and_then(|linux| linux.mount_label().as_deref()).filter(|label| !label.is_empty());

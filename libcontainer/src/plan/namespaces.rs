@@ -1,7 +1,7 @@
 //! Which namespaces are made and which are joined, in which order, and whether one clone is enough.
 //!
-//! A new namespace belongs to the user namespace its maker is in, and setns(2) needs rights over the user namespace that owns the
-//! target: hence the order. It knows nothing of what happens inside the namespaces.
+//! A new namespace belongs to the user namespace of the process that makes it, and setns(2) needs rights over the user namespace that
+//! owns the target: hence the order. It does not depend on what happens inside the namespaces.
 
 use super::step::{Slot, Step};
 use super::{Draft, NamespaceFacts, Open};
@@ -43,14 +43,14 @@ pub(crate) struct Namespaces {
 struct Route {
     /// Made by the parent's clone3.
     clone: u64,
-    /// Joined with the caller's rights; when a user namespace is joined too, what fails is tried again after it.
+    /// Joined with the caller's rights; when a user namespace is joined too, those that fail are tried again after it.
     joins: u64,
-    /// A user namespace is joined after `joins`, and what of `joins` was refused before, after that.
+    /// A user namespace is joined after `joins`, and after it those of `joins` that were refused before.
     join_user: bool,
     make: Make,
 }
 
-/// How the namespaces that can only be made after the joins are made.
+/// How to make the namespaces that have to wait for the joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Make {
     None,
@@ -58,7 +58,7 @@ enum Make {
     Fork(u64),
 }
 
-/// Reads `linux.namespaces`; a kind may be there once, and a path must be absolute.
+/// Reads `linux.namespaces`; each kind may occur once, and a path must be absolute.
 pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
     let mut namespaces = Namespaces::default();
     for (i, namespace) in list.iter().enumerate() {
@@ -84,8 +84,8 @@ pub(crate) fn read(list: &[LinuxNamespace]) -> Result<Namespaces> {
     Ok(namespaces)
 }
 
-/// Appends the joins and, where the clone can not make them, the new namespaces. Returns the flags of the parent's clone3. The new
-/// ones of `after_all` are left to the caller: they need something done first. The `changed` ones must not be the host's.
+/// Appends the joins and the new namespaces that the clone cannot make. Returns the flags of the parent's clone3. The new ones of
+/// `after_all` are left to the caller, which has to do something before. The `changed` ones must not be the host's.
 pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -> u64 {
     let route = route(namespaces.facts);
     let slots: Vec<(u64, Slot)> = namespaces
@@ -118,8 +118,8 @@ pub(crate) fn append(namespaces: &Namespaces, changed: u64, draft: &mut Draft) -
     route.clone
 }
 
-/// The new namespaces that the process makes when all others are there and it is their root: a cgroup namespace begins at the cgroup
-/// that its maker is in, clocks are set first, and the queues of an ipc namespace (the root of mqueue) belong to its maker's user.
+/// The new namespaces that the process makes when it has all others and is their root: a cgroup namespace begins at the cgroup of the
+/// process that makes it, clocks are set first, and the queues of an ipc namespace (the root of mqueue) belong to that process's user.
 pub(crate) fn after_all(facts: NamespaceFacts) -> u64 {
     facts.new & if facts.own(USER) { CGROUP | TIME | IPC } else { CGROUP | TIME }
 }

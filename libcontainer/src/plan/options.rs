@@ -1,7 +1,7 @@
-//! Mount options: the strings of config.json's `mounts[].options` to attributes, propagation, flags of the superblock and options
-//! that only the file system understands. One table; `features` prints its names.
+//! Mount options: the strings of config.json's `mounts[].options` as attributes, propagation, flags of the superblock and options
+//! that only the file system understands. `features` lists the names in the tables here.
 //!
-//! It knows nothing of what is mounted where.
+//! It does not depend on what is mounted where.
 
 use super::c_string;
 use super::step::{FsOption, MountAttr, Propagation};
@@ -14,18 +14,44 @@ use std::ffi::CString;
 
 const MOUNT_ATTR_RELATIME: u64 = 0x0;
 
-/// Attributes that a user namespace can not take from a mount which another one made (MNT_LOCK_*), but for the access times.
-pub(crate) const LOCKABLE: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+/// An attribute of mounts, with the options that set and clear it: for the mount itself, and for its whole tree.
+struct Attribute {
+    bit: u64,
+    set: &'static str,
+    clear: &'static str,
+    tree_set: &'static str,
+    tree_clear: &'static str,
+}
 
-/// `MS_*` flags with their attribute.
-const ATTRIBUTES: &[(u64, u64)] = &[
-    (libc::MS_RDONLY, MOUNT_ATTR_RDONLY),
-    (libc::MS_NOSUID, MOUNT_ATTR_NOSUID),
-    (libc::MS_NODEV, MOUNT_ATTR_NODEV),
-    (libc::MS_NOEXEC, MOUNT_ATTR_NOEXEC),
-    (libc::MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
+macro_rules! attribute {
+    ($bit:ident, $set:literal, $clear:literal) => {
+        Attribute {
+            bit: $bit,
+            set: $set,
+            clear: $clear,
+            tree_set: concat!("r", $set),
+            tree_clear: concat!("r", $clear),
+        }
+    };
+}
+
+const ATTRIBUTES: &[Attribute] = &[
+    attribute!(MOUNT_ATTR_RDONLY, "ro", "rw"),
+    attribute!(MOUNT_ATTR_NOSUID, "nosuid", "suid"),
+    attribute!(MOUNT_ATTR_NODEV, "nodev", "dev"),
+    attribute!(MOUNT_ATTR_NOEXEC, "noexec", "exec"),
+    attribute!(MOUNT_ATTR_NODIRATIME, "nodiratime", "diratime"),
+    attribute!(MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow", "symfollow"),
 ];
-const ATIME_FLAGS: u64 = libc::MS_NOATIME | libc::MS_NODIRATIME | libc::MS_RELATIME | libc::MS_STRICTATIME;
+
+/// The read-only attribute.
+pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY;
+/// nosuid, nodev and noexec.
+pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+/// The attributes, apart from access times, that a user namespace cannot take from a mount that another one made (MNT_LOCK_*).
+const LOCKABLE: u64 = READ_ONLY | HARDENED;
+
+const ATIME_FLAGS: u64 = libc::MS_NOATIME | libc::MS_RELATIME | libc::MS_STRICTATIME;
 
 /// Flags of the superblock that fsconfig(2) has a name for.
 const SUPERBLOCK: &[(u64, &str)] = &[
@@ -45,16 +71,20 @@ const FSCONFIG_MAX: usize = 255;
 #[derive(Clone, Copy)]
 enum Effect {
     Nothing,
+    /// `MS_*` flags of the superblock or a mode of access times: set, or not set.
     Set(u64),
     Clear(u64),
+    /// An attribute of the mount, or of its whole tree.
+    Attribute {
+        bit: u64,
+        on: bool,
+        tree: bool,
+    },
     Bind {
         recursive: bool,
     },
     Remount,
     Propagate(u64),
-    /// The whole tree gets the attribute, or loses it.
-    TreeSet(u64),
-    TreeClear(u64),
     /// The whole tree gets this mode of access times.
     TreeAtime(u64),
     /// The whole tree does not get this mode of access times: relatime, if no other is named.
@@ -64,79 +94,56 @@ enum Effect {
         recursive: bool,
     },
 }
-use Effect::{
-    Bind, Clear, CopyUp, IdMap, Nothing, Propagate, Remount, Set, TreeAtime, TreeClear, TreeNotAtime, TreeSet,
-};
+use Effect::{Bind, Clear, CopyUp, IdMap, Nothing, Propagate, Remount, Set, TreeAtime, TreeNotAtime};
 
-/// Every option that is not handed to the file system, sorted by name.
+/// All other options that are not passed to the file system, sorted by name.
 const TABLE: &[(&str, Effect)] = &[
     ("async", Clear(libc::MS_SYNCHRONOUS)),
     ("atime", Clear(libc::MS_NOATIME)),
     ("bind", Bind { recursive: false }),
     ("defaults", Nothing),
-    ("dev", Clear(libc::MS_NODEV)),
-    ("diratime", Clear(libc::MS_NODIRATIME)),
     ("dirsync", Set(libc::MS_DIRSYNC)),
-    ("exec", Clear(libc::MS_NOEXEC)),
     ("idmap", IdMap { recursive: false }),
     ("iversion", Set(libc::MS_I_VERSION)),
     ("lazytime", Set(libc::MS_LAZYTIME)),
     ("loud", Clear(libc::MS_SILENT)),
     ("mand", Set(libc::MS_MANDLOCK)),
     ("noatime", Set(libc::MS_NOATIME)),
-    ("nodev", Set(libc::MS_NODEV)),
-    ("nodiratime", Set(libc::MS_NODIRATIME)),
-    ("noexec", Set(libc::MS_NOEXEC)),
     ("noiversion", Clear(libc::MS_I_VERSION)),
     ("nolazytime", Clear(libc::MS_LAZYTIME)),
     ("nomand", Clear(libc::MS_MANDLOCK)),
     ("norelatime", Clear(libc::MS_RELATIME)),
     ("nostrictatime", Clear(libc::MS_STRICTATIME)),
-    ("nosuid", Set(libc::MS_NOSUID)),
-    ("nosymfollow", Set(libc::MS_NOSYMFOLLOW)),
     ("private", Propagate(libc::MS_PRIVATE)),
     ("ratime", TreeNotAtime(MOUNT_ATTR_NOATIME)),
     ("rbind", Bind { recursive: true }),
-    ("rdev", TreeClear(MOUNT_ATTR_NODEV)),
-    ("rdiratime", TreeClear(MOUNT_ATTR_NODIRATIME)),
     ("relatime", Set(libc::MS_RELATIME)),
     ("remount", Remount),
-    ("rexec", TreeClear(MOUNT_ATTR_NOEXEC)),
     ("ridmap", IdMap { recursive: true }),
     ("rnoatime", TreeAtime(MOUNT_ATTR_NOATIME)),
-    ("rnodev", TreeSet(MOUNT_ATTR_NODEV)),
-    ("rnodiratime", TreeSet(MOUNT_ATTR_NODIRATIME)),
-    ("rnoexec", TreeSet(MOUNT_ATTR_NOEXEC)),
     ("rnorelatime", TreeNotAtime(MOUNT_ATTR_RELATIME)),
     ("rnostrictatime", TreeNotAtime(MOUNT_ATTR_STRICTATIME)),
-    ("rnosuid", TreeSet(MOUNT_ATTR_NOSUID)),
-    ("rnosymfollow", TreeSet(MOUNT_ATTR_NOSYMFOLLOW)),
-    ("ro", Set(libc::MS_RDONLY)),
     ("rprivate", Propagate(libc::MS_PRIVATE | libc::MS_REC)),
     ("rrelatime", TreeAtime(MOUNT_ATTR_RELATIME)),
-    ("rro", TreeSet(MOUNT_ATTR_RDONLY)),
-    ("rrw", TreeClear(MOUNT_ATTR_RDONLY)),
     ("rshared", Propagate(libc::MS_SHARED | libc::MS_REC)),
     ("rslave", Propagate(libc::MS_SLAVE | libc::MS_REC)),
     ("rstrictatime", TreeAtime(MOUNT_ATTR_STRICTATIME)),
-    ("rsuid", TreeClear(MOUNT_ATTR_NOSUID)),
-    ("rsymfollow", TreeClear(MOUNT_ATTR_NOSYMFOLLOW)),
     ("runbindable", Propagate(libc::MS_UNBINDABLE | libc::MS_REC)),
-    ("rw", Clear(libc::MS_RDONLY)),
     ("shared", Propagate(libc::MS_SHARED)),
     ("silent", Set(libc::MS_SILENT)),
     ("slave", Propagate(libc::MS_SLAVE)),
     ("strictatime", Set(libc::MS_STRICTATIME)),
-    ("suid", Clear(libc::MS_NOSUID)),
-    ("symfollow", Clear(libc::MS_NOSYMFOLLOW)),
     ("sync", Set(libc::MS_SYNCHRONOUS)),
     ("tmpcopyup", CopyUp),
     ("unbindable", Propagate(libc::MS_UNBINDABLE)),
 ];
 
-/// The options of `mounts[].options` that are understood whatever the file system, sorted: `features` lists them.
+/// The options of `mounts[].options` that apply to any file system, sorted; `features` lists them.
 pub fn mount_options() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().map(|(name, _)| *name)
+    let attributes = ATTRIBUTES.iter().flat_map(|a| [a.set, a.clear, a.tree_set, a.tree_clear]);
+    let mut names: Vec<_> = TABLE.iter().map(|(name, _)| *name).chain(attributes).collect();
+    names.sort_unstable();
+    names.into_iter()
 }
 
 /// The `MS_*` flags of a propagation by name: `rslave`, `shared`, …
@@ -147,32 +154,68 @@ pub(crate) fn propagation(name: &str) -> Option<u64> {
     }
 }
 
-fn lookup(name: &str) -> Option<Effect> {
-    TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|i| TABLE[i].1)
+/// The name of a propagation.
+pub(crate) fn propagation_name(flags: u64) -> &'static str {
+    let named = |effect: &Effect| matches!(effect, Propagate(these) if *these == flags);
+    TABLE.iter().find(|(_, effect)| named(effect)).map_or("unchanged", |(name, _)| name)
 }
 
-/// What the options of one mount ask for.
+fn lookup(name: &str) -> Option<Effect> {
+    let listed = TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok().map(|i| TABLE[i].1);
+    listed.or_else(|| ATTRIBUTES.iter().find_map(|attribute| attribute.effect(name)))
+}
+
+impl Attribute {
+    fn effect(&self, option: &str) -> Option<Effect> {
+        let effects = [
+            (self.set, true, false),
+            (self.clear, false, false),
+            (self.tree_set, true, true),
+            (self.tree_clear, false, true),
+        ];
+        let (_, on, tree) = effects.into_iter().find(|(name, ..)| *name == option)?;
+        Some(Effect::Attribute { bit: self.bit, on, tree })
+    }
+}
+
+/// Bits that are asked for and bits that are asked not to be set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Change {
+    set: u64,
+    clear: u64,
+}
+
+impl Change {
+    fn apply(&mut self, bits: u64, on: bool) {
+        let (add, remove) =
+            if on { (&mut self.set, &mut self.clear) } else { (&mut self.clear, &mut self.set) };
+        *add |= bits;
+        *remove &= !bits;
+    }
+}
+
+/// The parsed options of one mount.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct MountOptions {
     pub(crate) bind: bool,
-    /// `rbind`: the mounts below the source, too.
+    /// `rbind`: include the mounts below the source.
     pub(crate) recursive: bool,
     pub(crate) remount: bool,
     pub(crate) copy_up: bool,
     /// `idmap` or `ridmap`; `Some(true)` for the whole tree.
     pub(crate) idmap: Option<bool>,
     pub(crate) propagation: Vec<Propagation>,
-    /// What only the file system understands, as given.
+    /// Options of the file system, as given.
     pub(crate) data: Vec<String>,
-    /// `MS_*` flags asked for by name.
-    set: u64,
-    /// `MS_*` flags asked not to be set.
-    cleared: u64,
-    tree_set: u64,
-    tree_clear: u64,
+    /// `MS_*` flags.
+    flags: Change,
+    /// Attributes of the mount itself.
+    own: Change,
+    /// Attributes of its whole tree.
+    tree: Change,
 }
 
-/// Sorts the options out; the later of two that contradict each other wins.
+/// Parses the options; of two that contradict each other the later wins.
 pub(crate) fn parse(options: &[String]) -> Result<MountOptions> {
     let mut parsed = MountOptions::default();
     for option in options {
@@ -195,14 +238,10 @@ impl MountOptions {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Nothing => {}
-            Set(flag) => {
-                self.set |= flag;
-                self.cleared &= !flag;
-            }
-            Clear(flag) => {
-                self.set &= !flag;
-                self.cleared |= flag;
-            }
+            Set(flag) => self.flags.apply(flag, true),
+            Clear(flag) => self.flags.apply(flag, false),
+            Effect::Attribute { bit, on, tree: false } => self.own.apply(bit, on),
+            Effect::Attribute { bit, on, tree: true } => self.tree.apply(bit, on),
             Bind { recursive } => {
                 self.bind = true;
                 self.recursive |= recursive;
@@ -214,22 +253,14 @@ impl MountOptions {
                     self.propagation.push(change);
                 }
             }
-            TreeSet(bit) => {
-                self.tree_set |= bit;
-                self.tree_clear &= !bit;
-            }
-            TreeClear(bit) => {
-                self.tree_set &= !bit;
-                self.tree_clear |= bit;
-            }
             // mount_setattr(2): a mode of access times is set by clearing all of them along with it.
             TreeAtime(mode) => {
-                self.tree_set = self.tree_set & !MOUNT_ATTR_ATIME | mode;
-                self.tree_clear |= MOUNT_ATTR_ATIME;
+                self.tree.set = self.tree.set & !MOUNT_ATTR_ATIME | mode;
+                self.tree.clear |= MOUNT_ATTR_ATIME;
             }
             TreeNotAtime(mode) => {
-                self.tree_set &= !mode;
-                self.tree_clear |= MOUNT_ATTR_ATIME;
+                self.tree.set &= !mode;
+                self.tree.clear |= MOUNT_ATTR_ATIME;
             }
             CopyUp => self.copy_up = true,
             IdMap { recursive } => self.idmap = Some(recursive),
@@ -237,48 +268,49 @@ impl MountOptions {
     }
 
     pub(crate) fn read_only(&self) -> bool {
-        self.set & libc::MS_RDONLY != 0
+        self.own.set & READ_ONLY != 0
     }
 
-    /// Options of the superblock, which an attached mount can not be given.
+    /// Options of the superblock, which cannot be set on an attached mount.
     pub(crate) fn superblock_names(&self) -> Vec<&'static str> {
         TABLE
             .iter()
             .filter_map(|(name, effect)| match effect {
-                Set(flag) if self.set & flag & SUPERBLOCK_FLAGS != 0 => Some(*name),
+                Set(flag) if self.flags.set & flag & SUPERBLOCK_FLAGS != 0 => Some(*name),
                 _ => None,
             })
             .collect()
     }
 
-    /// The attributes of a mount that had none before.
+    /// The attributes of a new mount.
     pub(crate) fn new_attr(&self) -> MountAttr {
-        self.attr(self.own_bits() | self.atime_bits().unwrap_or_default(), 0, 0)
+        let set = self.own.set & !MOUNT_ATTR_NODIRATIME;
+        self.attr(set | self.atime_bits().unwrap_or_default(), 0, 0)
     }
 
-    /// The attributes of a clone of another mount, or of one that is attached already. Without a word about attributes it keeps
-    /// those that it has. With any word it gets exactly those that are named, but for locked ones that nobody asked to clear (see
-    /// `MountAttr::implied`) and the access times, which stay unless one of their modes is named. So does runc.
+    /// The attributes of a clone of another mount, or of one that is already attached. Without options about attributes it keeps those
+    /// that it has. With any such option it gets exactly those that are named, except for locked ones that no option clears (see
+    /// `MountAttr::implied`) and for access times, which stay unless a mode is named. runc does the same.
     pub(crate) fn changed_attr(&self) -> MountAttr {
-        if self.set | self.cleared == 0 {
+        if self.own == Change::default() && self.flags == Change::default() {
             return self.attr(0, 0, 0);
         }
-        let mut set = self.own_bits();
-        let mut clear = ATTRIBUTES.iter().map(|(_, bit)| bit).sum::<u64>() & !set;
-        let named = bits(self.cleared);
+        let all = ATTRIBUTES.iter().fold(0, |all, attribute| all | attribute.bit) & !MOUNT_ATTR_NODIRATIME;
+        let mut set = self.own.set & all;
+        let mut clear = all & !set;
         if let Some(atime) = self.atime_bits() {
             set |= atime;
             clear |= MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME & !atime;
         }
-        self.attr(set, clear, clear & LOCKABLE & !named)
+        self.attr(set, clear, clear & LOCKABLE & !self.own.clear)
     }
 
-    /// Options for fsconfig(2) and for mount(2), and whether only the latter can take them. `read_only`: the superblock, too.
+    /// Options for fsconfig(2) and for mount(2), and whether only the latter accepts them. `read_only`: for the superblock, too.
     pub(crate) fn for_fs(&self, read_only: bool, context: Option<&str>) -> Result<FsOptions> {
         let mut options = Vec::new();
-        let mut flags = self.set & SUPERBLOCK_FLAGS;
+        let mut flags = self.flags.set & SUPERBLOCK_FLAGS;
         for (flag, name) in SUPERBLOCK {
-            if self.set & flag != 0 {
+            if self.flags.set & flag != 0 {
                 options.push(FsOption::Flag(c_string("option", *name)?));
             }
         }
@@ -305,7 +337,7 @@ impl MountOptions {
         Ok(FsOptions { options, data: c_string("options", data)?, flags, classic })
     }
 
-    /// One of the file system's own options is `name=…`.
+    /// Whether one of the file system's options is `name=…`.
     pub(crate) fn has_data(&self, name: &str) -> bool {
         self.data
             .iter()
@@ -313,13 +345,10 @@ impl MountOptions {
             .any(|part| part.split_once('=').is_some_and(|(key, _)| key == name))
     }
 
-    fn own_bits(&self) -> u64 {
-        bits(self.set)
-    }
-
     /// mount(2)'s rules: strictatime before noatime before relatime, and relatime when only `nodiratime` is named.
     fn atime_bits(&self) -> Option<u64> {
-        let flags = self.set & ATIME_FLAGS;
+        let flags = self.flags.set & ATIME_FLAGS;
+        let directories = self.own.set & MOUNT_ATTR_NODIRATIME;
         let mode = if flags & libc::MS_STRICTATIME != 0 {
             MOUNT_ATTR_STRICTATIME
         } else if flags & libc::MS_NOATIME != 0 {
@@ -327,8 +356,7 @@ impl MountOptions {
         } else {
             MOUNT_ATTR_RELATIME
         };
-        let directories = if flags & libc::MS_NODIRATIME != 0 { MOUNT_ATTR_NODIRATIME } else { 0 };
-        (flags != 0).then_some(mode | directories)
+        (flags != 0 || directories != 0).then_some(mode | directories)
     }
 
     fn attr(&self, set: u64, clear: u64, implied: u64) -> MountAttr {
@@ -336,7 +364,7 @@ impl MountOptions {
         for (place, change) in propagation.iter_mut().zip(&self.propagation) {
             *place = *change;
         }
-        MountAttr { set, clear, implied, rec_set: self.tree_set, rec_clear: self.tree_clear, propagation }
+        MountAttr { set, clear, implied, rec_set: self.tree.set, rec_clear: self.tree.clear, propagation }
     }
 }
 
@@ -349,46 +377,30 @@ pub(crate) struct FsOptions {
     pub(crate) classic: bool,
 }
 
-/// `MS_*` flags as a step takes them.
+/// `MS_*` flags as a change of propagation.
 pub(crate) fn change_of_propagation(flags: u64) -> Propagation {
     Propagation { flag: flags & !libc::MS_REC, recursive: flags & libc::MS_REC != 0 }
 }
 
-/// Names for the bits of attributes, for people.
-pub(crate) fn attribute_names(bits: u64) -> Vec<&'static str> {
-    const NAMES: &[(u64, &str)] = &[
-        (MOUNT_ATTR_RDONLY, "ro"),
-        (MOUNT_ATTR_NOSUID, "nosuid"),
-        (MOUNT_ATTR_NODEV, "nodev"),
-        (MOUNT_ATTR_NOEXEC, "noexec"),
-        (MOUNT_ATTR_NOATIME, "noatime"),
-        (MOUNT_ATTR_STRICTATIME, "strictatime"),
-        (MOUNT_ATTR_NODIRATIME, "nodiratime"),
-        (MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
-    ];
-    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
+/// The options that ask for this change, except for what is only implied.
+pub(crate) fn names(attr: &MountAttr) -> Vec<&'static str> {
+    let asked = attr.clear & !attr.implied & LOCKABLE;
+    let with = |bits: u64| ATTRIBUTES.iter().filter(move |attribute| bits & attribute.bit != 0);
+    let mut names: Vec<_> = with(attr.set).map(|attribute| attribute.set).collect();
+    names.extend(atime_names(attr.set, ["noatime", "strictatime"]));
+    names.extend(with(asked).map(|attribute| attribute.clear));
+    names.extend(with(attr.rec_set).map(|attribute| attribute.tree_set));
+    names.extend(atime_names(attr.rec_set, ["rnoatime", "rstrictatime"]));
+    names.extend(with(attr.rec_clear).map(|attribute| attribute.tree_clear));
+    for change in attr.propagation.iter().filter(|change| change.flag != 0) {
+        names.push(propagation_name(change.flag | if change.recursive { libc::MS_REC } else { 0 }));
+    }
+    names
 }
 
-/// Names for the bits that are cleared, for people.
-pub(crate) fn cleared_names(bits: u64) -> Vec<&'static str> {
-    const NAMES: &[(u64, &str)] = &[
-        (MOUNT_ATTR_RDONLY, "rw"),
-        (MOUNT_ATTR_NOSUID, "suid"),
-        (MOUNT_ATTR_NODEV, "dev"),
-        (MOUNT_ATTR_NOEXEC, "exec"),
-        (MOUNT_ATTR_NODIRATIME, "diratime"),
-        (MOUNT_ATTR_NOSYMFOLLOW, "symfollow"),
-    ];
-    NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
-}
-
-/// The read-only attribute.
-pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY;
-/// nosuid, nodev and noexec.
-pub(crate) const HARDENED: u64 = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
-
-fn bits(flags: u64) -> u64 {
-    ATTRIBUTES.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, bit)| bit).sum()
+fn atime_names(bits: u64, [no, strict]: [&'static str; 2]) -> impl Iterator<Item = &'static str> {
+    let modes = [(MOUNT_ATTR_NOATIME, no), (MOUNT_ATTR_STRICTATIME, strict)];
+    modes.into_iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| name)
 }
 
 /// Splits at commas, as the kernel does with mount(2)'s string: not at those in double quotes (SELinux contexts) and not at

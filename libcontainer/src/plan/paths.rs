@@ -1,19 +1,19 @@
-//! What the container may see but not write, and what it may not see: read-only and masked paths.
-//!
-//! Read-only paths come first, then the masks, so that a mask below a read-only path stays one.
+//! Read-only and masked paths. Read-only paths come first, so that a mask below a read-only path stays a mask.
 
-use super::mounts::read_only_later;
+use super::mounts::Mounts;
 use super::step::Step;
 use super::{Draft, Inputs, NamespaceFacts, c_string};
 use crate::error::{Error, Result};
 use std::ffi::CString;
 
-/// Appends what becomes read-only when all else is in place: mounts that had to stay writable until now, then
-/// `linux.readonlyPaths`.
-pub(crate) fn append_read_only(inputs: &Inputs<'_>, ns: NamespaceFacts, draft: &mut Draft) -> Result<()> {
-    for step in read_only_later(inputs)? {
-        draft.push(step);
-    }
+/// Appends the mounts that had to stay writable until now, then `linux.readonlyPaths`.
+pub(crate) fn append_read_only(
+    inputs: &Inputs<'_>,
+    mounts: &Mounts<'_>,
+    ns: NamespaceFacts,
+    draft: &mut Draft,
+) -> Result<()> {
+    draft.child.extend(mounts.read_only_later()?);
     let linux = inputs.spec.linux().as_ref();
     let given = linux.and_then(|linux| linux.readonly_paths().as_deref()).unwrap_or_default();
     for path in paths(given, "linux.readonlyPaths", ns)? {

@@ -1,16 +1,17 @@
-//! A process description as the kernel wants it: arguments, environment, the paths of its program, ids, limits, scheduling.
+//! A process description in the kernel's terms: arguments, environment, the paths of its program, ids, limits, scheduling.
 //!
-//! Users and groups are numbers here; nothing is looked up. It does not know whether the process is a container's first.
+//! Users and groups are numbers here; nothing is looked up. It does not depend on whether the process is a container's first.
 
-use super::step::{CStrArray, Exec, Ids, Step};
+use super::step::{Exec, Ids, Rlimit, Step};
 use super::{IdMaps, ParentSettings, c_string, ids, scheduling};
 use crate::error::{Error, Result};
+use crate::sys::cstr::CStrArray;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Where a program is looked for when the environment has no PATH.
+/// The search path when the environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// execve(2): one argument or variable, with its NUL, may have 32 pages (MAX_ARG_STRLEN).
 const MAX_STRING: usize = 131_072;
@@ -18,7 +19,8 @@ const MAX_STRING: usize = 131_072;
 const MAX_NAME: usize = 255;
 /// setgroups(2): NGROUPS_MAX.
 const MAX_GROUPS: usize = 65_536;
-/// What is executed: `args`, `env` and the candidates for the program.
+
+/// The program to execute: `args`, `env` and the candidates for its path.
 pub(crate) fn exec(process: &Process) -> Result<Exec> {
     let args = process.args().as_deref().unwrap_or_default();
     let Some(name) = args.first() else {
@@ -46,7 +48,7 @@ struct Environment<'a> {
     home_missing: bool,
 }
 
-/// The variables in order, of duplicates the last; an empty HOME counts as none.
+/// The variables in order, the last one of duplicates; an empty HOME counts as none.
 fn environment(env: &[String]) -> Result<Environment<'_>> {
     let mut seen = HashSet::with_capacity(env.len());
     let (mut strings, mut path, mut home_missing) = (Vec::with_capacity(env.len()), None, true);
@@ -77,8 +79,8 @@ fn environment(env: &[String]) -> Result<Environment<'_>> {
     Ok(Environment { strings, path, home_missing })
 }
 
-/// A name with a slash is a path; another is looked for in the directories of PATH. Relative directories are left out: what the
-/// working directory holds must not decide which program runs.
+/// A name with a slash is a path; any other is searched for in the directories of PATH. Relative directories are left out: the working
+/// directory must not decide which program runs.
 fn candidates(name: &str, path: &str) -> Result<Vec<CString>> {
     if name.contains('/') {
         return Ok(vec![c_string("process.args[0]", name)?]);
@@ -114,7 +116,7 @@ pub(crate) fn cwd(process: &Process) -> Result<CString> {
     c_string("process.cwd", cwd.as_os_str().as_bytes())
 }
 
-/// What is known of setgroups(2) in the user namespace of the process.
+/// Whether setgroups(2) is allowed in the user namespace of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setgroups {
     Allowed,
@@ -123,7 +125,7 @@ pub(crate) enum Setgroups {
     Denied,
 }
 
-/// The user, its group and the supplementary groups; all mapped, when the maps are known.
+/// The user, its group and the supplementary groups; all of them must be mapped, if the maps are known.
 pub(crate) fn user(
     process: &Process,
     maps: Option<&IdMaps>,
@@ -144,7 +146,7 @@ pub(crate) fn user(
     mapped("process.user.uid", "setuid to unmapped uid", user.uid(), uids)?;
     mapped("process.user.gid", "setgid to unmapped gid", user.gid(), gids)?;
     if let Some(username) = user.username().as_ref().filter(|name| !name.is_empty()) {
-        warnings.push(format!("process.user.username: ignoring {username:?}: it is for Windows only"));
+        warnings.push(format!("process.user.username: ignoring {username:?}: only for Windows"));
     }
     if setgroups == Setgroups::Denied {
         if !groups.is_empty() {
@@ -161,9 +163,9 @@ pub(crate) fn user(
 }
 
 fn mapped(field: &str, what: &str, id: u32, ranges: Option<&[super::IdMap]>) -> Result<()> {
-    // (uid_t)-1 means "leave unchanged" to setresuid(2): the process would stay root (CVE-2024-40635's class).
+    // (uid_t)-1 means "leave unchanged" to setresuid(2): the process would stay root (like CVE-2024-40635).
     if id == u32::MAX {
-        return Err(Error::invalid(format!("{field}: {id} is no id")));
+        return Err(Error::invalid(format!("{field}: invalid id {id}")));
     }
     match ranges {
         Some(ranges) if ids::inside(ranges, id).is_none() => {
@@ -196,7 +198,7 @@ pub(crate) fn console_size(process: &Process) -> Result<Option<(u16, u16)>> {
     Ok((rows != 0 && columns != 0).then_some((rows, columns)))
 }
 
-/// What the parent sets from outside.
+/// The settings that the parent makes from outside.
 pub(crate) fn settings(process: &Process) -> Result<ParentSettings> {
     Ok(ParentSettings {
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
@@ -206,19 +208,19 @@ pub(crate) fn settings(process: &Process) -> Result<ParentSettings> {
     })
 }
 
-/// What `oomScoreAdj` sets; absent, the caller's stays.
+/// `oomScoreAdj`; if absent, the caller's stays.
 pub(crate) fn oom_score_adj(process: &Process) -> Result<Option<CString>> {
     let Some(score) = process.oom_score_adj() else {
         return Ok(None);
     };
     if !(-1000..=1000).contains(&score) {
-        return Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")));
+        return Err(Error::invalid(format!("process.oomScoreAdj: {score} must be between -1000 and 1000")));
     }
     c_string("process.oomScoreAdj", score.to_string()).map(Some)
 }
 
-/// linux/keyctl.h: what the processes of a container need to find their session keyring, as others in a user namespace of its own
-/// (KEY_OTH_SEARCH), as its owner else (KEY_USR_SEARCH).
+/// linux/keyctl.h: the permissions that the processes of a container need to find their session keyring: as others in a new user
+/// namespace (KEY_OTH_SEARCH), else as its owner (KEY_USR_SEARCH).
 pub(crate) fn keyring_permissions(own_user: bool) -> u32 {
     if own_user { 0x8 } else { 0x8_0000 }
 }
@@ -228,41 +230,41 @@ pub(crate) fn keyring(id: &str, permit: u32) -> Result<Step> {
     Ok(Step::Keyring { name: c_string("id", format!("_ses.{id}"))?, permit })
 }
 
-fn rlimits(list: &[PosixRlimit]) -> Result<Vec<(u32, u64, u64)>> {
-    let mut limits: Vec<(u32, u64, u64)> = Vec::with_capacity(list.len());
+fn rlimits(list: &[PosixRlimit]) -> Result<Vec<Rlimit>> {
+    let mut limits: Vec<Rlimit> = Vec::with_capacity(list.len());
     for (i, limit) in list.iter().enumerate() {
-        let resource = resource(limit.typ());
-        if limits.iter().any(|(other, _, _)| *other == resource) {
-            return Err(Error::invalid(format!("process.rlimits[{i}].type: {} is there twice", limit.typ())));
+        let (resource, name) = resource(limit.typ());
+        if limits.iter().any(|other| other.resource == resource) {
+            return Err(Error::invalid(format!("process.rlimits[{i}].type: duplicate {}", limit.typ())));
         }
         if limit.soft() > limit.hard() {
             let text =
                 format!("process.rlimits[{i}].soft: {} is more than hard, {}", limit.soft(), limit.hard());
             return Err(Error::invalid(text));
         }
-        limits.push((resource, limit.soft(), limit.hard()));
+        limits.push(Rlimit { name, resource, soft: limit.soft(), hard: limit.hard() });
     }
     Ok(limits)
 }
 
-fn resource(kind: PosixRlimitType) -> u32 {
+fn resource(kind: PosixRlimitType) -> (u32, &'static str) {
     match kind {
-        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
-        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
-        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
-        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
-        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
-        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
-        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
-        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
-        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
-        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
-        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
-        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
-        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
-        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
-        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
-        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+        PosixRlimitType::RlimitCpu => (libc::RLIMIT_CPU, "RLIMIT_CPU"),
+        PosixRlimitType::RlimitFsize => (libc::RLIMIT_FSIZE, "RLIMIT_FSIZE"),
+        PosixRlimitType::RlimitData => (libc::RLIMIT_DATA, "RLIMIT_DATA"),
+        PosixRlimitType::RlimitStack => (libc::RLIMIT_STACK, "RLIMIT_STACK"),
+        PosixRlimitType::RlimitCore => (libc::RLIMIT_CORE, "RLIMIT_CORE"),
+        PosixRlimitType::RlimitRss => (libc::RLIMIT_RSS, "RLIMIT_RSS"),
+        PosixRlimitType::RlimitNproc => (libc::RLIMIT_NPROC, "RLIMIT_NPROC"),
+        PosixRlimitType::RlimitNofile => (libc::RLIMIT_NOFILE, "RLIMIT_NOFILE"),
+        PosixRlimitType::RlimitMemlock => (libc::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK"),
+        PosixRlimitType::RlimitAs => (libc::RLIMIT_AS, "RLIMIT_AS"),
+        PosixRlimitType::RlimitLocks => (libc::RLIMIT_LOCKS, "RLIMIT_LOCKS"),
+        PosixRlimitType::RlimitSigpending => (libc::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING"),
+        PosixRlimitType::RlimitMsgqueue => (libc::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE"),
+        PosixRlimitType::RlimitNice => (libc::RLIMIT_NICE, "RLIMIT_NICE"),
+        PosixRlimitType::RlimitRtprio => (libc::RLIMIT_RTPRIO, "RLIMIT_RTPRIO"),
+        PosixRlimitType::RlimitRttime => (libc::RLIMIT_RTTIME, "RLIMIT_RTTIME"),
     }
 }
 

@@ -1,14 +1,15 @@
-//! The plans around a restore by CRIU: a rehearsal of the container's creation, and CRIU itself.
+//! The plans around a restore by CRIU: a dry run of the container's creation, and CRIU itself.
 //!
-//! Pure. CRIU mounts by path and makes no mount points; the rehearsal makes them, by the very steps of `create`, in a mount namespace
-//! that ends with it.
+//! Pure. CRIU mounts by path and makes no mount points; the dry run makes them, by the steps of `create`, in a mount namespace that
+//! ends with it.
 
-use super::step::{CStrArray, Exec, Gate, Slot, Source, Step};
-use super::{ContainerFacts, Draft, Open, ParentSettings, Plan};
+use super::step::{Exec, Gate, Slot, Source, Step};
+use super::{Draft, Open, ParentSettings, ProcessPlan};
+use crate::sys::cstr::CStrArray;
 use std::ffi::{CStr, CString};
 
-/// What the plan of `create` does until its root is complete, and then waits to be killed.
-pub(crate) fn rehearsal(create: &Plan) -> Plan {
+/// The steps of `create` until its root is complete; then the process waits to be killed.
+pub(crate) fn dry_run(create: &ProcessPlan) -> ProcessPlan {
     let after_root = |step: &Step| {
         matches!(
             step,
@@ -33,55 +34,46 @@ pub(crate) fn rehearsal(create: &Plan) -> Plan {
     plan
 }
 
-/// A program of the host that gets further descriptors.
+/// A program of the host that is passed further descriptors.
 #[derive(Debug)]
 pub(crate) struct Program {
     pub(crate) path: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
-    /// How many descriptors it is handed, in the slots from the first free one on.
+    /// The number of descriptors that it is passed, in the slots from the first free one.
     pub(crate) descriptors: u16,
 }
 
-/// The plan for CRIU. With the plan of a container to be restored it runs in that container's cgroup, and in a mount namespace of its own,
-/// in which the root is a mount, as CRIU asks.
-pub(crate) fn criu(program: Program, restored: Option<&Plan>) -> Plan {
+/// The plan for CRIU. With the plan of a container to restore it runs in that container's cgroup and in a new mount namespace, in which
+/// the root is a mount, as CRIU requires.
+pub(crate) fn criu(program: Program, restored: Option<&ProcessPlan>) -> ProcessPlan {
     let mut draft = Draft::new();
     let handed: Vec<Slot> = (0..program.descriptors).map(|_| draft.slot()).collect();
     if let Some(create) = restored {
         if !create.clone_into_cgroup {
             draft.push(Step::Wait(Gate::Mapped));
         }
-        // A slave, so that what is mounted here never shows on the host.
+        // A slave, so that mounts made here never appear on the host.
         draft.push(Step::HostPropagation { flags: libc::MS_SLAVE | libc::MS_REC });
         root(create, &mut draft);
     }
-    draft.child.extend(handed.into_iter().map(|slot| Step::HandOn { slot }));
+    draft.child.extend(handed.into_iter().map(|slot| Step::PassDescriptor { slot }));
     draft.push(Step::Exec);
-    Plan {
+    let exec = Exec {
+        candidates: vec![program.path],
+        argv: CStrArray::new(program.argv, 0),
+        envp: CStrArray::new(program.envp, 0),
+        home_of: None,
+    };
+    ProcessPlan {
         clone_flags: if restored.is_some() { super::namespaces::MOUNT } else { 0 },
-        clone_into_pids: false,
         clone_into_cgroup: restored.is_some_and(|create| create.clone_into_cgroup),
-        slots: draft.next_slot,
-        opens: draft.opens,
-        child: draft.child,
-        exec: Exec {
-            candidates: vec![program.path],
-            argv: CStrArray::new(program.argv, 0),
-            envp: CStrArray::new(program.envp, 0),
-            home_of: None,
-        },
-        maps: None,
-        joined_maps: None,
-        parent: ParentSettings::default(),
-        cgroup: None,
-        warnings: draft.warnings,
-        facts: ContainerFacts::default(),
+        ..draft.into_plan(exec)
     }
 }
 
 /// The plan for a process that brings up `lo` in another process's network namespace, and then waits to be killed.
-pub(crate) fn loopback() -> Plan {
+pub(crate) fn loopback() -> ProcessPlan {
     let path = c"".to_owned();
     let mut plan = criu(Program { path, argv: Vec::new(), envp: Vec::new(), descriptors: 0 }, None);
     plan.child = vec![
@@ -93,7 +85,7 @@ pub(crate) fn loopback() -> Plan {
     plan
 }
 
-fn root(create: &Plan, draft: &mut Draft) {
+fn root(create: &ProcessPlan, draft: &mut Draft) {
     for step in &create.child {
         let Step::Root { path, source, propagation } = step else { continue };
         let overlay = create.opens.iter().find_map(|open| match open {
@@ -109,8 +101,8 @@ fn root(create: &Plan, draft: &mut Draft) {
     }
 }
 
-/// Where the plan attaches trees of the host: CRIU neither saves these mounts nor makes them anew by itself.
-pub(crate) fn bind_mounts(plan: &Plan) -> impl Iterator<Item = (&CStr, &Source)> {
+/// The places where the plan attaches trees of the host: CRIU by itself neither saves nor restores these mounts.
+pub(crate) fn bind_mounts(plan: &ProcessPlan) -> impl Iterator<Item = (&CStr, &Source)> {
     plan.child.iter().filter_map(|step| match step {
         Step::Bind { source, target, .. } => Some((target.path.as_c_str(), source)),
         _ => None,
@@ -118,7 +110,7 @@ pub(crate) fn bind_mounts(plan: &Plan) -> impl Iterator<Item = (&CStr, &Source)>
 }
 
 /// The device nodes of the plan. Where none could be made, the host's are bound instead.
-pub(crate) fn nodes(plan: &Plan) -> impl Iterator<Item = &CStr> {
+pub(crate) fn nodes(plan: &ProcessPlan) -> impl Iterator<Item = &CStr> {
     plan.child.iter().filter_map(|step| match step {
         Step::Node { shown, .. } => Some(shown.as_c_str()),
         _ => None,

@@ -1,4 +1,4 @@
-//! Where a process runs: CPUs, scheduling, I/O priority, NUMA nodes, in the kernel's numbers. It knows nothing of what runs.
+//! CPUs, scheduling, I/O priority and NUMA nodes of a process, in the kernel's numbers.
 
 use super::Scheduler;
 use super::step::Step;
@@ -16,7 +16,7 @@ const MAX_CPUS: u32 = 8192;
 /// The largest MAX_NUMNODES.
 const MAX_NODES: u32 = 1024;
 
-/// sched_setattr(2)'s rules on which field goes with which policy.
+/// Checks by sched_setattr(2)'s rules which field is allowed with which policy.
 pub(crate) fn scheduler(spec: &SchedulerSpec) -> Result<Scheduler> {
     use LinuxSchedulerPolicy as P;
     let policy = *spec.policy();
@@ -26,7 +26,7 @@ pub(crate) fn scheduler(spec: &SchedulerSpec) -> Result<Scheduler> {
         P::SchedRr => libc::SCHED_RR,
         P::SchedBatch => libc::SCHED_BATCH,
         P::SchedIso => {
-            return Err(Error::unsupported("process.scheduler.policy: SCHED_ISO is not in Linux"));
+            return Err(Error::unsupported("process.scheduler.policy: SCHED_ISO is not supported by Linux"));
         }
         P::SchedIdle => libc::SCHED_IDLE,
         P::SchedDeadline => libc::SCHED_DEADLINE,
@@ -68,7 +68,7 @@ fn scheduler_flag(flag: LinuxSchedulerFlag) -> Result<u64> {
         F::SchedFlagKeepPolicy => Ok(0x08),
         F::SchedFlagKeepParams => Ok(0x10),
         F::SchedFlagUtilClampMin | F::SchedFlagUtilClampMax => Err(Error::unsupported(format!(
-            "process.scheduler.flags: {flag} has no value in the specification"
+            "process.scheduler.flags: {flag} is not supported: no field has its value"
         ))),
     }
 }
@@ -89,8 +89,8 @@ pub(crate) fn io_priority(spec: &LinuxIOPriority) -> Result<i32> {
     Ok(class << 13 | level)
 }
 
-/// The CPUs of `execCPUAffinity` before the cgroup is joined, as ranges, and the step that sets the last ones. With the first alone
-/// they stay.
+/// The CPUs of `execCPUAffinity` before the cgroup is joined, as ranges, and the step that sets the final ones. Without final ones the
+/// initial ones stay.
 pub(crate) fn affinity(process: &Process) -> Result<(Ranges, Option<Step>)> {
     let spec = process.exec_cpu_affinity().as_ref();
     let list = |field: &str, text: Option<&String>| {
@@ -152,7 +152,7 @@ pub(crate) fn memory_policy(spec: &LinuxMemoryPolicy) -> Result<Step> {
 /// The kernel's list format, `0-3,7`: numbers below `limit`.
 fn number_list(field: &str, text: &str, limit: u32) -> Result<Ranges> {
     let wrong = |part: &str| {
-        Error::invalid(format!("{field}: {part:?} in {text:?} is no number or range below {limit}"))
+        Error::invalid(format!("{field}: {part:?} in {text:?} must be a number or range below {limit}"))
     };
     text.split(',')
         .map(|part| {

@@ -1,8 +1,8 @@
-//! `linux.seccomp` compiled to a BPF program, through libseccomp, with the answers of runc for system calls that the profile does
-//! not know: those newer than the newest it names fail with ENOSYS, so that programs fall back instead of giving up. Calls that
-//! libseccomp does not know are answered by the `front`, with `numbers` of our own (docs/decisions/0024).
+//! `linux.seccomp` compiled to a BPF program, through libseccomp, with runc's results for system calls that are not in the
+//! profile: those newer than the newest one named fail with ENOSYS, so that programs fall back instead of failing. Calls that libseccomp
+//! does not know are handled by `front`, with the numbers in `numbers` (docs/decisions/0024).
 //!
-//! It installs nothing, and knows nothing of the cache (`crate::seccomp`).
+//! It installs nothing, and does not use the cache (`crate::seccomp`).
 
 #[cfg(feature = "seccomp")]
 mod front;
@@ -39,7 +39,7 @@ pub(crate) fn compile(
     Err(crate::Error::unsupported("linux.seccomp: this library was built without seccomp"))
 }
 
-/// The version of libseccomp, for those who keep its results.
+/// The version of libseccomp, for the cache.
 #[cfg(not(feature = "seccomp"))]
 pub(crate) fn library_version() -> (u32, u32, u32) {
     (0, 0, 0)
@@ -65,7 +65,7 @@ mod with_library {
     use std::collections::BTreeSet;
     use std::io::{Read, Seek};
 
-    /// From this many rules on libseccomp sorts them into a tree. Up to 2.5.4 it stumbles over a tree of none.
+    /// From this number of rules libseccomp sorts them into a tree. Up to 2.5.4 it fails on an empty one.
     const TREE: usize = 32;
 
     pub(crate) fn library_version() -> (u32, u32, u32) {
@@ -98,13 +98,13 @@ mod with_library {
         if filter.bpf.len() > 4096 {
             let length = filter.bpf.len();
             return Err(Error::invalid(format!(
-                "linux.seccomp: {length} BPF instructions, the kernel takes 4096"
+                "linux.seccomp: {length} BPF instructions; the kernel accepts 4096"
             )));
         }
         Ok(filter)
     }
 
-    /// Whether a rule asks the listener. The child must be able to hand the listener over before anyone answers.
+    /// Whether a rule notifies the listener. The child must be able to pass the listener on before anyone answers.
     fn listens(profile: &LinuxSeccomp) -> Result<bool> {
         let notify = LinuxSeccompAction::ScmpActNotify;
         if profile.default_action() == notify {
@@ -141,7 +141,7 @@ mod with_library {
                 LinuxSeccompFilterFlag::SeccompFilterFlagWaitKillableRecv => {
                     (flag::WAIT_KILLABLE_RECV, (5, 19))
                 }
-                // The filter is installed in a process with one thread.
+                // The filter is installed in a single-threaded process.
                 LinuxSeccompFilterFlag::SeccompFilterFlagTsync => (0, (3, 17)),
             };
             if kernel < since {
@@ -168,7 +168,7 @@ mod with_library {
         let mut front = Front::default();
         for call in profile.syscalls().iter().flatten() {
             let action = action(call.action(), call.errno_ret());
-            // libseccomp refuses a rule that says what the default says.
+            // libseccomp refuses a rule that is equal to the default.
             if action == default {
                 let plain = call.names().iter().filter(|_| arguments(call).is_empty());
                 plain.for_each(|name| front.note_default(name, answer(default)));
@@ -196,7 +196,7 @@ mod with_library {
             warnings.push(format!("unknown seccomp syscalls ignored: {}", names.join(", ")));
         }
         if count > TREE {
-            // Older libraries have no trees; the filter is right all the same.
+            // Older libraries have no trees; the filter is correct without one.
             let _ = context.set_ctl_optimize(2);
         }
         let mut program = front.assemble(profile, archs, answer(default));
@@ -208,7 +208,7 @@ mod with_library {
         call.args().as_deref().unwrap_or_default()
     }
 
-    /// The conditions of a call's rule; or a rule for each when two are about the same argument, which one rule can not hold.
+    /// The conditions of a call's rule, or one rule for each condition if two check the same argument, which a single rule cannot.
     fn alternatives(call: &LinuxSyscall, name: &str) -> Result<Vec<Vec<Condition>>> {
         let args = arguments(call);
         let conditions = args.iter().map(|arg| condition(arg, name)).collect::<Result<Vec<_>>>()?;
@@ -238,7 +238,7 @@ mod with_library {
     fn condition(arg: &LinuxSeccompArg, name: &str) -> Result<Condition> {
         let argument = u32::try_from(arg.index()).ok().filter(|i| *i < 6).ok_or_else(|| {
             Error::invalid(format!(
-                "linux.seccomp.syscalls: {name}: argument index {} is not 0 to 5",
+                "linux.seccomp.syscalls: {name}: argument index {} must be 0 to 5",
                 arg.index()
             ))
         })?;
@@ -325,13 +325,13 @@ mod with_library {
             Arch::ScmpArchRiscv64 => ScmpArch::Riscv64,
             other => {
                 return Err(Error::unsupported(format!(
-                    "linux.seccomp.architectures: {other:?} is not known to libseccomp 2.5"
+                    "linux.seccomp.architectures: unknown architecture {other:?} (libseccomp 2.5)"
                 )));
             }
         })
     }
 
-    /// The program, by way of a file in memory: libseccomp writes to a descriptor only (until 2.6).
+    /// The program, through a file in memory: up to 2.6 libseccomp only writes to a descriptor.
     fn export(context: &ScmpFilterContext) -> Result<Vec<u64>> {
         let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
         let memory = nix::sys::memfd::memfd_create(c"seccomp", flags)

@@ -1,12 +1,12 @@
-//! The vocabulary of a plan: everything the child can do, as data that is ready for the kernel (C strings, flags, numbers of
-//! descriptor slots). A step says in words what it does; dry runs, errors and golden tests all use those words.
+//! The steps of a plan: everything the child can do, as data that is ready for the kernel (C strings, flags, numbers of descriptor
+//! slots). `describe` formats them for `knarr plan`, errors and golden tests; `launch::child` carries them out.
 //!
-//! It knows neither `Spec` nor how a step is carried out (`launch::child` does), and nothing here allocates once it is built.
+//! It does not depend on `Spec`, and nothing here allocates once it is built.
 
-use std::ffi::{CStr, CString};
-use std::fmt;
+use crate::sys::cstr::CStrArray;
+use std::ffi::CString;
 
-/// Index into the launch's table of file descriptors. The first few have fixed roles; the rest are handed out by the plan.
+/// Index into the launch's table of file descriptors. The first few have fixed roles; the plan assigns the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot(pub(crate) u16);
 
@@ -15,7 +15,7 @@ impl Slot {
     pub(crate) const SYNC: Slot = Slot(0);
     /// The container's root: the mount that becomes `/`.
     pub(crate) const ROOT: Slot = Slot(1);
-    /// A procfs of the child's own, mounted nowhere: for sysctls and labels.
+    /// A private procfs, not mounted anywhere: for sysctls and labels.
     pub(crate) const PROC: Slot = Slot(2);
     /// The host's `/dev/null`, verified.
     pub(crate) const NULL: Slot = Slot(3);
@@ -31,7 +31,7 @@ impl Slot {
     pub(crate) const TARGET: Slot = Slot(8);
     /// The pidfd of the process that launches.
     pub(crate) const CREATOR: Slot = Slot(9);
-    /// The first slot that a plan hands out.
+    /// The first slot that a plan assigns.
     pub(crate) const FIRST_FREE: u16 = 12;
 }
 
@@ -42,13 +42,13 @@ pub(crate) enum Gate {
     Mapped,
     /// The root file system is assembled, the old root still reachable; the parent runs the hooks.
     Hooks,
-    /// The parent sets what a process can not set on itself (`ParentSettings`) and lets it go on at once.
+    /// The parent makes the settings that a process cannot make on itself (`ParentSettings`) and lets it continue at once.
     Settings,
     /// All is ready but the exec: the container is `created`.
     Start,
 }
 
-/// Where the tree of a bind mount comes from.
+/// The source of a bind mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A path of the host, looked up in the child's own mount namespace before the pivot.
@@ -57,15 +57,15 @@ pub(crate) enum Source {
     Tree(Slot),
     /// A path inside the container's root, with the mounts made so far.
     Inside(CString),
-    /// The path, as with `Path`, since that keeps the flags locked that the host's mount has; the parent's tree when the new user
-    /// namespace's root may not reach the path (EACCES).
+    /// The path, as with `Path`, since that keeps the flags of the host's mount locked; the tree that the parent opened if the root of
+    /// the new user namespace may not reach the path (EACCES).
     PathOrTree { path: CString, tree: Slot },
     /// A path inside the root whose clone gets the id map of the user namespace in `userns`, for its whole tree when `recursive`. A
-    /// child in a user namespace of its own lacks the privilege (EPERM): the parent has to set it on the child's detached tree.
+    /// child in a new user namespace lacks the privilege (EPERM): the parent has to set it on the child's detached tree.
     InsideMapped { path: CString, userns: Slot, recursive: bool },
 }
 
-/// What is made at a mount's target when nothing is there.
+/// What to make at a mount's target if nothing exists there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TargetKind {
     Directory,
@@ -73,12 +73,12 @@ pub(crate) enum TargetKind {
     LikeSource,
 }
 
-/// Whether a mount point may lie on a procfs: a fake /proc would catch what is written to labels and sysctls (CVE-2019-16884).
+/// Whether a mount point may lie on a procfs: a fake /proc would receive what is written to labels and sysctls (CVE-2019-16884).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProcGuard {
-    /// The target must not lie on a procfs, wherever symbolic links of the root led to.
+    /// The target must not lie on a procfs, wherever symbolic links of the root lead.
     NotOnProcfs,
-    /// The target is /proc itself with a new procfs, or one of the few files in it that may be covered.
+    /// The target is /proc itself with a new procfs, or one of the few files in it that may be mounted on.
     Allowed,
     /// A bind on /proc: its source must be a procfs.
     SourceIsProcfs,
@@ -89,7 +89,7 @@ pub(crate) enum ProcGuard {
 pub(crate) struct Target {
     pub(crate) path: CString,
     pub(crate) kind: TargetKind,
-    /// procfs and sysfs: each component must be a directory, no symlink (CVE-2019-16884, CVE-2023-27561).
+    /// procfs and sysfs: each component must be a directory, not a symlink (CVE-2019-16884, CVE-2023-27561).
     pub(crate) no_symlinks: bool,
     pub(crate) proc: ProcGuard,
 }
@@ -99,8 +99,8 @@ pub(crate) struct Target {
 pub(crate) struct MountAttr {
     pub(crate) set: u64,
     pub(crate) clear: u64,
-    /// The bits of `clear` that were not asked for by name. On EPERM they are locked by another user namespace: try once more
-    /// without them (`clear & !implied`).
+    /// The bits of `clear` that no option named. On EPERM another user namespace has locked them: try again without them
+    /// (`clear & !implied`).
     pub(crate) implied: u64,
     /// A second change, for the whole tree (AT_RECURSIVE), after the first.
     pub(crate) rec_set: u64,
@@ -124,7 +124,7 @@ pub(crate) enum FsOption {
     Text(CString, CString),
 }
 
-/// A file system to be made and mounted.
+/// A file system to make and mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NewFs {
     pub(crate) fstype: CString,
@@ -139,16 +139,16 @@ pub(crate) struct NewFs {
     pub(crate) target: Target,
     /// `tmpcopyup`: begin with a copy of what the target directory holds.
     pub(crate) copy_up: Option<CopyUp>,
-    /// When the target was there, begin with its mode (option `mode=%04o` before all others); a new target has the file system's own.
+    /// If the target existed, begin with its mode (option `mode=%04o` before all others); a new target gets the file system's default.
     pub(crate) inherit_mode: bool,
     /// Written to `security.selinux` of the new root (mqueue takes no `context` option).
     pub(crate) label: Option<CString>,
-    /// What to do when the kernel refuses with EPERM or EBUSY: bind this path of the host instead, recursively,
-    /// with the attributes on the whole tree (sysfs, cgroup2 without privilege).
+    /// On EPERM or EBUSY bind this path of the host instead, recursively, with the attributes on the whole tree (sysfs, cgroup2 without
+    /// privilege).
     pub(crate) or_bind: Option<CString>,
 }
 
-/// What the root of a tmpfs takes from the directory that it is a copy of: all that no option names.
+/// What the root of a tmpfs takes from the directory that it is a copy of: all that no option sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CopyUp {
     pub(crate) uid: bool,
@@ -166,6 +166,16 @@ pub(crate) struct CapSets {
     pub(crate) ambient: u64,
 }
 
+/// A resource limit of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rlimit {
+    /// `RLIMIT_NOFILE`
+    pub(crate) name: &'static str,
+    pub(crate) resource: u32,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
 /// The user a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Ids {
@@ -173,23 +183,17 @@ pub(crate) struct Ids {
     pub(crate) gid: u32,
     /// `None`: leave the groups as they are (setgroups is denied in this user namespace).
     pub(crate) groups: Option<Vec<u32>>,
-    /// EPERM of setgroups is tolerated: an outer user namespace may have denied it, which nobody inside can change.
+    /// EPERM of setgroups is tolerated: an outer user namespace may have denied it, which cannot be changed from inside.
     pub(crate) groups_may_be_denied: bool,
 }
 
-/// A null-terminated array of C strings for execve, with room reserved for `HOME`.
-pub(crate) struct CStrArray {
-    strings: Vec<CString>,
-    pointers: Vec<*const libc::c_char>,
-}
-
-/// What is executed at the end.
+/// The program that is executed at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Exec {
     /// The paths to try, in order: one, or `args[0]` in each directory of PATH.
     pub(crate) candidates: Vec<CString>,
     pub(crate) argv: CStrArray,
-    /// The last pointer before the terminator is free for `HOME` when `home_of` is set.
+    /// Has a spare place for `HOME` when `home_of` is set.
     pub(crate) envp: CStrArray,
     /// `HOME` is not in the environment: look the user up in the container's /etc/passwd.
     pub(crate) home_of: Option<u32>,
@@ -198,14 +202,14 @@ pub(crate) struct Exec {
 /// One thing that the child does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Write this to /proc/self/oom_score_adj of the host, before anything is joined or hidden; `tolerate`: EACCES and EPERM are no errors.
+    /// Write this to /proc/self/oom_score_adj of the host, before anything is joined or hidden; `tolerate`: EACCES and EPERM are not errors.
     OomScoreAdj {
         value: CString,
         tolerate: bool,
     },
-    /// Nobody may trace this process or open its files through /proc (CVE-2016-9962).
+    /// Prevent other processes from tracing this one and from opening its files through /proc (CVE-2016-9962).
     Undumpable,
-    /// Tell the parent, wait for its word.
+    /// Notify the parent and wait for its answer.
     Wait(Gate),
     /// uid and gid 0 of the new user namespace, no supplementary groups when `drop_groups`.
     BecomeRoot {
@@ -217,7 +221,7 @@ pub(crate) enum Step {
         flag: u64,
         name: &'static str,
     },
-    /// setns(2) with the rights that are lost by joining a user namespace; EPERM leaves it to the `Join` after that.
+    /// setns(2) with the rights that are lost by joining a user namespace; after EPERM the later `Join` does it.
     TryJoin {
         ns: Slot,
         flag: u64,
@@ -240,7 +244,7 @@ pub(crate) enum Step {
     Fork {
         flags: u64,
     },
-    /// A session and process group of its own.
+    /// Start a new session and process group.
     NewSession,
     /// Join or make the session keyring of this name, and add these bits to its permissions (KEYCTL_SETPERM; 0 leaves them); a
     /// host without keyrings (ENOSYS) is tolerated.
@@ -262,7 +266,7 @@ pub(crate) enum Step {
     },
     /// A private procfs for `Slot::PROC`.
     PrivateProc,
-    /// Remember the host's /dev/null for the masks.
+    /// Open the host's /dev/null for the masks.
     OpenNull,
     /// Attach a tree.
     Bind {
@@ -318,7 +322,7 @@ pub(crate) enum Step {
         file: CString,
         value: CString,
     },
-    /// Make a path read-only where it stands; a missing path is skipped.
+    /// Make a path read-only in place; a missing path is skipped.
     ReadOnlyPath {
         path: CString,
     },
@@ -351,7 +355,7 @@ pub(crate) enum Step {
         files: Vec<CString>,
         value: CString,
     },
-    /// Run on these CPUs (a bit each, sched_setaffinity(2)), as far as the cgroup allows. When not `required`, no error counts.
+    /// Run on these CPUs (a bit each, sched_setaffinity(2)), as far as the cgroup allows. Unless `required`, errors are ignored.
     Affinity {
         mask: Vec<u64>,
         required: bool,
@@ -361,12 +365,8 @@ pub(crate) enum Step {
         mode: u32,
         nodes: Vec<u64>,
     },
-    /// A limit of the process itself (prlimit(2)), while it still has the caller's rights.
-    Rlimit {
-        resource: u32,
-        soft: u64,
-        hard: u64,
-    },
+    /// Set a limit on the process itself (prlimit(2)), while it still has the caller's rights.
+    Rlimit(Rlimit),
     /// The personality(2) of the process.
     Personality {
         domain: u64,
@@ -386,74 +386,20 @@ pub(crate) enum Step {
     /// Capabilities after the change of user.
     Capabilities(CapSets),
     Umask(u32),
-    /// As `Cwd`, before the change of user: EACCES leaves it to the `Cwd` after.
+    /// As `Cwd`, before the change of user: after EACCES the later `Cwd` does it.
     TryCwd(CString),
     /// Change to the working directory and verify that it is inside the root (CVE-2024-21626); skipped when `TryCwd` did both.
     Cwd(CString),
     /// Find the program among the candidates and check that it may be executed.
     FindProgram,
-    /// The program gets the descriptor in this slot, under the number that it has.
-    HandOn {
+    /// Pass the descriptor in this slot to the program, under its number.
+    PassDescriptor {
         slot: Slot,
     },
     /// Descriptors from this number on are closed by the exec.
     CloseFrom(u32),
     /// execve(2).
     Exec,
-}
-
-impl CStrArray {
-    /// Builds the array; `spare` pointers are left null in front of the terminator.
-    pub(crate) fn new(strings: Vec<CString>, spare: usize) -> Self {
-        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
-        pointers.resize(strings.len() + spare + 1, std::ptr::null());
-        CStrArray { strings, pointers }
-    }
-
-    pub(crate) fn strings(&self) -> &[CString] {
-        &self.strings
-    }
-
-    /// The null-terminated array.
-    pub(crate) fn pointers(&self) -> &[*const libc::c_char] {
-        &self.pointers
-    }
-
-    /// The array, to fill its spare places.
-    pub(crate) fn pointers_mut(&mut self) -> &mut [*const libc::c_char] {
-        &mut self.pointers
-    }
-}
-
-impl Clone for CStrArray {
-    fn clone(&self) -> Self {
-        CStrArray::new(self.strings.clone(), self.pointers.len() - self.strings.len() - 1)
-    }
-}
-
-impl PartialEq for CStrArray {
-    fn eq(&self, other: &Self) -> bool {
-        self.strings == other.strings
-    }
-}
-impl Eq for CStrArray {}
-
-impl fmt::Debug for CStrArray {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.strings.fmt(f)
-    }
-}
-
-impl Step {
-    /// What the step does, on what, in words.
-    pub(crate) fn describe(&self) -> String {
-        crate::plan::describe::step(self)
-    }
-}
-
-/// A C string as text for people.
-pub(crate) fn text(s: &CStr) -> std::borrow::Cow<'_, str> {
-    s.to_string_lossy()
 }
 
 impl Gate {

@@ -1,4 +1,4 @@
-//! The container's root file system: how a path inside it is found or made without ever leaving it.
+//! The container's root file system: opens or makes paths inside it without ever leaving it.
 
 pub(crate) mod overlay;
 pub(crate) mod resolve;

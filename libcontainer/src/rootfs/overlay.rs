@@ -1,5 +1,5 @@
-//! A copy-on-write root: overlayfs over directories that stay as they are. It is mounted nowhere on the host: the container's process
-//! attaches it in its own mount namespace, and it ends with that.
+//! A copy-on-write root: overlayfs over directories that stay unchanged. It is not mounted on the host: the container's process
+//! attaches it in its mount namespace, and it ends with that.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::{fs, mount};
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Directories that make up a root file system (kernel documentation, filesystems/overlayfs).
+/// The directories of a root file system (kernel documentation, filesystems/overlayfs).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
     lower: Vec<PathBuf>,
@@ -23,21 +23,21 @@ impl Overlay {
         Overlay { lower: lower.into_iter().map(Into::into).collect(), upper: None }
     }
 
-    /// A directory on a file system of the host that takes what the container writes: in `upper`, beside overlayfs's own `work`. Both
-    /// are made when they are missing, and stay when the container goes.
+    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are made if they are
+    /// missing, and stay when the container is deleted.
     pub fn upper(mut self, directory: impl Into<PathBuf>) -> Self {
         self.upper = Some(directory.into());
         self
     }
 
-    /// The new file system, attached nowhere.
+    /// Makes the file system, as a detached mount.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
         let context = mount::fsopen(c"overlay").context("fsopen: overlay")?;
         if self.lower.is_empty() {
-            return Err(Error::invalid("overlay: there is no lower directory"));
+            return Err(Error::invalid("overlay: no lower directory"));
         }
         for lower in &self.lower {
-            // One option for each (kernel 6.8): no limit on the length of them all, and no character that would need an escape.
+            // One option for each (kernel 6.8): no limit on their total length, and no characters that have to be escaped.
             set(context.as_fd(), c"lowerdir+", lower)
                 .map_err(|e| e.hint("lower directories one by one need Linux 6.8"))?;
         }

@@ -1,4 +1,4 @@
-//! Paths inside a hostile root, by descriptor only: openat2(2) with RESOLVE_IN_ROOT, and a walk that makes what is missing.
+//! Paths inside a malicious root, by descriptor only: openat2(2) with RESOLVE_IN_ROOT, and a walk that makes missing components.
 //!
 //! Runs between clone and exec as well as in the parent: nothing here allocates.
 
@@ -8,17 +8,17 @@ use crate::sys::{Errno, SysResult};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// As many symlinks as the kernel follows in one lookup.
+/// The number of symlinks that the kernel follows in one lookup.
 const MAX_LINKS: usize = 40;
 
-/// What `create` makes at the end of the path.
+/// The kind of file that `create` makes at the end of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Make {
     Directory { mode: u32 },
     File { mode: u32 },
 }
 
-/// Opens what is at `path` in `root`; symlinks are followed as if `root` were `/`.
+/// Opens `path` in `root`; symlinks are followed as if `root` were `/`.
 pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysResult<OwnedFd> {
     fs::openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 }
@@ -28,8 +28,8 @@ pub(crate) fn open_without_symlinks(root: BorrowedFd<'_>, path: &CStr, flags: i3
     fs::openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
 }
 
-/// Opens (O_PATH) what is at `path` in `root`; if nothing is there, makes it and its parents (mode 0755). A dangling symlink is
-/// followed inside the root and its target made, as the kernel would for O_CREAT.
+/// Opens (O_PATH) `path` in `root`; if it does not exist, makes it and its parents (mode 0755). A dangling symlink is followed inside
+/// the root and its target made, as the kernel does for O_CREAT.
 pub(crate) fn create(root: BorrowedFd<'_>, path: &CStr, make: Make) -> SysResult<OwnedFd> {
     match open(root, path, libc::O_PATH) {
         Err(Errno(libc::ENOENT)) => {}
@@ -78,7 +78,7 @@ fn walk(root: BorrowedFd<'_>, text: &mut StackPath, make: Make) -> SysResult<Opt
                     Err(Errno(libc::EEXIST)) => {
                         let mut target = [0u8; PATH_MAX];
                         match fs::readlinkat(parent.as_fd(), name.as_cstr()?, &mut target) {
-                            // No symlink: somebody else has just made it. Looked up again below.
+                            // Not a symlink: another process has just made it. Looked up again below.
                             Err(Errno(libc::EINVAL)) => {}
                             Err(e) => return Err(e),
                             Ok(length) => {

@@ -1,4 +1,4 @@
-//! The cache may fail in any way, but never the caller, and never give another filter than the compiler.
+//! The cache may fail in any way, but that never fails the caller and never gives another filter than the compiler does.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
@@ -12,25 +12,25 @@ fn profile(name: &str) -> LinuxSeccomp {
     serde_json::from_str(&json).expect("profile")
 }
 
-/// A folder of the test's own.
-struct Folder(PathBuf);
+/// A temporary directory.
+struct TempDir(PathBuf);
 
-impl Folder {
-    fn new(name: &str) -> Folder {
+impl TempDir {
+    fn new(name: &str) -> TempDir {
         let path = std::env::temp_dir().join(format!("knarr-seccomp-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
-        Folder(path)
+        TempDir(path)
     }
 
     fn only_file(&self) -> PathBuf {
         let files: Vec<_> =
-            std::fs::read_dir(&self.0).expect("folder").map(|f| f.expect("file").path()).collect();
+            std::fs::read_dir(&self.0).expect("dir").map(|f| f.expect("file").path()).collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files.into_iter().next().expect("file")
     }
 }
 
-impl Drop for Folder {
+impl Drop for TempDir {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -38,23 +38,23 @@ impl Drop for Folder {
 
 #[test]
 fn a_filter_comes_back_with_its_warnings() {
-    let folder = Folder::new("back");
+    let dir = TempDir::new("back");
     let profile = profile("no_such_call");
     let compiled = compile(&profile, KERNEL).expect("compile");
     assert!(!compiled.warnings.is_empty());
-    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("first"), compiled);
-    let about = std::fs::metadata(folder.only_file()).expect("file");
+    assert_eq!(filter(&profile, KERNEL, Some(&dir.0)).expect("first"), compiled);
+    let about = std::fs::metadata(dir.only_file()).expect("file");
     assert_eq!(about.permissions().mode() & 0o777, 0o600);
-    assert_eq!(load(&folder.only_file(), &key(&profile, KERNEL).expect("key")), Some(compiled.clone()));
-    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("second"), compiled);
+    assert_eq!(load(&dir.only_file(), &key(&profile, KERNEL).expect("key")), Some(compiled.clone()));
+    assert_eq!(filter(&profile, KERNEL, Some(&dir.0)).expect("second"), compiled);
 }
 
 #[test]
 fn a_file_of_another_profile_or_kernel_is_not_taken() {
-    let folder = Folder::new("other");
+    let dir = TempDir::new("other");
     let (one, two) = (profile("write"), profile("mkdirat"));
-    filter(&one, KERNEL, Some(&folder.0)).expect("store");
-    let path = folder.only_file();
+    filter(&one, KERNEL, Some(&dir.0)).expect("store");
+    let path = dir.only_file();
     assert!(load(&path, &key(&two, KERNEL).expect("key")).is_none());
     assert!(load(&path, &key(&one, (5, 10)).expect("key")).is_none());
     assert!(load(&path, &key(&one, KERNEL).expect("key")).is_some());
@@ -62,10 +62,10 @@ fn a_file_of_another_profile_or_kernel_is_not_taken() {
 
 #[test]
 fn a_broken_or_foreign_file_is_passed_over() {
-    let folder = Folder::new("broken");
+    let dir = TempDir::new("broken");
     let profile = profile("write");
-    let good = filter(&profile, KERNEL, Some(&folder.0)).expect("store");
-    let path = folder.only_file();
+    let good = filter(&profile, KERNEL, Some(&dir.0)).expect("store");
+    let path = dir.only_file();
     let data = std::fs::read(&path).expect("read");
     let key = key(&profile, KERNEL).expect("key");
     for at in 0..data.len() {
@@ -75,7 +75,7 @@ fn a_broken_or_foreign_file_is_passed_over() {
         assert!(decode(&data[..at], &key).is_none(), "{at} bytes");
     }
     std::fs::write(&path, &data[..data.len() / 2]).expect("write");
-    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("mended"), good);
+    assert_eq!(filter(&profile, KERNEL, Some(&dir.0)).expect("mended"), good);
     assert_eq!(std::fs::read(&path).expect("read"), data, "a broken file is replaced");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).expect("chmod");
     assert!(load(&path, &key).is_none(), "anyone may write it");
@@ -85,28 +85,24 @@ fn a_broken_or_foreign_file_is_passed_over() {
 }
 
 #[test]
-fn a_folder_that_can_not_be_used_is_no_error() {
-    let folder = Folder::new("unusable");
+fn a_directory_that_cannot_be_used_is_not_an_error() {
+    let dir = TempDir::new("unusable");
     let profile = profile("write");
     let compiled = compile(&profile, KERNEL).expect("compile");
     for path in ["/proc/nosuch", "/dev/null"] {
         assert_eq!(filter(&profile, KERNEL, Some(Path::new(path))).expect(path), compiled);
     }
-    std::fs::create_dir(&folder.0).expect("mkdir");
-    std::fs::set_permissions(&folder.0, std::fs::Permissions::from_mode(0o777)).expect("chmod");
-    assert_eq!(filter(&profile, KERNEL, Some(&folder.0)).expect("open folder"), compiled);
-    assert_eq!(
-        std::fs::read_dir(&folder.0).expect("folder").count(),
-        0,
-        "nothing is put where anyone may write"
-    );
+    std::fs::create_dir(&dir.0).expect("mkdir");
+    std::fs::set_permissions(&dir.0, std::fs::Permissions::from_mode(0o777)).expect("chmod");
+    assert_eq!(filter(&profile, KERNEL, Some(&dir.0)).expect("open dir"), compiled);
+    assert_eq!(std::fs::read_dir(&dir.0).expect("dir").count(), 0, "nothing is put where anyone may write");
 }
 
 #[test]
-fn the_folder_does_not_grow_without_end() {
-    let folder = Folder::new("full");
+fn the_directory_does_not_grow_without_limit() {
+    let dir = TempDir::new("full");
     for n in 0..200 {
-        filter(&profile(&format!("call{n}")), KERNEL, Some(&folder.0)).expect("filter");
-        assert!(std::fs::read_dir(&folder.0).expect("folder").count() <= MOST);
+        filter(&profile(&format!("call{n}")), KERNEL, Some(&dir.0)).expect("filter");
+        assert!(std::fs::read_dir(&dir.0).expect("dir").count() <= MAX_FILES);
     }
 }

@@ -1,7 +1,7 @@
-//! The directory of one container's state: made exclusively, locked while it is changed, its files written atomically.
+//! The state directory of one container: created exclusively, locked while it is changed, with files that are written atomically.
 
 use super::{RECORD_VERSION, Record};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::id::ContainerId;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -22,7 +22,7 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory, which reserves the id.
+    /// Creates the directory, which reserves the id.
     pub(crate) fn reserve(root: &Path, id: &ContainerId) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
@@ -42,7 +42,7 @@ impl StateDir {
         StateDir::open_at(path)
     }
 
-    /// Opens the directory of a container that is there.
+    /// Opens the directory of an existing container.
     pub(crate) fn open(root: &Path, id: &ContainerId) -> Result<Self> {
         StateDir::open_at(root.join(id)).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
@@ -66,7 +66,7 @@ impl StateDir {
         Ok(Lock(file))
     }
 
-    /// Locks if nobody else has; `None` while another change is going on.
+    /// Locks it if it isn't locked; `None` while another change is in progress.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
         let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
         match file.try_lock() {
@@ -78,12 +78,11 @@ impl StateDir {
 
     /// Replaces the record; a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
-        let text = serde_json::to_vec(record)
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+        let text = serde_json::to_vec(record).map_err(|e| Internal::Encode("the state", e))?;
         self.write(RECORD, &text)
     }
 
-    /// Reads the record; a directory without one belongs to a `create` that has not come that far.
+    /// Reads the record. A directory without one belongs to a `create` that hasn't got that far.
     pub(crate) fn load(&self) -> Result<Record> {
         let path = self.path.join(RECORD);
         let text = fs::read(&path).with_context(|| format!("read {path:?}"))?;
@@ -150,23 +149,32 @@ impl StateDir {
         let _ = fs::remove_file(self.path.join(START));
     }
 
-    /// Removes the directory and what is in it; gone already is done.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the directory with its contents. It is not an error if it no longer exists.
     pub(crate) fn remove(&self) -> Result<()> {
+        StateDir::remove_at(&self.path)
+    }
+
+    /// As `remove`, by its path.
+    pub(crate) fn remove_at(path: &Path) -> Result<()> {
         // Most hold the record alone, for which no listing is needed.
-        let _ = fs::remove_file(self.path.join(RECORD));
-        if fs::remove_dir(&self.path).is_ok() {
+        let _ = fs::remove_file(path.join(RECORD));
+        if fs::remove_dir(path).is_ok() {
             return Ok(());
         }
-        match fs::remove_dir_all(&self.path) {
+        match fs::remove_dir_all(path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).with_context(|| format!("remove {:?}", self.path))
+                Err(e).with_context(|| format!("remove {path:?}"))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// The lock on a state directory. A child that was cloned meanwhile has a copy of the descriptor, so closing it is not enough.
+/// The lock on a state directory. It is unlocked explicitly, since a child that was cloned meanwhile has a copy of the descriptor.
 pub(crate) struct Lock(File);
 
 impl Drop for Lock {

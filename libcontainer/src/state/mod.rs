@@ -1,4 +1,4 @@
-//! What is kept of a container between calls, and what a caller is told about it. The status is computed, never stored.
+//! What is stored of a container between calls, and the state that callers get. The status is computed, never stored.
 
 pub(crate) mod alive;
 pub(crate) mod dir;
@@ -17,11 +17,11 @@ use std::path::PathBuf;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Status {
-    /// `create` has not come back yet.
+    /// `create` is in progress.
     Creating,
     /// Its process waits for `start`.
     Created,
-    /// Its program runs.
+    /// Its program is running.
     Running,
     /// All its processes are frozen.
     Paused,
@@ -30,7 +30,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// The word that `state` prints.
+    /// The status as `state` prints it.
     pub fn as_str(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -59,19 +59,19 @@ pub struct State {
     pub bundle: PathBuf,
     /// The root file system, an absolute path.
     pub rootfs: PathBuf,
-    /// When it was made, RFC 3339 with nanoseconds, UTC.
+    /// When it was created, RFC 3339 with nanoseconds, UTC.
     pub created: String,
     /// The annotations of config.json.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// The name of the user that made it, or the empty string.
+    /// The name of the user who created it, or the empty string.
     pub owner: String,
 }
 
 /// The version of `Record`'s format; another one is refused rather than guessed at.
 pub(crate) const RECORD_VERSION: u32 = 1;
 
-/// What is stored: all that later commands need, so that they never look at the bundle again.
+/// What is stored: everything that later commands need, so that they never read the bundle again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) version: u32,
@@ -83,12 +83,12 @@ pub(crate) struct Record {
     pub(crate) owner: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
-    /// 0 until the process is there.
+    /// 0 until the process exists.
     pub(crate) pid: i32,
-    /// The process's start time in clock ticks since boot (field 22 of /proc/pid/stat): with it a pid names one process only.
+    /// The process's start time in clock ticks since boot (field 22 of /proc/pid/stat): together with the pid it identifies the process.
     pub(crate) start_time: u64,
     pub(crate) cgroup: Cgroup,
-    /// What an exec has to know of the container.
+    /// What an exec needs to know of the container.
     pub(crate) facts: ContainerFacts,
     /// The process description: the base of an exec.
     pub(crate) process: Process,
@@ -103,10 +103,10 @@ pub(crate) struct Record {
     /// Where trees of the host are mounted, as config.json names the places.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) binds: Vec<String>,
-    /// CRIU has made its process, which has executed nothing and yet runs.
+    /// CRIU has made its process, which is running although it has executed nothing.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) restored: bool,
-    /// The resources as they were asked for, with every update merged in.
+    /// The requested resources, with every update merged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) resources: Option<LinuxResources>,
 }
@@ -134,7 +134,7 @@ pub(crate) struct Listener {
     pub(crate) metadata: String,
 }
 
-/// An operation that a status may forbid.
+/// An operation that depends on the status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Start,
@@ -146,7 +146,7 @@ pub(crate) enum Operation {
     Delete,
 }
 
-/// Is the operation allowed in this status? The texts are those that callers of runc match.
+/// Checks that the operation is allowed in this status. Callers of runc match these texts.
 pub(crate) fn allowed(operation: Operation, status: Status) -> Result<()> {
     use Operation as O;
     use Status as S;
@@ -190,6 +190,11 @@ impl Record {
             annotations: self.annotations.clone(),
             owner: self.owner.clone(),
         }
+    }
+
+    /// The pid of its first process `pid`, as a process in the container sees it.
+    pub(crate) fn inside(&self, pid: i32) -> i32 {
+        if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid }
     }
 
     /// The state as a hook reads it on stdin (runtime-spec, "State").

@@ -1,6 +1,6 @@
 //! bpf(2) for device programs of cgroup v2: load, attach, query, detach. Linux 4.15 has them, 5.6 replaces one atomically.
 //!
-//! It knows no rules: `plan::devfilter` makes the instructions, `cgroup::v2` decides what is attached where.
+//! `plan::devprogram` makes the instructions, `cgroup::v2` decides where they are attached.
 
 use super::{Errno, SysResult, owned};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -15,7 +15,7 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
 
-/// How many programs one cgroup can carry (BPF_CGROUP_MAX_PROGS).
+/// The maximum number of programs of a cgroup (BPF_CGROUP_MAX_PROGS).
 const MAX_PROGRAMS: usize = 64;
 
 #[repr(C)]
@@ -97,7 +97,7 @@ pub(crate) fn load_device_program(instructions: &[u64]) -> SysResult<OwnedFd> {
     Err(Errno(libc::EAGAIN))
 }
 
-/// Attaches a device program to a cgroup, in place of `old` when that is given (Linux 5.6).
+/// Attaches a device program to a cgroup, in place of `old` if given (Linux 5.6).
 pub(crate) fn attach_device_program(
     cgroup: BorrowedFd<'_>,
     program: BorrowedFd<'_>,
@@ -113,7 +113,7 @@ pub(crate) fn attach_device_program(
     bpf(BPF_PROG_ATTACH, &mut attr).map(drop)
 }
 
-/// Takes a device program from a cgroup.
+/// Detaches a device program from a cgroup.
 pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> SysResult<()> {
     let mut attr = AttachAttr {
         target_fd: field(cgroup),
@@ -124,7 +124,7 @@ pub(crate) fn detach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<
     bpf(BPF_PROG_DETACH, &mut attr).map(drop)
 }
 
-/// The device programs that are attached to this very cgroup.
+/// The device programs that are attached to this cgroup itself.
 pub(crate) fn device_programs(cgroup: BorrowedFd<'_>) -> SysResult<Vec<OwnedFd>> {
     let mut ids = [0u32; MAX_PROGRAMS];
     let mut attr = QueryAttr {

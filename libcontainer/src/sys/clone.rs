@@ -1,6 +1,7 @@
-//! clone3(2) (clone(2) where it is refused), the leaving of its child, and the signal mask around it.
+//! clone3(2) (clone(2) where it is refused), the exit of its child, and the signal mask around it.
 
-use super::{Errno, SysResult, fs, owned, path, pidfd, ret, sock};
+use super::pidfd::Child;
+use super::{Errno, SysResult, fs, owned, path, ret, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
@@ -34,7 +35,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 ///
 /// # Safety
 /// Until it calls execve or `exit`, the child may only make system calls: no allocation, no lock, no panic, no return from
-/// the function that called this. Another thread may hold any lock at the moment of the clone, for ever in the child's copy.
+/// the function that called this. Another thread may hold any lock at the moment of the clone, and the child's copy is never released.
 unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned> {
     let mut pidfd: i32 = -1;
     let sibling = flags & libc::CLONE_PARENT as u64 != 0;
@@ -62,8 +63,8 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     Ok(Cloned::Parent { pid: i32::try_from(pid).unwrap_or(-1), pidfd: owned(pidfd.into()) })
 }
 
-/// As `clone3`, by clone(2): outer seccomp filters refuse clone3, whose arguments they can not look into. The child goes on when it is in
-/// its cgroup.
+/// As `clone3`, by clone(2): outer seccomp filters refuse clone3, whose arguments they can't inspect. The child continues once it is in its
+/// cgroup.
 ///
 /// # Safety
 /// As for `clone3`.
@@ -75,14 +76,14 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
     let (gate, opener) = sock::pair()?;
     let mut pidfd: i32 = -1;
     let flags = flags | libc::CLONE_PIDFD as u64 | signal;
-    // On one machine stack and flags change places.
+    // On s390x stack and flags are swapped.
     let (first, second) = if cfg!(target_arch = "s390x") { (0, flags) } else { (flags, 0) };
     // SAFETY: CLONE_PIDFD (kernel 5.2) writes to `pidfd`, which outlives the call, through the parent_tid pointer; the rest are plain
     // numbers. What the child may do is the caller's promise.
     let pid = ret(unsafe { libc::syscall(libc::SYS_clone, first, second, &raw mut pidfd, 0, 0) })?;
     if pid == 0 {
         drop(opener);
-        // Without a word its creator is dead, or could not bring it to its cgroup.
+        // Without a message its creator is dead, or couldn't move it to its cgroup.
         return match fs::read(gate.as_fd(), &mut [0]) {
             Ok(1) => Ok(Cloned::Child),
             _ => exit(1),
@@ -95,25 +96,27 @@ unsafe fn clone(flags: u64, signal: u64, cgroup: Option<BorrowedFd<'_>>) -> SysR
         None => Ok(()),
     };
     let told = attached.and_then(|()| sock::send(opener.as_fd(), b"g"));
-    if told.is_err() {
-        drop(opener);
-        let _ = pidfd::wait(pidfd.as_fd(), 0);
+    match told {
+        Ok(()) => Ok(Cloned::Parent { pid, pidfd }),
+        Err(e) => {
+            drop(Child::new(pidfd));
+            Err(e)
+        }
     }
-    told.map(|()| Cloned::Parent { pid, pidfd })
 }
 
 /// A new process that runs `child` and nothing else. `child` is bound by `clone3`'s rule: system calls only, and it must not
-/// come back (if it does, the process ends with status 1). It borrows its surroundings: they are copies in the new process.
+/// return (if it does, the process exits with status 1). What it borrows is a copy in the new process.
 pub(crate) fn spawn(
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce(),
-) -> SysResult<(i32, OwnedFd)> {
+) -> SysResult<(i32, Child)> {
     // SAFETY: the callers are `launch`, whose child is a list of steps that `launch::child` carries out with system calls only
     // (the tripwire allocator of the tests checks it), and `launch::idmap`, whose
     // child polls one descriptor.
     match unsafe { clone3(flags, cgroup) }? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Cloned::Parent { pid, pidfd } => Ok((pid, Child::new(pidfd))),
         Cloned::Child => {
             #[cfg(feature = "tripwire")]
             super::tripwire::arm();
@@ -133,7 +136,7 @@ pub(crate) fn fork_sibling(flags: u64) -> SysResult<Option<i32>> {
     }
 }
 
-/// Leaves the process without running anybody's exit handlers.
+/// Ends the process without running exit handlers.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: _exit has no precondition.
     unsafe { libc::_exit(code) }
@@ -165,8 +168,8 @@ impl Drop for BlockedSignals {
     }
 }
 
-/// Lets the signals that ask a process to end do so in the first process of a pid namespace too, which the kernel spares those that
-/// it has no handler for (pid_namespaces(7)). An execve puts the default back.
+/// Lets the signals that ask a process to end do so in the first process of a pid namespace too, which doesn't get signals without a
+/// handler (pid_namespaces(7)). An execve restores the default.
 pub(crate) fn end_on_signals() {
     // SAFETY: an all-zero sigaction is valid: no flags, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };

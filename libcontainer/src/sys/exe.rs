@@ -1,20 +1,18 @@
 //! The running program as a file: another execution of it from a descriptor, and a sealed copy for old kernels.
 
+use super::cstr::CStrArray;
 use super::{Errno, SysResult, owned, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-/// execveat(2) of an open file with this process's own environment. `argv` must end with a null pointer. Comes back only with an error.
-pub(crate) fn execute_again(program: BorrowedFd<'_>, argv: &[*const libc::c_char]) -> Errno {
+/// execveat(2) of an open file with this process's own environment; returns only with an error.
+pub(crate) fn execute_again(program: BorrowedFd<'_>, argv: &CStrArray) -> Errno {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }
-    if argv.last().is_none_or(|last| !last.is_null()) {
-        return Errno(libc::EFAULT);
-    }
     // SAFETY: libc sets `environ` before main; this only reads the pointer.
     let environment = unsafe { environ };
-    // SAFETY: the path is an empty C string; `argv` ends with null (checked) and its strings outlive the call; `environ` is
+    // SAFETY: the path is an empty C string; `argv` ends with null and its strings outlive the call; `environ` is
     // null-terminated by libc.
     unsafe {
         libc::syscall(
@@ -36,14 +34,14 @@ pub(crate) fn memory_file(name: &CStr) -> SysResult<OwnedFd> {
         .map(owned)
 }
 
-/// Nothing can change the file's contents from now on.
+/// Seals the file, so that its contents cannot be changed any more.
 pub(crate) fn seal(file: BorrowedFd<'_>) -> SysResult<()> {
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes a number.
     ret(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }.into()).map(drop)
 }
 
-/// The running program is a memory file that nothing can change.
+/// Whether the running program is a sealed memory file.
 pub(crate) fn is_sealed() -> bool {
     let Ok(file) = super::fs::openat_following(super::fs::CWD, c"/proc/self/exe", libc::O_RDONLY) else {
         return false;

@@ -33,7 +33,8 @@ pub(crate) fn openat2_create(
     how.flags = u64::from((flags | libc::O_CLOEXEC).cast_unsigned());
     how.mode = mode.into();
     how.resolve = resolve;
-    // A concurrent rename makes RESOLVE_IN_ROOT give up with EAGAIN; a rename can not go on for ever, a hostile loop must not hang us.
+    // A concurrent rename makes RESOLVE_IN_ROOT fail with EAGAIN. The number of attempts is limited, so that a malicious loop of renames
+    // cannot hang the caller.
     for _ in 0..128 {
         // SAFETY: `path` is NUL-terminated and `how` valid for the size passed; both outlive the call.
         let fd = ret(unsafe {
@@ -75,7 +76,7 @@ pub(crate) fn fstat(fd: BorrowedFd<'_>) -> SysResult<libc::stat> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// All of a file of the kernel's. It has no size to ask for before, and most of them fit into one page.
+/// Reads a file of procfs or the like, which has no known size; most of them fit into one page.
 pub(crate) fn read_whole(file: File) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(4096);
     file.take(u64::MAX).read_to_end(&mut text)?;
@@ -96,7 +97,7 @@ pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
     fdinfo(fd, b"mnt_id:")
 }
 
-/// A number in /proc/self/fdinfo. Only where the host's own procfs is at /proc: before the pivot.
+/// A number in /proc/self/fdinfo. Only where the host's procfs is at /proc: before the pivot.
 pub(super) fn fdinfo(fd: BorrowedFd<'_>, key: &[u8]) -> SysResult<u64> {
     let file = path::numbered(b"/proc/self/fdinfo/", fd.as_raw_fd())?;
     let file = openat_following(CWD, file.as_cstr()?, libc::O_RDONLY)?;
@@ -127,7 +128,7 @@ pub(crate) fn fstatfs(fd: BorrowedFd<'_>) -> SysResult<libc::statfs> {
     Ok(unsafe { stat.assume_init() })
 }
 
-/// The mount or the file system that `fd` lies on is read-only.
+/// Whether the mount or the file system that `fd` lies on is read-only.
 pub(crate) fn is_read_only(fd: BorrowedFd<'_>) -> SysResult<bool> {
     Ok(mount_flags(fd)? & libc::ST_RDONLY != 0)
 }
@@ -226,7 +227,7 @@ pub(crate) fn getdents(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<usize
     length(unsafe { libc::syscall(libc::SYS_getdents64, fd.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) })
 }
 
-/// The names that `getdents` has filled a buffer with, without `.` and `..`.
+/// The names in a buffer filled by `getdents`, without `.` and `..`.
 pub(crate) fn names(entries: &[u8]) -> impl Iterator<Item = &CStr> {
     let mut rest = entries;
     std::iter::from_fn(move || {
@@ -258,7 +259,7 @@ pub(crate) fn chroot(path: &CStr) -> SysResult<()> {
     ret(unsafe { libc::chroot(path.as_ptr()) }.into()).map(drop)
 }
 
-/// The current directory as the kernel tells it; one outside the root does not begin with `/`. Returns the length without the NUL.
+/// The current directory as the kernel returns it; one outside the root does not begin with `/`. Returns the length without the NUL.
 pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
     // The raw call: glibc's getcwd falls back to a search that allocates.
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
@@ -266,7 +267,7 @@ pub(crate) fn getcwd(buffer: &mut [u8]) -> SysResult<usize> {
     Ok(n.saturating_sub(1))
 }
 
-/// May this process, with its effective ids, execute `path`?
+/// Checks that this process, with its effective ids, may execute `path`.
 pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
     // faccessat2 (kernel 5.8) for AT_EACCESS; glibc's faccessat emulates it otherwise.
     // SAFETY: `path` is NUL-terminated and outlives the call.
@@ -299,15 +300,15 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
     ret(unsafe { libc::dup2(fd.as_raw_fd(), number) }.into()).map(drop)
 }
 
-/// Every descriptor from `first` on is closed by the next execve (close_range(2) with CLOSE_RANGE_CLOEXEC, kernel 5.11).
+/// Makes the next execve close every descriptor from `first` on (close_range(2) with CLOSE_RANGE_CLOEXEC, kernel 5.11).
 pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     // SAFETY: no pointers; nothing is closed now.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
         Err(Errno(libc::ENOSYS | libc::EINVAL)) => {}
         other => return other.map(drop),
     }
-    // There is no procfs to trust any more that would name them. What was inherited is closed already, and what was opened since
-    // has low numbers.
+    // No trusted procfs is left that would list them. Inherited descriptors are already closed, and those opened since have low
+    // numbers.
     for number in first..first.saturating_add(4096) {
         // SAFETY: no pointers; nothing is closed now. A number that is not open is EBADF.
         unsafe { libc::fcntl(number.cast_signed(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -315,8 +316,8 @@ pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` to `last` (close_range(2), kernel 5.9), whoever owns it: for a process that only goes on to
-/// exec.
+/// Closes every descriptor from `first` to `last` (close_range(2), kernel 5.9), regardless of who owns it: for a process that only continues to
+/// its exec.
 pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     if first > last {
         return Ok(());
@@ -328,7 +329,7 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     }
 }
 
-/// As `close_range`, by the list in the caller's own procfs.
+/// As `close_range`, by the list in the caller's procfs.
 fn close_listed(first: u32, last: u32) -> SysResult<()> {
     let list = openat_following(CWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
     let own = list.as_raw_fd().cast_unsigned();

@@ -1,13 +1,14 @@
-//! The only room with `unsafe`: one thin wrapper for each system call that the launch path needs.
+//! The only module with `unsafe`: one thin wrapper for each system call that the launch path needs.
 //!
 //! Policy: one unsafe block for each call, with the precondition of *that* call and why it holds. Wrappers take `BorrowedFd`,
-//! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec; but for
-//! what says otherwise (`pidfd::pid_of`, `errno::text`), which is for the parent.
+//! `&CStr` and typed flags, and return `OwnedFd` or `()`. Nothing here allocates, so all of it may run between clone and exec, except
+//! for `errno::text`, `cstr::CStrArray::new` and the functions that return a `Vec` or `String`, which are for the parent.
 
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
 pub(crate) mod clone;
+pub(crate) mod cstr;
 pub(crate) mod errno;
 pub(crate) mod exe;
 pub(crate) mod fs;

@@ -1,5 +1,5 @@
 //! The mount calls by descriptor (kernel 5.2, mount_setattr 5.12), and mount(2) for what has no other form and for kernels or
-//! outer seccomp filters that refuse the new calls with ENOSYS. It names its places by /proc/self/fd/N, so it walks no path either.
+//! outer seccomp filters that refuse the new calls with ENOSYS. It is given paths as /proc/self/fd/N, so it resolves no path either.
 
 use super::{Errno, SysResult, fs, owned, path, ret};
 use std::ffi::CStr;
@@ -123,7 +123,7 @@ pub(crate) fn mount_setattr(mount: BorrowedFd<'_>, recursive: bool, attr: &SetAt
     .map(drop)
 }
 
-/// The ids of the mount, or of its whole tree, as in this user namespace (kernel 5.12).
+/// Maps the ids of the mount, or of its whole tree, by this user namespace (kernel 5.12).
 pub(crate) fn map_ids(mount: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> SysResult<()> {
     let userns_fd = u64::from(userns.as_raw_fd().unsigned_abs());
     mount_setattr(mount, recursive, &SetAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..SetAttr::default() })
@@ -145,8 +145,8 @@ pub(crate) fn bind(source: BorrowedFd<'_>, place: BorrowedFd<'_>, recursive: boo
     mount(path::of_fd(source)?.as_cstr()?, path::of_fd(place)?.as_cstr()?, c"", flags, c"")
 }
 
-/// What mount_setattr(2) does, by mount(2) on `name`, which is the root of the attached mount that `fd` is open at. Attributes of a
-/// whole tree it can not set: ENOSYS.
+/// Does by mount(2) what mount_setattr(2) does, on `name`, which is the root of the attached mount that `fd` is open at. It cannot set
+/// attributes of a whole tree: ENOSYS.
 pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr: &SetAttr) -> SysResult<()> {
     if attr.set | attr.clear != 0 {
         if recursive {
@@ -162,7 +162,7 @@ pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr
     Ok(())
 }
 
-/// MOUNT_ATTR_* beside the flags that mount(2) takes, and those that statfs(2) tells (ST_NOSYMFOLLOW: kernel 5.10).
+/// MOUNT_ATTR_*, the flag that mount(2) takes for it, and the one that statfs(2) returns (ST_NOSYMFOLLOW: kernel 5.10).
 const ATTRIBUTES: [(u64, u64, u64); 7] = [
     (MOUNT_ATTR_RDONLY, libc::MS_RDONLY, 1),
     (MOUNT_ATTR_NOSUID, libc::MS_NOSUID, 2),
@@ -170,7 +170,7 @@ const ATTRIBUTES: [(u64, u64, u64); 7] = [
     (MOUNT_ATTR_NOEXEC, libc::MS_NOEXEC, 8),
     (MOUNT_ATTR_NOATIME, libc::MS_NOATIME, 1024),
     (MOUNT_ATTR_NODIRATIME, libc::MS_NODIRATIME, 2048),
-    (MOUNT_ATTR_NOSYMFOLLOW, 256, 8192),
+    (MOUNT_ATTR_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW, 8192),
 ];
 
 /// Attributes as mount(2)'s flags.
@@ -180,12 +180,12 @@ pub(crate) fn flags_of(attributes: u64) -> u64 {
     set.fold(strict, |all, (_, flag, _)| all | flag)
 }
 
-/// The attributes that statfs(2)'s flags tell of.
-fn attributes_of(told: u64) -> u64 {
+/// The attributes in statfs(2)'s flags.
+fn attributes_of(st: u64) -> u64 {
     const ST_RELATIME: u64 = 4096;
-    let set = ATTRIBUTES.iter().filter(|(.., flag)| told & flag != 0);
+    let set = ATTRIBUTES.iter().filter(|(.., flag)| st & flag != 0);
     let all = set.fold(0, |all, (attribute, ..)| all | attribute);
-    if all & MOUNT_ATTR_NOATIME == 0 && told & ST_RELATIME == 0 { all | MOUNT_ATTR_STRICTATIME } else { all }
+    if all & MOUNT_ATTR_NOATIME == 0 && st & ST_RELATIME == 0 { all | MOUNT_ATTR_STRICTATIME } else { all }
 }
 
 /// umount2(2) with MNT_DETACH, never following a symlink at the end.

@@ -63,7 +63,7 @@ impl StackPath {
         self.text().last() == Some(&b'/')
     }
 
-    /// Takes out what lies between two positions, and the slashes after it when nothing lies before.
+    /// Removes the text between two positions, and the slashes after it if nothing comes before.
     pub(super) fn remove(&mut self, from: usize, to: usize) -> SysResult<()> {
         let mut path = StackPath::new(self.text().get(..from).unwrap_or_default())?;
         let rest = self.text().get(to..).unwrap_or_default();
@@ -73,7 +73,7 @@ impl StackPath {
         Ok(())
     }
 
-    /// Replaces the component by the target of the symlink it names: an absolute target begins at the root again.
+    /// Replaces the component by the target of the symlink that it names; an absolute target starts at the root again.
     pub(crate) fn substitute(&mut self, start: usize, end: usize, target: &[u8]) -> SysResult<()> {
         let before = if target.first() == Some(&b'/') { 0 } else { start };
         let mut path = StackPath::new(self.text().get(..before).unwrap_or_default())?;
@@ -84,7 +84,7 @@ impl StackPath {
     }
 }
 
-/// `/proc/self/fd/N`: for calls that take no descriptor. Only where the host's own procfs is at /proc: before the pivot.
+/// `/proc/self/fd/N`: for calls that take no descriptor. Only where the host's procfs is at /proc: before the pivot.
 pub(crate) fn of_fd(fd: BorrowedFd<'_>) -> SysResult<StackPath> {
     numbered(b"/proc/self/fd/", fd.as_raw_fd())
 }

@@ -1,7 +1,41 @@
-//! Processes by descriptor: no number that could be used again for another process.
+//! Processes by descriptor: a pid could be reused for another process, a pidfd can't.
 
 use super::{SysResult, owned, ret};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// A child of this process, which is killed and reaped when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Child(ManuallyDrop<OwnedFd>);
+
+impl Child {
+    pub(crate) fn new(pidfd: OwnedFd) -> Self {
+        Child(ManuallyDrop::new(pidfd))
+    }
+
+    /// Its pidfd; the process is not killed any more.
+    pub(crate) fn keep(mut self) -> OwnedFd {
+        // SAFETY: `self` is forgotten below, so that nothing uses or drops the descriptor again.
+        let pidfd = unsafe { ManuallyDrop::take(&mut self.0) };
+        std::mem::forget(self);
+        pidfd
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = send_signal(self.as_fd(), libc::SIGKILL);
+        let _ = wait(self.as_fd(), 0);
+        // SAFETY: nothing uses the descriptor after its owner's drop.
+        unsafe { ManuallyDrop::drop(&mut self.0) };
+    }
+}
 
 /// pidfd_open(2), kernel 5.3.
 pub(crate) fn open(pid: i32) -> SysResult<OwnedFd> {
@@ -24,7 +58,7 @@ pub(crate) fn getfd(process: BorrowedFd<'_>, number: i32) -> SysResult<OwnedFd> 
     ret(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) }).map(owned)
 }
 
-/// waitid(P_PIDFD, WEXITED): si_code and si_status of a child, or `None` when it has not ended and `flags` has WNOHANG.
+/// waitid(P_PIDFD, WEXITED): si_code and si_status of a child that has ended, or `None` when it hasn't and `flags` has WNOHANG.
 pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32, i32)>> {
     loop {
         // SAFETY: an all-zero siginfo_t is valid.
@@ -43,7 +77,7 @@ pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32
     }
 }
 
-/// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: for ever). False on timeout.
+/// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     loop {
@@ -55,7 +89,7 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     }
 }
 
-/// Waits until the other end of a socket is closed, whatever is sent before, for at most `timeout_ms` (-1: for ever). False on timeout.
+/// Waits until the other end of a socket is closed, ignoring what was sent, for at most `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     loop {
@@ -67,7 +101,7 @@ pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool
     }
 }
 
-/// Waits until one of two descriptors is readable; tells which are.
+/// Waits until at least one of two descriptors is readable, and returns which are.
 pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult<(bool, bool)> {
     let of = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let mut polls = [of(a), of(b)];
@@ -79,13 +113,4 @@ pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult
             Ok(_) => return Ok((polls[0].revents != 0, polls[1].revents != 0)),
         }
     }
-}
-
-/// The pid behind a pidfd, from its fdinfo. Allocates.
-pub(crate) fn pid_of(process: BorrowedFd<'_>) -> crate::Result<i32> {
-    use crate::error::{Context, Error, ErrorKind};
-    let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
 }

@@ -1,5 +1,6 @@
-//! What a process changes of itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
+//! Calls by which a process changes itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
+use super::cstr::CStrArray;
 use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -44,12 +45,12 @@ fn join_by_files(target: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
         file.append(name)?;
         *place = Some(fs::openat_following(fs::CWD, file.as_cstr()?, libc::O_RDONLY)?);
     }
-    // The pid is still the process's if that has not ended meanwhile.
+    // The pid is still that of the process if it has not ended meanwhile.
     if pidfd::readable(target, 0)? {
         return Err(Errno(libc::ESRCH));
     }
-    // The user namespace is last, as what it owns needs rights there. Those of the others that the caller's rights do not reach
-    // come once more after it.
+    // The user namespace is last, since it takes away the caller's rights. The others that the caller's rights do not suffice for are
+    // tried again after it.
     for last in [false, true] {
         for ((flag, _), place) in FILES.iter().zip(&mut open) {
             match place.as_ref().map(|ns| setns(ns.as_fd(), *flag)) {
@@ -113,7 +114,7 @@ pub(crate) fn drop_bounding(capability: u32) -> SysResult<()> {
         .map(drop)
 }
 
-/// Whether `capability` is in the bounding set; EINVAL when the kernel does not know it.
+/// Whether `capability` is in the bounding set; EINVAL if it is unknown to the kernel.
 pub(crate) fn in_bounding(capability: u32) -> SysResult<bool> {
     // SAFETY: PR_CAPBSET_READ takes a number.
     ret(unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) }.into())
@@ -170,7 +171,7 @@ pub(crate) fn no_new_privileges() -> SysResult<()> {
     ret(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into()).map(drop)
 }
 
-/// seccomp(2) SECCOMP_SET_MODE_FILTER; with SECCOMP_FILTER_FLAG_NEW_LISTENER the listener comes back.
+/// seccomp(2) SECCOMP_SET_MODE_FILTER; with SECCOMP_FILTER_FLAG_NEW_LISTENER it returns the listener.
 pub(crate) fn seccomp(bpf: &[u64], flags: u64) -> SysResult<Option<OwnedFd>> {
     const NEW_LISTENER: u64 = 1 << 3;
     let len = u16::try_from(bpf.len()).map_err(|_| Errno(libc::E2BIG))?;
@@ -258,22 +259,13 @@ pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16)
         .map(drop)
 }
 
-/// execve(2); comes back only with an error. `argv` and `envp` must end with a null pointer.
-pub(crate) fn execve(path: &CStr, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> Errno {
-    let terminated = |a: &[*const libc::c_char]| a.last().is_some_and(|p| p.is_null());
-    if !terminated(argv) || !terminated(envp) {
-        return Errno(libc::EFAULT);
-    }
-    // SAFETY: both arrays end with null (checked), and their other elements are strings owned by the plan's CStrArray, or the
-    // child's HOME buffer, which live until the exec.
+/// execve(2); returns only with an error.
+pub(crate) fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
+    // SAFETY: a CStrArray ends with null; its other elements are strings of its own, or the child's HOME buffer, which live until the
+    // exec.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     Errno::last()
 }
-
-// SAFETY: its pointers lead to its own strings, which stay where they are and do not change.
-unsafe impl Send for crate::plan::step::CStrArray {}
-// SAFETY: as above; a place is filled through `&mut` only.
-unsafe impl Sync for crate::plan::step::CStrArray {}
 
 /// prlimit(2) of another process.
 pub(crate) fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> SysResult<()> {
@@ -320,13 +312,13 @@ pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
 
 /// set_mempolicy(2); `nodes` has a bit for each NUMA node.
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
-    // The kernel reads one bit less than it is told.
+    // The kernel reads one bit less than the given number.
     let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
     // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
     ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
 
-/// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only asks.
+/// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only checks.
 pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
     // SAFETY: kill takes two numbers.
     ret(libc::c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)

@@ -28,7 +28,7 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
     }
 }
 
-/// Sends one message. A peer that is gone is EPIPE, without the signal: the process is our caller's.
+/// Sends one message. A closed peer gives EPIPE without SIGPIPE: this process belongs to the caller.
 pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8]) -> SysResult<()> {
     let (start, flags) = (data.as_ptr().cast(), libc::MSG_NOSIGNAL);
     // SAFETY: `data` is valid for its length.
@@ -38,7 +38,7 @@ pub(crate) fn send(socket: BorrowedFd<'_>, data: &[u8]) -> SysResult<()> {
 /// The payload of a control message with one descriptor, an i32.
 const ONE_FD: u32 = 4;
 
-/// Room for one descriptor's control message, aligned as a cmsghdr must be.
+/// Space for one descriptor's control message, aligned as a cmsghdr must be.
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
@@ -69,7 +69,7 @@ pub(crate) fn send_fd(socket: BorrowedFd<'_>, data: &[u8], fd: BorrowedFd<'_>) -
     length(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }).map(drop)
 }
 
-/// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is gone.
+/// Receives one message into `buffer`, and a descriptor if one came with it. 0 bytes: the peer is closed.
 pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(usize, Option<OwnedFd>)> {
     let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; 64]);
@@ -82,7 +82,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> SysResult<(u
     let n = loop {
         // SAFETY: `message` and all that it points to outlive the call.
         match length(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC) }) {
-            // A peer that ends without reading all it was sent leaves ECONNRESET, told once, before what it has said itself.
+            // A peer that closes without reading all messages leaves ECONNRESET, returned once, before the messages that it sent itself.
             Err(Errno(libc::EINTR | libc::ECONNRESET)) => {}
             other => break other?,
         }

@@ -1,12 +1,12 @@
-//! An allocator for test binaries that ends the process with status 99 when it is used between clone and exec: glibc's own would
-//! only hang, and only when another thread holds its lock at that moment.
+//! An allocator for test binaries that ends the process with status 99 when it is used between clone and exec: glibc's would only
+//! hang, and only if another thread held its lock at that time.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 
-/// From here on this process, a fresh child, must not allocate.
+/// From here on this process, a new child, must not allocate.
 pub(crate) fn arm() {
     ARMED.store(true, Ordering::Relaxed);
 }

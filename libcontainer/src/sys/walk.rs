@@ -1,6 +1,6 @@
-//! openat2(2) for kernels and outer seccomp filters without it: the path is walked one component at a time, each opened by
-//! O_PATH | O_NOFOLLOW below the one before. Symbolic links are read and put into the text of the path, `..` is taken out of it, and
-//! the walk begins anew at the directory: nothing is ever followed, and no `..` is ever opened, so that no rename leads out.
+//! openat2(2) for kernels and outer seccomp filters without it: it walks the path one component at a time, opening each with
+//! O_PATH | O_NOFOLLOW below the previous one. Symbolic links are read and inserted into the path, `..` is removed from it, and the walk
+//! starts again at the directory: no link is ever followed, and no `..` is ever opened, so that no rename leads out.
 
 use super::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat_create};
 use super::path::{PATH_MAX, StackPath};
@@ -8,20 +8,20 @@ use super::{Errno, SysResult};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How often a path is begun anew: as many symbolic links as the kernel follows, and as many `..` as a path of 4096 bytes holds.
+/// The maximum number of restarts: for the symbolic links that the kernel would follow, and the `..` of a path of 4096 bytes.
 const MAX_LINKS: usize = 40;
 const MAX_PASSES: usize = MAX_LINKS + PATH_MAX / 3;
 
-/// What one pass over the path has come to.
+/// The result of one pass over the path.
 enum Pass {
     Found(OwnedFd),
-    /// A `..` was taken out of the text.
+    /// A `..` was removed from the path.
     Shorter,
-    /// A symbolic link was put into the text.
+    /// A symbolic link was inserted into the path.
     Linked,
 }
 
-/// As openat2(2). A link of procfs that the kernel would jump through is taken for its text, which stays below `dir` as any other.
+/// As openat2(2). A magic link of procfs counts as its text, which stays below `dir` like that of any link.
 pub(crate) fn openat2(
     dir: BorrowedFd<'_>,
     path: &CStr,
@@ -62,7 +62,7 @@ fn pass(dir: BorrowedFd<'_>, text: &mut StackPath, flags: i32, mode: u32, resolv
         let end = text.component_end(start);
         let here = parent.as_ref().map_or(dir, |fd| fd.as_fd());
         if end == start {
-            // Nothing, or only slashes and dots: the directory itself.
+            // An empty path, or only slashes and dots: the directory itself.
             return openat_create(here, c".", flags, 0).map(Pass::Found);
         }
         let name = text.component(start, end)?;
@@ -86,7 +86,7 @@ fn pass(dir: BorrowedFd<'_>, text: &mut StackPath, flags: i32, mode: u32, resolv
         }
         let next = openat_create(here, name.as_cstr()?, look, 0)?;
         let kind = fs::fstat(next.as_fd())?.st_mode & libc::S_IFMT;
-        // A slash at the end asks for what the link points to.
+        // A slash at the end means the target of the link.
         let itself = last && flags & libc::O_NOFOLLOW != 0 && !text.ends_in_slash();
         if kind == libc::S_IFLNK && !itself {
             return follow(next.as_fd(), text, start, end, resolve);
@@ -104,7 +104,7 @@ fn pass(dir: BorrowedFd<'_>, text: &mut StackPath, flags: i32, mode: u32, resolv
     }
 }
 
-/// Puts the link's text in the place of its name.
+/// Replaces the name of the link by its text.
 fn follow(
     link: BorrowedFd<'_>,
     text: &mut StackPath,
@@ -125,7 +125,7 @@ fn follow(
     Ok(Pass::Linked)
 }
 
-/// The last component, which `next` has found, opened as `flags` ask.
+/// Opens the last component, which `next` has found, with `flags`.
 fn finish(
     parent: BorrowedFd<'_>,
     next: OwnedFd,
@@ -134,7 +134,7 @@ fn finish(
     kind: libc::mode_t,
 ) -> SysResult<OwnedFd> {
     if flags & libc::O_PATH == 0 {
-        // Should a link have come in its place since, O_NOFOLLOW refuses that.
+        // If a link has replaced it since, O_NOFOLLOW refuses that.
         return openat_create(parent, name, flags | libc::O_NOFOLLOW, 0);
     }
     if flags & libc::O_DIRECTORY != 0 && kind != libc::S_IFDIR {
@@ -152,7 +152,7 @@ mod tests {
 
     const PATH: i32 = libc::O_PATH;
 
-    /// Every case in a tree with hostile links, against what the kernel's openat2 says.
+    /// Compares every case in a tree with malicious links with the kernel's openat2.
     #[test]
     fn a_walk_comes_to_what_the_kernel_comes_to() {
         let base = std::env::temp_dir().join(format!("knarr-walk-{}", std::process::id()));

@@ -1,59 +1,52 @@
-//! `checkpoint`: saves a running container to a folder of images, through CRIU.
+//! `checkpoint`: saves a running container to an image directory, through CRIU.
 
+use super::criu::{self, check_empty_namespaces, image_path};
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
-use crate::notify;
-use libcontainer::{CgroupMode, CheckpointOptions, Delete};
+use crate::setup;
+use goflags::{Flag, Order, Parsed};
+use libcontainer::{CgroupMode, CheckpointOptions};
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-
-/// In the current directory, as runc has it.
-const IMAGES: &str = "checkpoint";
+use std::path::Path;
 
 pub(super) const COMMAND: Command = Command {
     name: "checkpoint",
     summary: "checkpoint a running container",
     usage: "<container-id>",
-    about: "Saves the processes of a container, their memory and what they have open into a folder, and deletes the container.\n\
-            `restore` makes it again. The work is done by criu(8), 3.17 or newer, which is found in PATH.",
+    about: "Saves the state of a container's processes to a directory and deletes the container. `restore` brings it back.\n\
+            Requires criu(8) 3.17 or newer in PATH.",
     flags: &[
-        Flag::text(&["image-path"], "folder for CRIU's images; by default ./checkpoint"),
-        Flag::text(&["work-path"], "folder for CRIU's work files and logs; by default that of the images"),
-        Flag::text(&["parent-path"], "folder of an earlier pre-dump, relative to the images' folder"),
-        Flag::bool(&["leave-running"], "let the container go on"),
+        criu::IMAGE_PATH,
+        criu::WORK_PATH,
+        Flag::text(&["parent-path"], "directory of an earlier pre-dump, relative to the image directory"),
+        Flag::bool(&["leave-running"], "leave the container running"),
         Flag::bool(&["tcp-established"], "allow open TCP connections"),
-        Flag::bool(&["tcp-skip-in-flight"], "skip TCP connections that are being made"),
-        Flag::bool(&["link-remap"], "allow open files that were removed"),
-        Flag::bool(&["ext-unix-sk"], "allow unix sockets to the outside"),
-        Flag::bool(&["shell-job"], "allow a container that has a terminal of the host"),
-        Flag::bool(&["lazy-pages"], "serve memory pages on demand, at --page-server"),
-        Flag::integer(&["status-fd"], "a zero byte is written here when lazy pages can be fetched")
+        Flag::bool(&["tcp-skip-in-flight"], "skip in-flight TCP connections"),
+        Flag::bool(&["link-remap"], "allow open deleted files"),
+        criu::EXTERNAL_SOCKETS,
+        criu::SHELL_JOB,
+        Flag::bool(&["lazy-pages"], "serve memory pages on demand at --page-server"),
+        Flag::integer(&["status-fd"], "descriptor that receives a zero byte when lazy pages are ready")
             .default("-1"),
-        Flag::text(
-            &["page-server"],
-            "ADDRESS:PORT where pages are served, or of a page server that takes them",
-        ),
+        Flag::text(&["page-server"], "ADDRESS:PORT to serve pages at, or of the page server to send them to"),
         Flag::bool(&["file-locks"], "keep file locks"),
-        Flag::bool(&["pre-dump"], "save memory only, and let the container go on"),
-        Flag::text(&["manage-cgroups-mode"], "soft, full, strict or ignore (default: soft)"),
-        Flag::texts(
-            &["empty-ns"],
-            "make this namespace, but do not restore its contents; always so for network",
-        ),
-        Flag::bool(&["auto-dedup"], "remove memory pages that are held twice"),
+        Flag::bool(&["pre-dump"], "save memory only and leave the container running"),
+        criu::CGROUPS_MODE,
+        criu::EMPTY_NAMESPACE,
+        Flag::bool(&["auto-dedup"], "remove duplicate memory pages"),
     ],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 
 fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let container = context.container(parsed)?;
     let mut options = CheckpointOptions::new(image_path(parsed));
-    options.work = work_path(parsed);
-    options.parent =
-        Some(PathBuf::from(parsed.text("parent-path"))).filter(|path| !path.as_os_str().is_empty());
+    options.work = criu::path(parsed, "work-path");
+    options.parent = criu::path(parsed, "parent-path");
     options.leave_running = parsed.is("leave-running");
     options.pre_dump = parsed.is("pre-dump");
     options.tcp_established = parsed.is("tcp-established");
@@ -67,43 +60,18 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     options.page_server = page_server(parsed.text("page-server"))?;
     options.status = status(parsed)?;
     options.cgroups = CgroupMode::parse(parsed.text("manage-cgroups-mode"))?;
-    check_empty(parsed)?;
-    let goes_on = options.leave_running || options.pre_dump;
-    make_folders(&options.image)?;
+    check_empty_namespaces(parsed)?;
+    let keeps_running = options.leave_running || options.pre_dump;
+    make_dirs(&options.image)?;
     container.checkpoint(options).map_err(|e| Failure::from(e).prefixed("checkpoint failed"))?;
-    if !goes_on {
-        let id = container.id().clone();
-        if let Err(error) = container.delete(Delete::Force) {
-            context.log.warning(&error.to_string());
-        }
-        notify::forget(context, &id);
+    if !keeps_running {
+        setup::remove(context, container);
     }
     Ok(0)
 }
 
-/// `--image-path`.
-pub(super) fn image_path(parsed: &Parsed) -> PathBuf {
-    match parsed.text("image-path") {
-        "" => IMAGES.into(),
-        path => path.into(),
-    }
-}
-
-/// `--work-path`.
-pub(super) fn work_path(parsed: &Parsed) -> Option<PathBuf> {
-    Some(PathBuf::from(parsed.text("work-path"))).filter(|path| !path.as_os_str().is_empty())
-}
-
-/// `--empty-ns`: network namespaces are empty without being asked for.
-pub(super) fn check_empty(parsed: &Parsed) -> Result<(), Failure> {
-    match parsed.all("empty-ns").find(|name| *name != "network") {
-        Some(other) => Err(Failure::new(format!("--empty-ns: namespace {other:?} is not supported"))),
-        None => Ok(()),
-    }
-}
-
-/// With the folders above it.
-fn make_folders(path: &Path) -> Result<(), Failure> {
+/// Makes a directory and those above it.
+fn make_dirs(path: &Path) -> Result<(), Failure> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|e| Failure::os(format_args!("--image-path {path:?}"), "mkdir", e))
 }
@@ -120,7 +88,7 @@ fn page_server(text: &str) -> Result<Option<(String, u16)>, Failure> {
     Ok(Some((address.trim_matches(['[', ']']).to_owned(), port)))
 }
 
-/// Opened anew: the number's own descriptor is the caller's.
+/// `--status-fd`, as a new descriptor: the one with this number is the caller's.
 fn status(parsed: &Parsed) -> Result<Option<File>, Failure> {
     let number = parsed.integer("status-fd");
     if !parsed.is_set("status-fd") || number == -1 {

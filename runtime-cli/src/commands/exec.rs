@@ -1,10 +1,11 @@
-//! `exec`: a further process in a running container. Status 255 when it can not be started, else the process's own.
+//! `exec`: runs another process in a running container. The status is that of the process, or 255 if it cannot be started.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use crate::descriptors::preserved_fds;
 use crate::foreground::{self, Signals, Streams, Subject};
 use crate::process_spec;
-use crate::setup::{Receivers, preserved_fds};
+use crate::receivers::Receivers;
+use goflags::{Flag, Order, Parsed};
 use libcontainer::{ExecOptions, Process, Stdio};
 use std::os::fd::AsFd;
 
@@ -12,31 +13,30 @@ pub(super) const COMMAND: Command = Command {
     name: "exec",
     summary: "execute new process inside the container",
     usage: "<container-id> <command> [command options]  || -p process.json <container-id>",
-    about: "What the flags do not say is as in the container's own process: environment, folder, user, capabilities.",
+    about: "Environment, working directory, user and capabilities default to those of the container's process.",
     flags: &[
         super::CONSOLE_SOCKET,
-        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the process"),
+        Flag::text(&["pidfd-socket"], "AF_UNIX socket that receives a pidfd of the process"),
         Flag::text(&["cwd"], "working directory in the container"),
-        Flag::texts(&["env", "e"], "NAME=value, may be given many times"),
-        Flag::bool(&["tty", "t"], "give the process a terminal"),
+        Flag::texts(&["env", "e"], "NAME=value (may be repeated)"),
+        Flag::bool(&["tty", "t"], "allocate a terminal"),
         Flag::text(&["user", "u"], "numeric <uid>[:<gid>]"),
-        Flag::integers(&["additional-gids", "g"], "a further group, may be given many times"),
-        Flag::text(
-            &["process", "p"],
-            "file with the description of the process, as \"process\" in config.json",
-        ),
+        Flag::integers(&["additional-gids", "g"], "additional group (may be repeated)"),
+        Flag::text(&["process", "p"], "file with a process as in config.json"),
         super::DETACH,
         super::PID_FILE,
         Flag::text(&["process-label"], "SELinux label of the process"),
         Flag::text(&["apparmor"], "AppArmor profile of the process"),
-        Flag::bool(&["no-new-privs"], "no gain of privileges by exec of a set-user-id program"),
-        Flag::texts(&["cap", "c"], "a further capability, may be given many times"),
+        Flag::bool(&["no-new-privs"], "set no_new_privs"),
+        Flag::texts(&["cap", "c"], "additional capability (may be repeated)"),
         super::PRESERVE_FDS,
-        Flag::texts(&["cgroup"], "run in this existing cgroup below the container's, [<controller>:]<path>"),
-        Flag::bool(&["ignore-paused"], "allow a paused container: the process waits for resume"),
+        Flag::texts(&["cgroup"], "run in this sub-cgroup of the container, [<controller>:]<path>"),
+        Flag::bool(&["ignore-paused"], "allow exec in a paused container"),
     ],
     order: Order::First,
     arguments: (1, None),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -66,15 +66,15 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
         receivers
             .send_console(process.take_terminal())
             .and_then(|()| announce(&receivers, &process))
-            .map_err(|e| ended(&process, e))?;
+            .map_err(|e| killed(&process, e))?;
         return Ok(0);
     }
-    // Before the process exists, so that no signal and no SIGCHLD is missed.
+    // Before the process exists, so that no signal is missed.
     let signals = Signals::block()?;
     let (mut streams, stdio) = Streams::open(terminal)?;
     let mut process = start(stdio)?;
     let master = process.take_terminal();
-    streams.attach(master).and_then(|()| announce(&receivers, &process)).map_err(|e| ended(&process, e))?;
+    streams.attach(master).and_then(|()| announce(&receivers, &process)).map_err(|e| killed(&process, e))?;
     foreground::run(context.log, Subject::Process(&process), streams, &signals, None)
 }
 
@@ -83,8 +83,8 @@ fn announce(receivers: &Receivers, process: &Process) -> Result<(), Failure> {
     receivers.write_pid(process.pid())
 }
 
-/// A process that nobody could be told of does not stay.
-fn ended(process: &Process, failure: Failure) -> Failure {
+/// Kills a process that could not be reported.
+fn killed(process: &Process, failure: Failure) -> Failure {
     if let Ok(kill) = libcontainer::Signal::from_number(nix::libc::SIGKILL) {
         let _ = process.kill(kill);
         let _ = process.wait();

@@ -1,8 +1,8 @@
-//! `features`: what this runtime can do, as the specification's features.md lays down; engines read it before they use it.
+//! `features`: prints the features of this runtime as the specification's features.md describes them, for engines.
 
 use super::{Command, Context, Outcome};
-use crate::args::{Order, Parsed};
 use crate::{output, version};
+use goflags::{Order, Parsed};
 use libcontainer::Features;
 
 pub(super) const COMMAND: Command = Command {
@@ -13,6 +13,8 @@ pub(super) const COMMAND: Command = Command {
     flags: &[],
     order: Order::Anywhere,
     arguments: (0, Some(0)),
+    own: false,
+    hidden: false,
     run,
 };
 

@@ -1,7 +1,7 @@
-//! `kill`: a signal to a container's first process.
+//! `kill`: sends a signal to a container's first process.
 
 use super::{Command, Context, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use goflags::{Flag, Order, Parsed};
 use libcontainer::{ErrorKind, Signal};
 
 pub(super) const COMMAND: Command = Command {
@@ -9,9 +9,11 @@ pub(super) const COMMAND: Command = Command {
     summary: "kill sends the specified signal (default: SIGTERM) to the container's init process",
     usage: "<container-id> [signal]",
     about: "The signal is a number or a name: 9, KILL and SIGKILL are the same.",
-    flags: &[Flag::bool(&["all", "a"], "it is no error when the container does not run").hidden()],
+    flags: &[Flag::bool(&["all", "a"], "ignore a container that is not running").hidden()],
     order: Order::Anywhere,
     arguments: (1, Some(2)),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -22,7 +24,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         text => Signal::parse(text)?,
     };
     match container.kill(signal) {
-        // runc's flag, obsolete there too: only this much is left of it.
+        // All that is left of runc's flag, which is obsolete there too.
         Err(error) if error.kind() == ErrorKind::WrongState && parsed.is("all") => Ok(0),
         result => Ok(result.map(|()| 0)?),
     }

@@ -1,7 +1,7 @@
-//! A command of runc that this version does not have: its flags are known, so that the refusal names the command and not a flag.
+//! A command of runc that this version does not have. Its flags are known, so that the error names the command and not a flag.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use goflags::{Flag, Order, Parsed};
 
 pub(super) const EVENTS: Command = Command {
     name: "events",
@@ -9,11 +9,13 @@ pub(super) const EVENTS: Command = Command {
     usage: "<container-id>",
     about: "",
     flags: &[
-        Flag::text(&["interval"], "time between two statistics").default("5s"),
+        Flag::text(&["interval"], "time between statistics").default("5s"),
         Flag::bool(&["stats"], "print the statistics once"),
     ],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run: |context, parsed| refuse(context, parsed, "events"),
 };
 

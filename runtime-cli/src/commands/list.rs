@@ -1,31 +1,33 @@
-//! `list`: all containers below a root, as a table, JSON or ids.
+//! `list`: lists the containers of a state directory as a table, JSON or ids.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
 use crate::output;
+use goflags::{Flag, Order, Parsed};
 use libcontainer::{ErrorKind, State, Status};
 
 pub(super) const COMMAND: Command = Command {
     name: "list",
     summary: "lists containers started by this command with the given root",
     usage: "",
-    about: "The root is that of the global flag --root.",
+    about: "Lists the containers of the state directory --root.",
     flags: &[super::FORMAT, Flag::bool(&["quiet", "q"], "print ids only")],
     order: Order::Anywhere,
     arguments: (0, Some(0)),
+    own: false,
+    hidden: false,
     run,
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let states = match context.runtime()?.list() {
-        // Nothing was ever created here; a root that the caller named must be there.
+        // Nothing was ever created here. A root that the caller chose must exist.
         Err(error) if error.kind() == ErrorKind::NotFound && !context.root_given => Vec::new(),
         result => result?,
     };
     let text = match (parsed.is("quiet"), parsed.text("format")) {
         (true, _) => states.iter().map(|s| format!("{}\n", s.id)).collect(),
         (false, "" | "table") => table(&states),
-        // As an empty list of Go's.
+        // As Go prints an empty list.
         (false, "json") if states.is_empty() => "null\n".to_owned(),
         (false, "json") => output::json(&states, "")? + "\n",
         _ => return Err(Failure::new("invalid format option")),

@@ -1,19 +1,21 @@
-//! `plan`: the steps that `create` would take on this host, without taking them and without root.
+//! `plan`: prints the steps that `create` would take on this host. It takes none of them and needs no privilege.
 
 use super::{Command, Context, Outcome};
-use crate::args::{Order, Parsed};
-use crate::output;
-use libcontainer::{Bundle, ContainerId, CreateOptions, Stdio};
+use crate::{output, setup};
+use goflags::{Order, Parsed};
+use libcontainer::{ContainerId, Stdio};
 
 pub(super) const COMMAND: Command = Command {
     name: "plan",
     summary: "show the steps that create would take on this host",
     usage: "[container-id]",
-    about: "Reads the bundle and prints what `create` would do with it on this host, step by step. Nothing is done, and no\n\
-            privilege is needed. Without an id the plan is for a container called \"plan\".",
+    about: "Reads the bundle and prints what `create` would do with it on this host, step by step. Nothing is changed and no\n\
+            privilege is needed (without root, use a config.json of `spec --rootless`). The default id is \"plan\".",
     flags: &[super::BUNDLE, super::NO_PIVOT, super::NO_NEW_KEYRING, super::PRESERVE_FDS],
     order: Order::Anywhere,
     arguments: (0, Some(1)),
+    own: true,
+    hidden: false,
     run,
 };
 
@@ -22,17 +24,9 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         "" => ContainerId::new("plan")?,
         id => ContainerId::new(id)?,
     };
-    let bundle = Bundle::load(match parsed.text("bundle") {
-        "" => ".",
-        path => path,
-    })?;
-    let terminal =
-        bundle.spec().process().as_ref().and_then(libcontainer::spec::Process::terminal).unwrap_or(false);
-    let mut options = CreateOptions::new(if terminal { Stdio::Terminal } else { Stdio::inherit() });
-    options.no_pivot = parsed.is("no-pivot");
-    options.no_new_keyring = parsed.is("no-new-keyring");
-    options.systemd_cgroup = context.systemd_cgroup;
-    options.rootless_cgroups = context.rootless;
+    let bundle = setup::load_bundle(parsed)?;
+    let stdio = if setup::wants_terminal(&bundle) { Stdio::Terminal } else { Stdio::inherit() };
+    let mut options = setup::create_options(context, parsed, stdio);
     options.preserve_fds = u32::try_from(parsed.integer("preserve-fds")).unwrap_or(0);
     let plan = context.runtime()?.plan(&id, &bundle, &options)?;
     output::print(&format!("{}\n", plan.to_string().trim_end()))?;

@@ -1,17 +1,19 @@
-//! `ps`: the processes of a container: their pids as JSON, or the lines that the host's ps(1) prints of them.
+//! `ps`: lists the processes of a container: their pids as JSON, or their lines in the output of the host's ps(1).
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Order, Parsed};
 use crate::output;
+use goflags::{Order, Parsed};
 
 pub(super) const COMMAND: Command = Command {
     name: "ps",
     summary: "ps displays the processes running inside a container",
     usage: "<container-id> [ps options]",
-    about: "The table comes from the host's ps(1), by default with -ef; its output must have a column PID.",
+    about: "Runs the host's ps(1), by default with -ef, and shows the container's lines. The output must have a PID column.",
     flags: &[super::FORMAT],
     order: Order::First,
     arguments: (1, None),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -42,7 +44,7 @@ fn host_ps(arguments: &[String]) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The heading and the lines of these processes.
+/// Selects the heading and the lines of these processes.
 fn select(table: &str, pids: &[i32]) -> Result<String, String> {
     let mut lines = table.lines();
     let heading = lines.next().unwrap_or("");

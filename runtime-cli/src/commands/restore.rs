@@ -1,46 +1,45 @@
-//! `restore`: a container from the images that `checkpoint` has saved; in the foreground until its process ends, unless detached.
+//! `restore`: makes a container from the images of `checkpoint`. It stays in the foreground until the process ends, unless detached.
 
-use super::checkpoint::{check_empty, image_path, work_path};
-use super::{Command, Context, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use super::criu::{self, check_empty_namespaces, image_path};
+use super::{Command, Context, Failure, Outcome};
 use crate::foreground::{self, Subject};
-use crate::setup::Setup;
-use libcontainer::{CgroupMode, RestoreOptions, Stdio};
+use crate::setup::{self, Mode, Prepared};
+use goflags::{Flag, Order, Parsed};
+use libcontainer::{CgroupMode, Container, RestoreOptions, Stdio};
 
 pub(super) const COMMAND: Command = Command {
     name: "restore",
     summary: "restore a container from a previous checkpoint",
     usage: "<container-id>",
-    about: "Makes a container from the images of `checkpoint` and the bundle it was made from, with the root as it was then. Its processes\n\
-            go on where they were. The work is done by criu(8), 3.17 or newer, which is found in PATH.",
+    about: "Creates a container from the images of `checkpoint` and the bundle it was created from. Its root file system must be as\n\
+            it was. Requires criu(8) 3.17 or newer in PATH.",
     flags: &[
         super::CONSOLE_SOCKET,
-        Flag::text(&["image-path"], "folder of CRIU's images; by default ./checkpoint"),
-        Flag::text(&["work-path"], "folder for CRIU's work files and logs; by default that of the images"),
+        criu::IMAGE_PATH,
+        criu::WORK_PATH,
         Flag::bool(&["tcp-established"], "restore open TCP connections"),
-        Flag::bool(&["ext-unix-sk"], "allow unix sockets to the outside"),
-        Flag::bool(&["shell-job"], "allow a container that has a terminal of the host"),
+        criu::EXTERNAL_SOCKETS,
+        criu::SHELL_JOB,
         Flag::bool(&["file-locks"], "restore file locks"),
-        Flag::text(&["manage-cgroups-mode"], "soft, full, strict or ignore (default: soft)"),
+        criu::CGROUPS_MODE,
         super::BUNDLE,
         super::DETACH,
         super::PID_FILE,
-        Flag::bool(&["no-subreaper"], "do not adopt and reap the orphans of the container's processes"),
+        super::NO_SUBREAPER,
         super::NO_PIVOT,
-        Flag::texts(
-            &["empty-ns"],
-            "make this namespace, but do not restore its contents; always so for network",
-        ),
-        Flag::bool(&["auto-dedup"], "remove memory pages from the images once they are read"),
+        criu::EMPTY_NAMESPACE,
+        Flag::bool(&["auto-dedup"], "remove memory pages from the images after reading them"),
         Flag::bool(
             &["lazy-pages"],
             "fetch memory pages on demand, from a `criu lazy-pages` with the same images",
         ),
-        Flag::text(&["lsm-profile"], "TYPE:NAME of the security profile to use"),
+        Flag::text(&["lsm-profile"], "security profile, as TYPE:NAME"),
         Flag::text(&["lsm-mount-context"], "security context of the mounts"),
     ],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -52,32 +51,40 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 
 fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let options = options(parsed)?;
-    let _ = Setup::detached(context, parsed)?.restore(context, options)?;
-    Ok(0)
+    restore(context, setup::prepare(context, parsed, Mode::Detached)?, options).map(|_| 0)
 }
 
 fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let options = options(parsed)?;
-    // Before the process exists, so that no signal and no SIGCHLD is missed.
+    // Before the process exists, so that no signal is missed.
     let signals = foreground::Signals::block()?;
     if !parsed.is("no-subreaper") {
         foreground::become_subreaper(context.log);
     }
-    let (setup, mut streams) = Setup::foreground(context, parsed)?;
-    let mut container = setup.restore(context, options)?;
+    let mut new = setup::prepare(context, parsed, Mode::Foreground)?;
+    let mut streams = std::mem::take(&mut new.streams);
+    let mut container = restore(context, new, options)?;
     let master = container.take_terminal();
     let status = streams
         .attach(master)
         .and_then(|()| foreground::run(context.log, Subject::Container(&container), streams, &signals, None));
-    super::run::delete(context, container);
+    setup::remove(context, container);
     status
 }
 
-fn options(parsed: &Parsed) -> Result<RestoreOptions, super::Failure> {
+fn restore(context: &Context<'_>, new: Prepared, mut options: RestoreOptions) -> Result<Container, Failure> {
+    context.log.debug(|| format!("restore container {} from {:?}", new.id, options.image));
+    options.stdio = new.options.stdio;
+    options.systemd_cgroup = new.options.systemd_cgroup;
+    let made = new.runtime.restore(&new.id, &new.bundle, options).map_err(Failure::from);
+    setup::announce(context, new.reports, made).map(|(container, _)| container)
+}
+
+fn options(parsed: &Parsed) -> Result<RestoreOptions, Failure> {
     let text = |name: &str| Some(parsed.text(name).to_owned()).filter(|text| !text.is_empty());
-    check_empty(parsed)?;
+    check_empty_namespaces(parsed)?;
     let mut options = RestoreOptions::new(image_path(parsed), Stdio::inherit());
-    options.work = work_path(parsed);
+    options.work = criu::path(parsed, "work-path");
     options.tcp_established = parsed.is("tcp-established");
     options.external_unix_sockets = parsed.is("ext-unix-sk");
     options.shell_job = parsed.is("shell-job");

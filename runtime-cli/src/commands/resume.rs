@@ -1,16 +1,18 @@
-//! `resume`: thaws what `pause` froze.
+//! `resume`: resumes a paused container.
 
 use super::{Command, Context, Outcome};
-use crate::args::{Order, Parsed};
+use goflags::{Order, Parsed};
 
 pub(super) const COMMAND: Command = Command {
     name: "resume",
     summary: "resumes all processes that have been previously paused",
     usage: "<container-id>",
-    about: "Lets the processes of a paused container go on.",
+    about: "Resumes a paused container.",
     flags: &[],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 

@@ -1,32 +1,35 @@
-//! `run`: create and start in one; in the foreground until the process ends, unless detached.
+//! `run`: creates and starts a container. It stays in the foreground until the process ends, unless detached.
 
+use super::create::create;
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
 use crate::foreground::{self, Subject};
-use crate::notify::{self, Listening, Notify};
-use crate::setup::Setup;
-use libcontainer::{Container, Delete};
+use crate::notify::{Listening, Notify};
+use crate::setup::{self, Mode};
+use goflags::{Flag, Order, Parsed};
+use libcontainer::Container;
 
 pub(super) const COMMAND: Command = Command {
     name: "run",
     summary: "create and run a container",
     usage: "<container-id>",
-    about: "Makes a container from a bundle, starts its process and waits for its end: the exit status is the process's,\n\
-            or 128 and the number of the signal that ended it. The container is deleted then. The id must be new on this host.",
+    about: "Creates and starts a container and waits for it. The exit status is the process's, or 128+N if signal N ended it.\n\
+            The container is deleted afterwards. The id must be unique on this host.",
     flags: &[
         super::BUNDLE,
         super::CONSOLE_SOCKET,
-        Flag::text(&["pidfd-socket"], "AF_UNIX socket that gets a pidfd of the container's first process"),
+        super::INIT_PIDFD_SOCKET,
         super::DETACH,
-        Flag::bool(&["keep"], "do not delete the container after its process has ended"),
+        Flag::bool(&["keep"], "keep the container after its process exits"),
         super::PID_FILE,
-        Flag::bool(&["no-subreaper"], "do not adopt and reap the orphans of the container's processes"),
+        super::NO_SUBREAPER,
         super::NO_PIVOT,
         super::NO_NEW_KEYRING,
         super::PRESERVE_FDS,
     ],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -37,8 +40,9 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 }
 
 fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
-    let setup = Setup::detached(context, parsed)?;
-    let (mut container, notify) = setup.create_to_start(context)?;
+    let mut new = setup::prepare(context, parsed, Mode::Detached)?;
+    new.options.start_here = true;
+    let (mut container, notify) = create(context, new)?;
     let started =
         start(&mut container, notify.as_ref()).and_then(|listening| match (listening, container.pidfd()) {
             (Some(listening), Some(pidfd)) => listening.wait(pidfd, container.pid()),
@@ -51,13 +55,15 @@ fn detached(context: &Context<'_>, parsed: &Parsed) -> Outcome {
 }
 
 fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
-    // Before the process exists, so that no signal and no SIGCHLD is missed.
+    // Before the process exists, so that no signal is missed.
     let signals = foreground::Signals::block()?;
     if !parsed.is("no-subreaper") {
         foreground::become_subreaper(context.log);
     }
-    let (setup, mut streams) = Setup::foreground(context, parsed)?;
-    let (mut container, notify) = setup.create_to_start(context)?;
+    let mut new = setup::prepare(context, parsed, Mode::Foreground)?;
+    new.options.start_here = true;
+    let mut streams = std::mem::take(&mut new.streams);
+    let (mut container, notify) = create(context, new)?;
     let master = container.take_terminal();
     let status =
         streams.attach(master).and_then(|()| start(&mut container, notify.as_ref())).and_then(|listening| {
@@ -67,7 +73,7 @@ fn in_foreground(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     match status {
         Ok(status) => {
             if !parsed.is("keep") {
-                delete(context, container);
+                setup::remove(context, container);
             }
             Ok(status)
         }
@@ -84,23 +90,14 @@ fn start<'a>(
     Ok(listening)
 }
 
-/// Takes a container away again that could not be run.
+/// Removes a container that could not be started, unless it is to be kept.
 fn undone(context: &Context<'_>, parsed: &Parsed, container: Container, failure: Failure) -> Failure {
     if !parsed.is("keep") {
-        delete(context, container);
+        setup::remove(context, container);
         let pid_file = parsed.text("pid-file");
         if !pid_file.is_empty() {
             let _ = std::fs::remove_file(pid_file);
         }
     }
     failure
-}
-
-/// By force: processes may be left in a container without a pid namespace of its own.
-pub(super) fn delete(context: &Context<'_>, container: Container) {
-    let id = container.id().clone();
-    if let Err(error) = container.delete(Delete::Force) {
-        context.log.warning(&error.to_string());
-    }
-    notify::forget(context, &id);
 }

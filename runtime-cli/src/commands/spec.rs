@@ -1,31 +1,33 @@
-//! `spec`: writes the config.json that people and tests start from; its contents and the order of its keys are those of `runc spec`.
+//! `spec`: writes a template config.json, with the contents of `runc spec` in the same order.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use goflags::{Flag, Order, Parsed};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Both files in one: lines that start with `-` are in that for root only, with `+` in the rootless one only.
+/// Both files in one. Lines that start with `-` are only in the file for root, lines with `+` only in the rootless one.
 const CONFIG: &str = include_str!("spec.diff");
 
 pub(super) const COMMAND: Command = Command {
     name: "spec",
     summary: "create a new specification file",
     usage: "",
-    about: "Writes a config.json to start from: sh with a terminal, in a root file system at rootfs. Edit it as you need.",
+    about: "Writes a template config.json that runs sh with a terminal in ./rootfs.",
     flags: &[
-        Flag::text(&["bundle", "b"], "where to write it; by default the current directory"),
-        Flag::bool(&["rootless"], "for a caller without privileges: with a user namespace"),
+        Flag::text(&["bundle", "b"], "directory to write to (default: the current directory)"),
+        Flag::bool(&["rootless"], "write a config.json for rootless containers, with a user namespace"),
     ],
     order: Order::Anywhere,
     arguments: (0, Some(0)),
+    own: false,
+    hidden: false,
     run,
 };
 
 fn run(_: &Context, parsed: &Parsed) -> Outcome {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let path = Path::new(parsed.text("bundle")).join("config.json");
-    // Never over an existing file, however it got there.
+    // Never over an existing file.
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Failure::new("File config.json exists. Remove it first"),
@@ -39,7 +41,7 @@ fn run(_: &Context, parsed: &Parsed) -> Outcome {
     Ok(0)
 }
 
-/// What is mounted on /sys/fs/cgroup.
+/// The version of the cgroups on /sys/fs/cgroup.
 #[derive(Clone, Copy, PartialEq)]
 enum Hierarchy {
     V2,
@@ -56,8 +58,8 @@ impl Hierarchy {
     }
 }
 
-/// The text of config.json; `rootless` is the caller's user and group. A cgroup namespace is given where there is cgroup v2, as runc
-/// does: without one the container sees the paths of the host.
+/// The text of config.json; `rootless` is the caller's user and group. On cgroup v2 it has a cgroup namespace, as with runc: without
+/// one the container sees the paths of the host.
 fn config(rootless: Option<(u32, u32)>, hierarchy: Hierarchy) -> String {
     let skipped = if rootless.is_some() { '-' } else { '+' };
     let shown =

@@ -1,17 +1,19 @@
-//! `start`: lets the process of a created container run its program.
+//! `start`: runs the program of a created container.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Order, Parsed};
 use crate::notify::Notify;
+use goflags::{Order, Parsed};
 
 pub(super) const COMMAND: Command = Command {
     name: "start",
     summary: "executes the user defined process in a created container",
     usage: "<container-id>",
-    about: "Lets the process of a container that was made by `create` run its program.",
+    about: "Starts a container that was made with `create`.",
     flags: &[],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 

@@ -1,8 +1,8 @@
-//! `state`: a container's state as JSON.
+//! `state`: prints a container's state as JSON.
 
 use super::{Command, Context, Outcome};
-use crate::args::{Order, Parsed};
 use crate::output;
+use goflags::{Order, Parsed};
 
 pub(super) const COMMAND: Command = Command {
     name: "state",
@@ -12,6 +12,8 @@ pub(super) const COMMAND: Command = Command {
     flags: &[],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 

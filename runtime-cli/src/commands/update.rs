@@ -1,45 +1,47 @@
-//! `update`: new limits for a container, from flags or a JSON of config.json's `linux.resources`.
+//! `update`: changes the limits of a container, by flags or by a JSON document like `linux.resources` of config.json.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::args::{Flag, Order, Parsed};
+use goflags::{Flag, Order, Parsed};
 use libcontainer::spec::LinuxResources;
 use serde_json::{Map, Value};
 use std::io::Read;
 
-/// A JSON of limits may be this large, in bytes.
+/// The largest JSON document of limits, in bytes.
 const MAX_RESOURCES: u64 = 1 << 20;
 
 pub(super) const COMMAND: Command = Command {
     name: "update",
     summary: "update container resource constraints",
     usage: "<container-id>",
-    about: "What is not named stays as it is. Memory is in bytes, or with a suffix k, m, g, t or p (powers of 1024); -1 is unlimited.",
+    about: "Limits that are not given stay unchanged. Memory is in bytes or has a suffix k, m, g, t or p; -1 is unlimited.",
     flags: &[
         Flag::text(
             &["resources", "r"],
-            "file with \"linux.resources\" of config.json, or - for stdin; other flags are ignored then",
+            "file with \"linux.resources\" of config.json, or - for stdin (other flags are ignored)",
         ),
-        Flag::integer(&["blkio-weight"], "share of block I/O, 10 to 1000"),
+        Flag::integer(&["blkio-weight"], "block I/O weight, 10 to 1000"),
         Flag::text(&["cpu-period"], "CFS period in microseconds, 0 for the system's default"),
         Flag::text(&["cpu-quota"], "CPU time in each period, in microseconds"),
-        Flag::text(&["cpu-burst"], "CPU time that may be saved up, in microseconds"),
-        Flag::text(&["cpu-share"], "share of CPU time beside other containers"),
+        Flag::text(&["cpu-burst"], "CFS burst in microseconds"),
+        Flag::text(&["cpu-share"], "CPU shares, relative to other containers"),
         Flag::text(&["cpu-rt-period"], "realtime period in microseconds, 0 for the system's default"),
         Flag::text(&["cpu-rt-runtime"], "realtime CPU time in each period, in microseconds"),
-        Flag::text(&["cpuset-cpus"], "CPUs to use, as 0-2,5"),
+        Flag::text(&["cpuset-cpus"], "CPUs to use, such as 0-2,5"),
         Flag::text(&["cpuset-mems"], "memory nodes to use"),
         Flag::text(&["kernel-memory"], "ignored").hidden(),
         Flag::text(&["kernel-memory-tcp"], "ignored").hidden(),
         Flag::text(&["memory"], "memory limit"),
-        Flag::text(&["cpu-idle"], "1 to run only when no other container wants the CPU (SCHED_IDLE), else 0"),
+        Flag::text(&["cpu-idle"], "1 to use the CPU only when it is otherwise idle (SCHED_IDLE), else 0"),
         Flag::text(&["memory-reservation"], "soft memory limit"),
-        Flag::text(&["memory-swap"], "limit of memory and swap together, -1 for unlimited swap"),
-        Flag::integer(&["pids-limit"], "most processes, -1 for unlimited"),
+        Flag::text(&["memory-swap"], "limit of memory plus swap, -1 for unlimited swap"),
+        Flag::integer(&["pids-limit"], "limit of processes, -1 for unlimited"),
         Flag::text(&["l3-cache-schema"], "Intel RDT L3 cache schema"),
         Flag::text(&["mem-bw-schema"], "Intel RDT memory bandwidth schema"),
     ],
     order: Order::Anywhere,
     arguments: (1, Some(1)),
+    own: false,
+    hidden: false,
     run,
 };
 
@@ -75,7 +77,7 @@ fn read(path: &str) -> Result<LinuxResources, Failure> {
     };
     read.map_err(|e| Failure::os(&doing, "read", e))?;
     if text.len() as u64 > MAX_RESOURCES {
-        return Err(Failure::new(format!("{doing}: it is larger than 1 MiB")));
+        return Err(Failure::new(format!("{doing}: larger than 1 MiB")));
     }
     libcontainer::parse_resources(&text).map_err(|e| Failure::new(format!("{doing}: {e}")))
 }
@@ -133,14 +135,14 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
     serde_json::from_value(resources).map_err(|e| Failure::new(format!("invalid limits: {e}")))
 }
 
-/// An object of the members that have a value; null when none has.
+/// An object of the members that have a value; null if none has.
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {
     let members: Map<String, Value> =
         members.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.to_owned(), v)).collect();
     if members.is_empty() { Value::Null } else { Value::Object(members) }
 }
 
-/// `-1`, or a size as `512m`, `1.5 GiB`, `100kB`: suffixes are powers of 1024, in any case.
+/// Parses `-1`, or a size like `512m`, `1.5 GiB` or `100kB`. Suffixes are powers of 1024, in upper or lower case.
 fn bytes(text: &str) -> Result<i64, String> {
     if text == "-1" {
         return Ok(-1);
@@ -174,7 +176,7 @@ fn bytes(text: &str) -> Result<i64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::parse;
+    use goflags::parse;
 
     #[test]
     fn sizes_are_bytes_with_suffixes_of_1024() {
@@ -221,10 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_flag_names_is_changed() {
+    fn only_limits_with_a_flag_are_changed() {
         let resources = |args: &[&str]| {
             let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
-            from_flags(&parse(COMMAND.flags, &args, COMMAND.order).unwrap())
+            from_flags(&parse(&[COMMAND.flags], &args, COMMAND.order).unwrap())
                 .map(|r| serde_json::to_value(r).unwrap())
         };
         for (args, json) in [

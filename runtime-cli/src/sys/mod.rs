@@ -1,14 +1,14 @@
-//! How the program begins: its first instructions, before the C library is set up, and its `main`, without what std prepares for
-//! programs in general. It knows nothing of commands but the names of those that enter containers.
+//! The start of the program: its first instructions, before the C library is set up, and its `main`, without what std prepares for
+//! programs in general. Of the commands it knows only the names of those that enter containers.
 //!
-//! A program that enters containers has to run from a read-only mount of itself (docs/decisions/0008). Going there costs a second
-//! execution, and the first one should not set up a C library only to throw it away.
+//! A program that enters containers must run from a read-only mount of itself (docs/decisions/0008). That takes a second execution, and
+//! the first one should not set up a C library only to throw it away.
 
 #![allow(unsafe_code)]
 
 use nix::libc;
 
-/// `main` of the C library. std's own would look for the stack's bounds in /proc and install handlers for its overflow.
+/// `main` of the C library. That of std would read the stack's bounds from /proc and install handlers for its overflow.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
 extern "C" fn main() -> i32 {
@@ -16,23 +16,23 @@ extern "C" fn main() -> i32 {
         // SAFETY: F_GETFD has no argument.
         let closed = unsafe { libc::fcntl(stream, libc::F_GETFD) } == -1;
         if closed {
-            // What is opened next must not become a stream. SAFETY: the path is NUL-terminated.
+            // The next file to be opened must not become a stream. SAFETY: the path is NUL-terminated.
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
     }
-    // Writing into a closed pipe is an error like others. SAFETY: SIG_IGN is no function.
+    // Writing to a closed pipe is an error like others. SAFETY: SIG_IGN is not a function.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
-    // It does not return to the C library: a `Termination` is std's affair, and this ends with std's clean-up.
+    // Not by returning to the C library, so that std cleans up.
     #[allow(clippy::exit, reason = "this is main")]
     std::process::exit(crate::knarr().into())
 }
 
-/// The entry point (build.rs). If a command enters containers and the mount that the program was executed from is not read-only, the
-/// program is executed again from a read-only mount of itself. Whatever is in the way is left to `libcontainer::protect_program`, which
-/// looks anew and has words for it; on other machines than x86-64 it does all of it.
+/// The entry point (build.rs). If a command enters containers and the program was not executed from a read-only mount, it is executed
+/// again from a read-only mount of itself. Errors are left to `libcontainer::protect_program`, which checks again and reports them; on
+/// machines other than x86-64 it does all of this.
 ///
-/// Nothing is relocated yet and there is no thread-local storage, so this is not for a compiler. The stack shows argc, the arguments
-/// and the environment, both ending with a null pointer; rdx is what a dynamic loader wants done at the end.
+/// Nothing is relocated yet and there is no thread-local storage, so this cannot be compiled code. The stack has argc, the arguments and
+/// the environment, both ending with a null pointer; rdx is a function of the dynamic loader, to be called at exit.
 #[cfg(target_arch = "x86_64")]
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
@@ -43,7 +43,7 @@ unsafe extern "C" fn knarr_entry() -> ! {
     std::arch::naked_asm!(
         "mov r15, rdx",
         "lea r14, [rsp + 8]",
-        // The command is among the arguments. Behind the last string the kernel leaves eight bytes, so that these can be read.
+        // The command is among the arguments. After the last string the kernel leaves eight bytes, so these reads are in bounds.
         "mov rbx, r14",
         "2: add rbx, 8",
         "mov rax, [rbx]",
@@ -107,7 +107,7 @@ unsafe extern "C" fn knarr_entry() -> ! {
         "lea r10, [r14 + 8 * r10 + 8]",
         "mov r8d, {empty_path}",
         "syscall",
-        // What was not opened is a negative number here, and closing that does nothing.
+        // The descriptor of a file that was not opened is negative, and closing it does nothing.
         "4: mov eax, {close}",
         "mov edi, r13d",
         "syscall",

@@ -1,5 +1,5 @@
-//! A line for the reader, put together in a buffer of its own, because there is no other memory. What does not fit is
-//! cut off. It must not know where the line goes.
+//! A message, composed in a fixed buffer, because there is no other memory. What does not fit is cut off. This module does
+//! not know where messages go.
 use core::ffi::CStr;
 
 /// A line of text with an end of line.
@@ -15,9 +15,9 @@ impl Line {
         Self { bytes: [0; 400], len: 0 }
     }
 
-    /// Appends bytes, as far as there is room.
+    /// Appends bytes, as far as they fit.
     pub fn bytes(&mut self, bytes: impl Iterator<Item = u8>) -> &mut Self {
-        // the last place is the end of line's
+        // the last byte is for the end of the line
         let last = self.bytes.len() - 1;
         for byte in bytes.take(last.saturating_sub(self.len)) {
             if let Some(place) = self.bytes.get_mut(self.len) {
@@ -33,7 +33,7 @@ impl Line {
         self.bytes(text.bytes())
     }
 
-    /// Appends a name in quotes, with `?` for what could upset a terminal.
+    /// Appends a name in quotes, with `?` in place of control characters.
     pub fn quoted(&mut self, name: &[u8]) -> &mut Self {
         let plain = |b: &u8| if b.is_ascii_graphic() || *b == b' ' { *b } else { b'?' };
         self.text("\"").bytes(name.iter().map(plain)).text("\"")
@@ -54,9 +54,9 @@ impl Line {
         }
     }
 
-    /// Appends what an error means, with its name.
+    /// Appends the text of an error, with its name.
     pub fn error(&mut self, error: u32) -> &mut Self {
-        match crate::words::ERRORS.iter().find(|(number, _)| *number == error) {
+        match crate::messages::ERRORS.iter().find(|(number, _)| *number == error) {
             Some((_, text)) => self.text(text),
             None => self.text("error ").number(error),
         }
@@ -71,15 +71,15 @@ impl Line {
     }
 }
 
-/// `NAME=NUMBER` as an environment has it, if there is room.
-pub fn variable<'a>(room: &'a mut [u8], name: &str, number: u32) -> Option<&'a CStr> {
+/// Writes `NAME=NUMBER`, as in an environment, if it fits.
+pub fn variable<'a>(buffer: &'a mut [u8], name: &str, number: u32) -> Option<&'a CStr> {
     let mut line = Line::empty();
     line.text(name).text("=").number(number);
     let text = line.bytes.get(..line.len)?;
-    let (place, end) = room.get_mut(..=line.len)?.split_at_mut(line.len);
+    let (place, end) = buffer.get_mut(..=line.len)?.split_at_mut(line.len);
     place.copy_from_slice(text);
     end.fill(0);
-    CStr::from_bytes_with_nul(room.get(..=line.len)?).ok()
+    CStr::from_bytes_with_nul(buffer.get(..=line.len)?).ok()
 }
 
 #[cfg(test)]
@@ -104,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_cut_off_and_still_ends() {
+    fn a_line_that_is_too_long_is_cut_off_and_terminated() {
         let mut line = Line::empty();
         line.bytes([b'x'; 1000].into_iter()).text("y");
         assert_eq!((line.end().len(), line.end().last()), (400, Some(&b'\n')));
     }
 
     #[test]
-    fn a_variable_needs_room_for_its_end() {
+    fn a_variable_must_fit_with_its_terminator() {
         let (mut room, mut small) = ([1; 10], [1; 4]);
         assert_eq!(variable(&mut room, "A", 123), Some(c"A=123"));
         assert_eq!(variable(&mut small, "A", 12), None);

@@ -1,62 +1,62 @@
-//! The command line and the environment: those of tini, catatonit and dumb-init together, where they do not contradict
-//! each other. It must not know the kernel.
+//! The command line and the environment: those of tini, catatonit and dumb-init combined, as far as they do not contradict
+//! each other.
 use crate::signals::{self, Rewrite};
 use crate::status::Set;
 
-/// Who gets the signals.
+/// The target of signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The program.
     Child,
     /// All of its process group.
     Group,
-    /// All of its process group, in a session of its own, as dumb-init has it.
+    /// All of its process group, in its own session, as with dumb-init.
     Session,
 }
 
-/// What is to be done with a program.
+/// The options for running a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Who gets the signals.
+    /// The target of signals.
     pub target: Target,
-    /// Whether to be a subreaper although it may not be needed.
+    /// Whether to be a subreaper even if it may not be needed.
     pub subreaper: bool,
-    /// Whether to warn of each process that was reaped for others.
+    /// Whether to warn about each reaped orphan.
     pub warn: bool,
-    /// 0 errors, 1 warnings, 2 what is done, 3 each signal.
+    /// 0: errors, 1: warnings, 2: actions, 3: each signal.
     pub verbosity: u8,
     /// The signal at the parent's death, or 0.
     pub parent_death: u8,
-    /// How many seconds others have to end after the program did.
+    /// The seconds that other processes get to end after the program.
     pub grace: Option<u32>,
-    /// Signals passed on as others.
+    /// Signals forwarded as others.
     pub rewrite: Rewrite,
-    /// Exit statuses that become 0.
+    /// Exit statuses that are replaced by 0.
     pub zero: Set,
-    /// Which argument is the program; 0: there is none.
+    /// The index of the program among the arguments; 0 if there is none.
     pub program: usize,
 }
 
-/// What the command line asks for.
+/// A parsed command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "there is one value of it, and no heap to put it on")]
+#[allow(clippy::large_enum_variant, reason = "there is one value of it, and no heap")]
 pub enum Request {
     /// Run a program.
     Run(Options),
-    /// Wait for the end, and reap.
+    /// Only reap, until a signal.
     Pause(Options),
-    /// Say something, on standard output.
+    /// Print a text to standard output.
     Say(&'static str),
 }
 
-/// What is wrong with the command line.
+/// An error in the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bad<'a> {
-    /// The letter of the option; 0 if it is none.
+    /// The letter of the option, or 0.
     pub option: u8,
-    /// What is wrong.
+    /// The error.
     pub why: &'static str,
-    /// With what.
+    /// The argument.
     pub word: &'a [u8],
 }
 
@@ -69,7 +69,7 @@ const LONG: [(&[u8], u8); 6] = [
     (b"verbose", b'v'),
 ];
 
-/// What the arguments, of which number 0 is the program's own name, and the environment ask for.
+/// Reads the arguments, of which the first is the program's own name, and the environment.
 #[inline(never)]
 pub fn read<'a>(
     arg: impl Fn(usize) -> Option<&'a [u8]>,
@@ -123,7 +123,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads `--name`, `--name=value`, `-x`, `-xyz`, `-xvalue`; says how many arguments that were.
+    /// Reads `--name`, `--name=value`, `-x`, `-xyz`, `-xvalue`; returns the number of arguments read.
     #[inline(never)]
     fn word<'a>(&mut self, word: &'a [u8], next: Option<&'a [u8]>) -> Result<usize, Bad<'a>> {
         let Some(long) = word.strip_prefix(b"--") else {
@@ -166,9 +166,9 @@ impl Reader {
             b'v' => self.options.verbosity += u8::from(self.options.verbosity < 3),
             b'w' => self.options.warn = true,
             b'P' => self.pause = true,
-            b'h' => self.say = Some(crate::words::HELP),
-            b'l' | b'L' => self.say = Some(crate::words::LICENCE),
-            b'V' => self.say = Some(crate::words::VERSION),
+            b'h' => self.say = Some(crate::messages::HELP),
+            b'l' | b'L' => self.say = Some(crate::messages::LICENCE),
+            b'V' => self.say = Some(crate::messages::VERSION),
             _ => return Err(Bad { option: letter, why: "unknown option", word }),
         }
         Ok(())
@@ -197,7 +197,7 @@ impl Reader {
     #[inline(never)]
     fn end<'a>(mut self, at: usize, program: bool) -> Result<Request, Bad<'a>> {
         if self.options.target == Target::Session {
-            // as dumb-init: a session without its shell has nobody who continues what these stop
+            // as dumb-init: in a session without a shell, nothing would continue a process that these stop
             for signal in [signals::TSTP, signals::TTIN, signals::TTOU] {
                 self.options.rewrite.set_default(signal, signals::STOP);
             }
@@ -207,8 +207,8 @@ impl Reader {
         }
         match (self.pause, program) {
             (true, false) => Ok(Request::Pause(self.options)),
-            (true, true) => Err(Bad { option: b'P', why: "runs no program", word: b"" }),
-            (false, false) => Err(Bad { option: 0, why: "no program; -h tells more", word: b"" }),
+            (true, true) => Err(Bad { option: b'P', why: "takes no program", word: b"" }),
+            (false, false) => Err(Bad { option: 0, why: "no program given, see -h", word: b"" }),
             (false, true) => Ok(Request::Run(Options { program: at, ..self.options })),
         }
     }
@@ -219,7 +219,7 @@ fn takes_value(letter: u8) -> bool {
 }
 
 fn missing<'a>(letter: u8) -> Bad<'a> {
-    Bad { option: letter, why: "needs a value", word: b"" }
+    Bad { option: letter, why: "requires a value", word: b"" }
 }
 
 fn rewrite(word: &[u8]) -> Option<(u8, u8)> {

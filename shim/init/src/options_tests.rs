@@ -1,4 +1,4 @@
-//! Tables of command lines and what they ask for.
+//! Tables of command lines and their meaning.
 use super::*;
 
 fn words(line: &str) -> Vec<Vec<u8>> {
@@ -19,7 +19,7 @@ fn run(line: &str, env: &[(&str, &str)]) -> Options {
 }
 
 #[test]
-fn the_program_is_the_first_word_that_is_no_option() {
+fn the_program_is_the_first_argument_that_is_not_an_option() {
     for (line, want) in [
         ("knarr-init sh", 1),
         ("knarr-init -- sh -c", 2),
@@ -62,14 +62,14 @@ fn options_of_dumb_init_are_understood() {
 }
 
 #[test]
-fn a_question_is_answered_whatever_else_is_asked() {
+fn help_and_version_are_printed_with_any_other_options() {
     for (line, want) in [
-        ("knarr-init --version", crate::words::VERSION),
-        ("knarr-init -V", crate::words::VERSION),
-        ("knarr-init -h", crate::words::HELP),
-        ("knarr-init --help sh", crate::words::HELP),
-        ("knarr-init -l", crate::words::LICENCE),
-        ("knarr-init -L", crate::words::LICENCE),
+        ("knarr-init --version", crate::messages::VERSION),
+        ("knarr-init -V", crate::messages::VERSION),
+        ("knarr-init -h", crate::messages::HELP),
+        ("knarr-init --help sh", crate::messages::HELP),
+        ("knarr-init -l", crate::messages::LICENCE),
+        ("knarr-init -L", crate::messages::LICENCE),
     ] {
         ask(line, &[], |request| assert_eq!(request, Ok(Request::Say(want)), "{line}"));
     }
@@ -77,21 +77,21 @@ fn a_question_is_answered_whatever_else_is_asked() {
 }
 
 #[test]
-fn what_is_wrong_is_named() {
+fn errors_name_the_option_and_the_argument() {
     for (line, option, why, word) in [
-        ("knarr-init", 0, "no program; -h tells more", ""),
-        ("knarr-init -g", 0, "no program; -h tells more", ""),
-        ("knarr-init --", 0, "no program; -h tells more", ""),
-        ("knarr-init -P sh", b'P', "runs no program", ""),
+        ("knarr-init", 0, "no program given, see -h", ""),
+        ("knarr-init -g", 0, "no program given, see -h", ""),
+        ("knarr-init --", 0, "no program given, see -h", ""),
+        ("knarr-init -P sh", b'P', "takes no program", ""),
         ("knarr-init -e 256 sh", b'e', "not an exit status from 0 to 255", "256"),
         ("knarr-init -e -1 sh", b'e', "not an exit status from 0 to 255", "-1"),
-        ("knarr-init -e", b'e', "needs a value", ""),
+        ("knarr-init -e", b'e', "requires a value", ""),
         ("knarr-init -p SIGFOO sh", b'p', "not a signal", "SIGFOO"),
         ("knarr-init -k 0 sh", b'k', "not a number of seconds from 1 to 86400", "0"),
         ("knarr-init -r 15 sh", b'r', "not FROM:TO, two signals", "15"),
         ("knarr-init -r 15:99 sh", b'r', "not FROM:TO, two signals", "15:99"),
         ("knarr-init -r 0:15 sh", b'r', "not FROM:TO, two signals", "0:15"),
-        ("knarr-init --rewrite", b'r', "needs a value", ""),
+        ("knarr-init --rewrite", b'r', "requires a value", ""),
         ("knarr-init --help=x sh", b'h', "takes no value", "x"),
         ("knarr-init --nope sh", 0, "unknown option", "--nope"),
         ("knarr-init -gx sh", b'x', "unknown option", "gx"),

@@ -1,16 +1,17 @@
-//! The child's side: from a copy of knarr-init to the program. It must not know what its parent does meanwhile.
+//! The child's side: a copy of knarr-init executes the program. It does not know what its parent does meanwhile.
 use core::ffi::CStr;
 
-use knarr_init::search::{Name, folders, goes_on};
+use knarr_init::search::{Name, directories, may_continue};
 use knarr_init::{Options, Target, status};
 use linux_raw_sys::errno::{EACCES, ENAMETOOLONG, ENOENT, ENOEXEC};
 
-use crate::{message, say, sys};
+use crate::report::{message, print};
+use crate::sys;
 
-/// Becomes the program, or returns the exit status for why not. The signals blocked and the process group are those that
-/// the parent was started with.
+/// Executes the program, or returns the exit status for the error. `mask` and `group` are the blocked signals and the
+/// process group with which the parent was started.
 #[inline(never)]
-pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64, group: i32) -> u8 {
+pub(crate) fn execute(options: &Options, words: &mut sys::Words, mask: u64, group: i32) -> u8 {
     if options.target == Target::Session {
         let _ = sys::setsid();
         let _ = sys::take_terminal(0);
@@ -22,11 +23,11 @@ pub(crate) fn become_it(options: &Options, words: &mut sys::Words, mask: u64, gr
     announce_listener(words);
     let Some(program) = words.arg(options.program) else { return status::TROUBLE };
     let error = exec(words, program, options.program);
-    say(message().text("run ").quoted(program.to_bytes()).text(": execve: ").error(error));
+    print(message().text("run ").quoted(program.to_bytes()).text(": execve: ").error(error));
     status::of_exec(error)
 }
 
-/// The program gets the terminal if its parent had it: a container's first process has, one in the background has not.
+/// Gives the terminal to the program if its parent had it: a container's first process has it, one in the background not.
 #[inline(never)]
 fn to_foreground(group: i32) {
     let opened = sys::open_terminal();
@@ -40,7 +41,7 @@ fn to_foreground(group: i32) {
     }
 }
 
-/// sd_listen_fds(3): descriptors are for the process that LISTEN_PID names, which was us.
+/// sd_listen_fds(3): the descriptors are for the process in LISTEN_PID, which was knarr-init.
 #[inline(never)]
 fn announce_listener(words: &mut sys::Words) {
     let ours = words.env("LISTEN_PID").and_then(knarr_init::signals::number);
@@ -54,13 +55,13 @@ fn announce_listener(words: &mut sys::Words) {
     }
 }
 
-/// execvp(3): the program by its path, or from PATH; a script that names no interpreter is the shell's.
+/// execvp(3): executes the program by its path or from PATH, or a script without an interpreter by the shell.
 #[inline(never)]
 fn exec(words: &mut sys::Words, program: &CStr, at: usize) -> u32 {
     let mut name = Name::new();
     let mut found = ENOENT;
-    for folder in folders(program.to_bytes(), words.env("PATH")) {
-        let Some(path) = name.join(folder, program.to_bytes()) else {
+    for dir in directories(program.to_bytes(), words.env("PATH")) {
+        let Some(path) = name.join(dir, program.to_bytes()) else {
             found = ENAMETOOLONG;
             continue;
         };
@@ -68,10 +69,10 @@ fn exec(words: &mut sys::Words, program: &CStr, at: usize) -> u32 {
             ENOEXEC => words.exec_shell(path, at),
             error => error,
         };
-        if !goes_on(error) {
+        if !may_continue(error) {
             return error;
         }
-        // one that may not be run tells more than all that are not there
+        // permission denied is more informative than not found
         if error != ENOENT && found != EACCES {
             found = error;
         }

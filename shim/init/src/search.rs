@@ -1,27 +1,27 @@
-//! Where a program may be found: the names that PATH gives it, one after the other. It must not know the disk.
+//! The search for a program: its possible paths by PATH, one after the other. This module does not access files.
 use core::ffi::CStr;
 
-/// The longest name that the kernel takes, with the zero at its end.
-const LONGEST: usize = 4096;
-/// PATH when there is none, as in C libraries.
+/// The longest path that the kernel takes, including the terminating zero.
+const MAX_PATH: usize = 4096;
+/// The default of PATH, as in C libraries.
 pub const DEFAULT: &[u8] = b"/bin:/usr/bin";
 
-/// Room for a name.
+/// A buffer for a path.
 #[derive(Debug)]
-pub struct Name([u8; LONGEST]);
+pub struct Name([u8; MAX_PATH]);
 
 impl Name {
-    /// Empty room.
+    /// An empty buffer.
     pub const fn new() -> Self {
-        Self([0; LONGEST])
+        Self([0; MAX_PATH])
     }
 
-    /// `folder/program`, or `program` if the folder is empty (which PATH means to be the working directory).
-    /// Nothing if that is longer than the kernel takes.
-    pub fn join(&mut self, folder: &[u8], program: &[u8]) -> Option<&CStr> {
-        let slash: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    /// `dir/program`, or `program` if the directory is empty, which in PATH is the working directory. `None` if that is
+    /// longer than the kernel takes.
+    pub fn join(&mut self, dir: &[u8], program: &[u8]) -> Option<&CStr> {
+        let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
         let mut len = 0;
-        for part in [folder, slash, program, b"\0"] {
+        for part in [dir, slash, program, b"\0"] {
             self.0.get_mut(len..len + part.len())?.copy_from_slice(part);
             len += part.len();
         }
@@ -35,14 +35,14 @@ impl Default for Name {
     }
 }
 
-/// The folders in which a program is looked for: none but the working directory if its name has a slash.
-pub fn folders<'a>(program: &[u8], path: Option<&'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+/// The directories to search for a program: only the working directory if its name has a slash.
+pub fn directories<'a>(program: &[u8], path: Option<&'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     let path = if program.contains(&b'/') { b"" } else { path.unwrap_or(DEFAULT) };
     path.split(|b| *b == b':')
 }
 
-/// Whether the search goes on after an error of execve(2): the next folder may have it.
-pub fn goes_on(error: u32) -> bool {
+/// Whether the search continues after an error of execve(2): another directory may have the program.
+pub fn may_continue(error: u32) -> bool {
     use linux_raw_sys::errno::{EACCES, ENAMETOOLONG, ENODEV, ENOENT, ENOTDIR, ESTALE, ETIMEDOUT};
     [ENOENT, ENOTDIR, EACCES, ENAMETOOLONG, ESTALE, ENODEV, ETIMEDOUT].contains(&error)
 }
@@ -52,9 +52,9 @@ mod tests {
     use super::*;
 
     fn names(program: &str, path: Option<&str>) -> Vec<String> {
-        let mut room = Name::new();
-        folders(program.as_bytes(), path.map(str::as_bytes))
-            .filter_map(|f| room.join(f, program.as_bytes()).map(|n| n.to_string_lossy().into_owned()))
+        let mut name = Name::new();
+        directories(program.as_bytes(), path.map(str::as_bytes))
+            .filter_map(|f| name.join(f, program.as_bytes()).map(|n| n.to_string_lossy().into_owned()))
             .collect()
     }
 
@@ -69,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_is_none() {
-        let long = "x".repeat(LONGEST - 4);
+    fn a_path_that_is_too_long_is_none() {
+        let long = "x".repeat(MAX_PATH - 4);
         assert_eq!(names(&long, Some("/a:/ab")).len(), 1);
     }
 
     #[test]
-    fn only_errors_of_one_folder_let_the_search_go_on() {
-        assert_eq!([2, 13, 20].map(goes_on), [true; 3]);
-        assert_eq!([8, 12, 7, 26].map(goes_on), [false; 4]);
+    fn only_errors_of_one_directory_continue_the_search() {
+        assert_eq!([2, 13, 20].map(may_continue), [true; 3]);
+        assert_eq!([8, 12, 7, 26].map(may_continue), [false; 4]);
     }
 }

@@ -1,30 +1,30 @@
-//! Signals by name and number, and the table of those that are passed on as others. Numbers are those of x86, Arm,
-//! RISC-V, s390 and POWER; the real-time signals are the kernel's (32 to 64), of which C libraries hide the first two.
+//! Signals by name and number, and the table of those that are forwarded as others. The numbers are those of x86, Arm,
+//! RISC-V, s390 and POWER; the real-time signals are those of the kernel (32 to 64), of which C libraries hide the first two.
 
 /// The last signal of the kernel.
 pub const LAST: u8 = 64;
 /// The first real-time signal of the kernel.
 pub const FIRST_REAL_TIME: u8 = 32;
-/// What C programs know as `SIGRTMIN`.
+/// `SIGRTMIN` of C programs.
 const RTMIN: u8 = 34;
 
-/// The terminal is gone.
+/// The terminal was closed.
 pub const HUP: u8 = 1;
-/// A key asks to end.
+/// Interrupt from the keyboard.
 pub const INT: u8 = 2;
-/// Ends whatever it is sent to.
+/// Kills any process.
 pub const KILL: u8 = 9;
-/// A timer.
+/// The alarm timer.
 pub const ALRM: u8 = 14;
-/// Asks to end.
+/// Asks a process to end.
 pub const TERM: u8 = 15;
-/// A child ended.
+/// A child has ended.
 pub const CHLD: u8 = 17;
-/// Go on.
+/// Continues a stopped process.
 pub const CONT: u8 = 18;
-/// Stops whatever it is sent to.
+/// Stops any process.
 pub const STOP: u8 = 19;
-/// A key asks to stop.
+/// Stop from the keyboard.
 pub const TSTP: u8 = 20;
 /// A process in the background reads from the terminal.
 pub const TTIN: u8 = 21;
@@ -39,7 +39,7 @@ const NAMES: [&str; 31] = [
 ];
 const OTHER_NAMES: [(&str, u8); 3] = [("IOT", 6), ("POLL", 29), ("CLD", CHLD)];
 
-/// The signal that a word names: `SIGTERM`, `TERM`, `15`, `RTMIN+3`, `SIGRTMAX-1`.
+/// Parses a signal: `SIGTERM`, `TERM`, `15`, `RTMIN+3`, `SIGRTMAX-1`.
 pub fn parse(word: &[u8]) -> Option<u8> {
     if let Some(number) = number(word) {
         return u8::try_from(number).ok().filter(|n| (1..=LAST).contains(n));
@@ -74,12 +74,12 @@ fn real_time(name: &[u8]) -> Option<u8> {
     Some(if sign == b'+' { from + offset } else { from - offset })
 }
 
-/// The name of a signal without `SIG`, if it has one of its own.
+/// The name of a signal without `SIG`, if it has one.
 pub fn name(signal: u8) -> Option<&'static str> {
     NAMES.get(usize::from(signal).wrapping_sub(1)).copied()
 }
 
-/// A number in decimal digits, nothing else.
+/// Parses a number of decimal digits only.
 pub fn number(word: &[u8]) -> Option<u32> {
     let digits = || {
         word.iter().try_fold(0u32, |sum, b| {
@@ -90,13 +90,13 @@ pub fn number(word: &[u8]) -> Option<u32> {
     if word.is_empty() { None } else { digits() }
 }
 
-/// Which signal is passed on in the place of which; nothing in the place of one means that it is dropped.
+/// Replacements of signals. A signal may be replaced by none, which drops it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewrite {
     to: [u8; LAST as usize + 1],
 }
 
-/// A place in [`Rewrite`] that nobody set: the signal is passed on as it is.
+/// In [`Rewrite`]: the signal is not replaced.
 const SAME: u8 = u8::MAX;
 
 impl Default for Rewrite {
@@ -106,21 +106,21 @@ impl Default for Rewrite {
 }
 
 impl Rewrite {
-    /// From now on, `to` is passed on in the place of `from`; 0 is nothing.
+    /// Replaces `from` by `to`; 0 drops it.
     pub fn set(&mut self, from: u8, to: u8) {
         if let Some(place) = self.to.get_mut(usize::from(from)) {
             *place = to;
         }
     }
 
-    /// As `set`, unless it was set before.
+    /// Like `set`, unless it was set before.
     pub fn set_default(&mut self, from: u8, to: u8) {
         if self.to.get(usize::from(from)) == Some(&SAME) {
             self.set(from, to);
         }
     }
 
-    /// What is passed on for a signal.
+    /// The signal to forward for a signal, if any.
     pub fn of(&self, signal: u8) -> Option<u8> {
         match self.to.get(usize::from(signal)) {
             Some(&SAME) | None => Some(signal),

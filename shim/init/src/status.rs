@@ -1,13 +1,13 @@
-//! Exit statuses: how a program's end becomes that of `knarr-init`. It must not know how one waits.
+//! Exit statuses: how a program's exit determines that of `knarr-init`.
 
-/// The program was not found (as shells have it).
+/// The program was not found (as in shells).
 pub const NOT_FOUND: u8 = 127;
-/// The program was found, but can not be run.
+/// The program was found, but cannot be executed.
 pub const NOT_RUN: u8 = 126;
-/// Something before the program went wrong.
+/// Another error.
 pub const TROUBLE: u8 = 1;
 
-/// The exit status for a status of wait4(2) that tells of an end: the program's own, or 128 and the signal's number.
+/// The exit status for a status of wait4(2): the program's own, or 128 plus the signal's number.
 pub fn of_wait(status: u32) -> u8 {
     let signal = status & 0x7f;
     let code = if signal == 0 { status >> 8 } else { 128 + signal };
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_s_end_gives_its_code_or_128_and_the_signal() {
+    fn an_exit_gives_the_code_or_128_plus_the_signal() {
         for (status, want) in
             [(0, 0), (7 << 8, 7), (255 << 8, 255), (9, 137), (15, 143), (6 | 0x80, 134), (64, 192)]
         {
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_127_one_that_can_not_run_126() {
+    fn a_missing_program_is_127_and_one_that_cannot_be_executed_126() {
         assert_eq!([2, 20, 13, 8, 12, 40].map(of_exec), [127, 127, 126, 126, 126, 126]);
     }
 

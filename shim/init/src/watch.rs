@@ -1,26 +1,26 @@
-//! The parent's side: asleep until a signal comes; ends of children are reaped, all other signals passed on. It must not
+//! The parent's side: sleeps until a signal arrives, reaps children and forwards all other signals. This module does not
 //! know how the program was started.
 use knarr_init::{Options, Target, signals, status};
 
+use crate::report::{message, print};
 use crate::sys::{self, Info, Reaped};
-use crate::{message, say};
 
-/// Waits for the program's end, and returns the exit status that it means.
+/// Waits for the program's end and returns the exit status.
 #[inline(never)]
 pub(crate) fn until_end(options: &Options, child: i32) -> u8 {
     loop {
         let mut info = sys::next_signal();
         if info.signal() != signals::CHLD {
-            pass_on(options, child, &mut info);
+            forward(options, child, &mut info);
         } else if let Some(wait_status) = reap(options, child).end {
             let code = status::of_wait(wait_status);
-            clear_away(options, child);
+            end_others(options, child);
             return if options.zero.has(code) { 0 } else { code };
         }
     }
 }
 
-/// Reaps until a signal says that it is over.
+/// Reaps until SIGTERM or SIGINT.
 #[inline(never)]
 pub(crate) fn pause(options: &Options) -> u8 {
     loop {
@@ -32,34 +32,34 @@ pub(crate) fn pause(options: &Options) -> u8 {
     }
 }
 
-/// What one sweep over the dead found.
-struct Sweep {
-    /// The program's wait status, if it was among them.
+/// The result of reaping.
+struct Reaping {
+    /// The program's wait status, if it has ended.
     end: Option<u32>,
-    /// Whether other children live.
+    /// Whether there are more children.
     more: bool,
 }
 
-fn reap(options: &Options, child: i32) -> Sweep {
+fn reap(options: &Options, child: i32) -> Reaping {
     let mut end = None;
     loop {
         match sys::reap() {
             Reaped::Ended(pid, wait_status) if pid == child => end = Some(wait_status),
             Reaped::Ended(pid, _) if options.warn => {
-                say(message().text("reaped process ").number(pid.cast_unsigned()))
+                print(message().text("reaped process ").number(pid.cast_unsigned()))
             }
             Reaped::Ended(..) => {}
-            Reaped::NoneYet => return Sweep { end, more: true },
-            Reaped::NoChildren => return Sweep { end, more: false },
+            Reaped::NoneYet => return Reaping { end, more: true },
+            Reaped::NoChildren => return Reaping { end, more: false },
         }
     }
 }
 
 #[inline(never)]
-fn pass_on(options: &Options, child: i32, info: &mut Info) {
+fn forward(options: &Options, child: i32, info: &mut Info) {
     let got = info.signal();
     let stops = [signals::TSTP, signals::TTIN, signals::TTOU].contains(&got);
-    // from the kernel these are about our own use of the terminal, not about the program's
+    // from the kernel these are about knarr-init's own use of the terminal, not the program's
     if stops && info.of_kernel() && options.target != Target::Session {
         return;
     }
@@ -67,10 +67,10 @@ fn pass_on(options: &Options, child: i32, info: &mut Info) {
     let sent = send(options, child, signal, info);
     match sent {
         Ok(_) if options.verbosity >= 3 => {
-            say(message().text("passed on ").signal(got).text(" as ").signal(signal));
+            print(message().text("forwarded ").signal(got).text(" as ").signal(signal));
         }
         Err(error) if options.verbosity > 0 => {
-            say(message().text("pass on ").signal(signal).text(": kill: ").error(error));
+            print(message().text("forward ").signal(signal).text(": kill: ").error(error));
         }
         _ => {}
     }
@@ -87,14 +87,14 @@ fn send(options: &Options, child: i32, signal: u8, info: &mut Info) -> Result<us
         (true, false) => sys::queue(child, signal, info),
         (false, _) => Err(0),
     };
-    // a full queue or an old kernel loses the value, not the signal; a child too young for its own group is alone
+    // with a full queue or an old kernel the value is lost, but not the signal; a new child may not have its group yet
     let to_group = || if group { sys::kill(-child, signal) } else { Err(0) };
     queued.or_else(|_| to_group()).or_else(|_| sys::kill(child, signal))
 }
 
-/// After the program: what is left of its group, or of the container, is asked to end, and gets time for it.
+/// After the program: asks the remaining processes of its group, or of the container, to end, and waits for them.
 #[inline(never)]
-fn clear_away(options: &Options, child: i32) {
+fn end_others(options: &Options, child: i32) {
     let first = sys::getpid() == 1;
     let everyone = if first { -1 } else { -child };
     let Some(seconds) = options.grace else {
@@ -104,7 +104,7 @@ fn clear_away(options: &Options, child: i32) {
         return;
     };
     let _ = sys::kill(everyone, signals::TERM);
-    // a stopped process acts on SIGTERM when it goes on
+    // a stopped process handles SIGTERM when it continues
     let _ = sys::kill(everyone, signals::CONT);
     sys::alarm(seconds);
     while reap(options, 0).more {
@@ -114,7 +114,7 @@ fn clear_away(options: &Options, child: i32) {
         }
     }
     if !first {
-        // as the end of the first process does in a container
+        // as happens in a container at the end of its first process
         let _ = sys::kill(everyone, signals::KILL);
     }
 }

@@ -42,7 +42,8 @@ def container(knarr, path, script):
 def register(knarr):
     @test("in a container it is the first process, reaps, passes on and ends as the program", agree="tini-static catatonit")
     def in_container(path):
-        script = "(sleep 0.01 &); n=0; while [ $n -lt 200 ] && sleep 0.05 && ps -o comm,stat | grep -qE '^sleep|Z'; do n=$((n+1)); done; cat /proc/1/comm; ps -o stat | grep -c Z; trap 'echo asked; exit 23' TERM; echo up; while :; do sleep 0.05; done"
+        script = "(sleep 0.01 &); n=0; while [ $n -lt 200 ] && sleep 0.05 && ps -o comm,stat | grep -qE '^sleep|Z'; do n=$((n+1)); done; " \
+            "cat /proc/1/comm; ps -o stat | grep -c Z; trap 'echo asked; exit 23' TERM; echo up; while :; do sleep 0.05; done"
         for process, knarr_does in container(knarr, path, script):
             equal([process.stdout.readline() for _ in range(3)], [b"init\n", b"0\n", b"up\n"])
             knarr_does("kill", "TERM")

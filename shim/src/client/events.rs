@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 
 /// One event that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ReceivedEvent {
     /// Such as `/tasks/exit`.
     pub topic: String,
     /// containerd's namespace.
     pub namespace: String,
-    /// What it says.
+    /// The event itself.
     pub event: Event,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    told: Mutex<Vec<Told>>,
+    received: Mutex<Vec<ReceivedEvent>>,
     arrived: Condvar,
     open: Mutex<Vec<UnixStream>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -34,7 +34,7 @@ struct Shared {
     released: Condvar,
 }
 
-/// A listener that takes events and keeps them in the order of their arrival.
+/// A listener that receives events and keeps them in the order of their arrival.
 #[derive(Debug)]
 pub struct Events {
     path: PathBuf,
@@ -59,13 +59,13 @@ impl Events {
         Ok(())
     }
 
-    /// Takes no more events, and acknowledges none, until it is called again.
+    /// Stops to receive and to acknowledge events, until it is called again.
     pub fn hold(&self, held: bool) {
         *lock(&self.shared.held) = held;
         self.shared.released.notify_all();
     }
 
-    /// As when containerd stops: the socket and all connections go.
+    /// Closes the socket and all connections, as when containerd stops.
     pub fn close(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         *lock(&self.shared.closing) = true;
@@ -82,24 +82,29 @@ impl Events {
         let _ = std::fs::remove_file(&self.path);
     }
 
-    /// What has arrived so far.
-    pub fn told(&self) -> Vec<Told> {
-        lock(&self.shared.told).clone()
+    /// The events that have arrived so far.
+    pub fn received(&self) -> Vec<ReceivedEvent> {
+        lock(&self.shared.received).clone()
     }
 
-    /// Waits until what has arrived satisfies `enough`; gives it, or what there is when `limit` has passed.
-    pub fn wait(&self, limit: Duration, enough: impl Fn(&[Told]) -> bool) -> Result<Vec<Told>, Vec<Told>> {
+    /// Waits until the events that have arrived satisfy `enough`, and returns them. The error has those that arrived within `limit`.
+    pub fn wait(
+        &self,
+        limit: Duration,
+        enough: impl Fn(&[ReceivedEvent]) -> bool,
+    ) -> Result<Vec<ReceivedEvent>, Vec<ReceivedEvent>> {
         let end = Instant::now() + limit;
-        let mut told = lock(&self.shared.told);
+        let mut received = lock(&self.shared.received);
         loop {
-            if enough(&told) {
-                return Ok(told.clone());
+            if enough(&received) {
+                return Ok(received.clone());
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(told.clone());
+                return Err(received.clone());
             }
-            told = self.shared.arrived.wait_timeout(told, left).unwrap_or_else(PoisonError::into_inner).0;
+            received =
+                self.shared.arrived.wait_timeout(received, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -123,36 +128,36 @@ fn accept(listener: &UnixListener, shared: &Arc<Shared>) {
             lock(&shared.open).push(copy);
         }
         let own = Arc::clone(shared);
-        let thread = thread::spawn(move || take(stream, &own));
+        let thread = thread::spawn(move || receive(stream, &own));
         lock(&shared.threads).push(thread);
     }
 }
 
-/// Takes what one connection says, until it ends.
-fn take(mut stream: UnixStream, shared: &Shared) {
+/// Receives the events of one connection, until it ends.
+fn receive(mut stream: UnixStream, shared: &Shared) {
     let (mut decoder, mut bytes) = (Decoder::new(), [0; 16 << 10]);
     while let Ok(count @ 1..) = stream.read(&mut bytes) {
         decoder.push(bytes.get(..count).unwrap_or_default());
         while let Some(frame) = decoder.next() {
             let held = lock(&shared.held);
             drop(shared.released.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
-            let told =
+            let received =
                 frame.body.and_then(|body| Request::read(&body)).and_then(|request| request.argument());
-            let (forward, answer): (Option<ForwardRequest>, _) = match told {
+            let (forward, answer): (Option<ForwardRequest>, _) = match received {
                 Ok(forward) => (Some(forward), Ok(Vec::new())),
                 Err(failure) => (None, Err(failure)),
             };
-            // Before it is known here: who hears of it may close the connection at once, and the event would come again.
+            // Before it is visible to the test, which may close the connection at once: then the event would be sent again.
             if stream.write_all(&encode_response(frame.stream, answer)).is_err() {
                 return;
             }
-            lock(&shared.told).extend(forward.and_then(read));
+            lock(&shared.received).extend(forward.and_then(read));
             shared.arrived.notify_all();
         }
     }
 }
 
-fn read(forward: ForwardRequest) -> Option<Told> {
+fn read(forward: ForwardRequest) -> Option<ReceivedEvent> {
     let envelope = forward.envelope?;
     let any = envelope.event?;
     macro_rules! one_of {
@@ -168,5 +173,5 @@ fn read(forward: ForwardRequest) -> Option<Told> {
         "TaskOOM" Oom TaskOom, "TaskExecAdded" ExecAdded TaskExecAdded, "TaskExecStarted" ExecStarted TaskExecStarted,
         "TaskPaused" Paused TaskPaused, "TaskResumed" Resumed TaskResumed, "TaskCheckpointed" Checkpointed TaskCheckpointed
     );
-    Some(Told { topic: envelope.topic, namespace: envelope.namespace, event })
+    Some(ReceivedEvent { topic: envelope.topic, namespace: envelope.namespace, event })
 }

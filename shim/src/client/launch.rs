@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// The version of containerd that is played.
+/// The version of containerd that is imitated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Before 2.3: flags, and the options on standard input.
@@ -27,15 +27,15 @@ pub struct Launch {
     pub namespace: String,
     /// containerd's main socket: only its name matters.
     pub address: PathBuf,
-    /// Where events go.
+    /// The socket for events.
     pub events: PathBuf,
-    /// Where sockets go; [`Style::Bootstrap`] only.
+    /// The directory for sockets; [`Style::Bootstrap`] only.
     pub socket_dir: Option<PathBuf>,
     /// The runtime options.
     pub options: Options,
-    /// How to ask.
+    /// The version of containerd.
     pub style: Style,
-    /// More environment.
+    /// Additional environment variables.
     pub environment: Vec<(String, String)>,
 }
 
@@ -57,7 +57,7 @@ impl Launch {
         command
     }
 
-    /// What `start` reads.
+    /// The standard input of `start`.
     pub fn input(&self, id: &str) -> Vec<u8> {
         let options = Any::pack(OPTIONS, &self.options);
         let text = |path: &Path| path.to_string_lossy().into_owned();
@@ -77,30 +77,30 @@ impl Launch {
         }
     }
 
-    /// Runs `start` and gives the socket. Anything on standard error is an error, as it is to containerd.
+    /// Runs `start` and returns the socket. As with containerd, any output on standard error is an error.
     pub fn start(&self, bundle: &Path, id: &str) -> io::Result<PathBuf> {
         let output = run(self.command(bundle, id, "start"), &self.input(id))?;
         if !output.status.success() || !output.stderr.is_empty() {
-            return Err(io::Error::other(format!("start: {}", words(&output))));
+            return Err(io::Error::other(format!("start: {}", text(&output))));
         }
         let address = address(&output.stdout);
         let path = address.as_deref().and_then(|address| address.strip_prefix("unix://"));
         path.map(PathBuf::from)
-            .ok_or_else(|| io::Error::other(format!("start: no address: {}", words(&output))))
+            .ok_or_else(|| io::Error::other(format!("start: no address: {}", text(&output))))
     }
 
     /// Runs `delete`.
     pub fn delete(&self, bundle: &Path, id: &str) -> io::Result<DeleteResponse> {
         let output = run(self.command(bundle, id, "delete"), &[])?;
         if !output.status.success() {
-            return Err(io::Error::other(format!("delete: {}", words(&output))));
+            return Err(io::Error::other(format!("delete: {}", text(&output))));
         }
         DeleteResponse::decode(output.stdout.as_slice())
-            .map_err(|error| io::Error::other(format!("delete: {error}: {}", words(&output))))
+            .map_err(|error| io::Error::other(format!("delete: {error}: {}", text(&output))))
     }
 }
 
-/// Runs `command` with `input`. A pipe that nobody reads any more is the command's business.
+/// Runs `command` with `input`, which it need not read.
 fn run(mut command: Command, input: &[u8]) -> io::Result<Output> {
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -109,12 +109,12 @@ fn run(mut command: Command, input: &[u8]) -> io::Result<Output> {
     child.wait_with_output()
 }
 
-fn words(output: &Output) -> String {
+fn text(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     format!("{}: {:?} {:?}", output.status, text(&output.stdout), text(&output.stderr))
 }
 
-/// As containerd reads it: a message, else JSON, else the bare address.
+/// Reads the reply as containerd does: as a message, else as JSON, else as the bare address.
 fn address(reply: &[u8]) -> Option<String> {
     if let Ok(result) = BootstrapResult::decode(reply)
         && result.address.starts_with("unix://")

@@ -1,12 +1,12 @@
-//! The other side, for tests and benches: what containerd does to a shim, without containerd.
+//! A client for tests and benches, which acts as containerd.
 //!
-//! [`Client`] calls the task service, [`Launch`] runs `start` and `delete`, [`Events`] takes events. It blocks, with a limit, and
-//! works with containerd's own shim as well. It must not know how this crate's server works.
+//! [`Client`] calls the task service, [`Launch`] runs `start` and `delete`, [`Events`] receives events. It blocks, with a limit, and also
+//! works with containerd's own shim. This module does not know how this crate's server works.
 
 mod events;
 mod launch;
 
-pub use events::{Events, Told};
+pub use events::{Events, ReceivedEvent};
 pub use launch::{Launch, Style};
 
 use crate::wire::code::{Code, Failure};
@@ -28,7 +28,7 @@ pub struct Client {
     answers: HashMap<u32, Result<Vec<u8>, Failure>>,
     service: &'static str,
     namespace: String,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Client {
@@ -41,19 +41,19 @@ impl Client {
             answers: HashMap::new(),
             service: SERVICE_V3,
             namespace: namespace.to_owned(),
-            patience: Duration::from_secs(60),
+            timeout: Duration::from_secs(60),
         })
     }
 
-    /// Speaks to this service from now on.
+    /// Calls this service from now on.
     pub fn service(&mut self, service: &'static str) -> &mut Self {
         self.service = service;
         self
     }
 
     /// How long an answer may take.
-    pub fn patience(&mut self, patience: Duration) -> &mut Self {
-        self.patience = patience;
+    pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.timeout = timeout;
         self
     }
 
@@ -91,7 +91,7 @@ impl Client {
 
     /// Waits for the answer to `call`.
     pub fn finish<M: Message + Default>(&mut self, call: u32) -> Result<M, Failure> {
-        let end = Instant::now() + self.patience;
+        let end = Instant::now() + self.timeout;
         loop {
             if let Some(answer) = self.answers.remove(&call) {
                 return crate::wire::types::decode(&answer?, "the answer");
@@ -104,9 +104,9 @@ impl Client {
         }
     }
 
-    /// Whether the answer to `call` is there, without waiting longer than `patience`.
-    pub fn is_answered(&mut self, call: u32, patience: Duration) -> Result<bool, Failure> {
-        let end = Instant::now() + patience;
+    /// Whether the answer to `call` arrives within `limit`.
+    pub fn is_answered(&mut self, call: u32, limit: Duration) -> Result<bool, Failure> {
+        let end = Instant::now() + limit;
         while !self.answers.contains_key(&call) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -117,12 +117,12 @@ impl Client {
         Ok(true)
     }
 
-    /// Takes what arrives within `limit`.
+    /// Receives what arrives within `limit`.
     fn receive(&mut self, limit: Duration) -> Result<(), Failure> {
         self.stream.set_read_timeout(Some(limit)).map_err(gone)?;
         let mut bytes = [0; 16 << 10];
         let count = match self.stream.read(&mut bytes) {
-            Ok(0) => return Err(Failure::new(Code::Unavailable, "the shim has hung up")),
+            Ok(0) => return Err(Failure::new(Code::Unavailable, "the shim has closed the connection")),
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 return Ok(());

@@ -1,9 +1,9 @@
-//! `delete`: cleans up after a shim that is gone, with nothing but the bundle.
+//! `delete`: cleans up after a shim that is gone, using the bundle only.
 //!
-//! containerd calls it when the shim was killed, at any moment, and when it finds a bundle without a shim; it gives it five seconds. Each
-//! part is done whatever became of the others, and what is gone already is done, so a second call finishes a first.
+//! containerd calls it when the shim was killed at any moment, and when it finds a bundle without a shim, and waits five seconds. Each part
+//! is done even if others fail, and a part that is done already is not an error, so a second call finishes the first.
 
-use super::{Call, socket};
+use super::{Call, Error, socket};
 use crate::bundle::{self, Record};
 use crate::rootfs;
 use crate::wire::task::DeleteResponse;
@@ -14,20 +14,20 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// 128 and SIGKILL: what became of the container's first process, or will.
+/// 128 plus SIGKILL, the exit status of the container's first process.
 const KILLED: u32 = 137;
-/// How long a `create` that has outlived its shim may take to notice.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a `create` may take to end after its shim.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(3);
 
-pub(super) fn delete(call: &Call) -> Result<Vec<u8>, String> {
+pub(super) fn delete(call: &Call) -> Result<Vec<u8>, Error> {
     let bundle = call.bundle()?;
     let mut errors = Vec::new();
     let pid = bundle::read_pid(&bundle).ok().flatten();
     let record = Record::read(&bundle).unwrap_or_else(|error| {
-        errors.push(format!("read \"knarr.json\" in {bundle:?}: {error}"));
+        errors.push(Error::io(format_args!("read \"knarr.json\" in {bundle:?}"), error));
         None
     });
-    // Without a record nothing was made, or the record was damaged: then the usual place is worth a look.
+    // Without a record nothing was made, or the record was damaged: then the container may be in the usual place.
     let root = record.map_or_else(
         || bundle::state_root("", &call.flags.namespace, &call.program),
         |record| record.state_root,
@@ -36,12 +36,14 @@ pub(super) fn delete(call: &Call) -> Result<Vec<u8>, String> {
     if let Ok(Some(path)) = bundle::read_socket(&bundle) {
         errors.extend(socket::retire(&path, call).err());
     }
-    // Last: a worker of a dead shim's has the socket until it is gone, and may have been killed in the middle of mount(2).
+    // Last: a worker of a dead shim keeps the socket open until it ends, and may be killed in the middle of mount(2).
     errors.extend(
-        rootfs::unmount(&bundle).err().map(|error| format!("unmount \"rootfs\" in {bundle:?}: {error}")),
+        rootfs::unmount(&bundle)
+            .err()
+            .map(|error| Error::io(format_args!("unmount \"rootfs\" in {bundle:?}"), error)),
     );
     if !errors.is_empty() {
-        return Err(format!("delete {}: {}", call.flags.id, errors.join("; ")));
+        return Err(Error::Delete { id: call.flags.id.clone(), errors });
     }
     let response = DeleteResponse {
         pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
@@ -52,10 +54,9 @@ pub(super) fn delete(call: &Call) -> Result<Vec<u8>, String> {
 }
 
 /// Kills and removes the container, whatever state it is in.
-fn container(root: &Path, id: &str) -> Result<(), String> {
-    let text = |error: libcontainer::Error| error.to_string();
-    let id = ContainerId::new(id).map_err(text)?;
-    let runtime = Runtime::open(root).map_err(text)?;
+fn container(root: &Path, id: &str) -> Result<(), Error> {
+    let id = ContainerId::new(id)?;
+    let runtime = Runtime::open(root)?;
     let begun = Instant::now();
     loop {
         let result = match runtime.load(&id) {
@@ -66,11 +67,11 @@ fn container(root: &Path, id: &str) -> Result<(), String> {
         match result {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            // A create of the dead shim's is still at it, with the lock.
-            Err(error) if error.kind() == ErrorKind::Busy && begun.elapsed() < PATIENCE => {
+            // A create of the dead shim is still running and has the lock.
+            Err(error) if error.kind() == ErrorKind::Busy && begun.elapsed() < CREATE_TIMEOUT => {
                 thread::sleep(Duration::from_millis(10));
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The command line: flags as Go's `flag` package reads them, then an action.
+//! The command line: flags in the grammar of Go, then an action.
 
-use std::ffi::OsString;
+use goflags::{Flag, Order, Usage};
 
-/// What containerd says when it calls a shim. A flag that was not given is empty.
+/// The command line with which containerd calls a shim. A flag that was not given is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     /// containerd's namespace.
@@ -11,90 +11,56 @@ pub struct Flags {
     pub id: String,
     /// containerd's main socket.
     pub address: String,
-    /// containerd's program; events go through `TTRPC_ADDRESS` instead.
+    /// containerd's program. It is not used: events go through `TTRPC_ADDRESS`.
     pub publish_binary: String,
     /// The bundle, if it is not the current directory.
     pub bundle: String,
-    /// A socket to serve on instead of the one handed down as descriptor 3.
+    /// The socket to serve on, instead of the one passed as descriptor 3.
     pub socket: String,
-    /// Accepted; there is nothing to see there.
+    /// Accepted and ignored.
     pub debug_socket: String,
     /// Log more.
     pub debug: bool,
     /// Print the version.
     pub version: bool,
-    /// Print what the runtime can do.
+    /// Print the features of the runtime.
     pub info: bool,
     /// `start`, `delete`, or empty to serve.
     pub action: String,
 }
 
+/// Without help texts: the program has no help, and [`Flags`] describes them.
+const FLAGS: &[Flag] = &[
+    Flag::text(&["namespace"], ""),
+    Flag::text(&["id"], ""),
+    Flag::text(&["address"], ""),
+    Flag::text(&["publish-binary"], ""),
+    Flag::text(&["bundle"], ""),
+    Flag::text(&["socket"], ""),
+    Flag::text(&["debug-socket"], ""),
+    Flag::bool(&["debug"], ""),
+    Flag::bool(&["version", "v"], ""),
+    Flag::bool(&["info"], ""),
+];
+
 impl Flags {
-    /// Reads what follows the program's name: `-name value`, `-name=value`, `--name…`; switches take a value by `=` only. The first word
-    /// that is no flag ends them.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let mut flags = Self::default();
-        let mut words = arguments.into_iter();
-        while let Some(word) = words.next() {
-            let word = text(word)?;
-            if word == "--" {
-                flags.action = words.next().map(text).transpose()?.unwrap_or_default();
-                break;
-            }
-            let Some(name) = word.strip_prefix('-').filter(|name| !name.is_empty()) else {
-                flags.action = word;
-                break;
-            };
-            let name = name.strip_prefix('-').unwrap_or(name);
-            let (name, value) = match name.split_once('=') {
-                Some((name, value)) => (name, Some(value.to_owned())),
-                None => (name, None),
-            };
-            if let Some(switch) = flags.switch(name) {
-                *switch = boolean(name, value.as_deref())?;
-            } else if let Some(place) = flags.place(name) {
-                let value =
-                    value.map_or_else(|| words.next().map(text).transpose(), |value| Ok(Some(value)))?;
-                *place = value.ok_or_else(|| format!("flag needs an argument: -{name}"))?;
-            } else {
-                return Err(format!("flag provided but not defined: -{name}"));
-            }
-        }
-        Ok(flags)
-    }
-
-    fn switch(&mut self, name: &str) -> Option<&mut bool> {
-        match name {
-            "debug" => Some(&mut self.debug),
-            "v" | "version" => Some(&mut self.version),
-            "info" => Some(&mut self.info),
-            _ => None,
-        }
-    }
-
-    fn place(&mut self, name: &str) -> Option<&mut String> {
-        match name {
-            "namespace" => Some(&mut self.namespace),
-            "id" => Some(&mut self.id),
-            "address" => Some(&mut self.address),
-            "publish-binary" => Some(&mut self.publish_binary),
-            "bundle" => Some(&mut self.bundle),
-            "socket" => Some(&mut self.socket),
-            "debug-socket" => Some(&mut self.debug_socket),
-            _ => None,
-        }
-    }
-}
-
-fn text(word: OsString) -> Result<String, String> {
-    word.into_string().map_err(|word| format!("argument {word:?}: not valid UTF-8"))
-}
-
-fn boolean(name: &str, value: Option<&str>) -> Result<bool, String> {
-    match value {
-        None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(value) => Err(format!("invalid boolean value {value:?} for -{name}")),
+    /// Parses the arguments after the program's name. The first positional argument is the action; what follows it is ignored.
+    pub fn parse(arguments: &[String]) -> Result<Self, Usage> {
+        let parsed = goflags::parse(&[FLAGS], arguments, Order::First)?;
+        let text = |name: &str| parsed.text(name).to_owned();
+        Ok(Self {
+            namespace: text("namespace"),
+            id: text("id"),
+            address: text("address"),
+            publish_binary: text("publish-binary"),
+            bundle: text("bundle"),
+            socket: text("socket"),
+            debug_socket: text("debug-socket"),
+            debug: parsed.is("debug"),
+            version: parsed.is("version"),
+            info: parsed.is("info"),
+            action: parsed.positional(0).to_owned(),
+        })
     }
 }
 
@@ -103,11 +69,12 @@ mod tests {
     use super::Flags;
 
     fn parse(words: &[&str]) -> Result<Flags, String> {
-        Flags::parse(words.iter().map(Into::into))
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        Flags::parse(&words).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn flags_have_one_dash_or_two_and_their_value_behind_an_equals_sign_or_next() {
+    fn every_flag_has_its_field() {
         let flags = parse(&[
             "-namespace",
             "k8s.io",
@@ -116,36 +83,49 @@ mod tests {
             "/run/x.sock",
             "-debug",
             "-publish-binary",
-            "",
+            "/bin/containerd",
             "-bundle=/b",
+            "-socket",
+            "/s",
+            "-debug-socket",
+            "/d",
             "start",
             "-id",
             "c2",
         ])
         .unwrap();
-        assert_eq!(flags.namespace, "k8s.io");
-        assert_eq!(flags.id, "c1");
-        assert_eq!(flags.address, "/run/x.sock");
-        assert_eq!(flags.publish_binary, "");
-        assert_eq!(flags.bundle, "/b");
-        assert_eq!(flags.action, "start");
-        assert!(flags.debug && !flags.info && !flags.version);
+        let expected = Flags {
+            namespace: "k8s.io".to_owned(),
+            id: "c1".to_owned(),
+            address: "/run/x.sock".to_owned(),
+            publish_binary: "/bin/containerd".to_owned(),
+            bundle: "/b".to_owned(),
+            socket: "/s".to_owned(),
+            debug_socket: "/d".to_owned(),
+            debug: true,
+            version: false,
+            info: false,
+            action: "start".to_owned(),
+        };
+        assert_eq!(flags, expected);
     }
 
     #[test]
-    fn a_switch_takes_no_word_for_its_value() {
+    fn a_switch_does_not_take_the_next_argument_for_its_value() {
         let flags = parse(&["-debug", "false"]).unwrap();
         assert!(flags.debug);
         assert_eq!(flags.action, "false");
         assert!(!parse(&["-debug=false"]).unwrap().debug);
         assert!(parse(&["--v"]).unwrap().version && parse(&["-version=1"]).unwrap().version);
         assert!(parse(&["-info"]).unwrap().info);
+        assert_eq!(parse(&["--", "delete"]).unwrap().action, "delete");
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_have_gos_texts() {
         assert_eq!(parse(&["-nope"]).unwrap_err(), "flag provided but not defined: -nope");
         assert_eq!(parse(&["-id"]).unwrap_err(), "flag needs an argument: -id");
-        assert_eq!(parse(&["-info=maybe"]).unwrap_err(), "invalid boolean value \"maybe\" for -info");
+        let error = "invalid boolean value \"maybe\" for -info: parse error";
+        assert_eq!(parse(&["-info=maybe"]).unwrap_err(), error);
     }
 }

@@ -1,9 +1,9 @@
-//! A shim that hangs: it has its socket and says nothing. `delete` ends it.
+//! A hung shim, which listens on its socket but does not answer. `delete` kills it.
 //!
-//! Which process that is the kernel says, by the socket: no file, and nothing that a container has a say in. It must not know what a
-//! shim does.
+//! The kernel identifies the process by the socket, so no file and no container can mislead this module. It does not know what a shim
+//! does.
 
-use super::Call;
+use super::{Call, Error};
 use crate::sys::process::{pidfd_open, pidfd_send_signal};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,47 +11,49 @@ use nix::sys::socket::{getsockopt, sockopt};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-/// How long a killed process may take to end, in milliseconds.
-const PATIENCE: u16 = 1500;
+/// How long a process may take to end after SIGKILL, in milliseconds.
+const KILL_TIMEOUT: u16 = 1500;
 
-/// Ends the shim at the other end of `stream`.
-pub(super) fn end(stream: &UnixStream, call: &Call) -> Result<(), String> {
-    let failed = |name: &str, error: Errno| format!("{name}: {error}");
+/// Kills the shim at the other end of `stream`.
+pub(super) fn kill(stream: &UnixStream, call: &Call) -> Result<(), Error> {
+    let failed = |name: &str, error: Errno| Error::call(name, error);
     let peer =
         getsockopt(stream, sockopt::PeerCredentials).map_err(|e| failed("getsockopt(SO_PEERCRED)", e))?;
     let own = nix::unistd::geteuid().as_raw();
     if peer.uid() != own {
-        return Err(format!("process {} is of user {}, not {own}", peer.pid(), peer.uid()));
+        let message = format!("process {} belongs to user {}, not {own}", peer.pid(), peer.uid());
+        return Err(Error::Invalid(message));
     }
     let Some(process) = process(stream, peer.pid()).map_err(|e| failed("pidfd_open", e))? else {
         return Ok(());
     };
-    // Since Linux 6.16 there is a pidfd of a process that is gone as well; its pid may be another's by now.
+    // Since Linux 6.16 there is a pidfd of a process that has ended, too; its pid may be reused by now.
     if has_ended(&process, 0)? {
         return Ok(());
     }
     if !is_shim(peer.pid(), &call.flags.namespace) {
-        return Err(format!("process {} is no shim of namespace {:?}", peer.pid(), call.flags.namespace));
+        let (pid, namespace) = (peer.pid(), &call.flags.namespace);
+        return Err(Error::Invalid(format!("process {pid} is not a shim of namespace {namespace:?}")));
     }
     match pidfd_send_signal(process.as_fd(), libc::SIGKILL) {
         Ok(()) => {}
         Err(Errno::ESRCH) => return Ok(()),
         Err(e) => return Err(failed("pidfd_send_signal", e)),
     }
-    if has_ended(&process, PATIENCE)? {
+    if has_ended(&process, KILL_TIMEOUT)? {
         return Ok(());
     }
-    Err(format!("process {} does not end although it was killed", peer.pid()))
+    Err(Error::Invalid(format!("process {} did not exit after SIGKILL", peer.pid())))
 }
 
-/// Whether it ends within so many milliseconds.
-fn has_ended(process: &OwnedFd, limit: u16) -> Result<bool, String> {
+/// Whether the process ends within `limit` milliseconds.
+fn has_ended(process: &OwnedFd, limit: u16) -> Result<bool, Error> {
     let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::from(limit)).map(|count| count > 0).map_err(|e| format!("poll: {e}"))
+    poll(&mut polled, PollTimeout::from(limit)).map(|count| count > 0).map_err(|e| Error::call("poll", e))
 }
 
-/// The process that listens; `None` if it has ended. Before Linux 6.5 by its pid: it is the listener's still, since the socket would have no
-/// listener any more if that had ended.
+/// The process that listens, or `None` if it has ended. Before Linux 6.5 by its pid, which cannot be reused yet: the connection shows
+/// that the socket has a listener.
 fn process(stream: &UnixStream, pid: i32) -> Result<Option<OwnedFd>, Errno> {
     match getsockopt(stream, sockopt::PeerPidfd) {
         Ok(process) => return Ok(Some(process)),
@@ -66,7 +68,7 @@ fn process(stream: &UnixStream, pid: i32) -> Result<Option<OwnedFd>, Errno> {
     }
 }
 
-/// Its command line is a server's of this namespace: what `start` has given it.
+/// Whether the command line is that of a server of this namespace, as `start` writes it.
 fn is_shim(pid: i32, namespace: &str) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();

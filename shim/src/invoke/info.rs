@@ -1,8 +1,8 @@
-//! `-info`: what the runtime can do, for Docker, CRI and containerd's own checks.
+//! `-info`: the features of the runtime, for Docker, CRI and containerd's own checks.
 //!
-//! It never fails for the options: who asks with none, or with another runtime's, still wants to know.
+//! It works with any options, and without them.
 
-use super::{Call, REVISION, VERSION};
+use super::{Call, Error, REVISION, VERSION};
 use crate::wire::info::{FEATURES, RuntimeInfo, RuntimeVersion};
 use crate::wire::types::Any;
 use libcontainer::Features;
@@ -10,19 +10,19 @@ use prost::Message;
 use std::collections::BTreeMap;
 use std::io::Read;
 
-/// More than any options have.
+/// The limit of the options' size.
 const LIMIT: u64 = 1 << 20;
 
-pub(super) fn info(call: &Call) -> Result<Vec<u8>, String> {
+pub(super) fn info(call: &Call) -> Result<Vec<u8>, Error> {
     let mut input = Vec::new();
     let read = std::io::stdin().lock().take(LIMIT).read_to_end(&mut input);
-    read.map_err(|error| format!("read standard input: {error}"))?;
+    read.map_err(|error| Error::io("read standard input", error))?;
     let options = Any::decode(input.as_slice()).ok();
     let features = Features::new([
         ("io.github.knarr.commit", REVISION.to_owned()),
         ("io.github.knarr.version", VERSION.to_owned()),
     ]);
-    let features = serde_json::to_vec(&features).map_err(|error| format!("features: {error}"))?;
+    let features = serde_json::to_vec(&features).map_err(|error| Error::io("features", error.into()))?;
     let info = RuntimeInfo {
         name: call.runtime_name(),
         version: Some(RuntimeVersion { version: VERSION.to_owned(), revision: REVISION.to_owned() }),

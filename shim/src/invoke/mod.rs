@@ -1,14 +1,16 @@
-//! One call of the program: `start`, `delete`, `-info`, `-v`, or none of them: then it is the server.
+//! A call of the program: `start`, `delete`, `-info`, `-v`, or none of them, which runs the server.
 //!
-//! Only this room prints, and only it knows the command line and the environment.
+//! Only this module prints, and only it knows the command line and the environment.
 
 mod delete;
+mod error;
 mod flags;
 mod hung;
 mod info;
 mod socket;
 mod start;
 
+pub use error::Error;
 pub use flags::Flags;
 
 use std::env;
@@ -20,16 +22,16 @@ use std::process::ExitCode;
 /// The version of the workspace.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit it was built from, when the build said so.
+/// The commit of the build, if known.
 pub const REVISION: &str = match option_env!("KNARR_COMMIT") {
     Some(commit) => commit,
     None => "unknown",
 };
 
-/// One call.
+/// A call of the program.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The name it was called by.
+    /// The name by which it was called.
     pub program: String,
     /// The command line.
     pub flags: Flags,
@@ -37,10 +39,10 @@ pub struct Call {
 
 impl Call {
     /// Reads the arguments of this process.
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
-        let mut arguments = arguments.into_iter();
-        let program = arguments.next().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { program, flags: Flags::parse(arguments)? })
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Error> {
+        let arguments = goflags::texts(arguments)?;
+        let (program, rest) = arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        Ok(Self { program: program.to_owned(), flags: Flags::parse(rest)? })
     }
 
     /// The name for messages: the last part of [`Call::program`].
@@ -48,42 +50,39 @@ impl Call {
         self.program.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("containerd-shim-knarr-v2")
     }
 
-    /// The runtime's name that belongs to the program's: `io.containerd.knarr.v2` to `containerd-shim-knarr-v2`.
+    /// The name of the runtime, after that of the program: `io.containerd.knarr.v2` for `containerd-shim-knarr-v2`.
     pub fn runtime_name(&self) -> String {
         let parts = self.name().strip_prefix("containerd-shim-").and_then(|rest| rest.rsplit_once('-'));
         let (name, version) = parts.unwrap_or(("knarr", "v2"));
         format!("io.containerd.{name}.{version}")
     }
 
-    /// The folder of the container `-id`. containerd calls every shim with the bundle of some container of the same namespace as its
-    /// current directory.
-    fn bundle(&self) -> Result<PathBuf, String> {
+    /// The bundle of the container `-id`. containerd calls a shim with the bundle of some container of the same namespace as the current
+    /// directory.
+    fn bundle(&self) -> Result<PathBuf, Error> {
         if self.flags.bundle.starts_with('/') {
             return Ok(PathBuf::from(&self.flags.bundle));
         }
-        let here = env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+        let here = env::current_dir().map_err(|error| Error::io("current directory", error))?;
         Ok(here.with_file_name(&self.flags.id))
     }
 
-    /// An id is one component of a path, whatever the caller says.
-    fn check(&self) -> Result<(), String> {
+    /// Checks that the namespace and the id are single components of a path.
+    fn check(&self) -> Result<(), Error> {
         for (name, value) in [("namespace", &self.flags.namespace), ("id", &self.flags.id)] {
             if value.is_empty() {
-                return Err(format!("-{name}: empty"));
+                return Err(Error::Invalid(format!("-{name}: empty")));
             }
             if value.contains(['/', '\0']) || matches!(value.as_str(), "." | "..") {
-                return Err(format!("-{name} {value:?}: not a name"));
+                return Err(Error::Invalid(format!("-{name} {value:?}: not a name")));
             }
         }
         Ok(())
     }
 }
 
-/// Runs the program. `serve` is the server.
-pub fn run(
-    arguments: impl IntoIterator<Item = OsString>,
-    serve: fn(&Call) -> Result<(), String>,
-) -> ExitCode {
+/// Runs the program. `serve` runs the server.
+pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: fn(&Call) -> Result<(), Error>) -> ExitCode {
     let call = match Call::read(arguments) {
         Ok(call) => call,
         Err(error) => return complain("containerd-shim-knarr-v2", &error, 2),
@@ -94,7 +93,7 @@ pub fn run(
         "start" => call.check().and_then(|()| start::start(&call)),
         "delete" => call.check().and_then(|()| delete::delete(&call)).and_then(|answer| print(&answer)),
         "" => call.check().and_then(|()| serve(&call)),
-        action => Err(format!("{action:?}: not an action (expected start, delete or none)")),
+        action => Err(Error::Invalid(format!("{action:?}: not an action (expected start, delete or none)"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -106,16 +105,16 @@ fn version(call: &Call) -> String {
     format!("{}:\n  Version:  {VERSION}\n  Revision: {REVISION}\n\n", call.name())
 }
 
-fn print(bytes: &[u8]) -> Result<(), String> {
+fn print(bytes: &[u8]) -> Result<(), Error> {
     let mut stdout = std::io::stdout().lock();
     stdout
         .write_all(bytes)
         .and_then(|()| stdout.flush())
-        .map_err(|error| format!("write standard output: {error}"))
+        .map_err(|error| Error::io("write standard output", error))
 }
 
-#[expect(clippy::print_stderr, reason = "the program's last words")]
-fn complain(name: &str, error: &str, status: u8) -> ExitCode {
+#[expect(clippy::print_stderr, reason = "the program's error message")]
+fn complain(name: &str, error: &Error, status: u8) -> ExitCode {
     eprintln!("{name}: {error}");
     ExitCode::from(status)
 }
@@ -142,8 +141,8 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_name_and_no_path() {
-        assert_eq!(call("x", "k8s.io", "c-1").check(), Ok(()));
+    fn an_id_is_a_name_and_not_a_path() {
+        assert!(call("x", "k8s.io", "c-1").check().is_ok());
         for (namespace, id) in [("", "c"), ("n", ""), ("n", ".."), ("n", "a/b"), ("../n", "c")] {
             assert!(call("x", namespace, id).check().is_err(), "{namespace} {id}");
         }

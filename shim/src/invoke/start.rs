@@ -1,10 +1,10 @@
-//! `start`: binds the group's socket, leaves a server behind that serves it, prints the address.
+//! `start`: binds the group's socket, starts a server in the background and prints the address.
 //!
-//! containerd waits for this at each container and reads standard output and standard error as one, so it is short and silent. The
-//! listener is there before the address is printed: nobody can come too early, and nobody waits for the server to begin.
+//! containerd waits for this before each container, and reads standard output and standard error as one, so it is fast and silent. The
+//! socket listens before the address is printed: no client can come too early, and none waits for the server to start.
 
 use super::socket::{self, Bound};
-use super::{Call, print};
+use super::{Call, Error, print};
 use crate::bundle;
 use crate::sys::inherit;
 use crate::wire::bootstrap::Input;
@@ -22,21 +22,21 @@ const INPUT_LIMIT: u64 = 10 << 20;
 /// Of config.json.
 const CONFIG_LIMIT: u64 = 10 << 20;
 
-/// The number of the listener in the server.
+/// The number of the listener's descriptor in the server.
 pub(crate) const LISTENER: i32 = 3;
 
-pub(super) fn start(call: &Call) -> Result<(), String> {
+pub(super) fn start(call: &Call) -> Result<(), Error> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().take(INPUT_LIMIT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("read standard input: {error}"))?;
+    read.map_err(|error| Error::io("read standard input", error))?;
     if bytes.len() as u64 > INPUT_LIMIT {
-        return Err(format!("standard input: more than {INPUT_LIMIT} bytes"));
+        return Err(Error::Invalid(format!("standard input: more than {INPUT_LIMIT} bytes")));
     }
     let input = Input::read(&bytes, &call.flags.id, &call.flags.namespace);
-    let options = Options::read(input.options()).map_err(|failure| failure.message)?;
-    options.check().map_err(|failure| failure.message)?;
+    let options = Options::read(input.options())?;
+    options.check()?;
 
-    let here = env::current_dir().map_err(|error| format!("current directory: {error}"))?;
+    let here = env::current_dir().map_err(|error| Error::io("current directory", error))?;
     let group = group(&here.join("config.json"))?.unwrap_or_else(|| call.flags.id.clone());
     let containerd = match &input {
         Input::Bootstrap(params) if !params.containerd_grpc_address.is_empty() => {
@@ -44,17 +44,17 @@ pub(super) fn start(call: &Call) -> Result<(), String> {
         }
         _ => &call.flags.address,
     };
-    // containerd's own shim knows the variable too.
-    let variable = env::var("SHIM_SOCKET_DIR").ok().filter(|folder| !folder.is_empty());
-    let folder = input.socket_dir().or(variable.as_deref());
-    let path = socket::path(folder, containerd, &call.flags.namespace, &group)?;
+    // A variable of containerd's own shim.
+    let variable = env::var("SHIM_SOCKET_DIR").ok().filter(|dir| !dir.is_empty());
+    let dir = input.socket_dir().or(variable.as_deref());
+    let path = socket::path(dir, containerd, &call.flags.namespace, &group)?;
     let address = format!("unix://{}", path.display());
     bundle::write_address(&here, &address)
-        .map_err(|error| format!("write \"address\" in {here:?}: {error}"))?;
+        .map_err(|error| Error::io(format_args!("write \"address\" in {here:?}"), error))?;
     if let Bound::Here(listener) = socket::bind(&path)? {
         let mut undo = Undo { path, server: None };
-        inherit::hand_down(listener, LISTENER)
-            .map_err(|error| format!("hand down the listener: dup3: {error}"))?;
+        inherit::pass_as(listener, LISTENER)
+            .map_err(|error| Error::call("pass the listener: dup3", error))?;
         prepare(&options)?;
         undo.server = Some(spawn(call, containerd, &input)?);
         print(&input.reply(&address))?;
@@ -64,7 +64,7 @@ pub(super) fn start(call: &Call) -> Result<(), String> {
     print(&input.reply(&address))
 }
 
-/// What a `start` that fails takes away again.
+/// Cleans up after a `start` that fails.
 struct Undo {
     path: PathBuf,
     server: Option<Child>,
@@ -88,8 +88,8 @@ impl Drop for Undo {
     }
 }
 
-/// The group that the container belongs to, by the annotations that containerd's own shim knows, in its order. It is only ever hashed.
-fn group(config: &Path) -> Result<Option<String>, String> {
+/// The container's group, by the annotations of containerd's own shim, in its order. It is only used for hashing.
+fn group(config: &Path) -> Result<Option<String>, Error> {
     #[derive(Deserialize)]
     struct Config {
         #[serde(default)]
@@ -102,68 +102,69 @@ fn group(config: &Path) -> Result<Option<String>, String> {
         #[serde(rename = "io.kubernetes.cri.sandbox-id")]
         sandbox: Option<String>,
     }
-    let fail = |error: &dyn std::fmt::Display| format!("read {config:?}: {error}");
-    let file = File::open(config).map_err(|error| fail(&error))?;
+    let fail = |error: std::io::Error| Error::io(format_args!("read {config:?}"), error);
+    let file = File::open(config).map_err(fail)?;
     let mut text = Vec::new();
-    file.take(CONFIG_LIMIT + 1).read_to_end(&mut text).map_err(|error| fail(&error))?;
+    file.take(CONFIG_LIMIT + 1).read_to_end(&mut text).map_err(fail)?;
     if text.len() as u64 > CONFIG_LIMIT {
-        return Err(fail(&format_args!("more than {CONFIG_LIMIT} bytes")));
+        return Err(Error::Invalid(format!("read {config:?}: more than {CONFIG_LIMIT} bytes")));
     }
-    let config: Config = serde_json::from_slice(&text).map_err(|error| fail(&error))?;
+    let config: Config = serde_json::from_slice(&text).map_err(|error| fail(error.into()))?;
     Ok(config.annotations.and_then(|known| known.group.or(known.sandbox)))
 }
 
-/// What the server shall inherit of this process.
-fn prepare(options: &Options) -> Result<(), String> {
-    inherit::close_on_exec_from(4).map_err(|error| format!("close_range: {error}"))?;
+/// Prepares what the server inherits from this process.
+fn prepare(options: &Options) -> Result<(), Error> {
+    inherit::close_on_exec_from(4).map_err(|error| Error::call("close_range", error))?;
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
-        inherit::share_cores_with_nobody()
-            .map_err(|error| format!("SCHED_CORE: prctl(PR_SCHED_CORE): {error}"))?;
+        inherit::new_core_cookie().map_err(|error| Error::call("SCHED_CORE: prctl(PR_SCHED_CORE)", error))?;
     }
     if !options.shim_cgroup.is_empty() {
         join(&options.shim_cgroup)?;
     }
-    score();
+    raise_oom_score();
     Ok(())
 }
 
-/// The shim dies before containerd does when memory runs out. Without CAP_SYS_RESOURCE the kernel may refuse; then it stays as it is.
-fn score() {
+/// Makes the kernel kill the shim before containerd when memory runs out. Without CAP_SYS_RESOURCE the kernel may refuse, which is
+/// ignored.
+fn raise_oom_score() {
     let read = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<i32>().ok();
     let Some(parent) = read(&format!("/proc/{}/oom_score_adj", parent_id())) else { return };
     let _ = fs::write("/proc/self/oom_score_adj", (parent + 1).min(1000).to_string());
 }
 
-/// Joins the cgroup `name` in every hierarchy that has it.
-fn join(name: &str) -> Result<(), String> {
+/// Joins the cgroup `name` in every hierarchy where it exists.
+fn join(name: &str) -> Result<(), Error> {
     const ROOT: &str = "/sys/fs/cgroup";
-    let refuse = |why: &str| format!("runtime options: ShimCgroup {name:?}: {why}");
+    let option = format!("runtime options: ShimCgroup {name:?}");
+    let refuse = |why: &str| Error::Invalid(format!("{option}: {why}"));
     let relative = Path::new(name.trim_start_matches('/'));
     if relative.components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
         return Err(refuse("not a cgroup's path"));
     }
     let mut hierarchies = vec![PathBuf::from(ROOT)];
     if !Path::new(ROOT).join("cgroup.procs").exists() {
-        let mounts = fs::read_dir(ROOT).map_err(|error| refuse(&format!("read {ROOT:?}: {error}")))?;
+        let mounts =
+            fs::read_dir(ROOT).map_err(|error| Error::io(format_args!("{option}: read {ROOT:?}"), error))?;
         hierarchies = mounts.filter_map(|entry| Some(entry.ok()?.path())).collect();
     }
     let mut found = false;
     for hierarchy in hierarchies {
         let procs = hierarchy.join(relative).join("cgroup.procs");
-        // A hierarchy may be there twice: cpu, cpuacct and cpu,cpuacct.
+        // A hierarchy may have several names: cpu, cpuacct and cpu,cpuacct.
         if procs.exists() {
             let joined =
                 fs::OpenOptions::new().write(true).open(&procs).and_then(|mut file| file.write_all(b"0"));
-            joined.map_err(|error| refuse(&format!("write {procs:?}: {error}")))?;
+            joined.map_err(|error| Error::io(format_args!("{option}: write {procs:?}"), error))?;
             found = true;
         }
     }
-    if found { Ok(()) } else { Err(refuse("there is no such cgroup")) }
+    if found { Ok(()) } else { Err(refuse("no such cgroup")) }
 }
 
-/// Starts the server: this program again, without an action. It holds nothing of the caller's pipes; a session of its own it makes
-/// itself.
-fn spawn(call: &Call, containerd: &str, input: &Input) -> Result<Child, String> {
+/// Starts the server: this program again, without an action. It does not get the caller's pipes, and makes its own session.
+fn spawn(call: &Call, containerd: &str, input: &Input) -> Result<Child, Error> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(&call.program);
     command.args(["-namespace", &call.flags.namespace, "-id", &call.flags.id, "-address", containerd]);
@@ -175,8 +176,8 @@ fn spawn(call: &Call, containerd: &str, input: &Input) -> Result<Child, String> 
     {
         command.env("TTRPC_ADDRESS", &params.containerd_ttrpc_address);
     }
-    // glibc keeps small freed blocks of every size for each thread; they pin pages all over the heap, which then never shrinks
+    // Else glibc caches small freed blocks of every size for each thread, which pin pages all over the heap, so that it never shrinks.
     command.env("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().map_err(|error| format!("execute \"/proc/self/exe\": {error}"))
+    command.spawn().map_err(|error| Error::io("execute \"/proc/self/exe\"", error))
 }

@@ -1,22 +1,22 @@
-//! The task service: one table of methods for v2 and v3. What can be answered at once is; the rest becomes an order for a worker or
-//! waits for something to happen.
+//! The methods of the task service. A call is answered at once, becomes an order for a worker, or waits for an event.
 
-use super::alarm::Alarm;
+use super::clock::Alarm;
 use super::life::{Lives, Phase};
+use super::place::runtime_failed;
 use super::slots::Key;
 use super::streams::Streams;
 use super::table::{Caller, Order, Pending, Process, Task};
-use super::{Server, jobs, saved};
+use super::{Server, saved};
 use crate::sys;
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskExecAdded};
-use crate::wire::frame::Request;
+use crate::wire::method::{Method, MethodCall};
 use crate::wire::options::{Options, PROCESS_DETAILS, ProcessDetails};
 use crate::wire::task::{
     CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, DeleteRequest,
     ExecProcessRequest, KillRequest, PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest,
-    ResumeRequest, SERVICE_V2, SERVICE_V3, StartRequest, StateRequest, StateResponse, StatsRequest,
-    StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
+    ResumeRequest, StartRequest, StateRequest, StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest,
+    WaitRequest, WaitResponse,
 };
 use crate::wire::types::{Any, ProcessInfo, Status, Timestamp};
 use crate::wire::{metrics_v1, metrics_v2};
@@ -30,45 +30,42 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a process that is deleted may keep its streams open through others.
+/// How long Delete waits for streams that other processes keep open.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// The answer, or `None` if there is none yet.
+/// The answer, or `None` if it follows later.
 type Answer = Result<Option<Vec<u8>>, Failure>;
 
-#[expect(clippy::unnecessary_wraps, reason = "it is what the methods answer")]
+#[expect(clippy::unnecessary_wraps, reason = "the type of an answer")]
 fn done() -> Answer {
     Ok(Some(Empty {}.encode_to_vec()))
 }
 
 impl Server {
-    /// One call.
-    pub(crate) fn call(&mut self, caller: Caller, request: &Request) {
-        let known = matches!(request.service.as_str(), SERVICE_V2 | SERVICE_V3);
-        let answer = match request.method.as_str() {
-            _ if !known => Err(Failure::no_method(&request.service, &request.method)),
-            "Create" => self.create(caller, request),
-            "Start" => self.start(caller, request),
-            "State" => self.state(request),
-            "Delete" => self.delete(caller, request),
-            "Exec" => self.exec(request),
-            "Kill" => self.kill(caller, request),
-            "Wait" => self.wait(caller, request),
-            "Pids" => self.pids(request),
-            "Stats" => self.stats(request),
-            "Pause" => {
-                request.argument().and_then(|ask: PauseRequest| self.command(caller, &ask.id, Order::Pause))
+    /// Makes a call.
+    pub(crate) fn call(&mut self, caller: Caller, call: &MethodCall) {
+        let answer = match call.method {
+            Method::Create => self.create(caller, call),
+            Method::Start => self.start(caller, call),
+            Method::State => self.state(call),
+            Method::Delete => self.delete(caller, call),
+            Method::Exec => self.exec(call),
+            Method::Kill => self.kill(caller, call),
+            Method::Wait => self.wait(caller, call),
+            Method::Pids => self.pids(call),
+            Method::Stats => self.stats(call),
+            Method::Pause => {
+                call.argument().and_then(|ask: PauseRequest| self.command(caller, &ask.id, Order::Pause))
             }
-            "Resume" => {
-                request.argument().and_then(|ask: ResumeRequest| self.command(caller, &ask.id, Order::Resume))
+            Method::Resume => {
+                call.argument().and_then(|ask: ResumeRequest| self.command(caller, &ask.id, Order::Resume))
             }
-            "Update" => self.update(caller, request),
-            "ResizePty" => self.resize(request),
-            "CloseIO" => self.close_io(request),
-            "Connect" => self.connect(request),
-            "Shutdown" => self.shutdown(),
-            "Checkpoint" => self.checkpoint(caller, request),
-            _ => Err(Failure::no_method(&request.service, &request.method)),
+            Method::Update => self.update(caller, call),
+            Method::ResizePty => self.resize(call),
+            Method::CloseIo => self.close_io(call),
+            Method::Connect => self.connect(call),
+            Method::Shutdown => self.shutdown(),
+            Method::Checkpoint => self.checkpoint(caller, call),
         };
         match answer {
             Ok(None) => {}
@@ -77,15 +74,15 @@ impl Server {
         }
     }
 
-    /// An order for a worker, on a container that is there.
+    /// Gives an order for a container that exists.
     fn command(&mut self, caller: Caller, id: &str, order: Order) -> Answer {
         let (key, _) = self.table.task(id)?;
         self.order(key, Pending { order, caller: Some(caller) });
         Ok(None)
     }
 
-    fn create(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: CreateTaskRequest = request.argument()?;
+    fn create(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: CreateTaskRequest = call.argument()?;
         if self.table.find(&ask.id).is_some() {
             return Err(Failure::new(Code::AlreadyExists, format!("container {:?}: already exists", ask.id)));
         }
@@ -94,8 +91,10 @@ impl Server {
             return Err(Failure::invalid_argument(format!("bundle {:?}: not an absolute path", ask.bundle)));
         }
         if !ask.parent_checkpoint.is_empty() {
-            let message =
-                format!("restore {:?}: a parent is found by the checkpoint itself", ask.parent_checkpoint);
+            let message = format!(
+                "restore {:?}: must be empty: the parent is recorded in the checkpoint",
+                ask.parent_checkpoint
+            );
             return Err(Failure::invalid_argument(message));
         }
         if !ask.checkpoint.is_empty() && !Path::new(&ask.checkpoint).is_absolute() {
@@ -115,7 +114,7 @@ impl Server {
         self.table.tasks.insert(Task {
             id: ask.id.clone(),
             bundle: PathBuf::from(&ask.bundle),
-            root: bundle::state_root(&options.root, &self.namespace, &self.program),
+            root: bundle::state_root(&options.root, &self.about.namespace, &self.about.program),
             owner: (options.io_uid, options.io_gid),
             init,
             execs: Vec::new(),
@@ -126,7 +125,7 @@ impl Server {
             saved: None,
             oom: None,
             orders: VecDeque::new(),
-            parting: None,
+            deleting: None,
             shared: 0,
             alone: false,
         });
@@ -134,8 +133,8 @@ impl Server {
         Ok(None)
     }
 
-    fn start(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: StartRequest = request.argument()?;
+    fn start(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: StartRequest = call.argument()?;
         let (process, _, about) = self.table.process(&ask.id, &ask.exec_id)?;
         let key = about.task;
         let is_exec = !about.exec_id.is_empty();
@@ -152,11 +151,11 @@ impl Server {
         Ok(None)
     }
 
-    fn exec(&mut self, request: &Request) -> Answer {
-        let ask: ExecProcessRequest = request.argument()?;
+    fn exec(&mut self, call: &MethodCall) -> Answer {
+        let ask: ExecProcessRequest = call.argument()?;
         let (key, task) = self.table.task(&ask.id)?;
         if ask.exec_id.is_empty() {
-            return Err(Failure::invalid_argument("exec: its id is empty"));
+            return Err(Failure::invalid_argument("exec: empty exec id"));
         }
         if self.table.exec(task, &ask.exec_id).is_some() {
             return Err(Failure::new(Code::AlreadyExists, format!("id {}: already exists", ask.exec_id)));
@@ -167,7 +166,7 @@ impl Server {
         if task.paused {
             return Err(Failure::failed_precondition("cannot exec in a paused container"));
         }
-        let spec = ask.spec.ok_or_else(|| Failure::invalid_argument("exec: no process is described"))?.value;
+        let spec = ask.spec.ok_or_else(|| Failure::invalid_argument("exec: missing process"))?.value;
         let streams =
             Streams { stdin: ask.stdin, stdout: ask.stdout, stderr: ask.stderr, terminal: ask.terminal };
         let process = self.table.processes.insert(Process::new(key, ask.exec_id.clone(), streams, spec));
@@ -175,12 +174,12 @@ impl Server {
             task.execs.push(process);
             task.lives.add_exec(process);
         }
-        self.tell(Event::ExecAdded(TaskExecAdded { container_id: ask.id, exec_id: ask.exec_id }));
+        self.publish(Event::ExecAdded(TaskExecAdded { container_id: ask.id, exec_id: ask.exec_id }));
         done()
     }
 
-    fn state(&self, request: &Request) -> Answer {
-        let ask: StateRequest = request.argument()?;
+    fn state(&self, call: &MethodCall) -> Answer {
+        let ask: StateRequest = call.argument()?;
         let (key, task, process) = self.table.process(&ask.id, &ask.exec_id)?;
         let status = match task.lives.phase(key) {
             Phase::Making => Status::Unknown,
@@ -207,8 +206,8 @@ impl Server {
         Ok(Some(state.encode_to_vec()))
     }
 
-    fn delete(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: DeleteRequest = request.argument()?;
+    fn delete(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: DeleteRequest = call.argument()?;
         let (key, task, _) = self.table.process(&ask.id, &ask.exec_id)?;
         let what = match task.lives.phase(key) {
             Phase::Making | Phase::Starting => Some("that is being started"),
@@ -223,18 +222,18 @@ impl Server {
             if process.deletions.len() > 1 {
                 return Ok(None);
             }
-            // One that never ran has nobody who would close its streams.
+            // The streams of a process that never ran do not end by themselves.
             if self.table.phase(key) == Phase::Made {
                 self.close_streams(key);
             }
         }
-        self.alarms.replace(Instant::now() + DRAIN, Alarm::Drain(key));
-        self.go_on_deleting(key);
+        self.clock.alarms.replace(Instant::now() + DRAIN, Alarm::Drain(key));
+        self.continue_delete(key);
         Ok(None)
     }
 
-    fn kill(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: KillRequest = request.argument()?;
+    fn kill(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: KillRequest = call.argument()?;
         let (key, task, process) = self.table.process(&ask.id, &ask.exec_id)?;
         let signal = i32::try_from(ask.signal).ok().filter(|signal| (0..=64).contains(signal));
         let signal =
@@ -244,7 +243,7 @@ impl Server {
             return Err(gone());
         }
         let first = ask.exec_id.is_empty();
-        // A frozen process of cgroup v1 takes no signal; the library thaws for SIGKILL.
+        // With cgroup v1 a frozen process does not get signals; for SIGKILL the library thaws it.
         if first && (ask.all || (task.paused && signal == libc::SIGKILL)) {
             return self.command(caller, &ask.id, Order::SignalAll(signal));
         }
@@ -264,8 +263,8 @@ impl Server {
         }
     }
 
-    fn wait(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: WaitRequest = request.argument()?;
+    fn wait(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: WaitRequest = call.argument()?;
         let (key, task, _) = self.table.process(&ask.id, &ask.exec_id)?;
         if let Some(exit) = task.lives.exit(key) {
             let answer = WaitResponse { exit_status: exit.status, exited_at: Some(exit.at.into()) };
@@ -277,19 +276,19 @@ impl Server {
         Ok(None)
     }
 
-    fn pids(&self, request: &Request) -> Answer {
-        let ask: PidsRequest = request.argument()?;
+    fn pids(&self, call: &MethodCall) -> Answer {
+        let ask: PidsRequest = call.argument()?;
         let (_, task) = self.table.task(&ask.id)?;
         let mut pids = Vec::new();
-        match a_folder(&task.cgroup) {
-            Some(folder) => collect_pids(folder, 0, &mut pids),
+        match any_dir(&task.cgroup) {
+            Some(dir) => collect_pids(dir, 0, &mut pids),
             None => {
                 pids.extend(self.table.processes.get(task.init).filter(|p| p.pidfd.is_some()).map(|p| p.pid));
             }
         }
         if pids.is_empty() {
-            // One that has ended and is not deleted is there like a zombie: a containerd that restarts takes a shim without
-            // processes for a leaked one, and would end it with the exit that it alone knows.
+            // A process that has ended and is not deleted is listed, like a zombie. When containerd restarts it takes a shim without
+            // processes for a leaked one and ends it, and the exit would be lost.
             pids.extend(self.table.processes.get(task.init).map(|process| process.pid));
         }
         let info = |pid: i32| {
@@ -303,11 +302,11 @@ impl Server {
         Ok(Some(PidsResponse { processes }.encode_to_vec()))
     }
 
-    /// The container's counters: a few small files of the kernel's, whose reading nobody can hold up.
-    fn stats(&self, request: &Request) -> Answer {
-        let ask: StatsRequest = request.argument()?;
+    /// The container's counters. They are read from a few small files of the kernel, which does not block.
+    fn stats(&self, call: &MethodCall) -> Answer {
+        let ask: StatsRequest = call.argument()?;
         let (_, task) = self.table.task(&ask.id)?;
-        let stats = task.cgroup.stats().map_err(jobs::runtime_failed("stats"))?;
+        let stats = task.cgroup.stats().map_err(runtime_failed("stats"))?;
         let packed = match &task.cgroup {
             CgroupPaths::V1(_) => metrics_v1::pack(&stats),
             _ => metrics_v2::pack(&stats),
@@ -315,21 +314,21 @@ impl Server {
         Ok(Some(StatsResponse { stats: Some(packed) }.encode_to_vec()))
     }
 
-    fn checkpoint(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: CheckpointTaskRequest = request.argument()?;
+    fn checkpoint(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: CheckpointTaskRequest = call.argument()?;
         saved::wanted(&ask)?;
         let id = ask.id.clone();
         self.command(caller, &id, Order::Checkpoint(Box::new(ask)))
     }
 
-    fn update(&mut self, caller: Caller, request: &Request) -> Answer {
-        let ask: UpdateTaskRequest = request.argument()?;
+    fn update(&mut self, caller: Caller, call: &MethodCall) -> Answer {
+        let ask: UpdateTaskRequest = call.argument()?;
         let resources = ask.resources.map(|any| any.value).unwrap_or_default();
         self.command(caller, &ask.id, Order::Update(resources))
     }
 
-    fn resize(&self, request: &Request) -> Answer {
-        let ask: ResizePtyRequest = request.argument()?;
+    fn resize(&self, call: &MethodCall) -> Answer {
+        let ask: ResizePtyRequest = call.argument()?;
         let (_, _, process) = self.table.process(&ask.id, &ask.exec_id)?;
         let size = |number: u32, what: &str| {
             u16::try_from(number).map_err(|_| Failure::invalid_argument(format!("resize: {what} {number}")))
@@ -342,8 +341,8 @@ impl Server {
         done()
     }
 
-    fn close_io(&mut self, request: &Request) -> Answer {
-        let ask: CloseIORequest = request.argument()?;
+    fn close_io(&mut self, call: &MethodCall) -> Answer {
+        let ask: CloseIORequest = call.argument()?;
         let (key, _, _) = self.table.process(&ask.id, &ask.exec_id)?;
         if ask.stdin {
             self.close_stdin(key);
@@ -351,8 +350,8 @@ impl Server {
         done()
     }
 
-    fn connect(&self, request: &Request) -> Answer {
-        let ask: ConnectRequest = request.argument()?;
+    fn connect(&self, call: &MethodCall) -> Answer {
+        let ask: ConnectRequest = call.argument()?;
         let first = match self.table.task(&ask.id) {
             Ok((_, task)) => self.table.processes.get(task.init).map_or(0, |process| process.pid),
             Err(_) => 0,
@@ -372,24 +371,24 @@ impl Server {
         done()
     }
 
-    /// The process with this key may be deleted when nothing of its output is on its way any more.
-    pub(crate) fn go_on_deleting(&mut self, key: Key) {
+    /// Deletes a process for which that was asked, once all of its output has been copied.
+    pub(crate) fn continue_delete(&mut self, key: Key) {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         if process.deletions.is_empty() || !process.is_drained() {
             return;
         }
-        self.alarms.cancel(Alarm::Drain(key));
+        self.clock.alarms.cancel(Alarm::Drain(key));
         let callers = std::mem::take(&mut process.deletions);
         let (task, is_exec) = (process.task, !process.exec_id.is_empty());
         if is_exec {
-            self.forget_exec(key, &callers);
+            self.delete_exec(key, &callers);
             return;
         }
         self.close_streams(key);
         if let Some(task) = self.table.tasks.get_mut(task)
             && let Some(oom) = task.oom.take()
         {
-            // The end of a v1 cgroup looks like a kill.
+            // The removal of a v1 cgroup looks like a kill.
             self.poll.remove(&oom);
         }
         for caller in callers {
@@ -398,32 +397,31 @@ impl Server {
     }
 }
 
-/// A pid or a status as it goes over the wire.
+/// A pid or a status as a number of a message.
 pub(crate) fn number(value: i32) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
 
-/// One folder that all processes of a container are in.
-fn a_folder(paths: &CgroupPaths) -> Option<&Path> {
+/// A cgroup directory with all processes of a container.
+fn any_dir(paths: &CgroupPaths) -> Option<&Path> {
     match paths {
         CgroupPaths::V2(path) => Some(path),
-        CgroupPaths::V1(folders) => {
-            let wanted =
-                ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| folders.get(name));
-            wanted.or_else(|| folders.values().next()).map(PathBuf::as_path)
+        CgroupPaths::V1(dirs) => {
+            let wanted = ["pids", "memory", "devices", "freezer"].into_iter().find_map(|name| dirs.get(name));
+            wanted.or_else(|| dirs.values().next()).map(PathBuf::as_path)
         }
         _ => None,
     }
 }
 
-/// The pids in a cgroup and in those below it. A folder that vanishes meanwhile has none.
-fn collect_pids(folder: &Path, depth: u32, pids: &mut Vec<i32>) {
-    if let Ok(text) = std::fs::read_to_string(folder.join("cgroup.procs")) {
+/// Collects the pids in a cgroup and in those below it. A directory that vanishes meanwhile has none.
+fn collect_pids(dir: &Path, depth: u32, pids: &mut Vec<i32>) {
+    if let Ok(text) = std::fs::read_to_string(dir.join("cgroup.procs")) {
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
     }
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
-        // Deeper than the kernel's default of cgroup.max.depth for a container that nests without end.
+        // A bound for containers that nest cgroups without end.
         if depth < 32 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect_pids(&entry.path(), depth + 1, pids);
         }

@@ -1,6 +1,6 @@
-//! One client: bytes in, frames out of them, answers back without ever waiting for the client.
+//! The connection of a client: frames in, answers out, without waiting for the client.
 //!
-//! It must not know what the requests mean.
+//! This module does not know what the requests mean.
 
 use crate::wire::frame::{Decoder, Frame};
 use nix::errno::Errno;
@@ -9,8 +9,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-/// A client that does not read its answers is cut off when this much waits for it.
-const LONGEST_BACKLOG: usize = 16 << 20;
+/// The connection of a client that does not read its answers is closed when more bytes than this are waiting.
+const MAX_BACKLOG: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -19,26 +19,26 @@ pub(crate) struct Connection {
     backlog: Vec<u8>,
 }
 
-/// The other end is gone, or not worth talking to.
+/// The connection is broken, or must be closed.
 #[derive(Debug)]
 pub(crate) struct Closed;
 
 impl Connection {
-    /// A non-blocking connection.
+    /// A new connection, whose socket must be non-blocking.
     pub(crate) fn new(socket: UnixStream) -> Self {
         Connection { socket, decoder: Decoder::new(), backlog: Vec::new() }
     }
 
-    /// Whether the one at the other end is the user that this process is. The socket's folder is closed to others already.
+    /// Whether the client has the same user as this process. The socket's directory is closed to others already.
     pub(crate) fn is_from_same_user(&self) -> bool {
         getsockopt(&self.socket, sockopt::PeerCredentials)
             .is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw())
     }
 
-    /// Reads what is there. The frames that are whole are fetched by `next`.
+    /// Reads what has arrived. `next` returns the complete frames.
     pub(crate) fn receive(&mut self) -> Result<(), Closed> {
         let mut buffer = [0; 4096];
-        // A client that talks without a pause does not keep the others waiting.
+        // Bounded, so that a client that sends without a pause does not hold up the others.
         for _ in 0..64 {
             match self.socket.read(&mut buffer) {
                 Ok(0) => return Err(Closed),
@@ -55,17 +55,17 @@ impl Connection {
         self.decoder.next()
     }
 
-    /// Sends bytes, now or as soon as the client takes them.
+    /// Sends bytes, now or as soon as the client reads.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), Closed> {
         let mut rest = bytes;
         if self.backlog.is_empty() {
             rest = rest.get(write(&mut self.socket, rest)?..).unwrap_or_default();
         }
         self.backlog.extend_from_slice(rest);
-        if self.backlog.len() > LONGEST_BACKLOG { Err(Closed) } else { Ok(()) }
+        if self.backlog.len() > MAX_BACKLOG { Err(Closed) } else { Ok(()) }
     }
 
-    /// Sends what had to wait.
+    /// Sends the backlog.
     pub(crate) fn flush(&mut self) -> Result<(), Closed> {
         let count = write(&mut self.socket, &self.backlog)?;
         self.backlog.drain(..count);
@@ -75,7 +75,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Something waits to be sent.
+    /// Whether there is a backlog.
     pub(crate) fn is_backed_up(&self) -> bool {
         !self.backlog.is_empty()
     }
@@ -87,7 +87,7 @@ impl AsFd for Connection {
     }
 }
 
-/// Writes as much as goes without waiting.
+/// Writes as much as possible without waiting.
 fn write(socket: &mut UnixStream, bytes: &[u8]) -> Result<usize, Closed> {
     let mut done = 0;
     while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
@@ -107,7 +107,7 @@ mod tests {
     use crate::wire::frame::{RESPONSE, encode_response};
 
     #[test]
-    fn answers_wait_for_a_client_that_does_not_read_and_arrive_whole() {
+    fn answers_wait_for_a_client_that_does_not_read_and_arrive_complete() {
         let (here, there) = UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
         let mut server = Connection::new(here);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_reads_is_cut_off() {
+    fn a_client_that_never_reads_is_disconnected() {
         let (here, _there) = UnixStream::pair().unwrap();
         here.set_nonblocking(true).unwrap();
         let mut server = Connection::new(here);

@@ -1,7 +1,7 @@
-//! One direction of one stream: moves what there is, and says what it waits for. It never blocks.
+//! A copy of one stream in one direction: moves what is available, and returns what it waits for. It never blocks.
 //!
-//! Between pipes the kernel moves the pages themselves (splice(2)). When the reader is slow the source is left alone, so that the
-//! writer waits in its turn: memory stays bounded by the pipes. It must not know processes.
+//! Between pipes the kernel moves the pages (splice(2)). While the reader is slow the source is not read, so that the writer has to wait:
+//! memory is bounded by the pipes. This module does not know processes.
 
 use nix::errno::Errno;
 use nix::fcntl::{SpliceFFlags, splice};
@@ -9,21 +9,21 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// How many times in a row one copy may move something, so that the others get their turn.
+/// How often in a row one copy may move something before it is the turn of others.
 const TURNS: usize = 16;
-/// Bytes for one splice: all that a pipe of the largest size without privileges holds.
+/// Bytes for one splice: the largest pipe of an unprivileged user.
 const SPLICE: usize = 1 << 20;
-/// Bytes for one read. A fifo that is said to be writable takes this much in one piece (PIPE_BUF, pipe(7)).
+/// Bytes for one read. A fifo that poll(2) reports as writable takes this much in one piece (PIPE_BUF, pipe(7)).
 const PIECE: usize = 4096;
 
 /// What a copy waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// Something to read.
+    /// Data to read.
     Source,
     /// Room to write.
     Sink,
-    /// Nothing more will come, or nobody will take it.
+    /// The input has ended, or the reader is gone.
     Ended,
 }
 
@@ -31,12 +31,12 @@ pub(crate) enum Wait {
 pub(crate) struct Copy {
     from: OwnedFd,
     to: OwnedFd,
-    /// The kernel can move data between these two by itself.
+    /// splice(2) works between these two.
     splices: bool,
 }
 
 impl Copy {
-    /// Both are non-blocking, except for files, which never block for long.
+    /// A copy between two descriptors, which must be non-blocking or files.
     pub(crate) fn new(from: OwnedFd, to: OwnedFd) -> Self {
         Copy { from, to, splices: true }
     }
@@ -49,7 +49,7 @@ impl Copy {
         self.to.as_fd()
     }
 
-    /// Keeps the sink alone.
+    /// Keeps only the sink.
     pub(crate) fn into_sink(self) -> OwnedFd {
         self.to
     }
@@ -63,9 +63,9 @@ impl Copy {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if is_writable(self.to.as_fd()) => return Wait::Source,
                 Err(Errno::EAGAIN) => return Wait::Sink,
-                // Not between these two: a file that is appended to, a terminal of an old kernel.
+                // splice(2) does not work for a file opened with O_APPEND, or a terminal on an old kernel.
                 Err(Errno::EINVAL) if self.splices => self.splices = false,
-                // EIO is how a terminal says that nobody has its other side open.
+                // EIO: the other side of a terminal is closed.
                 Err(_) => return Wait::Ended,
             }
         }
@@ -77,7 +77,7 @@ impl Copy {
         splice(&self.from, None, &self.to, None, SPLICE, flags)
     }
 
-    /// Through memory: only what the sink is sure to take.
+    /// Copies through memory, only as much as the sink is sure to take.
     fn pass(&self) -> Result<usize, Errno> {
         if !is_writable(self.to.as_fd()) {
             return Err(Errno::EAGAIN);
@@ -89,7 +89,7 @@ impl Copy {
             match write(&self.to, rest) {
                 Ok(done) => rest = rest.get(done..).unwrap_or_default(),
                 Err(Errno::EINTR) => {}
-                // A disk that is full must not stop the container: what does not fit is lost.
+                // A full disk must not stop the container: what does not fit is lost.
                 Err(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG) => break,
                 Err(e) => return Err(if e == Errno::EAGAIN { Errno::EPIPE } else { e }),
             }
@@ -103,7 +103,7 @@ fn is_writable(fd: BorrowedFd<'_>) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 
-/// Whether anybody has the other end of this pipe or fifo open.
+/// Whether the other end of this pipe or fifo is open.
 pub(crate) fn has_reader(writer: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(writer, PollFlags::empty())];
     let _ = poll(&mut polled, PollTimeout::ZERO);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_arrives_and_the_end_is_seen() {
+    fn data_and_the_end_of_input_arrive() {
         let (writer, mut copy, reader) = pipes();
         assert_eq!(copy.advance(), Wait::Source);
         write(&writer, b"hello").unwrap();
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_is_gone_ends_the_copy() {
+    fn a_closed_reader_ends_the_copy() {
         let (writer, mut copy, reader) = pipes();
         drop(reader);
         write(&writer, b"x").unwrap();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_shows() {
+    fn a_reader_is_detected() {
         let (reader, writer) = pipe();
         assert!(has_reader(writer.as_fd()));
         drop(reader);

@@ -1,15 +1,15 @@
-//! An exec: one clone of the server's own, and nothing is read again for it.
+//! An exec: the server clones the process itself, without reading anything again.
 //!
-//! What an exec takes is kept with the container from one to the next, until the server is idle: libcontainer's handle, with the
-//! record, the pidfd of the first process, the cgroup's folder and the compiled filter. What its process does between clone and exec may take any time (the
-//! program may lie on a dead file system), so nobody waits for it: its end of a socket pair closes when its program runs. What
-//! needs somebody who waits (a terminal, cgroup v1, a logger) is a worker's, which has the same things by its fork.
+//! Until the server is idle, the container's handle of libcontainer is kept from one exec to the next: with the record, the pidfd of the
+//! first process, the cgroup's directory and the compiled filter. The process may need any time between clone and exec (the program may
+//! be on a dead file system), so the server does not wait for it: its end of a socket pair closes when its program runs. An exec that
+//! must be waited for (with a terminal, cgroup v1 or a logger) is left to a worker, which inherits the same handle by its fork.
 
-use super::jobs::{Place, runtime_failed, stdio};
+use super::place::{Place, runtime_failed, stdio};
 use super::poll::Interest;
 use super::streams::Ends;
 use super::table::Task;
-use super::worker::{Done, Report, Worker, file_limit};
+use super::worker::{Done, Fds, Report, Worker, file_limit};
 use crate::wire::code::Failure;
 use libcontainer::{Container, ExecOptions, PreparedExec, Process, Starting, parse_process};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,22 +21,22 @@ pub(crate) struct Prepared<'a> {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Who is at work on an order.
+/// A running order: a worker, or the process itself.
 #[derive(Debug)]
-pub(crate) enum Hand {
+pub(crate) enum Executor {
     Worker(Worker),
-    /// The process itself, on its way to its program.
+    /// A process that has not executed its program yet.
     Process(Box<Begun>),
 }
 
-/// A process that was made and whose program does not run yet.
+/// A process that was cloned, but has not executed its program yet.
 #[derive(Debug)]
 pub(crate) struct Begun {
     starting: Starting,
     warnings: Vec<String>,
 }
 
-/// The container's handle, loaded when it is first needed.
+/// The container's handle, which is loaded at its first use.
 pub(crate) fn handle<'a>(task: &'a Task, place: Place<'_>) -> Result<&'a Container, Failure> {
     if let Some(handle) = task.handle.get() {
         return Ok(handle);
@@ -45,7 +45,7 @@ pub(crate) fn handle<'a>(task: &'a Task, place: Place<'_>) -> Result<&'a Contain
     Ok(task.handle.get_or_init(|| handle))
 }
 
-/// Decides all about the process that `spec` describes.
+/// Prepares the process that `spec` describes.
 pub(crate) fn prepare<'a>(
     container: &'a Container,
     spec: &[u8],
@@ -60,40 +60,38 @@ pub(crate) fn prepare<'a>(
 }
 
 impl Prepared<'_> {
-    /// The server may make the process itself.
+    /// Whether the server may clone the process itself.
     pub(crate) fn is_unattended(&self) -> bool {
         self.prepared.is_unattended()
     }
 
-    pub(crate) fn begin(self) -> Result<Hand, Failure> {
+    pub(crate) fn begin(self) -> Result<Executor, Failure> {
         let starting = self.prepared.begin().map_err(runtime_failed("exec"))?;
-        Ok(Hand::Process(Box::new(Begun { starting, warnings: self.warnings })))
+        Ok(Executor::Process(Box::new(Begun { starting, warnings: self.warnings })))
     }
 }
 
 /// The report of a process that runs.
 pub(crate) fn report_process(mut process: Process, warnings: Vec<String>) -> Done {
-    let master = process.take_terminal();
-    let report = Report { pid: process.pid(), terminal: master.is_some(), warnings, ..Report::default() };
-    let mut fds = vec![process.into_pidfd()];
-    fds.extend(master);
-    Done { report, fds }
+    let report = Report { pid: process.pid(), warnings, ..Report::default() };
+    let terminal = process.take_terminal();
+    Done { report, fds: Fds { terminal, pidfd: Some(process.into_pidfd()), ..Fds::default() } }
 }
 
-impl Hand {
-    /// Whether it has a report.
+impl Executor {
+    /// Whether it has finished.
     pub(crate) fn is_ready(&self) -> bool {
         match self {
-            Hand::Worker(worker) => worker.is_ready(),
-            Hand::Process(begun) => begun.starting.is_decided().unwrap_or(true),
+            Executor::Worker(worker) => worker.is_ready(),
+            Executor::Process(begun) => begun.starting.is_decided().unwrap_or(true),
         }
     }
 
-    /// What it has to say, once it is ready.
+    /// Its report, once it is ready.
     pub(crate) fn report(self) -> Result<Done, Failure> {
         match self {
-            Hand::Worker(worker) => worker.report(),
-            Hand::Process(begun) => {
+            Executor::Worker(worker) => worker.report(),
+            Executor::Process(begun) => {
                 let Begun { starting, warnings } = *begun;
                 let process = starting.finish().map_err(runtime_failed("exec"))?;
                 Ok(report_process(process, warnings))
@@ -101,28 +99,28 @@ impl Hand {
         }
     }
 
-    /// What it is watched for: a worker speaks, a process on its way closes its end.
+    /// What to watch it for: a worker sends its report, a process closes its end.
     pub(crate) fn interest(&self) -> Interest {
         match self {
-            Hand::Worker(_) => Interest::Read,
-            Hand::Process(_) => Interest::End,
+            Executor::Worker(_) => Interest::Read,
+            Executor::Process(_) => Interest::End,
         }
     }
 
-    /// Of a worker: to be reaped when it has reported.
+    /// The pid of a worker, which is reaped after its report.
     pub(crate) fn pid(&self) -> Option<i32> {
         match self {
-            Hand::Worker(worker) => Some(worker.pid),
-            Hand::Process(_) => None,
+            Executor::Worker(worker) => Some(worker.pid),
+            Executor::Process(_) => None,
         }
     }
 }
 
-impl AsFd for Hand {
+impl AsFd for Executor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Hand::Worker(worker) => worker.as_fd(),
-            Hand::Process(begun) => begun.starting.as_fd(),
+            Executor::Worker(worker) => worker.as_fd(),
+            Executor::Process(begun) => begun.starting.as_fd(),
         }
     }
 }

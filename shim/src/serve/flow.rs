@@ -1,11 +1,10 @@
-//! The streams of processes, in the loop: copies wait for the one of their two ends that is not ready, and end when nothing more
-//! will come.
+//! The streams of processes. Each copy waits for the end that is not ready, and ends with its input or its reader.
 
 use super::Server;
-use super::alarm::Alarm;
+use super::clock::Alarm;
 use super::copy::{self, Copy, Wait};
 use super::poll::{Interest, Token};
-use super::slots::Key;
+use super::slots::{Key, Slots};
 use super::streams::{Plumbing, unblock};
 use crate::sys::process::pidfd_send_signal;
 use crate::wire::code::Failure;
@@ -13,15 +12,15 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long a logger may take to end after it was asked to.
-const LOGGER: Duration = Duration::from_secs(12);
+/// How long a logger may take to end after SIGTERM.
+const LOGGER_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// The first and the longest pause between two looks for a reader.
-const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
+/// The first and the longest pause between two checks for a reader.
+const CHECK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(1));
 
-/// A copy, and whose it is.
+/// A copy of a process's stream.
 #[derive(Debug)]
-pub(crate) struct Stream {
+struct Stream {
     copy: Copy,
     process: Key,
     wait: Wait,
@@ -29,8 +28,18 @@ pub(crate) struct Stream {
     hold: Option<OwnedFd>,
 }
 
+/// All copies.
+#[derive(Debug)]
+pub(crate) struct Copies(Slots<Stream>);
+
+impl Copies {
+    pub(crate) fn new() -> Self {
+        Copies(Slots::new())
+    }
+}
+
 impl Server {
-    /// Sets a new process's streams going.
+    /// Starts to copy the streams of a new process.
     pub(crate) fn connect_streams(&mut self, key: Key, plumbing: Plumbing) {
         if let Err(failure) = self.try_connect(key, plumbing) {
             self.log.warn(&format!("connect the streams: {failure}"));
@@ -48,7 +57,7 @@ impl Server {
                 if let Some(process) = self.table.processes.get_mut(key) {
                     process.outputs.push(copy);
                 }
-                self.flow(copy);
+                self.advance_copy(copy);
             }
         }
         let Some(inlet) = plumbing.inlet else { return Ok(()) };
@@ -64,12 +73,12 @@ impl Server {
             if let Some(process) = self.table.processes.get_mut(key) {
                 process.input = Some(copy);
             }
-            self.flow(copy);
+            self.advance_copy(copy);
         }
         Ok(())
     }
 
-    /// A descriptor of the terminal's master for one more copy.
+    /// A descriptor of the terminal's master for another copy.
     fn terminal_of(&self, key: Key) -> Result<Option<OwnedFd>, Failure> {
         let Some(terminal) = self.table.processes.get(key).and_then(|process| process.terminal.as_ref())
         else {
@@ -87,20 +96,20 @@ impl Server {
         hold: Option<OwnedFd>,
     ) -> Result<Key, Failure> {
         let copy = Copy::new(from, to);
-        let added = self.poll.add(copy.source(), Interest::Read, Token::Copy(self.copies.next_key()));
+        let added = self.poll.add(copy.source(), Interest::Read, Token::Copy(self.copies.0.next_key()));
         added.map_err(|e| Failure::from(std::io::Error::from(e)))?;
-        Ok(self.copies.insert(Stream { copy, process, wait: Wait::Source, hold }))
+        Ok(self.copies.0.insert(Stream { copy, process, wait: Wait::Source, hold }))
     }
 
     /// One end of a copy is ready: moves what can be moved.
-    pub(crate) fn flow(&mut self, key: Key) {
-        let Some(stream) = self.copies.get_mut(key) else { return };
+    pub(crate) fn advance_copy(&mut self, key: Key) {
+        let Some(stream) = self.copies.0.get_mut(key) else { return };
         let wait = stream.copy.advance();
         if wait == stream.wait {
             return;
         }
         let before = std::mem::replace(&mut stream.wait, wait);
-        // Only the end that is waited for: a source that has hung up would wake the server for ever.
+        // Only one end is watched: a source that has hung up would wake the server again and again.
         let (source, sink) = (stream.copy.source(), stream.copy.sink());
         match before {
             Wait::Source => self.poll.remove(source),
@@ -118,7 +127,7 @@ impl Server {
     }
 
     fn end_copy(&mut self, key: Key) {
-        let Some(stream) = self.copies.remove(key) else { return };
+        let Some(stream) = self.copies.0.remove(key) else { return };
         match stream.wait {
             Wait::Source => self.poll.remove(stream.copy.source()),
             Wait::Sink => self.poll.remove(stream.copy.sink()),
@@ -131,26 +140,26 @@ impl Server {
             process.stdin_hold = None;
         }
         if stream.hold.is_some() {
-            // The reader that counts is another's.
+            // Only containerd's reader counts.
             drop(stream.hold);
             process.unread.push(stream.copy.into_sink());
-            self.look_for_readers(stream.process, LOOK.0);
+            self.check_readers(stream.process, CHECK.0);
         }
-        self.go_on_deleting(stream.process);
+        self.continue_delete(stream.process);
     }
 
-    /// A fifo without a reader is kept open until there is one: what is in it would go with its last user, and a reader that comes
-    /// later (containerd was away, or slow) would wait for a writer for ever. The kernel does not say when one comes.
-    fn look_for_readers(&mut self, key: Key, pause: Duration) {
+    /// Keeps fifos without a reader open until they have one: else their contents would be lost, and a later reader (containerd was away
+    /// or is slow) would wait for a writer for ever. The kernel does not notify of readers.
+    fn check_readers(&mut self, key: Key, pause: Duration) {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         process.unread.retain(|fifo| !copy::has_reader(fifo.as_fd()));
         if !process.unread.is_empty() {
-            process.next_look = (pause * 2).min(LOOK.1);
-            self.alarms.replace(Instant::now() + pause, Alarm::Look(key));
+            process.next_check = (pause * 2).min(CHECK.1);
+            self.clock.alarms.replace(Instant::now() + pause, Alarm::CheckReaders(key));
         }
     }
 
-    /// `CloseIO`: with the last writer gone the process sees the end of its input, after all that is in the fifo.
+    /// `CloseIO`: without a writer the process sees the end of its input after the contents of the fifo.
     pub(crate) fn close_stdin(&mut self, key: Key) {
         if let Some(process) = self.table.processes.get_mut(key) {
             process.stdin_closed = true;
@@ -166,7 +175,7 @@ impl Server {
         process.terminal = None;
         let copies: Vec<Key> = process.outputs.drain(..).chain(process.input.take()).collect();
         for copy in copies {
-            if let Some(stream) = self.copies.remove(copy) {
+            if let Some(stream) = self.copies.0.remove(copy) {
                 match stream.wait {
                     Wait::Source => self.poll.remove(stream.copy.source()),
                     Wait::Sink => self.poll.remove(stream.copy.sink()),
@@ -177,36 +186,36 @@ impl Server {
         self.end_logger(key);
     }
 
-    /// Asks a logger to end. It is waited for (`reap`), and killed if it does not.
+    /// Sends SIGTERM to a logger. `reap` waits for it, and if it does not end it is killed.
     fn end_logger(&mut self, key: Key) {
         let Some(logger) = self.table.processes.get_mut(key).and_then(|process| process.logger.as_mut())
         else {
             return;
         };
-        if !logger.told {
-            logger.told = true;
+        if !logger.terminated {
+            logger.terminated = true;
             let _ = pidfd_send_signal(logger.pidfd.as_fd(), libc::SIGTERM);
-            self.alarms.replace(Instant::now() + LOGGER, Alarm::KillLogger(key));
+            self.clock.alarms.replace(Instant::now() + LOGGER_TIMEOUT, Alarm::KillLogger(key));
         }
     }
 
-    /// What is due now.
-    pub(crate) fn ring(&mut self, now: Instant) {
-        while let Some(alarm) = self.alarms.take(now) {
+    /// Does what is due.
+    pub(crate) fn fire_alarms(&mut self, now: Instant) {
+        while let Some(alarm) = self.clock.alarms.take(now) {
             match alarm {
                 Alarm::Idle => {
-                    self.table.forget_handles();
-                    self.is_idle = true;
+                    self.table.drop_handles();
+                    self.clock.is_idle = true;
                 }
-                Alarm::Lonely => self.mind_loneliness(),
-                Alarm::Look(key) => {
-                    let pause = self.table.processes.get(key).map_or(LOOK.1, |process| process.next_look);
-                    self.look_for_readers(key, pause);
+                Alarm::Unconnected => self.check_unconnected(),
+                Alarm::CheckReaders(key) => {
+                    let pause = self.table.processes.get(key).map_or(CHECK.1, |process| process.next_check);
+                    self.check_readers(key, pause);
                 }
                 Alarm::Drain(key) => {
-                    // Another process holds the streams open, or the logger does not end: they are cut.
+                    // Another process keeps the streams open, or the logger does not end: they are closed.
                     self.close_streams(key);
-                    self.go_on_deleting(key);
+                    self.continue_delete(key);
                 }
                 Alarm::KillLogger(key) => {
                     let process = self.table.processes.get(key);

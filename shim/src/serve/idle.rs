@@ -1,15 +1,15 @@
-//! An idle server gives back what it does not need: freed heap, stack that was used, and the pages of its own program that it has run through.
+//! An idle server gives back memory: freed heap, unused stack, and the pages of its program.
 
 use crate::sys::memory;
 use std::time::Duration;
 
-/// How long after the last event.
+/// The time from the last event to idleness.
 pub(crate) const AFTER: Duration = Duration::from_secs(1);
 
 /// Gives memory back.
 pub(crate) fn tidy() {
     memory::trim_heap();
     memory::trim_stack();
-    // Last, since it runs through code.
-    memory::forget_program();
+    // Last: code that runs afterwards comes back into memory.
+    memory::drop_program();
 }

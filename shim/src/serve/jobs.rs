@@ -1,11 +1,12 @@
-//! What workers do: one function a verb, on libcontainer. Each runs in a process of its own, which ends with it.
+//! The work of workers: one function per operation, on libcontainer. Each runs in its own process, which ends with it.
 //!
-//! It must not know the server: everything comes in as arguments and goes out as a report.
+//! This module does not know the server: its input are arguments, its output is a report.
 
 use super::exec::{Prepared, report_process};
 use super::mount;
+use super::place::{Place, runtime_failed, stdio};
 use super::streams::{Ends, LoggerEnds};
-use super::worker::{CgroupFolder, Done, Report};
+use super::worker::{CgroupDir, Done, Fds, Report};
 use crate::bundle::{self, Record};
 use crate::rootfs;
 use crate::sys::process::pidfd_open;
@@ -14,47 +15,17 @@ use crate::wire::options::Options;
 use crate::wire::task::CreateTaskRequest;
 use libcontainer::spec::{LinuxNamespaceType, Spec};
 use libcontainer::{
-    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, Runtime, Signal, Stdio,
-    parse_resources,
+    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, Signal, parse_resources,
 };
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
-
-/// How a container is found.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub(crate) id: &'a str,
-    pub(crate) namespace: &'a str,
-    pub(crate) bundle: &'a Path,
-    /// libcontainer's state directory.
-    pub(crate) root: &'a Path,
-}
-
-impl Place<'_> {
-    pub(super) fn runtime(&self) -> Result<Runtime, Failure> {
-        Ok(Runtime::open(self.root)?)
-    }
-
-    pub(crate) fn load(&self) -> Result<Container, Failure> {
-        Ok(self.runtime()?.load(&ContainerId::new(self.id)?)?)
-    }
-}
-
-/// Words that Docker looks for, and in which people search.
-pub(crate) fn runtime_failed(verb: &str) -> impl Fn(libcontainer::Error) -> Failure {
-    let verb = verb.to_owned();
-    move |error| {
-        let failure = Failure::from(error);
-        Failure::new(failure.code, format!("OCI runtime {verb} failed: {}", failure.message))
-    }
-}
+use std::path::PathBuf;
 
 fn os(what: &str, e: Errno) -> Failure {
     Failure::new(Code::Unknown, format!("{what}: {e}"))
 }
 
-/// Makes the container up to the point where its process waits for `start`.
+/// Makes the container, whose process then waits for `start`.
 pub(crate) fn create(
     place: Place<'_>,
     ask: &CreateTaskRequest,
@@ -62,7 +33,7 @@ pub(crate) fn create(
     ends: Ends,
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
-    // First of all: from here on `delete` finds what is left, whenever this ends.
+    // First of all: from here on `delete` can clean up, whenever this ends.
     Record::new(place.id, place.root).write(place.bundle)?;
     mount::mount_all(&ask.rootfs, place.bundle)?;
     let made = create_on_root(place, ask, options, ends, logger);
@@ -80,7 +51,7 @@ fn create_on_root(
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
     let bundle = load_bundle(place, ask.terminal).map_err(runtime_failed("create"))?;
-    let logger = Running::start(place, logger)?;
+    let logger = StartedLogger::start(place, logger)?;
     let mut wanted = CreateOptions::new(stdio(ends));
     wanted.no_pivot = options.no_pivot_root;
     wanted.no_new_keyring = options.no_new_keyring;
@@ -92,7 +63,7 @@ fn create_on_root(
     report_container(place, container, &bundle, logger)
 }
 
-/// The bundle, with a terminal or without as the caller asks.
+/// Loads the bundle, with or without a terminal as the caller asks.
 pub(super) fn load_bundle(place: Place<'_>, terminal: bool) -> libcontainer::Result<Bundle> {
     let mut bundle = Bundle::load(place.bundle)?;
     if let Some(process) = bundle.spec_mut().process_mut() {
@@ -101,63 +72,56 @@ pub(super) fn load_bundle(place: Place<'_>, terminal: bool) -> libcontainer::Res
     Ok(bundle)
 }
 
-/// Tells of a new container; one that can not be told of is removed.
+/// Reports a new container. If that fails, it is removed.
 pub(super) fn report_container(
     place: Place<'_>,
     mut container: Container,
     bundle: &Bundle,
-    logger: Option<Running>,
+    logger: Option<StartedLogger>,
 ) -> Result<Done, Failure> {
-    let told = describe(place, &mut container, has_own_pids(bundle.spec()), logger);
-    if told.is_err() {
+    let done = describe(place, &mut container, has_own_pids(bundle.spec()), logger);
+    if done.is_err() {
         let _ = container.delete(Delete::Force);
     }
-    told
+    done
 }
 
 fn describe(
     place: Place<'_>,
     container: &mut Container,
     owns_pids: bool,
-    logger: Option<Running>,
+    logger: Option<StartedLogger>,
 ) -> Result<Done, Failure> {
     let pid = container.pid();
     bundle::write_pid(place.bundle, pid)?;
     let pidfd =
         container.pidfd().ok_or_else(|| Failure::new(Code::Internal, "the container has no process"))?;
-    let mut done = Done { fds: vec![copy(pidfd)?], ..Done::default() };
-    let report = &mut done.report;
-    *report = Report {
+    let mut fds = Fds { pidfd: Some(copy(pidfd)?), ..Fds::default() };
+    let mut report = Report {
         pid,
         owns_pids,
-        cgroups: cgroup_folders(container.cgroup()),
+        cgroups: cgroup_dirs(container.cgroup()),
         warnings: container.warnings().to_vec(),
         ..Report::default()
     };
-    if let Some(master) = container.take_terminal() {
-        report.terminal = true;
-        done.fds.push(master);
-    }
+    fds.terminal = container.take_terminal();
     match container.watch_oom() {
-        Ok(Some(watch)) => {
-            report.oom = true;
-            done.fds.push(copy(watch.as_fd())?);
-        }
+        Ok(Some(watch)) => fds.oom = Some(copy(watch.as_fd())?),
         Ok(None) => {}
-        Err(e) => report.warnings.push(format!("kills by the memory limit will not be told: {e}")),
+        Err(e) => report.warnings.push(format!("OOM events are not available: {e}")),
     }
-    Running::report(logger, &mut done);
+    let mut done = Done { report, fds };
+    StartedLogger::hand_over(logger, &mut done);
     Ok(done)
 }
 
-fn cgroup_folders(paths: CgroupPaths) -> Vec<CgroupFolder> {
+fn cgroup_dirs(paths: CgroupPaths) -> Vec<CgroupDir> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     match paths {
-        CgroupPaths::V2(path) => vec![CgroupFolder { controller: String::new(), path: text(path) }],
-        CgroupPaths::V1(folders) => folders
-            .into_iter()
-            .map(|(controller, path)| CgroupFolder { controller, path: text(path) })
-            .collect(),
+        CgroupPaths::V2(path) => vec![CgroupDir { controller: String::new(), path: text(path) }],
+        CgroupPaths::V1(dirs) => {
+            dirs.into_iter().map(|(controller, path)| CgroupDir { controller, path: text(path) }).collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -169,40 +133,34 @@ pub(super) fn has_own_pids(spec: &Spec) -> bool {
     })
 }
 
-pub(crate) fn stdio(ends: Ends) -> Stdio {
-    match ends {
-        Ends::Terminal => Stdio::Terminal,
-        Ends::Fds { stdin, stdout, stderr } => Stdio::Fds { stdin, stdout, stderr },
-    }
-}
-
 fn copy(fd: impl AsFd) -> Result<OwnedFd, Failure> {
     fd.as_fd().try_clone_to_owned().map_err(Failure::from)
 }
 
-/// A logger that was started. Dropped, it is killed.
-pub(super) struct Running {
+/// A logger that was started. Dropping it kills it.
+pub(super) struct StartedLogger {
     pid: i32,
     pidfd: Option<OwnedFd>,
 }
 
-impl Running {
+impl StartedLogger {
     pub(super) fn start(place: Place<'_>, ends: Option<LoggerEnds>) -> Result<Option<Self>, Failure> {
         let Some(ends) = ends else { return Ok(None) };
         let pid = ends.logger.run(place.id, place.namespace, &ends.stdout, &ends.stderr)?;
         let pidfd = pidfd_open(pid).map_err(|e| os("pidfd_open of the logger", e))?;
-        Ok(Some(Running { pid, pidfd: Some(pidfd) }))
+        Ok(Some(StartedLogger { pid, pidfd: Some(pidfd) }))
     }
 
-    fn report(running: Option<Self>, done: &mut Done) {
-        if let Some(mut running) = running {
-            done.report.logger = running.pid;
-            done.fds.extend(running.pidfd.take());
+    /// Puts the logger into a report.
+    fn hand_over(logger: Option<Self>, done: &mut Done) {
+        if let Some(mut logger) = logger {
+            done.report.logger = logger.pid;
+            done.fds.logger = logger.pidfd.take();
         }
     }
 }
 
-impl Drop for Running {
+impl Drop for StartedLogger {
     fn drop(&mut self) {
         if let Some(pidfd) = &self.pidfd {
             let _ = crate::sys::process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -210,38 +168,38 @@ impl Drop for Running {
     }
 }
 
-/// Lets the container's process run its program.
+/// Starts the container's program.
 pub(crate) fn start(place: Place<'_>) -> Result<Done, Failure> {
     place.load()?.start().map_err(runtime_failed("start"))?;
     Ok(Done::default())
 }
 
-/// Runs one more process in the container, which was prepared before.
+/// Runs another process in the container, which was prepared before.
 pub(crate) fn exec(
     place: Place<'_>,
     exec: Prepared<'_>,
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
-    let logger = Running::start(place, logger)?;
+    let logger = StartedLogger::start(place, logger)?;
     let process = exec.prepared.run().map_err(runtime_failed("exec"))?;
     let mut done = report_process(process, exec.warnings);
-    Running::report(logger, &mut done);
+    StartedLogger::hand_over(logger, &mut done);
     Ok(done)
 }
 
-/// Freezes.
+/// Pauses the container.
 pub(crate) fn pause(place: Place<'_>) -> Result<Done, Failure> {
     place.load()?.pause().map_err(runtime_failed("pause"))?;
     Ok(Done::default())
 }
 
-/// Thaws.
+/// Resumes the container.
 pub(crate) fn resume(place: Place<'_>) -> Result<Done, Failure> {
     place.load()?.resume().map_err(runtime_failed("resume"))?;
     Ok(Done::default())
 }
 
-/// Changes limits: `resources` is `linux.resources` as JSON.
+/// Changes the limits; `resources` is `linux.resources` as JSON.
 pub(crate) fn update(place: Place<'_>, resources: &[u8]) -> Result<Done, Failure> {
     let resources = parse_resources(resources)
         .map_err(|e| Failure::invalid_argument(format!("update: parse the resources: {e}")))?;
@@ -249,13 +207,13 @@ pub(crate) fn update(place: Place<'_>, resources: &[u8]) -> Result<Done, Failure
     Ok(Done::default())
 }
 
-/// A signal to every process of the container.
+/// Sends a signal to every process of the container.
 pub(crate) fn signal_all(place: Place<'_>, signal: i32) -> Result<Done, Failure> {
     place.load()?.kill_all(Signal::from_number(signal)?).map_err(runtime_failed("kill"))?;
     Ok(Done::default())
 }
 
-/// Removes the container and unmounts its root. What is gone already is no error.
+/// Removes the container and unmounts its root. A part that is gone already is not an error.
 pub(crate) fn delete(place: Place<'_>, how: Delete) -> Result<Done, Failure> {
     let removed = match place.runtime()?.load(&ContainerId::new(place.id)?) {
         Ok(container) => container.delete(how),

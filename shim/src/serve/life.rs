@@ -1,44 +1,44 @@
-//! The life of a container's processes, and the order in which it is told: pure, events in, acts out.
+//! The life of a container's processes, and the order in which it is reported. Pure: events in, acts out.
 //!
-//! containerd relies on the order. A start is told before the exit, although the process may have ended before `Start` has its
-//! answer; the exit of a container's first process is told last, after those of all its execs. It must not know descriptors,
-//! connections or messages.
+//! containerd relies on the order. A start is reported before the exit, although the process may end before `Start` is answered; the exit
+//! of a container's first process is reported last, after those of all its execs. This module does not know descriptors, connections or
+//! messages.
 
 use super::slots::Key;
 use crate::wire::code::{Code, Failure};
 use std::time::SystemTime;
 
-/// Where a process is in its life.
+/// The phase of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// A worker is making the container.
     Making,
-    /// It waits for `Start`; an exec that is only registered, too.
+    /// It waits for `Start`, or is an exec that is only registered.
     Made,
     /// A worker is starting it.
     Starting,
     /// Its program runs.
     Running,
-    /// It has ended and that was told.
+    /// It has ended and that was reported.
     Stopped,
 }
 
 /// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exit {
-    /// Its code, or 128 and its signal.
+    /// Its code, or 128 plus its signal.
     pub(crate) status: u32,
     pub(crate) at: SystemTime,
 }
 
-/// What is to be done now, in this order.
+/// An action. They are done in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Tell that it has started.
-    TellStart(Key),
-    /// Tell its exit, and answer those who wait for it.
-    TellExit(Key),
-    /// The first process is gone, and no pid namespace took the others along: kill them.
+    /// Report that it has started.
+    ReportStart(Key),
+    /// Report its exit, and answer the callers of Wait.
+    ReportExit(Key),
+    /// Kill the other processes: the first one has ended, and there is no pid namespace that ends with it.
     KillRest,
 }
 
@@ -54,7 +54,7 @@ struct Life {
 pub(crate) struct Lives {
     init: Life,
     execs: Vec<Life>,
-    /// The end of the first process ends all others: it is the first of a pid namespace.
+    /// The first process is the first of a pid namespace, so that its end ends all others.
     owns_pids: bool,
 }
 
@@ -82,12 +82,12 @@ impl Lives {
         self.life(key).map_or(Phase::Stopped, |life| life.phase)
     }
 
-    /// The end of a process, once it was told.
+    /// The exit of a process, once it was reported.
     pub(crate) fn exit(&self, key: Key) -> Option<Exit> {
         self.life(key).filter(|life| life.phase == Phase::Stopped)?.exit
     }
 
-    /// The first process has ended, whether that was told or not.
+    /// Whether the first process has ended, reported or not.
     pub(crate) fn init_is_gone(&self) -> bool {
         self.init.exit.is_some()
     }
@@ -107,7 +107,7 @@ impl Lives {
         self.execs.retain(|life| life.key != key);
     }
 
-    /// `Start` was asked for.
+    /// `Start` was called.
     pub(crate) fn starting(&mut self, key: Key) -> Result<(), Failure> {
         if key != self.init.key {
             let refusal = match self.init.phase {
@@ -133,16 +133,16 @@ impl Lives {
         Err(Failure::new(Code::FailedPrecondition, format!("cannot start {refusal}")))
     }
 
-    /// `Start` is through.
+    /// `Start` has finished.
     pub(crate) fn started(&mut self, key: Key, well: bool) -> Vec<Act> {
         let mut acts = Vec::new();
         if let Some(life) = self.life_mut(key) {
             life.phase = if well { Phase::Running } else { Phase::Made };
             if well {
-                acts.push(Act::TellStart(key));
+                acts.push(Act::ReportStart(key));
             }
         }
-        self.settle(key, &mut acts);
+        self.report_exits(key, &mut acts);
         acts
     }
 
@@ -155,28 +155,28 @@ impl Lives {
         if key == self.init.key && !self.owns_pids {
             acts.push(Act::KillRest);
         }
-        self.settle(key, &mut acts);
+        self.report_exits(key, &mut acts);
         acts
     }
 
-    /// Tells what may be told now that something has happened to `key`.
-    fn settle(&mut self, key: Key, acts: &mut Vec<Act>) {
+    /// Reports the exits that may be reported after a change of `key`.
+    fn report_exits(&mut self, key: Key, acts: &mut Vec<Act>) {
         if key != self.init.key
             && let Some(life) = self.life_mut(key)
         {
-            settle_one(life, acts);
+            report_exit(life, acts);
         }
         let busy = |life: &Life| matches!(life.phase, Phase::Starting | Phase::Running);
         if !self.execs.iter().any(busy) {
-            settle_one(&mut self.init, acts);
+            report_exit(&mut self.init, acts);
         }
     }
 }
 
-fn settle_one(life: &mut Life, acts: &mut Vec<Act>) {
+fn report_exit(life: &mut Life, acts: &mut Vec<Act>) {
     if life.exit.is_some() && matches!(life.phase, Phase::Made | Phase::Running) {
         life.phase = Phase::Stopped;
-        acts.push(Act::TellExit(life.key));
+        acts.push(Act::ReportExit(life.key));
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
         let mut lives = Lives::new(INIT);
         lives.made(owns_pids);
         lives.starting(INIT).unwrap();
-        assert_eq!(lives.started(INIT, true), [Act::TellStart(INIT)]);
+        assert_eq!(lives.started(INIT, true), [Act::ReportStart(INIT)]);
         lives
     }
 
@@ -203,59 +203,59 @@ mod tests {
         let mut lives = running(owns_pids);
         lives.add_exec(key);
         lives.starting(key).unwrap();
-        assert_eq!(lives.started(key, true), [Act::TellStart(key)]);
+        assert_eq!(lives.started(key, true), [Act::ReportStart(key)]);
         lives
     }
 
     #[test]
-    fn the_start_is_told_before_the_exit_of_a_process_that_ended_first() {
+    fn the_start_is_reported_before_the_exit_of_a_process_that_ended_first() {
         let mut lives = Lives::new(INIT);
         lives.made(true);
         lives.starting(INIT).unwrap();
         assert_eq!(lives.exited(INIT, exit(7)), []);
         assert_eq!(lives.phase(INIT), Phase::Starting);
-        assert_eq!(lives.started(INIT, true), [Act::TellStart(INIT), Act::TellExit(INIT)]);
+        assert_eq!(lives.started(INIT, true), [Act::ReportStart(INIT), Act::ReportExit(INIT)]);
         assert_eq!(lives.exit(INIT), Some(exit(7)));
     }
 
     #[test]
-    fn a_start_that_failed_is_not_told_but_the_exit_is() {
+    fn a_start_that_failed_is_not_reported_but_the_exit_is() {
         let mut lives = Lives::new(INIT);
         lives.made(true);
         lives.starting(INIT).unwrap();
         assert_eq!(lives.started(INIT, false), []);
-        assert_eq!(lives.exited(INIT, exit(1)), [Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(INIT, exit(1)), [Act::ReportExit(INIT)]);
         let mut lives = Lives::new(INIT);
         lives.made(true);
         lives.starting(INIT).unwrap();
         assert_eq!(lives.exited(INIT, exit(1)), []);
-        assert_eq!(lives.started(INIT, false), [Act::TellExit(INIT)]);
+        assert_eq!(lives.started(INIT, false), [Act::ReportExit(INIT)]);
     }
 
     #[test]
-    fn the_first_process_is_told_last() {
+    fn the_first_process_is_reported_last() {
         let mut lives = with_exec(true, 2);
         assert_eq!(lives.exited(INIT, exit(137)), []);
         assert_eq!(lives.exit(INIT), None);
         assert!(lives.init_is_gone());
-        assert_eq!(lives.exited(2, exit(137)), [Act::TellExit(2), Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(2, exit(137)), [Act::ReportExit(2), Act::ReportExit(INIT)]);
     }
 
     #[test]
-    fn an_exec_that_is_being_started_holds_the_exit_back_even_if_it_fails() {
+    fn an_exec_that_is_being_started_delays_the_exit_even_if_it_fails() {
         let mut lives = running(true);
         lives.add_exec(2);
         lives.starting(2).unwrap();
         assert_eq!(lives.exited(INIT, exit(0)), []);
-        assert_eq!(lives.started(2, false), [Act::TellExit(INIT)]);
+        assert_eq!(lives.started(2, false), [Act::ReportExit(INIT)]);
         assert_eq!(lives.phase(2), Phase::Made);
     }
 
     #[test]
-    fn an_exec_that_was_only_registered_holds_nothing_back() {
+    fn an_exec_that_is_only_registered_delays_nothing() {
         let mut lives = running(true);
         lives.add_exec(2);
-        assert_eq!(lives.exited(INIT, exit(0)), [Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(INIT, exit(0)), [Act::ReportExit(INIT)]);
         assert!(lives.starting(2).is_err());
     }
 
@@ -263,13 +263,13 @@ mod tests {
     fn without_a_pid_namespace_the_rest_is_killed() {
         let mut lives = with_exec(false, 2);
         assert_eq!(lives.exited(INIT, exit(0)), [Act::KillRest]);
-        assert_eq!(lives.exited(2, exit(137)), [Act::TellExit(2), Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(2, exit(137)), [Act::ReportExit(2), Act::ReportExit(INIT)]);
         let mut lives = with_exec(false, 2);
-        assert_eq!(lives.exited(2, exit(3)), [Act::TellExit(2)]);
+        assert_eq!(lives.exited(2, exit(3)), [Act::ReportExit(2)]);
     }
 
     #[test]
-    fn one_starts_once_and_in_order() {
+    fn a_process_starts_once_and_in_order() {
         let mut lives = Lives::new(INIT);
         lives.add_exec(2);
         assert!(lives.starting(INIT).is_err(), "while it is being made");
@@ -285,18 +285,18 @@ mod tests {
     }
 
     #[test]
-    fn an_exit_is_told_once() {
+    fn an_exit_is_reported_once() {
         let mut lives = running(true);
-        assert_eq!(lives.exited(INIT, exit(5)), [Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(INIT, exit(5)), [Act::ReportExit(INIT)]);
         assert_eq!(lives.exited(INIT, exit(6)), []);
         assert_eq!(lives.exit(INIT), Some(exit(5)));
     }
 
     #[test]
-    fn one_killed_before_its_start_is_told_too() {
+    fn a_process_killed_before_its_start_is_reported_too() {
         let mut lives = Lives::new(INIT);
         lives.made(true);
-        assert_eq!(lives.exited(INIT, exit(137)), [Act::TellExit(INIT)]);
+        assert_eq!(lives.exited(INIT, exit(137)), [Act::ReportExit(INIT)]);
         assert_eq!(lives.starting(INIT).unwrap_err().code, Code::FailedPrecondition);
     }
 }

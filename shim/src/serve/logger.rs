@@ -1,8 +1,8 @@
-//! `binary://`: a program of the host's that takes a container's output. The URI is containerd's word: nothing of a container or
-//! an image may ever become one.
+//! `binary://`: a program of the host that gets a container's output. The URI comes from containerd: no part of it may come from a
+//! container or an image.
 //!
-//! The program gets stdout as descriptor 3, stderr as 4, and says by 5 that it is ready: by closing it (`binary`), or by a byte
-//! first (`binary-v2`).
+//! The program gets stdout as descriptor 3 and stderr as 4. It reports that it is ready on 5: by closing it (`binary`), or by a byte
+//! before that (`binary-v2`).
 
 use crate::sys::process;
 use crate::wire::code::{Code, Failure};
@@ -14,19 +14,19 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// How long it may take to be ready, in milliseconds.
-const PATIENCE: u16 = 30_000;
+const READY_TIMEOUT: u16 = 30_000;
 
-/// What is run.
+/// A program to run as logger.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Logger {
     program: CString,
     arguments: Vec<CString>,
-    /// Only a byte means ready.
+    /// Whether only a byte means ready.
     strict: bool,
 }
 
 impl Logger {
-    /// `binary:///path?name=value&…`: the arguments are the names and values in their order.
+    /// Parses `binary:///path?name=value&…`. The arguments are the names and values in their order.
     pub(crate) fn parse(uri: &str) -> Result<Option<Self>, Failure> {
         let strict = uri.starts_with("binary-v2://");
         let Some(rest) = uri.strip_prefix("binary://").or_else(|| uri.strip_prefix("binary-v2://")) else {
@@ -51,7 +51,7 @@ impl Logger {
         Ok(Some(Logger { program, arguments, strict }))
     }
 
-    /// Runs it and waits until it is ready: in a worker, never in the server. The pid is the result.
+    /// Runs it, waits until it is ready and returns its pid. In a worker, never in the server.
     pub(crate) fn run(
         &self,
         id: &str,
@@ -64,10 +64,10 @@ impl Logger {
         };
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e));
         let (ready, its_end) = pipe()?;
-        // Closed by execve; if that fails, the reason comes through it.
-        let (trouble, writer) = pipe()?;
-        // Its number must not be one of those that the program gets.
-        let tell_trouble =
+        // Closed by execve; if that fails, the error is sent through it.
+        let (error, writer) = pipe()?;
+        // Its number must not be one of those of the program.
+        let send_error =
             process::dup_above(writer.as_fd(), 6).map_err(|e| failed("fcntl(F_DUPFD_CLOEXEC)", e))?;
         drop(writer);
         let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
@@ -83,14 +83,14 @@ impl Logger {
             let placed = process::place(&places);
             let error = placed.and_then(|()| execve(&self.program, &self.arguments, &environment).map(drop));
             let number = error.err().map_or(0, |e| e as i32);
-            let _ = write(&tell_trouble, &number.to_ne_bytes());
+            let _ = write(&send_error, &number.to_ne_bytes());
             127
         })
         .map_err(|e| failed("fork", e))?;
         drop(its_end);
-        drop(tell_trouble);
+        drop(send_error);
         let mut number = [0; 4];
-        if read(&trouble, &mut number) == Ok(4) {
+        if read(&error, &mut number) == Ok(4) {
             return Err(failed("execve", Errno::from_raw(i32::from_ne_bytes(number))));
         }
         if let Err(why) = self.wait(&ready) {
@@ -102,20 +102,20 @@ impl Logger {
 
     fn wait(&self, ready: &OwnedFd) -> Result<(), String> {
         let mut polled = [PollFd::new(ready.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, PollTimeout::from(PATIENCE)) {
-            Ok(0) => return Err("it is not ready after 30 s".to_owned()),
+        match poll(&mut polled, PollTimeout::from(READY_TIMEOUT)) {
+            Ok(0) => return Err("not ready after 30 s".to_owned()),
             Ok(_) => {}
             Err(e) => return Err(format!("poll: {e}")),
         }
         match read(ready, &mut [0]) {
-            Ok(0) if self.strict => Err("it ended without being ready".to_owned()),
+            Ok(0) if self.strict => Err("exited before it was ready".to_owned()),
             Ok(_) => Ok(()),
             Err(e) => Err(format!("read: {e}")),
         }
     }
 }
 
-/// Percent escapes, and in a query `+` for a blank.
+/// Decodes percent escapes, and in a query `+` for a blank.
 fn unescape(text: &str, plus: bool) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut plain = Vec::with_capacity(text.len());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_uris_are_refused_and_others_left_alone() {
+    fn bad_uris_are_errors_and_others_are_not_loggers() {
         for bad in ["binary://log", "binary://host/log", "binary:///a%2", "binary:///a%zz", "binary:///a%00"]
         {
             assert!(Logger::parse(bad).is_err(), "{bad}");

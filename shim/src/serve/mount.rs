@@ -1,6 +1,6 @@
-//! The mounts that make up a container's root: what containerd lists, one after the other, on `rootfs` in the bundle.
+//! The mounts that make up a container's root: the list of containerd, one after the other, on `rootfs` in the bundle.
 //!
-//! For a worker: it may change the working directory. It must not know tasks. Taking mounts away is `crate::rootfs`'s.
+//! For workers, since it may change the working directory. This module does not know tasks. `crate::rootfs` unmounts.
 
 use super::shifted::Shift;
 use crate::sys::loopback::Loop;
@@ -16,11 +16,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// mount(2) takes one page of options, with its end.
-const LONGEST: usize = 4095;
+/// mount(2) takes one page of options, including the terminating zero.
+const MAX_OPTIONS: usize = 4095;
 
-/// What mount options say in words, to set or to clear.
-const WORDS: &[(&str, MsFlags, bool)] = &[
+/// Mount options, the flags they stand for, and whether these are set or cleared.
+const FLAGS: &[(&str, MsFlags, bool)] = &[
     ("async", MsFlags::MS_SYNCHRONOUS, false),
     ("atime", MsFlags::MS_NOATIME, false),
     ("bind", MsFlags::MS_BIND, true),
@@ -59,10 +59,10 @@ const PROPAGATION: &[(&str, MsFlags)] = &[
     ("unbindable", MsFlags::MS_UNBINDABLE),
 ];
 
-/// What the kernel does not mount by itself, and the programs that do.
+/// Types that the kernel does not mount by itself, and the programs that do.
 const HELPERS: [(&str, &str); 2] = [("fuse.", "mount.fuse"), ("fuse3.", "mount.fuse3")];
 
-/// Mounts all, one after the other. When one can not be mounted, those before it are gone again.
+/// Mounts all, one after the other. If one fails, those before it are unmounted.
 pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> {
     if mounts.is_empty() {
         return Ok(());
@@ -75,8 +75,8 @@ pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> 
         _ => {}
     }
     for one in mounts {
-        let spot = Spot { root: &root, inside: one.target.trim_matches('/') };
-        if let Err(e) = Options::parse(one).and_then(|options| options.mount(one, spot)) {
+        let target = Target { root: &root, inside: one.target.trim_matches('/') };
+        if let Err(e) = Options::parse(one).and_then(|options| options.mount(one, target)) {
             let _ = crate::rootfs::unmount(bundle);
             return Err(e);
         }
@@ -84,24 +84,24 @@ pub(crate) fn mount_all(mounts: &[Mount], bundle: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Where something is mounted: on the root, or on a folder or file in it.
+/// A mount point: the root, or a directory or file in it.
 #[derive(Debug, Clone, Copy)]
-struct Spot<'a> {
+struct Target<'a> {
     root: &'a Path,
     inside: &'a str,
 }
 
-/// A place for one mount call. What is mounted there later lies on top of it: another call needs another place.
-struct Place {
+/// A mount point for one mount call. A later mount covers it, so each call needs a new one.
+struct Point {
     path: PathBuf,
     _open: Option<OwnedFd>,
 }
 
-impl Spot<'_> {
-    /// What is in the root may be a container's: a link in it leads nowhere else.
-    fn place(self) -> Result<Place, Failure> {
+impl Target<'_> {
+    /// Opens the mount point. The contents of the root may come from a container, so links in it must not lead out of it.
+    fn point(self) -> Result<Point, Failure> {
         if self.inside.is_empty() {
-            return Ok(Place { path: self.root.to_owned(), _open: None });
+            return Ok(Point { path: self.root.to_owned(), _open: None });
         }
         let failed = |call: &str, e: Errno| failure(&format!("{call} {:?} in it", self.inside), self.root, e);
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
@@ -110,7 +110,7 @@ impl Spot<'_> {
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let fd = openat2(&root, self.inside, OpenHow::new().flags(flags).resolve(resolve))
             .map_err(|e| failed("openat2", e))?;
-        Ok(Place { path: PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), _open: Some(fd) })
+        Ok(Point { path: PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd())), _open: Some(fd) })
     }
 }
 
@@ -125,7 +125,7 @@ struct Options {
     flags: MsFlags,
     propagation: Vec<MsFlags>,
     data: Vec<String>,
-    /// The source is a file that is to be mounted as a block device.
+    /// Whether the source is a file to be mounted as a block device.
     loopback: bool,
     shift: Shift,
 }
@@ -146,7 +146,7 @@ impl Options {
             shift: Shift::default(),
         };
         for word in &mount.options {
-            if let Some((_, flag, set)) = WORDS.iter().find(|(name, _, _)| name == word) {
+            if let Some((_, flag, set)) = FLAGS.iter().find(|(name, _, _)| name == word) {
                 options.flags.set(*flag, *set);
             } else if let Some((_, flag)) = PROPAGATION.iter().find(|(name, _)| name == word) {
                 options.propagation.push(*flag);
@@ -156,7 +156,7 @@ impl Options {
                 match options.shift.take(word) {
                     Ok(true) => {}
                     Ok(false) => options.data.push(word.clone()),
-                    Err(why) => return refuse(why),
+                    Err(error) => return refuse(error.to_string()),
                 }
             }
         }
@@ -176,64 +176,64 @@ impl Options {
             ));
         }
         if options.loopback && options.flags.contains(MsFlags::MS_BIND) {
-            return refuse("option \"loop\" makes no sense for a bind mount".to_owned());
+            return refuse("options \"loop\" and \"bind\" are mutually exclusive".to_owned());
         }
         Ok(options)
     }
 
-    fn mount(mut self, what: &Mount, spot: Spot<'_>) -> Result<(), Failure> {
+    fn mount(mut self, what: &Mount, target: Target<'_>) -> Result<(), Failure> {
         let failed =
-            |call: &str, e: Errno| failure(&format!("mount {} on {call}", what.r#type), spot.root, e);
+            |call: &str, e: Errno| failure(&format!("mount {} on {call}", what.r#type), target.root, e);
         if !self.shift.is_none() && what.r#type == "overlay" {
-            self.shift.overlay(&self.data, self.flags, &spot.place()?.path)?;
-            return self.propagate(spot);
+            self.shift.overlay(&self.data, self.flags, &target.point()?.path)?;
+            return self.propagate(target);
         }
         if let Some((prefix, helper)) = HELPERS.iter().find(|(prefix, _)| what.r#type.starts_with(prefix)) {
-            return help(helper, what.r#type.trim_start_matches(prefix), what, spot);
+            return run_helper(helper, what.r#type.trim_start_matches(prefix), what, target);
         }
         let device = self.attach(what).map_err(|(call, e)| failed(call, e))?;
         let mut data = self.data.join(",");
-        if data.len() > LONGEST && what.r#type == "overlay" {
-            if let Some(folder) = shorten(&mut self.data) {
-                nix::unistd::chdir(&folder).map_err(|e| failed("chdir", e))?;
+        if data.len() > MAX_OPTIONS && what.r#type == "overlay" {
+            if let Some(dir) = shorten(&mut self.data) {
+                nix::unistd::chdir(&dir).map_err(|e| failed("chdir", e))?;
             }
             data = self.data.join(",");
         }
-        if data.len() > LONGEST {
-            return Err(failed("options longer than a page", Errno::E2BIG));
+        if data.len() > MAX_OPTIONS {
+            return Err(failed("options longer than 4095 bytes", Errno::E2BIG));
         }
         let data = Some(data.as_str()).filter(|data| !data.is_empty());
         let source = device.as_ref().map_or(Path::new(&what.source), Loop::path);
         if self.flags.contains(MsFlags::MS_BIND) {
-            self.bind(source, spot)?;
+            self.bind(source, target)?;
         } else {
-            mount(Some(source), &spot.place()?.path, Some(what.r#type.as_str()), self.flags, data)
+            mount(Some(source), &target.point()?.path, Some(what.r#type.as_str()), self.flags, data)
                 .map_err(|e| failed("mount", e))?;
         }
-        self.propagate(spot)
+        self.propagate(target)
     }
 
-    /// A bind mount is made first, and gets its attributes by a second call (mount(2), MS_REMOUNT).
-    fn bind(&self, source: &Path, spot: Spot<'_>) -> Result<(), Failure> {
-        let failed = |call: &str, e: Errno| failure(&format!("mount bind on {call}"), spot.root, e);
+    /// Makes a bind mount. It gets its attributes by a second call (mount(2), MS_REMOUNT).
+    fn bind(&self, source: &Path, target: Target<'_>) -> Result<(), Failure> {
+        let failed = |call: &str, e: Errno| failure(&format!("mount bind on {call}"), target.root, e);
         let attributes = self.flags - (MsFlags::MS_BIND | MsFlags::MS_REC);
         let first = self.flags - attributes;
-        let place = spot.place()?;
+        let point = target.point()?;
         if self.shift.is_none() {
-            mount(Some(source), &place.path, None::<&str>, first, None::<&str>)
+            mount(Some(source), &point.path, None::<&str>, first, None::<&str>)
                 .map_err(|e| failed("bind", e))?;
         } else {
-            self.shift.bind(source, first.contains(MsFlags::MS_REC), &place.path)?;
+            self.shift.bind(source, first.contains(MsFlags::MS_REC), &point.path)?;
         }
         if !attributes.is_empty() {
             let flags = attributes | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-            mount(None::<&str>, &spot.place()?.path, None::<&str>, flags, None::<&str>)
+            mount(None::<&str>, &target.point()?.path, None::<&str>, flags, None::<&str>)
                 .map_err(|e| failed("remount", e))?;
         }
         Ok(())
     }
 
-    /// The loop device, if one was asked for. It must be held until it is mounted.
+    /// Attaches the loop device, if there is one. It must be kept until it is mounted.
     fn attach(&mut self, what: &Mount) -> Result<Option<Loop>, (&'static str, Errno)> {
         if !self.loopback {
             return Ok(None);
@@ -244,25 +244,28 @@ impl Options {
         Loop::attach(Path::new(&what.source), self.flags.contains(MsFlags::MS_RDONLY), direct).map(Some)
     }
 
-    fn propagate(&self, spot: Spot<'_>) -> Result<(), Failure> {
+    fn propagate(&self, target: Target<'_>) -> Result<(), Failure> {
         for flags in &self.propagation {
-            mount(None::<&str>, &spot.place()?.path, None::<&str>, *flags, None::<&str>)
-                .map_err(|e| failure("propagation", spot.root, e))?;
+            mount(None::<&str>, &target.point()?.path, None::<&str>, *flags, None::<&str>)
+                .map_err(|e| failure("propagation", target.root, e))?;
         }
         Ok(())
     }
 }
 
-/// Has a FUSE file system mounted by the program that does it, which gets the mount's options as they are.
-fn help(helper: &str, kind: &str, what: &Mount, spot: Spot<'_>) -> Result<(), Failure> {
+/// Mounts a FUSE file system with its helper program, which gets the options unchanged.
+fn run_helper(helper: &str, kind: &str, what: &Mount, target: Target<'_>) -> Result<(), Failure> {
     let failed = |why: &dyn std::fmt::Display| {
-        Failure::new(Code::Unknown, format!("prepare the root {:?}: run {helper}: {why}", spot.root))
+        Failure::new(Code::Unknown, format!("prepare the root {:?}: run {helper}: {why}", target.root))
     };
-    if !spot.inside.is_empty() {
-        return Err(failed(&format_args!("a place inside the root ({:?}) is not supported", what.target)));
+    if !target.inside.is_empty() {
+        return Err(failed(&format_args!(
+            "FUSE mounts inside the root ({:?}) are not supported",
+            what.target
+        )));
     }
     let mut command = Command::new(helper);
-    command.arg(&what.source).arg(spot.root);
+    command.arg(&what.source).arg(target.root);
     for option in &what.options {
         command.arg("-o").arg(option);
     }
@@ -273,20 +276,20 @@ fn help(helper: &str, kind: &str, what: &Mount, spot: Spot<'_>) -> Result<(), Fa
     Err(failed(&format_args!("{}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim())))
 }
 
-/// Makes the lower folders of an overlay relative to the folder that they have in common, which is the result.
+/// Makes the lower directories of an overlay relative to their common parent directory, which is returned.
 fn shorten(data: &mut [String]) -> Option<PathBuf> {
     let option = data.iter_mut().find(|word| word.starts_with("lowerdir="))?;
     let list = option.strip_prefix("lowerdir=")?;
-    let folders: Vec<&str> = list.split(':').collect();
-    let mut common = Path::new(folders.first()?).parent()?;
-    while !folders.iter().all(|folder| Path::new(folder).starts_with(common)) {
+    let dirs: Vec<&str> = list.split(':').collect();
+    let mut common = Path::new(dirs.first()?).parent()?;
+    while !dirs.iter().all(|dir| Path::new(dir).starts_with(common)) {
         common = common.parent()?;
     }
     if !common.is_absolute() {
         return None;
     }
-    let relative = |folder: &&str| Some(Path::new(folder).strip_prefix(common).ok()?.to_str()?.to_owned());
-    let short: Vec<String> = folders.iter().map(relative).collect::<Option<_>>()?;
+    let relative = |dir: &&str| Some(Path::new(dir).strip_prefix(common).ok()?.to_str()?.to_owned());
+    let short: Vec<String> = dirs.iter().map(relative).collect::<Option<_>>()?;
     let common = common.to_owned();
     *option = format!("lowerdir={}", short.join(":"));
     Some(common)
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn words_become_flags_and_the_rest_is_the_file_systems() {
+    fn known_options_become_flags_and_others_are_passed_to_the_file_system() {
         let parsed =
             Options::parse(&mount("overlay", &["ro", "nodev", "index=off", "rprivate", "rw"])).unwrap();
         assert_eq!(parsed.flags, MsFlags::MS_NODEV);
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn unsupported_options_are_errors_with_their_name() {
         for (kind, word, part) in [("bind", "loop", "loop"), ("ext4", "uidmap=0:1:2", "uidmap")] {
             let why = Options::parse(&mount(kind, &[word])).unwrap_err();
             assert!(why.message.contains(part), "{why}");
@@ -323,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_of_lower_folders_are_made_relative() {
+    fn long_lists_of_lower_directories_are_made_relative() {
         let mut data = vec!["workdir=/w".to_owned(), "lowerdir=/a/b/1/fs:/a/b/22/fs:/a/b/3/fs".to_owned()];
         assert_eq!(shorten(&mut data), Some(PathBuf::from("/a/b")));
         assert_eq!(data, ["workdir=/w", "lowerdir=1/fs:22/fs:3/fs"]);

@@ -1,6 +1,6 @@
-//! Kills by a container's memory limit: a descriptor that libcontainer has made ready, and the reading of it.
+//! Kills by a container's memory limit, read from a descriptor of libcontainer.
 //!
-//! On cgroup v2 it is memory.events, on v1 an eventfd; which one shows by itself. It must not know containers.
+//! On cgroup v2 it is memory.events, on v1 an eventfd, which this module finds out itself. It does not know containers.
 
 use nix::sys::stat::{SFlag, fstat};
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     file: File,
-    /// The kills seen so far; v1 counts in the eventfd.
+    /// The kills seen so far. On v1 the eventfd counts them.
     seen: Option<u64>,
 }
 
@@ -25,12 +25,12 @@ impl OomWatch {
         OomWatch { file, seen }
     }
 
-    /// The kernel tells of a change of memory.events by POLLPRI, of an eventfd by POLLIN.
+    /// Whether to poll for POLLPRI, which reports a change of memory.events. An eventfd has POLLIN.
     pub(crate) fn is_urgent(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// Whether there was a kill since this was asked last. `None`: there is nothing to watch any more.
+    /// Whether there was a kill since the last call; `None` if there is nothing to watch any more.
     pub(crate) fn happened(&mut self) -> Option<bool> {
         match &mut self.seen {
             Some(seen) => {
@@ -52,7 +52,7 @@ impl AsFd for OomWatch {
     }
 }
 
-/// Reading the file is what makes the kernel tell of the next change.
+/// The number of kills. Only after this read does the kernel report the next change.
 fn kills(file: &File) -> Option<u64> {
     let mut text = [0; 512];
     let length = file.read_at(&mut text, 0).ok()?;
@@ -66,7 +66,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn kills_are_counted_from_the_file_and_told_once() {
+    fn kills_are_counted_from_the_file_and_reported_once() {
         let path = std::env::temp_dir().join(format!("knarr-oom-{}", std::process::id()));
         let mut file =
             File::options().create(true).truncate(true).read(true).write(true).open(&path).unwrap();
@@ -74,7 +74,7 @@ mod tests {
         file.write_all(b"low 0\noom 3\noom_kill 2\noom_group_kill 0\n").unwrap();
         let mut watch = OomWatch::new(file.try_clone().unwrap().into());
         assert!(watch.is_urgent());
-        assert_eq!(watch.happened(), Some(false), "those before are not told");
+        assert_eq!(watch.happened(), Some(false), "earlier kills are not reported");
         file.write_all_at(b"low 0\noom 4\noom_kill 5\noom_group_kill 0\n", 0).unwrap();
         assert_eq!(watch.happened(), Some(true));
         assert_eq!(watch.happened(), Some(false));

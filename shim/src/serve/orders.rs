@@ -1,12 +1,14 @@
-//! Orders for workers: queued for each container, so that what changes it happens one after the other, and what comes of them.
+//! Orders for workers. Each container has a queue of them, so that changes to it happen one after the other.
 
 use super::calls::number;
-use super::exec::Hand;
+use super::exec::Executor;
+use super::place::Place;
 use super::poll::{Interest, Token};
 use super::slots::Key;
-use super::streams::{Ends, LoggerEnds, Plumbing, Streams};
+use super::streams::{Ends, LoggerEnds, Streams};
 use super::table::{Caller, Logger, Order, Pending, Task};
-use super::worker::{CgroupFolder, Done, Worker};
+use super::work::{NewStreams, Running};
+use super::worker::{CgroupDir, Done, Worker};
 use super::{Server, exec, jobs, oom, saved};
 use crate::wire::code::{Code, Failure};
 use crate::wire::events::{Event, TaskCheckpointed, TaskCreate, TaskIo, TaskPaused, TaskResumed};
@@ -17,32 +19,16 @@ use libcontainer::{CgroupPaths, Delete};
 use prost::Message;
 use std::os::fd::{OwnedFd, RawFd};
 
-/// A worker, what it does and what is kept for its return.
-#[derive(Debug)]
-pub(crate) struct Employed {
-    hand: Hand,
-    task: Key,
-    pending: Pending,
-    kept: Option<Kept>,
-}
-
-/// This side of the streams of a process that is being made.
-#[derive(Debug)]
-pub(crate) struct Kept {
-    process: Key,
-    plumbing: Plumbing,
-}
-
 impl Server {
-    /// Gives an order. It is carried out when those before it are.
+    /// Queues an order. It is carried out after those before it.
     pub(crate) fn order(&mut self, key: Key, pending: Pending) {
         if let Some(task) = self.table.tasks.get_mut(key) {
             task.orders.push_back(pending);
         }
-        self.go_on_with_orders(key);
+        self.run_orders(key);
     }
 
-    fn go_on_with_orders(&mut self, key: Key) {
+    fn run_orders(&mut self, key: Key) {
         while let Some(task) = self.table.tasks.get_mut(key) {
             let Some(next) = task.orders.front() else { break };
             let shared = next.order.is_shared();
@@ -55,7 +41,7 @@ impl Server {
             } else {
                 task.alone = true;
             }
-            self.employ(key, pending);
+            self.start_order(key, pending);
         }
     }
 
@@ -64,21 +50,20 @@ impl Server {
             if shared {
                 task.shared = task.shared.saturating_sub(1);
             } else {
-                task.alone = task.parting.is_some();
+                task.alone = task.deleting.is_some();
             }
         }
-        self.go_on_with_orders(key);
+        self.run_orders(key);
     }
 
-    /// Hires a worker for an order whose turn it is.
-    fn employ(&mut self, key: Key, pending: Pending) {
-        match self.hire(key, &pending) {
-            Ok((hand, kept)) => {
-                let token = Token::Worker(self.workers.next_key());
-                if let Err(e) = self.poll.add(&hand, hand.interest(), token) {
+    /// Starts to carry out the next order.
+    fn start_order(&mut self, key: Key, pending: Pending) {
+        match self.start_worker(key, &pending) {
+            Ok((executor, streams)) => {
+                let running = Running { executor, task: key, pending, streams };
+                if let Err(e) = self.work.add(running, &self.poll) {
                     self.log.warn(&format!("watch a worker: epoll_ctl: {e}"));
                 }
-                self.workers.insert(Employed { hand, task: key, pending, kept });
             }
             Err(failure) => {
                 let shared = pending.order.is_shared();
@@ -88,26 +73,26 @@ impl Server {
         }
     }
 
-    fn hire(&self, key: Key, pending: &Pending) -> Result<(Hand, Option<Kept>), Failure> {
+    fn start_worker(&self, key: Key, pending: &Pending) -> Result<(Executor, Option<NewStreams>), Failure> {
         let gone = || Failure::not_found("container not created: not found");
         let task = self.table.tasks.get(key).ok_or_else(gone)?;
         let place =
-            jobs::Place { id: &task.id, namespace: &self.namespace, bundle: &task.bundle, root: &task.root };
+            Place { id: &task.id, namespace: &self.about.namespace, bundle: &task.bundle, root: &task.root };
         let plain = |job: &dyn Fn() -> Result<Done, Failure>| {
-            Ok((Hand::Worker(Worker::employ(Some(&[]), job)?), None))
+            Ok((Executor::Worker(Worker::spawn(Some(&[]), job)?), None))
         };
         match &pending.order {
             Order::Create(ask) if !ask.checkpoint.is_empty() => plain(&|| saved::prepare(place, ask)),
             Order::Restore(ask) => {
                 let options = Options::read(ask.options.as_ref())?;
-                self.hire_for_create(task, |ends, logger| saved::restore(place, ask, &options, ends, logger))
+                self.start_create(task, |ends, logger| saved::restore(place, ask, &options, ends, logger))
             }
             Order::Checkpoint(ask) => plain(&|| saved::checkpoint(place, ask)),
             Order::Create(ask) => {
                 let options = Options::read(ask.options.as_ref())?;
-                self.hire_for_create(task, |ends, logger| jobs::create(place, ask, &options, ends, logger))
+                self.start_create(task, |ends, logger| jobs::create(place, ask, &options, ends, logger))
             }
-            Order::Exec(process) => self.hire_for_exec(place, task, *process),
+            Order::Exec(process) => self.start_exec(place, task, *process),
             Order::Start => plain(&|| jobs::start(place)),
             Order::Pause => plain(&|| jobs::pause(place)),
             Order::Resume => plain(&|| jobs::resume(place)),
@@ -118,82 +103,82 @@ impl Server {
         }
     }
 
-    /// A worker that makes a container, with the streams of its process: their ends go with it.
-    fn hire_for_create(
+    /// Starts a worker that makes a container, with the streams of its process.
+    fn start_create(
         &self,
         task: &Task,
         job: impl FnOnce(Ends, Option<LoggerEnds>) -> Result<Done, Failure>,
-    ) -> Result<(Hand, Option<Kept>), Failure> {
-        let (ends, logger, kept) = self.plumb(task.init, task.owner)?;
+    ) -> Result<(Executor, Option<NewStreams>), Failure> {
+        let (ends, logger, streams) = self.plumb(task.init, task.owner)?;
         let needed: Vec<RawFd> =
             ends.fds().into_iter().chain(logger.iter().flat_map(LoggerEnds::fds)).collect();
-        // This side's copies of the process's ends go with the closure: else it would keep its own pipes open.
-        let worker = Worker::employ(Some(&needed), move || job(ends, logger))?;
-        Ok((Hand::Worker(worker), Some(kept)))
+        // The closure owns the process's ends, so that they are closed on this side: else the server would keep the pipes open.
+        let worker = Worker::spawn(Some(&needed), move || job(ends, logger))?;
+        Ok((Executor::Worker(worker), Some(streams)))
     }
 
-    /// The process itself, or a worker where somebody has to wait for it.
-    fn hire_for_exec(
+    /// Starts an exec: clones the process, or starts a worker if something must wait for it.
+    fn start_exec(
         &self,
-        place: jobs::Place<'_>,
+        place: Place<'_>,
         task: &Task,
         process: Key,
-    ) -> Result<(Hand, Option<Kept>), Failure> {
+    ) -> Result<(Executor, Option<NewStreams>), Failure> {
         let gone = || Failure::not_found("process does not exist: not found");
         let spec = &self.table.processes.get(process).ok_or_else(gone)?.spec;
-        let (ends, logger, kept) = self.plumb(process, task.owner)?;
+        let (ends, logger, streams) = self.plumb(process, task.owner)?;
         let prepared = exec::prepare(exec::handle(task, place)?, spec, ends)?;
-        let hand = if logger.is_none() && prepared.is_unattended() {
+        let executor = if logger.is_none() && prepared.is_unattended() {
             prepared.begin()?
         } else {
-            // Which descriptors the handle has is the library's business.
-            Hand::Worker(Worker::employ(None, move || jobs::exec(place, prepared, logger))?)
+            // The descriptors of the handle are not known here.
+            Executor::Worker(Worker::spawn(None, move || jobs::exec(place, prepared, logger))?)
         };
-        Ok((hand, Some(kept)))
+        Ok((executor, Some(streams)))
     }
 
-    /// The streams of a process that is about to be made.
-    fn plumb(&self, process: Key, owner: (u32, u32)) -> Result<(Ends, Option<LoggerEnds>, Kept), Failure> {
+    /// Opens the streams of a process that is about to be made.
+    fn plumb(
+        &self,
+        process: Key,
+        owner: (u32, u32),
+    ) -> Result<(Ends, Option<LoggerEnds>, NewStreams), Failure> {
         let none = Streams::default();
         let streams = self.table.processes.get(process).map_or(&none, |process| &process.streams);
         let mut plumbing = streams.open(owner.0, owner.1)?;
         let ends = std::mem::replace(&mut plumbing.ends, Ends::Terminal);
         let logger = plumbing.logger.take();
-        Ok((ends, logger, Kept { process, plumbing }))
+        Ok((ends, logger, NewStreams { process, plumbing }))
     }
 
-    /// A worker, or a process on its way, has something to say.
-    pub(crate) fn hear(&mut self, key: Key) {
-        if !self.workers.get(key).is_some_and(|employed| employed.hand.is_ready()) {
-            return;
-        }
-        let Some(Employed { hand, task, pending, kept }) = self.workers.remove(key) else { return };
-        self.poll.remove(&hand);
-        self.ending_workers.extend(hand.pid());
+    /// Reads the report of a running order, if it is ready.
+    pub(crate) fn read_report(&mut self, key: Key) {
+        let Some(running) = self.work.take_ready(key, &self.poll) else { return };
+        let Running { executor, task, pending, streams } = running;
         let shared = pending.order.is_shared();
-        match hand.report() {
-            Ok(done) => self.finish(task, pending, kept, done),
+        match executor.report() {
+            Ok(done) => self.finish(task, pending, streams, done),
             Err(failure) => self.fail(task, pending, failure),
         }
         self.release(task, shared);
     }
 
-    /// All workers that have something to say are heard now.
-    pub(crate) fn hear_all(&mut self) {
-        for key in self.workers.keys() {
-            self.hear(key);
+    /// Reads all reports that are ready.
+    pub(crate) fn read_reports(&mut self) {
+        for key in self.work.keys() {
+            self.read_report(key);
         }
     }
 
-    fn finish(&mut self, key: Key, pending: Pending, kept: Option<Kept>, mut done: Done) {
+    fn finish(&mut self, key: Key, pending: Pending, streams: Option<NewStreams>, mut done: Done) {
         for warning in &done.report.warnings {
             self.log.warn(warning);
         }
         let answer = match pending.order {
-            Order::Create(ask) => self.created(key, *ask, kept, done),
-            Order::Restore(_) => self.restored(key, kept, done),
+            Order::Create(ask) => self.created(key, *ask, streams, done),
+            Order::Restore(_) => self.restored(key, streams, done),
             Order::Checkpoint(ask) => {
-                self.tell(Event::Checkpointed(TaskCheckpointed {
+                self.publish(Event::Checkpointed(TaskCheckpointed {
                     container_id: ask.id,
                     checkpoint: ask.path,
                 }));
@@ -204,15 +189,15 @@ impl Server {
                 self.started(key, init)
             }
             Order::Exec(process) => {
-                self.adopt(process, kept, &mut done);
+                self.adopt(process, streams, &mut done);
                 self.started(key, process)
             }
             Order::Pause => self.set_paused(key, true),
             Order::Resume => self.set_paused(key, false),
             Order::Delete => {
-                // A created container was killed by it: its exit comes first.
+                // If it killed a container that was not started, the exit is reported first.
                 self.reap();
-                self.part(key, pending.caller);
+                self.finish_delete(key, pending.caller);
                 return;
             }
             Order::Clean(failure) => {
@@ -229,14 +214,14 @@ impl Server {
         }
     }
 
-    /// A container is removed. Its process, if it was killed only now, may still be a child of the worker that made it: one that has
-    /// reported, but not ended yet. Then its exit comes when it is this server's child.
-    fn part(&mut self, key: Key, caller: Option<Caller>) {
+    /// A container was removed. If that killed its process, the process may still be a child of the worker that made it, which has
+    /// reported but not ended yet. Its exit follows when it is a child of this server.
+    fn finish_delete(&mut self, key: Key, caller: Option<Caller>) {
         let Some(task) = self.table.tasks.get_mut(key) else { return };
         let is_reaped = self.table.processes.get(task.init).is_none_or(|init| init.pidfd.is_none());
         match caller {
-            Some(caller) if !is_reaped => task.parting = Some(caller),
-            caller => self.forget_task(key, caller),
+            Some(caller) if !is_reaped => task.deleting = Some(caller),
+            caller => self.delete_task(key, caller),
         }
     }
 
@@ -244,7 +229,7 @@ impl Server {
         let mut caller = pending.caller;
         match pending.order {
             Order::Create(_) if failure.code == Code::Internal => {
-                // The worker died, perhaps half-way.
+                // The worker died, perhaps before it was done.
                 let order = Order::Clean(failure);
                 if let Some(task) = self.table.tasks.get_mut(key) {
                     task.orders.push_front(Pending { order, caller });
@@ -256,7 +241,7 @@ impl Server {
             Order::Exec(process) => self.not_started(key, Some(process)),
             Order::SignalAll(_) if caller.is_none() => self.log.warn(&failure.message),
             Order::Delete => {
-                // Another attempt is possible; nobody else waits for this one.
+                // The caller may try again.
                 if let Some(caller) = caller.take() {
                     self.answer(caller, Err(failure));
                 }
@@ -269,42 +254,46 @@ impl Server {
         }
     }
 
-    /// A container that was never made is forgotten.
+    /// Removes a container that was never made from the table.
     fn discard(&mut self, key: Key) {
         let Some(task) = self.table.tasks.get(key) else { return };
         let (init, execs) = (task.init, task.execs.clone());
         self.remove_task(key, init, &execs);
     }
 
-    /// The first process, its cgroup and what watches over that become the server's.
-    fn settle_in(&mut self, key: Key, kept: Option<Kept>, done: &mut Done) {
+    /// Registers a new container: its first process, its cgroup and the watch for kills by the memory limit.
+    fn register_container(&mut self, key: Key, streams: Option<NewStreams>, done: &mut Done) {
         let Some(task) = self.table.tasks.get_mut(key) else { return };
         let init = task.init;
-        task.cgroup = accounted(std::mem::take(&mut done.report.cgroups));
-        self.adopt(init, kept, done);
-        if done.report.oom
-            && let Some(fd) = done.fds.pop()
-        {
+        task.cgroup = cgroup_paths(std::mem::take(&mut done.report.cgroups));
+        self.adopt(init, streams, done);
+        if let Some(fd) = done.fds.oom.take() {
             self.watch_oom(key, fd);
         }
     }
 
-    /// `Start` has made the process.
-    fn restored(&mut self, key: Key, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
-        self.settle_in(key, kept, &mut done);
+    /// `Start` has restored the container.
+    fn restored(&mut self, key: Key, streams: Option<NewStreams>, mut done: Done) -> Vec<u8> {
+        self.register_container(key, streams, &mut done);
         let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
         let init = task.init;
         task.saved = None;
         self.started(key, init)
     }
 
-    fn created(&mut self, key: Key, ask: CreateTaskRequest, kept: Option<Kept>, mut done: Done) -> Vec<u8> {
+    fn created(
+        &mut self,
+        key: Key,
+        ask: CreateTaskRequest,
+        streams: Option<NewStreams>,
+        mut done: Done,
+    ) -> Vec<u8> {
         let Some(task) = self.table.tasks.get_mut(key) else { return Vec::new() };
         task.lives.made(done.report.owns_pids);
         task.saved = (!ask.checkpoint.is_empty()).then(|| Box::new(ask.clone()));
-        self.settle_in(key, kept, &mut done);
+        self.register_container(key, streams, &mut done);
         let pid = number(done.report.pid);
-        self.tell(Event::Create(TaskCreate {
+        self.publish(Event::Create(TaskCreate {
             container_id: ask.id,
             bundle: ask.bundle,
             rootfs: ask.rootfs,
@@ -332,22 +321,17 @@ impl Server {
         }
     }
 
-    /// A process that a worker has made becomes the server's. Its descriptors leave `done`.
-    fn adopt(&mut self, key: Key, kept: Option<Kept>, done: &mut Done) {
-        let mut fds = std::mem::take(&mut done.fds);
-        let logger = if done.report.logger != 0 { fds.pop() } else { None };
-        let mut fds = fds.into_iter();
-        let (pidfd, terminal) = (fds.next(), if done.report.terminal { fds.next() } else { None });
-        done.fds = fds.collect();
+    /// Registers a process that a worker has made. Its descriptors are taken from `done`.
+    fn adopt(&mut self, key: Key, streams: Option<NewStreams>, done: &mut Done) {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         process.pid = done.report.pid;
-        process.pidfd = pidfd;
-        process.terminal = terminal;
+        process.pidfd = done.fds.pidfd.take();
+        process.terminal = done.fds.terminal.take();
         process.spec = Vec::new();
         let pid = done.report.logger;
-        process.logger = logger.map(|pidfd| Logger { pid, pidfd, told: false });
-        if let Some(kept) = kept.filter(|kept| kept.process == key) {
-            self.connect_streams(key, kept.plumbing);
+        process.logger = done.fds.logger.take().map(|pidfd| Logger { pid, pidfd, terminated: false });
+        if let Some(streams) = streams.filter(|streams| streams.process == key) {
+            self.connect_streams(key, streams.plumbing);
         }
     }
 
@@ -371,7 +355,7 @@ impl Server {
         if let Some(task) = self.table.tasks.get_mut(key) {
             task.paused = paused;
             let container_id = task.id.clone();
-            self.tell(if paused {
+            self.publish(if paused {
                 Event::Paused(TaskPaused { container_id })
             } else {
                 Event::Resumed(TaskResumed { container_id })
@@ -381,13 +365,11 @@ impl Server {
     }
 }
 
-/// What a worker's report says of cgroups.
-fn accounted(folders: Vec<CgroupFolder>) -> CgroupPaths {
-    match folders.first() {
+/// The cgroups in a worker's report.
+fn cgroup_paths(dirs: Vec<CgroupDir>) -> CgroupPaths {
+    match dirs.first() {
         None => CgroupPaths::None,
         Some(only) if only.controller.is_empty() => CgroupPaths::V2(only.path.clone().into()),
-        Some(_) => CgroupPaths::V1(
-            folders.into_iter().map(|folder| (folder.controller, folder.path.into())).collect(),
-        ),
+        Some(_) => CgroupPaths::V1(dirs.into_iter().map(|dir| (dir.controller, dir.path.into())).collect()),
     }
 }

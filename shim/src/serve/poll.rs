@@ -1,7 +1,6 @@
-//! epoll(7), with tokens that say what an event is about.
+//! epoll(7), with tokens for the sources of events.
 //!
-//! A descriptor is taken out before it is closed, always: a worker may hold a copy of it, and then the kernel would go on
-//! reporting it.
+//! A descriptor must be removed before it is closed: a worker may have a copy of it, and the kernel would continue to report it.
 
 use super::slots::Key;
 use nix::errno::Errno;
@@ -9,18 +8,18 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What an event is about.
+/// The source of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// Somebody connects.
+    /// A client connects.
     Listener,
-    /// A signal has come.
+    /// A signal has arrived.
     Signals,
-    /// A client of ours.
+    /// A client has sent something, or has room for more answers.
     Connection(Key),
-    /// A worker has a result.
+    /// A worker has a report.
     Worker(Key),
-    /// A copy can go on.
+    /// A copy can continue.
     Copy(Key),
     /// A container's memory events.
     Oom(Key),
@@ -57,7 +56,7 @@ impl Token {
     }
 }
 
-/// When a descriptor is of interest.
+/// The state of a descriptor that is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interest {
     Read,
@@ -65,7 +64,7 @@ pub(crate) enum Interest {
     Both,
     /// An exceptional condition: a change of a cgroup's file.
     Urgent,
-    /// Nothing but the end of the other side, which is always told.
+    /// Only the end of the other side, which is always reported.
     End,
 }
 
@@ -97,15 +96,15 @@ impl Poll {
         self.0.modify(fd, &mut EpollEvent::new(interest.flags(), token.number()))
     }
 
-    /// Before the descriptor is closed.
+    /// Must be called before the descriptor is closed.
     pub(crate) fn remove(&self, fd: impl AsFd) {
         let _ = self.0.delete(fd);
     }
 
-    /// Waits for events, for ever or for so long.
+    /// Waits for events, at most for `limit`.
     pub(crate) fn wait(&self, limit: Option<Duration>) -> Result<Vec<Token>, Errno> {
         let mut events = [EpollEvent::empty(); 32];
-        // Rounded up: a deadline that has not quite come would be waited for in a busy loop.
+        // Rounded up: else the last fraction of a millisecond would be a busy loop.
         let timeout = limit.map_or(EpollTimeout::NONE, |limit| {
             EpollTimeout::try_from(limit + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX)
         });

@@ -1,10 +1,11 @@
 //! Events to containerd: one queue, first in, first out, one at a time.
 //!
-//! containerd serves each call of a connection by itself, so the next event is sent when the one before was acknowledged: that
-//! alone keeps the order. While containerd is away the queue waits; it is bounded, and nothing here ever blocks. It must not know
-//! what the events say, nor the loop: it tells which descriptor it waits for, and until when.
+//! containerd serves the calls of a connection in parallel, so the next event is sent when the one before was acknowledged: only that
+//! keeps the order. While containerd is not connected the queue waits. It is bounded, and nothing here ever blocks. This module does not
+//! know what the events are.
 
 use super::connection::Connection;
+use super::poll::{Interest, Poll, Token};
 use crate::wire::frame::{RESPONSE, Request, Response, encode_request};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
@@ -15,30 +16,30 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// More events than these are kept for nobody: the oldest go. It takes a containerd that is away while tens of thousands of processes
-/// end; each event takes some 300 bytes while it waits.
-const MOST: usize = 65_536;
-/// With so many waiting for a containerd that takes them, those who would make more wait too.
-const PLENTY: usize = 1024;
-/// How long containerd may take to acknowledge one.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How often an event is offered to a containerd that refuses it.
+/// The most events in the queue; beyond that the oldest are dropped. That takes tens of thousands of processes that end while containerd
+/// is away. A waiting event has some 300 bytes.
+const MAX_QUEUE: usize = 65_536;
+/// With this many in the queue of a containerd that accepts events, calls that would make more are held.
+const BEHIND: usize = 1024;
+/// How long containerd may take to acknowledge an event.
+const ACKNOWLEDGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an event is sent if containerd refuses it.
 const TRIES: u32 = 5;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    /// containerd's socket; without one events go nowhere.
+    /// containerd's socket; without one there are no events.
     address: Option<PathBuf>,
     queue: VecDeque<Request>,
     connection: Option<Connection>,
-    /// The stream on which the first of the queue was sent.
+    /// The stream on which the first event of the queue was sent.
     sent: Option<u32>,
     stream: u32,
     refusals: u32,
     pause: Duration,
-    /// When to give up waiting for the acknowledgement, or to try again.
+    /// When to stop waiting for the acknowledgement, or to try again.
     deadline: Option<Instant>,
     lost: usize,
 }
@@ -63,8 +64,8 @@ impl Publisher {
         if self.address.is_none() {
             return;
         }
-        if self.queue.len() >= MOST {
-            // The first may be on its way already.
+        if self.queue.len() >= MAX_QUEUE {
+            // The first may have been sent already.
             let place = usize::from(self.sent.is_some());
             self.queue.remove(place);
             self.lost += 1;
@@ -76,26 +77,57 @@ impl Publisher {
         self.queue.is_empty()
     }
 
-    /// containerd takes events, but has many to take yet. One that does not acknowledge any more is soon not connected any more.
+    /// Whether containerd accepts events, but is behind with many. If it stops to acknowledge them, it is soon disconnected.
     pub(crate) fn is_behind(&self) -> bool {
-        self.queue.len() >= PLENTY && self.connection.is_some()
+        self.queue.len() >= BEHIND && self.connection.is_some()
     }
 
-    /// How many were given up since the last question.
-    pub(crate) fn take_lost(&mut self) -> usize {
+    /// The number of events dropped since the last call.
+    fn take_lost(&mut self) -> usize {
         std::mem::take(&mut self.lost)
-    }
-
-    pub(crate) fn connection(&self) -> Option<&Connection> {
-        self.connection.as_ref()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// Sends the next event, if it is its turn. True: there is a new connection to watch.
-    pub(crate) fn advance(&mut self, now: Instant) -> bool {
+    /// Sends what can be sent now and watches the connection. Returns the number of events dropped since the last call.
+    pub(crate) fn send(&mut self, now: Instant, poll: &Poll) -> usize {
+        if self.is_overdue(now) {
+            self.drop_connection(now, poll);
+        }
+        let is_new = self.advance(now);
+        if let Some(connection) = &self.connection {
+            if is_new {
+                let _ = poll.add(connection, Interest::Read, Token::Events);
+            }
+            if connection.is_backed_up() {
+                let _ = poll.change(connection, Interest::Both, Token::Events);
+            }
+        }
+        self.take_lost()
+    }
+
+    /// The connection has something to read, or room to write.
+    pub(crate) fn handle(&mut self, now: Instant, poll: &Poll) {
+        if !self.serve(now) {
+            self.drop_connection(now, poll);
+        } else if let Some(connection) = &self.connection
+            && !connection.is_backed_up()
+        {
+            let _ = poll.change(connection, Interest::Read, Token::Events);
+        }
+    }
+
+    fn drop_connection(&mut self, now: Instant, poll: &Poll) {
+        if let Some(connection) = &self.connection {
+            poll.remove(connection);
+        }
+        self.disconnect(now);
+    }
+
+    /// Sends the next event, unless an earlier one is not acknowledged yet. Returns whether there is a new connection.
+    fn advance(&mut self, now: Instant) -> bool {
         if self.sent.is_some() || self.queue.is_empty() || self.deadline.is_some_and(|at| at > now) {
             return false;
         }
@@ -120,13 +152,13 @@ impl Publisher {
         }
         self.sent = Some(self.stream);
         self.stream = self.stream.wrapping_add(2);
-        self.deadline = Some(now + PATIENCE);
+        self.deadline = Some(now + ACKNOWLEDGE_TIMEOUT);
         fresh
     }
 
-    /// The connection has something to read, or room to write. False: it is to be closed, by `disconnect`.
+    /// Reads acknowledgements and sends delayed bytes. Returns false if the connection is broken.
     #[must_use]
-    pub(crate) fn serve(&mut self, now: Instant) -> bool {
+    fn serve(&mut self, now: Instant) -> bool {
         let Some(connection) = &mut self.connection else { return true };
         let mut well = connection.flush().is_ok() && connection.receive().is_ok();
         while let Some(frame) = self.connection.as_mut().and_then(Connection::next) {
@@ -165,16 +197,15 @@ impl Publisher {
         }
     }
 
-    /// Whether the wait for an acknowledgement has been too long. What has come is read first: it may be this process that had no
-    /// processor for a while.
-    pub(crate) fn is_overdue(&mut self, now: Instant) -> bool {
+    /// Whether an acknowledgement is overdue. What has arrived is read first, since this process may not have been scheduled for a while.
+    fn is_overdue(&mut self, now: Instant) -> bool {
         let is_late = |this: &Self| this.sent.is_some() && this.deadline.is_some_and(|at| at <= now);
         is_late(self) && (!self.serve(now) || is_late(self))
     }
 
-    /// containerd is gone or does not answer: the first of the queue is sent again on a new connection. An acknowledgement may have
-    /// been on its way; containerd takes a second copy of an event in its stride.
-    pub(crate) fn disconnect(&mut self, now: Instant) {
+    /// containerd is gone or does not answer: the first event of the queue is sent again on a new connection. If its acknowledgement was
+    /// lost, containerd gets the event twice, which does no harm.
+    fn disconnect(&mut self, now: Instant) {
         self.connection = None;
         if self.sent.take().is_some() || !self.queue.is_empty() {
             self.retreat(now);
@@ -205,19 +236,19 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     struct Containerd {
-        folder: PathBuf,
+        dir: PathBuf,
         listener: Option<UnixListener>,
     }
 
     impl Containerd {
         fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("knarr-publish-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&folder).unwrap();
-            Containerd { folder, listener: None }
+            let dir = std::env::temp_dir().join(format!("knarr-publish-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            Containerd { dir, listener: None }
         }
 
         fn address(&self) -> PathBuf {
-            self.folder.join("sock")
+            self.dir.join("sock")
         }
 
         fn begin(&mut self) {
@@ -234,7 +265,7 @@ mod tests {
 
     impl Drop for Containerd {
         fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.folder);
+            let _ = std::fs::remove_dir_all(&self.dir);
         }
     }
 
@@ -254,7 +285,7 @@ mod tests {
         Request { method: number.to_string(), ..Request::default() }
     }
 
-    /// What has arrived, and on which stream.
+    /// The events that have arrived, with their streams.
     fn received(connection: &mut Connection) -> Vec<(u32, String)> {
         let _ = connection.receive();
         std::iter::from_fn(|| connection.next())
@@ -268,7 +299,7 @@ mod tests {
         let mut publisher = Publisher::new(Some(containerd.address()));
         let mut now = Instant::now();
         (0..3).for_each(|number| publisher.push(event(number)));
-        assert!(!publisher.advance(now), "nobody listens");
+        assert!(!publisher.advance(now), "no listener");
         assert!(publisher.deadline().is_some());
         containerd.begin();
         now += LONGEST_PAUSE;
@@ -281,7 +312,7 @@ mod tests {
         assert!(publisher.serve(now));
         publisher.advance(now);
         assert_eq!(received(&mut server), [(3, "1".to_owned())]);
-        // It dies with the second unacknowledged.
+        // It dies before it acknowledges the second.
         drop(server);
         assert!(!publisher.serve(now));
         publisher.disconnect(now);
@@ -297,25 +328,25 @@ mod tests {
             assert_eq!(received(&mut server), Vec::from_iter(next));
         }
         assert!(publisher.is_empty());
-        assert_eq!(publisher.deadline(), None, "an idle publisher wakes nobody");
+        assert_eq!(publisher.deadline(), None, "an idle publisher has no deadline");
     }
 
     #[test]
-    fn an_acknowledgement_that_lay_there_is_read_before_the_event_is_sent_again() {
+    fn an_acknowledgement_that_has_arrived_is_read_before_the_event_is_sent_again() {
         let mut now = Instant::now();
         let (_containerd, mut publisher, mut server) = sending("late", now);
         assert_eq!(received(&mut server), [(1, "0".to_owned())]);
         server.send(&encode_response(1, Ok(Vec::new()))).unwrap();
-        now += PATIENCE;
+        now += ACKNOWLEDGE_TIMEOUT;
         assert!(!publisher.is_overdue(now));
         publisher.advance(now);
         assert_eq!(received(&mut server), [(3, "1".to_owned())]);
-        now += PATIENCE;
+        now += ACKNOWLEDGE_TIMEOUT;
         assert!(publisher.is_overdue(now));
     }
 
     #[test]
-    fn an_event_that_is_refused_is_offered_again_and_given_up_at_last() {
+    fn an_event_that_is_refused_is_sent_again_and_dropped_at_last() {
         let mut now = Instant::now();
         let (_containerd, mut publisher, mut server) = sending("refused", now);
         for _ in 0..TRIES {
@@ -331,12 +362,12 @@ mod tests {
     }
 
     #[test]
-    fn who_makes_events_waits_for_a_containerd_that_takes_them_and_for_no_other() {
+    fn a_containerd_is_behind_only_while_it_is_connected() {
         let mut containerd = Containerd::new("behind");
         containerd.begin();
         let mut publisher = Publisher::new(Some(containerd.address()));
         let mut now = Instant::now();
-        (0..PLENTY).for_each(|number| publisher.push(event(number)));
+        (0..BEHIND).for_each(|number| publisher.push(event(number)));
         assert!(!publisher.is_behind(), "not connected yet");
         assert!(publisher.advance(now));
         assert!(publisher.is_behind());
@@ -344,12 +375,12 @@ mod tests {
         let (stream, _) = received(&mut server).remove(0);
         server.send(&encode_response(stream, Ok(Vec::new()))).unwrap();
         assert!(publisher.serve(now));
-        assert!(!publisher.is_behind(), "one was taken");
-        publisher.push(event(PLENTY));
+        assert!(!publisher.is_behind(), "one was acknowledged");
+        publisher.push(event(BEHIND));
         publisher.advance(now);
         assert!(publisher.is_behind());
-        now += PATIENCE;
-        assert!(publisher.is_overdue(now), "it takes no more");
+        now += ACKNOWLEDGE_TIMEOUT;
+        assert!(publisher.is_overdue(now), "it does not acknowledge any more");
         publisher.disconnect(now);
         assert!(!publisher.is_behind());
     }
@@ -357,13 +388,13 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_keeps_the_newest() {
         let mut publisher = Publisher::new(Some(PathBuf::from("/nonexistent/knarr")));
-        (0..MOST + 10).for_each(|number| publisher.push(event(number)));
-        assert_eq!(publisher.queue.len(), MOST);
+        (0..MAX_QUEUE + 10).for_each(|number| publisher.push(event(number)));
+        assert_eq!(publisher.queue.len(), MAX_QUEUE);
         assert_eq!(publisher.queue.front(), Some(&event(10)));
         assert_eq!(publisher.take_lost(), 10);
-        assert!(!publisher.is_behind(), "nobody waits for a containerd that is away");
-        let mut nobody = Publisher::new(None);
-        nobody.push(event(0));
-        assert!(nobody.is_empty());
+        assert!(!publisher.is_behind(), "containerd is not connected");
+        let mut without = Publisher::new(None);
+        without.push(event(0));
+        assert!(without.is_empty());
     }
 }

@@ -1,17 +1,17 @@
-//! The end of processes. SIGCHLD says that some have ended; which ones the pidfds say, so that a pid that was given out anew
-//! deceives nobody. What is nobody's (processes whose parent in a container is gone) is reaped without a word.
+//! The end of processes. SIGCHLD says that some have ended, and the pidfds which ones, so that a reused pid does no harm. Orphans
+//! (processes whose parent in a container is gone) are reaped silently.
 
 use super::Server;
+use super::clock::Alarm;
 use super::life::Exit;
 use super::slots::Key;
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 use std::os::fd::AsFd;
 use std::time::SystemTime;
 
 impl Server {
-    /// Signals have come. Those of one kind are one.
+    /// Handles signals. Pending signals of one number are one.
     pub(crate) fn take_signals(&mut self) {
         let mut ended = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
@@ -25,9 +25,9 @@ impl Server {
         }
     }
 
-    /// Takes notice of all that has ended.
+    /// Registers all processes that have ended.
     pub(crate) fn reap(&mut self) {
-        self.reap_workers();
+        self.work.reap();
         for key in self.table.processes.keys() {
             self.reap_process(key);
             self.reap_logger(key);
@@ -35,21 +35,10 @@ impl Server {
         self.reap_orphans();
     }
 
-    fn reap_workers(&mut self) {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        // Once it has reported, nobody else reaps it: its pid can not be another's.
-        self.ending_workers.retain(|pid| {
-            matches!(
-                waitid(Id::Pid(Pid::from_raw(*pid)), flags),
-                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
-            )
-        });
-    }
-
     fn reap_process(&mut self, key: Key) {
         let Some(process) = self.table.processes.get_mut(key) else { return };
         let Some(pidfd) = &process.pidfd else { return };
-        // ECHILD: its worker is still its parent.
+        // ECHILD: its parent is still the worker.
         let Some(status) =
             ended(waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG))
         else {
@@ -59,11 +48,11 @@ impl Server {
         let task = process.task;
         let exit = Exit { status, at: SystemTime::now() };
         if let Some(about) = self.table.tasks.get_mut(task) {
-            let parting = about.parting.take_if(|_| about.init == key);
+            let deleting = about.deleting.take_if(|_| about.init == key);
             let acts = about.lives.exited(key, exit);
             self.act(task, acts);
-            if parting.is_some() {
-                self.forget_task(task, parting);
+            if deleting.is_some() {
+                self.delete_task(task, deleting);
             }
         }
     }
@@ -74,25 +63,25 @@ impl Server {
         let status = waitid(Id::PIDFd(logger.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
         if ended(status).is_some() {
             process.logger = None;
-            self.alarms.cancel(super::alarm::Alarm::KillLogger(key));
-            self.go_on_deleting(key);
+            self.clock.alarms.cancel(Alarm::KillLogger(key));
+            self.continue_delete(key);
         }
     }
 
-    /// A process that is this one's child because its own parent is gone. One that a worker has made, and has not been heard of
-    /// yet, became a child by the end of that worker, so its report is there to be heard before anybody is taken for an orphan.
+    /// Reaps children of this process whose parent in a container is gone. A process that a worker has made became a child when that
+    /// worker ended, after its report: so all reports are read before a process is taken for an orphan.
     fn reap_orphans(&mut self) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while let Ok(status) = waitid(Id::All, peek) {
             let Some(pid) = status.pid() else { return };
-            self.hear_all();
+            self.read_reports();
             if let Some(key) = self.table.by_pid(pid.as_raw()) {
                 self.reap_process(key);
             } else if let Some(key) = self.logger_with(pid.as_raw()) {
                 self.reap_logger(key);
             } else {
                 let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
-                self.ending_workers.retain(|other| *other != pid.as_raw());
+                self.work.reaped(pid.as_raw());
             }
         }
     }
@@ -104,7 +93,7 @@ impl Server {
     }
 }
 
-/// The code, or 128 and the signal.
+/// The exit code, or 128 plus the signal.
 fn ended(status: Result<WaitStatus, Errno>) -> Option<u32> {
     let status = match status {
         Ok(WaitStatus::Exited(_, code)) => code,

@@ -1,11 +1,12 @@
-//! What workers do with checkpoints: a container is saved, or made from one that was.
+//! The work of workers on checkpoints: they save a container, or restore one.
 //!
-//! As containerd's own shim has it, `Create` with a checkpoint makes no process: it lays out the root, and `Start` restores.
+//! As with containerd's own shim, `Create` with a checkpoint does not make a process: it mounts the root, and `Start` restores.
 
-use super::jobs::{Place, Running, has_own_pids, load_bundle, report_container, runtime_failed, stdio};
+use super::jobs::{StartedLogger, has_own_pids, load_bundle, report_container};
 use super::mount;
+use super::place::{Place, runtime_failed, stdio};
 use super::streams::{Ends, LoggerEnds};
-use super::worker::{Done, Report};
+use super::worker::{Done, Fds, Report};
 use crate::bundle::Record;
 use crate::rootfs;
 use crate::wire::code::Failure;
@@ -15,10 +16,11 @@ use crate::wire::types::Any;
 use libcontainer::{Bundle, CgroupMode, CheckpointOptions, ContainerId, RestoreOptions};
 use std::path::{Path, PathBuf};
 
-/// CRIU's logs and other files, in the bundle, when no place is named for them: what is in the checkpoint's own folder goes into the image.
+/// The default directory for CRIU's logs and other files, in the bundle: everything in the checkpoint's own directory becomes part of
+/// the image.
 const WORK: &str = "criu-work";
 
-/// What `Checkpoint` asks for, looked through before anything is done.
+/// The options of `Checkpoint`, checked before anything is done.
 pub(crate) fn wanted(ask: &CheckpointTaskRequest) -> Result<Wanted, Failure> {
     let given = ask.options.as_ref().filter(|any| !any.type_url.is_empty() || !any.value.is_empty());
     let wanted: Wanted = match given.map(Any::name) {
@@ -28,7 +30,7 @@ pub(crate) fn wanted(ask: &CheckpointTaskRequest) -> Result<Wanted, Failure> {
         }
         Some(name) => {
             let message =
-                format!("checkpoint options: type {name:?} is not known (expected {CHECKPOINT_OPTIONS})");
+                format!("checkpoint options: unknown type {name:?} (expected {CHECKPOINT_OPTIONS})");
             return Err(Failure::invalid_argument(message));
         }
     };
@@ -38,7 +40,7 @@ pub(crate) fn wanted(ask: &CheckpointTaskRequest) -> Result<Wanted, Failure> {
         return Err(Failure::invalid_argument(message));
     }
     CgroupMode::parse(&wanted.cgroups_mode)?;
-    if !Path::new(folder(ask, &wanted)).is_absolute() {
+    if !Path::new(image_dir(ask, &wanted)).is_absolute() {
         return Err(Failure::invalid_argument(format!(
             "checkpoint path {:?}: not an absolute path",
             ask.path
@@ -47,14 +49,14 @@ pub(crate) fn wanted(ask: &CheckpointTaskRequest) -> Result<Wanted, Failure> {
     Ok(wanted)
 }
 
-fn folder<'a>(ask: &'a CheckpointTaskRequest, wanted: &'a Wanted) -> &'a str {
+fn image_dir<'a>(ask: &'a CheckpointTaskRequest, wanted: &'a Wanted) -> &'a str {
     if ask.path.is_empty() { &wanted.image_path } else { &ask.path }
 }
 
 /// Saves the container.
 pub(crate) fn checkpoint(place: Place<'_>, ask: &CheckpointTaskRequest) -> Result<Done, Failure> {
     let wanted = wanted(ask)?;
-    let mut options = CheckpointOptions::new(folder(ask, &wanted));
+    let mut options = CheckpointOptions::new(image_dir(ask, &wanted));
     options.work = Some(work(place, &wanted.work_path));
     options.parent = Some(PathBuf::from(&wanted.parent_path)).filter(|path| !path.as_os_str().is_empty());
     options.leave_running = !wanted.exit;
@@ -72,16 +74,16 @@ fn work(place: Place<'_>, named: &str) -> PathBuf {
     if named.is_empty() { place.bundle.join(WORK) } else { PathBuf::from(named) }
 }
 
-/// The logs of what went well are of no use; after a failure they stay with the bundle.
+/// Removes the logs after success. After a failure they stay with the bundle.
 fn tidy(place: Place<'_>, named: &str) {
     if named.is_empty() {
         let _ = std::fs::remove_dir_all(place.bundle.join(WORK));
     }
 }
 
-/// Lays out the root of a container that `Start` will restore.
+/// Mounts the root of a container that `Start` will restore.
 pub(crate) fn prepare(place: Place<'_>, ask: &CreateTaskRequest) -> Result<Done, Failure> {
-    // First of all: from here on `delete` finds what is left, whenever this ends.
+    // First of all: from here on `delete` can clean up, whenever this ends.
     Record::new(place.id, place.root).write(place.bundle)?;
     mount::mount_all(&ask.rootfs, place.bundle)?;
     let read = std::fs::metadata(&ask.checkpoint)
@@ -90,7 +92,7 @@ pub(crate) fn prepare(place: Place<'_>, ask: &CreateTaskRequest) -> Result<Done,
     match read {
         Ok(bundle) => {
             let report = Report { owns_pids: has_own_pids(bundle.spec()), ..Report::default() };
-            Ok(Done { report, fds: Vec::new() })
+            Ok(Done { report, fds: Fds::default() })
         }
         Err(failure) => {
             if !ask.rootfs.is_empty() {
@@ -101,7 +103,7 @@ pub(crate) fn prepare(place: Place<'_>, ask: &CreateTaskRequest) -> Result<Done,
     }
 }
 
-/// Makes the container as it was when it was saved.
+/// Restores the container.
 pub(crate) fn restore(
     place: Place<'_>,
     ask: &CreateTaskRequest,
@@ -110,11 +112,11 @@ pub(crate) fn restore(
     logger: Option<LoggerEnds>,
 ) -> Result<Done, Failure> {
     let bundle = load_bundle(place, ask.terminal).map_err(runtime_failed("restore"))?;
-    let logger = Running::start(place, logger)?;
+    let logger = StartedLogger::start(place, logger)?;
     let mut wanted = RestoreOptions::new(&ask.checkpoint, stdio(ends));
     wanted.work = Some(work(place, &options.criu_work_path));
     wanted.systemd_cgroup = options.systemd_cgroup;
-    // What was allowed when it was saved, nobody asks for again.
+    // `Start` has no options for these, so all that a checkpoint may contain is allowed.
     wanted.tcp_established = true;
     wanted.external_unix_sockets = true;
     wanted.file_locks = true;

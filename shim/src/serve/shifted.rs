@@ -1,7 +1,7 @@
-//! Roots whose owners are shifted: for a pod in a user namespace containerd lists mounts with `uidmap=` and `gidmap=`, so that the
-//! files of an image, which belong to root, belong to the namespace's root.
+//! Roots with shifted owners: for a pod in a user namespace, containerd lists mounts with `uidmap=` and `gidmap=`, so that the files of an
+//! image, which belong to root, belong to the namespace's root.
 //!
-//! For a worker. It must not know what else is mounted.
+//! For workers. This module does not know what else is mounted.
 
 use crate::sys::{mount as trees, process};
 use crate::wire::code::{Code, Failure};
@@ -17,17 +17,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What a mount's options say of ids, as proc_pid_uid_map(5) wants it.
+/// The id mappings of a mount's options, in the format of proc_pid_uid_map(5).
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Shift {
     users: String,
     groups: String,
 }
 
+/// An option that is not a valid id mapping.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("option {0:?}: must be CONTAINER:HOST:SIZE")]
+pub(crate) struct BadMapping(String);
+
 impl Shift {
-    /// Takes an option if it is one of ids: `uidmap=` or `gidmap=`, and id in the container, id on the host and count, by colons;
-    /// several by commas.
-    pub(crate) fn take(&mut self, word: &str) -> Result<bool, String> {
+    /// Takes an option if it is an id mapping: `uidmap=` or `gidmap=` and CONTAINER:HOST:SIZE, several of them with commas. Returns
+    /// whether it is one.
+    pub(crate) fn take(&mut self, word: &str) -> Result<bool, BadMapping> {
         let (map, list) = if let Some(list) = word.strip_prefix("uidmap=") {
             (&mut self.users, list)
         } else if let Some(list) = word.strip_prefix("gidmap=") {
@@ -38,7 +43,7 @@ impl Shift {
         for one in list.split(',') {
             let numbers: Vec<u32> = one.split(':').map_while(|number| number.parse().ok()).collect();
             let [inside, outside, count] = numbers[..] else {
-                return Err(format!("option {word:?}: not three numbers"));
+                return Err(BadMapping(word.to_owned()));
             };
             map.push_str(&format!("{inside} {outside} {count}\n"));
         }
@@ -49,7 +54,7 @@ impl Shift {
         self.users.is_empty() && self.groups.is_empty()
     }
 
-    /// A user namespace with these ids, which no process is in.
+    /// Makes a user namespace with these mappings, without a process.
     fn namespace(&self) -> Result<OwnedFd, Failure> {
         let failed = |call: &str, e: Errno| problem(format!("make a user namespace: {call}: {e}"));
         let (ready, its_end) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e))?;
@@ -71,7 +76,7 @@ impl Shift {
     fn fill(&self, ready: &OwnedFd, child: i32) -> Result<OwnedFd, Failure> {
         let mut number = [0; 4];
         if read(ready, &mut number) != Ok(4) {
-            return Err(problem("make a user namespace: the process that should did not".to_owned()));
+            return Err(problem("make a user namespace: helper process failed".to_owned()));
         }
         let number = i32::from_ne_bytes(number);
         if number != 0 {
@@ -85,22 +90,22 @@ impl Shift {
         File::open(&path).map(OwnedFd::from).map_err(|e| problem(format!("open {path:?}: {e}")))
     }
 
-    /// Mounts `source` on `root` with its owners shifted.
+    /// Mounts `source` on `root` with shifted owners.
     pub(crate) fn bind(&self, source: &Path, recursive: bool, root: &Path) -> Result<(), Failure> {
         let namespace = self.namespace()?;
         place(source, recursive, Some(&namespace), root)
     }
 
-    /// Mounts an overlay on `root` whose lower folders have their owners shifted; the upper one's are what they shall be.
+    /// Mounts an overlay on `root` with shifted owners in its lower directories. Those of the upper directory are right already.
     ///
-    /// The shifted layers must be mounted somewhere while the overlay is (kernels before 6.15 refuse trees that are nowhere): in a
-    /// tmpfs on `root`. All of it is on `root`, so a worker that dies in between leaves nothing that `rootfs::unmount` does not find.
+    /// The shifted layers must be mounted while the overlay is mounted (kernels before 6.15 refuse detached trees): in a tmpfs on `root`.
+    /// Everything is on `root`, so if a worker dies meanwhile `rootfs::unmount` finds it.
     pub(crate) fn overlay(&self, options: &[String], flags: MsFlags, root: &Path) -> Result<(), Failure> {
         let failed = |call: &str, e: Errno| problem(format!("mount overlay on {root:?}: {call}: {e}"));
         let namespace = self.namespace()?;
         mount(Some("layers"), root, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))
             .map_err(|e| failed("tmpfs", e))?;
-        // What is below shall not see, or keep, what happens in there.
+        // Mounts in the tmpfs must not propagate.
         mount(None::<&str>, root, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(|e| failed("propagation", e))?;
         let mut data = Vec::new();
@@ -111,9 +116,9 @@ impl Shift {
             };
             let mut places = Vec::new();
             for (number, layer) in list.split(':').enumerate() {
-                let folder = root.join(number.to_string());
-                fs::create_dir(&folder)?;
-                place(Path::new(layer), false, Some(&namespace), &folder)?;
+                let dir = root.join(number.to_string());
+                fs::create_dir(&dir)?;
+                place(Path::new(layer), false, Some(&namespace), &dir)?;
                 places.push(number.to_string());
             }
             data.push(format!("lowerdir={}", places.join(":")));
@@ -141,7 +146,7 @@ fn place(source: &Path, recursive: bool, userns: Option<&OwnedFd>, target: &Path
 }
 
 fn path(path: &Path) -> Result<CString, Failure> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| problem(format!("{path:?}: a zero byte")))
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| problem(format!("{path:?}: contains a NUL byte")))
 }
 
 fn problem(message: String) -> Failure {
@@ -153,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_are_read_and_bad_ones_are_refused() {
+    fn mappings_are_read_and_bad_ones_are_errors() {
         let mut shift = Shift::default();
         assert!(shift.is_none());
         assert_eq!(shift.take("lowerdir=/a"), Ok(false));
@@ -162,7 +167,7 @@ mod tests {
         assert_eq!(shift.users, "0 100000 65536\n");
         assert_eq!(shift.groups, "0 1000 1\n1 200000 65535\n");
         for bad in ["uidmap=", "uidmap=0:1", "gidmap=0:1:2:3", "uidmap=0:-1:2", "uidmap=a:b:c"] {
-            assert!(Shift::default().take(bad).unwrap_err().contains(bad), "{bad}");
+            assert!(Shift::default().take(bad).unwrap_err().to_string().contains(bad), "{bad}");
         }
     }
 }

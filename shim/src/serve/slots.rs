@@ -1,9 +1,9 @@
-//! A table of things with numbers that are never given out twice, so that a late event for something gone finds nothing.
+//! A table whose keys are never reused, so that a late event for a removed item finds nothing.
 
-/// The number of a thing in a [`Slots`].
+/// The key of an item in a [`Slots`].
 pub(crate) type Key = u32;
 
-/// Sorted by key, since keys only grow: found by bisection, and as small as its contents.
+/// Sorted by key, since keys only grow. Items are found by bisection, and the table is as small as its contents.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     items: Vec<(Key, T)>,
@@ -15,14 +15,14 @@ impl<T> Slots<T> {
         Slots { items: Vec::new(), next: 1 }
     }
 
-    /// The key that the next `insert` will give out.
+    /// The key that the next `insert` returns.
     pub(crate) fn next_key(&self) -> Key {
         self.next
     }
 
     pub(crate) fn insert(&mut self, item: T) -> Key {
         let key = self.next;
-        // Four thousand million processes later a key would be seen twice; by then the first is long gone.
+        // A key is reused after four thousand million items; by then the first is long gone.
         self.next = self.next.wrapping_add(1).max(1);
         let place = self.items.partition_point(|(other, _)| *other < key);
         self.items.insert(place, (key, item));
@@ -69,7 +69,7 @@ mod tests {
     use super::Slots;
 
     #[test]
-    fn a_key_is_never_given_out_twice() {
+    fn a_key_is_never_reused() {
         let mut slots = Slots::new();
         let first = slots.insert('a');
         assert_eq!(slots.next_key(), first + 1);

@@ -1,7 +1,7 @@
-//! The streams of a process: opens what containerd named, and makes the pipes in between.
+//! The streams of a process: opens those that containerd named, and makes the pipes in between.
 //!
-//! A fifo is opened at both ends: the writer needs a reader to be opened at all, and while containerd restarts the one here keeps
-//! the data and spares the container a SIGPIPE. It must not know how a process is made.
+//! A fifo is opened at both ends: a writer can only be opened if there is a reader, and while containerd restarts that reader keeps the
+//! data and saves the container from a SIGPIPE. This module does not know how a process is made.
 
 use super::logger::Logger;
 use crate::wire::code::Failure;
@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What containerd has asked for.
+/// The streams that containerd asks for.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Streams {
     pub(crate) stdin: String,
@@ -21,10 +21,10 @@ pub(crate) struct Streams {
     pub(crate) terminal: bool,
 }
 
-/// What the process gets.
+/// The process's ends of its streams.
 #[derive(Debug)]
 pub(crate) enum Ends {
-    /// Its terminal is made with it.
+    /// A terminal, which is made with the process.
     Terminal,
     Fds {
         stdin: OwnedFd,
@@ -34,7 +34,7 @@ pub(crate) enum Ends {
 }
 
 impl Ends {
-    /// Their numbers.
+    /// Their descriptors.
     pub(crate) fn fds(&self) -> Vec<RawFd> {
         match self {
             Ends::Terminal => Vec::new(),
@@ -43,7 +43,7 @@ impl Ends {
     }
 }
 
-/// A logger that is to be run, and its ends.
+/// A logger to be run, and its ends of the streams.
 #[derive(Debug)]
 pub(crate) struct LoggerEnds {
     pub(crate) logger: Logger,
@@ -52,7 +52,7 @@ pub(crate) struct LoggerEnds {
 }
 
 impl LoggerEnds {
-    /// Their numbers.
+    /// Their descriptors.
     pub(crate) fn fds(&self) -> [RawFd; 2] {
         [self.stdout.as_raw_fd(), self.stderr.as_raw_fd()]
     }
@@ -63,16 +63,16 @@ impl LoggerEnds {
 pub(crate) struct Inlet {
     /// containerd's fifo.
     pub(crate) from: OwnedFd,
-    /// A writer of it: as long as it is open, its end is not seen. `CloseIO` closes it.
+    /// A writer of it: while it is open, the fifo does not end. `CloseIO` closes it.
     pub(crate) hold: OwnedFd,
-    /// The process's pipe; `None` is its terminal.
+    /// The process's pipe, or `None` for its terminal.
     pub(crate) to: Option<OwnedFd>,
 }
 
 /// Standard output or error, on this side.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    /// The process's pipe; `None` is its terminal.
+    /// The process's pipe, or `None` for its terminal.
     pub(crate) from: Option<OwnedFd>,
     /// containerd's fifo, a file or a logger's pipe.
     pub(crate) to: OwnedFd,
@@ -80,7 +80,7 @@ pub(crate) struct Outlet {
     pub(crate) hold: Option<OwnedFd>,
 }
 
-/// All of it.
+/// All streams of a process.
 #[derive(Debug)]
 pub(crate) struct Plumbing {
     pub(crate) ends: Ends,
@@ -90,7 +90,7 @@ pub(crate) struct Plumbing {
 }
 
 impl Streams {
-    /// Opens and makes all that is needed. The pipes belong to `uid` and `gid`, so that the process can open /dev/stdout anew.
+    /// Opens the streams and makes the pipes. These belong to `uid` and `gid`, so that the process can open /dev/stdout.
     pub(crate) fn open(&self, uid: u32, gid: u32) -> Result<Plumbing, Failure> {
         let owner = (uid != 0 || gid != 0).then_some((uid, gid));
         let mut plumbing = Plumbing { ends: Ends::Terminal, logger: None, inlet: None, outlets: Vec::new() };
@@ -138,7 +138,7 @@ impl Streams {
     }
 }
 
-/// What the process gets as one output, and this side of it.
+/// Opens one output: the process's end and this side.
 fn output(uri: &str, owner: Option<(u32, u32)>) -> Result<(OwnedFd, Option<Outlet>), Failure> {
     match outlet(uri)? {
         None => Ok((null()?, None)),
@@ -150,7 +150,7 @@ fn output(uri: &str, owner: Option<(u32, u32)>) -> Result<(OwnedFd, Option<Outle
     }
 }
 
-/// A writer of what is named, and of a fifo a reader too.
+/// Opens a writer, and for a fifo also a reader.
 fn outlet(uri: &str) -> Result<Option<(OwnedFd, Option<OwnedFd>)>, Failure> {
     if let Some(path) = uri.strip_prefix("file://") {
         return log_file(Path::new(path)).map(|file| Some((file, None)));
@@ -167,14 +167,14 @@ fn outlet(uri: &str) -> Result<Option<(OwnedFd, Option<OwnedFd>)>, Failure> {
 fn inlet(uri: &str) -> Result<Option<(OwnedFd, OwnedFd)>, Failure> {
     let Some(path) = path_of(uri)? else { return Ok(None) };
     if !is_fifo(path)? {
-        return Err(Failure::invalid_argument(format!("stdin {path:?} is no fifo")));
+        return Err(Failure::invalid_argument(format!("stdin {path:?}: not a FIFO")));
     }
     let from = open(path, OpenOptions::new().read(true))?;
     let hold = open(path, OpenOptions::new().write(true))?;
     Ok(Some((from, hold)))
 }
 
-/// The path of a plain name or of `fifo://`; `None` when nothing is named.
+/// The path of a plain name or of `fifo://`; `None` if it is empty.
 fn path_of(uri: &str) -> Result<Option<&Path>, Failure> {
     let path = uri.strip_prefix("fifo://").unwrap_or(uri);
     if path.is_empty() {
@@ -182,7 +182,7 @@ fn path_of(uri: &str) -> Result<Option<&Path>, Failure> {
     }
     if !path.starts_with('/') {
         return Err(Failure::invalid_argument(format!(
-            "stream {uri:?}: not an absolute path, and no scheme that is known (fifo, file, binary)"
+            "stream {uri:?}: must be an absolute path or a fifo, file or binary URI"
         )));
     }
     Ok(Some(Path::new(path)))
@@ -195,7 +195,7 @@ fn is_fifo(path: &Path) -> Result<bool, Failure> {
     }
 }
 
-/// Never waits for the other end of a fifo.
+/// Opens a file without waiting for the other end of a fifo.
 fn open(path: &Path, options: &mut OpenOptions) -> Result<OwnedFd, Failure> {
     let file = options.custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     file.map(OwnedFd::from).map_err(|e| named("open", path, e))
@@ -203,11 +203,11 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<OwnedFd, Failure> {
 
 fn log_file(path: &Path) -> Result<OwnedFd, Failure> {
     if !path.is_absolute() {
-        return Err(Failure::invalid_argument(format!("log file {path:?}: the path must be absolute")));
+        return Err(Failure::invalid_argument(format!("log file {path:?}: must be an absolute path")));
     }
-    if let Some(folder) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
-        made.map_err(|e| named("mkdir", folder, e))?;
+    if let Some(dir) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(dir);
+        made.map_err(|e| named("mkdir", dir, e))?;
     }
     open(path, OpenOptions::new().append(true).create(true).mode(0o644))
 }
@@ -223,7 +223,7 @@ fn null() -> Result<OwnedFd, Failure> {
     file.map(OwnedFd::from).map_err(|e| named("open", Path::new("/dev/null"), e))
 }
 
-/// Both ends belong to the owner: /proc/self/fd leads to the one pipe, whatever the end.
+/// Makes a pipe. Both ends belong to the owner, since both lead to the same inode.
 fn pipe(owner: Option<(u32, u32)>) -> Result<(OwnedFd, OwnedFd), Failure> {
     let made = pipe2(OFlag::O_CLOEXEC).and_then(|(reader, writer)| {
         if let Some((uid, gid)) = owner {
@@ -234,7 +234,7 @@ fn pipe(owner: Option<(u32, u32)>) -> Result<(OwnedFd, OwnedFd), Failure> {
     made.map_err(|e| Failure::from(std::io::Error::from(e)))
 }
 
-/// For this side's end only; the process's end stays as it expects it.
+/// Makes a descriptor non-blocking. Only for this side: the process expects its end to block.
 pub(crate) fn unblock(fd: impl AsFd) -> Result<(), Failure> {
     let result = fcntl(&fd, FcntlArg::F_GETFL)
         .map(OFlag::from_bits_retain)

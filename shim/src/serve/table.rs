@@ -1,4 +1,4 @@
-//! What the server keeps of containers and processes: as little as it needs to answer without asking anybody.
+//! The table of containers and processes, with as little as the server needs for its answers.
 
 use super::life::{Lives, Phase};
 use super::oom::OomWatch;
@@ -13,14 +13,14 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Who waits for an answer.
+/// The recipient of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Caller {
     pub(crate) connection: Key,
     pub(crate) stream: u32,
 }
 
-/// Something for a worker.
+/// An order for a worker.
 #[derive(Debug)]
 pub(crate) enum Order {
     Create(Box<CreateTaskRequest>),
@@ -40,13 +40,13 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    /// Others may be carried out at the same time: what they do does not change the container.
+    /// Whether other orders may be carried out at the same time, since this one does not change the container.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Order::Exec(_) | Order::SignalAll(_))
     }
 }
 
-/// An order, and who gave it; what the server does by itself has nobody to answer.
+/// An order and its caller. Orders of the server itself have none.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) order: Order,
@@ -60,25 +60,26 @@ pub(crate) struct Task {
     pub(crate) bundle: PathBuf,
     /// libcontainer's state directory.
     pub(crate) root: PathBuf,
-    /// The owner of its pipes.
+    /// The user and the group that own its pipes.
     pub(crate) owner: (u32, u32),
     pub(crate) init: Key,
     pub(crate) execs: Vec<Key>,
     pub(crate) lives: Lives,
     pub(crate) paused: bool,
-    /// What it was created with, if that was from a checkpoint: for its start.
+    /// The request that created it from a checkpoint, for its start.
     pub(crate) saved: Option<Box<CreateTaskRequest>>,
-    /// Where the kernel accounts it.
+    /// Its cgroups.
     pub(crate) cgroup: CgroupPaths,
-    /// What an exec needs, from one exec to the next: its record, its process, its cgroup and its filter.
+    /// Kept from one exec to the next: the record, the first process, the cgroup and the filter.
     pub(crate) handle: OnceCell<Container>,
     pub(crate) oom: Option<OomWatch>,
     pub(crate) orders: VecDeque<Pending>,
-    /// It is deleted, all but the exit of its process, which is told first: who asked for that. No order is carried out any more.
-    pub(crate) parting: Option<Caller>,
-    /// Workers of shared orders.
+    /// The caller of Delete, while the container is deleted except for the exit of its process, which is reported first. No order is
+    /// carried out any more.
+    pub(crate) deleting: Option<Caller>,
+    /// The number of running shared orders.
     pub(crate) shared: u32,
-    /// A worker of an order that goes alone.
+    /// Whether an order is running that is not shared.
     pub(crate) alone: bool,
 }
 
@@ -92,34 +93,34 @@ pub(crate) struct Process {
     pub(crate) pid: i32,
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) streams: Streams,
-    /// What an exec is to run, as JSON.
+    /// The process of an exec as JSON.
     pub(crate) spec: Vec<u8>,
     pub(crate) waiters: Vec<Caller>,
-    /// Those who want it deleted once its streams are through.
+    /// The callers of Delete, until its output has been copied.
     pub(crate) deletions: Vec<Caller>,
-    /// The copies that still run, outputs only.
+    /// The running copies of its output.
     pub(crate) outputs: Vec<Key>,
     pub(crate) input: Option<Key>,
     /// The writer of containerd's stdin fifo.
     pub(crate) stdin_hold: Option<OwnedFd>,
-    /// There will be no more input: that may be told before there is a process.
+    /// Its input has ended. That may be known before the process exists.
     pub(crate) stdin_closed: bool,
-    /// Writers of containerd's output fifos that nobody has open for reading, when all is written.
+    /// Writers of containerd's output fifos that have no reader, after all is written.
     pub(crate) unread: Vec<OwnedFd>,
-    /// The pause after the next look for readers.
-    pub(crate) next_look: Duration,
+    /// The pause after the next check for readers.
+    pub(crate) next_check: Duration,
     /// The terminal's master.
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) logger: Option<Logger>,
 }
 
-/// A logger at work.
+/// A running logger.
 #[derive(Debug)]
 pub(crate) struct Logger {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    /// It was asked to end.
-    pub(crate) told: bool,
+    /// Whether it was sent SIGTERM.
+    pub(crate) terminated: bool,
 }
 
 impl Process {
@@ -138,13 +139,13 @@ impl Process {
             stdin_hold: None,
             stdin_closed: false,
             unread: Vec::new(),
-            next_look: Duration::ZERO,
+            next_check: Duration::ZERO,
             terminal: None,
             logger: None,
         }
     }
 
-    /// What it has written has arrived.
+    /// Whether all of its output has been copied.
     pub(crate) fn is_drained(&self) -> bool {
         self.outputs.is_empty() && self.logger.is_none()
     }
@@ -162,12 +163,12 @@ impl Table {
         Table { tasks: Slots::new(), processes: Slots::new() }
     }
 
-    /// The container with this id, made or not.
+    /// The container with this id, whether it is made yet or not.
     pub(crate) fn find(&self, id: &str) -> Option<Key> {
         self.tasks.iter().find(|(_, task)| task.id == id).map(|(key, _)| key)
     }
 
-    /// A container that is made.
+    /// The container with this id, if it is made.
     pub(crate) fn task(&self, id: &str) -> Result<(Key, &Task), Failure> {
         let found = self.tasks.iter().find(|(_, task)| task.id == id);
         found
@@ -175,7 +176,7 @@ impl Table {
             .ok_or_else(|| Failure::not_found(format!("container {id:?} not created: not found")))
     }
 
-    /// One of its processes.
+    /// A process of a container.
     pub(crate) fn process(&self, id: &str, exec_id: &str) -> Result<(Key, &Task, &Process), Failure> {
         let (_, task) = self.task(id)?;
         let key = if exec_id.is_empty() { Some(task.init) } else { self.exec(task, exec_id) };
@@ -196,8 +197,8 @@ impl Table {
             .map(|(key, _)| key)
     }
 
-    /// What can be read again goes.
-    pub(crate) fn forget_handles(&mut self) {
+    /// Drops what can be read again.
+    pub(crate) fn drop_handles(&mut self) {
         for key in self.tasks.keys() {
             if let Some(task) = self.tasks.get_mut(key) {
                 task.handle.take();

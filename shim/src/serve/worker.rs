@@ -1,7 +1,7 @@
-//! Workers: a copy of this process does the work that takes time or memory, says how it went, and is gone, its memory with it.
+//! Workers: a copy of this process does work that takes time or memory, reports the result and ends, which frees its memory.
 //!
-//! The server is small and has one thread, so a copy costs little, and what it makes (a container's process) becomes the server's
-//! child when the copy ends. It must not know what the work is.
+//! The server is small and has one thread, so a copy is cheap. A process that it makes (a container's first process) becomes a child of
+//! the server when the copy ends. This module does not know what the work is.
 
 use crate::sys::{process, socket};
 use crate::wire::code::{Code, Failure};
@@ -12,10 +12,10 @@ use prost::Message;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 
-/// The longest report. What a socket of the kernel's default size takes in one piece is twice that.
-const LONGEST: usize = 100 << 10;
+/// The longest report: half of what a socket of the default size takes in one piece.
+const MAX_REPORT: usize = 100 << 10;
 
-/// How it went. The descriptors go beside it.
+/// The result of the work. Descriptors are sent with it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Report {
     /// A [`Code`]; 0 is success.
@@ -23,32 +23,29 @@ pub(crate) struct Report {
     pub(crate) code: i32,
     #[prost(string, tag = "2")]
     pub(crate) message: String,
-    /// The process that was made; its pidfd is the first descriptor.
+    /// The pid of the process that was made.
     #[prost(int32, tag = "3")]
     pub(crate) pid: i32,
-    /// Its terminal's master is the next descriptor.
-    #[prost(bool, tag = "4")]
-    pub(crate) terminal: bool,
-    /// What tells of kills by the memory limit is the next one.
-    #[prost(bool, tag = "5")]
-    pub(crate) oom: bool,
-    /// The logger that was started; its pidfd is the last one.
+    /// The [`Role`]s of the descriptors, in their order. Set when it is sent.
+    #[prost(enumeration = "Role", repeated, tag = "4")]
+    pub(crate) roles: Vec<i32>,
+    /// The pid of the logger that was started, or 0.
     #[prost(int32, tag = "6")]
     pub(crate) logger: i32,
-    /// The process is the first of a pid namespace.
+    /// Whether the process is the first of a pid namespace.
     #[prost(bool, tag = "7")]
     pub(crate) owns_pids: bool,
-    /// Where the kernel accounts the container.
+    /// The container's cgroups.
     #[prost(message, repeated, tag = "8")]
-    pub(crate) cgroups: Vec<CgroupFolder>,
-    /// What people should hear of.
+    pub(crate) cgroups: Vec<CgroupDir>,
+    /// Warnings for the log.
     #[prost(string, repeated, tag = "9")]
     pub(crate) warnings: Vec<String>,
 }
 
-/// A folder of the container's cgroup.
+/// A directory of the container's cgroup.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub(crate) struct CgroupFolder {
+pub(crate) struct CgroupDir {
     /// Empty on cgroup v2.
     #[prost(string, tag = "1")]
     pub(crate) controller: String,
@@ -56,14 +53,66 @@ pub(crate) struct CgroupFolder {
     pub(crate) path: String,
 }
 
-/// What a worker has made: its report and the descriptors it speaks of, in the order of the fields.
+/// The purpose of a descriptor that a worker returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+enum Role {
+    Pidfd = 0,
+    Terminal = 1,
+    Oom = 2,
+    Logger = 3,
+}
+
+/// The descriptors that a worker returns.
+#[derive(Debug, Default)]
+pub(crate) struct Fds {
+    /// The pidfd of the process that was made.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// The master of its terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// Reports kills by the memory limit.
+    pub(crate) oom: Option<OwnedFd>,
+    /// The pidfd of the logger.
+    pub(crate) logger: Option<OwnedFd>,
+}
+
+impl Fds {
+    /// The roles and the descriptors, to be sent.
+    fn split(self) -> (Vec<i32>, Vec<OwnedFd>) {
+        let Fds { pidfd, terminal, oom, logger } = self;
+        [(Role::Pidfd, pidfd), (Role::Terminal, terminal), (Role::Oom, oom), (Role::Logger, logger)]
+            .into_iter()
+            .filter_map(|(role, fd)| Some((role as i32, fd?)))
+            .unzip()
+    }
+
+    /// What was split, as it was received; `None` if it does not fit together.
+    fn join(roles: &[i32], fds: Vec<OwnedFd>) -> Option<Self> {
+        if roles.len() != fds.len() {
+            return None;
+        }
+        let mut joined = Fds::default();
+        for (role, fd) in roles.iter().zip(fds) {
+            let place = match Role::try_from(*role).ok()? {
+                Role::Pidfd => &mut joined.pidfd,
+                Role::Terminal => &mut joined.terminal,
+                Role::Oom => &mut joined.oom,
+                Role::Logger => &mut joined.logger,
+            };
+            *place = Some(fd);
+        }
+        Some(joined)
+    }
+}
+
+/// The result of a worker: its report and the descriptors that belong to it.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) report: Report,
-    pub(crate) fds: Vec<OwnedFd>,
+    pub(crate) fds: Fds,
 }
 
-/// A worker at work.
+/// A running worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) pid: i32,
@@ -71,8 +120,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Has `work` done in a copy of this process. `needed` are the descriptors of this process that it uses, if that is known.
-    pub(crate) fn employ(
+    /// Does `work` in a copy of this process. `needed` are the descriptors of this process that it uses, if they are known.
+    pub(crate) fn spawn(
         needed: Option<&[RawFd]>,
         work: impl FnOnce() -> Result<Done, Failure>,
     ) -> Result<Self, Failure> {
@@ -81,22 +130,23 @@ impl Worker {
         let (here, there) = socket::pair().map_err(|e| failed("socketpair", e))?;
         let server = nix::unistd::getpid();
         let pid = process::fork(|| {
-            // Whatever it is doing must not go on when the server is gone: who cleans up then counts on being alone.
+            // The work must not continue when the server is gone: `delete` then relies on being alone.
             let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
             if nix::unistd::getppid() != server {
                 return 1;
             }
             process::reset_signals();
             if let Some(needed) = needed {
-                make_room(there.as_raw_fd(), needed);
+                close_unneeded(there.as_raw_fd(), needed);
                 restore_file_limit();
             }
-            let done = work().unwrap_or_else(refused);
-            let fds: Vec<BorrowedFd<'_>> = done.fds.iter().map(AsFd::as_fd).collect();
-            let mut bytes = message(&done.report);
-            if bytes.len() > LONGEST {
-                bytes =
-                    message(&refused(Failure::new(Code::Internal, "the worker's report is too long")).report);
+            let Done { mut report, fds } = work().unwrap_or_else(refused);
+            let (roles, fds) = fds.split();
+            report.roles = roles;
+            let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            let mut bytes = message(&report);
+            if bytes.len() > MAX_REPORT {
+                bytes = message(&refused(Failure::new(Code::Internal, "worker report too long")).report);
             }
             i32::from(socket::send(there.as_fd(), &bytes, &fds).is_err())
         })
@@ -104,30 +154,33 @@ impl Worker {
         Ok(Worker { pid, socket: here })
     }
 
-    /// Whether it has something to say, or has died.
+    /// Whether it has sent its report, or has died.
     pub(crate) fn is_ready(&self) -> bool {
         !matches!(socket::waiting(self.socket.as_fd()), Err(Errno::EAGAIN | Errno::EINTR))
     }
 
-    /// What it has to say, once it is ready. A worker that died without a word has failed.
+    /// Its report, once it is ready. A worker that died without one has failed.
     pub(crate) fn report(self) -> Result<Done, Failure> {
-        let lost = |why: &str| Err(Failure::new(Code::Internal, format!("the shim's worker {why}")));
+        let lost = |why: &str| Err(Failure::new(Code::Internal, why));
         let length = match socket::waiting(self.socket.as_fd()) {
-            Ok(0) => return lost("has died"),
+            Ok(0) => return lost("worker exited unexpectedly"),
             Ok(length) => length,
-            Err(_) => return lost("can not be heard"),
+            Err(_) => return lost("cannot read the worker's report"),
         };
-        let mut room = vec![0; length];
-        let Ok((count, fds)) = socket::receive(self.socket.as_fd(), &mut room) else {
-            return lost("can not be heard");
+        let mut buffer = vec![0; length];
+        let Ok((count, fds)) = socket::receive(self.socket.as_fd(), &mut buffer) else {
+            return lost("cannot read the worker's report");
         };
-        let Ok(report) = Report::decode(room.get(1..count).unwrap_or_default()) else {
-            return lost("can not be understood");
+        let Ok(report) = Report::decode(buffer.get(1..count).unwrap_or_default()) else {
+            return lost("malformed worker report");
         };
         if report.code != 0 {
             return Err(Failure::new(Code::from_number(report.code), report.message));
         }
-        Ok(Done { report, fds })
+        match Fds::join(&report.roles, fds) {
+            Some(fds) => Ok(Done { report, fds }),
+            None => lost("malformed worker report"),
+        }
     }
 }
 
@@ -137,17 +190,17 @@ impl AsFd for Worker {
     }
 }
 
-/// A report as it is sent. The byte before it tells the report of plain success, which is empty, from the end of the worker.
+/// A report as it is sent. The byte before it distinguishes the report of plain success, which is empty, from the end of the worker.
 fn message(report: &Report) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend(report.encode_to_vec());
     bytes
 }
 
-/// The limit of open files that this program was started with.
+/// The limit of open files at the start of this program.
 static FILES: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// A pod with many execs has many streams. What a container inherits stays as it was: see [`restore_file_limit`].
+/// Raises the limit of open files: a pod with many execs has many streams. Containers get the old one ([`restore_file_limit`]).
 pub(crate) fn raise_file_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok()
@@ -156,24 +209,24 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
-/// The limit of open files that this program was started with, soft and hard, if it was raised since.
+/// The soft and the hard limit of open files at the start of this program, if it was raised since.
 pub(crate) fn file_limit() -> Option<(u64, u64)> {
     FILES.get().copied()
 }
 
-/// For a copy of this process whose descriptors are few, or which opens no more.
+/// For a copy of this process that has few descriptors, or opens no more.
 pub(crate) fn restore_file_limit() {
     if let Some((soft, hard)) = file_limit() {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, soft, hard);
     }
 }
 
-/// For a copy of this process that has so many descriptors that it could open no more with the old limit: closes those that are the
-/// server's alone.
-fn make_room(newest: RawFd, needed: &[RawFd]) {
-    const ROOM: u64 = 256;
-    // How many there are, not how high the newest one is: an idle server closes old ones, and the newest may have such a low number.
-    let crowded = |limit: u64| crate::sys::inherit::open_files().is_none_or(|count| count + ROOM >= limit);
+/// For a copy of this process with so many descriptors that it could not open more under the old limit: closes those that only the
+/// server uses.
+fn close_unneeded(newest: RawFd, needed: &[RawFd]) {
+    const SPARE: u64 = 256;
+    // The number of descriptors, not the highest one: an idle server closes old ones, so the newest may have a low number.
+    let crowded = |limit: u64| crate::sys::inherit::open_files().is_none_or(|count| count + SPARE >= limit);
     if file_limit().is_some_and(|(soft, _)| crowded(soft)) {
         let mut kept = needed.to_vec();
         kept.push(newest);
@@ -183,11 +236,33 @@ fn make_room(newest: RawFd, needed: &[RawFd]) {
 
 fn refused(failure: Failure) -> Done {
     let mut message = failure.message;
-    // Room for it was reckoned with; a longer one would be no help to anybody.
+    // Within the longest report; more would not help.
     let mut end = message.len().min(8 << 10);
     while !message.is_char_boundary(end) {
         end -= 1;
     }
     message.truncate(end);
-    Done { report: Report { code: failure.code as i32, message, ..Report::default() }, fds: Vec::new() }
+    Done { report: Report { code: failure.code as i32, message, ..Report::default() }, fds: Fds::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    fn fd() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn descriptors_keep_their_roles() {
+        let sent = Fds { oom: Some(fd()), logger: Some(fd()), ..Fds::default() };
+        let numbers = [&sent.oom, &sent.logger].map(|fd| fd.as_ref().unwrap().as_raw_fd());
+        let (roles, fds) = sent.split();
+        let got = Fds::join(&roles, fds).unwrap();
+        assert_eq!([&got.oom, &got.logger].map(|fd| fd.as_ref().unwrap().as_raw_fd()), numbers);
+        assert!(got.pidfd.is_none() && got.terminal.is_none());
+        assert!(Fds::join(&[], vec![fd()]).is_none() && Fds::join(&[0], Vec::new()).is_none());
+        assert!(Fds::join(&[9], vec![fd()]).is_none());
+    }
 }

@@ -1,21 +1,21 @@
-//! What a program that is executed inherits of this process.
+//! The descriptors that an executed program inherits from this process, and its scheduling cookie.
 
 use nix::errno::Errno;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
-/// Gives `fd` the number `number` and lets it be inherited. Nothing in this process may own `number`.
-pub(crate) fn hand_down(fd: OwnedFd, number: RawFd) -> Result<(), Errno> {
+/// Passes `fd` to an executed program as `number`, which must not be in use in this process.
+pub(crate) fn pass_as(fd: OwnedFd, number: RawFd) -> Result<(), Errno> {
     if fd.as_raw_fd() == number {
         let fd = fd.into_raw_fd();
         // SAFETY: fcntl(F_SETFD) takes two integers.
         return Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: three integers; `number` is nobody's by this function's contract, so no owner loses its descriptor.
+    // SAFETY: three integers; `number` is not in use by this function's contract, so no owner loses its descriptor.
     Errno::result(unsafe { libc::dup3(fd.as_raw_fd(), number, 0) }).map(drop)
 }
 
-/// Keeps all descriptors from `first` on from being inherited: close_range(2) with CLOSE_RANGE_CLOEXEC, Linux 5.11; before that, by the
-/// list in this process's procfs.
+/// Makes all descriptors from `first` on close-on-exec: by close_range(2) with CLOSE_RANGE_CLOEXEC (Linux 5.11), or else by the list in
+/// /proc.
 pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     let flags = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
     // SAFETY: three integers, and nothing is closed in this process.
@@ -25,7 +25,7 @@ pub(crate) fn close_on_exec_from(first: RawFd) -> Result<(), Errno> {
     }
 }
 
-/// The descriptors of this process, and that of the list itself, which is closed by now.
+/// The descriptors of this process, including that of the list itself, which is closed again.
 fn listed() -> Result<Vec<RawFd>, Errno> {
     let failed = |e: std::io::Error| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     let mut list = Vec::new();
@@ -35,7 +35,7 @@ fn listed() -> Result<Vec<RawFd>, Errno> {
     Ok(list)
 }
 
-/// How many descriptors this process has, if that can be found out.
+/// The number of descriptors of this process, if it can be determined.
 pub(crate) fn open_files() -> Option<u64> {
     listed().ok().and_then(|list| u64::try_from(list.len()).ok())
 }
@@ -51,7 +51,7 @@ fn close_listed_on_exec(first: RawFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// For a copy of this process that ends without dropping what it has a copy of: closes all descriptors above 2 but those in `kept`.
+/// For a copy of this process that ends without dropping its copies of values: closes all descriptors above 2 except those in `kept`.
 pub(crate) fn close_all_but(kept: &mut [RawFd]) {
     kept.sort_unstable();
     let mut first = 3;
@@ -64,21 +64,21 @@ pub(crate) fn close_all_but(kept: &mut [RawFd]) {
 }
 
 fn close_range(first: RawFd, last: RawFd) {
-    // SAFETY: three integers. The owners of what is closed are in the original process; in this copy nobody uses them.
+    // SAFETY: three integers. The owners of these descriptors are in the original process; this copy does not use them.
     let closed = unsafe { libc::close_range(first.cast_unsigned(), last.cast_unsigned(), 0) };
     if closed == 0 {
         return;
     }
-    // Linux 5.8 and older, or a filter around this process.
+    // Linux 5.8 and older, or an outer seccomp filter.
     for fd in listed().unwrap_or_default().into_iter().filter(|fd| (first..=last).contains(fd)) {
         // SAFETY: as above.
         unsafe { libc::close(fd) };
     }
 }
 
-/// A core-scheduling cookie of its own for this process group (SCHED_CORE of containerd). Linux 5.14.
-pub(crate) fn share_cores_with_nobody() -> Result<(), Errno> {
-    // PIDTYPE_PGID of the kernel.
+/// Gives this process group a new core-scheduling cookie (SCHED_CORE of containerd). Linux 5.14.
+pub(crate) fn new_core_cookie() -> Result<(), Errno> {
+    // The kernel's PIDTYPE_PGID.
     const GROUP: libc::c_ulong = 2;
     let (create, own): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: PR_SCHED_CORE with PR_SCHED_CORE_CREATE reads integers only; the last argument must be 0.

@@ -13,7 +13,7 @@ const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
 
-/// struct loop_config with its struct loop_info64.
+/// `struct loop_config` with its `struct loop_info64`.
 #[repr(C)]
 struct Config {
     fd: u32,
@@ -34,7 +34,7 @@ struct Config {
     reserved: [u64; 8],
 }
 
-/// A loop device. It goes by itself when neither this nor a mount holds it any more.
+/// A loop device. The kernel releases it when neither this nor a mount uses it any more.
 #[derive(Debug)]
 pub(crate) struct Loop {
     _file: File,
@@ -42,7 +42,7 @@ pub(crate) struct Loop {
 }
 
 impl Loop {
-    /// A device with the contents of `file`; `direct`: without the page cache in between. LOOP_CONFIGURE: Linux 5.8.
+    /// Attaches `file` to a device; `direct` bypasses the page cache. LOOP_CONFIGURE needs Linux 5.8.
     pub(crate) fn attach(file: &Path, read_only: bool, direct: bool) -> Result<Self, (&'static str, Errno)> {
         let open = |path: &Path, what| {
             let errno = |e: std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
@@ -55,14 +55,14 @@ impl Loop {
         let flags = LO_FLAGS_AUTOCLEAR
             | if read_only { LO_FLAGS_READ_ONLY } else { 0 }
             | if direct { LO_FLAGS_DIRECT_IO } else { 0 };
-        // Others may take the device that was free: a crowd of them lets everybody through in the end.
+        // Another process may take the free device first.
         for _ in 0..1000 {
             // SAFETY: an open descriptor and a request without an argument.
             let number = unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) };
             let number = Errno::result(number).map_err(|e| ("ioctl(LOOP_CTL_GET_FREE)", e))?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = match open(&path, "open the loop device") {
-                // Somebody else's, and on its way out already.
+                // In use by another process, and about to be released.
                 Err((_, Errno::ENXIO)) => continue,
                 other => other?,
             };
@@ -93,7 +93,7 @@ fn configure(device: &File, backing: &File, flags: u32) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_structure_is_as_long_as_the_kernels() {
+    fn the_structure_has_the_size_of_the_kernels() {
         assert_eq!(size_of::<super::Config>(), 8 + 232 + 64);
     }
 }

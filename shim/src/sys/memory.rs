@@ -1,4 +1,4 @@
-//! Memory: giving back what an idle process does not need.
+//! Memory: gives back what an idle process does not need.
 
 /// Gives freed heap back to the kernel.
 pub(crate) fn trim_heap() {
@@ -6,9 +6,9 @@ pub(crate) fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Takes the program's own code and constants out of the resident set. They are clean pages of the program's file: what is needed
-/// comes back from the page cache by itself.
-pub(crate) fn forget_program() {
+/// Removes the program's code and constants from the resident set. They are clean pages of the program's file, which the kernel maps
+/// again from the page cache when they are needed.
+pub(crate) fn drop_program() {
     unsafe extern "C" {
         static __ehdr_start: u8;
         static etext: u8;
@@ -22,17 +22,17 @@ pub(crate) fn forget_program() {
     unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
 }
 
-/// Gives back the pages of the stack that deeper calls have used before. The kernel never does that by itself.
+/// Gives back the pages of the stack that deeper calls have used. The kernel never does that by itself.
 pub(crate) fn trim_stack() {
     const PAGE: usize = 4096;
-    /// Room for this call's own frames and for the red zone below them.
+    /// For the frames of this call and the red zone below them.
     const NEAR: usize = 2 * PAGE;
     const FAR: usize = 128 << 10;
     let here = 0u8;
     let end = ((&raw const here).addr() & !(PAGE - 1)) - NEAR;
     let start = (end - FAR) as *mut libc::c_void;
-    // SAFETY: the range lies below all frames that are in use; nothing there is read before it is written again. There is one thread, and
-    // no signal handler runs on its stack. Where the stack is shorter nothing is mapped, over far more than this (MIN_GAP of mm/mmap.c
-    // is 128 MB), and the call does what there is and says ENOMEM.
+    // SAFETY: the range is below all frames in use, and nothing there is read before it is written again. There is one thread, and no
+    // signal handler runs on its stack. If the stack is shorter, nothing else is mapped there (MIN_GAP of mm/mmap.c is 128 MB): then the
+    // call handles what exists and fails with ENOMEM.
     unsafe { libc::madvise(start, FAR, libc::MADV_DONTNEED) };
 }

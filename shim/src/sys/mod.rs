@@ -1,6 +1,6 @@
-//! The only room of this crate with `unsafe`: one thin wrapper a system call that `nix` has no safe one for.
+//! The only module of this crate with `unsafe`: thin wrappers of system calls for which `nix` has no safe ones.
 //!
-//! Descriptors come in as `BorrowedFd` and go out as `OwnedFd`. It must not know what any of them is for.
+//! Descriptors come in as `BorrowedFd` and go out as `OwnedFd`. This module does not know what they are for.
 
 #![allow(unsafe_code)]
 

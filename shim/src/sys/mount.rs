@@ -1,4 +1,4 @@
-//! Mounts as descriptors: trees that are nowhere, their owners, their place. Kernel 5.12.
+//! Mounts as descriptors: detached trees, their id mappings, and attaching them. Linux 5.12.
 
 use nix::errno::Errno;
 use std::ffi::CStr;
@@ -19,17 +19,17 @@ struct Attributes {
     userns: u64,
 }
 
-/// open_tree(2): a copy of the mount at `path`, with those below it or without, which is nowhere yet.
+/// open_tree(2): makes a detached copy of the mount at `path`, with or without those below it.
 pub(crate) fn copy_tree(path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a C string that outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     let fd = i32::try_from(Errno::result(fd)?).map_err(|_| Errno::EBADF)?;
-    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just made this descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// mount_setattr(2): the ids of a tree that is nowhere yet become those which a user namespace makes of them.
+/// mount_setattr(2): maps the ids of a detached tree by a user namespace.
 pub(crate) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<'_>) -> Result<(), Errno> {
     let userns = u64::try_from(userns.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     let attributes = Attributes { set: MOUNT_ATTR_IDMAP, clear: 0, propagation: 0, userns };
@@ -48,7 +48,7 @@ pub(crate) fn map_ids(tree: BorrowedFd<'_>, recursive: bool, userns: BorrowedFd<
     Errno::result(result).map(drop)
 }
 
-/// move_mount(2): puts a tree that is nowhere yet to `path`.
+/// move_mount(2): attaches a detached tree at `path`.
 pub(crate) fn attach(tree: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     // SAFETY: both paths are C strings that outlive the call.
     let result = unsafe {

@@ -1,14 +1,13 @@
-//! How containerd asks a shim to start, and what it wants to hear: `containerd.runtime.bootstrap.v1` since containerd 2.3, flags and
-//! the runtime options before.
+//! The input and the output of `start`: `containerd.runtime.bootstrap.v1` since containerd 2.3, flags and the runtime options before.
 //!
-//! It must not know how a shim is started.
+//! This module does not know how a shim is started.
 
 use super::types::Any;
 use prost::Message;
 use std::collections::BTreeMap;
 
 /// `containerd.runtime.bootstrap.v1.BootstrapParams`, as far as a shim needs it. The log level is left out: it was a text before it
-/// was a number, and the flag `-debug` says what there is to say.
+/// was a number, and there is the flag `-debug`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct BootstrapParams {
     /// The container.
@@ -20,7 +19,7 @@ pub struct BootstrapParams {
     /// Such as `v2.3.0`.
     #[prost(string, tag = "4")]
     pub containerd_version: String,
-    /// Where events go.
+    /// The socket for events.
     #[prost(string, tag = "5")]
     pub containerd_ttrpc_address: String,
     /// containerd's main socket.
@@ -32,7 +31,7 @@ pub struct BootstrapParams {
     /// The runtime options, among others.
     #[prost(message, repeated, tag = "8")]
     pub extensions: Vec<Extension>,
-    /// Where the shim's socket shall be; empty is `/run/containerd/s`.
+    /// The directory for the shim's socket; empty is `/run/containerd/s`.
     #[prost(string, tag = "9")]
     pub socket_dir: String,
 }
@@ -45,10 +44,10 @@ pub struct Extension {
     pub value: Option<Any>,
 }
 
-/// `containerd.runtime.bootstrap.v1.BootstrapResult`. There are no capabilities to tell of yet.
+/// `containerd.runtime.bootstrap.v1.BootstrapResult`. There are no capabilities yet.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct BootstrapResult {
-    /// Of the task service: 2 or 3.
+    /// The version of the task service: 2 or 3.
     #[prost(int32, tag = "1")]
     pub version: i32,
     /// `unix://` and a path.
@@ -57,12 +56,12 @@ pub struct BootstrapResult {
     /// `ttrpc`.
     #[prost(string, tag = "3")]
     pub protocol: String,
-    /// For people.
+    /// Further information.
     #[prost(btree_map = "string, string", tag = "5")]
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What came on standard input of `start`.
+/// The standard input of `start`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// containerd 2.3 or later.
@@ -72,8 +71,8 @@ pub enum Input {
 }
 
 impl Input {
-    /// Reads standard input. The bytes of an `Any` are a `BootstrapParams` as well (its type in the place of the id), so that what
-    /// tells them apart is whether they name the container that the flags name.
+    /// Reads standard input. The bytes of an `Any` are a valid `BootstrapParams`, too (with its type in place of the id), so these are
+    /// distinguished by whether they name the same container as the flags.
     pub fn read(bytes: &[u8], id: &str, namespace: &str) -> Self {
         if let Ok(params) = BootstrapParams::decode(bytes)
             && params.instance_id == id
@@ -97,7 +96,7 @@ impl Input {
         }
     }
 
-    /// Where the socket shall be, if the caller cares.
+    /// The directory for the socket, if the caller chooses one.
     pub fn socket_dir(&self) -> Option<&str> {
         match self {
             Self::Bootstrap(params) if !params.socket_dir.is_empty() => Some(&params.socket_dir),
@@ -105,8 +104,8 @@ impl Input {
         }
     }
 
-    /// What to print, in the way the caller asked. containerd before 2.3 hears the bare address, which means version 2 of the task
-    /// service: 1.6 understands nothing else, 1.7 refuses version 3, and nothing tells them from 2.0 (decision 0305).
+    /// The output of `start`, in the format of the input. containerd before 2.3 gets the bare address, which means version 2 of the task
+    /// service: 1.6 understands nothing else, 1.7 refuses version 3, and they cannot be distinguished from 2.0 (decision 0305).
     pub fn reply(&self, address: &str) -> Vec<u8> {
         match self {
             Self::Bootstrap(_) => BootstrapResult {

@@ -1,46 +1,45 @@
-//! Why a call was refused: gRPC's codes, and how libcontainer's errors become them.
+//! The errors of calls: gRPC's codes, and how libcontainer's errors are mapped to them.
 //!
 //! containerd decides by the code alone (NotFound of Kill means "already gone"), people read the message.
 
 use libcontainer::ErrorKind;
-use std::fmt;
 
 /// A gRPC status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Code {
-    /// The caller has given up.
+    /// Canceled by the caller.
     Canceled = 1,
-    /// Something else.
+    /// Any other error.
     Unknown = 2,
-    /// The request is wrong, whatever the state.
+    /// The request is invalid in any state.
     InvalidArgument = 3,
     /// Not in time.
     DeadlineExceeded = 4,
-    /// There is no such thing.
+    /// Not found.
     NotFound = 5,
-    /// There is such a thing already.
+    /// Already exists.
     AlreadyExists = 6,
     /// Not allowed.
     PermissionDenied = 7,
-    /// Too much.
+    /// A limit is exceeded.
     ResourceExhausted = 8,
-    /// Not in this state.
+    /// Not possible in this state.
     FailedPrecondition = 9,
-    /// Something else is being done; try again.
+    /// Another operation is in progress; try again.
     Aborted = 10,
-    /// Outside the range.
+    /// Out of range.
     OutOfRange = 11,
     /// No such method.
     Unimplemented = 12,
     /// A bug.
     Internal = 13,
-    /// The server is not there. containerd takes it for a dead shim.
+    /// The server is not available. containerd takes this for a dead shim.
     Unavailable = 14,
 }
 
 impl Code {
-    /// The code with this number; one that is not known is [`Code::Unknown`].
+    /// The code with this number, or [`Code::Unknown`].
     pub fn from_number(number: i32) -> Self {
         const ALL: [Code; 14] = [
             Code::Canceled,
@@ -63,7 +62,8 @@ impl Code {
 }
 
 /// The failure of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     /// For programs.
     pub code: Code,
@@ -92,24 +92,16 @@ impl Failure {
         Self::new(Code::FailedPrecondition, message)
     }
 
-    /// [`Code::Unimplemented`] for a method that the service does not have. containerd turns from `containerd.task.v3` to
-    /// v2 by this code, so nothing else may use it.
+    /// [`Code::Unimplemented`] for a method that the service does not have. containerd falls back from `containerd.task.v3` to
+    /// v2 because of this code, so nothing else may use it.
     pub fn no_method(service: &str, method: &str) -> Self {
         Self::new(Code::Unimplemented, format!("service {service}: no method {method:?}"))
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}
-
 impl From<libcontainer::Error> for Failure {
-    /// `Unsupported` is not [`Code::Unimplemented`] and `Busy` is not [`Code::Unavailable`]: to containerd these two tell of the
-    /// shim itself.
+    /// `Unsupported` is not [`Code::Unimplemented`] and `Busy` is not [`Code::Unavailable`]: to containerd these two mean
+    /// errors of the shim itself.
     fn from(error: libcontainer::Error) -> Self {
         let code = match error.kind() {
             ErrorKind::NotFound => Code::NotFound,

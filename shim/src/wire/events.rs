@@ -1,4 +1,4 @@
-//! Events: what a shim tells containerd without being asked.
+//! The events that a shim sends to containerd.
 //!
 //! Field numbers are those of containerd's api/events/task.proto, api/types/event.proto and
 //! api/services/ttrpc/events/v1/events.proto.
@@ -6,7 +6,7 @@
 use super::types::{Any, ExitReason, Mount, Timestamp};
 use prost::Message;
 
-/// containerd's service that takes events, at the address `TTRPC_ADDRESS`.
+/// containerd's service for events, at the address `TTRPC_ADDRESS`.
 pub const SERVICE: &str = "containerd.services.events.ttrpc.v1.Events";
 /// Its only method.
 pub const FORWARD: &str = "Forward";
@@ -18,7 +18,7 @@ pub enum Event {
     Create(TaskCreate),
     /// Its program was started.
     Start(TaskStart),
-    /// A process was forgotten.
+    /// A process was deleted.
     Delete(TaskDelete),
     /// A process has ended.
     Exit(TaskExit),
@@ -28,16 +28,16 @@ pub enum Event {
     ExecAdded(TaskExecAdded),
     /// It was started.
     ExecStarted(TaskExecStarted),
-    /// The container was frozen.
+    /// The container was paused.
     Paused(TaskPaused),
-    /// The container was thawed.
+    /// The container was resumed.
     Resumed(TaskResumed),
     /// The container was saved.
     Checkpointed(TaskCheckpointed),
 }
 
 impl Event {
-    /// Under which it is published.
+    /// The topic under which it is published.
     pub fn topic(&self) -> &'static str {
         match self {
             Self::Create(_) => "/tasks/create",
@@ -87,19 +87,19 @@ pub struct TaskCreate {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// The folder of config.json.
+    /// The bundle directory.
     #[prost(string, tag = "2")]
     pub bundle: String,
-    /// What was mounted.
+    /// The mounts of its root.
     #[prost(message, repeated, tag = "3")]
     pub rootfs: Vec<Mount>,
     /// Its streams.
     #[prost(message, optional, tag = "4")]
     pub io: Option<TaskIo>,
-    /// What it was restored from.
+    /// The checkpoint it was restored from.
     #[prost(string, tag = "5")]
     pub checkpoint: String,
-    /// Of its first process.
+    /// The pid of its first process.
     #[prost(uint32, tag = "6")]
     pub pid: u32,
 }
@@ -110,21 +110,21 @@ pub struct TaskStart {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// Of its first process.
+    /// The pid of its first process.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
 }
 
-/// A process was forgotten.
+/// A process was deleted.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TaskDelete {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// What it was.
+    /// Its pid.
     #[prost(uint32, tag = "2")]
     pub pid: u32,
-    /// Its code, or 128 and its signal.
+    /// Its exit code, or 128 plus its signal.
     #[prost(uint32, tag = "3")]
     pub exit_status: u32,
     /// When it ended.
@@ -144,13 +144,13 @@ pub struct TaskExit {
     /// The exec, or the container itself for its first process.
     #[prost(string, tag = "2")]
     pub id: String,
-    /// What it was.
+    /// Its pid.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
-    /// Its code, or 128 and its signal.
+    /// Its exit code, or 128 plus its signal.
     #[prost(uint32, tag = "4")]
     pub exit_status: u32,
-    /// When.
+    /// When it ended.
     #[prost(message, optional, tag = "5")]
     pub exited_at: Option<Timestamp>,
     /// See [`ExitReason`]; since containerd 2.3.
@@ -186,12 +186,12 @@ pub struct TaskExecStarted {
     /// Its name.
     #[prost(string, tag = "2")]
     pub exec_id: String,
-    /// As the host sees it.
+    /// Its pid on the host.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
 }
 
-/// The container was frozen.
+/// The container was paused.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TaskPaused {
     /// The container.
@@ -199,7 +199,7 @@ pub struct TaskPaused {
     pub container_id: String,
 }
 
-/// The container was thawed.
+/// The container was resumed.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct TaskResumed {
     /// The container.
@@ -213,7 +213,7 @@ pub struct TaskCheckpointed {
     /// The container.
     #[prost(string, tag = "1")]
     pub container_id: String,
-    /// Where.
+    /// The directory of the checkpoint.
     #[prost(string, tag = "2")]
     pub checkpoint: String,
 }

@@ -1,7 +1,7 @@
 //! ttrpc's framing: ten bytes of header, then a protobuf message. <https://github.com/containerd/ttrpc/blob/main/PROTOCOL.md>
 //!
-//! [`Decoder`] takes the bytes of one connection as they come. It keeps no more than has arrived, and of a message longer than
-//! [`MAX_BODY`] nothing. It must not know what the messages mean.
+//! [`Decoder`] takes the bytes of a connection as they arrive. It keeps only what has arrived, and nothing of a message longer than
+//! [`MAX_BODY`]. This module does not know what the messages mean.
 
 use super::code::{Code, Failure};
 use super::types::{Any, decode};
@@ -26,7 +26,7 @@ pub const REMOTE_OPEN: u8 = 2;
 /// A header's flag: the message carries no data.
 pub const NO_DATA: u8 = 4;
 
-/// Capacity that an idle connection may keep.
+/// The largest buffer that an idle connection keeps.
 const KEEP: usize = 4096;
 
 /// One frame.
@@ -38,26 +38,26 @@ pub struct Frame {
     pub kind: u8,
     /// [`REMOTE_CLOSED`], [`REMOTE_OPEN`], [`NO_DATA`].
     pub flags: u8,
-    /// The encoded message. One that was too long has been thrown away; the failure is the answer to give.
+    /// The encoded message. A message that was too long is discarded, and the failure is the answer to it.
     pub body: Result<Vec<u8>, Failure>,
 }
 
-/// Makes frames of a stream of bytes.
+/// Decodes a stream of bytes into frames.
 #[derive(Debug, Default)]
 pub struct Decoder {
     bytes: Vec<u8>,
     read: usize,
-    /// What is still to come, and to throw away, of a message that was too long.
+    /// The rest of a message that was too long, which is skipped when it arrives.
     skip: usize,
 }
 
 impl Decoder {
-    /// A decoder at the beginning of a connection.
+    /// A decoder for a new connection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes what has arrived.
+    /// Adds bytes that have arrived.
     pub fn push(&mut self, mut bytes: &[u8]) {
         let skipped = self.skip.min(bytes.len());
         self.skip -= skipped;
@@ -65,8 +65,8 @@ impl Decoder {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next whole frame, if it has arrived.
-    #[expect(clippy::should_implement_trait, reason = "it is no iterator: after None there may be more")]
+    /// The next frame, if it is complete.
+    #[expect(clippy::should_implement_trait, reason = "not an iterator: after None there may be more")]
     pub fn next(&mut self) -> Option<Frame> {
         let rest = self.bytes.get(self.read..).unwrap_or_default();
         let Some((header, rest)) = rest.split_first_chunk::<HEADER>() else {
@@ -94,7 +94,7 @@ impl Decoder {
         Some(Frame { stream, kind, flags, body })
     }
 
-    /// Moves what is left to the front, and gives memory back that one long message has taken.
+    /// Moves the rest to the front, and frees the memory of a long message.
     fn tidy(&mut self) {
         if self.read > 0 {
             self.bytes.drain(..self.read);
@@ -118,7 +118,7 @@ pub struct Request {
     /// The encoded argument.
     #[prost(bytes = "vec", tag = "3")]
     pub payload: Vec<u8>,
-    /// How long the caller will wait; 0 is for ever.
+    /// How long the caller waits; 0 is for ever.
     #[prost(int64, tag = "4")]
     pub timeout_nano: i64,
     /// Such as `containerd-namespace-ttrpc`.
@@ -140,7 +140,7 @@ pub struct KeyValue {
 /// `ttrpc.Response`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Response {
-    /// Absent when all is well.
+    /// Absent on success.
     #[prost(message, optional, tag = "1")]
     pub status: Option<RpcStatus>,
     /// The encoded result.
@@ -154,10 +154,10 @@ pub struct RpcStatus {
     /// A [`Code`]; 0 is success.
     #[prost(int32, tag = "1")]
     pub code: i32,
-    /// For people.
+    /// For people to read.
     #[prost(string, tag = "2")]
     pub message: String,
-    /// More.
+    /// Further information.
     #[prost(message, repeated, tag = "3")]
     pub details: Vec<Any>,
 }
@@ -181,7 +181,7 @@ impl Request {
     }
 }
 
-/// A whole frame with `message` in it.
+/// Encodes a frame with `message`.
 pub fn encode(stream: u32, kind: u8, flags: u8, message: &impl Message) -> Vec<u8> {
     let length = message.encoded_len();
     let mut bytes = Vec::with_capacity(HEADER + length);
@@ -192,13 +192,13 @@ pub fn encode(stream: u32, kind: u8, flags: u8, message: &impl Message) -> Vec<u
     bytes
 }
 
-/// A call. Its flags say that no more will follow, as Go's client says.
+/// Encodes a call. As with Go's client, its flags say that no more follows.
 pub fn encode_request(stream: u32, request: &Request) -> Vec<u8> {
     encode(stream, REQUEST, REMOTE_CLOSED, request)
 }
 
-/// The answer to a call: the encoded result, or why there is none. A result longer than [`MAX_BODY`] becomes a failure, for no
-/// client would take it.
+/// Encodes the answer to a call: the result or a failure. A result longer than [`MAX_BODY`] becomes a failure, since no client would
+/// accept it.
 pub fn encode_response(stream: u32, result: Result<Vec<u8>, Failure>) -> Vec<u8> {
     let failed = |failure: Failure| Response {
         status: Some(RpcStatus { code: failure.code as i32, message: failure.message, details: Vec::new() }),

@@ -1,10 +1,10 @@
-//! What `-info` answers: `containerd.types.RuntimeInfo`, from api/types/introspection.proto.
+//! The output of `-info`: `containerd.types.RuntimeInfo`, from api/types/introspection.proto.
 
 use super::types::Any;
 use prost::Message;
 use std::collections::BTreeMap;
 
-/// The type under which containerd knows the OCI document of features; its value is JSON.
+/// containerd's name for the type of the OCI features document, whose value is JSON.
 pub const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
 /// `containerd.types.RuntimeInfo`.
@@ -22,7 +22,7 @@ pub struct RuntimeInfo {
     /// See [`FEATURES`].
     #[prost(message, optional, tag = "4")]
     pub features: Option<Any>,
-    /// Of the shim, not of its features.
+    /// Annotations of the shim, not of its features.
     #[prost(btree_map = "string, string", tag = "5")]
     pub annotations: BTreeMap<String, String>,
 }

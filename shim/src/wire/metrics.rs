@@ -1,4 +1,4 @@
-//! What the metrics of cgroup v1 and v2 have in common: messages with the same fields in both schemas.
+//! Messages that the metrics of cgroup v1 and v2 have in common.
 
 use libcontainer::Stats;
 use prost::Message;
@@ -19,10 +19,10 @@ pub(super) fn rdma(stats: &Stats) -> RdmaStat {
 /// pids.*
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct PidsStat {
-    /// Now.
+    /// The current number.
     #[prost(uint64, tag = "1")]
     pub current: u64,
-    /// 0 is no limit.
+    /// The limit; 0 is none.
     #[prost(uint64, tag = "2")]
     pub limit: u64,
 }
@@ -30,10 +30,10 @@ pub struct PidsStat {
 /// rdma.*
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RdmaStat {
-    /// Now.
+    /// The current number.
     #[prost(message, repeated, tag = "1")]
     pub current: Vec<RdmaEntry>,
-    /// At most.
+    /// The limit.
     #[prost(message, repeated, tag = "2")]
     pub limit: Vec<RdmaEntry>,
 }
@@ -55,7 +55,7 @@ pub struct RdmaEntry {
 /// One network device.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct NetworkStat {
-    /// Of the device.
+    /// The device's name.
     #[prost(string, tag = "1")]
     pub name: String,
     /// Bytes received.

@@ -1,4 +1,4 @@
-//! `io.containerd.cgroups.v1.Metrics`: what `Stats` answers on a host with cgroup v1.
+//! `io.containerd.cgroups.v1.Metrics`: the answer to `Stats` on a host with cgroup v1.
 //!
 //! Field numbers are those of containerd/cgroups' cgroup1/stats/metrics.proto.
 
@@ -12,10 +12,10 @@ use std::collections::BTreeMap;
 /// The type's name.
 pub const METRICS: &str = "io.containerd.cgroups.v1.Metrics";
 
-/// The kernel's way to write "no limit" on v1.
+/// The kernel's value for "no limit" on v1.
 const UNLIMITED: u64 = i64::MAX.cast_unsigned() & !0xfff;
 
-/// The counters as containerd wants them.
+/// Packs the counters for containerd.
 pub fn pack(stats: &Stats) -> Any {
     Any::pack(METRICS, &Metrics::from(stats))
 }

@@ -1,4 +1,4 @@
-//! `io.containerd.cgroups.v2.Metrics`: what `Stats` answers on a host with nothing but cgroup v2.
+//! `io.containerd.cgroups.v2.Metrics`: the answer to `Stats` on a host with only cgroup v2.
 //!
 //! Field numbers are those of containerd/cgroups' cgroup2/stats/metrics.proto.
 
@@ -11,7 +11,7 @@ use prost::Message;
 /// The type's name.
 pub const METRICS: &str = "io.containerd.cgroups.v2.Metrics";
 
-/// The counters as containerd wants them.
+/// Packs the counters for containerd.
 pub fn pack(stats: &Stats) -> Any {
     Any::pack(METRICS, &Metrics::from(stats))
 }

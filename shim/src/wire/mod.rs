@@ -1,12 +1,13 @@
-//! What goes over the wire between containerd and a shim: frames, messages, codes.
+//! The protocol between containerd and a shim: frames, messages, codes.
 //!
-//! Pure: bytes in, values out. It must not know sockets, processes or containers.
+//! Pure: bytes in, values out. This module does not know sockets, processes or containers.
 
 pub mod bootstrap;
 pub mod code;
 pub mod events;
 pub mod frame;
 pub mod info;
+pub mod method;
 mod metrics;
 pub mod metrics_v1;
 pub mod metrics_v2;

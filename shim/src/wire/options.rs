@@ -1,7 +1,7 @@
-//! What a caller may choose of the runtime: `containerd.runc.v1.Options`, or `runtimeoptions.v1.Options` with the same names in TOML.
+//! The runtime options: `containerd.runc.v1.Options`, or `runtimeoptions.v1.Options` with the same names in TOML.
 //!
-//! containerd sends the first to a runtime called `io.containerd.runc.v2` and CRI the second to any other; ctr and Docker may send
-//! none. An option that the shim does not know is refused by its name.
+//! containerd sends the first to a runtime called `io.containerd.runc.v2`, and CRI the second to any other; ctr and Docker may send none.
+//! An unknown option is an error.
 
 use super::code::Failure;
 use super::toml::{self, Value};
@@ -10,46 +10,46 @@ use prost::Message;
 use std::fs::File;
 use std::io::Read;
 
-/// The longest configuration file that is read.
+/// The limit of the size of a configuration file.
 const CONFIG_LIMIT: u64 = 64 << 10;
 
 /// `containerd.runc.v1.Options`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Options {
-    /// Move the root on top of the old one instead of exchanging them.
+    /// Use MS_MOVE and chroot instead of pivot_root.
     #[prost(bool, tag = "1")]
     pub no_pivot_root: bool,
-    /// Leave the container in the shim's session keyring.
+    /// Share the shim's session keyring with the container.
     #[prost(bool, tag = "2")]
     pub no_new_keyring: bool,
-    /// A cgroup to put the shim into.
+    /// A cgroup that the shim joins.
     #[prost(string, tag = "3")]
     pub shim_cgroup: String,
     /// The owner of the streams' pipes.
     #[prost(uint32, tag = "4")]
     pub io_uid: u32,
-    /// Their group.
+    /// The group of the streams' pipes.
     #[prost(uint32, tag = "5")]
     pub io_gid: u32,
-    /// The runtime's program: see [`Options::check`].
+    /// The runtime's program; see [`Options::check`].
     #[prost(string, tag = "6")]
     pub binary_name: String,
     /// The runtime's state directory, without the namespace.
     #[prost(string, tag = "7")]
     pub root: String,
-    /// Let systemd make the cgroup.
+    /// Use the systemd cgroup driver.
     #[prost(bool, tag = "9")]
     pub systemd_cgroup: bool,
-    /// Where a checkpoint is.
+    /// The directory of checkpoints.
     #[prost(string, tag = "10")]
     pub criu_image_path: String,
-    /// Where CRIU works.
+    /// CRIU's work directory.
     #[prost(string, tag = "11")]
     pub criu_work_path: String,
-    /// Of a remote shim; deprecated.
+    /// For a remote shim; deprecated.
     #[prost(string, tag = "12")]
     pub task_api_address: String,
-    /// Of a remote shim; deprecated.
+    /// For a remote shim; deprecated.
     #[prost(uint32, tag = "13")]
     pub task_api_version: u32,
 }
@@ -57,13 +57,13 @@ pub struct Options {
 /// `runtimeoptions.v1.Options`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct RuntimeOptions {
-    /// What the configuration is.
+    /// The type of the configuration.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// A file of TOML.
+    /// A TOML file.
     #[prost(string, tag = "2")]
     pub config_path: String,
-    /// TOML, used if there is no file.
+    /// TOML, if there is no file.
     #[prost(bytes = "vec", tag = "3")]
     pub config_body: Vec<u8>,
 }
@@ -77,7 +77,7 @@ pub struct CheckpointOptions {
     /// Save TCP connections.
     #[prost(bool, tag = "2")]
     pub open_tcp: bool,
-    /// Save Unix sockets that lead outside.
+    /// Save external Unix sockets.
     #[prost(bool, tag = "3")]
     pub external_unix_sockets: bool,
     /// Save terminals.
@@ -92,10 +92,10 @@ pub struct CheckpointOptions {
     /// `soft`, `full` or `strict`.
     #[prost(string, tag = "7")]
     pub cgroups_mode: String,
-    /// Where the checkpoint goes.
+    /// The directory of the checkpoint.
     #[prost(string, tag = "8")]
     pub image_path: String,
-    /// Where CRIU works.
+    /// CRIU's work directory.
     #[prost(string, tag = "9")]
     pub work_path: String,
     /// An earlier checkpoint.
@@ -103,7 +103,7 @@ pub struct CheckpointOptions {
     pub parent_path: String,
 }
 
-/// `containerd.runc.v1.ProcessDetails`: the information in a [`super::types::ProcessInfo`].
+/// `containerd.runc.v1.ProcessDetails`: the details in a [`super::types::ProcessInfo`].
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ProcessDetails {
     /// As given to `Exec`.
@@ -121,7 +121,7 @@ pub const CHECKPOINT_OPTIONS: &str = "containerd.runc.v1.CheckpointOptions";
 pub const PROCESS_DETAILS: &str = "containerd.runc.v1.ProcessDetails";
 
 impl Options {
-    /// The options in `any`, of either kind. None, or one that is empty, are the defaults.
+    /// Reads the options in `any`, of either kind. Without them, or if they are empty, the result are the defaults.
     pub fn read(any: Option<&Any>) -> Result<Self, Failure> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty() || !any.value.is_empty()) else {
             return Ok(Self::default());
@@ -130,7 +130,7 @@ impl Options {
             OPTIONS => any.unpack(OPTIONS),
             RUNTIME_OPTIONS => Self::from_configuration(&any.unpack::<RuntimeOptions>(RUNTIME_OPTIONS)?),
             name => Err(Failure::invalid_argument(format!(
-                "runtime options: type {name:?} is not known (expected {OPTIONS} or {RUNTIME_OPTIONS})"
+                "runtime options: unknown type {name:?} (expected {OPTIONS} or {RUNTIME_OPTIONS})"
             ))),
         }
     }
@@ -158,7 +158,7 @@ impl Options {
     fn from_toml(text: &[u8], place: &str) -> Result<Self, Failure> {
         let refuse = |why: String| Failure::invalid_argument(format!("runtime options: {place}: {why}"));
         let mut options = Self::default();
-        for (key, value) in toml::parse(text).map_err(refuse)? {
+        for (key, value) in toml::parse(text).map_err(|error| refuse(error.to_string()))? {
             let kind = value.kind();
             match (key.as_str(), value) {
                 ("NoPivotRoot", Value::Bool(value)) => options.no_pivot_root = value,
@@ -169,7 +169,7 @@ impl Options {
                 ("Root", Value::Text(value)) => options.root = value,
                 ("CriuImagePath", Value::Text(value)) => options.criu_image_path = value,
                 ("CriuWorkPath", Value::Text(value)) => options.criu_work_path = value,
-                // What containerd 1.6 and 1.7 still write for a CRIU of their own; runc has ignored it since 1.1.
+                // Still written by containerd 1.6 and 1.7; runc has ignored it since 1.1.
                 ("CriuPath", Value::Text(_)) => {}
                 ("IoUid", Value::Number(value)) => options.io_uid = id(value, "IoUid").map_err(refuse)?,
                 ("IoGid", Value::Number(value)) => options.io_gid = id(value, "IoGid").map_err(refuse)?,
@@ -177,13 +177,13 @@ impl Options {
                 ("TaskApiVersion", Value::Number(value)) => {
                     options.task_api_version = id(value, "TaskApiVersion").map_err(refuse)?;
                 }
-                (key, _) => return Err(refuse(format!("{key}: not known, or not as {kind}"))),
+                (key, _) => return Err(refuse(format!("{key}: unknown, or does not take a {kind}"))),
             }
         }
         Ok(options)
     }
 
-    /// Refuses what this shim can not do. It is the runtime itself, so a program may be named only if that is what it stands for.
+    /// Refuses what this shim does not support. It is the runtime itself, so it accepts only the names of runtimes that it stands for.
     pub fn check(&self) -> Result<(), Failure> {
         let name = self.binary_name.rsplit('/').next().unwrap_or_default();
         if !self.binary_name.is_empty() && !matches!(name, "runc" | "knarr") {
@@ -201,7 +201,7 @@ impl Options {
         }
         if !self.task_api_address.is_empty() {
             return Err(Failure::invalid_argument(format!(
-                "runtime options: TaskApiAddress {:?}: this shim is never remote",
+                "runtime options: TaskApiAddress {:?}: not supported",
                 self.task_api_address
             )));
         }
@@ -210,5 +210,5 @@ impl Options {
 }
 
 fn id(value: i64, key: &str) -> Result<u32, String> {
-    u32::try_from(value).map_err(|_| format!("{key}: {value} is not within 0 and {}", u32::MAX))
+    u32::try_from(value).map_err(|_| format!("{key} {value}: must be between 0 and {}", u32::MAX))
 }

@@ -11,16 +11,16 @@ pub const SERVICE_V3: &str = "containerd.task.v3.Task";
 /// The service's name for containerd 1.
 pub const SERVICE_V2: &str = "containerd.task.v2.Task";
 
-/// Make a container.
+/// Makes a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CreateTaskRequest {
     /// The container.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// The folder of config.json.
+    /// The bundle directory.
     #[prost(string, tag = "2")]
     pub bundle: String,
-    /// To be mounted one after the other on `rootfs` in the bundle; none: it is there already.
+    /// Mounts to make one after the other on `rootfs` in the bundle; without any, the root exists already.
     #[prost(message, repeated, tag = "3")]
     pub rootfs: Vec<Mount>,
     /// Whether the process has a terminal.
@@ -35,7 +35,7 @@ pub struct CreateTaskRequest {
     /// As stdout; empty with a terminal.
     #[prost(string, tag = "7")]
     pub stderr: String,
-    /// A folder to restore from, or empty.
+    /// The directory of a checkpoint to restore, or empty.
     #[prost(string, tag = "8")]
     pub checkpoint: String,
     /// Not used by runc.
@@ -46,15 +46,15 @@ pub struct CreateTaskRequest {
     pub options: Option<Any>,
 }
 
-/// The container is made.
+/// The container was made.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct CreateTaskResponse {
-    /// Of its first process.
+    /// The pid of its first process.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
 
-/// Forget a process that has ended.
+/// Deletes a process that has ended.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct DeleteRequest {
     /// The container.
@@ -65,13 +65,13 @@ pub struct DeleteRequest {
     pub exec_id: String,
 }
 
-/// It is forgotten.
+/// The process was deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct DeleteResponse {
-    /// What it was.
+    /// Its pid.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
-    /// Its code, or 128 and its signal.
+    /// Its exit code, or 128 plus its signal.
     #[prost(uint32, tag = "2")]
     pub exit_status: u32,
     /// When it ended.
@@ -79,7 +79,7 @@ pub struct DeleteResponse {
     pub exited_at: Option<Timestamp>,
 }
 
-/// Register one more process; `Start` begins it.
+/// Registers another process, for `Start`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ExecProcessRequest {
     /// The container.
@@ -105,7 +105,7 @@ pub struct ExecProcessRequest {
     pub spec: Option<Any>,
 }
 
-/// Change a terminal's size.
+/// Sets the size of a terminal.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ResizePtyRequest {
     /// The container.
@@ -122,7 +122,7 @@ pub struct ResizePtyRequest {
     pub height: u32,
 }
 
-/// How is a process?
+/// Asks for the state of a process.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StateRequest {
     /// The container.
@@ -133,16 +133,16 @@ pub struct StateRequest {
     pub exec_id: String,
 }
 
-/// So it is.
+/// The state of a process.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StateResponse {
     /// The container.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// The folder of config.json.
+    /// The bundle directory.
     #[prost(string, tag = "2")]
     pub bundle: String,
-    /// As the host sees it.
+    /// Its pid on the host.
     #[prost(uint32, tag = "3")]
     pub pid: u32,
     /// See [`Status`].
@@ -160,7 +160,7 @@ pub struct StateResponse {
     /// Whether the process has a terminal.
     #[prost(bool, tag = "8")]
     pub terminal: bool,
-    /// Its code, or 128 and its signal.
+    /// Its exit code, or 128 plus its signal.
     #[prost(uint32, tag = "9")]
     pub exit_status: u32,
     /// When it ended.
@@ -171,7 +171,7 @@ pub struct StateResponse {
     pub exec_id: String,
 }
 
-/// Send a signal.
+/// Sends a signal.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct KillRequest {
     /// The container.
@@ -188,7 +188,7 @@ pub struct KillRequest {
     pub all: bool,
 }
 
-/// Close a stream.
+/// Closes a stream.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CloseIORequest {
     /// The container.
@@ -202,7 +202,7 @@ pub struct CloseIORequest {
     pub stdin: bool,
 }
 
-/// Which processes are in the container?
+/// Asks for the processes of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct PidsRequest {
     /// The container.
@@ -210,7 +210,7 @@ pub struct PidsRequest {
     pub id: String,
 }
 
-/// These.
+/// The processes of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct PidsResponse {
     /// All of them.
@@ -218,13 +218,13 @@ pub struct PidsResponse {
     pub processes: Vec<ProcessInfo>,
 }
 
-/// Save a container to be restored.
+/// Saves a container, to be restored later.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct CheckpointTaskRequest {
     /// The container.
     #[prost(string, tag = "1")]
     pub id: String,
-    /// The folder to save to.
+    /// The directory to save to.
     #[prost(string, tag = "2")]
     pub path: String,
     /// A [`super::options::CheckpointOptions`].
@@ -232,7 +232,7 @@ pub struct CheckpointTaskRequest {
     pub options: Option<Any>,
 }
 
-/// Change limits.
+/// Changes limits.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct UpdateTaskRequest {
     /// The container.
@@ -246,7 +246,7 @@ pub struct UpdateTaskRequest {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Begin a process.
+/// Starts a process.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StartRequest {
     /// The container.
@@ -257,15 +257,15 @@ pub struct StartRequest {
     pub exec_id: String,
 }
 
-/// It has begun.
+/// The process was started.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct StartResponse {
-    /// As the host sees it.
+    /// Its pid on the host.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
 }
 
-/// Tell me when it ends.
+/// Waits for the end of a process.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct WaitRequest {
     /// The container.
@@ -276,18 +276,18 @@ pub struct WaitRequest {
     pub exec_id: String,
 }
 
-/// It has ended.
+/// The process has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct WaitResponse {
-    /// Its code, or 128 and its signal.
+    /// Its exit code, or 128 plus its signal.
     #[prost(uint32, tag = "1")]
     pub exit_status: u32,
-    /// When.
+    /// When it ended.
     #[prost(message, optional, tag = "2")]
     pub exited_at: Option<Timestamp>,
 }
 
-/// What has it used?
+/// Asks for the resource usage of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StatsRequest {
     /// The container.
@@ -295,7 +295,7 @@ pub struct StatsRequest {
     pub id: String,
 }
 
-/// This.
+/// The resource usage of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StatsResponse {
     /// A [`super::metrics_v1::Metrics`] or a [`super::metrics_v2::Metrics`].
@@ -303,7 +303,7 @@ pub struct StatsResponse {
     pub stats: Option<Any>,
 }
 
-/// Who are you?
+/// Asks for the pids of the shim and of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ConnectRequest {
     /// The container.
@@ -311,21 +311,21 @@ pub struct ConnectRequest {
     pub id: String,
 }
 
-/// This.
+/// The pids of the shim and of a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ConnectResponse {
-    /// Of the shim.
+    /// The pid of the shim.
     #[prost(uint32, tag = "1")]
     pub shim_pid: u32,
-    /// Of the container's first process.
+    /// The pid of the container's first process.
     #[prost(uint32, tag = "2")]
     pub task_pid: u32,
-    /// Of the shim.
+    /// The version of the shim.
     #[prost(string, tag = "3")]
     pub version: String,
 }
 
-/// End, if there is no container left.
+/// Ends the shim, if it has no containers.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ShutdownRequest {
     /// The container.
@@ -336,7 +336,7 @@ pub struct ShutdownRequest {
     pub now: bool,
 }
 
-/// Freeze.
+/// Pauses a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct PauseRequest {
     /// The container.
@@ -344,7 +344,7 @@ pub struct PauseRequest {
     pub id: String,
 }
 
-/// Thaw.
+/// Resumes a container.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ResumeRequest {
     /// The container.

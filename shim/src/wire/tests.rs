@@ -1,6 +1,6 @@
-//! Every message against bytes that protoc has made; frames, bootstrap and options by tables.
+//! Compares every message with bytes encoded by protoc; tests frames, bootstrap and options by tables.
 //!
-//! `tests-data/wire/schema.proto` names all fields once more. A field that has another number, type or name here than there fails.
+//! `tests-data/wire/schema.proto` lists all fields again. A field with another number, type or name here than there is an error.
 
 use super::code::{Code, Failure};
 use super::frame::{self, Decoder, Request, Response};
@@ -35,7 +35,7 @@ fn schema() -> Schema {
     messages
 }
 
-/// What `{:?}` says of the message whose fields are set by the rule in make.py.
+/// The `{:?}` text of a message whose fields are set by the rule in make.py.
 fn debug(schema: &Schema, name: &str) -> String {
     let short = name.strip_prefix("V1").or(name.strip_prefix("V2")).unwrap_or(name);
     let mut text = short.to_owned();
@@ -146,7 +146,7 @@ fn an_any_of_runtime_options_is_not_taken_for_bootstrap_parameters() {
 }
 
 #[test]
-fn runtime_options_come_in_two_kinds_and_unknown_ones_are_refused_by_name() {
+fn runtime_options_have_two_kinds_and_unknown_ones_are_errors() {
     use options::{OPTIONS, Options, RUNTIME_OPTIONS, RuntimeOptions};
     assert_eq!(Options::read(None), Ok(Options::default()));
     assert_eq!(Options::read(Some(&Any::default())), Ok(Options::default()));
@@ -164,13 +164,13 @@ fn runtime_options_come_in_two_kinds_and_unknown_ones_are_refused_by_name() {
     assert_eq!(toml("BinaryName = 'C:\\x'").unwrap().binary_name, "C:\\x");
     for (body, says) in [
         ("Sandboxer = \"x\"", "Sandboxer"),
-        ("Root = true", "Root: not known, or not as a boolean"),
+        ("Root = true", "Root: unknown, or does not take a boolean"),
         ("[options]\nRoot = \"/r\"", "line 1"),
         ("Root = \"/r", "line 1"),
         ("Root = \"/r\" x", "line 1"),
         ("IoUid = -1", "IoUid"),
-        ("Root = \"a\"\nRoot = \"b\"", "line 2: Root again"),
-        ("X = [1]", "line 1"),
+        ("Root = \"a\"\nRoot = \"b\"", "line 2: duplicate key Root"),
+        ("X = [1]", "line 1: must be KEY = VALUE"),
     ] {
         let failure = toml(body).unwrap_err();
         assert_eq!(failure.code, Code::InvalidArgument, "{body}");
@@ -181,7 +181,7 @@ fn runtime_options_come_in_two_kinds_and_unknown_ones_are_refused_by_name() {
 }
 
 #[test]
-fn a_program_may_be_named_only_if_it_is_what_the_shim_is() {
+fn only_runtimes_that_the_shim_stands_for_may_be_named() {
     let check = |name: &str| options::Options { binary_name: name.into(), ..Default::default() }.check();
     for name in ["", "runc", "knarr", "/usr/bin/runc", "/opt/knarr"] {
         assert_eq!(check(name), Ok(()), "{name}");
@@ -192,7 +192,7 @@ fn a_program_may_be_named_only_if_it_is_what_the_shim_is() {
 }
 
 #[test]
-fn frames_are_found_whatever_the_pieces_they_come_in() {
+fn frames_are_found_in_pieces_of_any_size() {
     let requests: Vec<Vec<u8>> = (0..3u32)
         .map(|n| {
             let payload = vec![7; usize::try_from(n).unwrap() * 5000];
@@ -219,7 +219,7 @@ fn frames_are_found_whatever_the_pieces_they_come_in() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_thrown_away_and_the_next_one_is_found() {
+fn a_message_that_is_too_long_is_skipped_and_the_next_one_is_found() {
     let length = u32::try_from(frame::MAX_BODY).unwrap() + 1;
     let mut stream = [&length.to_be_bytes()[..], &9u32.to_be_bytes(), &[frame::REQUEST, 0]].concat();
     stream.resize(frame::HEADER + frame::MAX_BODY + 1, 0xab);

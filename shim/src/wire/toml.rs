@@ -1,6 +1,6 @@
-//! The little of TOML that runtime options need: `key = value` lines of text, numbers and booleans.
+//! The part of TOML that runtime options need: lines `key = value` with strings, integers and booleans (decision 0313).
 //!
-//! What containerd hands on is one table that its own encoder has written. Anything deeper is refused, never passed over.
+//! containerd passes one table, written by its own encoder. Anything else is an error.
 
 /// The value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,29 +13,40 @@ pub(super) enum Value {
 impl Value {
     pub(super) fn kind(&self) -> &'static str {
         match self {
-            Self::Text(_) => "a text",
-            Self::Number(_) => "a number",
-            Self::Bool(_) => "a boolean",
+            Self::Text(_) => "string",
+            Self::Number(_) => "number",
+            Self::Bool(_) => "boolean",
         }
     }
 }
 
-/// Keys and values in the order of the text.
-pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, Value)>, String> {
-    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+/// An error in TOML.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Encoding(#[from] std::str::Utf8Error),
+    #[error("line {0}: must be KEY = VALUE, with a string, number or boolean")]
+    Syntax(usize),
+    #[error("line {line}: duplicate key {key}")]
+    Duplicate { line: usize, key: String },
+}
+
+/// The keys and values in the order of the text.
+pub(super) fn parse(text: &[u8]) -> Result<Vec<(String, Value)>, Error> {
+    let text = std::str::from_utf8(text)?;
     let mut pairs: Vec<(String, Value)> = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (line, text) in (1..).zip(text.lines()) {
+        let text = text.trim();
+        if text.is_empty() || text.starts_with('#') {
             continue;
         }
         let pair =
-            line.split_once('=').and_then(|(key, rest)| Some((key_of(key.trim())?, value(rest.trim())?)));
+            text.split_once('=').and_then(|(key, rest)| Some((key_of(key.trim())?, value(rest.trim())?)));
         let Some((key, value)) = pair else {
-            return Err(format!("line {}: not \"key = value\" with a text, number or boolean", number + 1));
+            return Err(Error::Syntax(line));
         };
         if pairs.iter().any(|(other, _)| *other == key) {
-            return Err(format!("line {}: {key} again", number + 1));
+            return Err(Error::Duplicate { line, key });
         }
         pairs.push((key, value));
     }
@@ -73,7 +84,7 @@ fn value(text: &str) -> Option<Value> {
     (rest.is_empty() || rest.starts_with('#')).then_some(value)
 }
 
-/// A text in double quotes, behind the first of them.
+/// A string in double quotes, without the first of them, and the rest of the line.
 fn basic(text: &str) -> Option<(Value, &str)> {
     let mut value = String::new();
     let mut letters = text.char_indices();

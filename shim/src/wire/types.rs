@@ -28,7 +28,7 @@ impl Any {
         self.type_url.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Decodes the value as an `M`, whatever the name says. `what` is for the error.
+    /// Decodes the value as an `M`, without checking the name. `what` is for the error.
     pub fn unpack<M: Message + Default>(&self, what: &str) -> Result<M, Failure> {
         decode(&self.value, what)
     }
@@ -72,16 +72,16 @@ impl From<SystemTime> for Timestamp {
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Empty {}
 
-/// `containerd.types.Mount`: what mount(8) would be told.
+/// `containerd.types.Mount`: the arguments of mount(8).
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Mount {
     /// The file system's type, or `bind`.
     #[prost(string, tag = "1")]
     pub r#type: String,
-    /// A device, a folder or a mere name.
+    /// A device, a directory or a name.
     #[prost(string, tag = "2")]
     pub source: String,
-    /// Below the root; empty is the root itself.
+    /// Relative to the root; empty is the root itself.
     #[prost(string, tag = "3")]
     pub target: String,
     /// As in fstab(5).
@@ -93,17 +93,17 @@ pub struct Mount {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Status {
-    /// Not known.
+    /// Unknown.
     Unknown = 0,
-    /// Made, its program not yet run.
+    /// Made, but not started.
     Created = 1,
-    /// At work.
+    /// Running.
     Running = 2,
     /// Ended.
     Stopped = 3,
-    /// Frozen.
+    /// Paused.
     Paused = 4,
-    /// Being frozen.
+    /// Being paused.
     Pausing = 5,
 }
 
@@ -111,7 +111,7 @@ pub enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum ExitReason {
-    /// By itself, or not known.
+    /// It exited by itself, or the reason is unknown.
     None = 0,
     /// Killed for its memory limit.
     OomKilled = 1,
@@ -122,10 +122,10 @@ pub enum ExitReason {
 /// `containerd.v1.types.ProcessInfo`.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ProcessInfo {
-    /// As the host sees it.
+    /// Its pid on the host.
     #[prost(uint32, tag = "1")]
     pub pid: u32,
-    /// A [`super::options::ProcessDetails`] for a process that `Exec` began.
+    /// A [`super::options::ProcessDetails`] for a process of `Exec`.
     #[prost(message, optional, tag = "2")]
     pub info: Option<Any>,
 }

@@ -36,8 +36,8 @@ fn a_cgroup_can_be_handed_over() {
     let mut plan = scratch.plan("{}");
     plan.owner = Some(100_000);
     made(&plan, &scratch.host).expect("create");
-    let folder = &scratch.folders()[0];
-    let owner = |name: &str| std::fs::metadata(folder.join(name)).expect(name).uid();
+    let dir = &scratch.dirs()[0];
+    let owner = |name: &str| std::fs::metadata(dir.join(name)).expect(name).uid();
     for name in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
         assert_eq!(owner(name), 100_000, "{name:?}");
     }
@@ -57,7 +57,7 @@ fn the_cgroup_of_a_nested_init_is_found() {
         return;
     }
     let cgroup = scratch.create("{}").expect("create");
-    let nested = scratch.folders()[0].join("nested");
+    let nested = scratch.dirs()[0].join("nested");
     std::fs::create_dir(&nested).expect("mkdir");
     let process = Waiting::new("exec sleep 100");
     std::fs::write(nested.join("cgroup.procs"), process.pid().to_string()).expect("move");
@@ -74,13 +74,13 @@ fn a_cgroup_without_a_path_is_beside_or_below_the_callers() {
     };
     let mut plan = scratch.plan("{}");
     plan.place = Place::Own(scratch.path.clone());
-    let Cgroup::V2(folder) = Cgroup::planned(&plan, &scratch.host).expect("planned") else {
+    let Cgroup::V2(location) = Cgroup::planned(&plan, &scratch.host).expect("planned") else {
         println!("skipped: no pure v2 host");
         return;
     };
     let cgroup = made(&plan, &scratch.host).expect("create");
     restrict(&cgroup, &plan);
-    assert_eq!(cgroup, Cgroup::V2(folder.clone()));
-    assert!(folder.full().is_dir() && folder.path.ends_with(&scratch.path));
+    assert_eq!(cgroup, Cgroup::V2(location.clone()));
+    assert!(location.full().is_dir() && location.path.ends_with(&scratch.path));
     cgroup.remove().expect("remove");
 }

@@ -110,11 +110,7 @@ impl Child<'_> {
         if let Some(uid) = self.exec.home_of {
             let root =
                 fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
-            let variable = self.home.look_up(root.as_fd(), uid);
-            let spare = self.exec.envp.strings().len();
-            if let Some(place) = self.exec.envp.pointers_mut().get_mut(spare) {
-                *place = variable;
-            }
+            self.exec.envp.set_spare(self.home.look_up(root.as_fd(), uid));
         }
         own_stdio(ids.uid)?;
         if let Some(groups) = &ids.groups {

@@ -209,8 +209,8 @@ impl<'a> Child<'a> {
             Step::MemoryPolicy { mode, nodes } => {
                 process::set_memory_policy(*mode, nodes).on(Call::Mempolicy)
             }
-            Step::Rlimit { resource, soft, hard } => {
-                process::prlimit(0, *resource, *soft, *hard).on(Call::Prlimit)
+            Step::Rlimit(limit) => {
+                process::prlimit(0, limit.resource, limit.soft, limit.hard).on(Call::Prlimit)
             }
             Step::Personality { domain } => process::personality(*domain).on(Call::Personality),
             Step::NoNewPrivileges => process::no_new_privileges().on(Call::NoNewPrivs),
@@ -229,7 +229,7 @@ impl<'a> Child<'a> {
             Step::Cwd(_) if self.in_cwd => Ok(()),
             Step::Cwd(path) => identity::cwd(path),
             Step::FindProgram => self.find_program(),
-            Step::HandOn { slot } => {
+            Step::PassDescriptor { slot } => {
                 let fd = self.fd(*slot)?;
                 fs::dup_to(fd, fd.as_raw_fd()).on(Call::Dup)
             }
@@ -360,7 +360,7 @@ impl<'a> Child<'a> {
     fn execute(&mut self) -> Done {
         let index = self.program.unwrap_or(0);
         let Some(path) = self.exec.candidates.get(index) else { return failed(Call::Exec, libc::ENOENT) };
-        Err(process::execve(path, self.exec.argv.pointers(), self.exec.envp.pointers())).on(Call::Exec)
+        Err(process::execve(path, &self.exec.argv, &self.exec.envp)).on(Call::Exec)
     }
 }
 

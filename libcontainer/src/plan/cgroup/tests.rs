@@ -1,8 +1,9 @@
 //! Places, owners and updates, as tables.
 
 use super::*;
+use crate::host::Host;
 use crate::plan::PlanOptions;
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 fn host(cgroup: CgroupHost, euid: u32) -> Host {
     Host {
@@ -36,7 +37,7 @@ fn planned(json: &str, host: &Host, new: u64) -> Result<CgroupPlan> {
         overlay: None,
         filter: None,
     };
-    plan(&inputs, NamespaceFacts { new, joined: 0 }, &mut Vec::new())
+    plan(&inputs, &Mounts::read(&inputs)?, NamespaceFacts { new, joined: 0 }, &mut Vec::new())
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn paths_are_placed_as_runc_places_them() {
         (Some("/a/./b//../c/"), Place::Root("a/c".into())),
     ] {
         let path = path.map_or(String::new(), |p| format!(r#""cgroupsPath": "{p}""#));
-        let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{{path}}}}}"#);
+        let json = format!(r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "linux": {{{path}}}}}"#);
         assert_eq!(planned(&json, &host(v2(), 0), 0).expect(&json).place, expected, "{json}");
     }
 }
@@ -63,7 +64,9 @@ fn places_that_can_not_be_are_refused() {
         ("/a/..", "is the root of the hierarchy"),
         ("system.slice:knarr:c1", "systemd cgroup driver, which is not supported yet"),
     ] {
-        let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{"cgroupsPath": "{path}"}}}}"#);
+        let json = format!(
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "linux": {{"cgroupsPath": "{path}"}}}}"#
+        );
         let error = planned(&json, &host(v2(), 0), 0).expect_err(path).to_string();
         assert!(error.contains(text), "{error}");
     }
@@ -78,7 +81,8 @@ fn only_a_rootless_caller_who_asks_for_nothing_may_go_without() {
         (1000, r#""resources": {"pids": {"limit": 5}}"#, false, false),
     ];
     for (euid, linux, may_lack, devices) in cases {
-        let json = format!(r#"{{"ociVersion": "1.2.0", "linux": {{{linux}}}}}"#);
+        let json =
+            format!(r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "linux": {{{linux}}}}}"#);
         let plan = planned(&json, &host(v2(), euid), 0).expect(&json);
         assert_eq!((plan.may_lack, plan.devices.is_some()), (may_lack, devices), "{euid} {linux}");
     }
@@ -89,7 +93,7 @@ fn a_cgroup_is_handed_over_only_with_both_namespaces_and_a_writable_view() {
     let both = (libc::CLONE_NEWCGROUP | libc::CLONE_NEWUSER) as u64;
     let json = |options: &str, kind: &str| {
         format!(
-            r#"{{"ociVersion": "1.2.0", "process": {{"user": {{"uid": 5, "gid": 0}}, "cwd": "/"}},
+            r#"{{"ociVersion": "1.2.0", "root": {{"path": "rootfs"}}, "process": {{"user": {{"uid": 5, "gid": 0}}, "cwd": "/"}},
                 "mounts": [{{"destination": "/sys/fs/cgroup/", "type": "{kind}", "source": "{kind}", "options": [{options}]}}],
                 "linux": {{"uidMappings": [{{"containerID": 0, "hostID": 100000, "size": 65536}}]}}}}"#
         )

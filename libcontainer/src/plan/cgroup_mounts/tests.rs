@@ -3,15 +3,16 @@
 use crate::host::{CgroupHost, Host};
 use crate::plan::NamespaceFacts;
 use crate::plan::cgroup::Place;
-use crate::plan::mounts::{self, tests::*};
+use crate::plan::mounts::tests::*;
 
 const CGROUP: &str = r#"{"destination":"/sys/fs/cgroup","type":"cgroup","source":"cgroup","options":["nosuid","noexec","nodev","relatime","ro"]}"#;
 const SHARED: NamespaceFacts = NamespaceFacts { new: NEWNS, joined: 0 };
 
 fn lines(host: &Host, ns: NamespaceFacts) -> Vec<String> {
     let spec = spec(CGROUP, "");
-    let draft =
-        draft_of(&spec, host, |inputs, draft| mounts::append(inputs, ns, &Place::Root("c/c1".into()), draft));
+    let draft = draft_of(&spec, host, |inputs, mounts, draft| {
+        mounts.append(inputs, ns, &Place::Root("c/c1".into()), draft)
+    });
     words(&draft.unwrap()).split_off(2)
 }
 
@@ -62,8 +63,8 @@ fn v1_without_root_shows_the_callers_cgroup() {
 fn a_host_without_cgroups_can_show_none() {
     let host = Host { cgroup: CgroupHost::None, ..host() };
     let spec = spec(CGROUP, "");
-    let draft = draft_of(&spec, &host, |inputs, draft| {
-        mounts::append(inputs, PLAIN, &Place::Root("c".into()), draft)
+    let draft = draft_of(&spec, &host, |inputs, mounts, draft| {
+        mounts.append(inputs, PLAIN, &Place::Root("c".into()), draft)
     });
     assert_eq!(
         draft.unwrap_err(),

@@ -1,23 +1,26 @@
-//! The words of steps that no other room's tests show, the list of a whole plan, and the hints.
+//! The text of steps that no other tests show, the list of a whole plan, and the hints.
 
 use super::*;
-use crate::plan::step::{CStrArray, CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
+use crate::plan::cgroup::{CgroupPlan, Place};
+use crate::plan::limits::Limits;
+use crate::plan::step::{CapSets, CopyUp, Exec, Ids, Slot, Target, TargetKind};
 use crate::plan::{ContainerFacts, IdMap, IdMaps, ParentSettings};
+use crate::sys::cstr::CStrArray;
 
 #[test]
-fn each_step_has_words() {
+fn each_step_has_a_text() {
     let group = Ids { uid: 1, gid: 2, groups: Some(vec![3, 4]), groups_may_be_denied: false };
     for (step, line) in [
-        (Step::Wait(Gate::Hooks), "wait for the parent: hooks"),
-        (Step::Wait(Gate::Start), "wait for the parent: start"),
+        (Step::Wait(Gate::Hooks), "wait at gate: hooks"),
+        (Step::Wait(Gate::Start), "wait at gate: start"),
         (Step::Join { ns: Slot(12), flag: 0, name: "pid" }, "join pid namespace"),
         (Step::Unshare { flags: libc::CLONE_NEWUTS as u64 }, "unshare uts"),
         (
             Step::TimeNamespace { offsets: c"monotonic 1 0\nboottime 2 0\n".into() },
             "new time namespace: monotonic 1 0, boottime 2 0",
         ),
-        (Step::Fork { flags: libc::CLONE_NEWPID as u64 }, "go on in a child with new namespaces: pid"),
-        (Step::Fork { flags: 0 }, "go on in a child"),
+        (Step::Fork { flags: libc::CLONE_NEWPID as u64 }, "continue in a child with new namespaces: pid"),
+        (Step::Fork { flags: 0 }, "continue in a child"),
         (Step::Sysctl { file: c"net/x".into(), value: c"1 2".into() }, "write sysctl net/x = \"1 2\""),
         (Step::Mask { path: c"/proc/kcore".into() }, "mask /proc/kcore"),
         (Step::Ids(group), "become user 1:2 with groups [3, 4]"),
@@ -37,10 +40,8 @@ fn each_step_has_words() {
 #[test]
 fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
     let maps = IdMaps { uids: vec![IdMap { inside: 0, outside: 9, count: 1 }], ..IdMaps::default() };
-    let plan = Plan {
+    let process = ProcessPlan {
         clone_into_cgroup: true,
-        cgroup: None,
-        facts: ContainerFacts::default(),
         clone_flags: (libc::CLONE_NEWNS | libc::CLONE_NEWPID) as u64,
         clone_into_pids: false,
         opens: vec![
@@ -64,8 +65,17 @@ fn a_plan_lists_the_parents_part_and_the_childs_steps_by_number() {
         joined_maps: None,
         parent: ParentSettings::default(),
         slots: 14,
-        warnings: vec!["mind the gap".into()],
     };
+    let cgroup = CgroupPlan {
+        place: Place::Own("c1".into()),
+        limits: Limits::default(),
+        devices: None,
+        owner: None,
+        tolerant: false,
+        may_lack: false,
+    };
+    let (facts, warnings) = (ContainerFacts::default(), vec!["mind the gap".into()]);
+    let plan = Plan { process, cgroup, facts, joined: 0, warnings };
     let text = "\u{20} p1  make id map: uids 0:9:1, gids \n  p2  clone tree \"/x\", id-mapped\n  p3  clone with new namespaces: pid, mount\n   1  make the process undumpable\n   2  exec\n   !  mind the gap\n";
     assert_eq!(plan.to_string(), text);
 }
@@ -117,15 +127,15 @@ fn a_refused_mount_comes_with_what_may_help() {
         (copied(), libc::ENOSPC, Some("raise its size")),
         (copied(), libc::ELOOP, Some("at most 64 deep")),
         (fs(c"tmpfs", false), libc::ENOSPC, Some("mount-max")),
-        (node, libc::EEXIST, Some("something else in its place")),
+        (node, libc::EEXIST, Some("a different file exists")),
         (fs(c"proc", true), libc::ELOOP, Some("must be mounted on ordinary directory")),
         (fs(c"proc", true), libc::EPERM, Some("pid namespace")),
         (fs(c"sysfs", true), libc::EPERM, Some("network namespace")),
         (fs(c"ext4", false), libc::EPERM, Some("user namespace may not")),
-        (fs(c"nofs", false), libc::ENODEV, Some("kernel does not have")),
+        (fs(c"nofs", false), libc::ENODEV, Some("kernel does not support")),
         (fs(c"tmpfs", false), libc::EXDEV, Some("leads into /proc")),
         (bind(path(), 0), libc::ENOENT, Some("source does not exist")),
-        (bind(path(), 1), libc::EPERM, Some("can not clear flags")),
+        (bind(path(), 1), libc::EPERM, Some("cannot be cleared")),
         (bind(path(), 0), libc::EPERM, None),
         (bind(mapped, 0), libc::EINVAL, Some("does not support id-mapped")),
         (Step::Unshare { flags: 0 }, libc::ENOSPC, Some("max_*_namespaces")),

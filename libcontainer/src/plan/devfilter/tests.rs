@@ -163,7 +163,7 @@ fn rules_that_make_no_sense_are_refused_by_name() {
             "linux.resources.devices[0].access: cannot be empty",
         ),
         (r#"[{"allow": true, "type": "c"}]"#, "linux.resources.devices[0].access"),
-        (r#"[{"allow": true, "type": "c", "access": "x"}]"#, "has none of r, w and m"),
+        (r#"[{"allow": true, "type": "c", "access": "x"}]"#, "must contain r, w or m"),
         (r#"[{"allow": true, "type": "p", "access": "r"}]"#, "linux.resources.devices[0].type"),
         (r#"[{"allow": true, "type": "c", "major": -2, "access": "r"}]"#, "linux.resources.devices[0].major"),
         (

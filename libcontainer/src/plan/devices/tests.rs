@@ -11,7 +11,8 @@ fn lines(
     ns: NamespaceFacts,
 ) -> std::result::Result<Vec<String>, String> {
     let spec = spec(mounts, &format!(r#""devices":[{devices}]"#));
-    draft_of(&spec, host, |inputs, draft| append(inputs, ns, draft)).map(|draft| words(&draft))
+    draft_of(&spec, host, |inputs, mounts, draft| append(inputs, mounts, ns, draft))
+        .map(|draft| words(&draft))
 }
 
 const LINK_LINES: [&str; 6] = [
@@ -104,7 +105,7 @@ fn bad_devices_are_refused_by_the_name_of_the_field() {
         (r#"{"path":"/dev/a","type":"a","major":1,"minor":1}"#, r#"linux.devices[0].type: "a""#),
         (
             r#"{"path":"/dev/a","type":"c","major":-1,"minor":1}"#,
-            "linux.devices[0].major: -1 is not in 0 to 4095",
+            "linux.devices[0].major: -1 must be between 0 and 4095",
         ),
         (r#"{"path":"/dev/a","type":"c","major":1,"minor":1048576}"#, "linux.devices[0].minor: 1048576"),
         (r#"{"path":"/dev/..","type":"c","major":1,"minor":1}"#, "linux.devices[0].path: "),

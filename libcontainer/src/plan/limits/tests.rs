@@ -165,7 +165,7 @@ fn what_can_not_be_is_refused_by_name() {
         (r#"{"unified": {"plain": "1"}}"#, "must be in the form CONTROLLER.PARAMETER"),
         (r#"{"unified": {"cgroup.procs": "1"}}"#, "is not a limit"),
         (r#"{"unified": {"cgroup.freeze": "1"}}"#, "is not a limit"),
-        (r#"{"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}"#, "is no page size"),
+        (r#"{"hugepageLimits": [{"pageSize": "../x", "limit": 1}]}"#, "invalid page size"),
         (
             r#"{"blockIO": {"throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}}"#,
             "throttleReadBpsDevice[0]",

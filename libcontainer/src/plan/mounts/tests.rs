@@ -1,4 +1,4 @@
-//! Tables of config.json's mounts and the steps they become, in words. The other rooms of the mount side use the samples, too.
+//! Tables of config.json's mounts and the steps that they become. The tests of other modules use the samples, too.
 
 use super::*;
 use crate::host::{CgroupHost, Host, V1Hierarchy};
@@ -55,7 +55,7 @@ pub(crate) fn spec(mounts: &str, linux: &str) -> Spec {
 pub(crate) fn draft_of(
     spec: &Spec,
     host: &Host,
-    append: impl FnOnce(&Inputs<'_>, &mut Draft) -> Result<()>,
+    append: impl FnOnce(&Inputs<'_>, &Mounts<'_>, &mut Draft) -> Result<()>,
 ) -> std::result::Result<Draft, String> {
     let options = PlanOptions::default();
     let inputs = Inputs {
@@ -68,7 +68,9 @@ pub(crate) fn draft_of(
         filter: None,
     };
     let mut draft = Draft::new();
-    append(&inputs, &mut draft).map_err(|e| e.to_string())?;
+    Mounts::read(&inputs)
+        .and_then(|mounts| append(&inputs, &mounts, &mut draft))
+        .map_err(|e| e.to_string())?;
     Ok(draft)
 }
 
@@ -77,12 +79,12 @@ pub(crate) fn words(draft: &Draft) -> Vec<String> {
 }
 
 fn planned(mounts: &str, linux: &str, host: &Host, ns: NamespaceFacts) -> std::result::Result<Draft, String> {
-    draft_of(&spec(mounts, linux), host, |inputs, draft| {
-        append(inputs, ns, &Place::Root("c/c1".into()), draft)
+    draft_of(&spec(mounts, linux), host, |inputs, mounts, draft| {
+        mounts.append(inputs, ns, &Place::Root("c/c1".into()), draft)
     })
 }
 
-/// The words of the steps after the root's.
+/// The descriptions of the steps after the root's.
 fn lines(mounts: &str, host: &Host, ns: NamespaceFacts) -> Vec<String> {
     words(&planned(mounts, "", host, ns).unwrap()).split_off(2)
 }
@@ -148,7 +150,7 @@ fn binds_come_from_the_bundle_the_host_or_the_root() {
             "bind /x on /a (rbind,rro,rslave,rshared)",
         ),
         (r#"{"destination":"/a","source":"rootfs/x/../y","options":["bind"]}"#, "bind /y of the root on /a"),
-        // the root's own path on the host is no place inside it
+        // the root's own path on the host is not a place inside it
         (r#"{"destination":"/b/rootfs/a","source":"/x","options":["bind"]}"#, "bind /x on /a"),
         (r#"{"destination":"a/../c//d/.","source":"/x","options":["bind"]}"#, "bind /x on /c/d"),
         (
@@ -214,18 +216,18 @@ fn what_must_stay_writable_for_a_while_becomes_read_only_later() {
         ["mount tmpfs on /t (nosuid)", "mount devtmpfs on /dev", "mount sysfs on /sys (ro)"]
     );
     let spec = spec(mounts, "");
-    let later = draft_of(&spec, &host(), |inputs, draft| {
-        draft.child.extend(read_only_later(inputs)?);
+    let later = draft_of(&spec, &host(), |_, mounts, draft| {
+        draft.child.extend(mounts.read_only_later()?);
         Ok(())
     });
     assert_eq!(words(&later.unwrap()), ["remount /t (ro)", "remount /dev (ro)"]);
 }
 
 #[test]
-fn in_a_user_namespace_the_parent_holds_a_tree_of_each_source_ready() {
+fn in_a_user_namespace_the_parent_prepares_a_mount_of_each_source() {
     let mount = r#"{"destination":"/a","source":"/x","options":["rbind","shared"]}"#;
     let draft = planned(mount, "", &host(), USER).unwrap();
-    assert_eq!(words(&draft)[2], "bind /x (or the parent's tree 12) on /a (rbind,rslave,shared)");
+    assert_eq!(words(&draft)[2], "bind /x (or prepared mount 12) on /a (rbind,rslave,shared)");
     assert_eq!(
         draft.opens,
         [Open::Tree {
@@ -236,7 +238,7 @@ fn in_a_user_namespace_the_parent_holds_a_tree_of_each_source_ready() {
             idmap_recursive: false
         }]
     );
-    // The parent of a rootless container can reach no more than its child; a source in the root is the child's affair.
+    // The parent of a rootless container can reach no more than its child; a source in the root is opened by the child.
     assert!(planned(mount, "", &rootless(), USER).unwrap().opens.is_empty());
     let inside = r#"{"destination":"/a","source":"rootfs/x","options":["rbind"]}"#;
     assert!(planned(inside, "", &host(), USER).unwrap().opens.is_empty());
@@ -268,7 +270,7 @@ fn id_mapped_mounts_share_a_user_namespace_when_their_maps_are_equal() {
     assert_eq!(
         words(&draft)[2..],
         [
-            "bind the parent's tree 13 on /a (rslave)".to_owned(),
+            "bind prepared mount 13 on /a (rslave)".to_owned(),
             "bind /x of the root on /b (rbind,idmap)".to_owned(),
         ]
     );
@@ -309,7 +311,7 @@ fn rootfs_propagation_applies_to_the_hosts_tree() {
     // A shared tree of the parent stays what it is, unless the container is in another user namespace.
     let mapped = r#"{"destination":"/a","source":"/x","options":["bind"],"uidMappings":[{"containerID":0,"hostID":1,"size":1}],"gidMappings":[{"containerID":0,"hostID":1,"size":1}]}"#;
     for (ns, line) in
-        [(PLAIN, "bind the parent's tree 13 on /a"), (USER, "bind the parent's tree 13 on /a (rslave)")]
+        [(PLAIN, "bind prepared mount 13 on /a"), (USER, "bind prepared mount 13 on /a (rslave)")]
     {
         let draft = planned(mapped, r#""rootfsPropagation":"rshared""#, &host(), ns).unwrap();
         assert_eq!(words(&draft)[2], line);
@@ -397,7 +399,7 @@ fn bad_mounts_are_refused_by_the_name_of_the_field() {
         ),
         (
             format!(r#"{{"destination":"/a","source":"/x","options":["bind"],{empty}}}"#),
-            "mounts[0].uidMappings[0]: 0 ids",
+            "mounts[0].uidMappings[0]: invalid range: 0 ids",
         ),
         (
             r#"{"destination":"/a","source":"/x","options":["bind","idmap"]}"#.to_owned(),

@@ -7,12 +7,35 @@ fn options(text: &str) -> MountOptions {
 }
 
 #[test]
-fn the_table_is_sorted_so_that_every_option_is_found() {
+fn every_option_is_found_and_none_is_taken_for_one_of_the_file_system() {
     assert!(TABLE.is_sorted_by(|a, b| a.0 < b.0));
+    let names = "async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec ridmap rnoatime rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable";
+    assert_eq!(mount_options().collect::<Vec<_>>().join(" "), names);
     for name in mount_options() {
         assert!(lookup(name).is_some(), "{name}");
         assert_eq!(options(name).data, Vec::<String>::new(), "{name}");
     }
+}
+
+#[test]
+fn a_change_of_attributes_is_shown_by_the_options_that_ask_for_it() {
+    for (text, shown) in [
+        ("ro nosuid nodev noexec nosymfollow", "ro nosuid nodev noexec nosymfollow"),
+        ("noatime nodiratime", "nodiratime noatime"),
+        ("ro dev", "ro dev"),
+        ("rw suid dev exec", "rw suid dev exec"),
+        (
+            "rro rnosuid rnodev rnoexec rnodiratime rnosymfollow",
+            "rro rnosuid rnodev rnoexec rnodiratime rnosymfollow",
+        ),
+        ("rrw rsuid rdev rexec rdiratime rsymfollow", "rrw rsuid rdev rexec rdiratime rsymfollow"),
+        ("rnoatime", "rnoatime"),
+        ("rstrictatime", "rstrictatime"),
+        ("slave rshared", "slave rshared"),
+    ] {
+        assert_eq!(names(&options(text).changed_attr()).join(" "), shown, "{text}");
+    }
+    assert_eq!(propagation_name(0), "unchanged");
 }
 
 #[test]

@@ -9,8 +9,8 @@ const LINUX: &str =
 #[test]
 fn late_remounts_come_first_then_read_only_paths_then_masks() {
     let spec = spec(r#"{"destination":"/t","type":"tmpfs","options":["ro"]}"#, LINUX);
-    let draft = draft_of(&spec, &host(), |inputs, draft| {
-        append_read_only(inputs, PLAIN, draft)?;
+    let draft = draft_of(&spec, &host(), |inputs, mounts, draft| {
+        append_read_only(inputs, mounts, PLAIN, draft)?;
         append_masks(inputs, PLAIN, draft)
     });
     assert_eq!(
@@ -31,10 +31,10 @@ fn without_a_mount_namespace_of_its_own_nothing_can_be_hidden() {
     let none = NamespaceFacts::default();
     for (error, field) in [
         (
-            draft_of(&spec, &host(), |inputs, draft| append_read_only(inputs, none, draft)),
+            draft_of(&spec, &host(), |inputs, mounts, draft| append_read_only(inputs, mounts, none, draft)),
             "linux.readonlyPaths",
         ),
-        (draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, none, draft)), "linux.maskedPaths"),
+        (draft_of(&spec, &host(), |inputs, _, draft| append_masks(inputs, none, draft)), "linux.maskedPaths"),
     ] {
         let message = format!("{field}: unable to restrict sys entries without a private MNT namespace");
         assert_eq!(error.unwrap_err(), message);
@@ -48,7 +48,8 @@ fn a_bad_path_is_named() {
         (r#"["/a\u0000"]"#, "linux.maskedPaths[0]: contains"),
     ] {
         let spec = spec("", &format!(r#""maskedPaths":{paths}"#));
-        let error = draft_of(&spec, &host(), |inputs, draft| append_masks(inputs, PLAIN, draft)).unwrap_err();
+        let error =
+            draft_of(&spec, &host(), |inputs, _, draft| append_masks(inputs, PLAIN, draft)).unwrap_err();
         assert!(error.starts_with(message), "{error}");
     }
 }

@@ -11,7 +11,7 @@ fn of_duplicate_variables_the_last_wins_in_its_place() {
     let exec = exec(&process(r#"{"env":["A=1","PATH=/a","B=2","A=3","PATH=/b:/c/","HOME=/h"]}"#)).unwrap();
     assert_eq!(strings(exec.envp.strings()), ["B=2", "A=3", "PATH=/b:/c/", "HOME=/h"]);
     assert_eq!(strings(&exec.candidates), ["/b/true", "/c/true"]);
-    assert_eq!((exec.home_of, exec.envp.pointers().len()), (None, 5));
+    assert_eq!((exec.home_of, exec.envp.strings().len(), exec.envp.spare()), (None, 4, 0));
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_missing_or_empty_home_leaves_a_place_for_the_users() {
     for env in [r#"[]"#, r#"["HOME="]"#, r#"["HOME=/old","HOME="]"#] {
         let exec = exec(&process(&format!(r#"{{"user":{{"uid":7}},"env":{env}}}"#))).unwrap();
         assert!(exec.envp.strings().is_empty());
-        assert_eq!((exec.home_of, exec.envp.pointers().len()), (Some(7), 2));
+        assert_eq!((exec.home_of, exec.envp.spare()), (Some(7), 1));
     }
 }
 
@@ -62,8 +62,8 @@ fn the_id_that_means_none_is_no_user_and_unmapped_ids_are_refused() {
     let maps = ids_of(&[(0, 100_000, 10)]);
     let check = |json: &str| user(&process(json), Some(&maps), Setgroups::Allowed, &mut Vec::new());
     for (json, start) in [
-        (r#"{"user":{"uid":4294967295}}"#, "process.user.uid: 4294967295 is no id"),
-        (r#"{"user":{"gid":4294967295}}"#, "process.user.gid: 4294967295 is no id"),
+        (r#"{"user":{"uid":4294967295}}"#, "process.user.uid: invalid id 4294967295"),
+        (r#"{"user":{"gid":4294967295}}"#, "process.user.gid: invalid id 4294967295"),
         (r#"{"user":{"uid":10}}"#, "process.user.uid: cannot setuid to unmapped uid 10 in user namespace"),
         (r#"{"user":{"additionalGids":[3,44]}}"#, "process.user.additionalGids[1]: cannot setgroups"),
     ] {
@@ -92,12 +92,16 @@ fn limits_are_refused_when_twice_or_upside_down() {
     let twice =
         r#"{"rlimits":[{"type":"RLIMIT_CPU","hard":1,"soft":1},{"type":"RLIMIT_CPU","hard":1,"soft":1}]}"#;
     assert!(
-        settings(&process(twice)).unwrap_err().to_string().starts_with("process.rlimits[1].type: RLIMIT_CPU")
+        settings(&process(twice))
+            .unwrap_err()
+            .to_string()
+            .starts_with("process.rlimits[1].type: duplicate RLIMIT_CPU")
     );
     let upside = r#"{"rlimits":[{"type":"RLIMIT_CPU","hard":1,"soft":2}]}"#;
     assert!(settings(&process(upside)).unwrap_err().to_string().starts_with("process.rlimits[0].soft: "));
     let good = r#"{"rlimits":[{"type":"RLIMIT_NOFILE","hard":18446744073709551615,"soft":2}]}"#;
-    assert_eq!(settings(&process(good)).unwrap().rlimits, [(libc::RLIMIT_NOFILE, 2, u64::MAX)]);
+    let limit = Rlimit { name: "RLIMIT_NOFILE", resource: libc::RLIMIT_NOFILE, soft: 2, hard: u64::MAX };
+    assert_eq!(settings(&process(good)).unwrap().rlimits, [limit]);
 }
 
 /// A process description with the fields that it must have.

@@ -1,6 +1,6 @@
-//! The front of a seccomp filter, which answers before what libseccomp has made and falls through to it: the calls that libseccomp does
-//! not know, and ENOSYS for calls with a number above all that the profile names, on each architecture: a profile can not mean to
-//! forbid what its author did not know. The latter is runc's idea, with runc's answers.
+//! The front of a seccomp filter, which runs before libseccomp's program and falls through to it. On each architecture it decides on the
+//! calls that libseccomp does not know, and returns ENOSYS for calls with a number above all that the profile names: a profile cannot
+//! forbid what its author did not know. The latter is runc's idea, with runc's results.
 //!
 //! Pure. Classic BPF, for which see Documentation/userspace-api/seccomp_filter.rst of the kernel.
 
@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 
 const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS.cast_unsigned();
 
-/// SECCOMP_RET_USER_NOTIF of linux/seccomp.h: what is less refuses.
+/// SECCOMP_RET_USER_NOTIF of linux/seccomp.h: lower values refuse the call.
 const LETS_THROUGH: u32 = 0x7fc0_0000;
 
 /// Calls that stand for others, with the number of the wanted one as their first argument. libseccomp adds rules for them to those for
 /// `socket`, `semop` and so on, and would let such a call through that the profile refuses by its own name.
 const MULTIPLEXERS: [&str; 2] = ["socketcall", "ipc"];
 
-/// What is answered without libseccomp, by the names of calls.
+/// The decisions made without libseccomp, by the names of calls.
 #[derive(Debug, Default)]
 pub(super) struct Front<'a> {
     judgements: BTreeMap<&'a str, Judgement>,

@@ -1,7 +1,7 @@
 //! Numbers of system calls: those that libseccomp knows, and newer ones that it may be too old for.
 //!
-//! Debian 12 has libseccomp 2.5.4, and whoever links this library may bring an older one, so each call that Linux has got since
-//! libseccomp 2.5.0 is here (docs/decisions/0024). A new call is one more line of [`NEWER`].
+//! Debian 12 has libseccomp 2.5.4, and this library may be linked with an older one, so each call that Linux has added since libseccomp
+//! 2.5.0 is here (docs/decisions/0024). A new call is one more line of [`NEWER`].
 
 use libseccomp::{ScmpArch, ScmpSyscall};
 

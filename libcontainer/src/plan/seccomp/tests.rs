@@ -271,7 +271,7 @@ fn long_profiles_answer_as_short_ones_do() {
     }
 }
 
-/// Calls that libseccomp 2.5.4 does not know, in the same words as one that it knows.
+/// Calls that libseccomp 2.5.4 does not know, in the same form as one that it knows.
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn calls_that_libseccomp_does_not_know_get_the_answers_of_their_rules() {

@@ -1,25 +1,24 @@
-//! The way into the program on libc, for architectures without an entry point in bare.rs. It must not know what the program
-//! does.
+//! The entry point of the program on libc, for architectures without one in bare.rs.
 use core::ffi::{c_char, c_int};
 
 use super::Words;
 
-/// What libc calls. Not std's main function: that would have ignored SIGPIPE, for the program too.
+/// The main function for libc. That of std would ignore SIGPIPE, for the program too.
 ///
 /// # Safety
-/// Only libc calls it, with the arrays that the kernel made.
+/// Only for libc, with the arrays of the kernel.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn main(argc: c_int, argv: *mut *const c_char, envp: *mut *const c_char) -> c_int {
-    // SAFETY: these are the process's own arrays, which stay for ever, and nobody else uses them
+    // SAFETY: these are the process's arrays, which live as long as it and have no other user
     let words = unsafe { Words::new(argv, usize::try_from(argc).unwrap_or(0), envp) };
     super::exit(crate::run(words))
 }
 
 /// # Safety
-/// Pointers among the arguments must be good for what the call does with them.
+/// Pointers among the arguments must be valid for the call.
 pub(super) unsafe fn syscall(number: usize, args: [usize; 5]) -> usize {
     let number = libc::c_long::try_from(number).unwrap_or(-1);
-    // SAFETY: the caller's promise
+    // SAFETY: by the contract of this function
     let result = unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4]) };
     if result != -1 {
         return isize::try_from(result).unwrap_or(0).cast_unsigned();

@@ -1,5 +1,5 @@
-//! The kernel: one thin safe function for each system call, the way into the program and what the compiler needs of a
-//! program without std. All `unsafe` of knarr-init is here and in `sys/`. It must not know what the program is for.
+//! The kernel: a thin safe function for each system call, the entry point of the program and the functions that the compiler
+//! requires of a program without std. All `unsafe` of knarr-init is in `sys/`.
 #![allow(unsafe_code)]
 
 use core::ffi::{CStr, c_char};
@@ -16,19 +16,19 @@ mod entry;
 pub(crate) type Errno = u32;
 type Outcome<T> = Result<T, Errno>;
 
-/// Makes a system call; never inlined, because there are thirty of them, and a few bytes each way matter.
+/// Makes a system call. Never inlined: there are thirty of them, and a few bytes each matter.
 ///
 /// # Safety
-/// Pointers among the arguments must be good for what the call does with them.
+/// Pointers among the arguments must be valid for the call.
 #[inline(never)]
 unsafe fn call(number: u32, a: usize, b: usize, c: usize, d: usize, e: usize) -> Outcome<usize> {
-    // SAFETY: the caller's promise
+    // SAFETY: by the contract of this function
     let result = unsafe { entry::syscall(number as usize, [a, b, c, d, e]) };
     // the kernel returns -4095 to -1 for errors
     u32::try_from(result.wrapping_neg()).ok().filter(|e| (1..4096).contains(e)).map_or(Ok(result), Err)
 }
 
-/// Makes a system call whose arguments are numbers and pointers to live borrows, never to memory that the call hands on.
+/// Makes a system call whose arguments are numbers and pointers to live borrows, not to memory that the kernel keeps using.
 macro_rules! call {
     ($number:ident) => { call!($number, 0) };
     ($number:ident, $a:expr) => { call!($number, $a, 0) };
@@ -37,7 +37,7 @@ macro_rules! call {
     ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr) => { call!($number, $a, $b, $c, $d, 0) };
     ($number:ident, $a:expr, $b:expr, $c:expr, $d:expr, $e:expr) => {{
         let (a, b, c, d, e) = ($a, $b, $c, $d, $e);
-        // SAFETY: every pointer given is one of a borrow that lives across the call, of the size the kernel expects
+        // SAFETY: every pointer is from a borrow that outlives the call, of the size that the kernel expects
         unsafe { call(nr::$number, a, b, c, d, e) }
     }};
 }
@@ -70,12 +70,12 @@ pub(crate) fn setsid() -> Outcome<usize> {
     call!(__NR_setsid)
 }
 
-/// Sends a signal; a negative number is a process group, -1 is everyone.
+/// Sends a signal. A negative number is a process group, -1 all processes.
 pub(crate) fn kill(pid: i32, signal: u8) -> Outcome<usize> {
     call!(__NR_kill, signed(pid), signal.into())
 }
 
-/// What came with a signal: the kernel's `siginfo_t`.
+/// The details of a signal: the kernel's `siginfo_t`.
 #[repr(C, align(8))]
 pub(crate) struct Info([i32; 32]);
 
@@ -84,24 +84,24 @@ impl Info {
         self.0[0].to_le_bytes()[0]
     }
 
-    /// Sent by the kernel itself, not by a process: a key on the terminal, a timer.
+    /// Whether the kernel sent it, not a process: a key on the terminal, a timer.
     pub(crate) fn of_kernel(&self) -> bool {
         self.0[2] > 0
     }
 
-    /// Carries a value of its sender's, or of a timer or message queue.
+    /// Whether it has a value, of its sender, a timer or a message queue.
     pub(crate) fn has_value(&self) -> bool {
         [nr::SI_QUEUE, nr::SI_TIMER, nr::SI_MESGQ].contains(&self.0[2])
     }
 }
 
-/// Sends a process what came with a signal, as this or another signal.
+/// Sends a signal with the details of another one.
 pub(crate) fn queue(pid: i32, signal: u8, info: &mut Info) -> Outcome<usize> {
     info.0[0] = signal.into();
     call!(__NR_rt_sigqueueinfo, signed(pid), signal.into(), ptr::from_ref(info).expose_provenance())
 }
 
-/// As `queue`, to all of a process group (Linux 6.9).
+/// Like `queue`, to all of a process group (Linux 6.9).
 pub(crate) fn queue_group(leader: i32, signal: u8, info: &mut Info) -> Outcome<usize> {
     const PROCESS_GROUP: usize = 4;
     info.0[0] = signal.into();
@@ -120,7 +120,7 @@ pub(crate) fn queue_group(leader: i32, signal: u8, info: &mut Info) -> Outcome<u
 /// A set of signals, one bit each.
 pub(crate) const ALL: u64 = u64::MAX;
 
-/// Sets which signals wait until they are asked for, and returns the former set.
+/// Sets the blocked signals and returns the former set.
 pub(crate) fn block(set: u64) -> u64 {
     let mut old = 0u64;
     let (new, old_at) =
@@ -129,7 +129,7 @@ pub(crate) fn block(set: u64) -> u64 {
     old
 }
 
-/// A caller that ignored SIGCHLD would have left us without the ends of our children.
+/// Resets SIGCHLD: if the caller ignored it, children could not be waited for.
 pub(crate) fn default_sigchld() {
     let action = [0usize; 4];
     let _ = call!(__NR_rt_sigaction, nr::SIGCHLD as usize, action.as_ptr().expose_provenance(), 0, 8);
@@ -147,7 +147,7 @@ pub(crate) fn next_signal() -> Info {
     }
 }
 
-/// Forgets these signals if they are waiting.
+/// Discards these signals if they are pending.
 pub(crate) fn forget(set: u64) {
     let no_time = [0u64; 2];
     while call!(
@@ -161,17 +161,17 @@ pub(crate) fn forget(set: u64) {
     {}
 }
 
-/// The kernel sends SIGALRM after so many seconds.
+/// Makes the kernel send SIGALRM after `seconds`.
 pub(crate) fn alarm(seconds: u32) {
     let timer: [usize; 4] = [0, 0, seconds as usize, 0];
     let _ = call!(__NR_setitimer, nr::ITIMER_REAL as usize, timer.as_ptr().expose_provenance(), 0);
 }
 
-/// The end of a child.
+/// The result of waiting for a child.
 pub(crate) enum Reaped {
-    /// One child ended: its pid and its wait status.
+    /// A child has ended: its pid and its wait status.
     Ended(i32, u32),
-    /// There are children, and all live.
+    /// No child has ended.
     NoneYet,
     /// There are no children.
     NoChildren,
@@ -192,12 +192,12 @@ pub(crate) fn reap() -> Reaped {
     }
 }
 
-/// A second process like this one; 0 is what it sees itself.
+/// Makes a copy of this process and returns its pid, or 0 in the copy.
 pub(crate) fn fork() -> Outcome<i32> {
     let flags = nr::SIGCHLD as usize;
-    // CONFIG_CLONE_BACKWARDS2: there the stack comes first
+    // CONFIG_CLONE_BACKWARDS2: there the stack is the first argument
     let args = if cfg!(target_arch = "s390x") { [0, flags] } else { [flags, 0] };
-    // without CLONE_VM and a stack of its own the child has a copy of everything, as after fork(2)
+    // without CLONE_VM and a stack the child has a copy of everything, as after fork(2)
     call!(__NR_clone, args[0], args[1], 0, 0, 0).map(id)
 }
 
@@ -215,7 +215,7 @@ pub(crate) fn parent_death(signal: u8) -> Outcome<usize> {
     call!(__NR_prctl, prctl::PR_SET_PDEATHSIG as usize, signal.into(), 0, 0, 0)
 }
 
-/// Writes all of it, if that can be done.
+/// Writes all bytes, unless there is an error.
 pub(crate) fn write(fd: usize, mut bytes: &[u8]) {
     while let Ok(written @ 1..) = call!(__NR_write, fd, bytes.as_ptr().expose_provenance(), bytes.len()) {
         bytes = bytes.get(written..).unwrap_or_default();
@@ -238,13 +238,13 @@ pub(crate) fn close_from(first: u32) {
     }
 }
 
-/// The terminal that controls this session.
+/// Opens the controlling terminal of this session.
 pub(crate) fn open_terminal() -> Outcome<usize> {
     let flags = nr::O_RDWR | nr::O_NOCTTY | nr::O_CLOEXEC | nr::O_NONBLOCK;
     call!(__NR_openat, signed(nr::AT_FDCWD), c"/dev/tty".as_ptr().expose_provenance(), flags as usize, 0)
 }
 
-/// The process group in the foreground of a terminal.
+/// The foreground process group of a terminal.
 pub(crate) fn foreground(fd: usize) -> Outcome<i32> {
     let mut group = 0i32;
     call!(__NR_ioctl, fd, ioctl::TIOCGPGRP as usize, ptr::from_mut(&mut group).expose_provenance())?;
@@ -255,7 +255,7 @@ pub(crate) fn set_foreground(fd: usize, group: i32) -> Outcome<usize> {
     call!(__NR_ioctl, fd, ioctl::TIOCSPGRP as usize, ptr::from_ref(&group).expose_provenance())
 }
 
-/// Lets go of the controlling terminal.
+/// Gives up the controlling terminal.
 pub(crate) fn leave_terminal(fd: usize) -> Outcome<usize> {
     call!(__NR_ioctl, fd, ioctl::TIOCNOTTY as usize, 0)
 }
@@ -265,7 +265,7 @@ pub(crate) fn take_terminal(fd: usize) -> Outcome<usize> {
     call!(__NR_ioctl, fd, ioctl::TIOCSCTTY as usize, 0)
 }
 
-/// The words this process was called with, and its environment: arrays of strings, each with a null pointer at its end.
+/// The arguments and the environment of this process: arrays of strings, each with a null pointer at its end.
 pub(crate) struct Words {
     argv: *mut *const c_char,
     argc: usize,
@@ -274,45 +274,46 @@ pub(crate) struct Words {
 
 impl Words {
     /// # Safety
-    /// Both arrays and their strings live as long as the process and nobody else changes them; `argv` has `argc` strings.
+    /// Both arrays and their strings must live as long as the process and not be changed elsewhere; `argv` must have `argc`
+    /// strings.
     unsafe fn new(argv: *mut *const c_char, argc: usize, envp: *mut *const c_char) -> Self {
         Self { argv, argc, envp }
     }
 
-    /// One word of the command line.
+    /// An argument.
     pub(crate) fn arg(&self, n: usize) -> Option<&'static CStr> {
-        // SAFETY: the array has argc strings that live for ever
+        // SAFETY: the array has argc strings that live as long as the process
         (n < self.argc).then(|| unsafe { string(self.argv, n) })?
     }
 
     #[inline(never)]
     fn position(&self, name: &[u8]) -> Option<(usize, &'static [u8])> {
-        // SAFETY: no string before n was null, so the array goes on to n
+        // SAFETY: no string before n was null, so the array has an element n
         let strings = (0..).map_while(|n| unsafe { string(self.envp, n) });
         let value = |line: &'static CStr| line.to_bytes().strip_prefix(name)?.strip_prefix(b"=");
         strings.enumerate().find_map(|(n, line)| value(line).map(|v| (n, v)))
     }
 
-    /// A variable's value.
+    /// The value of a variable.
     pub(crate) fn env(&self, name: &str) -> Option<&'static [u8]> {
         self.position(name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// Gives a variable that is there a number for its value. Only one variable's number is kept.
+    /// Sets an existing variable to a number. There is memory for one variable only.
     pub(crate) fn set_env(&mut self, name: &str, number: u32) {
         static mut ROOM: [u8; 32] = [0; 32];
         let at = &raw mut ROOM;
-        // SAFETY: there is one thread, and `&mut self` lets nobody in here twice; the array keeps what was written
+        // SAFETY: there is one thread, and `&mut self` is exclusive; the array keeps the pointer
         let room = unsafe { &mut *at };
         if let Some((n, _)) = self.position(name.as_bytes())
             && let Some(line) = knarr_init::line::variable(room, name, number)
         {
-            // SAFETY: the array has a string at n, and is ours to change
+            // SAFETY: the array has a string at n, and has no other user
             unsafe { *self.envp.wrapping_add(n) = line.as_ptr() };
         }
     }
 
-    /// Becomes a program, with the words from a place on.
+    /// Executes a program with the arguments from an index on.
     pub(crate) fn exec(&self, path: &CStr, from: usize) -> Errno {
         let argv = self.argv.wrapping_add(from.min(self.argc));
         call!(
@@ -325,26 +326,26 @@ impl Words {
         .unwrap_or(0)
     }
 
-    /// Becomes a shell that runs a script without a first line that names one. Needs a word before it, to overwrite.
+    /// Executes a shell for a script without an interpreter line. Overwrites the argument before it.
     pub(crate) fn exec_shell(&mut self, path: &CStr, from: usize) -> Errno {
         if from == 0 || from >= self.argc {
             return linux_raw_sys::errno::EINVAL;
         }
         let shell = c"/bin/sh";
         let place = self.argv.wrapping_add(from - 1);
-        // SAFETY: from is a place in the array, and not the first; the place before it is the shell's
+        // SAFETY: `from` is an index in the array, and not 0; the element before it is for the shell
         unsafe { place.write(shell.as_ptr()) };
-        // SAFETY: as above; the path lives until the call that replaces this program
+        // SAFETY: as above; the path lives until execve
         unsafe { place.wrapping_add(1).write(path.as_ptr()) };
         self.exec(shell, from - 1)
     }
 }
 
 /// # Safety
-/// The array goes on to `n`, and its strings live for ever.
+/// The array must have an element `n`, and its strings must live as long as the process.
 unsafe fn string(array: *mut *const c_char, n: usize) -> Option<&'static CStr> {
-    // SAFETY: the caller's promise
+    // SAFETY: by the contract of this function
     let at = unsafe { *array.wrapping_add(n) };
-    // SAFETY: the caller's promise, and not null
+    // SAFETY: by the contract of this function, and it is not null
     (!at.is_null()).then(|| unsafe { CStr::from_ptr(at) })
 }

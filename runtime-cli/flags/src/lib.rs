@@ -1,106 +1,199 @@
-//! Command lines as Go's flag package and urfave/cli read them, which is what callers of runc write: `-flag`, `--flag`, `--flag=value`,
-//! `--flag value`, `--bool=false`. The same tables give the help texts. This room knows no command and prints nothing.
+//! Command lines in the grammar of Go's `flag` package and urfave/cli, which callers of runc and of containerd's shims write: `-flag`,
+//! `--flag`, `--flag=value`, `--flag value`, `--bool=false`.
+//!
+//! A command's flags are a table. This crate does not know any command, and it prints nothing.
 
-use std::fmt::Write;
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
-/// What a flag takes.
+use std::ffi::OsString;
+
+/// The kind of value that a flag takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// Nothing, or `=true` and `=false`.
+pub enum Kind {
+    /// None, or `=true` and `=false`.
     Bool,
+    /// Any text.
     Text,
+    /// An integer, with Go's prefixes.
     Integer,
-    /// May be given many times.
+    /// Any text; the flag may be repeated.
     Texts,
-    /// May be given many times.
+    /// A decimal integer; the flag may be repeated.
     Integers,
 }
 
 /// One flag of a table.
 #[derive(Debug)]
-pub(crate) struct Flag {
+pub struct Flag {
     /// The long name first.
-    pub(crate) names: &'static [&'static str],
-    pub(crate) kind: Kind,
-    pub(crate) help: &'static str,
-    /// What the help shows as default; empty for nothing.
-    pub(crate) default: &'static str,
+    pub names: &'static [&'static str],
+    /// The kind of its value.
+    pub kind: Kind,
+    /// One line for the help.
+    pub help: &'static str,
+    /// The default as the help shows it; empty for none.
+    pub default: &'static str,
     /// Accepted, but not in the help.
-    pub(crate) hidden: bool,
+    pub hidden: bool,
+    /// Not a flag of the program whose command line is followed.
+    pub own: bool,
 }
 
 impl Flag {
     const fn new(names: &'static [&'static str], kind: Kind, help: &'static str) -> Self {
-        Flag { names, kind, help, default: "", hidden: false }
+        Flag { names, kind, help, default: "", hidden: false, own: false }
     }
-    pub(crate) const fn bool(names: &'static [&'static str], help: &'static str) -> Self {
+
+    /// A flag without a value.
+    pub const fn bool(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Bool, help)
     }
-    pub(crate) const fn text(names: &'static [&'static str], help: &'static str) -> Self {
+
+    /// A flag with a text.
+    pub const fn text(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Text, help)
     }
-    pub(crate) const fn integer(names: &'static [&'static str], help: &'static str) -> Self {
+
+    /// A flag with an integer.
+    pub const fn integer(names: &'static [&'static str], help: &'static str) -> Self {
         Flag { default: "0", ..Flag::new(names, Kind::Integer, help) }
     }
-    pub(crate) const fn texts(names: &'static [&'static str], help: &'static str) -> Self {
+
+    /// A flag with a text, to be repeated.
+    pub const fn texts(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Texts, help)
     }
-    pub(crate) const fn integers(names: &'static [&'static str], help: &'static str) -> Self {
+
+    /// A flag with an integer, to be repeated.
+    pub const fn integers(names: &'static [&'static str], help: &'static str) -> Self {
         Flag::new(names, Kind::Integers, help)
     }
-    pub(crate) const fn default(self, default: &'static str) -> Self {
+
+    /// Shows a default in the help.
+    #[must_use]
+    pub const fn default(self, default: &'static str) -> Self {
         Flag { default, ..self }
     }
-    pub(crate) const fn hidden(self) -> Self {
+
+    /// Keeps the flag out of the help.
+    #[must_use]
+    pub const fn hidden(self) -> Self {
         Flag { hidden: true, ..self }
+    }
+
+    /// Marks a flag that the program whose command line is followed does not have.
+    #[must_use]
+    pub const fn own(self) -> Self {
+        Flag { own: true, ..self }
     }
 }
 
-/// Every command has it.
-const HELP: Flag = Flag::bool(&["help", "h"], "show help");
-
 /// Where flags may stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Before the first positional argument only: what follows belongs to someone else (`exec`, `ps`, the global flags).
+pub enum Order {
+    /// Before the first positional argument only: the rest is not this command's to read (`exec`, `ps`, the global flags).
     First,
     /// Anywhere before a `--`.
     Anywhere,
 }
 
+/// An error in a command line. The texts are Go's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Usage {
+    /// Not a flag of the table.
+    #[error("flag provided but not defined: -{0}")]
+    Unknown(String),
+    /// An argument like `---x` or `-=x`.
+    #[error("bad flag syntax: {0}")]
+    Syntax(String),
+    /// The last argument is a flag that needs a value.
+    #[error("flag needs an argument: -{0}")]
+    Missing(String),
+    /// A flag without a value has one that is not a boolean.
+    #[error("invalid boolean value {value:?} for -{flag}: parse error")]
+    Bool {
+        /// The flag as it was given.
+        flag: String,
+        /// Its value.
+        value: String,
+    },
+    /// The value is not an integer.
+    #[error("invalid value {value:?} for flag -{flag}: parse error")]
+    Integer {
+        /// The flag as it was given.
+        flag: String,
+        /// Its value.
+        value: String,
+    },
+    /// The value is not a decimal integer.
+    #[error("invalid value {value:?} for flag -{flag}: strconv.ParseInt: parsing {value:?}: invalid syntax")]
+    Integers {
+        /// The flag as it was given.
+        flag: String,
+        /// Its value.
+        value: String,
+    },
+    /// An argument is not UTF-8.
+    #[error("argument {index}, {argument:?}: not valid UTF-8")]
+    Encoding {
+        /// Its place in the command line; the program's name has 0.
+        index: usize,
+        /// The argument.
+        argument: OsString,
+    },
+}
+
+/// The arguments of a process as text, its name first.
+pub fn texts(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Usage> {
+    let text = |(index, argument): (usize, OsString)| {
+        argument.into_string().map_err(|argument| Usage::Encoding { index, argument })
+    };
+    arguments.into_iter().enumerate().map(text).collect()
+}
+
 /// A parsed command line.
 #[derive(Debug, Default)]
-pub(crate) struct Parsed {
+pub struct Parsed {
     /// (a flag's long name, its value), in order.
     values: Vec<(&'static str, String)>,
-    pub(crate) positional: Vec<String>,
+    /// The arguments that are not flags.
+    pub positional: Vec<String>,
 }
 
 impl Parsed {
-    /// The value of a flag, the last one given; empty when there is none.
-    pub(crate) fn text(&self, name: &str) -> &str {
+    /// The value of a flag, the last one given; empty if it was not given.
+    pub fn text(&self, name: &str) -> &str {
         self.values.iter().rev().find(|(n, _)| *n == name).map_or("", |(_, v)| v)
     }
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+
+    /// All values of a flag, in order.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.values.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
-    pub(crate) fn is_set(&self, name: &str) -> bool {
+
+    /// Whether the flag was given.
+    pub fn is_set(&self, name: &str) -> bool {
         self.values.iter().any(|(n, _)| *n == name)
     }
-    pub(crate) fn is(&self, name: &str) -> bool {
+
+    /// Whether a flag without a value was given, and not as `=false`.
+    pub fn is(&self, name: &str) -> bool {
         self.text(name) == "true"
     }
-    /// The value of an integer flag; 0 when it is not given.
-    pub(crate) fn integer(&self, name: &str) -> i64 {
+
+    /// The value of an integer flag; 0 if it was not given.
+    pub fn integer(&self, name: &str) -> i64 {
         parse_integer(self.text(name)).unwrap_or(0)
     }
-    pub(crate) fn positional(&self, index: usize) -> &str {
+
+    /// A positional argument; empty if there are fewer.
+    pub fn positional(&self, index: usize) -> &str {
         self.positional.get(index).map_or("", String::as_str)
     }
 }
 
-/// Parses `args` by a table. The error is the text that runc prints after `Incorrect Usage`.
-pub(crate) fn parse(flags: &'static [Flag], args: &[String], order: Order) -> Result<Parsed, String> {
+/// Parses `args`, which do not have the program's name, by the flags of all `tables`.
+pub fn parse(tables: &[&'static [Flag]], args: &[String], order: Order) -> Result<Parsed, Usage> {
     let mut parsed = Parsed::default();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -111,8 +204,8 @@ pub(crate) fn parse(flags: &'static [Flag], args: &[String], order: Order) -> Re
         let dashed = arg.len() > 1 && arg.starts_with('-');
         let name = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).unwrap_or(arg);
         let (name, value) = name.split_once('=').map_or((name, None), |(n, v)| (n, Some(v.to_owned())));
-        let flag = dashed.then(|| find(flags, name)).flatten();
-        match flag {
+        let mut flags = tables.iter().copied().flatten();
+        match flags.find(|flag| dashed && flag.names.contains(&name)) {
             Some(flag) => {
                 let value = value_of(flag, name, value, &mut rest)?;
                 parsed.values.push((flag.names[0], value));
@@ -124,18 +217,11 @@ pub(crate) fn parse(flags: &'static [Flag], args: &[String], order: Order) -> Re
                     break;
                 }
             }
-            None if name.is_empty() || name.starts_with('-') => {
-                return Err(format!("bad flag syntax: {arg}"));
-            }
-            None => return Err(format!("flag provided but not defined: -{name}")),
+            None if name.is_empty() || name.starts_with('-') => return Err(Usage::Syntax(arg.clone())),
+            None => return Err(Usage::Unknown(name.to_owned())),
         }
     }
     Ok(parsed)
-}
-
-fn find(flags: &'static [Flag], name: &str) -> Option<&'static Flag> {
-    const WITH_HELP: &[Flag] = &[HELP];
-    flags.iter().chain(WITH_HELP).find(|f| f.names.contains(&name))
 }
 
 fn value_of<'a>(
@@ -143,26 +229,23 @@ fn value_of<'a>(
     name: &str,
     value: Option<String>,
     rest: &mut impl Iterator<Item = &'a String>,
-) -> Result<String, String> {
+) -> Result<String, Usage> {
     if flag.kind == Kind::Bool {
-        let value = value.as_deref().unwrap_or("true");
-        return match value {
+        let value = value.unwrap_or_else(|| "true".to_owned());
+        return match value.as_str() {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok("true".to_owned()),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok("false".to_owned()),
-            _ => Err(format!("invalid boolean value {value:?} for -{name}: parse error")),
+            _ => Err(Usage::Bool { flag: name.to_owned(), value }),
         };
     }
-    let value = match value {
-        Some(value) => value,
-        None => rest.next().cloned().ok_or_else(|| format!("flag needs an argument: -{name}"))?,
-    };
+    let value = value.or_else(|| rest.next().cloned()).ok_or_else(|| Usage::Missing(name.to_owned()))?;
     match flag.kind {
         Kind::Integer if parse_integer(&value).is_none() => {
-            Err(format!("invalid value {value:?} for flag -{name}: parse error"))
+            Err(Usage::Integer { flag: name.to_owned(), value })
         }
-        Kind::Integers if value.parse::<i64>().is_err() => Err(format!(
-            "invalid value {value:?} for flag -{name}: strconv.ParseInt: parsing {value:?}: invalid syntax"
-        )),
+        Kind::Integers if value.parse::<i64>().is_err() => {
+            Err(Usage::Integers { flag: name.to_owned(), value })
+        }
         _ => Ok(value),
     }
 }
@@ -188,33 +271,6 @@ fn parse_integer(text: &str) -> Option<i64> {
     i64::try_from(if negative { -value } else { value }).ok()
 }
 
-/// The flags of a table as help lines, names and texts in two columns.
-pub(crate) fn describe_flags(flags: &[Flag], global: bool) -> String {
-    const VERSION: Flag = Flag::bool(&["version", "v"], "print the version");
-    let extra: &[Flag] = if global { &[HELP, VERSION] } else { &[] };
-    let rows: Vec<(String, &Flag)> =
-        flags.iter().chain(extra).filter(|f| !f.hidden).map(|f| (left(f), f)).collect();
-    let width = rows.iter().map(|(left, _)| left.len()).max().unwrap_or(0) + 2;
-    let mut text = String::new();
-    for (left, flag) in &rows {
-        let _ = write!(text, "   {left:width$}{}", flag.help);
-        let _ = match (flag.kind, flag.default) {
-            (_, "") => Ok(()),
-            (Kind::Text, default) => write!(text, " (default: \"{default}\")"),
-            (_, default) => write!(text, " (default: {default})"),
-        };
-        text.push('\n');
-    }
-    text
-}
-
-fn left(flag: &Flag) -> String {
-    let value = if flag.kind == Kind::Bool { "" } else { " value" };
-    let names =
-        flag.names.iter().map(|name| format!("{}{name}{value}", if name.len() == 1 { "-" } else { "--" }));
-    names.collect::<Vec<_>>().join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,12 +283,12 @@ mod tests {
         Flag::integers(&["gid", "g"], "group"),
     ];
 
-    fn read(args: &[&str], order: Order) -> Result<Parsed, String> {
-        parse(FLAGS, &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), order)
+    fn read(args: &[&str], order: Order) -> Result<Parsed, Usage> {
+        parse(&[FLAGS], &args.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>(), order)
     }
 
     #[test]
-    fn one_or_two_dashes_and_a_value_after_an_equal_sign_or_as_the_next_word() {
+    fn one_or_two_dashes_and_the_value_after_an_equals_sign_or_as_the_next_argument() {
         for args in [
             ["-bundle", "x", "id"].as_slice(),
             &["--bundle", "x", "id"],
@@ -256,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bool_takes_a_value_by_equal_sign_only() {
+    fn a_bool_takes_a_value_after_an_equals_sign_only() {
         for (args, value) in [
             (["-d", "id"], true),
             (["--detach", "id"], true),
@@ -274,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_first_positional_is_left_alone_where_it_belongs_to_someone_else() {
+    fn arguments_after_the_first_positional_are_not_read_with_order_first() {
         let parsed = read(&["-d", "id", "ls", "-d", "--", "-b"], Order::First).unwrap();
         assert_eq!(parsed.positional, ["id", "ls", "-d", "--", "-b"]);
         assert_eq!(read(&["--", "-d"], Order::First).unwrap().positional, ["-d"]);
@@ -319,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_gos_words() {
+    fn errors_have_gos_texts() {
         for (args, error) in [
             (["--nope", "id"].as_slice(), "flag provided but not defined: -nope"),
             (&["-x=1"], "flag provided but not defined: -x"),
@@ -334,27 +390,24 @@ mod tests {
                 "invalid value \"x\" for flag -g: strconv.ParseInt: parsing \"x\": invalid syntax",
             ),
         ] {
-            assert_eq!(read(args, Order::Anywhere).unwrap_err(), error, "{args:?}");
+            assert_eq!(read(args, Order::Anywhere).unwrap_err().to_string(), error, "{args:?}");
         }
     }
 
     #[test]
-    fn every_command_line_may_ask_for_help() {
-        for args in [["-h"].as_slice(), &["--help"], &["id", "-h"], &["-help", "-b", "x"]] {
-            assert!(read(args, Order::Anywhere).unwrap().is("help"), "{args:?}");
-        }
-        assert!(!read(&["id", "-h"], Order::First).unwrap().is("help"));
+    fn an_argument_that_is_not_utf_8_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        assert_eq!(texts(["a".into(), "b".into()]).unwrap(), ["a", "b"]);
+        let bad = texts(["a".into(), OsString::from_vec(vec![b'x', 0xff])]).unwrap_err();
+        assert_eq!(bad.to_string(), "argument 1, \"x\\xFF\": not valid UTF-8");
     }
 
     #[test]
-    fn help_has_two_aligned_columns_and_hides_what_is_hidden() {
-        const SHOWN: &[Flag] = &[
-            Flag::text(&["format", "f"], "which").default("table"),
-            Flag::bool(&["quiet", "q"], "ids"),
-            Flag::integer(&["n"], "count"),
-            Flag::text(&["old"], "gone").hidden(),
-        ];
-        let expected = "   --format value, -f value  which (default: \"table\")\n   --quiet, -q               ids\n   -n value                  count (default: 0)\n";
-        assert_eq!(describe_flags(SHOWN, false), expected);
+    fn the_flags_of_all_tables_are_known() {
+        const MORE: &[Flag] = &[Flag::bool(&["help", "h"], "")];
+        let args = ["-h".to_owned(), "-d".to_owned()];
+        let parsed = parse(&[FLAGS, MORE], &args, Order::Anywhere).unwrap();
+        assert!(parsed.is("help") && parsed.is("detach"));
+        assert_eq!(parse(&[FLAGS], &args, Order::Anywhere).unwrap_err(), Usage::Unknown("h".to_owned()));
     }
 }

@@ -1,31 +1,31 @@
-//! All that `knarr-init` says at length. It must not know when.
+//! The texts of `knarr-init`.
 
-/// What `--version` says. Docker and podman want the line to begin with tini's name.
+/// The output of `--version`. Docker and podman expect the line to begin with tini's name.
 pub const VERSION: &str = concat!("tini version ", env!("CARGO_PKG_VERSION"), "_knarr-init\n");
 
-/// What `-h` says.
+/// The output of `-h`.
 pub const HELP: &str = concat!(
     "knarr-init ",
     env!("CARGO_PKG_VERSION"),
-    ", the first process of a container: passes signals on and reaps what is left\n",
+    ", init process for containers: forwards signals and reaps processes\n",
     "usage: knarr-init [OPTION]... [--] PROGRAM [ARGUMENT]...\n",
     "       knarr-init -P\n\n",
-    "  -c, --single-child     signals go to the program alone (usual, but not when called as dumb-init)\n",
-    "  -e N                   exit status N of the program becomes 0 (may be repeated)\n",
-    "  -g                     signals go to the program's process group\n",
-    "  -k SECONDS             after the program ended: SIGTERM to what is left, and so long to end\n",
-    "  -p SIGNAL              get and pass on this signal when the parent process dies\n",
-    "  -P                     run no program: reap, and end by SIGTERM or SIGINT\n",
-    "  -r, --rewrite FROM:TO  pass TO on in the place of FROM; 0 is nothing (may be repeated)\n",
-    "  -s                     be a subreaper (done anyway when not the first process)\n",
-    "  -v, --verbose          say more (may be repeated)\n",
-    "  -w                     warn of each process that is reaped for others\n",
+    "  -c, --single-child     forward signals to the program only (default, except as dumb-init)\n",
+    "  -e N                   treat the program's exit status N as 0 (repeatable)\n",
+    "  -g                     forward signals to the program's process group\n",
+    "  -k SECONDS             after the program exits, send SIGTERM to the remaining processes and wait at most SECONDS\n",
+    "  -p SIGNAL              forward this signal when the parent process dies\n",
+    "  -P                     run no program: only reap, until SIGTERM or SIGINT\n",
+    "  -r, --rewrite FROM:TO  forward TO instead of FROM, nothing if TO is 0 (repeatable)\n",
+    "  -s                     become a subreaper (default when not PID 1)\n",
+    "  -v, --verbose          be more verbose (repeatable)\n",
+    "  -w                     warn about reaped orphans\n",
     "  -h, --help   -l, -L, --license   -V, --version\n\n",
-    "Exit status: the program's, or 128 and its signal; 127 not found, 126 can not be run, 1 anything else.\n",
+    "Exit status: the program's, 128+N if signal N ended it, 127 not found, 126 cannot be executed, 1 other errors.\n",
     "Environment: TINI_SUBREAPER, TINI_KILL_PROCESS_GROUP, TINI_VERBOSITY=N, DUMB_INIT_SETSID=0|1, DUMB_INIT_DEBUG=1\n",
 );
 
-/// What `-l` says.
+/// The output of `-l`.
 pub const LICENCE: &str = concat!(
     "knarr-init is part of knarr, ",
     env!("CARGO_PKG_REPOSITORY"),
@@ -33,7 +33,7 @@ pub const LICENCE: &str = concat!(
     "Without warranties or conditions of any kind, either express or implied.\n"
 );
 
-/// The errors that running a program can end with.
+/// The errors of running a program.
 pub(crate) const ERRORS: [(u32, &str); 15] = {
     use linux_raw_sys::errno as e;
     [
@@ -49,7 +49,7 @@ pub(crate) const ERRORS: [(u32, &str); 15] = {
         (e::ENOMEM, "out of memory (ENOMEM)"),
         (e::EPERM, "operation not permitted (EPERM)"),
         (e::EINVAL, "invalid argument (EINVAL)"),
-        (e::EAGAIN, "no room for another process or signal (EAGAIN)"),
+        (e::EAGAIN, "resource temporarily unavailable (EAGAIN)"),
         (e::ESRCH, "no such process (ESRCH)"),
         (e::EIO, "input or output error (EIO)"),
     ]

@@ -1,21 +1,37 @@
-//! What is to happen later. With nothing pending nobody is woken.
+//! The server's times: alarms, idleness and the end. Without a pending alarm the server is not woken.
 
 use super::slots::Key;
 use std::time::Instant;
 
-/// What is due.
+/// An action that is due later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Alarm {
-    /// Give memory back.
+    /// Give memory back to the kernel.
     Idle,
-    /// Look whether somebody reads the outputs of a process that has ended.
-    Look(Key),
+    /// Check whether the outputs of a process that has ended have a reader.
+    CheckReaders(Key),
     /// Stop waiting for the streams of a process that is to be deleted.
     Drain(Key),
-    /// Nobody has come, or come back, although there is nothing to keep.
-    Lonely,
-    /// A logger does not end although it was asked to.
+    /// Check whether the server is still needed: no client is connected.
+    Unconnected,
+    /// Kill a logger that did not end when it was asked to.
     KillLogger(Key),
+}
+
+/// The times of the server's loop.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    pub(crate) alarms: Alarms,
+    /// Nothing has happened for a while: memory is to be given back before the next wait.
+    pub(crate) is_idle: bool,
+    /// When to end in any case.
+    pub(crate) end: Option<Instant>,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Clock { alarms: Alarms::new(), is_idle: false, end: None }
+    }
 }
 
 #[derive(Debug)]
@@ -26,7 +42,7 @@ impl Alarms {
         Alarms(Vec::new())
     }
 
-    /// One alarm of each kind and key.
+    /// Sets an alarm, in place of an earlier one of the same kind and key.
     pub(crate) fn replace(&mut self, at: Instant, alarm: Alarm) {
         self.cancel(alarm);
         self.0.push((at, alarm));
@@ -40,7 +56,7 @@ impl Alarms {
         self.0.iter().map(|(at, _)| *at).min()
     }
 
-    /// One that is due, and no longer pending.
+    /// Removes an alarm that is due and returns it.
     pub(crate) fn take(&mut self, now: Instant) -> Option<Alarm> {
         let place = self.0.iter().position(|(at, _)| *at <= now)?;
         Some(self.0.swap_remove(place).1)
@@ -53,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn alarms_ring_once_when_they_are_due() {
+    fn alarms_fire_once_when_they_are_due() {
         let now = Instant::now();
         let mut alarms = Alarms::new();
         assert_eq!(alarms.next(), None);

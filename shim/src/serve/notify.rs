@@ -1,11 +1,12 @@
-//! What the server tells: exits to those who wait for them, events to containerd, in the order that `life` says.
+//! Reports of the server, in the order that `life` decides: exits to waiting callers, events to containerd.
 
 use super::Server;
-use super::alarm::Alarm;
 use super::calls::number;
+use super::clock::Alarm;
 use super::life::Act;
 use super::slots::Key;
 use super::table::{Caller, Order, Pending};
+use crate::wire::code::Failure;
 use crate::wire::events::{
     Event, FORWARD, SERVICE, TaskDelete, TaskExecStarted, TaskExit, TaskOom, TaskStart,
 };
@@ -16,25 +17,27 @@ use prost::Message;
 
 impl Server {
     /// Queues an event.
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub(crate) fn publish(&mut self, event: Event) {
         self.log.debug(event.topic());
-        let metadata =
-            vec![KeyValue { key: "containerd-namespace-ttrpc".to_owned(), value: self.namespace.clone() }];
+        let metadata = vec![KeyValue {
+            key: "containerd-namespace-ttrpc".to_owned(),
+            value: self.about.namespace.clone(),
+        }];
         self.events.push(Request {
             service: SERVICE.to_owned(),
             method: FORWARD.to_owned(),
-            payload: event.forward(&self.namespace, Timestamp::now()).encode_to_vec(),
+            payload: event.forward(&self.about.namespace, Timestamp::now()).encode_to_vec(),
             timeout_nano: 5_000_000_000,
             metadata,
         });
     }
 
-    /// Does what `life` has decided.
+    /// Carries out the decisions of `life`.
     pub(crate) fn act(&mut self, task: Key, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::TellStart(process) => self.tell_start(task, process),
-                Act::TellExit(process) => self.tell_exit(task, process),
+                Act::ReportStart(process) => self.report_start(task, process),
+                Act::ReportExit(process) => self.report_exit(task, process),
                 Act::KillRest => {
                     self.order(task, Pending { order: Order::SignalAll(libc::SIGKILL), caller: None });
                 }
@@ -42,7 +45,7 @@ impl Server {
         }
     }
 
-    fn tell_start(&mut self, task: Key, key: Key) {
+    fn report_start(&mut self, task: Key, key: Key) {
         let (Some(task), Some(process)) = (self.table.tasks.get(task), self.table.processes.get(key)) else {
             return;
         };
@@ -52,12 +55,12 @@ impl Server {
         } else {
             Event::ExecStarted(TaskExecStarted { container_id, exec_id: process.exec_id.clone(), pid })
         };
-        self.tell(event);
+        self.publish(event);
     }
 
-    fn tell_exit(&mut self, task_key: Key, key: Key) {
+    fn report_exit(&mut self, task_key: Key, key: Key) {
         if self.table.tasks.get(task_key).is_some_and(|task| task.init == key) {
-            // A kill that was quick: its exit must not overtake it.
+            // If the process was killed for the memory limit, that is reported before its exit.
             self.check_oom(task_key);
         }
         let (Some(task), Some(process)) = (self.table.tasks.get(task_key), self.table.processes.get_mut(key))
@@ -77,20 +80,20 @@ impl Server {
             exit_reason: 0,
         };
         let answer = WaitResponse { exit_status: exit.status, exited_at: at }.encode_to_vec();
-        self.tell(Event::Exit(event));
+        self.publish(Event::Exit(event));
         for caller in waiters {
             self.answer(caller, Ok(answer.clone()));
         }
     }
 
-    /// The kernel may have killed something for the memory limit.
+    /// Reports a kill by the memory limit, if there was one.
     pub(crate) fn check_oom(&mut self, key: Key) {
         let Some(task) = self.table.tasks.get_mut(key) else { return };
         let happened = task.oom.as_mut().map(super::oom::OomWatch::happened);
         match happened {
             Some(Some(true)) => {
                 let container_id = task.id.clone();
-                self.tell(Event::Oom(TaskOom { container_id }));
+                self.publish(Event::Oom(TaskOom { container_id }));
             }
             Some(None) => {
                 if let Some(watch) = task.oom.take() {
@@ -101,8 +104,8 @@ impl Server {
         }
     }
 
-    /// What is known of a process that is about to be forgotten.
-    fn obituary(&self, task: Key, key: Key) -> DeleteResponse {
+    /// The answer to Delete of a process.
+    fn delete_response(&self, task: Key, key: Key) -> DeleteResponse {
         let exit = self.table.tasks.get(task).and_then(|task| task.lives.exit(key));
         DeleteResponse {
             pid: self.table.processes.get(key).map_or(0, |process| number(process.pid)),
@@ -111,11 +114,11 @@ impl Server {
         }
     }
 
-    /// An exec is deleted.
-    pub(crate) fn forget_exec(&mut self, key: Key, callers: &[Caller]) {
+    /// Deletes an exec.
+    pub(crate) fn delete_exec(&mut self, key: Key, callers: &[Caller]) {
         let Some(task) = self.table.processes.get(key).map(|process| process.task) else { return };
-        let answer = self.obituary(task, key).encode_to_vec();
-        self.forget_process(key);
+        let answer = self.delete_response(task, key).encode_to_vec();
+        self.remove_process(key);
         if let Some(task) = self.table.tasks.get_mut(task) {
             task.execs.retain(|other| *other != key);
             task.lives.remove_exec(key);
@@ -125,12 +128,12 @@ impl Server {
         }
     }
 
-    /// A container is deleted: its worker is through.
-    pub(crate) fn forget_task(&mut self, key: Key, caller: Option<Caller>) {
+    /// Deletes a container that a worker has removed.
+    pub(crate) fn delete_task(&mut self, key: Key, caller: Option<Caller>) {
         let Some(task) = self.table.tasks.get(key) else { return };
         let (id, init, execs) = (task.id.clone(), task.init, task.execs.clone());
-        let answer = self.obituary(key, init);
-        self.tell(Event::Delete(TaskDelete {
+        let answer = self.delete_response(key, init);
+        self.publish(Event::Delete(TaskDelete {
             container_id: id,
             pid: answer.pid,
             exit_status: answer.exit_status,
@@ -143,29 +146,29 @@ impl Server {
         }
     }
 
-    /// Forgets a container and all that belongs to it.
+    /// Removes a container and its processes from the table.
     pub(crate) fn remove_task(&mut self, key: Key, init: Key, execs: &[Key]) {
         for process in execs.iter().chain([&init]) {
-            self.forget_process(*process);
+            self.remove_process(*process);
         }
         if let Some(task) = self.table.tasks.remove(key) {
             if let Some(oom) = &task.oom {
                 self.poll.remove(oom);
             }
-            let gone = || crate::wire::code::Failure::not_found("container not created: not found");
+            let gone = || Failure::not_found("container not created: not found");
             for caller in task.orders.into_iter().filter_map(|pending| pending.caller) {
                 self.answer(caller, Err(gone()));
             }
         }
     }
 
-    fn forget_process(&mut self, key: Key) {
+    fn remove_process(&mut self, key: Key) {
         self.close_streams(key);
         let Some(process) = self.table.processes.remove(key) else { return };
-        self.alarms.cancel(Alarm::Drain(key));
-        self.alarms.cancel(Alarm::Look(key));
+        self.clock.alarms.cancel(Alarm::Drain(key));
+        self.clock.alarms.cancel(Alarm::CheckReaders(key));
         for caller in process.waiters.into_iter().chain(process.deletions) {
-            self.answer(caller, Err(crate::wire::code::Failure::not_found("process was deleted: not found")));
+            self.answer(caller, Err(Failure::not_found("process was deleted: not found")));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! What a launch asks of its caller: the hooks at their gate, the devices of a new cgroup, a home for a filter's listener.
+//! What a launch asks of its caller: the hooks at their gate, the device rules of a new cgroup, a recipient for a filter's listener.
 //!
-//! It must not know the verbs of a container.
+//! It knows records and hooks, not the operations on a container.
 
 use crate::cgroup::Dir;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, Internal, Result};
 use crate::launch::Watch;
 use crate::launch::hooks::{self, Place};
 use crate::plan::devfilter::Policy;
@@ -12,41 +12,29 @@ use crate::sys::sock;
 use oci_spec::runtime::Hooks;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// What the parent does for a launch at the gate `Hooks`, and with a seccomp listener.
+/// Serves a launch for the container of this record.
+#[derive(Debug)]
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
+    /// The hooks to run at the gate `Hooks`.
     pub(crate) spec_hooks: Option<&'a Hooks>,
     /// Restrict the devices of a new v2 cgroup.
     pub(crate) devices: Option<(&'a Dir, &'a Policy)>,
 }
 
 impl Watch for HookWatch<'_> {
-    /// The kernel verifies a device program for as long as the child mounts: both go on at the same time.
+    /// The kernel verifies a device program while the child mounts: both happen at the same time.
     fn cloned(&mut self) -> Result<()> {
-        self.devices.map_or(Ok(()), |(folder, policy)| folder.restrict_devices(policy))
+        self.devices.map_or(Ok(()), |(dir, policy)| dir.restrict_devices(policy))
     }
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
-        let state = self.record.hook_state(Status::Creating, pid);
-        #[allow(deprecated)]
-        hooks::run(
-            "prestart",
-            hooks.prestart().as_deref(),
-            &state,
-            &Place::Host { bundle: &self.record.bundle },
-        )?;
-        hooks::run(
-            "createRuntime",
-            hooks.create_runtime().as_deref(),
-            &state,
-            &Place::Host { bundle: &self.record.bundle },
-        )?;
+        run_host_hooks(self.record, hooks, pid)?;
         let namespaces = self.record.facts.namespaces;
         let place =
             Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
-        let inside = if namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid };
-        let state = self.record.hook_state(Status::Creating, inside);
+        let state = self.record.hook_state(Status::Creating, self.record.inside(pid));
         hooks::run("createContainer", hooks.create_container().as_deref(), &state, &place)
     }
 
@@ -55,14 +43,25 @@ impl Watch for HookWatch<'_> {
     }
 }
 
-/// Hands the listener of SCMP_ACT_NOTIFY to its agent (runtime-spec, "containerProcessState").
-pub(super) fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
+/// Runs the prestart and createRuntime hooks: those of the host, while the container is being created.
+pub(crate) fn run_host_hooks(record: &Record, hooks: &Hooks, pid: i32) -> Result<()> {
+    let state = record.hook_state(Status::Creating, pid);
+    let place = Place::Host { bundle: &record.bundle };
+    #[allow(deprecated)]
+    hooks::run("prestart", hooks.prestart().as_deref(), &state, &place)?;
+    hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &place)
+}
+
+/// Sends the listener of SCMP_ACT_NOTIFY to its agent (runtime-spec, "containerProcessState").
+pub(crate) fn send_listener(record: &Record, pid: i32, listener: OwnedFd) -> Result<()> {
     let Some(agent) = record.seccomp.as_ref().and_then(|s| s.listener.as_ref()) else {
-        return Err(Error::invalid("linux.seccomp.listenerPath: a listener without an agent"));
+        return Err(Error::invalid(
+            "linux.seccomp.listenerPath: must be set for a filter with SCMP_ACT_NOTIFY",
+        ));
     };
     let state: serde_json::Value =
         serde_json::from_str(&record.hook_state(Status::Creating, record.pid.max(pid)))
-            .map_err(|e| Error::new(ErrorKind::Os, format!("encode the state: {e}")))?;
+            .map_err(|e| Internal::Encode("the state", e))?;
     let message = serde_json::json!({
         "ociVersion": record.oci_version,
         "fds": ["seccompFd"],

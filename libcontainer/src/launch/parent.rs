@@ -1,0 +1,269 @@
+//! The parent's side of a launch: reads the child's messages and answers them, from the clone to the exec.
+//!
+//! Whatever fails, the child is killed and reaped before the error is returned.
+
+use super::fds::FdTable;
+use super::frame::{Call, Frame};
+use super::phase::{Action, Event, Phase, Request};
+use super::spawn::Spawned;
+use super::{Watch, failure, idmap, settings};
+use crate::cgroup::{Cgroup, SubPaths};
+use crate::error::{Context, Error, Internal, Result};
+use crate::fault;
+use crate::plan::ProcessPlan;
+use crate::plan::step::{Gate, Slot, Step};
+use crate::signal;
+use crate::sys::pidfd::{self, Child};
+use crate::sys::sock;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How long a first child may take from its sibling's failure to its own end, in milliseconds.
+const FORK_TIMEOUT: i32 = 10_000;
+
+/// A child between clone and exec. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub(crate) struct Launched {
+    plan: ProcessPlan,
+    pid: i32,
+    process: Child,
+    sync: OwnedFd,
+    terminal: Option<OwnedFd>,
+    phase: Phase,
+    /// The descriptors of the launch that the parent needs too: user namespaces of mounts inside the root.
+    fds: FdTable,
+}
+
+impl Launched {
+    pub(super) fn new(plan: ProcessPlan, spawned: Spawned, fds: FdTable) -> Self {
+        let Spawned { pid, process, sync } = spawned;
+        let forks = plan.child.iter().any(|step| matches!(step, Step::Fork { .. }));
+        let phase = Phase::first(forks, waits_at(&plan, Gate::Start));
+        Launched { plan, pid, process, sync, terminal: None, phase, fds }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.terminal.take()
+    }
+
+    /// Hangs up when the child's program runs or the child has ended.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.sync.as_fd()
+    }
+
+    /// Serves the child up to its last gate, or to its exec if it has none. `join`: the cgroup that the clone has not put it into.
+    pub(super) fn serve(&mut self, join: Option<(&Cgroup, &SubPaths)>, watch: &mut dyn Watch) -> Result<()> {
+        loop {
+            let event = self.receive()?;
+            if event != Event::Closed {
+                fault::point();
+            }
+            let action = self.advance(event)?;
+            if let Event::Pid(pid) = event {
+                self.adopt(pid)?;
+            }
+            match action {
+                Action::Read => {}
+                Action::Answer(request) => self.answer(request, join, watch)?,
+                Action::LetGo => self.let_go()?,
+                Action::Stop if waits_at(&self.plan, Gate::Settings) => return Ok(()),
+                Action::Stop => return settings::apply(&self.plan.parent, self.pid),
+                Action::Executed => return Ok(()),
+                Action::Died => return Err(Error::died(signal::peek(self.process())?)),
+            }
+        }
+    }
+
+    /// Serves a child that nothing keeps from its exec any more.
+    pub(crate) fn follow(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        self.serve(None, watch)
+    }
+
+    /// Lets the child pass its last gate, and serves it up to its exec.
+    pub(crate) fn execute(&mut self, watch: &mut dyn Watch) -> Result<()> {
+        let early = self.phase == Phase::Preparing;
+        match self.release_gate() {
+            // It has failed before its last gate; its report of that is still to be read.
+            Err(e) if early && e.errno() == Some(libc::EPIPE) => {}
+            other => other?,
+        }
+        if early {
+            // It makes no requests on its way, so it is enough to wake up once, at the end.
+            pidfd::hung_up(self.sync.as_fd(), -1).context("poll")?;
+        }
+        self.follow(watch)
+    }
+
+    /// The pid, the pidfd and the terminal of the child, which is no longer killed. One that waits at its last gate passes it.
+    pub(crate) fn release(mut self) -> Result<(i32, OwnedFd, Option<OwnedFd>)> {
+        self.release_gate()?;
+        Ok((self.pid, self.process.keep(), self.terminal))
+    }
+
+    fn release_gate(&mut self) -> Result<()> {
+        match self.advance(Event::Release)? {
+            Action::LetGo => self.let_go(),
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&mut self, event: Event) -> Result<Action> {
+        let Some((phase, action)) = self.phase.next(event) else {
+            return Err(malformed(format!("{event:?} while {:?}", self.phase)));
+        };
+        self.phase = phase;
+        Ok(action)
+    }
+
+    fn answer(
+        &mut self,
+        request: Request,
+        join: Option<(&Cgroup, &SubPaths)>,
+        watch: &mut dyn Watch,
+    ) -> Result<()> {
+        match request {
+            Request::Gate(Gate::Mapped) => {
+                settings::before_join(&self.plan.parent, self.pid)?;
+                if let Some((cgroup, below)) = join {
+                    cgroup.attach_sub(self.pid, below)?;
+                }
+                if let Some(maps) = &self.plan.joined_maps {
+                    idmap::compare(self.pid, maps)?;
+                }
+                if let Some(maps) = &self.plan.maps {
+                    idmap::write(self.pid, maps)?;
+                }
+            }
+            Request::Gate(Gate::Settings) => settings::apply(&self.plan.parent, self.pid)?,
+            Request::Gate(Gate::Hooks) => watch.hooks(self.pid, self.process())?,
+            Request::Gate(Gate::Start) => {}
+            Request::Listener(number) => {
+                let listener =
+                    pidfd::getfd(self.process(), number).context("pidfd_getfd: seccomp listener")?;
+                watch.listener(self.pid, listener)?;
+            }
+        }
+        self.let_go()
+    }
+
+    fn let_go(&self) -> Result<()> {
+        sock::send(self.sync.as_fd(), b"g").context("write to the child")
+    }
+
+    /// The child's next message that concerns the phase.
+    fn receive(&mut self) -> Result<Event> {
+        loop {
+            if matches!(self.phase, Phase::Forking { .. }) {
+                self.wait_for_fork()?;
+            }
+            let mut buffer = [0u8; Frame::SIZE];
+            let (n, fd) = sock::receive(self.sync.as_fd(), &mut buffer).context("recvmsg from the child")?;
+            if n == 0 {
+                return Ok(Event::Closed);
+            }
+            match Frame::decode(buffer.get(..n).unwrap_or_default()) {
+                Some(Frame::Gate(number)) => {
+                    let gate = Gate::from_number(number);
+                    let gate = gate.ok_or_else(|| malformed(format!("gate {number}")))?;
+                    return Ok(Event::Request(Request::Gate(gate)));
+                }
+                Some(Frame::Pid(pid)) => return Ok(Event::Pid(pid)),
+                Some(Frame::Listener(number)) => return Ok(Event::Request(Request::Listener(number))),
+                Some(Frame::Terminal) => self.terminal = fd,
+                Some(Frame::MapIds { userns, recursive }) => self.map_ids(fd, Slot(userns), recursive)?,
+                Some(Frame::Failed { step, call, errno, arg }) => {
+                    return Err(failure::of_step(&self.plan, step, call, errno, arg));
+                }
+                None => return Err(malformed(format!("{n} bytes"))),
+            }
+        }
+    }
+
+    /// Waits for a message. A first child that was killed while it forked leaves a sibling that waits forever, with its end of the
+    /// socket open.
+    fn wait_for_fork(&self) -> Result<()> {
+        let (sent, ended) =
+            pidfd::either_readable(self.sync.as_fd(), self.process()).context("poll: the child")?;
+        // Everything it sent was sent before it ended.
+        if sent || !ended || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
+            return Ok(());
+        }
+        Err(Error::died("while it forked"))
+    }
+
+    /// The first child has ended, and its sibling takes its place.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        let sibling = Child::new(pidfd::open(pid).context("pidfd_open")?);
+        let first = std::mem::replace(&mut self.process, sibling);
+        self.pid = pid;
+        signal::wait_for(first).map(drop)
+    }
+
+    /// After a failure: looks for a sibling whose pid has not been read yet, so that it is killed too. The first child, which sends
+    /// the pid, ends by itself.
+    pub(super) fn find_sibling(&mut self) {
+        if !matches!(self.phase, Phase::Forking { .. })
+            || !matches!(signal::ends_within(self.process(), FORK_TIMEOUT), Ok(true))
+        {
+            return;
+        }
+        let mut buffer = [0u8; Frame::SIZE];
+        while matches!(pidfd::readable(self.sync.as_fd(), 0), Ok(true)) {
+            let Ok((n @ 1.., _)) = sock::receive(self.sync.as_fd(), &mut buffer) else { return };
+            if let Some(Frame::Pid(pid)) = Frame::decode(buffer.get(..n).unwrap_or_default()) {
+                let _ = self.adopt(pid);
+                return;
+            }
+        }
+    }
+
+    /// Maps the ids of a mount source inside the root, which takes the parent's rights.
+    fn map_ids(&self, tree: Option<OwnedFd>, userns: Slot, recursive: bool) -> Result<()> {
+        let (Some(tree), Some(userns)) = (tree, self.fds.get(userns)) else {
+            return Err(malformed("an id map without a tree or a user namespace"));
+        };
+        idmap::map_ids(tree.as_fd(), recursive, userns)
+            .map_err(|e| e.wrap("map ids of a mount source inside the root"))?;
+        self.let_go()
+    }
+}
+
+fn waits_at(plan: &ProcessPlan, gate: Gate) -> bool {
+    plan.child.iter().any(|step| matches!(step, Step::Wait(at) if *at == gate))
+}
+
+fn malformed(what: impl std::fmt::Display) -> Error {
+    Internal::ChildMessage(what.to_string()).into()
+}
+
+/// Reads what the child of another process sends after its last gate: nothing more if the exec has worked. Its plan isn't known here;
+/// what can still fail is the filter and the exec.
+pub(crate) fn follow_start(
+    sync: BorrowedFd<'_>,
+    program: &str,
+    mut listener: impl FnMut(i32) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let mut buffer = [0u8; Frame::SIZE];
+        let (n, _) = sock::receive(sync, &mut buffer).context("recvmsg from the child")?;
+        match Frame::decode(buffer.get(..n).unwrap_or_default()) {
+            None if n == 0 => return Ok(()),
+            Some(Frame::Listener(number)) => {
+                listener(number)?;
+                sock::send(sync, b"g").context("write to the child")?;
+            }
+            Some(Frame::Failed { call: Call::Exec, errno, .. }) => {
+                return Err(Error::exec(program, errno));
+            }
+            Some(Frame::Failed { call, errno, .. }) => return Err(failure::of_call(call, errno)),
+            other => return Err(malformed(format!("{other:?}"))),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What `create` and `restore` share: the plan of a container, and everything it has before its process.
+
+use crate::bundle::Bundle;
+use crate::cgroup::Cgroup;
+use crate::error::{Error, Result};
+use crate::fault;
+use crate::host::Host;
+use crate::id::ContainerId;
+use crate::plan::seccomp::Filter;
+use crate::plan::{self, Inputs, Plan, PlanOptions};
+use crate::seccomp;
+use crate::signal::Signal;
+use crate::state::dir::{Lock, StateDir};
+use crate::state::{Listener, RECORD_VERSION, Record, SeccompRecord};
+use std::path::{Path, PathBuf};
+
+/// The container that is asked for.
+pub(crate) struct Request<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) options: PlanOptions,
+}
+
+/// A container without a process. Its parts are dropped in this order; what was made is undone unless `undo` is disarmed.
+pub(crate) struct Reserved {
+    pub(crate) lock: Lock,
+    pub(crate) undo: Undo,
+    pub(crate) dir: StateDir,
+    pub(crate) record: Box<Record>,
+    pub(crate) plan: Plan,
+}
+
+/// The container's plan, and its compiled filter. `cache`: the directory of compiled filters.
+pub(crate) fn plan(
+    host: &Host,
+    request: &Request<'_>,
+    cache: Option<&Path>,
+) -> Result<(Plan, Option<Filter>)> {
+    let Request { id, bundle, options } = request;
+    let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let inputs = Inputs {
+        id: id.as_str(),
+        spec: &bundle.spec,
+        host,
+        bundle: &bundle.path,
+        options,
+        overlay: bundle.overlay.as_ref(),
+        filter: profile.map(|profile| seccomp::filter(profile, host.kernel, cache)).transpose()?,
+    };
+    Ok((plan::create(&inputs)?, inputs.filter))
+}
+
+/// Makes everything that a container has before its process: its directory, locked, its record and its cgroup. `terminal`: its process
+/// will have one.
+pub(crate) fn reserve(root: &Path, host: &Host, request: &Request<'_>, terminal: bool) -> Result<Reserved> {
+    // `@` can't occur in an id.
+    let (mut plan, filter) = plan(host, request, Some(&root.join("@seccomp")))?;
+    check_terminal(request.bundle, terminal)?;
+    plan.warnings.splice(0..0, request.bundle.warnings.iter().cloned());
+
+    let dir = StateDir::reserve(root, request.id)?;
+    let mut undo = Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None };
+    let lock = dir.lock()?;
+    fault::point();
+    let mut record = Box::new(record(request, &plan, filter.as_ref())?);
+    record.cgroup = Cgroup::planned(&plan.cgroup, &host.cgroup)?;
+    if let Some(filter) = &filter {
+        dir.save_filter(&filter.bpf)?;
+    }
+    fault::point();
+    // If the caller dies from here on, `delete` finds what there is to remove.
+    dir.save(&record)?;
+    fault::point();
+    record.cgroup = Cgroup::create(&plan.cgroup, &record.cgroup, &host.cgroup)?;
+    undo.cgroup = record.cgroup.clone();
+    fault::point();
+    if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+        // runc's text.
+        plan.warnings.push(
+            "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
+             discouraged (as it is impossible to properly kill all container's processes)".into(),
+        );
+    }
+    Ok(Reserved { lock, undo, dir, record, plan })
+}
+
+/// Removes what was made, last things first, when it is dropped before `disarm`. The process isn't part of it: a `Launched` kills its
+/// own.
+pub(crate) struct Undo {
+    /// `None`: disarmed.
+    dir: Option<PathBuf>,
+    cgroup: Cgroup,
+}
+
+impl Undo {
+    /// The container stays.
+    pub(crate) fn disarm(mut self) {
+        self.dir = None;
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        let Some(dir) = &self.dir else { return };
+        if self.cgroup != Cgroup::None {
+            let _ = self.cgroup.kill(Signal::KILL);
+            let _ = self.cgroup.remove();
+        }
+        let _ = StateDir::remove_at(dir);
+    }
+}
+
+fn check_terminal(bundle: &Bundle, terminal: bool) -> Result<()> {
+    let asked = bundle.spec.process().as_ref().and_then(|p| p.terminal()).unwrap_or(false);
+    match (asked, terminal) {
+        (true, false) => {
+            Err(Error::invalid("process.terminal is true, but the streams are not Stdio::Terminal"))
+        }
+        (false, true) => {
+            Err(Error::invalid("process.terminal is false, but the streams are Stdio::Terminal"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn record(request: &Request<'_>, plan: &Plan, filter: Option<&Filter>) -> Result<Record> {
+    let Request { id, bundle, .. } = request;
+    let spec = &bundle.spec;
+    let linux = spec.linux().as_ref();
+    let listener = linux.and_then(|l| l.seccomp().as_ref()).and_then(|s| {
+        let path = s.listener_path().clone()?;
+        Some(Listener { path, metadata: s.listener_metadata().clone().unwrap_or_default() })
+    });
+    Ok(Record {
+        version: RECORD_VERSION,
+        oci_version: crate::Features::SPECIFICATION.to_owned(),
+        id: id.as_str().to_owned(),
+        bundle: bundle.path.clone(),
+        rootfs: plan::mounts::root_of(spec, &bundle.path)?,
+        created: now(),
+        owner: String::new(),
+        annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+        pid: 0,
+        start_time: 0,
+        cgroup: Cgroup::None,
+        facts: plan.facts.clone(),
+        process: spec.process().clone().unwrap_or_default(),
+        hooks: spec.hooks().clone(),
+        seccomp: filter.map(|filter| SeccompRecord { flags: filter.flags, listener }),
+        joined: plan.joined,
+        binds: plan::restore::bind_mounts(&plan.process)
+            .map(|(place, _)| place.to_string_lossy().into_owned())
+            .collect(),
+        restored: false,
+        resources: linux.and_then(|l| l.resources().clone()),
+    })
+}
+
+/// RFC 3339, in UTC.
+fn now() -> String {
+    let text = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
+    text.unwrap_or_default()
+}
