@@ -8,7 +8,7 @@ pub(crate) static GLOBAL: &[Flag] = &[
         "root",
         None,
         "DIRECTORY",
-        "image store (default: $KNARR_IMAGE_ROOT, /var/lib/knarr/images, or for users $XDG_DATA_HOME/knarr/images)",
+        "image store (default: $KNARR_IMAGE_ROOT; else /var/lib/knarr/images for root, $XDG_DATA_HOME/knarr/images for others)",
     ),
     value(
         "keep-blobs",

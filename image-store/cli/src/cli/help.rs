@@ -41,7 +41,8 @@ impl Table {
 
 impl Command {
     pub(crate) fn help(&self, called: &str, global: &[Flag]) -> String {
-        let mut text = format!("Usage: knarr-image {called} [OPTIONS] {}\n\n{}\n", self.usage, self.help);
+        let usage = format!("Usage: knarr-image {called} [OPTIONS] {}", self.usage);
+        let mut text = format!("{}\n\n{}\n", usage.trim_end(), self.help);
         for (title, flags) in [("Options", self.flags), ("Global options", global)] {
             if !flags.is_empty() {
                 text.push_str(&format!("\n{title}:\n"));
@@ -56,9 +57,11 @@ pub(crate) fn version() -> String {
     format!("knarr-image version {}\n", env!("CARGO_PKG_VERSION"))
 }
 
+/// A flag with its help beside it, or below it if its name and value are too long for the column.
 fn line(flag: &Flag) -> String {
     let short = flag.short.map_or_else(|| "    ".to_owned(), |short| format!("-{short}, "));
     let long =
         flag.value.map_or_else(|| format!("--{}", flag.long), |value| format!("--{} {value}", flag.long));
-    format!("  {short}{long:<26} {}\n", flag.described())
+    let gap = if long.len() > 26 { format!("\n{:33}", "") } else { format!("{:1$} ", "", 26 - long.len()) };
+    format!("  {short}{long}{gap}{}\n", flag.described())
 }

@@ -199,7 +199,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(
         "volume rm",
         "VOLUME...",
-        "remove unused volumes",
+        "remove volumes",
         &[switch("force", Some('f'), "ignore missing volumes")],
         (1, ANY),
         volume::rm,

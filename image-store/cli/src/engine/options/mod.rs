@@ -1,5 +1,5 @@
 //! The flags of `run` and `create`, parsed and checked: bad values are refused before anything is created. Reads files that flags
-//! name, otherwise pure. Knows nothing of config.json.
+//! name, and no others.
 
 mod namespaces;
 mod numbers;
