@@ -28,6 +28,24 @@ make_image() {
   k import -c 'CMD ["/bin/cat","/etc/passwd"]' -c 'ENV FROM=image' -c 'VOLUME /data' -c 'LABEL of=image' "$W/box.tar" box >/dev/null
 }
 
+# configured CONFIG: the image "configured", with the files of box and this run config.
+configured() {
+  k save --format oci-dir -o "$W/configured" box && python3 - "$W/configured" "$1" <<'PY' && k load -qi "$W/configured"; rm -rf "$W/configured"
+import hashlib, json, sys
+directory, config = sys.argv[1], json.loads(sys.argv[2])
+read = lambda digest: json.load(open(f"{directory}/blobs/{digest.replace(':', '/')}"))
+def write(value):
+    data = json.dumps(value).encode(); digest = hashlib.sha256(data).hexdigest()
+    open(f"{directory}/blobs/sha256/{digest}", "wb").write(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
+index = json.load(open(f"{directory}/index.json")); entry = index["manifests"][0]; manifest = read(entry["digest"])
+image = read(manifest["config"]["digest"]); image["config"] = config
+manifest["config"].update(write(image)); entry.update(write(manifest))
+entry["annotations"] = {name: value.replace("box:", "configured:") for name, value in entry.get("annotations", {}).items()}
+json.dump(index, open(f"{directory}/index.json", "w"))
+PY
+}
+
 test_process() {
   same "the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
   same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" \
@@ -50,6 +68,19 @@ test_process() {
   k run --rm box /etc/passwd 2>/dev/null; same '126 for what can not be executed' $? 126
   k run --rm --bad box 2>/dev/null; same '125 for a wrong flag' $? 125
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
+  # Configs as Docker and others write them.
+  local config; config() { configured "$1" >/dev/null; k run --rm configured "${@:2}"; }
+  same 'WorkingDir "" is /' "$(config '{"WorkingDir":"","Cmd":["pwd"]}')" /
+  same 'null is absent' "$(config '{"WorkingDir":null,"Entrypoint":null,"Env":null,"Volumes":null,"Labels":null,"User":null,"Cmd":["pwd"]}')" /
+  same 'Entrypoint [""] is none' "$(config '{"Entrypoint":[""],"Cmd":["echo","cmd"]}')" cmd
+  same 'an entry point may be a string' "$(config '{"Entrypoint":"echo","Cmd":"cmd"}')" cmd
+  same '-w /' "$(k run --rm -w / box pwd)" /
+  same 'empty flags are the defaults' "$(k run --rm -w "" -u "" -h "" --name "" --stop-signal "" box sh -c 'pwd; id -u')" $'/\n0'
+  same 'an image whose HEALTHCHECK is not run is warned of' \
+    "$(config '{"Cmd":["echo","x"],"Healthcheck":{"Test":["CMD","true"]}}' 2>&1; k create configured 2>&1 >/dev/null | grep -c HEALTHCHECK
+      config '{"Cmd":["echo","x"],"Healthcheck":{"Test":["NONE"]}}' 2>&1)" \
+    $'knarr-image: warning: configured:latest: the image\'s HEALTHCHECK is not supported, and is not run\nx\n1\nx'
+  k rm -f $(k ps -aq) >/dev/null; k rmi configured >/dev/null
   refuse 'an image without a command' 'no command given' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
   none 'nothing is left of containers with --rm' "$(k ps -aq)"
   k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'

@@ -70,6 +70,7 @@ fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
     };
     let made = image(store, args)
         .and_then(|record| platform::warn(args, &record).map(|()| record))
+        .and_then(|record| warn_of_health_check(store, &record).map(|()| record))
         .and_then(|record| prepare(store, &record, &options, &args.positional[1..]));
     let id =
         made.inspect_err(|_| args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path))))?;
@@ -97,6 +98,16 @@ fn image(store: &Store, args: &Args) -> Result<Record> {
         ("missing" | "never", found) => Ok(found?),
         _ => Err(invalid(format!("--pull {pull:?}: must be always, missing or never"))),
     }
+}
+
+/// Health checks are not run yet: a user who relies on one must know.
+fn warn_of_health_check(store: &Store, record: &Record) -> Result<()> {
+    let check = store.config(record)?.0.config.unwrap_or_default().healthcheck;
+    if check.is_some_and(|check| check.is_set()) {
+        let name = record.reference().map_or_else(|| record.id.short().to_owned(), |name| name.familiar());
+        eprintln!("knarr-image: warning: {name}: the image's HEALTHCHECK is not supported, and is not run");
+    }
+    Ok(())
 }
 
 /// Pulls an image again if it is for another platform than `--platform` says.
