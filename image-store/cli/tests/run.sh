@@ -178,6 +178,13 @@ test_limits() {
   file() { if [ -n "$v2" ]; then echo "/sys/fs/cgroup/$2"; else echo "/sys/fs/cgroup/$1"; fi; }
   same '--memory' "$(k run --rm -m 64m box cat "$(file memory/memory.limit_in_bytes memory.max)")" 67108864
   k run --rm -m 16m box sh -c 'head -c 100m /dev/zero | tail >/dev/null' 2>/dev/null; same 'more memory ends in 137' $? 137
+  local killed='{{.State.OOMKilled}} {{.State.ExitCode}}'
+  k run --name fat -m 16m box sh -c '[ -e /again ] || { echo >/again; head -c 100m /dev/zero | tail >/dev/null; }' 2>/dev/null
+  same 'State.OOMKilled' "$(k inspect --format "$killed" fat)" 'true 137'
+  same 'it is about the last run' "$(k start -a fat; k inspect --format "$killed" fat)" 'false 0'
+  k run -d --name part -m 16m box sh -c 'sh -c "head -c 100m /dev/zero | tail" >/dev/null 2>&1; echo went on; exec sleep 100' >/dev/null
+  soon logged part 'went on'; same 'State.OOMKilled while it runs' "$(k inspect --format '{{.State.OOMKilled}} {{.State.Running}}' part)" 'true true'
+  k rm -fv fat part >/dev/null
   same '--cpus' "$(k run --rm --cpus 1.5 box cat "$(file cpu/cpu.cfs_quota_us cpu.max)" | cut -d' ' -f1)" 150000
   same '--pids-limit' "$(k run --rm --pids-limit 20 box cat "$(file pids/pids.max pids.max)")" 20
   same '--cpuset-cpus' "$(k run --rm --cpuset-cpus 0 box nproc)" 1

@@ -64,6 +64,12 @@ pub(crate) fn live_root(id: &str) -> Option<OwnedFd> {
     File::open(format!("/proc/{}/root", container.pid())).ok().map(OwnedFd::from)
 }
 
+/// Whether the kernel has killed a process of this run for lack of memory.
+pub(crate) fn oom_killed(container: &Container) -> bool {
+    // Without a cgroup, it is not known.
+    container.stats().is_ok_and(|stats| stats.oom_kills > 0)
+}
+
 /// Removes what is left of an exited container whose supervisor was killed.
 pub(crate) fn clean(id: &str) {
     if let Ok(container) = runtime().and_then(|r| r.load(&container_id(id)?).map_err(Failure::from)) {

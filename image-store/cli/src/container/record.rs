@@ -53,6 +53,9 @@ pub(crate) struct Run {
     pub(crate) finished: Option<String>,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
+    /// The kernel killed one of its processes for lack of memory.
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
     /// Why it could not be started; empty if it was.
     #[serde(default)]
     pub(crate) error: String,

@@ -160,7 +160,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     let socket = Listening::open(id)?;
     let result = made.start().map_err(Failure::from).and_then(|()| {
         Run::change(store, id, |run| {
-            (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
+            (run.started, run.finished, run.exit_code, run.oom_killed) = (Some(now()), None, None, false);
             run.error.clear();
         })?;
         let log = run.log.then(|| Log::open(&places::container(store, id).join("log"))).transpose()?;
@@ -172,8 +172,11 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     });
     let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(Failure::from));
     // Recorded before the state is deleted, since those who see that it is gone look at the record.
+    let oom_killed = find::oom_killed(&made);
     let noted = match &code {
-        Ok(code) => Run::change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
+        Ok(code) => Run::change(store, id, |run| {
+            (run.finished, run.exit_code, run.oom_killed) = (Some(now()), Some(*code), oom_killed);
+        }),
         Err(_) => Ok(()),
     };
     let deleted = made.delete(Delete::Force).map_err(Failure::from);
