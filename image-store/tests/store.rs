@@ -512,3 +512,32 @@ fn images_may_be_hashed_with_sha512() {
     assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
     assert_eq!(fs::read_dir(store.root().join("layers/sha512")).unwrap().count(), 0);
 }
+
+/// A power cut may leave a container with a record that cannot be read. Whatever it needs stays.
+#[test]
+fn a_damaged_record_of_a_container_stops_nothing_and_loses_nothing() {
+    for damage in ["", "{", "null", r#"{"id":"broken"}"#] {
+        let place = Scratch::new("damaged");
+        let store = store(&place);
+        let record = import(&store, "box:1", &base());
+        store.prepare(&record, "broken").unwrap();
+        store.prepare(&record, "whole").unwrap();
+        let path = store.root().join("containers/broken/record.json");
+        fs::write(&path, damage).unwrap();
+        fs::create_dir(store.root().join("containers/lost+found")).unwrap();
+        let containers = store.containers().unwrap();
+        assert_eq!(containers.intact.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["whole"]);
+        assert_eq!(containers.damaged.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["broken"]);
+        store.remove_container("whole").unwrap();
+        let before = digests(&store);
+        assert_eq!(store.prune(true, |_| true).unwrap_err().kind(), ErrorKind::Busy, "{damage}");
+        let collected = store.unname(&record, false).unwrap();
+        assert!(collected.layers.is_empty() && collected.blobs.is_empty(), "{damage}");
+        store.collect().unwrap();
+        assert_eq!(digests(&store), before, "{damage}");
+        store.remove_container("broken").unwrap();
+        store.collect().unwrap();
+        assert!(digests(&store).is_empty(), "{damage}");
+        assert_eq!(store.remove_container("broken").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}

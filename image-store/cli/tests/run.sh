@@ -372,6 +372,24 @@ test_life() {
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 
+# Records that cannot be read, locks, and interruptions.
+test_records() {
+  k run -d --name well box sleep 100 >/dev/null; k create --name hurt box true >/dev/null
+  local id; id=$(k inspect --format '{{.Id}}' hurt); : >"$W/store/containers/$id/record.json"
+  same 'a damaged record does not stop ps' "$(k ps --format '{{.Names}}' 2>/dev/null)" well
+  refuse 'which tells of it' "$id: its record is damaged" eval 'k ps 2>&1 >/dev/null; false'
+  same 'nor run' "$(k run --rm -v /own box echo runs)" runs
+  check 'nor exec' k exec well true
+  check 'nor rm' k rm -fv well
+  refuse 'prune leaves it' "$id: its record is damaged" k container prune -f
+  refuse 'image prune does not know what it needs' "$id: may use any image" k prune -af
+  check 'the image is still whole' k verify
+  refuse 'nor is it started' 'its record is damaged' k start "$id"
+  refuse 'nor removed, but by force' 'rm -f' k rm "$id"
+  check 'rm -f removes it, by the beginning of its ID' k rm -f "${id:0:12}"
+  none 'and all is well' "$(k ps -aq 2>&1)"
+}
+
 test_damage() {
   local layer blob; layer=$(k inspect --format '{{index .RootFS.Layers 0}}' box); layer=$W/store/layers/sha256/${layer#sha256:}/fs
   [ -d "$layer/bin" ] || { fail 'the layer is where its diffID says' "$layer"; return; }
@@ -448,5 +466,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life records damage terminal rootless}; do "test_$group"; done
 count

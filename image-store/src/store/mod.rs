@@ -37,7 +37,7 @@ use rustix::fs::{FlockOperation, XattrFlags};
 use serde::{Deserialize, Serialize};
 
 pub use compose::Composition;
-pub use container::{ContainerRecord, Rootfs};
+pub use container::{ContainerRecord, Containers, Rootfs};
 pub use gc::Collected;
 pub use record::Record;
 pub use transaction::{Progress, Quiet, Source, Step};
