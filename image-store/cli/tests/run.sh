@@ -372,6 +372,23 @@ test_life() {
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 
+# Commit and export of containers that write all the time.
+test_writing() {
+  local loop='i=0; while :; do i=$((i+1)); for f in 1 2 3 4; do echo line $i of many more >>/log$f; done; mkdir -p /d/$i/e; rm -r /d; done'
+  k run -d --name busy box sh -c "head -c 60m /dev/zero >/log1; $loop" >/dev/null; soon k exec busy test -s /log4
+  local round; for round in 1 2 3; do
+    k export busy >"$W/busy.tar"; same "export of a container that writes ($round)" "$? $(tar -tf "$W/busy.tar" | grep -c '^log[1-4]$')" '0 4'
+    check "commit --pause=false ($round)" k commit -q --pause=false busy "busy:$round"
+    check "commit ($round)" k commit -q busy "paused:$round"
+    same 'all files are of the same moment' \
+      "$(k run --rm "paused:$round" sh -c 'set -- $(wc -l </log1) $(wc -l </log4); [ $(($1 - $2)) -le 1 ] && echo same')" same
+    k rmi "busy:$round" "paused:$round" >/dev/null
+  done
+  same 'it runs on' "$(k ps --format '{{.State}}')" running
+  k pause busy >/dev/null; check 'commit of a paused one' k commit -q busy busy:4; same 'it stays paused' "$(k ps --format '{{.State}}')" paused
+  k rmi busy:4 >/dev/null; k rm -fv busy >/dev/null
+}
+
 # Records that cannot be read, locks, and interruptions.
 test_records() {
   k run -d --name well box sleep 100 >/dev/null; k create --name hurt box true >/dev/null
@@ -466,5 +483,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life records damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life writing records damage terminal rootless}; do "test_$group"; done
 count
