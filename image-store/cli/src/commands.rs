@@ -241,7 +241,11 @@ static IMAGES: &[Command] = &[
         "cp",
         "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
         "copy files between a container and the host; - is a tar archive",
-        &[switch("archive", Some('a'), "preserve owners"), QUIET],
+        &[
+            switch("archive", Some('a'), "preserve owners, and copy devices, too"),
+            switch("follow-link", Some('L'), "copy what the source leads to if it is a symbolic link"),
+            QUIET,
+        ],
         (2, 2),
         cp::cp,
     ),

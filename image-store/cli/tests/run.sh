@@ -372,6 +372,34 @@ test_life() {
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 
+# cp, as Docker documents it. The rules themselves are tested in image-store/src/copy/tests.rs.
+test_copy() {
+  echo mine >"$W/f"; mkdir -p "$W/tree/sub"; echo x >"$W/tree/sub/x"; mkfifo "$W/tree/fifo"; ln "$W/tree/sub/x" "$W/tree/y"
+  k create --name c -v v:/data -v "$W/tree:/host:ro" -v deep:/var/run/deep box sh -c 'cat /data/f; ls -i /data/tree/sub/x /data/tree/y' >/dev/null
+  check 'cp into a volume of a container that was never started' k cp "$W/f" c:/data/
+  check 'of a directory with a pipe and hard links' k cp "$W/tree" c:/data/
+  same 'the container has them' "$(k start -a c | awk '{print $1}' | uniq -c | awk '{print $1}' | tr '\n' ' ')" '1 2 '
+  same 'cp out of a volume of a stopped one' "$(k cp c:/data/f - | tar xO)" mine
+  refuse 'a read-only volume is not written to' 'Read-only' k cp "$W/f" c:/host/
+  same 'but it is read' "$(k cp c:/host/sub/x - | tar xO; ls "$W/tree")" $'x\nfifo\nsub\ny'
+  k cp "$W/f" c:/var/run/deep/; same 'a volume whose mount point is missing' "$(cat "$W/store/volumes/deep/f")" mine
+  none 'no mounts are left' "$(grep "$W" /proc/mounts)"
+  same 'diff does not show volumes' "$(k diff c | grep -c data/f)" 0
+  k rm c >/dev/null
+  k run -d --name c box sh -c 'ln -s /etc/there /link; ln -s /data /dir; mkdir -p /run /var; ln -s /run /var/run; mknod /data/null c 1 3; exec sleep 100' >/dev/null
+  soon k exec c test -e /data/null
+  k cp "$W/f" c:/link; same 'a link as target is followed, to what is not there yet, too' "$(k exec c sh -c 'cat /etc/there; readlink /link')" $'mine\n/etc/there'
+  mkdir "$W/act"; (cd "$W/act" && mkdir -p var/run/act && echo a >var/run/act/a && tar -c var/run/act/a) | k cp - c:/
+  same 'so are links that an archive goes through' "$(k exec c sh -c 'cat /run/act/a; readlink /var/run')" $'a\n/run'
+  k cp c:/dir "$W/plain"; same 'a link as source is copied as a link' "$(readlink "$W/plain")" /data
+  k cp -L c:/dir "$W/followed" 2>/dev/null; same '-L follows it' "$(cat "$W/followed/file")" from-image
+  k cp c:/dir/. "$W/inside" 2>/dev/null; same 'so does /.' "$(cat "$W/inside/file")" from-image
+  refuse 'a device is not copied to the host' 'devices are copied in archive mode only' k cp c:/data "$W/without"
+  same 'but all else is' "$(cat "$W/without/file"; ls "$W/without"; stat -c %a "$W/without")" $'from-image\nfile\n755'
+  k cp -a c:/data "$W/with"; same 'with -a it is' "$(stat -c '%F %t,%T' "$W/with/null")" 'character special file 1,3'
+  k rm -fv c >/dev/null; k volume rm v deep >/dev/null
+}
+
 # Commit and export of containers that write all the time.
 test_writing() {
   local loop='i=0; while :; do i=$((i+1)); for f in 1 2 3 4; do echo line $i of many more >>/log$f; done; mkdir -p /d/$i/e; rm -r /d; done'
@@ -405,6 +433,19 @@ test_records() {
   refuse 'nor removed, but by force' 'rm -f' k rm "$id"
   check 'rm -f removes it, by the beginning of its ID' k rm -f "${id:0:12}"
   none 'and all is well' "$(k ps -aq 2>&1)"
+  k volume rm $(k volume ls -q) >/dev/null 2>&1
+  # Another process fills the volume.
+  k volume create held >/dev/null; flock "$W/store/volumes/held" sleep 100 & local holder=$!
+  PIDS+=($holder); soon eval '! flock -n "$W/store/volumes/held" true'
+  "$BIN" --root "$W/store" create --name waits -v held:/data --cidfile "$W/waits" box true >/dev/null 2>&1 & local waits=$!
+  soon eval 'k ps -a --format "{{.Names}}" | grep -q waits'
+  same 'while a volume is filled, others are created' "$(k run --rm --name other box echo runs)" runs
+  refuse 'but not of the same name' 'already exists' k create --name waits box true
+  refuse 'its volume is taken' 'in use by container' k volume rm held
+  refuse 'it cannot be started yet' 'is being created' k start waits
+  kill -TERM $waits; wait $waits; same 'Ctrl-C and SIGTERM end it' $? 143
+  none 'and leave nothing' "$(k ps -aq; find "$W/waits" "$W/store/containers" -mindepth 1 2>/dev/null; ls "$W/waits" 2>/dev/null)"
+  pkill -P $holder; wait $holder 2>/dev/null; k volume rm held >/dev/null
 }
 
 test_damage() {
@@ -483,5 +524,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life writing records damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life copy writing records damage terminal rootless}; do "test_$group"; done
 count

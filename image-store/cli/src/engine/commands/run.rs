@@ -16,6 +16,7 @@ use crate::engine::supervisor::spawn;
 use crate::failure::{Result, invalid, os};
 use crate::images::platform;
 use crate::images::pull::{fetch, find_named};
+use crate::interrupt::checked;
 use crate::output::line;
 use crate::places;
 
@@ -71,13 +72,22 @@ fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
     let made = image(store, args)
         .and_then(|record| platform::warn(args, &record).map(|()| record))
         .and_then(|record| warn_of_health_check(store, &record).map(|()| record))
-        .and_then(|record| prepare(store, &record, &options, &args.positional[1..]));
-    let id =
-        made.inspect_err(|_| args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path))))?;
+        .inspect_err(|_| forget(args))
+        .and_then(|record| {
+            checked(|going| {
+                prepare(store, &record, &options, &args.positional[1..], going).inspect_err(|_| forget(args))
+            })
+        });
+    let id = made?;
     if let Some(file) = &mut ids {
         file.write_all(id.as_bytes())?;
     }
     Ok((id, options))
+}
+
+/// Removes the empty file for the container's ID.
+fn forget(args: &Args) {
+    args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path)));
 }
 
 /// The image, from the store or from its registry, as `--pull` says.

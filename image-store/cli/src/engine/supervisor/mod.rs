@@ -19,7 +19,6 @@ use image_store::store::ContainerRecord;
 use image_store::{ErrorKind, Store};
 use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal};
 use rustix::fs::FlockOperation;
-use rustix::mount::{MoveMountFlags, move_mount};
 
 pub(crate) use spawn::spawn;
 
@@ -31,6 +30,7 @@ use super::log::{Log, now};
 use crate::cli::Args;
 use crate::container::find::{self, container_id, running, runtime};
 use crate::container::locks;
+use crate::container::mounts::attach;
 use crate::container::record::{Restart, Run};
 use crate::container::volumes::remove_record;
 use crate::failure::{Failure, Result, invalid, os};
@@ -219,22 +219,7 @@ fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
 
 /// Mounts the root in a new mount namespace, which the container's is copied from.
 fn attach_root(store: &Store, container: &ContainerRecord, target: &Path) -> Result<()> {
-    let root = store.container_rootfs(container)?.mount()?;
-    let failed = |what: &str, errno: rustix::io::Errno| os(errno, format!("{what} {target:?}"));
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| os(std::io::Error::from(errno), "unshare the mount namespace"))?;
-    let propagation =
-        rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", propagation)
-        .map_err(|errno| failed("make mounts private for", errno))?;
-    match std::fs::create_dir(target) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(os(error, format!("mkdir {target:?}")));
-        }
-        _ => {}
-    }
-    move_mount(&root, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|errno| failed("move_mount to", errno))
+    attach(&store.container_rootfs(container)?.mount()?, target)
 }
 
 /// The socket for further clients, removed when this is dropped.
