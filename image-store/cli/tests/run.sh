@@ -513,6 +513,16 @@ AS
   same 'without root: exec' "$(u exec web sh -c 'echo $((40+2))')" 42
   check 'without root: cp' u cp "$home/box.tar" web:/tmp/x
   typed 'without root: a terminal' "run:'$W/as' '$home/knarr-image' run -it --rm box sh" expect:# 'send:tty\n' expect:/dev/ 'send:exit 4\n' end:4
+  elsewhere() { as env -u XDG_RUNTIME_DIR "$home/knarr-image" "$@"; }
+  same 'without root: it is found without XDG_RUNTIME_DIR' "$(elsewhere ps --format '{{.Names}} {{.State}}')" 'web running'
+  same 'without root: and entered' "$(elsewhere exec web echo here)" here
+  check 'without root: a second one' elsewhere run -d --name second box sleep 100
+  same 'without root: and all by all' "$(u ps -q | wc -l)" 2
+  check 'without root: and ended' elsewhere rm -f second
+  same 'without root: cp into a volume of a stopped one' \
+    "$(u create --name still -v kept:/data box cat /data/box.tar >/dev/null; u cp "$home/box.tar" still:/data/; u start -a still | md5sum)" \
+    "$(md5sum <"$home/box.tar")"
+  u rm still >/dev/null
   check 'without root: stop' u stop -t 0 web
   check 'without root: commit' u commit web box:2
   check 'without root: rm' u rm web
