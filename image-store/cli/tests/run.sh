@@ -312,6 +312,13 @@ test_life() {
   same 'only what it changed is in the diff' "$(k diff changed)" 'A /hello.txt'
   k commit changed box:2 >/dev/null; same 'a committed container' "$(k run --rm box:2 cat /hello.txt)" hi
   refuse 'a name is unique' 'already exists' k run --name changed box true
+  k run -d --name user box:2 sleep 100 >/dev/null
+  refuse 'the last name of an image in use is not removed' 'in use by container' k rmi box:2
+  refuse 'not even by force while the container runs' 'in use by running container' k rmi -f box:2
+  refuse 'nor by its ID' 'in use by running container' k rmi -f "$(k images -q box:2)"
+  same 'it still has its name' "$(k images -q box:2 | wc -l)" 1
+  check 'a further name is removed' eval 'k tag box:2 box:3 && k rmi box:3'
+  k stop -t 0 user >/dev/null; check 'by force it is, once the container is stopped' k rmi -f box:2; k rm -v user >/dev/null
   check 'rename' k rename changed old
   check 'start again' k start -a old
   check 'rm' k rm old
