@@ -16,7 +16,7 @@ fn main() -> image_store::Result<()> {
     for number in 0..100 {
         let id = format!("roots-{number}");
         let start = Instant::now();
-        let mount = store.prepare(&record, &id, serde_json::Value::Null)?.mount()?;
+        let mount = store.prepare(&record, &id)?.mount()?;
         times.push(start.elapsed());
         drop(mount);
         store.remove_container(&id)?;

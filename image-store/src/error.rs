@@ -26,6 +26,10 @@ pub enum ErrorKind {
     Denied,
     /// A registry could not be reached or returned an error.
     Network,
+    /// The certificate of a registry is missing or not trusted.
+    Untrusted,
+    /// Something that is not a directory is in the place of a volume, and must not be mounted.
+    NotAVolume,
     /// The object is in use.
     Busy,
     /// A system call failed: see [`Error::errno`].

@@ -15,7 +15,7 @@
 //!     let remote = client.find(&name)?;
 //!     let image = store.ingest(&remote, &remote.descriptor, &Platform::host(), &[name], &Quiet)?;
 //!
-//!     let rootfs = store.prepare(&image, "web-1", serde_json::Value::Null)?;
+//!     let rootfs = store.prepare(&image, "web-1")?;
 //!     let mount = rootfs.mount()?; // a detached mount, to attach with move_mount(2)
 //!     let lower_directories = &rootfs.lower;
 //! #   let _ = (mount, lower_directories);

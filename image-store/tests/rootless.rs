@@ -166,7 +166,7 @@ fn at(mount: &OwnedFd, path: &str) -> PathBuf {
 
 /// Mounts a writable root and uses it.
 fn runs(store: &Store, image: &Record, ids: usize) {
-    let mount = store.prepare(image, "c", serde_json::Value::Null).unwrap().mount().unwrap();
+    let mount = store.prepare(image, "c").unwrap().mount().unwrap();
     let path = |name: &str| at(&mount, name);
     assert!(!path("etc/gone").exists() && !path("data/old").exists() && path("data/new").exists());
     let web = fs::metadata(path("srv/web")).unwrap();

@@ -75,7 +75,7 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
     let place = Scratch::new("commit");
     let store = store(&place);
     let image = import(&store, "base", &base());
-    let rootfs = store.prepare(&image, "c1", serde_json::Value::Null).unwrap();
+    let rootfs = store.prepare(&image, "c1").unwrap();
     {
         let mounted = Mounted(rootfs.mount().unwrap());
         let root = mounted.path();
@@ -112,16 +112,30 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
         assert!(!view.path().join(gone).exists(), "{gone}");
     }
     assert!(fs::write(view.path().join("x"), "").is_err(), "a view of an image is read-only");
-    let fresh = store.prepare(&image, "c2", serde_json::Value::Null).unwrap();
+    let fresh = store.prepare(&image, "c2").unwrap();
     assert!(!Mounted(fresh.mount().unwrap()).path().join("hello").exists());
     let (config, _) = store.config(&committed).unwrap();
     assert_eq!(config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(config.history.unwrap().len(), 2);
-    let unchanged = store
-        .prepare(&image, "c3", serde_json::Value::Null)
-        .map(|_| store.commit("c3", &named("same")))
-        .unwrap();
-    assert_eq!(unchanged.unwrap().layers, image.layers, "no change, no layer");
+    store.prepare(&image, "c3").unwrap();
+    let unchanged = store.commit("c3", &named("same")).unwrap();
+    assert_eq!(unchanged.layers, image.layers, "no change, no layer");
+}
+
+#[test]
+fn a_container_remembers_what_its_caller_stores() {
+    common::need_root!();
+    let place = Scratch::new("remember");
+    let store = store(&place);
+    let image = import(&store, "base", &base());
+    store.prepare(&image, "c1").unwrap();
+    assert_eq!(store.container("c1").unwrap().remembered::<Vec<u32>>().unwrap(), None);
+    store.remember("c1", &[1, 2]).unwrap();
+    let container = store.container("c1").unwrap();
+    assert_eq!(container.remembered::<Vec<u32>>().unwrap(), Some(vec![1, 2]));
+    let error = container.remembered::<String>().unwrap_err();
+    assert_eq!(error.kind(), image_store::ErrorKind::Invalid, "{error}");
+    assert_eq!(store.remember("c2", &1).unwrap_err().kind(), image_store::ErrorKind::NotFound);
 }
 
 #[test]
@@ -175,7 +189,7 @@ fn two_hundred_layers_mount() {
     for number in 0..200 {
         image.layers.push(import(&store, "x", &[file(&format!("f{number}"), b"x")]).layers[0].clone());
     }
-    let rootfs = store.prepare(&image, "many", serde_json::Value::Null).unwrap();
+    let rootfs = store.prepare(&image, "many").unwrap();
     let mounted = Mounted(rootfs.mount().unwrap());
     assert!((0..200).all(|number| mounted.path().join(format!("f{number}")).exists()));
 }
@@ -207,7 +221,7 @@ fn garbage_collection_removes_only_what_is_not_needed() {
     assert!(store.resolve("again").is_err());
     assert_eq!(store.collect().unwrap().layers, told.layers);
     // A container keeps its image.
-    store.prepare(&one, "c", serde_json::Value::Null).unwrap();
+    store.prepare(&one, "c").unwrap();
     assert_eq!(store.remove(&one, false).unwrap_err().kind(), ErrorKind::Busy);
     store.remove(&one, true).unwrap();
     assert!(store.container("c").and_then(|c| store.container_rootfs(&c)).unwrap().mount().is_ok());

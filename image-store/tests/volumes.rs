@@ -245,7 +245,7 @@ fn a_link_in_the_place_of_a_volume_is_refused_and_only_the_link_is_removed() {
         ];
         for refused in refusals {
             let error = refused.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert_eq!(error.kind(), ErrorKind::NotAVolume);
             assert!(error.to_string().contains(what), "{error}");
         }
     }

@@ -11,6 +11,7 @@ pub mod config;
 pub mod inspect;
 pub mod lab;
 pub mod outcome;
+pub mod output;
 pub mod process;
 pub mod rootfs;
 pub mod runner;

@@ -131,7 +131,7 @@ pub fn start(mut command: Command, dir: &std::path::Path) -> Result<Running, Sto
 pub fn start_as_is(mut command: Command, files: Option<(PathBuf, PathBuf)>) -> Result<Running, Stop> {
     let line = format!("{command:?}").replace('"', "");
     if std::env::var_os("KNARR_TRACE").is_some() {
-        crate::runner::say(&format!("  + {line}"));
+        crate::output::say(&format!("  + {line}"));
     }
     let child = match command.spawn() {
         Ok(child) => child,

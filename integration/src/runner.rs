@@ -2,10 +2,8 @@
 //!
 //! `integration [--list] [--exact] [--skip PART] [PART…]`: a test runs if its `topic::name` contains any PART.
 //! Each test runs between two host snapshots. A skip is printed with its reason and counts as ignored.
-#![allow(clippy::print_stdout)]
 
 use std::fs;
-use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::lab::Lab;
 use crate::outcome::{Outcome, Stop};
+use crate::output::say;
 use crate::process::forget_orphans;
 use crate::rootfs::Programs;
 use crate::runtime::{Runtime, cgroups};
@@ -250,10 +249,4 @@ impl Count {
         ));
         if self.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(101) }
     }
-}
-
-/// A line for the reader, at once.
-pub fn say(line: &str) {
-    println!("{line}");
-    drop(std::io::stdout().flush());
 }

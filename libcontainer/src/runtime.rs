@@ -79,7 +79,7 @@ impl Runtime {
     /// A runtime with its states in `state_root`, which is made by the first `create`.
     ///
     /// # Errors
-    /// `Os` when `state_root` is relative and there is no current directory.
+    /// `Os` if `state_root` is relative and the current directory does not exist.
     pub fn open(state_root: impl AsRef<Path>) -> Result<Self> {
         let root = state_root.as_ref();
         let root = std::path::absolute(root).with_context(|| format!("state root {root:?}"))?;

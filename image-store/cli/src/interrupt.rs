@@ -39,7 +39,6 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
     });
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(os)?;
     match (result, signal) {
-        // It was complete already.
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(error),
         (_, Some(number)) => std::process::exit(128 + number),
@@ -48,9 +47,8 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
 
 /// The signals that are ignored, as by nohup(1): signalfd(2) would report them too.
 fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.map_or(0, |status| status.sigign)
 }
 
 /// The first signal received.

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use image_store::ErrorKind;
 use nix::sched::{CloneFlags, setns, unshare};
+use procfs::process::Process;
 
 use crate::cli::Args;
 use crate::failure::{Failure, Result, os};
@@ -212,8 +213,9 @@ pub(crate) fn cgroup_parent() -> Result<String> {
         let directory = unified.join(path.trim_start_matches('/'));
         rustix::fs::access(directory, rustix::fs::Access::WRITE_OK).is_ok()
     };
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let own = Process::myself().and_then(|process| process.cgroups());
+    let own = own.map(|cgroups| cgroups.0).unwrap_or_default();
+    let own = own.iter().find(|cgroup| cgroup.hierarchy == 0).map_or("", |cgroup| &cgroup.pathname);
     let above = own.rsplit_once('/').map_or("", |(above, _)| above);
     if !above.is_empty() && ours(above) {
         return Ok(above.to_owned());

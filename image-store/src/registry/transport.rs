@@ -107,7 +107,9 @@ impl Transport {
         let network = |error: ureq::Error| match refusal(error) {
             Ok(ours) => ours.context(doing()),
             Err(error) => {
-                Error::new(ErrorKind::Network, format!("{}: {}", doing(), reason(&error, &url.authority)))
+                let untrusted = tls_error(&error).is_some_and(trust::is_untrusted);
+                let kind = if untrusted { ErrorKind::Untrusted } else { ErrorKind::Network };
+                Error::new(kind, format!("{}: {}", doing(), reason(&error, &url.authority)))
             }
         };
         let invalid = |error: ureq::http::Error| Error::invalid(format!("{}: {error}", doing()));
@@ -211,14 +213,21 @@ fn refusal(error: ureq::Error) -> Result<Error, ureq::Error> {
     }
 }
 
+/// The error of TLS in an error of the connection.
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Io(io) => io.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
 fn reason(error: &ureq::Error, authority: &str) -> String {
     match error {
         ureq::Error::Io(io) => {
             if io.raw_os_error().is_some() {
                 return Error::from(std::io::Error::from(io.kind())).to_string();
             }
-            let tls = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            tls.map_or_else(|| io.to_string(), |error| trust::reason(error, authority))
+            tls_error(error).map_or_else(|| io.to_string(), |error| trust::reason(error, authority))
         }
         ureq::Error::HostNotFound => "host not found".to_owned(),
         other => other.to_string(),

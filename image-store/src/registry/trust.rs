@@ -163,6 +163,11 @@ fn is_authority(error: &rustls::Error) -> bool {
     }
 }
 
+/// Whether the server's certificate was refused, or missing.
+pub(super) fn is_untrusted(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+}
+
 /// Why the certificate of `authority` was refused, and how to fix it.
 pub(super) fn reason(error: &rustls::Error, authority: &str) -> String {
     let place = format!("/etc/docker/certs.d/{authority}/ca.crt");
@@ -215,5 +220,17 @@ impl ServerCertVerifier for NoVerification {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_certificates_make_a_server_untrusted() {
+        let certificate = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        assert!(is_untrusted(&certificate) && is_untrusted(&rustls::Error::NoCertificatesPresented));
+        assert!(!is_untrusted(&rustls::Error::DecryptError));
     }
 }

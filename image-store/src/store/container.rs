@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Record, Store};
@@ -37,9 +38,24 @@ pub struct ContainerRecord {
     pub fixup: Option<Digest>,
     /// Time of creation in seconds since the epoch.
     pub created: u64,
-    /// Whatever the caller wants to remember.
+    /// What [`Store::remember`] stored.
     #[serde(default)]
-    pub extra: serde_json::Value,
+    extra: serde_json::Value,
+}
+
+impl ContainerRecord {
+    /// The caller's data in this record; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if it has another form, such as that of another version of the caller.
+    pub fn remembered<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        if self.extra.is_null() {
+            return Ok(None);
+        }
+        T::deserialize(&self.extra)
+            .map(Some)
+            .map_err(|e| Error::invalid(format!("container {:?}: record: {e}", self.id)))
+    }
 }
 
 /// The directories of a root file system, for overlay; all are in the store.
@@ -101,7 +117,7 @@ impl Store {
     ///
     /// # Errors
     /// [`ErrorKind::Exists`] when there is a container of this ID, [`ErrorKind::Invalid`] when it is no ID.
-    pub fn prepare(&self, record: &Record, id: &str, extra: serde_json::Value) -> Result<Rootfs> {
+    pub fn prepare(&self, record: &Record, id: &str) -> Result<Rootfs> {
         check_id(id)?;
         let created = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let container = ContainerRecord {
@@ -113,7 +129,7 @@ impl Store {
             layers: record.layers.clone(),
             fixup: record.fixup.clone(),
             created: created.as_secs(),
-            extra,
+            extra: serde_json::Value::Null,
         };
         let _guard = self.lock(FlockOperation::LockShared)?;
         let lower = self.lower(&record.layers, record.fixup.as_ref())?;
@@ -157,12 +173,13 @@ impl Store {
         super::write_file(&self.path("containers").join(&container.id), "record.json", &bytes, false)
     }
 
-    /// Replaces what a container's record remembers.
+    /// Stores data of the caller in a container's record, replacing what was there; [`ContainerRecord::remembered`] reads it.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`].
-    pub fn set_extra(&self, id: &str, extra: serde_json::Value) -> Result<()> {
+    /// [`ErrorKind::NotFound`] if there is no such container; [`ErrorKind::Invalid`] if the data cannot be written as JSON.
+    pub fn remember(&self, id: &str, data: &impl Serialize) -> Result<()> {
         let container = self.container(id)?;
+        let extra = serde_json::to_value(data).map_err(|e| Error::invalid(e.to_string()))?;
         self.write_container(&ContainerRecord { extra, ..container })
     }
 

@@ -79,7 +79,7 @@ impl Store {
         }
         for name in self.volume_names()? {
             match self.volume(&name) {
-                Err(error) if error.kind() == ErrorKind::Invalid => {
+                Err(error) if error.kind() == ErrorKind::NotAVolume => {
                     let why = error.to_string();
                     let why = why.strip_prefix(&format!("volume {name:?}: ")).unwrap_or(&why).to_owned();
                     findings.push(Finding { part: Part::Volume(name), why, repaired: false });

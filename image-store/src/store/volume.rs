@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use crate::copy::{Owner, Place, copy_directory};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::tree;
 
 const FILES: &str = "volumes";
@@ -74,8 +74,8 @@ impl Store {
     /// The volume with this name.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none; [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if
-    /// it is not a directory, and so must not be mounted, or the name is invalid; failed system calls.
+    /// [`ErrorKind::NotFound`] if there is none; [`ErrorKind::NotAVolume`] if it is not a directory, and so must not be mounted;
+    /// [`ErrorKind::Invalid`] for an invalid name; failed system calls.
     pub fn volume(&self, name: &str) -> Result<Volume> {
         match self.open_volume(name)? {
             Some(_) => self.describe_volume(name),
@@ -92,7 +92,7 @@ impl Store {
     /// Creates an empty volume, to which the image's files are copied when a container first uses it. `false`: it already exists.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for an invalid name; those of [`Store::volume`].
+    /// [`ErrorKind::Invalid`] for an invalid name; those of [`Store::volume`].
     pub fn create_volume(&self, name: &str, anonymous: bool) -> Result<bool> {
         let _lock = self.lock_volumes()?;
         if self.open_volume(name)?.is_some() {
@@ -133,7 +133,7 @@ impl Store {
     /// link in its place, the link is removed.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none; failed system calls.
+    /// [`ErrorKind::NotFound`] if there is none; failed system calls.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
         check_name(name)?;
         let _lock = self.lock_volumes()?;
@@ -231,10 +231,11 @@ impl Store {
             Ok(target) => format!("a symbolic link to {target:?}"),
             Err(_) => "not a directory".to_owned(),
         };
-        Error::invalid(format!(
+        let message = format!(
             "volume {name:?}: {path:?} is {what}: it may come from an image, by a bug in an earlier version, and is never \
              mounted; remove the containers that use it, then the volume"
-        ))
+        );
+        Error::new(ErrorKind::NotAVolume, message)
     }
 
     fn describe_volume(&self, name: &str) -> Result<Volume> {

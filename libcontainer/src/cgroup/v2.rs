@@ -170,7 +170,7 @@ fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool
     }
 }
 
-/// Gives the cgroup to the container's root, who may then create cgroups below it, but not change its limits: cgroups(7), "Cgroup
+/// Gives the cgroup to the container's root, which may then create cgroups below it, but not change its limits: cgroups(7), "Cgroup
 /// delegation".
 fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
     let list = std::fs::read_to_string("/sys/kernel/cgroup/delegate");

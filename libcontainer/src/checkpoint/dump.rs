@@ -179,7 +179,7 @@ pub(super) fn both_ways() -> rpc::Options {
         notify_scripts: Some(true),
         orphan_pts_master: Some(true),
         manage_cgroups: Some(true),
-        // The devices and addresses of a network namespace are for whoever set them up: a hook, or an engine.
+        // The devices and addresses of a network namespace are restored by what set them up: a hook or an engine.
         empty_ns: u32::try_from(NET).ok(),
         ..rpc::Options::default()
     }

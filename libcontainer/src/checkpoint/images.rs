@@ -6,6 +6,7 @@
 use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::plan::c_string;
 use crate::sys::fs::{self, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS};
+use crate::sys::openat2;
 use nix::dir::{Dir, Type};
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -85,7 +86,7 @@ impl ImageDir {
         let what = || format!("open {:?} in criu's mount namespace", self.path);
         let name = c_string("checkpoint", self.path.as_os_str().as_encoded_bytes())?;
         let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-        let fd = fs::openat2(root, &name, flags, RESOLVE_IN_ROOT).context("openat2").with_context(what)?;
+        let fd = openat2::open(root, &name, flags, RESOLVE_IN_ROOT).context("openat2").with_context(what)?;
         let (ours, theirs) =
             (fs::fstat(self.fd.as_fd()).context("fstat")?, fs::fstat(fd.as_fd()).context("fstat")?);
         if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
@@ -127,7 +128,7 @@ impl ImageDir {
         let what = || format!("write {DESCRIPTORS:?} in {:?}", self.path);
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
         let strict = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS;
-        let file = fs::openat2_create(self.fd.as_fd(), DESCRIPTORS, flags, 0o600, strict)
+        let file = openat2::create(self.fd.as_fd(), DESCRIPTORS, flags, 0o600, strict)
             .context("open")
             .with_context(what)?;
         File::from(file).write_all(&text).with_context(what)
@@ -166,7 +167,7 @@ impl ImageDir {
     /// Opens a regular file in the directory.
     fn file(&self, name: &CStr) -> Result<File> {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK;
-        let fd = fs::openat2(self.fd.as_fd(), name, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+        let fd = openat2::open(self.fd.as_fd(), name, flags, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
             .context("openat2")?;
         if fs::fstat(fd.as_fd()).context("fstat")?.st_mode & libc::S_IFMT != libc::S_IFREG {
             return Err(Error::invalid("not a regular file"));
@@ -218,7 +219,7 @@ fn kind(dir: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc::mo
         Some(_) => libc::S_IFSOCK,
         None => {
             let flags = libc::O_PATH | libc::O_NOFOLLOW;
-            let entry = fs::openat2(dir, name, flags, RESOLVE_BENEATH).context("openat2")?;
+            let entry = openat2::open(dir, name, flags, RESOLVE_BENEATH).context("openat2")?;
             fs::fstat(entry.as_fd()).context("fstat")?.st_mode & libc::S_IFMT
         }
     })

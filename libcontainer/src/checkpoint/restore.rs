@@ -18,7 +18,8 @@ use crate::process::Stdio;
 use crate::reserve::Reserved;
 use crate::state::dir::StateDir;
 use crate::state::{self, Record, Status};
-use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
+use crate::sys::fs::{RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS};
+use crate::sys::openat2;
 use crate::sys::pidfd::{self, Child};
 use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
@@ -156,7 +157,7 @@ fn dry_mount(
     let host = settings::open_root_of(launched.process())?;
     let path = c_string("root.path", record.rootfs.as_os_str().as_bytes())?;
     let flags = libc::O_PATH | libc::O_DIRECTORY;
-    let root = fs::openat2(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    let root = openat2::open(host.as_fd(), &path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
         .with_context(|| format!("open {path:?}"))?;
     let (binds, nodes) = (plan::restore::bind_mounts(plan), plan::restore::nodes(plan));
     mounts::to_restore(root.as_fd(), binds, nodes)

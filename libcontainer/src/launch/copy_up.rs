@@ -12,6 +12,7 @@
 use super::child::{Done, On, failed};
 use super::frame::Call;
 use crate::plan::step::CopyUp;
+use crate::sys::openat2;
 use crate::sys::{Errno, fs};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,8 +33,8 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, take: CopyUp) -> Do
 fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, take: CopyUp, depth: u32) -> Done {
     let Some(depth) = depth.checked_sub(1) else { return failed(Call::CopyUp, libc::ELOOP) };
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-    let source = fs::openat2(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
-    let copy = fs::openat2(to, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let source = openat2::open(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let copy = openat2::open(to, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let mut buffer = [0u8; 4096];
     loop {
         let n = fs::getdents(source.as_fd(), &mut buffer).on(Call::CopyUp)?;
@@ -52,7 +53,7 @@ fn directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, take: CopyUp
 
 fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Done {
     let source =
-        fs::openat2(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+        openat2::open(from, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let stat = fs::fstat(source.as_fd()).on(Call::CopyUp)?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFDIR => {
@@ -79,9 +80,9 @@ fn one(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: u32) -> Don
 
 fn regular(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, stat: &libc::stat) -> Done {
     let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let source = fs::openat2(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let source = openat2::open(from, name, flags, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL;
-    let copy = fs::openat2_create(to, name, flags, 0o600, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
+    let copy = openat2::create(to, name, flags, 0o600, fs::RESOLVE_BENEATH).on(Call::CopyUp)?;
     loop {
         match fs::sendfile(copy.as_fd(), source.as_fd(), 1 << 20) {
             Ok(0) => break,

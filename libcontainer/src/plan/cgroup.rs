@@ -4,7 +4,6 @@
 
 use super::devfilter::{self, Policy};
 use super::limits::{self, Limits};
-use super::mounts::Mounts;
 use super::{Inputs, NamespaceFacts};
 use crate::error::{Error, Result};
 use crate::host::CgroupHost;
@@ -35,10 +34,10 @@ pub(crate) enum Place {
     Own(PathBuf),
 }
 
-/// Plans the cgroup of a specification in terms of the host's cgroups.
+/// Plans the cgroup of a specification in terms of the host's cgroups. `writable_mount`: the container can write to its mount of it.
 pub(crate) fn plan(
     inputs: &Inputs<'_>,
-    mounts: &Mounts<'_>,
+    writable_mount: bool,
     namespaces: NamespaceFacts,
     warnings: &mut Vec<String>,
 ) -> Result<CgroupPlan> {
@@ -60,7 +59,7 @@ pub(crate) fn plan(
     Ok(CgroupPlan {
         // A user namespace can neither load device programs nor write devices.allow, and mknod is denied there anyway.
         devices: (!rootless && !policy.allows_all()).then_some(policy),
-        owner: owner(inputs, mounts, namespaces),
+        owner: owner(inputs, writable_mount, namespaces),
         tolerant,
         may_lack: tolerant && path.is_none() && limits.writes.is_empty(),
         place,
@@ -110,10 +109,10 @@ fn place(path: Option<&Path>, id: &str) -> Result<Place> {
 
 /// The cgroup belongs to the container if that has new cgroup and user namespaces and can write to its cgroup mount, on v2: only there
 /// is it safe to delegate one.
-fn owner(inputs: &Inputs<'_>, mounts: &Mounts<'_>, namespaces: NamespaceFacts) -> Option<u32> {
+fn owner(inputs: &Inputs<'_>, writable_mount: bool, namespaces: NamespaceFacts) -> Option<u32> {
     let new = |flag: libc::c_int| namespaces.new & u64::from(flag.cast_unsigned()) != 0;
     let own = new(libc::CLONE_NEWCGROUP) && new(libc::CLONE_NEWUSER);
-    if !own || !matches!(inputs.host.cgroup, CgroupHost::V2 { .. }) || !mounts.cgroup_is_writable() {
+    if !own || !matches!(inputs.host.cgroup, CgroupHost::V2 { .. }) || !writable_mount {
         return None;
     }
     let uid = inputs.spec.process().as_ref().map_or(0, |p| p.user().uid());

@@ -46,7 +46,8 @@ pub(crate) fn create(inputs: &Inputs) -> Result<Plan> {
 
     let mut draft = Draft::new();
     let finish = container.finish(&mut draft.warnings)?;
-    let cgroup = cgroup::plan(inputs, &container.mounts, container.ns.facts, &mut draft.warnings)?;
+    let cgroup =
+        cgroup::plan(inputs, container.mounts.cgroup_is_writable(), container.ns.facts, &mut draft.warnings)?;
     let filter = inputs.filter.clone();
     draft.warnings.extend(filter.iter().flat_map(|filter| filter.warnings.clone()));
 

@@ -5,7 +5,6 @@
 
 pub(crate) mod caps;
 pub(crate) mod cgroup;
-pub(crate) mod cgroup_mounts;
 pub(crate) mod check;
 pub(crate) mod create;
 pub(crate) mod describe;

@@ -3,10 +3,12 @@
 //! It decides by the names in config.json and the facts about the host alone. The child finds out whether a path exists, what it is
 //! and where its symbolic links lead; the steps tell it what to refuse.
 
+mod cgroup;
+
 use super::cgroup::Place;
 use super::options::{self, MountOptions};
 use super::step::{CopyUp, MountAttr, NewFs, ProcGuard, Propagation, Slot, Source, Step, Target, TargetKind};
-use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string, cgroup_mounts};
+use super::{Draft, IdMap, IdMaps, Inputs, NamespaceFacts, Open, c_string};
 use crate::error::{Context, Error, Result};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 use std::ffi::CString;
@@ -163,7 +165,7 @@ impl<'a> Mounts<'a> {
             match entry.kind {
                 Kind::Bind => bind(&mut setting, entry)?,
                 Kind::Remount => remount(&mut setting, entry)?,
-                Kind::Cgroup => cgroup_mounts::append(&mut setting, entry)?,
+                Kind::Cgroup => cgroup::append(&mut setting, entry)?,
                 Kind::Fs(fstype) => file_system(&mut setting, entry, fstype)?,
             }
         }

@@ -3,6 +3,7 @@
 //! Runs between clone and exec as well as in the parent: nothing here allocates.
 
 use crate::sys::fs::{self, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS};
+use crate::sys::openat2;
 use crate::sys::path::{PATH_MAX, StackPath};
 use crate::sys::{Errno, SysResult};
 use std::ffi::CStr;
@@ -20,12 +21,12 @@ pub(crate) enum Make {
 
 /// Opens `path` in `root`; symlinks are followed as if `root` were `/`.
 pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysResult<OwnedFd> {
-    fs::openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    openat2::open(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
 }
 
 /// As `open`, but a symlink anywhere in the path is ELOOP.
 pub(crate) fn open_without_symlinks(root: BorrowedFd<'_>, path: &CStr, flags: i32) -> SysResult<OwnedFd> {
-    fs::openat2(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+    openat2::open(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
 }
 
 /// Opens (O_PATH) `path` in `root`; if it does not exist, makes it and its parents (mode 0755). A dangling symlink is followed inside
@@ -89,7 +90,7 @@ fn walk(root: BorrowedFd<'_>, text: &mut StackPath, make: Make) -> SysResult<Opt
                     }
                     Err(e) => return Err(e),
                 }
-                parent = fs::openat2(
+                parent = openat2::open(
                     parent.as_fd(),
                     name.as_cstr()?,
                     libc::O_PATH | libc::O_NOFOLLOW,

@@ -13,6 +13,7 @@ pub(crate) mod errno;
 pub(crate) mod exe;
 pub(crate) mod fs;
 pub(crate) mod mount;
+pub(crate) mod openat2;
 pub(crate) mod path;
 pub(crate) mod pidfd;
 pub(crate) mod process;

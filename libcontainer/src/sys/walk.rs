@@ -147,6 +147,7 @@ fn finish(
 mod tests {
     use super::*;
     use crate::sys::fs::{RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS};
+    use crate::sys::openat2;
     use std::ffi::CString;
     use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -218,7 +219,7 @@ mod tests {
                     RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS,
                 ] {
                     let walked = told(openat2(dir, path, flags, 0, resolve));
-                    let kernel = told(fs::openat2(dir, path, flags, resolve));
+                    let kernel = told(openat2::open(dir, path, flags, resolve));
                     assert_eq!(walked, kernel, "{path:?}, flags {flags:o}, resolve {resolve:#x}");
                 }
             }

@@ -98,7 +98,7 @@ impl Mounted {
 impl Run {
     /// What the record says, if the container was made by this version's `run` or `create`.
     pub(crate) fn of(container: &ContainerRecord) -> Option<Self> {
-        serde_json::from_value(container.extra.clone()).ok()
+        container.remembered().ok().flatten()
     }
 
     /// As [`Run::of`]; an error for other containers.
@@ -108,7 +108,7 @@ impl Run {
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {
-        Ok(store.set_extra(id, serde_json::to_value(self).map_err(|e| invalid(e.to_string()))?)?)
+        Ok(store.remember(id, self)?)
     }
 
     /// Reads, changes and writes it under a lock, so that no change is lost.

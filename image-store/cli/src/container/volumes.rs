@@ -10,9 +10,9 @@ use crate::failure::{Failure, Result};
 /// The containers that use a volume. Those whose record another version wrote may use any; those that were made by the library
 /// alone use none.
 pub(crate) fn users(store: &Store, name: &str) -> Result<Vec<ContainerRecord>> {
-    let uses = |container: &ContainerRecord| match Run::of(container) {
-        Some(run) => run.volumes.iter().any(|mounted| mounted.name == name),
-        None => !container.extra.is_null(),
+    let uses = |container: &ContainerRecord| match container.remembered::<Run>() {
+        Ok(run) => run.is_some_and(|run| run.volumes.iter().any(|mounted| mounted.name == name)),
+        Err(_) => true,
     };
     Ok(store.containers()?.into_iter().filter(uses).collect())
 }

@@ -3,8 +3,9 @@
 use libcontainer::spec::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{Failure, Result};
 use image_store::ErrorKind;
+
+use crate::failure::{Failure, Result};
 
 /// The maximum length of a frame.
 const LIMIT: usize = 1 << 20;

@@ -10,7 +10,6 @@ use image_store::store::Record;
 use image_store::{ErrorKind, Store};
 use libcontainer::spec::LinuxNamespaceType;
 use rustix::fs::FlockOperation;
-use serde_json::Value;
 
 use super::config::context::Context;
 use super::config::{self, devices};
@@ -48,7 +47,7 @@ pub(crate) fn prepare(
     };
     let id = random::id()?;
     let mut volumes = Vec::new();
-    let made = store.prepare(record, &id, Value::Null).map_err(Failure::from).and_then(|rootfs| {
+    let made = store.prepare(record, &id).map_err(Failure::from).and_then(|rootfs| {
         // As its supervisor does later, so that it is not removed meanwhile.
         let _lock =
             lock(&places::container(store, &id).join("lock"), FlockOperation::NonBlockingLockExclusive)?;

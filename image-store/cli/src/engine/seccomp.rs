@@ -6,8 +6,9 @@ use image_store::ErrorKind;
 use libcontainer::spec::LinuxSeccomp;
 use serde_json::Value;
 
-use crate::failure::{Failure, Result, invalid};
 use resolve::{Machine, refuse_socketcall, resolve, version};
+
+use crate::failure::{Failure, Result, invalid};
 
 /// moby's default profile; seccomp/README.md says which one.
 const DEFAULT: &str = include_str!("seccomp/moby.json");

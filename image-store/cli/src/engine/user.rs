@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
-use crate::failure::{Failure, Result};
 use image_store::ErrorKind;
 use libcontainer::spec;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::failure::{Failure, Result};
 
 const LIMIT: u64 = 1 << 20;
 

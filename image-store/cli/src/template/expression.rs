@@ -37,7 +37,7 @@ pub(crate) enum Expression {
     /// A value, and a path of fields in it.
     Path(Begin, Vec<String>),
     Constant(Value),
-    /// A function's name and arguments; the last argument may come from a pipe.
+    /// The name and arguments of a function; the last argument may come from a pipe.
     Call(String, Vec<Expression>),
 }
 

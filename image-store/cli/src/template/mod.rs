@@ -8,8 +8,9 @@ mod functions;
 use image_store::ErrorKind;
 use serde_json::Value;
 
-use crate::failure::{Failure, Result};
 use expression::{Expression, Scope};
+
+use crate::failure::{Failure, Result};
 
 /// A parsed template.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ enum Piece {
     Set(String, Expression),
     If(Expression, Vec<Piece>, Vec<Piece>),
     With(Expression, Vec<Piece>, Vec<Piece>),
-    /// Names of the variables for key and value, if there are any.
+    /// Names of the variables for key and value, if any.
     Range(Vec<String>, Expression, Vec<Piece>, Vec<Piece>),
 }
 

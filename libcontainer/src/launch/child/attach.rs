@@ -1,6 +1,6 @@
-//! The two ways in which a tree comes to its place. By descriptor: it is cloned detached, gets its attributes, and is moved. By name, for
-//! kernels before 5.12 and outer seccomp filters without one of the calls: mount(2) binds it to its place, and what is found there
-//! then gets them. A way once begun is kept, since mount(2) can not finish what is detached.
+//! The two ways to attach a tree. By descriptor: it is cloned detached, gets its attributes, and is moved to its place. By name, for
+//! kernels before 5.12 and outer seccomp filters that refuse one of the calls: mount(2) binds it to its place, and the mount found there
+//! gets them. The way is not changed halfway, since mount(2) cannot attach a detached tree.
 
 use super::{Child, Done, Failed, On, failed};
 use crate::launch::frame::Call;
@@ -152,8 +152,8 @@ fn clone_flags(recursive: bool) -> u32 {
     mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 }
 }
 
-/// `found`, if it is another mount than the one that `place` lies on, and of `source`: the root is hostile, and whoever changes it
-/// between the mount and the look must not have another mount changed in its stead.
+/// `found`, if it is another mount than the one that `place` lies on, and of `source`: the root is malicious, and a process that
+/// changes it between the mount and the lookup must not get another mount changed instead.
 pub(super) fn new_mount(
     found: OwnedFd,
     place: BorrowedFd<'_>,

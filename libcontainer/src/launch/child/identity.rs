@@ -3,6 +3,7 @@
 use super::{Child, Done, Failed, On, failed};
 use crate::launch::frame::Call;
 use crate::plan::step::{CapSets, Ids, Slot};
+use crate::sys::openat2;
 use crate::sys::{Errno, fs, process};
 use std::ffi::{CStr, CString};
 use std::os::fd::AsFd;
@@ -129,7 +130,7 @@ impl Child<'_> {
         let mut last = Errno(libc::ENOENT);
         for file in files {
             // "self" and "thread-self" are plain symlinks of procfs; nothing may be mounted on the way.
-            match fs::openat2(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
+            match openat2::open(proc, file, libc::O_WRONLY, fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV) {
                 Ok(fd) => return fs::write(fd.as_fd(), value.to_bytes()).on(Call::Write).map(drop),
                 Err(e) if e.0 == libc::ENOENT => last = e,
                 Err(e) => return Err(e).on(Call::Open),

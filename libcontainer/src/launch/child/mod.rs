@@ -238,12 +238,12 @@ impl<'a> Child<'a> {
         }
     }
 
-    /// Tells the parent, waits for its word. At the last gate of a container that another process will start, that word says that
-    /// the container is on record: had its creator died before, nobody would know of this process.
+    /// Notifies the parent and waits for its answer. At the last gate of a container that another process will start, the answer means
+    /// that the container is recorded: if its creator had died before, no process would know of this one.
     fn wait(&mut self, gate: Gate) -> Done {
         let to_be_started = gate == Gate::Start && self.fds.get(Slot::START).is_some();
         if to_be_started {
-            // Before anyone can know that the container is created, and send it one.
+            // Before another process can see that the container is created, and send it a signal.
             clone::end_on_signals();
         }
         fs::write(self.fd(Slot::SYNC)?, &Frame::Gate(gate.number()).encode()).on(Call::Write)?;
@@ -251,16 +251,16 @@ impl<'a> Child<'a> {
         if to_be_started { self.wait_for_start() } else { Ok(()) }
     }
 
-    /// Waits until the parent says that the child may go on; without a parent there is nothing to go on for.
+    /// Waits until the parent lets the child continue; without a parent the child exits.
     fn answer(&self) -> Done {
-        // The creator's death need not close the socket: this child, and others that it was about to make, have copies of both ends.
-        let (word, dead) =
+        // The creator's death may not close the socket: this child, and others that the creator was about to make, have copies of both ends.
+        let (answered, dead) =
             pidfd::either_readable(self.fd(Slot::SYNC)?, self.fd(Slot::CREATOR)?).on(Call::Poll)?;
-        if dead && !word {
+        if dead && !answered {
             clone::exit(1);
         }
-        let mut word = [0u8; 1];
-        match fs::read(self.fd(Slot::SYNC)?, &mut word).on(Call::Read)? {
+        let mut message = [0u8; 1];
+        match fs::read(self.fd(Slot::SYNC)?, &mut message).on(Call::Read)? {
             0 => clone::exit(1),
             _ => Ok(()),
         }
@@ -271,9 +271,9 @@ impl<'a> Child<'a> {
         self.fds.retain(|slot| slot == Slot::START);
         loop {
             let peer = sock::accept(self.fd(Slot::START)?).on(Call::Accept)?;
-            let mut word = [0u8; 1];
+            let mut message = [0u8; 1];
             // A peer that only asks whether somebody listens hangs up without a word.
-            if matches!(fs::read(peer.as_fd(), &mut word), Ok(1)) {
+            if matches!(fs::read(peer.as_fd(), &mut message), Ok(1)) {
                 self.fds.take(Slot::START);
                 self.fds.set(Slot::SYNC, peer);
                 return Ok(());

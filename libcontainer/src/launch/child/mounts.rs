@@ -9,6 +9,7 @@ use crate::plan::step::{
 };
 use crate::rootfs::resolve::{self, Make};
 use crate::sys::mount::SetAttr;
+use crate::sys::openat2;
 use crate::sys::path::{self, StackPath};
 use crate::sys::{Errno, fs, mount, sock};
 use std::ffi::CStr;
@@ -18,7 +19,7 @@ const DIRECTORY: Make = Make::Directory { mode: 0o755 };
 
 impl Child<'_> {
     pub(super) fn host_propagation(&mut self, flags: u64) -> Done {
-        // A change that does not go down the tree leaves shared mounts below it; unbindable ones can not be cloned.
+        // A change that is not recursive leaves shared mounts below; unbindable ones cannot be cloned.
         self.host_shared = flags != libc::MS_SLAVE | libc::MS_REC && flags != libc::MS_PRIVATE | libc::MS_REC;
         super::fs_mount_propagation(flags)
     }
@@ -265,7 +266,7 @@ impl Child<'_> {
         match fs::mknodat(dir, name, mode, device) {
             Ok(()) => {}
             Err(Errno(libc::EEXIST)) => {
-                let there = fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH)
+                let there = openat2::open(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH)
                     .on(Call::Open)?;
                 let stat = fs::fstat(there.as_fd()).on(Call::Fstat)?;
                 let same = stat.st_mode & libc::S_IFMT == mode & libc::S_IFMT && stat.st_rdev == device;
@@ -289,7 +290,7 @@ impl Child<'_> {
         }
         fs::mknodat(dir, name, libc::S_IFREG, 0).on(Call::Create)?;
         let place =
-            fs::openat2(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
+            openat2::open(dir, name, libc::O_PATH | libc::O_NOFOLLOW, fs::RESOLVE_BENEATH).on(Call::Open)?;
         self.attach_file(node.as_fd(), place.as_fd())
     }
 
@@ -319,9 +320,9 @@ impl Child<'_> {
     /// procfs is a mount of our own that nothing can be mounted over, and no symlink is followed (CVE-2025-52881).
     pub(super) fn sysctl(&mut self, file: &CStr, value: &CStr) -> Done {
         let strict = fs::RESOLVE_BENEATH | fs::RESOLVE_NO_XDEV | fs::RESOLVE_NO_SYMLINKS;
-        let sys = fs::openat2(self.fd(Slot::PROC)?, c"sys", libc::O_PATH | libc::O_DIRECTORY, strict)
+        let sys = openat2::open(self.fd(Slot::PROC)?, c"sys", libc::O_PATH | libc::O_DIRECTORY, strict)
             .on(Call::Open)?;
-        let file = fs::openat2(sys.as_fd(), file, libc::O_WRONLY, strict).on(Call::Open)?;
+        let file = openat2::open(sys.as_fd(), file, libc::O_WRONLY, strict).on(Call::Open)?;
         fs::write(file.as_fd(), value.to_bytes()).on(Call::Write).map(drop)
     }
 

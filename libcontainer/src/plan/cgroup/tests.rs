@@ -3,6 +3,7 @@
 use super::*;
 use crate::host::Host;
 use crate::plan::PlanOptions;
+use crate::plan::mounts::Mounts;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 fn host(cgroup: CgroupHost, euid: u32) -> Host {
@@ -37,7 +38,12 @@ fn planned(json: &str, host: &Host, new: u64) -> Result<CgroupPlan> {
         overlay: None,
         filter: None,
     };
-    plan(&inputs, &Mounts::read(&inputs)?, NamespaceFacts { new, joined: 0 }, &mut Vec::new())
+    plan(
+        &inputs,
+        Mounts::read(&inputs)?.cgroup_is_writable(),
+        NamespaceFacts { new, joined: 0 },
+        &mut Vec::new(),
+    )
 }
 
 #[test]

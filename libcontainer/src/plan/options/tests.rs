@@ -67,7 +67,7 @@ fn a_bind_keeps_the_flags_of_its_source_until_one_is_named() {
         ("bind dev", 0, all, 0xb),
         ("bind nosuid nodev", 6, all & !6, 9),
         ("bind ro symfollow", 1, all & !1, 0xe),
-        // access times stay until a mode is named; naming none of them is no mode
+        // access times stay until a mode is named, which none of these does
         ("bind atime", 0, all, 0xf),
         ("bind norelatime", 0, all, 0xf),
         ("bind relatime", 0, all | 0xf0, 0xf),

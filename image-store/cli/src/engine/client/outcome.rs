@@ -1,7 +1,8 @@
 //! How a client's connection to a container ended, and the exit code for that.
 
-use crate::failure::{Failure, Result};
 use image_store::ErrorKind;
+
+use crate::failure::{Failure, Result};
 
 /// How a connection ended.
 #[derive(Debug, PartialEq, Eq)]

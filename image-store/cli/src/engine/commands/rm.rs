@@ -1,7 +1,5 @@
 //! `rm` and `container prune`.
 
-use std::collections::BTreeMap;
-
 use image_store::{ErrorKind, Store};
 use libcontainer::{Signal, Status};
 
@@ -48,14 +46,9 @@ pub(crate) fn prune(args: &Args) -> Result<u8> {
     }
     let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
     for container in store.containers()? {
-        // The labels of a container that another version made are unknown.
-        let labels = if container.extra.is_null() {
-            Ok(BTreeMap::new())
-        } else {
-            Run::require(&container).map(|run| run.labels)
-        };
-        let labels = match labels {
-            Ok(labels) => labels,
+        let labels = match container.remembered::<Run>() {
+            Ok(run) => run.map(|run| run.labels).unwrap_or_default(),
+            // The labels of a container that another version made are unknown.
             Err(error) => {
                 eprintln!("knarr-image: {error}");
                 failed = true;

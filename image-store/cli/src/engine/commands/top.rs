@@ -1,5 +1,7 @@
 //! `top`.
 
+use procfs::process::{Process, Status};
+
 use crate::cli::Args;
 use crate::container::find::live;
 use crate::failure::Result;
@@ -10,17 +12,27 @@ pub(crate) fn top(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let (_, live, _) = live(&store, &args.positional[0])?;
     let mut cells = vec![["UID", "PID", "PPID", "STATE", "CMD"].map(str::to_owned).to_vec()];
-    for pid in live.processes()? {
-        let read = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let status = String::from_utf8_lossy(&read("status")).into_owned();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.and_then(|line| line.split_whitespace().next()).unwrap_or("?").to_owned()
-        };
-        let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ").trim_end().to_owned();
-        let command = if command.is_empty() { format!("[{}]", field("Name")) } else { command };
-        cells.push(vec![field("Uid"), pid.to_string(), field("PPid"), field("State"), command]);
-    }
+    cells.extend(live.processes()?.into_iter().map(row));
     crate::output::print(&crate::output::table(&cells));
     Ok(0)
+}
+
+/// A line of the table. What cannot be read is shown as `?`, since a process may exit meanwhile; one without arguments is shown by its
+/// name.
+fn row(pid: i32) -> Vec<String> {
+    let process = Process::new(pid);
+    let status = process.as_ref().ok().and_then(|process| process.status().ok());
+    let field = |value: &dyn Fn(&Status) -> String| status.as_ref().map_or_else(|| "?".to_owned(), value);
+    let arguments = process.ok().and_then(|process| process.cmdline().ok()).unwrap_or_default();
+    vec![
+        field(&|status| status.ruid.to_string()),
+        pid.to_string(),
+        field(&|status| status.ppid.to_string()),
+        field(&|status| status.state.chars().take(1).collect()),
+        if arguments.is_empty() {
+            format!("[{}]", field(&|status| status.name.clone()))
+        } else {
+            arguments.join(" ")
+        },
+    ]
 }

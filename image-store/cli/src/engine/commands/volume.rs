@@ -57,7 +57,7 @@ impl Volume {
         let used = !users(store, &name)?.is_empty();
         // What is not a volume, but in the place of one, is listed, and removed only by its name.
         let (sound, anonymous) = match store.volume(&name) {
-            Err(error) if error.kind() == ErrorKind::Invalid => (false, false),
+            Err(error) if error.kind() == ErrorKind::NotAVolume => (false, false),
             other => (true, other?.anonymous),
         };
         // Volumes cannot have labels yet.

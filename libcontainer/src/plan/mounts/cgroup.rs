@@ -5,13 +5,12 @@
 //! the container's cgroup as its root; without one, the container's cgroup is bound there (CVE-2023-25809: not the host's tree where
 //! that can be avoided).
 
-use super::c_string;
-use super::cgroup::Place;
-use super::mounts::{Entry, Setting, mount_label, target};
-use super::options;
-use super::step::{FsOption, NewFs, Source, Step, Target, TargetKind};
+use super::{Entry, Setting, mount_label, target};
 use crate::error::{Error, Result};
 use crate::host::{CgroupHost, V1Hierarchy};
+use crate::plan::cgroup::Place;
+use crate::plan::step::{self, FsOption, NewFs, Source, Step, Target, TargetKind};
+use crate::plan::{c_string, options};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -116,7 +115,7 @@ fn mounted(entry: &Entry<'_>, hierarchy: &V1Hierarchy, own: CString, target: Tar
         });
     }
     let named = hierarchy.controllers.iter().find_map(|controller| controller.strip_prefix("name="));
-    let mut attr = super::step::MountAttr { set: options::HARDENED, ..entry.options.new_attr() };
+    let mut attr = step::MountAttr { set: options::HARDENED, ..entry.options.new_attr() };
     if entry.options.read_only() {
         attr.set |= options::READ_ONLY;
     }
