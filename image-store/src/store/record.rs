@@ -234,7 +234,7 @@ fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {
         return Ok(None);
     };
     if found.iter().any(|r| r.id != first.id) {
-        let message = format!("image {text:?}: ambiguous: matches several images, give more digits");
+        let message = format!("image {text:?}: ambiguous: matches several images: give more digits");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(Some((*first).clone()))
