@@ -198,7 +198,7 @@ impl Container {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
-            let why = "cannot start a container that only its creator can start, or that is being started";
+            let why = "cannot start the container: it is already being started, or only its creator can start it (as with `run`)";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
         // It can't answer while it is frozen.
@@ -535,10 +535,7 @@ pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
     if !signal::ends_within(process, KILL_TIMEOUT)? {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            "the container's process does not end although it was killed",
-        ));
+        return Err(Error::new(ErrorKind::Busy, "the container's process did not exit after SIGKILL"));
     }
     // Reaps it if it is our child; else its parent does.
     let _ = pidfd::wait(process, libc::WNOHANG);

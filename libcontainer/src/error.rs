@@ -86,7 +86,7 @@ enum Cause {
     NotExecutable { name: String, source: io::Error },
     #[error("exec {name}: {}", reason(source))]
     Refused { name: String, source: io::Error },
-    #[error("the process ended before its program was executed: {0}")]
+    #[error("the process exited before its program was executed: {0}")]
     Died(String),
     #[error("{0}")]
     Criu(Cow<'static, str>),
@@ -140,7 +140,7 @@ impl Error {
         let error = Error::of(kind_of(&source), Cause::Refused { name: name.to_owned(), source });
         match errno {
             libc::ENOENT => {
-                error.hint("its interpreter does not exist: the one of its #! line, or its dynamic loader")
+                error.hint("its interpreter (from the #! line) or its dynamic loader does not exist")
             }
             libc::ENOEXEC => error.hint("not an executable for this machine, or a script without #!"),
             _ => error,
@@ -350,7 +350,7 @@ mod tests {
             (
                 Error::exec("/ls", libc::ENOENT),
                 Refused,
-                "exec /ls: no such file or directory (ENOENT) (its interpreter does not exist: the one of its #! line, or its dynamic loader)",
+                "exec /ls: no such file or directory (ENOENT) (its interpreter (from the #! line) or its dynamic loader does not exist)",
             ),
             (
                 Error::exec("/ls", libc::ENOEXEC),

@@ -93,6 +93,6 @@ impl Watch for NoRequests {
     }
 
     fn listener(&mut self, _: i32, _: OwnedFd) -> Result<()> {
-        Err(Error::unsupported("a filter with a listener needs its caller"))
+        Err(Error::unsupported("linux.seccomp: SCMP_ACT_NOTIFY is not supported by an exec in two steps"))
     }
 }

@@ -179,5 +179,5 @@ pub(crate) fn pid_of(process: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has exited"))
 }

@@ -39,7 +39,7 @@ impl Overlay {
         for lower in &self.lower {
             // One option for each (kernel 6.8): no limit on their total length, and no characters that have to be escaped.
             set(context.as_fd(), c"lowerdir+", lower)
-                .map_err(|e| e.hint("lower directories one by one need Linux 6.8"))?;
+                .map_err(|e| e.hint("copy-on-write root file systems need Linux 6.8"))?;
         }
         if let Some(directory) = &self.upper {
             for (option, name) in [(c"upperdir", "upper"), (c"workdir", "work")] {
@@ -54,8 +54,8 @@ impl Overlay {
             }
         }
         mount::fsconfig_create(context.as_fd())
-            .context("make the overlay: fsconfig(create)")
-            .map_err(|e| e.hint("the upper directory must not lie on an overlay itself; see dmesg"))?;
+            .context("create the overlay: fsconfig(create)")
+            .map_err(|e| e.hint("the upper directory must not be on an overlay; see dmesg"))?;
         mount::fsmount(context.as_fd(), 0).context("fsmount: overlay")
     }
 }

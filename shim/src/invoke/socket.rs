@@ -75,7 +75,7 @@ pub(super) fn bind(path: &Path) -> Result<Bound, Error> {
             if UnixStream::connect(path).is_ok() {
                 return Ok(Bound::Elsewhere);
             }
-            fs::remove_file(path).map_err(|error| fail("remove the dead socket", error))?;
+            fs::remove_file(path).map_err(|error| fail("remove the stale socket", error))?;
             listen(path)
         }
         bound => bound,

@@ -265,7 +265,7 @@ mod tests {
             ("container start", "container start: IMAGE is required"),
             ("tag a", "tag: NAME is required"),
             ("tag a b c", "tag: too many arguments: unexpected \"c\""),
-            ("box ls x", "box ls takes no arguments: unexpected \"x\""),
+            ("box ls x", "box ls: takes no arguments: unexpected \"x\""),
             ("box rm", "box rm: at least one BOX is required"),
             ("box ls -f x", "invalid filter 'x': must be KEY=VALUE, one of name=PATTERN"),
             ("box ls -fx=y", "invalid filter 'x': must be one of name=PATTERN"),
