@@ -1,4 +1,4 @@
-//! The cgroup of a container: creates, limits, joins, freezes, kills, measures and removes it; on v2, on v1, and on hosts with both.
+//! The cgroup of a container: creates, limits, joins, pauses, kills, measures and removes it; on v2, on v1, and on hosts with both.
 //!
 //! `plan::cgroup` decides what to write where. Of a cgroup, only its places are stored with the container.
 

@@ -1,5 +1,5 @@
 //! A copy-on-write root: overlayfs over directories that stay unchanged. It is not mounted on the host: the container's process
-//! attaches it in its mount namespace, and it ends with that.
+//! attaches it in its mount namespace, with which it disappears.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::{fs, mount};
@@ -23,14 +23,14 @@ impl Overlay {
         Overlay { lower: lower.into_iter().map(Into::into).collect(), upper: None }
     }
 
-    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are made if they are
-    /// missing, and stay when the container is deleted.
+    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are created if they are
+    /// missing, and kept when the container is deleted.
     pub fn upper(mut self, directory: impl Into<PathBuf>) -> Self {
         self.upper = Some(directory.into());
         self
     }
 
-    /// Makes the file system, as a detached mount.
+    /// Creates the file system, as a detached mount.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
         let context = mount::fsopen(c"overlay").context("fsopen: overlay")?;
         if self.lower.is_empty() {
