@@ -202,7 +202,7 @@ impl Document {
             media::OCI_MANIFEST | media::DOCKER_MANIFEST => Self::manifest(bytes),
             "" if shape.manifests.is_some() => Self::index(bytes),
             "" => Self::manifest(bytes),
-            other => Err(Error::unsupported(format!("manifest: unsupported media type {other:?}"))),
+            other => Err(Error::unsupported(format!("manifest: media type {other:?} is not supported"))),
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) enum Bound {
 pub(super) fn path(dir: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, Error> {
     let dir = dir.unwrap_or(DIRECTORY);
     if !dir.starts_with('/') {
-        return Err(Error::Invalid(format!("socket directory {dir:?}: not an absolute path")));
+        return Err(Error::Invalid(format!("socket directory {dir:?}: must be an absolute path")));
     }
     let mut hash = Sha256::new();
     for part in [address, "/", namespace, "/", group] {

@@ -75,7 +75,7 @@ pub(crate) static FLAGS: &[Flag] = &[
     value("uts", None, "MODE", "UTS namespace: private (default) or host"),
     value("cgroupns", None, "MODE", "cgroup namespace: private (default) or host"),
     value("userns", None, "MODE", "accepted for compatibility with Docker: only host"),
-    value("publish", Some('p'), "PORTS", "not supported: there is no bridge; see --network host"),
+    value("publish", Some('p'), "PORTS", "not supported, as there is no bridge: use --network host"),
     switch("publish-all", Some('P'), "not supported, like --publish"),
     value("link", None, "CONTAINER", "not supported, like --publish"),
     value("expose", None, "PORT", "document a port that the container listens on; has no effect"),
