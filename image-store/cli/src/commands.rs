@@ -130,7 +130,7 @@ static IMAGES: &[Command] = &[
             "TERM",
             "search Docker Hub, or another registry with HOST/TERM",
             &[
-                value("limit", None, "COUNT", "maximum number of results (default 25)"),
+                value("limit", None, "COUNT", "maximum number of results (default: 25)"),
                 filter(Some('f'), &["stars=COUNT", "is-official=true|false"]),
                 FORMAT,
                 JSON,
@@ -156,10 +156,10 @@ static IMAGES: &[Command] = &[
                     "password",
                     Some('p'),
                     "PASSWORD",
-                    "password; visible to other users: prefer --password-stdin",
+                    "password; other users can see it: prefer --password-stdin",
                 ),
                 switch("password-stdin", None, "read the password from standard input"),
-                switch("get-login", None, "print the user that is logged in"),
+                switch("get-login", None, "print the name of the user who is logged in"),
                 AUTHFILE,
                 INSECURE,
                 CERTS,
@@ -210,7 +210,11 @@ static IMAGES: &[Command] = &[
         "import",
         "FILE|- [NAME[:TAG]]",
         "create an image from a root file system archive",
-        &[CHANGE, MESSAGE, PLATFORM],
+        &[
+            CHANGE,
+            MESSAGE,
+            value("platform", None, "OS/ARCH[/VARIANT]", "platform of the image (default: the host's)"),
+        ],
         (1, 2),
         archives::import,
     ),
@@ -230,7 +234,7 @@ static IMAGES: &[Command] = &[
         (1, 2),
         export::commit,
     ),
-    command("diff", "CONTAINER", "show files that a container changed", &[JSON], (1, 1), diff::diff),
+    command("diff", "CONTAINER", "show the files that a container changed", &[JSON], (1, 1), diff::diff),
     command(
         "cp",
         "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
@@ -325,7 +329,7 @@ mod tests {
             let (least, most) = command.positional;
             if most < ANY {
                 let why = parse(&called, &vec!["x"; most + 1]).unwrap_err();
-                let wanted = if most == 0 { " takes no arguments" } else { ": too many arguments" };
+                let wanted = if most == 0 { ": takes no arguments" } else { ": too many arguments" };
                 assert!(why.starts_with(&format!("{called}{wanted}")), "{called}: {why}");
                 assert!(matches!(parse(&called, &vec!["x"; most]), Ok(Parsed::Run(..))), "{called}");
             }

@@ -39,8 +39,9 @@ fn root(args: &Args) -> Result<PathBuf> {
         return Ok("/var/lib/knarr/images".into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-    let data =
-        data.ok_or_else(|| Failure::new(ErrorKind::Invalid, "no image store: use --root or set HOME"))?;
+    let data = data.ok_or_else(|| {
+        Failure::new(ErrorKind::Invalid, "no directory for the image store: use --root or set HOME")
+    })?;
     Ok(data.join("knarr/images"))
 }
 

@@ -229,7 +229,7 @@ pub(crate) fn parse(options: &[String]) -> Result<MountOptions> {
         }
     }
     if parsed.propagation.len() > 2 {
-        return Err(Error::unsupported("more than two changes of propagation"));
+        return Err(Error::unsupported("more than two propagation options"));
     }
     Ok(parsed)
 }

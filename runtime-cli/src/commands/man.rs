@@ -24,7 +24,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         "" => overview(context.program),
         name => match super::visible().find(|command| command.name == name) {
             Some(command) => page(context.program, command),
-            None => return Err(Failure::new(format!("man: no page for {name:?}"))),
+            None => return Err(Failure::new(format!("man: no page for {name:?}: see man --list"))),
         },
     };
     output::print(&text)?;

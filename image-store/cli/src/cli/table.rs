@@ -124,7 +124,7 @@ const UNSUPPORTED: &[&str] = &[
 /// The message for a name that is neither a command nor a group.
 fn unknown(name: &str) -> String {
     match name {
-        "build" => "build: not supported: use buildah --runtime knarr".to_owned(),
+        "build" => "build: not supported: use `buildah build --runtime knarr`".to_owned(),
         _ if UNSUPPORTED.contains(&name) => {
             format!("{name}: not supported: run knarr under Docker, podman or containerd for this")
         }
@@ -150,9 +150,10 @@ impl Flag {
             _ if self.keys.is_empty() => Ok(()),
             Some((key, _)) if known(key) => Ok(()),
             Some((key, _)) => Err(format!("invalid filter '{key}': must be one of {}", self.keys.join(", "))),
-            None => {
-                Err(format!("invalid filter '{given}': must be KEY=VALUE, one of {}", self.keys.join(", ")))
-            }
+            None => Err(format!(
+                "invalid filter '{given}': must be KEY=VALUE, with one of {}",
+                self.keys.join(", ")
+            )),
         }
     }
 }
@@ -216,7 +217,7 @@ impl Table {
         let known = group.words.iter().find(|(own, _)| *own == word).and_then(|(_, name)| command(name));
         known.map(|found| Named::Command(format!("{name} {word}"), found)).ok_or_else(|| {
             format!(
-                "unknown command {word:?}: {name} has {}",
+                "{name}: unknown command {word:?}: must be one of {}",
                 self.words(group).map(|(word, _)| word).collect::<Vec<_>>().join(", ")
             )
         })

@@ -10,9 +10,9 @@ use crate::rootless;
 
 use super::run_flags;
 
-const KEYS: Flag = value("detach-keys", None, "KEYS", "key sequence for detaching (default ctrl-p,ctrl-q)");
-const PROXY: Flag = value("sig-proxy", None, "BOOL", "forward signals to the container (default true)");
-const TIME: Flag = value("time", Some('t'), "SECONDS", "seconds to wait before killing (default 10)");
+const KEYS: Flag = value("detach-keys", None, "KEYS", "key sequence for detaching (default: ctrl-p,ctrl-q)");
+const PROXY: Flag = value("sig-proxy", None, "BOOL", "forward signals to the container (default: true)");
+const TIME: Flag = value("time", Some('t'), "SECONDS", "seconds to wait before SIGKILL (default: 10)");
 
 static EXEC: &[Flag] = &[
     switch("interactive", Some('i'), "keep standard input open"),
@@ -42,8 +42,8 @@ static LOGS: &[Flag] = &[
     switch("follow", Some('f'), "follow the output until the container exits"),
     value("tail", Some('n'), "COUNT", "number of lines to show from the end"),
     switch("timestamps", Some('t'), "show timestamps"),
-    value("since", None, "TIME", "show output since this time, or for a duration such as 10m"),
-    value("until", None, "TIME", "show output before this time"),
+    value("since", None, "TIME", "show output since this time, or from this long ago, such as 10m"),
+    value("until", None, "TIME", "show output before this time, or until this long ago"),
 ];
 
 /// The table.
@@ -126,7 +126,7 @@ pub(crate) static COMMANDS: &[Command] = &[
         "kill",
         "CONTAINER...",
         "send a signal to containers",
-        &[value("signal", Some('s'), "SIGNAL", "signal to send (default KILL)")],
+        &[value("signal", Some('s'), "SIGNAL", "signal to send (default: KILL)")],
         (1, ANY),
         stop::kill,
     ),

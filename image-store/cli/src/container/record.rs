@@ -103,8 +103,12 @@ impl Run {
 
     /// As [`Run::of`]; an error for other containers.
     pub(crate) fn require(container: &ContainerRecord) -> Result<Self> {
-        Self::of(container)
-            .ok_or_else(|| invalid(format!("container {}: was not created by run or create", container.id)))
+        Self::of(container).ok_or_else(|| {
+            invalid(format!(
+                "container {}: not created by `run` or `create` of this version of knarr-image",
+                container.id
+            ))
+        })
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {

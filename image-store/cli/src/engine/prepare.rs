@@ -306,7 +306,7 @@ fn init_program() -> Result<PathBuf> {
     places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(
             ErrorKind::NotFound,
-            "--init: knarr-init not found beside this program, in /usr/libexec/knarr or /usr/bin",
+            "--init: knarr-init not found: install it next to knarr-image, in /usr/libexec/knarr or in /usr/bin",
         )
     })
 }

@@ -72,7 +72,7 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record the exit")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record its exit")))
 }
 
 /// Sends the signal, waits, then sends SIGKILL.

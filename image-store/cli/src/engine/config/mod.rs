@@ -157,7 +157,10 @@ fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result
         args.extend(image.cmd.iter().flatten().cloned());
     }
     if args.is_empty() {
-        return Err(Failure::new(ErrorKind::Invalid, "no command given, and the image has no default"));
+        return Err(Failure::new(
+            ErrorKind::Invalid,
+            "no command given, and the image has no default command",
+        ));
     }
     if options.init {
         args.splice(..0, ["/dev/init".to_owned(), "--".to_owned()]);
