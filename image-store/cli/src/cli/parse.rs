@@ -176,6 +176,7 @@ mod tests {
             help: "help",
             flags,
             positional,
+            operands: crate::cli::table::Operands::Files,
             stop_at_first: false,
             store: true,
             run: |_| Ok(0),

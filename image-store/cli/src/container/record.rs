@@ -118,7 +118,7 @@ impl Run {
     /// Reads, changes and writes it under a lock, so that no change is lost.
     pub(crate) fn change(store: &Store, id: &str, change: impl FnOnce(&mut Self)) -> Result<()> {
         store.container(id)?;
-        let _lock = lock(&places::container(store, id).join("changing"), FlockOperation::LockExclusive)?;
+        let _lock = lock(&places::container(store, id).changing(), FlockOperation::LockExclusive)?;
         let mut run = Self::require(&store.container(id)?)?;
         change(&mut run);
         run.save(store, id)

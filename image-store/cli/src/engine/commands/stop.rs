@@ -47,7 +47,7 @@ fn halt(store: &Store, text: &str, time: Option<u64>, signal: Option<&str>) -> R
 
 /// Tells the supervisor not to restart the container.
 fn no_restart(store: &Store, id: &str) {
-    let _ = std::fs::write(places::container(store, id).join("stopping"), b"");
+    let _ = std::fs::write(places::container(store, id).stopping(), b"");
 }
 
 /// Stops a container and waits until the supervisor has recorded that, also if it was about to restart it.
