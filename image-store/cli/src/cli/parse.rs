@@ -268,7 +268,7 @@ mod tests {
             ("tag a b c", "tag: too many arguments: unexpected \"c\""),
             ("box ls x", "box ls: takes no arguments: unexpected \"x\""),
             ("box rm", "box rm: at least one BOX is required"),
-            ("box ls -f x", "invalid filter 'x': must be KEY=VALUE, one of name=PATTERN"),
+            ("box ls -f x", "invalid filter 'x': must be KEY=VALUE, with one of name=PATTERN"),
             ("box ls -fx=y", "invalid filter 'x': must be one of name=PATTERN"),
             ("box ls --filter label=y", "invalid filter 'label'"),
             ("box ls --filter =y", "invalid filter ''"),
