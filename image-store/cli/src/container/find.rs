@@ -57,7 +57,7 @@ pub(crate) fn id_of(store: &Store, text: &str) -> Result<String> {
 }
 
 pub(crate) fn runtime() -> Result<Runtime> {
-    Runtime::open(places::state_root()?.join("state")).map_err(Failure::from)
+    Runtime::open(places::runtime_state()?).map_err(Failure::from)
 }
 
 pub(crate) fn container_id(id: &str) -> Result<ContainerId> {

@@ -38,7 +38,7 @@ pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()
             format!("volume {name:?}: in use by container {id}")
         } else {
             format!(
-                "volume {name:?}: may be in use by container {id}, whose record is damaged or of another version"
+                "volume {name:?}: may be in use by container {id}, whose record is damaged or of another version of knarr-image"
             )
         };
         return Err(Failure::new(ErrorKind::Busy, message));

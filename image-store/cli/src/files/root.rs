@@ -34,7 +34,7 @@ pub(crate) fn live_or_mounted(store: &Store, container: &ContainerRecord) -> Res
     let root = store.container_rootfs(container)?.mount()?;
     let volumes = Run::of(container).map(|run| run.volumes).unwrap_or_default();
     if !volumes.is_empty() {
-        mounts::attach(&root, &places::container(store, &container.id).join("rootfs"))?;
+        mounts::attach(&root, &places::container(store, &container.id).rootfs())?;
         mounts::add_volumes(store, &root, &volumes)?;
     }
     Ok(root)
