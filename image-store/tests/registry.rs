@@ -370,6 +370,28 @@ fn a_blob_of_another_repository_is_mounted() {
     assert!(posts.len() == 2 && posts.iter().all(|post| post.path.contains("from=other")), "{posts:?}");
 }
 
+/// Registries, and proxies before them, may answer the request for a mount with anything.
+#[test]
+fn a_blob_that_is_not_mounted_is_uploaded() {
+    common::need_root!();
+    let origin = origin("no-mount");
+    for status in [200, 202, 204, 400, 401, 403, 404, 405, 415, 429, 500, 501, 503] {
+        let uploads = Arc::new(Uploads::default());
+        let handler = uploads.clone();
+        let server = Server::start(move |request| {
+            if request.path.contains("mount=") { Response::new(status, "") } else { handler.handle(request) }
+        });
+        let other = Reference::parse(&format!("{}/other:1", server.address)).unwrap();
+        let record = origin.store.tag(&origin.record, &other).unwrap();
+        let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+        let pushed = Client::new(quick()).push(&origin.store, &record, &target, &Quiet);
+        pushed.unwrap_or_else(|error| panic!("{status}: {error}"));
+        let mounts = server.requests().iter().filter(|request| request.path.contains("mount=")).count();
+        assert_eq!(mounts, 2, "{status}: once for each blob");
+        assert_eq!(origin.pull(&server, quick()).unwrap().id, record.id, "{status}");
+    }
+}
+
 #[test]
 fn lists_follow_pages_within_the_registry() {
     let server = Server::start(|request| match request.path.as_str() {

@@ -103,31 +103,36 @@ impl Client {
         if self.send(access, &head, &[404])?.0.status == 200 {
             return Ok(Upload::Exists);
         }
-        let mut start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
-        let mut asking = access.clone();
-        if let Some(from) = from {
-            start = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
-            asking.scope = format!("{} repository:{from}:pull", access.scope);
-        }
-        let call = Call::new(Method::POST, start);
-        let (answer, place) = match self.send(&asking, &call, &[]) {
-            // No access to the other repository: upload instead.
-            Err(error) if from.is_some() && error.kind() == ErrorKind::Denied => {
-                let start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
-                self.send(access, &Call::new(Method::POST, start), &[])?
-            }
-            other => other?,
-        };
-        if answer.status == 201 && from.is_some() {
+        let Some(session) = self.begin(access, blob, from)? else {
             return Ok(Upload::Mounted);
-        }
-        let session = location(&answer, &place)?;
+        };
         let file = store.open_blob(&blob.digest)?;
         match self.options.chunk {
             Some(size) => self.upload_chunked(access, blob, &file, session, size, progress)?,
             None => self.upload_whole(access, blob, &file, session, progress)?,
         }
         Ok(Upload::Sent)
+    }
+
+    /// Opens an upload session; `None` if the registry mounted the blob `from` another of its repositories instead.
+    fn begin(&self, access: &Access, blob: &Descriptor, from: Option<&str>) -> Result<Option<Place>> {
+        let start = self.place(access, &format!("{}/blobs/uploads/", access.endpoint.repository))?;
+        if let Some(from) = from {
+            let place = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
+            let scope = format!("{} repository:{from}:pull", access.scope);
+            let call = Call::new(Method::POST, place).once();
+            // Registries that do not mount it answer with a session, with any error, or with something else. What prevents an
+            // upload, too, is the error of the request for one.
+            if let Ok((answer, place)) = self.send(&Access { scope, ..access.clone() }, &call, &[]) {
+                match (answer.status, location(&answer, &place)) {
+                    (201, _) => return Ok(None),
+                    (202, Ok(session)) => return Ok(Some(session)),
+                    _ => {}
+                }
+            }
+        }
+        let (answer, place) = self.send(access, &Call::new(Method::POST, start), &[])?;
+        location(&answer, &place).map(Some)
     }
 
     fn upload_whole(
