@@ -214,8 +214,9 @@ impl Client {
 
     /// The pause before the next attempt: as the registry says, at most a minute; or doubling, with a random variation.
     fn pause(&self, attempts: u32, retry_after: Option<&str>) -> Duration {
-        if let Some(seconds) = retry_after.and_then(|text| text.trim().parse::<u64>().ok()) {
-            return Duration::from_secs(seconds.min(60));
+        let now = crate::time::now();
+        if let Some(pause) = retry_after.and_then(|text| retry_pause(text, now)) {
+            return pause;
         }
         let mut random = [0; 1];
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
@@ -399,6 +400,17 @@ impl Client {
     }
 }
 
+/// The pause that a `Retry-After` header asks for at the time `now`: a number of seconds, or until a time (RFC 9110, 10.2.3). At
+/// most a minute.
+fn retry_pause(text: &str, now: i64) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => u64::try_from(crate::time::parse_http(text)?.saturating_sub(now)).unwrap_or(0),
+    };
+    Some(Duration::from_secs(seconds.min(60)))
+}
+
 type TokenRequest = (Method, Place, Vec<(&'static str, String)>, Option<String>);
 
 fn token_request(
@@ -509,6 +521,27 @@ mod tests {
             format!("{host} {}", user.unwrap_or("nobody"))
         };
         endpoints.into_iter().map(who).collect()
+    }
+
+    #[test]
+    fn a_registry_says_in_seconds_or_as_a_time_when_to_ask_again() {
+        // Eight seconds before the time in RFC 9110's example.
+        let now = 784_111_769;
+        for (text, seconds) in [
+            ("8", Some(8)),
+            (" 0 ", Some(0)),
+            ("3600", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(8)),
+            ("Sun, 06 Nov 1994 08:49:29 GMT", Some(0)),
+            ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", Some(60)),
+            ("", None),
+            ("-1", None),
+            ("soon", None),
+            ("Sun, 32 Nov 1994 08:49:37 GMT", None),
+        ] {
+            assert_eq!(retry_pause(text, now), seconds.map(Duration::from_secs), "{text:?}");
+        }
     }
 
     #[test]
