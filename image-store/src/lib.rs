@@ -60,6 +60,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 
+mod absent;
 pub mod archive;
 mod buffered;
 pub mod copy;

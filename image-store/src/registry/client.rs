@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use serde::Deserialize;
 use ureq::http::Method;
 
@@ -12,7 +11,8 @@ use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
 use super::place::Place;
-use super::secrets::{redact, without_values};
+use super::secrets::redact;
+use super::token::{self, TokenRequest, basic, oauth_request, token_request};
 use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
 use crate::error::{Doing, Error, ErrorKind, Result};
@@ -112,13 +112,6 @@ pub(super) struct Access {
     pub(super) endpoint: Endpoint,
     /// `repository:NAME:pull,push`; several are separated by spaces.
     pub(super) scope: String,
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
 }
 
 impl std::fmt::Debug for Client {
@@ -349,18 +342,8 @@ impl Client {
             return Err(self.status_error(access, &method, &place, answer));
         }
         let bytes = answer.into_bytes(TOKEN_LIMIT, "token")?;
-        let wrong = |why: &str| Error::invalid(format!("token from {place}: {why}"));
-        let parsed: TokenAnswer =
-            serde_json::from_slice(&bytes).map_err(|e| wrong(&without_values(&e).to_string()))?;
-        let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| wrong("missing in the response"))?;
-        if !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(wrong("contains invalid characters"));
-        }
-        // Replaced 10 seconds before it expires, because the request takes time.
-        let lifetime = parsed.expires_in.unwrap_or(60).clamp(20, 3600) - 10;
-        let expires = Instant::now().checked_add(Duration::from_secs(lifetime));
-        Ok(Token { header: format!("Bearer {token}"), expires })
+        let (token, lifetime) = token::parse(&bytes).doing(|| format!("token from {place}"))?;
+        Ok(Token { header: format!("Bearer {token}"), expires: Instant::now().checked_add(lifetime) })
     }
 
     /// The error of a response, with the registry's message and how to fix it.
@@ -409,47 +392,6 @@ fn retry_pause(text: &str, now: i64) -> Option<Duration> {
         Err(_) => u64::try_from(crate::time::parse_http(text)?.saturating_sub(now)).unwrap_or(0),
     };
     Some(Duration::from_secs(seconds.min(60)))
-}
-
-type TokenRequest = (Method, Place, Vec<(&'static str, String)>, Option<String>);
-
-fn token_request(
-    realm: &Place,
-    service: Option<&str>,
-    scopes: &str,
-    credential: Option<&Credential>,
-) -> TokenRequest {
-    if let Some(Credential::IdentityToken(token)) = credential {
-        let grant = format!("grant_type=refresh_token&refresh_token={}", encode(token));
-        return oauth_request(realm, service, scopes, &grant);
-    }
-    let mut place = realm.clone();
-    if let Some(service) = service {
-        place = place.with_query("service", service);
-    }
-    for scope in scopes.split(' ').filter(|scope| !scope.is_empty()) {
-        place = place.with_query("scope", scope);
-    }
-    let mut headers = Vec::new();
-    if let Some(Credential::Password(user, password)) = credential {
-        place = place.with_query("account", user);
-        headers.push(("authorization", basic(user, password)));
-    }
-    (Method::GET, place, headers, None)
-}
-
-/// A request for a token by a grant (RFC 6749).
-fn oauth_request(realm: &Place, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
-    let mut form = format!("{grant}&client_id=knarr-image");
-    for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
-        form.push_str(&format!("&{key}={}", encode(value)));
-    }
-    let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-    (Method::POST, realm.clone(), headers, Some(form))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
 /// The message in an error response (OCI distribution specification, "Error Codes").

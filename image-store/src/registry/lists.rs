@@ -7,6 +7,7 @@ use super::client::{Access, Call, Client};
 use super::hosts::real;
 use super::place::Place;
 use super::secrets::without_values;
+use crate::absent::or_default;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -22,14 +23,15 @@ const MAX_ENTRIES: usize = 1 << 20;
 #[serde(default)]
 pub struct SearchResult {
     /// The name.
+    #[serde(deserialize_with = "or_default")]
     pub name: String,
     /// The description.
     pub description: Option<String>,
     /// The number of stars.
-    #[serde(rename = "star_count")]
+    #[serde(rename = "star_count", deserialize_with = "or_default")]
     pub stars: u64,
     /// Whether it is a Docker Official Image.
-    #[serde(rename = "is_official")]
+    #[serde(rename = "is_official", deserialize_with = "or_default")]
     pub official: bool,
 }
 
@@ -75,6 +77,7 @@ impl Client {
     pub fn search(&self, term: &str, limit: usize) -> Result<Vec<SearchResult>> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(default, deserialize_with = "or_default")]
             results: Vec<SearchResult>,
         }
         let first = term.split('/').next().unwrap_or_default();

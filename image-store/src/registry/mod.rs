@@ -17,6 +17,7 @@ mod reach;
 mod registries;
 mod secrets;
 mod tls;
+mod token;
 mod transport;
 mod trust;
 mod url;

@@ -68,8 +68,8 @@ impl Client {
         let place = self.place(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
         let call = Call::new(Method::PUT, place).header("content-type", record.manifest.media_type.clone());
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
-        let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
-        if said != record.manifest.digest.as_str() {
+        let said = answer.header("docker-content-digest").filter(|digest| !digest.is_empty());
+        if let Some(said) = said.filter(|digest| *digest != record.manifest.digest.as_str()) {
             let message =
                 format!("push {}: digest mismatch: the registry reports {said}", record.manifest.digest);
             return Err(Error::mismatch(message));
