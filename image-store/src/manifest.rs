@@ -429,7 +429,10 @@ mod tests {
             r#"{"os":"linux","architecture":"amd64","created":null,"author":null,"config":null,"history":null}"#,
         ] {
             let parsed = ImageConfig::parse(config.as_bytes(), 0).unwrap();
-            assert_eq!((parsed.platform.to_string(), parsed.rootfs), ("linux/amd64".into(), RootFs::default()));
+            assert_eq!(
+                (parsed.platform.to_string(), parsed.rootfs),
+                ("linux/amd64".into(), RootFs::default())
+            );
         }
         let unknown = ImageConfig::parse(br#"{"os":null,"architecture":null}"#, 0).unwrap();
         assert_eq!(unknown.platform, Platform::default());

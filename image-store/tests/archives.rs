@@ -31,17 +31,15 @@ fn docker_archive(place: &Scratch, names: &str) -> PathBuf {
         Digest::of(&layer)
     );
     let list = format!(r#"[{{"Config":"c.json","RepoTags":{names},"Layers":["l.tar"]}}]"#);
-    archive(
-        place,
-        &[("c.json", config.as_bytes()), ("l.tar", &layer), ("manifest.json", list.as_bytes())],
-    )
+    archive(place, &[("c.json", config.as_bytes()), ("l.tar", &layer), ("manifest.json", list.as_bytes())])
 }
 
 /// `FROM scratch` with nothing but a config: Go writes its empty lists as `null`.
 #[test]
 fn an_image_without_layers_is_loaded_and_mounted() {
     common::need_root!();
-    let config = r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
+    let config =
+        r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":null},"history":null}"#;
     let digest = Digest::of(config.as_bytes());
     let manifest = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{digest}","size":{}}},"layers":null}}"#,
@@ -77,7 +75,10 @@ fn an_image_without_layers_is_loaded_and_mounted() {
 fn each_name_of_a_loaded_image_has_a_record() {
     common::need_root!();
     for (names, expected) in [
-        (r#"["a:1","a:2","quay.io/b:1"]"#, &["docker.io/library/a:1", "docker.io/library/a:2", "quay.io/b:1"][..]),
+        (
+            r#"["a:1","a:2","quay.io/b:1"]"#,
+            &["docker.io/library/a:1", "docker.io/library/a:2", "quay.io/b:1"][..],
+        ),
         (r#"["a:1","a:1"]"#, &["docker.io/library/a:1"]),
         ("[]", &[]),
         ("null", &[]),

@@ -11,6 +11,7 @@ use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
 use super::place::Place;
+use super::proxy::Proxies;
 use super::secrets::redact;
 use super::token::{self, TokenRequest, basic, oauth_request, token_request};
 use super::transport::{Answer, Payload, Transport};
@@ -22,6 +23,8 @@ use crate::reference::Reference;
 const MAX_REDIRECTS: usize = 10;
 /// Largest number of attempts of a request.
 const MAX_ATTEMPTS: u32 = 5;
+/// How long a mirror may send nothing.
+const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 /// Largest error response that is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 /// Largest response of a token server that is read, in bytes.
@@ -38,6 +41,24 @@ pub struct ClientOptions {
     pub pause: Duration,
     /// Upload blobs in chunks of this number of bytes; `None` for one request per blob.
     pub chunk: Option<u64>,
+    /// The proxies.
+    pub proxies: Proxies,
+    /// How long a registry may send nothing; for a mirror at most half a minute. Registries may take a while to verify an upload.
+    pub silence: Duration,
+}
+
+/// No configuration, credentials and proxies; the usual times.
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            hosts: Hosts::default(),
+            credentials: Credentials::default(),
+            pause: Duration::from_millis(250),
+            chunk: None,
+            proxies: Proxies::default(),
+            silence: Duration::from_secs(120),
+        }
+    }
 }
 
 impl ClientOptions {
@@ -49,8 +70,8 @@ impl ClientOptions {
         Ok(Self {
             hosts: Hosts::from_environment()?,
             credentials: Credentials::from_environment(),
-            pause: Duration::from_millis(250),
-            chunk: None,
+            proxies: Proxies::from_environment(),
+            ..Self::default()
         })
     }
 }
@@ -112,6 +133,8 @@ pub(super) struct Access {
     pub(super) endpoint: Endpoint,
     /// `repository:NAME:pull,push`; several are separated by spaces.
     pub(super) scope: String,
+    /// Whether another endpoint is asked if this one does not answer.
+    pub(super) others: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -124,8 +147,9 @@ impl Client {
     /// Creates a client. No request is sent yet.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
+        let Hosts { certificates, certificates_for_all, .. } = &options.hosts;
         let transport =
-            Transport::new(options.hosts.certificates.clone(), options.hosts.certificates_for_all.clone());
+            Transport::new(certificates.clone(), certificates_for_all.clone(), options.proxies.clone());
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
@@ -139,7 +163,7 @@ impl Client {
                 Url::parse(&format!("{}{version}/{path}", base.trim_end_matches('/')))?
             }
             None => {
-                let scheme = if self.uses_plain_http(endpoint)? { "http" } else { "https" };
+                let scheme = if self.uses_plain_http(access)? { "http" } else { "https" };
                 Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?
             }
         };
@@ -151,7 +175,8 @@ impl Client {
     }
 
     /// Whether to use plain http: tried once for hosts that may use it, never for others.
-    fn uses_plain_http(&self, endpoint: &Endpoint) -> Result<bool> {
+    fn uses_plain_http(&self, access: &Access) -> Result<bool> {
+        let endpoint = &access.endpoint;
         if !endpoint.insecure && !is_loopback(&endpoint.host) {
             return Ok(false);
         }
@@ -162,7 +187,7 @@ impl Client {
         let ask = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/v2/", endpoint.host))?;
             let place = Place::endpoint(url, endpoint.insecure)?;
-            self.transport.exchange(&Method::GET, &place, &[], &Payload::None)
+            self.transport.exchange(&Method::GET, &place, &[], &Payload::None, self.silence(access))
         };
         let plain = match ask("https") {
             Ok(_) => false,
@@ -196,6 +221,8 @@ impl Client {
                     }
                     (pause, error)
                 }
+                // The next endpoint may answer.
+                Err(error) if access.others => return Err(error),
                 Err(error) => (self.pause(attempts, None), error),
             };
             if !again || error.kind() != ErrorKind::Network {
@@ -203,6 +230,12 @@ impl Client {
             }
             std::thread::sleep(pause);
         }
+    }
+
+    /// How long the endpoint may send nothing.
+    fn silence(&self, access: &Access) -> Duration {
+        let silence = self.options.silence;
+        if access.others { silence.min(MIRROR_SILENCE) } else { silence }
     }
 
     /// The pause before the next attempt: as the registry says, at most a minute; or doubling, with a random variation.
@@ -219,12 +252,12 @@ impl Client {
 
     /// Sends a request and follows redirects.
     fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Place)> {
-        let mut place = call.place.clone();
+        let (mut place, silence) = (call.place.clone(), self.silence(access));
         for _ in 0..=MAX_REDIRECTS {
             let answer = if place.takes_credentials() {
                 self.authenticated(access, call, &place)?
             } else {
-                self.transport.exchange(&call.method, &place, &call.headers, &call.payload)?
+                self.transport.exchange(&call.method, &place, &call.headers, &call.payload, silence)?
             };
             let again = match (answer.status, &call.method) {
                 (301..=303, &Method::GET | &Method::HEAD) | (307 | 308, _) => answer.header("location"),
@@ -248,7 +281,8 @@ impl Client {
         let known = self.known_token(&key);
         let mut headers = call.headers.clone();
         headers.extend(known.map(|header| ("authorization", header)));
-        let answer = self.transport.exchange(&call.method, place, &headers, &call.payload)?;
+        let silence = self.silence(access);
+        let answer = self.transport.exchange(&call.method, place, &headers, &call.payload, silence)?;
         if answer.status != 401 {
             return Ok(answer);
         }
@@ -260,7 +294,7 @@ impl Client {
         let mut headers = call.headers.clone();
         headers.push(("authorization", token.header.clone()));
         self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, token);
-        self.transport.exchange(&call.method, place, &headers, &call.payload)
+        self.transport.exchange(&call.method, place, &headers, &call.payload, silence)
     }
 
     fn known_token(&self, key: &TokenKey) -> Option<String> {
@@ -326,7 +360,8 @@ impl Client {
         }
         let ask = |(method, place, headers, form): TokenRequest| {
             let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
-            let answer = self.transport.exchange(&method, &place, &headers, &payload)?;
+            let answer =
+                self.transport.exchange(&method, &place, &headers, &payload, self.silence(access))?;
             Ok::<_, Error>((method, place, answer))
         };
         let (mut method, mut place, mut answer) = ask(token_request(realm, service, scopes, credential))?;
@@ -450,7 +485,7 @@ mod tests {
         std::fs::write(&file, FILE).unwrap();
         let fixed = creds.then(|| Credential::Password("creds".into(), "x".into()));
         let credentials = Credentials { fixed, files: vec![file] };
-        let client = Client::new(ClientOptions { hosts, credentials, pause: Duration::ZERO, chunk: None });
+        let client = Client::new(ClientOptions { hosts, credentials, ..ClientOptions::default() });
         let reference = Reference::parse(name).unwrap();
         let endpoints = client.options.hosts.endpoints(&reference).unwrap();
         let who = |endpoint: Endpoint| {

@@ -95,7 +95,7 @@ fn has_port_in_range(authority: &str) -> bool {
 }
 
 /// A URL, which may be malformed, without query and user: these may contain secrets.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let start = text.find("//").map_or(0, |at| at + 2);
     let (scheme, rest) = text.split_at(start);
