@@ -47,7 +47,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`instruction`], [`time`] | names and documents; no I/O |
+//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`dockerfile`], [`time`] | names and documents; no I/O |
 //! | [`tar`] | reading and writing tar streams |
 //! | [`layer`] | one layer: from a compressed tar to a directory and back |
 //! | [`store`] | the store: images, containers, volumes, garbage collection, verification |
@@ -65,9 +65,9 @@ pub mod archive;
 mod buffered;
 pub mod copy;
 pub mod digest;
+pub mod dockerfile;
 mod error;
 mod fixup;
-pub mod instruction;
 pub mod layer;
 pub mod manifest;
 mod percent;

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::transaction::Transaction;
 use super::{Record, Store};
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::dockerfile::{self, Instruction};
 use crate::error::{Doing, Error, ErrorKind, Result};
-use crate::instruction::Instruction;
 use crate::layer::compression::Compression;
 use crate::layer::diff::{DiffOptions, write_diff};
 use crate::layer::unpack::{Expected, Unpacked};
@@ -76,6 +76,7 @@ impl Store {
     pub fn commit(&self, container: &str, composition: &Composition) -> Result<Record> {
         let container = self.container(container)?;
         let (base, mut config) = self.base(&container.manifest)?;
+        change(&mut config, &composition.changes)?;
         let mut transaction = Transaction::begin(self)?;
         transaction.add(container.blobs.iter().chain(&container.layers))?;
         let compression = composition.compression.unwrap_or(Compression::Gzip);
@@ -103,6 +104,8 @@ impl Store {
         platform: &Platform,
         composition: &Composition,
     ) -> Result<Record> {
+        let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
+        change(&mut config, &composition.changes)?;
         let transaction = Transaction::begin(self)?;
         let (unpacked, tree) = transaction.unpack_staged(input, None, true, &|_| ()).doing(|| "import")?;
         if unpacked.applied.entries == 0 {
@@ -111,7 +114,6 @@ impl Store {
         transaction.stage_layer(tree, &unpacked)?;
         let Unpacked { digest, size, diff_id, compression, .. } = unpacked;
         let layer = Descriptor::new(compression.media_type(), digest, size);
-        let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
         if !platform.variant.is_empty() {
             config["variant"] = platform.variant.clone().into();
         }
@@ -234,6 +236,16 @@ fn to_oci(layer: &mut Descriptor) {
     layer.media_type = name.to_owned();
 }
 
+/// Applies instructions to an image config.
+fn change(config: &mut Value, changes: &[Instruction]) -> Result<()> {
+    let wrong = |what: &str| Error::invalid(format!("image config: {what} must be an object"));
+    let run = config.as_object_mut().ok_or_else(|| wrong("it"))?.entry("config").or_insert_with(|| json!({}));
+    if run.is_null() {
+        *run = json!({});
+    }
+    dockerfile::apply(changes, run.as_object_mut().ok_or_else(|| wrong("\"config\""))?)
+}
+
 /// Updates an image config. Docker's fields about a container (`container_config` and so on) are removed.
 fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], empty: bool) -> Result<()> {
     let Some(fields) = config.as_object_mut() else {
@@ -252,13 +264,6 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
         fields.insert("author".into(), author.clone().into());
     }
     fields.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diff_ids }));
-    let run = fields.entry("config").or_insert_with(|| json!({}));
-    if run.is_null() {
-        *run = json!({});
-    }
-    let run =
-        run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" must be an object"))?;
-    composition.changes.iter().for_each(|change| change.apply(run));
     let mut line = Map::new();
     line.insert("created".into(), created.into());
     for (key, value) in [
