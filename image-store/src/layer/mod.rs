@@ -6,6 +6,7 @@ pub mod compare;
 pub mod compression;
 pub mod diff;
 mod pipe;
+pub mod same;
 pub mod unpack;
 
 /// Limits of a layer, against malicious images; ordinary layers are far below.
