@@ -56,7 +56,7 @@
 //! | [`copy`] | copying files into and out of a root file system |
 //!
 //! Of containers the library has only the writable layers. It prints nothing, keeps no state outside the store's
-//! directory and has no `unsafe` code. It starts threads while it unpacks, and does not change its caller's process.
+//! directory and has no `unsafe` code. It starts threads while it unpacks and compresses, and does not change its caller's process.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 

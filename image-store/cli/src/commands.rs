@@ -5,7 +5,7 @@ mod groups;
 mod run_flags;
 
 use crate::cli::flags::{
-    AUTHFILE, CERTS, CHANGE, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON, MESSAGE,
+    AUTHFILE, CERTS, CHANGE, COMPRESSION, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON, MESSAGE,
     NO_TRUNC, PLATFORM, QUIET, REMOTE,
 };
 use crate::cli::{ANY, Command, Table, command, filter, switch, value};
@@ -48,6 +48,7 @@ static IMAGES: &[Command] = &[
             INSECURE,
             CERTS,
             value("chunk", None, "BYTES", "upload blobs in chunks of this size"),
+            COMPRESSION,
         ],
         (1, 2),
         push::push,
@@ -190,6 +191,7 @@ static IMAGES: &[Command] = &[
         &[
             value("output", Some('o'), "FILE", "write to this file instead of standard output"),
             value("format", None, "FORMAT", "docker-archive (default), oci-archive or oci-dir"),
+            COMPRESSION,
         ],
         (1, ANY),
         archives::save,

@@ -19,12 +19,13 @@ use crate::tree;
 /// [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) with the first path that differs; failed system calls.
 pub fn same(found: BorrowedFd<'_>, wanted: BorrowedFd<'_>) -> Result<()> {
     let mut links = HashMap::new();
-    let stats = [found, wanted].map(|root| rustix::fs::fstat(root));
-    let [a, b] = stats;
-    attributes(&a?, &b?, &mut links).doing(|| show(b""))?;
     let mut todo = vec![Vec::new()];
     while let Some(path) = todo.pop() {
         directory(found, wanted, &path, &mut links, &mut todo)?;
+        // After the entries, whose removal changes the time.
+        let stat = |root| rustix::fs::fstat(tree::open_dir(root, &path, OFlags::PATH)?);
+        let (a, b) = (stat(found).doing(|| show(&path))?, stat(wanted).doing(|| show(&path))?);
+        attributes(&a, &b, &mut links).doing(|| show(&path))?;
     }
     Ok(())
 }
@@ -67,9 +68,12 @@ fn directory(
 fn entry(found: &File, wanted: &File, name: &[u8], links: &mut HashMap<u64, u64>) -> Result<bool> {
     let stat = |dir: &File| rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
     let (a, b) = (stat(found)?, stat(wanted)?);
+    let kinds = [&a, &b].map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if kinds == [FileType::Directory; 2] {
+        return Ok(true);
+    }
     attributes(&a, &b, links)?;
-    match FileType::from_raw_mode(b.st_mode) {
-        FileType::Directory => return Ok(true),
+    match kinds[1] {
         FileType::Symlink => {
             let target = |dir: &File| rustix::fs::readlinkat(dir, name, Vec::new());
             if target(found)? != target(wanted)? {

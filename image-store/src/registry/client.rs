@@ -17,6 +17,7 @@ use super::token::{self, TokenRequest, basic, oauth_request, token_request};
 use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
 use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::layer::compression::Compression;
 use crate::reference::Reference;
 
 /// Largest number of redirects that are followed.
@@ -41,6 +42,8 @@ pub struct ClientOptions {
     pub pause: Duration,
     /// Upload blobs in chunks of this number of bytes; `None` for one request per blob.
     pub chunk: Option<u64>,
+    /// The compression of layers that the store has uncompressed, when an image is pushed.
+    pub compression: Compression,
     /// The proxies.
     pub proxies: Proxies,
     /// How long a registry may send nothing; for a mirror at most half a minute. Registries may take a while to verify an upload.
@@ -55,6 +58,7 @@ impl Default for ClientOptions {
             credentials: Credentials::default(),
             pause: Duration::from_millis(250),
             chunk: None,
+            compression: Compression::Gzip,
             proxies: Proxies::default(),
             silence: Duration::from_secs(120),
         }

@@ -12,7 +12,7 @@ use crate::digest::VerifyingReader;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, MANIFEST_LIMIT};
 use crate::reference::Reference;
-use crate::store::{Progress, Record, Step, Store};
+use crate::store::{Outbox, read_document, Progress, Record, Step, Store};
 
 /// Largest number of failures in a row before a chunked upload fails.
 const MAX_RESUMES: u32 = 5;
@@ -29,7 +29,8 @@ pub enum Upload {
 }
 
 impl Client {
-    /// Pushes an image of the store to `target`.
+    /// Pushes an image of the store to `target`; returns the manifest that the registry has then. It is another than in the store if
+    /// layers were compressed: see [`ClientOptions::compression`](super::ClientOptions::compression).
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the store does not have a layer's blob ([`StoreOptions::keep_blobs`]),
@@ -43,10 +44,11 @@ impl Client {
         record: &Record,
         target: &Reference,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Descriptor> {
         let endpoint = self.options.hosts.origin(target)?;
         let access = self.access(target, endpoint, "pull,push");
-        let manifest = store.manifest(record)?;
+        let mut outbox = Outbox::new(store, self.options.compression);
+        let (descriptor, manifest) = outbox.add(record)?;
         let others = self.others(store, target)?;
         let mut done = Vec::new();
         for blob in manifest.layers.iter().chain([&manifest.config]) {
@@ -59,22 +61,22 @@ impl Client {
                 .find(|(_, digests)| digests.contains(&blob.digest))
                 .map(|(path, _)| path.as_str());
             let upload =
-                self.blob(store, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
+                self.blob(&outbox, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
             progress.step(blob, if upload == Upload::Sent { Step::Done } else { Step::Exists });
             done.push(&blob.digest);
         }
-        let bytes = store.read_blob(&record.manifest, MANIFEST_LIMIT)?;
-        let name = target.tag().map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
+        let bytes = read_document(outbox.open(&descriptor.digest)?, &descriptor, MANIFEST_LIMIT)?;
+        let name = target.tag().map_or_else(|| descriptor.digest.to_string(), str::to_owned);
         let place = self.place(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
-        let call = Call::new(Method::PUT, place).header("content-type", record.manifest.media_type.clone());
+        let call = Call::new(Method::PUT, place).header("content-type", descriptor.media_type.clone());
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
         let said = answer.header("docker-content-digest").filter(|digest| !digest.is_empty());
-        if let Some(said) = said.filter(|digest| *digest != record.manifest.digest.as_str()) {
+        if let Some(said) = said.filter(|digest| *digest != descriptor.digest.as_str()) {
             let message =
-                format!("push {}: digest mismatch: the registry reports {said}", record.manifest.digest);
+                format!("push {}: digest mismatch: the registry reports {said}", descriptor.digest);
             return Err(Error::mismatch(message));
         }
-        Ok(())
+        Ok(descriptor)
     }
 
     /// Other repositories of the registry that images of the store came from, with their blobs: candidates to mount from.
@@ -91,7 +93,7 @@ impl Client {
 
     fn blob(
         &self,
-        store: &Store,
+        outbox: &Outbox<'_>,
         access: &Access,
         blob: &Descriptor,
         from: Option<&str>,
@@ -106,7 +108,7 @@ impl Client {
         let Some(session) = self.begin(access, blob, from)? else {
             return Ok(Upload::Mounted);
         };
-        let file = store.open_blob(&blob.digest)?;
+        let file = outbox.open(&blob.digest)?;
         match self.options.chunk {
             Some(size) => self.upload_chunked(access, blob, &file, session, size, progress)?,
             None => self.upload_whole(access, blob, &file, session, progress)?,

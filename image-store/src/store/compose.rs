@@ -41,14 +41,14 @@ pub struct Composition {
 }
 
 /// A writer that hashes and counts the bytes.
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    count: u64,
+pub(super) struct Hashing<W> {
+    pub(super) inner: W,
+    pub(super) hasher: Hasher,
+    pub(super) count: u64,
 }
 
 impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
+    pub(super) fn new(inner: W) -> Self {
         Self { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
     }
 }
@@ -154,7 +154,7 @@ impl Store {
     ) -> Result<Option<(Descriptor, Digest)>> {
         let (path, file) = transaction.new_file()?;
         let blob = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
-        let mut writer = Writer::new(Hashing::new(compression.encoder(blob)?));
+        let mut writer = Writer::new(Hashing::new(compression.encoder(blob)));
         let entries = write_diff(upper.as_fd(), &mut writer, options)?;
         let plain = writer.finish()?;
         let (diff_id, encoder) = (plain.hasher.finish(), plain.inner);
@@ -226,14 +226,15 @@ impl Store {
     }
 }
 
-/// Replaces a Docker media type of a layer by OCI's.
-fn to_oci(layer: &mut Descriptor) {
-    let name = match layer.media_type.as_str() {
+/// Replaces a Docker media type of a layer or config by OCI's.
+pub(super) fn to_oci(descriptor: &mut Descriptor) {
+    let name = match descriptor.media_type.as_str() {
+        media::DOCKER_CONFIG => media::OCI_CONFIG,
         media::DOCKER_LAYER_GZIP => media::OCI_LAYER_GZIP,
         media::DOCKER_LAYER => media::OCI_LAYER,
         _ => return,
     };
-    layer.media_type = name.to_owned();
+    descriptor.media_type = name.to_owned();
 }
 
 /// Applies instructions to an image config.
