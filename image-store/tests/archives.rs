@@ -167,7 +167,8 @@ fn an_image_with_compressed_layers_is_saved_as_it_is() {
         let path = place.path().join("saved.tar");
         let file = fs::File::create(&path).unwrap();
         save_archive(&store, &[(record.clone(), vec![])], Format::Oci, compression, file).unwrap();
-        let other = Store::open(place.path().join(format!("{compression:?}")), StoreOptions::default()).unwrap();
+        let other =
+            Store::open(place.path().join(format!("{compression:?}")), StoreOptions::default()).unwrap();
         let loaded = other.load(&path, &Platform::host(), &Quiet).unwrap().remove(0);
         assert_eq!(loaded.manifest, record.manifest);
     }
@@ -205,7 +206,9 @@ fn layers_are_compressed_when_they_are_pushed() {
         let pushed = client.push(&store, &record, &target, &Quiet).unwrap();
         let (_, bytes) = uploads.content.lock().unwrap()["manifests/latest"].clone();
         assert_eq!(pushed, Descriptor::of(media::OCI_MANIFEST, &bytes));
-        let Document::Manifest(manifest) = Document::parse(&bytes, "").unwrap() else { panic!("no manifest") };
+        let Document::Manifest(manifest) = Document::parse(&bytes, "").unwrap() else {
+            panic!("no manifest")
+        };
         assert_eq!((&manifest.config.digest, manifest.layers[0].media_type.as_str()), (&record.id, kind));
         assert!(manifest.layers[0].size < store.manifest(&record).unwrap().layers[0].size / 2);
         // The registry has it now, and the second push finds it.

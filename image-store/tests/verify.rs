@@ -55,7 +55,11 @@ fn verify(name: &str, entries: Entries) {
     for repair in [false, true] {
         let found = store.verify(repair).unwrap();
         assert_eq!(found.len(), 1, "{name}: {found:?}");
-        assert_eq!((&found[0].part, found[0].repaired), (&Part::Layer(image.layers[0].clone()), repair), "{name}");
+        assert_eq!(
+            (&found[0].part, found[0].repaired),
+            (&Part::Layer(image.layers[0].clone()), repair),
+            "{name}"
+        );
         assert!(found[0].why.contains("canary"), "{name}: {found:?}");
     }
     assert_eq!(fs::read(&canary).unwrap(), b"alive", "{name}");
@@ -71,7 +75,10 @@ fn a_layer_with_a_path_twice_is_intact() {
         ("the same size", vec![file("a", b"1"), file("a", b"2")]),
         ("two types", vec![file("a", b""), dir("a"), file("a/x", b"1"), link("b", "x"), file("b", b"2")]),
         ("a tree that is replaced", vec![dir("a"), file("a/x", b""), file("a", b"1")]),
-        ("a tree that is made again", vec![dir("a"), file("a/x", b""), file("a", b"1"), dir("a"), file("a/y", b"")]),
+        (
+            "a tree that is made again",
+            vec![dir("a"), file("a/x", b""), file("a", b"1"), dir("a"), file("a/y", b"")],
+        ),
         ("by way of a link", vec![dir("c"), file("c/x", b"1"), link("a", "c"), file("a/x", b"22")]),
         ("a link's target", vec![file("a", b"1"), hard("b", "a"), file("a", b"22")]),
         ("a link", vec![file("a", b"1"), hard("b", "a"), file("b", b"22")]),
@@ -102,9 +109,10 @@ fn a_time_that_the_file_system_does_not_keep_is_not_damage() {
 #[test]
 fn a_layer_with_a_path_twice_may_be_damaged_anywhere() {
     common::need_root!();
-    let entries = [vec![file("a", b"1"), file("a", b"22"), hard("l", "a"), dir("d"), link("s", "a")], vec![
-        (Entry::new("p", Kind::Fifo, 0o644), vec![]),
-    ]]
+    let entries = [
+        vec![file("a", b"1"), file("a", b"22"), hard("l", "a"), dir("d"), link("s", "a")],
+        vec![(Entry::new("p", Kind::Fifo, 0o644), vec![])],
+    ]
     .concat();
     let damages: [(&str, fn(&Path)); 7] = [
         ("a", |root| fs::write(root.join("a"), "33").unwrap()),
@@ -127,7 +135,8 @@ fn a_layer_with_a_path_twice_may_be_damaged_anywhere() {
     for (path, damage) in damages {
         let place = Scratch::new("damage");
         let store = Store::open(place.path().join("store"), StoreOptions::default()).unwrap();
-        let image = store.import(tar(&entries).as_slice(), &Platform::host(), &Composition::default()).unwrap();
+        let image =
+            store.import(tar(&entries).as_slice(), &Platform::host(), &Composition::default()).unwrap();
         damage(&store.root().join("layers").join(image.layers[0].path()).join("fs"));
         let found = store.verify(true).unwrap();
         assert!(found.len() == 1 && found[0].repaired, "{path}: {found:?}");

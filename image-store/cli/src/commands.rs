@@ -5,8 +5,8 @@ mod groups;
 mod run_flags;
 
 use crate::cli::flags::{
-    AUTHFILE, CERTS, CHANGE, COMPRESSION, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON, MESSAGE,
-    NO_TRUNC, PLATFORM, QUIET, REMOTE,
+    AUTHFILE, CERTS, CHANGE, COMPRESSION, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON,
+    MESSAGE, NO_TRUNC, PLATFORM, QUIET, REMOTE,
 };
 use crate::cli::{ANY, Command, Table, command, filter, switch, value};
 use crate::files::{cp, diff, export, mount};

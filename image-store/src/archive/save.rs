@@ -9,8 +9,8 @@ use std::path::Path;
 use super::{CONTAINERD_NAME, DockerItem, REF_NAME};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Doing, Error, Result};
-use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::layer::compression::Compression;
+use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::reference::Reference;
 use crate::store::{Outbox, Record, Store};
 use crate::tar::{Entry, Kind, Writer};
@@ -89,7 +89,9 @@ pub fn save_dir(
         fs::create_dir_all(&dir).doing(|| format!("mkdir {dir:?}"))?;
         let temporary = dir.join(format!(".{}", crate::store::unique()?));
         let mut file = File::create_new(&temporary).doing(|| format!("write {target:?}: create"))?;
-        copy_blob(&outbox, digest, *size, |bytes| file.write_all(bytes).doing(|| format!("write {target:?}")))?;
+        copy_blob(&outbox, digest, *size, |bytes| {
+            file.write_all(bytes).doing(|| format!("write {target:?}"))
+        })?;
         fs::rename(&temporary, &target).doing(|| format!("write {target:?}: rename"))?;
     }
     if let Ok(old) = fs::read(path.join("index.json")) {

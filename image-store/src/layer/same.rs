@@ -127,7 +127,8 @@ fn xattrs(a: &File, b: &File) -> Result<()> {
         };
         let names = names[..length].split(|b| *b == 0);
         let ours = |name: &&[u8]| {
-            !name.is_empty() && (!name.starts_with(b"security.") || *name == b"security.capability".as_slice())
+            !name.is_empty()
+                && (!name.starts_with(b"security.") || *name == b"security.capability".as_slice())
         };
         let mut found = Vec::new();
         for name in names.filter(ours) {

@@ -12,7 +12,7 @@ use crate::digest::VerifyingReader;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, MANIFEST_LIMIT};
 use crate::reference::Reference;
-use crate::store::{Outbox, read_document, Progress, Record, Step, Store};
+use crate::store::{Outbox, Progress, Record, Step, Store, read_document};
 
 /// Largest number of failures in a row before a chunked upload fails.
 const MAX_RESUMES: u32 = 5;
@@ -60,8 +60,9 @@ impl Client {
                 .iter()
                 .find(|(_, digests)| digests.contains(&blob.digest))
                 .map(|(path, _)| path.as_str());
-            let upload =
-                self.blob(&outbox, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
+            let upload = self
+                .blob(&outbox, &access, blob, from, progress)
+                .doing(|| format!("push {}", blob.digest))?;
             progress.step(blob, if upload == Upload::Sent { Step::Done } else { Step::Exists });
             done.push(&blob.digest);
         }
@@ -72,8 +73,7 @@ impl Client {
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
         let said = answer.header("docker-content-digest").filter(|digest| !digest.is_empty());
         if let Some(said) = said.filter(|digest| *digest != descriptor.digest.as_str()) {
-            let message =
-                format!("push {}: digest mismatch: the registry reports {said}", descriptor.digest);
+            let message = format!("push {}: digest mismatch: the registry reports {said}", descriptor.digest);
             return Err(Error::mismatch(message));
         }
         Ok(descriptor)

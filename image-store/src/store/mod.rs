@@ -37,10 +37,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, XattrFlags};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use blobs::read_document;
 pub use compose::Composition;
 pub use container::{ContainerRecord, Rootfs};
 pub use gc::Collected;
-pub(crate) use blobs::read_document;
 pub(crate) use outbox::Outbox;
 pub use record::Record;
 pub use transaction::{Progress, Quiet, Source, Step};

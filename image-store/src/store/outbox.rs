@@ -76,7 +76,8 @@ impl<'a> Outbox<'a> {
             return Ok(Some(Descriptor { annotations: layer.annotations.clone(), ..known.clone() }));
         }
         // A missing blob is an error of its own when it is opened.
-        let wanted = self.compression != Compression::None && !layer.is_foreign() && self.store.has_blob(layer);
+        let wanted =
+            self.compression != Compression::None && !layer.is_foreign() && self.store.has_blob(layer);
         if !wanted || !is_plain(self.store.open_blob(&layer.digest)?)? {
             return Ok(None);
         }
