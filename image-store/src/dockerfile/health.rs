@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Command;
-use super::parse::command;
+use super::command::command;
 use crate::error::{Error, Result};
 
 /// The shortest time in nanoseconds, apart from 0 for the default.

@@ -4,6 +4,7 @@
 //! Source: the Dockerfile reference (docs.docker.com/reference/dockerfile), and for `--change` the rules of `docker commit`.
 
 mod apply;
+mod command;
 mod health;
 mod lines;
 mod parse;

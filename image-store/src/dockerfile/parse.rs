@@ -1,9 +1,8 @@
 //! From the text of an instruction to the change that it makes.
 
-use serde_json::Value;
-
+use super::command::{command, list};
 use super::lines::{Statement, raw_words, statement, statements};
-use super::{Change, Command, Instruction, health};
+use super::{Change, Instruction, health};
 use crate::error::{Error, Result};
 
 /// The instructions that change only the config.
@@ -49,24 +48,6 @@ fn change(statement: &Statement, escape: char) -> Result<Change> {
         return Err(Error::invalid("an argument is required"));
     }
     change(rest, escape)
-}
-
-/// A JSON list of strings; `None` if it is another text.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a list of other values.
-fn list(text: &str) -> Result<Option<Vec<String>>> {
-    let Ok(Value::Array(values)) = serde_json::from_str::<Value>(text) else { return Ok(None) };
-    let words = values.into_iter().map(|value| match value {
-        Value::String(word) => Ok(word),
-        other => Err(Error::invalid(format!("a JSON list must have strings only: {other}"))),
-    });
-    words.collect::<Result<_>>().map(Some)
-}
-
-/// A JSON list, or a line for the shell.
-pub(super) fn command(text: &str) -> Result<Command> {
-    Ok(list(text)?.map_or_else(|| Command::Shell(text.to_owned()), Command::Exec))
 }
 
 fn volumes(text: &str) -> Result<Change> {

@@ -5,7 +5,6 @@
 
 use std::io::{self, BufRead, Read, Write};
 
-pub use super::encoder::Encoder;
 use crate::error::{Error, Result};
 
 /// Largest window of a zstd frame, as a power of two: 128 MiB, as in zstd(1).
@@ -103,11 +102,6 @@ impl Compression {
         })
     }
 
-    /// A compressing writer. With the same version of this crate, the same input gives the same output on every machine.
-    pub fn encoder<W: Write>(self, output: W) -> Encoder<W> {
-        Encoder::new(self, output)
-    }
-
     /// The bytes as one gzip member or zstd frame.
     pub(super) fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
@@ -131,9 +125,7 @@ mod tests {
     fn round(compression: Compression, parts: &[&[u8]], after: &[u8]) -> Result<Vec<u8>> {
         let mut stream = Vec::new();
         for part in parts {
-            let mut encoder = compression.encoder(Vec::new());
-            encoder.write_all(part)?;
-            stream.extend(encoder.finish()?);
+            stream.extend(compression.compress(part)?);
         }
         stream.extend_from_slice(after);
         assert_eq!(Compression::sniff(&stream)?, compression);
@@ -156,9 +148,7 @@ mod tests {
     fn bytes_after_a_stream_and_streams_cut_short_are_refused() {
         for compression in [Compression::Gzip, Compression::Zstd] {
             assert!(round(compression, &[b"abc"], b"trailing garbage").is_err(), "{compression:?}");
-            let mut encoder = compression.encoder(Vec::new());
-            encoder.write_all(&[7; 1000]).unwrap();
-            let stream = encoder.finish().unwrap();
+            let stream = compression.compress(&[7; 1000]).unwrap();
             let mut out = Vec::new();
             let cut = &stream[..stream.len() - 3];
             assert!(compression.decoder(cut).unwrap().read_to_end(&mut out).is_err(), "{compression:?}");

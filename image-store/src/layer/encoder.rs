@@ -14,7 +14,7 @@ const BLOCK_SIZE: usize = 1 << 20;
 /// Largest number of threads, each of which holds two blocks.
 const MAX_THREADS: usize = 16;
 
-/// A compressing writer: see [`Compression::encoder`].
+/// A compressing writer. With the same version of this crate, the same input gives the same output on every machine.
 pub struct Encoder<W: Write> {
     compression: Compression,
     output: W,
@@ -31,7 +31,8 @@ impl<W: Write> std::fmt::Debug for Encoder<W> {
 }
 
 impl<W: Write> Encoder<W> {
-    pub(super) fn new(compression: Compression, output: W) -> Self {
+    /// A writer to `output`.
+    pub fn new(compression: Compression, output: W) -> Self {
         Self { compression, output, block: Vec::new(), started: false, workers: None }
     }
 
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     fn encoded(compression: Compression, data: &[u8], piece: usize) -> Vec<u8> {
-        let mut encoder = compression.encoder(Vec::new());
+        let mut encoder = Encoder::new(compression, Vec::new());
         for part in data.chunks(piece) {
             encoder.write_all(part).unwrap();
             encoder.flush().unwrap();
@@ -217,7 +218,7 @@ mod tests {
                 Ok(())
             }
         }
-        let mut encoder = Compression::Gzip.encoder(Full);
+        let mut encoder = Encoder::new(Compression::Gzip, Full);
         let written = encoder.write_all(&data(40 * BLOCK_SIZE)).and_then(|()| encoder.finish().map(drop));
         assert_eq!(written.unwrap_err().to_string(), "full");
     }

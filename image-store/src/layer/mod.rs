@@ -5,7 +5,7 @@ pub mod change;
 pub mod compare;
 pub mod compression;
 pub mod diff;
-mod encoder;
+pub mod encoder;
 mod pipe;
 pub mod same;
 pub mod unpack;

@@ -14,6 +14,7 @@ use crate::dockerfile::{self, Instruction};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::layer::compression::Compression;
 use crate::layer::diff::{DiffOptions, write_diff};
+use crate::layer::encoder::Encoder;
 use crate::layer::unpack::{Expected, Unpacked};
 use crate::manifest::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, MANIFEST_LIMIT, Manifest, media};
 use crate::platform::Platform;
@@ -154,7 +155,7 @@ impl Store {
     ) -> Result<Option<(Descriptor, Digest)>> {
         let (path, file) = transaction.new_file()?;
         let blob = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
-        let mut writer = Writer::new(Hashing::new(compression.encoder(blob)));
+        let mut writer = Writer::new(Hashing::new(Encoder::new(compression, blob)));
         let entries = write_diff(upper.as_fd(), &mut writer, options)?;
         let plain = writer.finish()?;
         let (diff_id, encoder) = (plain.hasher.finish(), plain.inner);

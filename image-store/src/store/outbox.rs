@@ -14,6 +14,7 @@ use super::{Record, Store};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Doing, Error, Result};
 use crate::layer::compression::Compression;
+use crate::layer::encoder::Encoder;
 use crate::manifest::{Descriptor, MANIFEST_LIMIT, Manifest, media};
 
 /// Blobs to send: those of the store, and temporary ones in their places. Dropping it removes these.
@@ -83,7 +84,8 @@ impl<'a> Outbox<'a> {
         }
         let (path, file) = self.new_file()?;
         let doing = || format!("write {path:?}");
-        let mut encoder = self.compression.encoder(Hashing::new(BufWriter::with_capacity(256 << 10, file)));
+        let mut encoder =
+            Encoder::new(self.compression, Hashing::new(BufWriter::with_capacity(256 << 10, file)));
         let mut plain = VerifyingReader::new(self.store.open_blob(&layer.digest)?, &layer.digest, layer.size);
         io::copy(&mut plain, &mut encoder).doing(doing)?;
         let mut blob = encoder.finish().doing(doing)?;

@@ -34,7 +34,7 @@ pub(crate) const CHANGE: Flag = value(
     "change",
     Some('c'),
     "INSTRUCTION",
-    "apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
+    "apply Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
 );
 pub(crate) const COMPRESSION: Flag =
     value("compression-format", None, "FORMAT", "of uncompressed layers: gzip (default), zstd or none");
