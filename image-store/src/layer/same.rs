@@ -105,15 +105,22 @@ fn attributes(a: &Stat, b: &Stat, links: &mut HashMap<u64, u64>) -> Result<()> {
     let kind = |stat: &Stat| FileType::from_raw_mode(stat.st_mode);
     let is_file = kind(b) == FileType::RegularFile;
     let is_linked = kind(b) != FileType::Directory && b.st_nlink > 1;
-    match () {
-        () if kind(a) != kind(b) => differs("type"),
-        () if a.st_mode != b.st_mode => differs("mode"),
-        () if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid) => differs("owner"),
-        () if a.st_mtime != b.st_mtime => differs("modification time"),
-        () if a.st_rdev != b.st_rdev => differs("device number"),
-        () if is_file && a.st_size != b.st_size => differs("size"),
-        () if is_linked && *links.entry(b.st_ino).or_insert(a.st_ino) != a.st_ino => differs("link"),
-        () => Ok(()),
+    if kind(a) != kind(b) {
+        differs("type")
+    } else if a.st_mode != b.st_mode {
+        differs("mode")
+    } else if (a.st_uid, a.st_gid) != (b.st_uid, b.st_gid) {
+        differs("owner")
+    } else if a.st_mtime != b.st_mtime {
+        differs("modification time")
+    } else if a.st_rdev != b.st_rdev {
+        differs("device number")
+    } else if is_file && a.st_size != b.st_size {
+        differs("size")
+    } else if is_linked && *links.entry(b.st_ino).or_insert(a.st_ino) != a.st_ino {
+        differs("link")
+    } else {
+        Ok(())
     }
 }
 
@@ -121,7 +128,7 @@ fn attributes(a: &Stat, b: &Stat, links: &mut HashMap<u64, u64>) -> Result<()> {
 fn xattrs(a: &File, b: &File) -> Result<()> {
     let all = |file: &File| -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut names = vec![0; 64 << 10];
-        let length = match rustix::fs::flistxattr(file, &mut names) {
+        let length = match rustix::fs::flistxattr(file, names.as_mut_slice()) {
             Err(Errno::OPNOTSUPP) => 0,
             other => other.doing(|| "listxattr")?,
         };
@@ -133,7 +140,7 @@ fn xattrs(a: &File, b: &File) -> Result<()> {
         let mut found = Vec::new();
         for name in names.filter(ours) {
             let mut value = vec![0; 64 << 10];
-            let length = rustix::fs::fgetxattr(file, name, &mut value).doing(|| "getxattr")?;
+            let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice()).doing(|| "getxattr")?;
             value.truncate(length);
             found.push((name.to_vec(), value));
         }

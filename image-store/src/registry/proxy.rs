@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::url::{Url, without_secrets};
+use super::url::{Url, has_port_in_range, without_secrets};
 use crate::error::{Error, Result};
 
 /// Which requests are sent through which proxy.
@@ -102,7 +102,9 @@ impl Setting {
                 return Err(Error::unsupported(message));
             }
         }
-        if server.host().is_empty() {
+        let authority = server.uri().authority().map_or("", |authority| authority.as_str());
+        let place = authority.rsplit('@').next().unwrap_or_default();
+        if server.host().is_empty() || !has_port_in_range(place) {
             return Err(invalid());
         }
         Ok(Proxy { server, variable })

@@ -123,7 +123,7 @@ impl<'a> Outbox<'a> {
     fn new_file(&mut self) -> Result<(PathBuf, File)> {
         let transaction = match &self.transaction {
             Some(transaction) => transaction,
-            None => self.transaction.insert(Transaction::begin(self.store)?),
+            None => &*self.transaction.insert(Transaction::begin(self.store)?),
         };
         transaction.new_file()
     }
