@@ -58,6 +58,12 @@ impl<'a> Outbox<'a> {
         Ok((descriptor, manifest))
     }
 
+    /// The digest in the store of a layer, as it was before it was compressed.
+    pub(crate) fn original<'d>(&'d self, digest: &'d Digest) -> &'d Digest {
+        let mut replaced = self.replaced.iter();
+        replaced.find(|(_, compressed)| compressed.digest == *digest).map_or(digest, |(original, _)| original)
+    }
+
     /// Opens a blob of an image that was added, without verifying it.
     pub(crate) fn open(&self, digest: &Digest) -> Result<File> {
         match self.made.get(digest) {
