@@ -19,10 +19,12 @@ fn proxy(target: Option<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let log = asked.clone();
     std::thread::spawn(move || {
         for mut client in listener.incoming().flatten() {
-            let mut request = vec![0; 4096];
-            let length = client.read(&mut request).unwrap_or(0);
-            let line =
-                String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+            let mut request = Vec::new();
+            let mut byte = [0];
+            while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|count| count == 1) {
+                request.push(byte[0]);
+            }
+            let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
             log.lock().unwrap().push(line);
             let Some(mut server) = target.as_ref().map(|target| TcpStream::connect(target).unwrap()) else {
                 let _ = client.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n");

@@ -113,7 +113,7 @@ fn what_is_not_an_instruction_for_a_config_is_refused() {
         ("ENV \"\"=x", "a name must not be empty"),
         ("ENV A=\"x", "missing \""),
         ("ENV A=${B", "missing }"),
-        ("ENV A=${B:?set it}", "variable \"B\": set it"),
+        ("ENV A=\"${B:?set it}\"", "variable \"B\": set it"),
         ("EXPOSE http", "\"http\": must be a port"),
         ("EXPOSE 99999", "\"99999\": must be a port"),
         ("EXPOSE $A", "\"old\": must be a port"),

@@ -58,10 +58,8 @@ impl Client {
             progress.step(blob, Step::Started);
             // A layer that was compressed now was probably pushed in the same form.
             let stored = outbox.original(&blob.digest);
-            let from = others
-                .iter()
-                .find(|(_, digests)| digests.contains(stored))
-                .map(|(path, _)| path.as_str());
+            let from =
+                others.iter().find(|(_, digests)| digests.contains(stored)).map(|(path, _)| path.as_str());
             let upload = self
                 .blob(&outbox, &access, blob, from, progress)
                 .doing(|| format!("push {}", blob.digest))?;
