@@ -372,6 +372,24 @@ fn a_blob_of_another_repository_is_mounted() {
     assert!(posts.len() == 2 && posts.iter().all(|post| post.path.contains("from=other")), "{posts:?}");
 }
 
+#[test]
+fn an_empty_digest_in_an_answer_is_absent() {
+    common::need_root!();
+    let origin = origin("no-digest");
+    let uploads = Uploads::default();
+    let server = Server::start(move |request| {
+        let response = uploads.handle(request);
+        if request.path.contains("/manifests/") {
+            response.header("docker-content-digest", "")
+        } else {
+            response
+        }
+    });
+    let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+    Client::new(quick()).push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+    assert_eq!(origin.pull(&server, quick()).unwrap().id, origin.record.id);
+}
+
 /// Registries, and proxies before them, may answer the request for a mount with anything.
 #[test]
 fn a_blob_that_is_not_mounted_is_uploaded() {

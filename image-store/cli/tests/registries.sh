@@ -123,7 +123,7 @@ test_self_signed() {
     trust "$host" "$W/self/other.crt"
     case $kind in
       rsa | ec)
-        refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
+        refuse "a self-signed $kind certificate beside another's" 'is a CA certificate' k push -q box "$host/a:1"
         trust "$host" "$W/self/$kind.crt"
         check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
         mv "$directory" "$W/self/directory"
