@@ -14,6 +14,7 @@ use image_store::tar::{Entry, Kind, Timestamp};
 use image_store::{Store, StoreOptions};
 
 type Entries = Vec<(Entry, Vec<u8>)>;
+type Damage = fn(&Path);
 
 fn dir(path: &str) -> (Entry, Vec<u8>) {
     (Entry::new(path, Kind::Directory, 0o755), vec![])
@@ -114,7 +115,7 @@ fn a_layer_with_a_path_twice_may_be_damaged_anywhere() {
         vec![(Entry::new("p", Kind::Fifo, 0o644), vec![])],
     ]
     .concat();
-    let damages: [(&str, fn(&Path)); 7] = [
+    let damages: [(&str, Damage); 7] = [
         ("a", |root| fs::write(root.join("a"), "33").unwrap()),
         ("extra", |root| fs::write(root.join("extra"), "").unwrap()),
         ("d", |root| fs::remove_dir(root.join("d")).unwrap()),
