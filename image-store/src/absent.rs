@@ -1,10 +1,10 @@
 //! JSON as Go's programs write and read it: null and empty values mean that a value is absent, and a list of one word may be
-//! written as the word.
+//! written as the word. No I/O.
 
 use serde::{Deserialize, Deserializer};
 
-/// A value; the default for null.
-pub(crate) fn null<'de, D, T>(input: D) -> Result<T, D::Error>
+/// A value; the default for null. With `#[serde(default)]` it may be missing, too.
+pub(crate) fn or_default<'de, D, T>(input: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -108,7 +108,7 @@ fn open_files(files: Box<dyn Files>) -> Result<(Box<dyn Source>, Vec<Found>)> {
     Err(Error::invalid("not an image archive: has neither oci-layout nor manifest.json"))
 }
 
-/// Loads all images of the archive in `file`, which may be a pipe.
+/// Loads all images of the archive in `file`, which may be a pipe; returns a record for each name, and for each image without one.
 ///
 /// # Errors
 /// Those of [`open`] and [`Store::ingest`].
@@ -120,7 +120,7 @@ pub fn load(store: &Store, file: File, platform: &Platform, progress: &dyn Progr
 
 impl Store {
     /// Loads all images of the OCI layout or archive at `path`; of an image for several platforms, the one that fits
-    /// `platform`.
+    /// `platform`. Returns a record for each name, and for each image without one.
     ///
     /// # Errors
     /// Those of [`open`] and [`Store::ingest`].
@@ -148,7 +148,16 @@ fn ingest_all(
         if several && !fits {
             continue;
         }
-        records.push(store.ingest(source, &image.descriptor, platform, &image.names, progress)?);
+        let record = store.ingest(source, &image.descriptor, platform, &image.names, progress)?;
+        if image.names.is_empty() {
+            records.push(record.clone());
+        }
+        for name in &image.names {
+            let named = Record { name: Some(name.to_string()), ..record.clone() };
+            if !records.contains(&named) {
+                records.push(named);
+            }
+        }
     }
     Ok(records)
 }
