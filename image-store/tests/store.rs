@@ -543,6 +543,27 @@ fn a_damaged_record_of_a_container_stops_nothing_and_loses_nothing() {
     }
 }
 
+/// Nothing can be said of the image, nor removed: but how to mend that.
+#[test]
+fn a_damaged_record_of_an_image_is_named_and_its_removal_mends_the_store() {
+    let place = Scratch::new("damaged-image");
+    let store = store(&place);
+    import(&store, "box:1", &base());
+    let refs = store.root().join("refs");
+    let path = fs::read_dir(&refs).unwrap().next().unwrap().unwrap().path();
+    fs::write(&path, "{").unwrap();
+    let before = digests(&store);
+    for error in [store.images().unwrap_err(), store.collect().unwrap_err()] {
+        let said =
+            format!("image record {path:?}: damaged: remove this file, then pull or load the image again");
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains(&said), "{error}");
+    }
+    assert_eq!(digests(&store), before);
+    fs::remove_file(&path).unwrap();
+    store.collect().unwrap();
+    assert!(digests(&store).is_empty());
+}
+
 /// An archive's entries imply directories. Where these are links in the target, the links are followed within it; where they are
 /// there, they stay as they are.
 #[test]

@@ -450,6 +450,8 @@ test_records() {
   refuse 'but not of the same name' 'already exists' k create --name waits box true
   refuse 'its volume is taken' 'in use by container' k volume rm held
   refuse 'it cannot be started yet' 'is being created' k start waits
+  refuse 'nor removed' 'is being created' k rm waits
+  refuse 'not even by force' 'is being created' k rm -f waits
   kill -TERM $waits; wait $waits; same 'Ctrl-C and SIGTERM end it' $? 143
   none 'and leave nothing' "$(k ps -aq; find "$W/waits" "$W/store/containers" -mindepth 1 2>/dev/null; ls "$W/waits" 2>/dev/null)"
   pkill -P $holder; wait $holder 2>/dev/null; k volume rm held >/dev/null

@@ -37,8 +37,7 @@ pub(crate) fn prepare(
     let mut volumes = Vec::new();
     let made = store.prepare(record, &id).map_err(Failure::from).and_then(|_| {
         // As its supervisor does later, so that it is not removed meanwhile.
-        let _lock =
-            lock(&places::container(store, &id).lock(), FlockOperation::NonBlockingLockExclusive)?;
+        let _lock = lock(&places::container(store, &id).lock(), FlockOperation::NonBlockingLockExclusive)?;
         let image = store.config(record)?.0.config.unwrap_or_default();
         reserve(store, &id, options, &image, &mut volumes)?;
         let run = fill(store, &id, options, &image, command, &volumes, going)?;

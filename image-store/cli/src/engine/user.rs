@@ -10,8 +10,9 @@ use std::os::fd::OwnedFd;
 use image_store::ErrorKind;
 use libcontainer::spec;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, os};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -41,16 +42,13 @@ pub(crate) fn resolve(root: &OwnedFd, text: &str, more: &[String]) -> Result<Use
 /// A file of the root; empty if it does not exist.
 fn read(root: &OwnedFd, path: &str) -> Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(fd) = rustix::fs::openat2(
-        root,
-        path,
-        flags,
-        Mode::empty(),
-        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-    ) else {
-        return Ok(String::new());
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(String::new()),
+        // A user must not get another group because a file cannot be read.
+        Err(errno) => return Err(os(errno, format!("open /{path} of the image"))),
     };
-    let file = File::from(fd);
     if !file.metadata()?.is_file() {
         return Ok(String::new());
     }
@@ -213,6 +211,20 @@ badgid:x:gid:web,app
             assert!(ids(bad).is_err(), "{bad}");
         }
         assert_eq!(resolve_in("", &[], "root:x:0:0", "").unwrap().ids().gid(), 0);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_not_an_empty_one() {
+        let place = std::env::temp_dir().join(format!("knarr-user-{}", std::process::id()));
+        std::fs::create_dir_all(place.join("etc")).unwrap();
+        let resolved = || resolve(&File::open(&place).unwrap().into(), "1000", &[]);
+        assert_eq!(resolved().unwrap().gid, 0);
+        // Opening it fails, for root, too.
+        let socket = std::os::unix::net::UnixListener::bind(place.join("etc/passwd")).unwrap();
+        let error = resolved().unwrap_err().to_string();
+        assert!(error.contains("open /etc/passwd of the image"), "{error}");
+        drop(socket);
+        std::fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]

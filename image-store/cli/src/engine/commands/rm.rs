@@ -90,6 +90,10 @@ fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
         Found::Damaged(id, _) if force => (id, None),
         Found::Damaged(id, error) => return Err(damaged(&id, &error)),
     };
+    if is_being_created(store, &id) {
+        let message = format!("container {text:?}: is being created: wait, or interrupt that command");
+        return Err(Failure::new(ErrorKind::Busy, message));
+    }
     if force {
         end_for_good(store, &id, Signal::KILL, 10)?;
     } else if is_busy(store, &id) {
@@ -108,6 +112,13 @@ fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Whether a command is creating it right now. Otherwise it is unfinished because that command was killed.
+fn is_being_created(store: &Store, id: &str) -> bool {
+    // In this order: the command first finishes the record.
+    let there = Supervisor::of(store, id).is_running();
+    there && store.container(id).is_ok_and(|container| Run::of(&container).is_some_and(|run| run.unfinished))
 }
 
 /// Whether it is running, or will be restarted. Waits for a supervisor that is exiting.

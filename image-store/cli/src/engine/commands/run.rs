@@ -64,25 +64,27 @@ pub(crate) fn create(args: &Args) -> Result<u8> {
 /// Creates a container as the command line describes it.
 fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
     let options = options::parse(args)?;
-    let mut ids = match args.get("cidfile") {
-        // Created first: an existing file belongs to another container.
-        Some(path) => Some(File::create_new(path).map_err(|e| os(e, format!("--cidfile {path:?}")))?),
-        None => None,
-    };
-    let made = image(store, args)
-        .and_then(|record| platform::warn(args, &record).map(|()| record))
-        .and_then(|record| warn_of_health_check(store, &record).map(|()| record))
-        .inspect_err(|_| forget(args))
-        .and_then(|record| {
-            checked(|going| {
-                prepare(store, &record, &options, &args.positional[1..], going).inspect_err(|_| forget(args))
-            })
-        });
-    let id = made?;
-    if let Some(file) = &mut ids {
+    // Found out before a pull, which may take long, and may be interrupted.
+    if id_file(args)?.is_some() {
+        forget(args);
+    }
+    let record = image(store, args)?;
+    platform::warn(args, &record)?;
+    warn_of_health_check(store, &record)?;
+    let mut file = id_file(args)?;
+    let id = checked(|going| {
+        prepare(store, &record, &options, &args.positional[1..], going).inspect_err(|_| forget(args))
+    })?;
+    if let Some(file) = &mut file {
         file.write_all(id.as_bytes())?;
     }
     Ok((id, options))
+}
+
+/// Creates the file for the container's ID. An existing one belongs to another container.
+fn id_file(args: &Args) -> Result<Option<File>> {
+    let create = |path: &str| File::create_new(path).map_err(|e| os(e, format!("--cidfile {path:?}")));
+    args.get("cidfile").map(create).transpose()
 }
 
 /// Removes the empty file for the container's ID.

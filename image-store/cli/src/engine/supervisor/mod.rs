@@ -10,7 +10,7 @@ mod streams;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,7 +28,7 @@ use super::config;
 use super::frames::{ExecRequest, Frame, Inbox};
 use super::log::{Log, now};
 use crate::cli::Args;
-use crate::container::find::{self, container_id, running, runtime};
+use crate::container::find::{self, container_id, live_namespace, running, runtime};
 use crate::container::locks;
 use crate::container::mounts::attach;
 use crate::container::record::{Restart, Run};
@@ -143,17 +143,20 @@ fn wait_unless(stopping: &Path, pause: Duration) -> bool {
 fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay) -> Result<i32> {
     let id = &container.id;
     let mut spec = run.spec.clone();
+    // Open until the container is created.
+    let mut joined = Vec::new();
     for (kind, other) in &run.joins {
-        let (live, _) =
-            running(other).ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
-        // As in /proc, their names are shorter than config.json's.
-        let path = format!("/proc/{}/ns/{kind}", live.pid());
+        let namespace = live_namespace(other, *kind)
+            .ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
+        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
         let list = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
         list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
+        joined.push(namespace);
     }
     let (stdio, mut pipes) = streams::open(store, id, run.terminal, run.interactive)?;
     let bundle = Bundle::new(places::container(store, id).path(), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
+    drop(joined);
     let mut made = made?;
     made.warnings().iter().for_each(|text| relay.broadcast(&Frame::Warning(text.clone())));
     pipes.terminal(made.take_terminal())?;
