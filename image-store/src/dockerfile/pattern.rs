@@ -1,5 +1,6 @@
 //! The patterns of `${name#pattern}`: `*` for any characters, `?` for one. No I/O.
 
+use super::limit::check_length;
 use crate::error::{Error, Result};
 
 /// Largest number of steps of a comparison, which is the product of three lengths at worst; it takes about a second.
@@ -65,7 +66,7 @@ impl Pattern {
                     at += 1;
                 }
             }
-            super::words::check_length(&out)?;
+            check_length(&out)?;
         }
         Ok(out)
     }

@@ -2,11 +2,10 @@
 
 use std::cell::Cell;
 
+use super::limit::check_length;
 use super::pattern::Pattern;
 use crate::error::{Error, Result};
 
-/// Longest word in bytes: the kernel takes no longer arguments and variables (`MAX_ARG_STRLEN`).
-const WORD_LIMIT: usize = 128 << 10;
 /// Largest depth of `${A:-${B:-...}}`.
 const MAX_DEPTH: usize = 50;
 
@@ -166,14 +165,6 @@ impl Scope<'_> {
     }
 }
 
-/// Refuses words that are too long.
-pub(super) fn check_length(word: &str) -> Result<()> {
-    if word.len() > WORD_LIMIT {
-        return Err(Error::limit(format!("longer than {WORD_LIMIT} bytes")));
-    }
-    Ok(())
-}
-
 fn unterminated(end: char) -> Error {
     Error::invalid(format!("missing {end}"))
 }
@@ -257,6 +248,7 @@ impl Expanded {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limit::WORD_LIMIT;
     use super::*;
 
     fn scope(escape: char) -> (char, Vec<String>) {
