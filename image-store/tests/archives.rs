@@ -16,7 +16,7 @@ use image_store::manifest::{Descriptor, Document, media};
 use image_store::platform::Platform;
 use image_store::registry::{Client, ClientOptions};
 use image_store::store::{Composition, Quiet, Record};
-use image_store::{Digest, Reference, Store, StoreOptions};
+use image_store::{Digest, ErrorKind, Reference, Store, StoreOptions};
 
 fn store(place: &Scratch) -> Store {
     Store::open(place.path().join("store"), StoreOptions::default()).unwrap()
@@ -190,6 +190,34 @@ fn a_saved_image_is_loaded_over_itself() {
     assert!(store.verify(false).unwrap().is_empty());
 }
 
+/// The blob of the only layer.
+fn layer_file(store: &Store, record: &Record) -> PathBuf {
+    store.root().join("blobs").join(store.manifest(record).unwrap().layers[0].digest.path())
+}
+
+#[test]
+fn a_layout_is_saved_again_without_compressing_its_layers() {
+    common::need_root!();
+    let place = Scratch::new("again");
+    let (store, record) = imported(&place);
+    let (dir, images) = (place.path().join("layout"), [(record.clone(), vec![record.reference().unwrap()])]);
+    let save = || save_dir(&store, &images, Compression::Gzip, &dir);
+    save().unwrap();
+    let before = fs::read(dir.join("index.json")).unwrap();
+    let (layer, length) = (layer_file(&store, &record), store.manifest(&record).unwrap().layers[0].size);
+    fs::write(&layer, vec![0; usize::try_from(length).unwrap()]).unwrap();
+    save().unwrap();
+    assert_eq!(fs::read(dir.join("index.json")).unwrap(), before);
+    // A record that cannot be used is written again.
+    let records: Vec<_> =
+        fs::read_dir(store.root().join("layers").join(record.layers[0].path())).unwrap().collect();
+    let mut names: Vec<_> = records.into_iter().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["fs", "gzip.json", "meta.json"]);
+    fs::write(store.root().join("layers").join(record.layers[0].path()).join("gzip.json"), "{").unwrap();
+    assert_eq!(save().unwrap_err().kind(), ErrorKind::Mismatch, "it is compressed again");
+}
+
 #[test]
 fn layers_are_compressed_when_they_are_pushed() {
     common::need_root!();
@@ -213,8 +241,21 @@ fn layers_are_compressed_when_they_are_pushed() {
         assert!(manifest.layers[0].size < store.manifest(&record).unwrap().layers[0].size / 2);
         // The registry has it now, and the second push finds it.
         let before = server.requests().len();
-        assert_eq!(client.push(&store, &record, &target, &Quiet).unwrap(), pushed);
+        let layer = layer_file(&store, &record);
+        let bytes = fs::read(&layer).unwrap();
+        fs::write(&layer, vec![0; bytes.len()]).unwrap();
+        assert_eq!(client.push(&store, &record, &target, &Quiet).unwrap(), pushed, "without the layer");
         assert!(server.requests()[before..].iter().all(|request| request.method != "POST"));
+        // Another registry does not have it: the layer is compressed again, to the same bytes.
+        let uploads = Arc::new(Uploads::default());
+        let handler = uploads.clone();
+        let other = Server::start(move |request| handler.handle(request));
+        let target = Reference::parse(&format!("{}/repo", other.address)).unwrap();
+        let error = client.push(&store, &record, &target, &Quiet).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
+        fs::write(&layer, bytes).unwrap();
+        assert_eq!(client.push(&store, &record, &target, &Quiet).unwrap(), pushed);
+        assert!(uploads.content.lock().unwrap().contains_key("manifests/latest"));
         assert_eq!(fs::read_dir(store.root().join("ingest")).unwrap().count(), 0, "left behind");
     }
 }

@@ -1,5 +1,6 @@
 //! Loading images from OCI layouts and archives into a store.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -142,7 +143,7 @@ fn ingest_all(
     }
     // Several unnamed images are taken for those of an index, one per platform.
     let several = found.len() > 1 && found.iter().all(|image| image.names.is_empty() && image.tag.is_none());
-    let mut records = Vec::new();
+    let (mut records, mut seen) = (Vec::new(), BTreeSet::new());
     for image in found {
         let fits = image.descriptor.platform.as_ref().is_none_or(|offered| platform.rank(offered).is_some());
         if several && !fits {
@@ -153,9 +154,8 @@ fn ingest_all(
             records.push(record.clone());
         }
         for name in &image.names {
-            let named = Record { name: Some(name.to_string()), ..record.clone() };
-            if !records.contains(&named) {
-                records.push(named);
+            if seen.insert((record.id.clone(), name.to_string())) {
+                records.push(Record { name: Some(name.to_string()), ..record.clone() });
             }
         }
     }

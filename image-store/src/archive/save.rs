@@ -45,7 +45,7 @@ pub fn save_archive<W: Write>(
     output: W,
 ) -> Result<W> {
     let mut outbox = Outbox::new(store, compression);
-    let plan = plan(&mut outbox, images, format)?;
+    let plan = plan(&mut outbox, images, format, &|_| Ok(false))?;
     let mut writer = Writer::new(output);
     let mut dirs = BTreeSet::new();
     for (digest, size) in &plan.blobs {
@@ -79,12 +79,14 @@ pub fn save_dir(
     path: &Path,
 ) -> Result<()> {
     let mut outbox = Outbox::new(store, compression);
-    let mut plan = plan(&mut outbox, images, Format::Oci)?;
+    let target = |digest: &Digest| path.join("blobs").join(digest.path());
+    let has = |digest: &Digest, size| fs::metadata(target(digest)).is_ok_and(|meta| meta.len() == size);
+    let mut plan = plan(&mut outbox, images, Format::Oci, &|blob| Ok(has(&blob.digest, blob.size)))?;
     for (digest, size) in &plan.blobs {
-        let target = path.join("blobs").join(digest.path());
-        if fs::metadata(&target).is_ok_and(|meta| meta.len() == *size) {
+        if has(digest, *size) {
             continue;
         }
+        let target = target(digest);
         let dir = path.join("blobs").join(digest.algorithm().name());
         fs::create_dir_all(&dir).doing(|| format!("mkdir {dir:?}"))?;
         let temporary = dir.join(format!(".{}", crate::store::unique()?));
@@ -121,11 +123,16 @@ fn merge(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     serde_json::to_vec(&old).map_err(|e| Error::invalid(e.to_string()))
 }
 
-fn plan(outbox: &mut Outbox<'_>, images: &[(Record, Vec<Reference>)], format: Format) -> Result<Plan> {
+fn plan(
+    outbox: &mut Outbox<'_>,
+    images: &[(Record, Vec<Reference>)],
+    format: Format,
+    has: &dyn Fn(&Descriptor) -> Result<bool>,
+) -> Result<Plan> {
     let mut plan = Plan { files: BTreeMap::new(), blobs: BTreeSet::new() };
     let (mut manifests, mut items) = (Vec::new(), Vec::new());
     for (record, names) in images {
-        let (descriptor, manifest) = outbox.add(record)?;
+        let (descriptor, manifest) = outbox.add(record, has)?;
         plan.blobs.insert((descriptor.digest.clone(), descriptor.size));
         plan.blobs.insert((manifest.config.digest.clone(), manifest.config.size));
         for layer in &manifest.layers {

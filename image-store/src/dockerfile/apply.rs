@@ -1,5 +1,7 @@
 //! From instructions to an image's config (OCI image specification, config.md; `Healthcheck` and `OnBuild` are Docker's).
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value, json};
 
 use super::parse::in_instruction;
@@ -8,6 +10,7 @@ use super::signals::is_signal;
 use super::words::Scope;
 use super::{Change, Command, Instruction};
 use crate::error::{Error, Result};
+use crate::manifest::CONFIG_LIMIT;
 
 /// The shell of an image that names none.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -20,9 +23,10 @@ const SHELL: [&str; 2] = ["/bin/sh", "-c"];
 pub(crate) fn apply(instructions: &[Instruction], config: &mut Map<String, Value>) -> Result<()> {
     // An entry point makes the base image's arguments obsolete, not those that were set here.
     let mut has_command = false;
+    let left = Cell::new(CONFIG_LIMIT);
     for Instruction { text, escape, change } in instructions {
         let variables = strings(config.get("Env"));
-        let scope = Scope { escape: *escape, variables: &variables };
+        let scope = Scope { escape: *escape, variables: &variables, left: &left };
         one(change, &scope, config, &mut has_command).map_err(|error| in_instruction(text, error))?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 mod apply;
 mod command;
 mod health;
+mod limit;
 mod lines;
 mod parse;
 mod pattern;

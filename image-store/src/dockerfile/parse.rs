@@ -1,6 +1,6 @@
 //! From the text of an instruction to the change that it makes.
 
-use super::command::{command, list};
+use super::command::{NUL, command, list};
 use super::lines::{Statement, raw_words, statement, statements};
 use super::{Change, Instruction, health};
 use crate::error::{Error, Result};
@@ -11,8 +11,19 @@ const CHANGES: &str =
 /// The other instructions of a Dockerfile.
 const OTHERS: &[&str] = &["ADD", "ARG", "COPY", "FROM", "MAINTAINER", "RUN", "SHELL"];
 
+/// Largest size of the text in bytes.
+const TEXT_LIMIT: usize = 4 << 20;
+/// Largest number of instructions.
+const MAX_INSTRUCTIONS: usize = 10_000;
+
 pub(super) fn instructions(text: &str) -> Result<Vec<Instruction>> {
+    if text.len() > TEXT_LIMIT {
+        return Err(Error::limit(format!("instructions: more than {TEXT_LIMIT} bytes")));
+    }
     let (escape, statements) = statements(text)?;
+    if statements.len() > MAX_INSTRUCTIONS {
+        return Err(Error::limit(format!("instructions: more than {MAX_INSTRUCTIONS}")));
+    }
     let one = |statement: Statement| {
         let change = change(&statement, escape).map_err(|error| in_instruction(&statement.text, error))?;
         Ok(Instruction { text: statement.text, escape, change })
@@ -26,7 +37,10 @@ pub(super) fn in_instruction(text: &str, error: Error) -> Error {
 }
 
 fn change(statement: &Statement, escape: char) -> Result<Change> {
-    let Statement { name, flags, rest, .. } = statement;
+    let Statement { name, flags, rest, text, .. } = statement;
+    if text.contains('\0') {
+        return Err(Error::invalid(NUL));
+    }
     let change: fn(&str, char) -> Result<Change> = match name.as_str() {
         "CMD" => |rest, _| command(rest).map(Change::Cmd),
         "ENTRYPOINT" => |rest, _| command(rest).map(Change::Entrypoint),

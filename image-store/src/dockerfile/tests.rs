@@ -107,6 +107,12 @@ fn what_is_not_an_instruction_for_a_config_is_refused() {
         ("VOLUME [\" \"]", "a path must not be empty"),
         ("CMD [1]", "strings only"),
         ("CMD --x y", "unknown flag \"--x\""),
+        ("CMD [\"a\\u0000b\"]", "must not contain NUL"),
+        ("VOLUME [\"/a\\u0000b\"]", "must not contain NUL"),
+        ("HEALTHCHECK CMD [\"a\\u0000b\"]", "must not contain NUL"),
+        ("CMD a\0b", "must not contain NUL"),
+        ("ENV A=a\0b", "must not contain NUL"),
+        ("ONBUILD USER a\0b", "must not contain NUL"),
         ("ENV A", "must be NAME=VALUE"),
         ("ENV =x", "must be NAME=VALUE"),
         ("ENV A=1 B", "\"B\": must be NAME=VALUE"),
@@ -143,5 +149,28 @@ fn what_is_not_an_instruction_for_a_config_is_refused() {
             error.to_string().starts_with(&expected) && error.to_string().contains(why),
             "{text}: {error}"
         );
+    }
+}
+
+#[test]
+fn hostile_texts_are_refused() {
+    let words = |count: usize| (0..count).map(|n| format!("w{n}=$L ")).collect::<String>();
+    for (name, text) in [
+        ("a long text", "#\n".repeat(3 << 20)),
+        ("many instructions", "USER x\n".repeat(10_001)),
+        ("a variable that doubles", format!("ENV L=0123456789abcdef\n{}", "ENV L=$L$L\n".repeat(30))),
+        ("many long words", format!("ENV L={}\nLABEL {}", "x".repeat(100_000), words(100))),
+        ("many long labels", {
+            let lines: String = (0..100).map(|n| format!("LABEL l{n}=$L\n")).collect();
+            format!("ENV L={}\n{lines}", "x".repeat(100_000))
+        }),
+    ] {
+        let error = applied(&base(), &text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Limit, "{name}");
+    }
+    // JSON that is too deep, or not JSON, is a line for the shell, as in Docker.
+    for text in ["[".repeat(100_000), format!("[\"{}", "\\\"".repeat(1000))] {
+        let config = applied(&base(), &format!("CMD {text}")).unwrap();
+        assert_eq!(config["Cmd"][2], json!(text));
     }
 }

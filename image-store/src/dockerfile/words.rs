@@ -1,10 +1,11 @@
 //! Words as a Dockerfile's instructions have them: quotes are removed, escapes resolved, variables replaced. No I/O.
 
+use std::cell::Cell;
+
+use super::limit::check_length;
 use super::pattern::Pattern;
 use crate::error::{Error, Result};
 
-/// Longest word in bytes: the kernel takes no longer arguments and variables (`MAX_ARG_STRLEN`).
-const WORD_LIMIT: usize = 128 << 10;
 /// Largest depth of `${A:-${B:-...}}`.
 const MAX_DEPTH: usize = 50;
 
@@ -13,6 +14,8 @@ pub(super) struct Scope<'a> {
     pub(super) escape: char,
     /// `NAME=value`
     pub(super) variables: &'a [String],
+    /// How many bytes all words may have together.
+    pub(super) left: &'a Cell<u64>,
 }
 
 impl Scope<'_> {
@@ -28,7 +31,10 @@ impl Scope<'_> {
 
     fn expand(&self, text: &str) -> Result<Expanded> {
         let mut rest = Rest { characters: text.chars().collect(), at: 0, depth: 0 };
-        self.until(None, false, &mut rest)
+        let found = self.until(None, false, &mut rest)?;
+        let left = self.left.get().checked_sub(found.text.len() as u64);
+        self.left.set(left.ok_or_else(|| Error::limit("all words together are too long"))?);
+        Ok(found)
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -146,11 +152,7 @@ impl Scope<'_> {
         let word = self.until(Some('}'), true, rest)?.text;
         let (longest, word) = word.strip_prefix(sign).map_or((false, word.as_str()), |word| (true, word));
         let pattern = Pattern::new(word, self.escape);
-        Ok(if sign == '#' {
-            pattern.without_start(value, longest)
-        } else {
-            pattern.without_end(value, longest)
-        })
+        if sign == '#' { pattern.without_start(value, longest) } else { pattern.without_end(value, longest) }
     }
 
     /// `${name/pattern/word}`, and for all that fit `${name//pattern/word}`.
@@ -159,7 +161,7 @@ impl Scope<'_> {
         rest.at += usize::from(all);
         let pattern = self.until(Some('/'), true, rest)?.text;
         let word = self.until(Some('}'), false, rest)?.text;
-        Ok(Pattern::new(&pattern, self.escape).replace(value, &word, all))
+        Pattern::new(&pattern, self.escape).replace(value, &word, all)
     }
 }
 
@@ -233,10 +235,7 @@ impl Expanded {
     }
 
     fn check(&self) -> Result<()> {
-        if self.text.len() > WORD_LIMIT {
-            return Err(Error::limit(format!("longer than {WORD_LIMIT} bytes")));
-        }
-        Ok(())
+        check_length(&self.text)
     }
 
     fn split(mut self) -> Vec<String> {
@@ -249,6 +248,7 @@ impl Expanded {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limit::WORD_LIMIT;
     use super::*;
 
     fn scope(escape: char) -> (char, Vec<String>) {
@@ -258,7 +258,7 @@ mod tests {
 
     fn word(text: &str) -> Result<String> {
         let (escape, variables) = scope('\\');
-        Scope { escape, variables: &variables }.word(text)
+        Scope { escape, variables: &variables, left: &Cell::new(1 << 20) }.word(text)
     }
 
     #[test]
@@ -337,9 +337,30 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_too_long_is_refused() {
+        let variables = [format!("L={}", "a".repeat(WORD_LIMIT))];
+        let pattern = "*b".repeat(1000);
+        for text in [
+            format!("${{L#{}}}", "*".repeat(1000)),
+            format!("${{L%{}}}", "?*".repeat(1000)),
+            format!("${{L//{pattern}/x}}"),
+            "${L//a/bbb}".to_owned(),
+            format!("${{L#{}}}", "${L//*b/x}"),
+        ] {
+            let scope = Scope { escape: '\\', variables: &variables, left: &Cell::new(1 << 20) };
+            let error = scope.word(&text).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Limit, "{text}: {error}");
+        }
+        let scope = Scope { escape: '\\', variables: &variables, left: &Cell::new(WORD_LIMIT as u64 + 1) };
+        assert_eq!(scope.word("$L").unwrap().len(), WORD_LIMIT);
+        assert_eq!(scope.word("$L").unwrap_err().to_string(), "all words together are too long");
+    }
+
+    #[test]
     fn only_variables_outside_quotes_are_split() {
         let (escape, variables) = scope('\\');
-        let scope = Scope { escape, variables: &variables };
+        let left = Cell::new(1 << 20);
+        let scope = Scope { escape, variables: &variables, left: &left };
         for (text, expected) in [
             ("$S", &["80", "443"][..]),
             ("$S/udp", &["80", "443/udp"]),
@@ -354,7 +375,8 @@ mod tests {
     #[test]
     fn the_escape_character_may_be_a_backtick() {
         let (escape, variables) = scope('`');
-        let scope = Scope { escape, variables: &variables };
+        let left = Cell::new(1 << 20);
+        let scope = Scope { escape, variables: &variables, left: &left };
         assert_eq!(scope.word("C:\\x`$A\"`$\"").unwrap(), "C:\\x$A$");
     }
 }

@@ -48,11 +48,15 @@ impl Client {
         let endpoint = self.options.hosts.origin(target)?;
         let access = self.access(target, endpoint, "pull,push");
         let mut outbox = Outbox::new(store, self.options.compression);
-        let (descriptor, manifest) = outbox.add(record)?;
+        let (descriptor, manifest) = outbox.add(record, &|blob| self.has(&access, blob))?;
         let others = self.others(store, target)?;
         let mut done = Vec::new();
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             if blob.is_foreign() || done.contains(&&blob.digest) {
+                continue;
+            }
+            if outbox.is_received(&blob.digest) {
+                progress.step(blob, Step::Exists);
                 continue;
             }
             progress.step(blob, Step::Started);
@@ -91,6 +95,12 @@ impl Client {
         Ok(others)
     }
 
+    /// Whether the repository has a blob.
+    fn has(&self, access: &Access, blob: &Descriptor) -> Result<bool> {
+        let place = self.place(access, &format!("{}/blobs/{}", access.endpoint.repository, blob.digest))?;
+        Ok(self.send(access, &Call::new(Method::HEAD, place), &[404])?.0.status == 200)
+    }
+
     fn blob(
         &self,
         outbox: &Outbox<'_>,
@@ -99,10 +109,7 @@ impl Client {
         from: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Upload> {
-        let repository = &access.endpoint.repository;
-        let head =
-            Call::new(Method::HEAD, self.place(access, &format!("{repository}/blobs/{}", blob.digest))?);
-        if self.send(access, &head, &[404])?.0.status == 200 {
+        if self.has(access, blob)? {
             return Ok(Upload::Exists);
         }
         let Some(session) = self.begin(access, blob, from)? else {

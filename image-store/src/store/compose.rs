@@ -186,6 +186,9 @@ impl Store {
     ) -> Result<Record> {
         let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::invalid(e.to_string()));
         let config_bytes = json(serde_json::to_vec(&config))?;
+        if config_bytes.len() as u64 > CONFIG_LIMIT {
+            return Err(Error::limit(format!("image config: larger than {CONFIG_LIMIT} bytes")));
+        }
         let parsed = ImageConfig::parse(&config_bytes, layers.len())?;
         let config = Descriptor::of(media::OCI_CONFIG, &config_bytes);
         let manifest = Manifest {

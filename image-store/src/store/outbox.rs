@@ -1,11 +1,15 @@
 //! Images as they leave the store, in a push or an archive: layers that the store has uncompressed, from imports and archives, are
 //! compressed. The config, and with it the image's ID, stays as it is.
+//!
+//! The digest of what a layer was compressed to is recorded beside the unpacked layer, so that the next push finds it in the registry
+//! without compressing the layer again. The bytes are not kept: compressing gives the same again.
 
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::compose::{Hashing, to_oci};
@@ -26,20 +30,53 @@ pub(crate) struct Outbox<'a> {
     made: HashMap<Digest, PathBuf>,
     /// What layers of the store were replaced by.
     replaced: HashMap<Digest, Descriptor>,
+    /// Those of them that the receiver has, and that were not made.
+    received: HashSet<Digest>,
+}
+
+/// The file `gzip.json` or `zstd.json` of an unpacked layer: what it was compressed to.
+#[derive(Serialize, Deserialize)]
+struct Compressed {
+    digest: Digest,
+    size: u64,
+}
+
+impl Store {
+    /// What a layer was last compressed to. An unreadable record is none.
+    fn last_compressed(&self, diff_id: &Digest, name: &str) -> Option<Compressed> {
+        serde_json::from_slice(&fs::read(self.layer_path(diff_id).join(name)).ok()?).ok()
+    }
+
+    fn record_compressed(&self, diff_id: &Digest, name: &str, compressed: &Compressed) -> Result<()> {
+        let bytes = serde_json::to_vec(compressed).map_err(|e| Error::invalid(e.to_string()))?;
+        self.write_atomically(&format!("layers/{}", diff_id.path()), name, &bytes)
+    }
 }
 
 impl<'a> Outbox<'a> {
     /// An empty one, with this compression for layers that have none.
     pub(crate) fn new(store: &'a Store, compression: Compression) -> Self {
-        Self { store, compression, transaction: None, made: HashMap::new(), replaced: HashMap::new() }
+        Self {
+            store,
+            compression,
+            transaction: None,
+            made: HashMap::new(),
+            replaced: HashMap::new(),
+            received: HashSet::new(),
+        }
     }
 
-    /// Adds an image; returns its manifest, which is another than in the store if layers were compressed.
-    pub(crate) fn add(&mut self, record: &Record) -> Result<(Descriptor, Manifest)> {
+    /// Adds an image; returns its manifest, which is another than in the store if layers were compressed. `has` says whether the
+    /// receiver has a blob already.
+    pub(crate) fn add(
+        &mut self,
+        record: &Record,
+        has: &dyn Fn(&Descriptor) -> Result<bool>,
+    ) -> Result<(Descriptor, Manifest)> {
         let mut manifest = self.store.manifest(record)?;
         let mut changed = false;
-        for layer in &mut manifest.layers {
-            if let Some(compressed) = self.compressed(layer).doing(|| format!("compress {}", layer.digest))? {
+        for (layer, diff_id) in manifest.layers.iter_mut().zip(&record.layers) {
+            if let Some(compressed) = self.replacement(layer, diff_id, has)? {
                 *layer = compressed;
                 changed = true;
             }
@@ -72,22 +109,63 @@ impl<'a> Outbox<'a> {
         }
     }
 
-    /// Whether there is a blob of this digest and size.
+    /// Whether there is a blob of this digest and size, here or at the receiver.
     pub(crate) fn has(&self, descriptor: &Descriptor) -> bool {
-        self.made.contains_key(&descriptor.digest) || self.store.has_blob(descriptor)
+        let digest = &descriptor.digest;
+        self.made.contains_key(digest) || self.is_received(digest) || self.store.has_blob(descriptor)
     }
 
-    /// Compresses a layer; `None` if it stays as it is.
-    fn compressed(&mut self, layer: &Descriptor) -> Result<Option<Descriptor>> {
+    /// Whether the receiver has a blob, as it said when its image was added.
+    pub(crate) fn is_received(&self, digest: &Digest) -> bool {
+        self.received.contains(digest)
+    }
+
+    /// What a layer is replaced by; `None` if it stays as it is.
+    fn replacement(
+        &mut self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        has: &dyn Fn(&Descriptor) -> Result<bool>,
+    ) -> Result<Option<Descriptor>> {
         if let Some(known) = self.replaced.get(&layer.digest) {
             return Ok(Some(Descriptor { annotations: layer.annotations.clone(), ..known.clone() }));
         }
+        let name = match self.compression {
+            Compression::Gzip => "gzip.json",
+            Compression::Zstd => "zstd.json",
+            Compression::None => return Ok(None),
+        };
         // A missing blob is an error of its own when it is opened.
-        let wanted =
-            self.compression != Compression::None && !layer.is_foreign() && self.store.has_blob(layer);
+        let wanted = !layer.is_foreign() && self.store.has_blob(layer);
         if !wanted || !is_plain(self.store.open_blob(&layer.digest)?)? {
             return Ok(None);
         }
+        let media_type = self.compression.media_type();
+        let replaced_by = |Compressed { digest, size }| Descriptor {
+            media_type: media_type.to_owned(),
+            digest,
+            size,
+            ..layer.clone()
+        };
+        let last = self.store.last_compressed(diff_id, name).map(replaced_by);
+        let replacement = match last {
+            Some(last) if has(&last)? => {
+                self.received.insert(last.digest.clone());
+                last
+            }
+            _ => {
+                let compressed = self.compress(layer).doing(|| format!("compress {}", layer.digest))?;
+                // Without a record, the next time takes longer.
+                let _ = self.store.record_compressed(diff_id, name, &compressed);
+                replaced_by(compressed)
+            }
+        };
+        self.replaced.insert(layer.digest.clone(), replacement.clone());
+        Ok(Some(replacement))
+    }
+
+    /// Compresses a layer into a file.
+    fn compress(&mut self, layer: &Descriptor) -> Result<Compressed> {
         let (path, file) = self.new_file()?;
         let doing = || format!("write {path:?}");
         let mut encoder =
@@ -96,15 +174,9 @@ impl<'a> Outbox<'a> {
         io::copy(&mut plain, &mut encoder).doing(doing)?;
         let mut blob = encoder.finish().doing(doing)?;
         blob.flush().doing(doing)?;
-        let compressed = Descriptor {
-            media_type: self.compression.media_type().to_owned(),
-            digest: blob.hasher.finish(),
-            size: blob.count,
-            ..layer.clone()
-        };
+        let compressed = Compressed { digest: blob.hasher.finish(), size: blob.count };
         self.made.insert(compressed.digest.clone(), path);
-        self.replaced.insert(layer.digest.clone(), compressed.clone());
-        Ok(Some(compressed))
+        Ok(compressed)
     }
 
     /// The manifest in the store with the media types and layers of `manifest`; its other fields are kept.
