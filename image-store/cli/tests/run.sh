@@ -393,9 +393,11 @@ test_copy() {
   none 'no mounts are left' "$(grep "$W" /proc/mounts)"
   same 'diff does not show volumes' "$(k diff c | grep -c data/f)" 0
   k rm c >/dev/null
-  k run -d --name c box sh -c 'ln -s /etc/there /link; ln -s /data /dir; mkdir -p /run /var; ln -s /run /var/run; mknod /data/null c 1 3; exec sleep 100' >/dev/null
+  k run -d --name c box sh -c \
+    'ln -s /etc/there /link; ln -s /data /dir; mkdir -p /run /var; ln -s /run /var/run; mknod /data/null c 1 3; exec sleep 100' >/dev/null
   soon k exec c test -e /data/null
-  k cp "$W/f" c:/link; same 'a link as target is followed, to what is not there yet, too' "$(k exec c sh -c 'cat /etc/there; readlink /link')" $'mine\n/etc/there'
+  k cp "$W/f" c:/link
+  same 'a link as target is followed, to what is not there yet, too' "$(k exec c sh -c 'cat /etc/there; readlink /link')" $'mine\n/etc/there'
   mkdir "$W/act"; (cd "$W/act" && mkdir -p var/run/act && echo a >var/run/act/a && tar -c var/run/act/a) | k cp - c:/
   same 'so are links that an archive goes through' "$(k exec c sh -c 'cat /run/act/a; readlink /var/run')" $'a\n/run'
   k cp c:/dir "$W/plain"; same 'a link as source is copied as a link' "$(readlink "$W/plain")" /data
