@@ -321,15 +321,17 @@ mod tests {
             )
         };
         let other = "(10.1) Error (criu/cr-dump.c:2129): Dumping FAILED.";
+        let (stuck, asleep) = (state('D'), state('S'));
+        let (stuck, asleep) = (stuck.as_str(), asleep.as_str());
         let cases = [
-            (vec![timeout, &state('D'), other], true),
-            (vec!["(00.1) Seized task 5", timeout, "(10.1) Unlock network", &state('D')], true),
-            (vec![timeout, &state('S'), other], false),
-            (vec![&state('D'), other], false),
-            (vec![&state('D'), timeout], false),
+            (vec![timeout, stuck, other], true),
+            (vec!["(00.1) Seized task 5", timeout, "(10.1) Unlock network", stuck], true),
+            (vec![timeout, asleep, other], false),
+            (vec![stuck, other], false),
+            (vec![stuck, timeout], false),
             (vec![timeout, other], false),
             (vec!["Timeout reached.", "Unseizable non-zombie 1 found, state D, err -1/4"], false),
-            (vec!["(10.1) Error (a.c:1): name=Timeout reached.", &state('D')], false),
+            (vec!["(10.1) Error (a.c:1): name=Timeout reached.", stuck], false),
             (vec![], false),
         ];
         for (log, expected) in cases {
