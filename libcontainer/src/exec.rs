@@ -2,9 +2,9 @@
 //!
 //! It knows neither the state of containers nor how an exec is planned: `container` has checked the one and done the other.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result, Stage};
 use crate::launch::{self, Job, Launched, Watch};
-use crate::process::Process;
+use crate::process::{Process, Started};
 use crate::watch::HookWatch;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,15 +13,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub struct PreparedExec<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) watch: HookWatch<'a>,
+    pub(crate) started: Started,
 }
 
 /// A process that was made and whose program doesn't run yet. Dropping it kills the process.
 ///
 /// Its descriptor is for poll(2) or epoll(7): it hangs up (POLLHUP, which is reported whether it is asked for or not) when the program
-/// runs, or when that has failed. Then [`finish`](Starting::finish) doesn't block.
+/// runs, or when that has failed. Then [`finish`](Starting::finish) doesn't block. If another thread of the caller forks while the process
+/// is made, it hangs up only when the forked process has executed a program; [`is_decided`](Starting::is_decided) doesn't depend on that.
 #[derive(Debug)]
 pub struct Starting {
     launched: Launched,
+    started: Started,
 }
 
 impl PreparedExec<'_> {
@@ -38,8 +41,8 @@ impl PreparedExec<'_> {
     /// # Errors
     /// What kept the program from being executed.
     pub fn run(self) -> Result<Process> {
-        let PreparedExec { job, mut watch } = self;
-        running(launch::launch(job, &mut watch)?)
+        let PreparedExec { job, mut watch, started } = self;
+        running(launch::launch(job, &mut watch).map_err(preparing)?, &started)
     }
 
     /// Makes the process and doesn't wait for its program, if it [is unattended](PreparedExec::is_unattended); else the process is
@@ -48,9 +51,9 @@ impl PreparedExec<'_> {
     /// # Errors
     /// What kept the process from being made.
     pub fn begin(self) -> Result<Starting> {
-        let PreparedExec { job, mut watch } = self;
+        let PreparedExec { job, mut watch, started } = self;
         let job = Job { return_early: true, ..job };
-        Ok(Starting { launched: launch::launch(job, &mut watch)? })
+        Ok(Starting { launched: launch::launch(job, &mut watch).map_err(preparing)?, started })
     }
 }
 
@@ -60,7 +63,7 @@ impl Starting {
     /// # Errors
     /// `Os` when poll(2) fails.
     pub fn is_decided(&self) -> Result<bool> {
-        crate::sys::pidfd::hung_up(self.launched.socket(), 0).context("poll")
+        self.launched.is_decided()
     }
 
     /// The process, whose program runs.
@@ -68,14 +71,18 @@ impl Starting {
     /// # Errors
     /// What kept the program from being executed.
     pub fn finish(mut self) -> Result<Process> {
-        self.launched.follow(&mut NoRequests)?;
-        running(self.launched)
+        self.launched.follow(&mut NoRequests).map_err(preparing)?;
+        running(self.launched, &self.started)
     }
 }
 
-fn running(launched: Launched) -> Result<Process> {
-    let (pid, pidfd, terminal) = launched.release()?;
-    Ok(Process { pid, pidfd, terminal })
+fn preparing(error: Error) -> Error {
+    error.at(Stage::Prepare)
+}
+
+fn running(launched: Launched, started: &Started) -> Result<Process> {
+    let (pid, process, terminal) = launched.release()?;
+    Ok(started.add(pid, process, terminal))
 }
 
 impl AsFd for Starting {

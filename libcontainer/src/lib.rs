@@ -102,11 +102,11 @@ pub mod spec {
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::{Bundle, parse_process, parse_resources};
+pub use bundle::{Bundle, load_process, load_resources, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use checkpoint::{CgroupMode, CheckpointOptions, RestoreOptions};
-pub use container::{Container, Delete};
-pub use error::{Error, ErrorKind, ProgramError, Result};
+pub use container::{Container, Delete, DeleteError};
+pub use error::{Error, ErrorKind, Object, ProgramError, Result, Stage};
 pub use exec::{PreparedExec, Starting};
 pub use features::Features;
 pub use host::Host;

@@ -14,11 +14,7 @@ type Described = (Process, Vec<String>);
 pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Failure> {
     let (process, warnings) = match parsed.text("process") {
         "" => from_flags(base.clone(), parsed)?,
-        path => {
-            let text =
-                std::fs::read(path).map_err(|e| Failure::os(format_args!("read {path:?}"), "open", e))?;
-            libcontainer::parse_process(&text).map_err(|e| Failure::new(format!("read {path:?}: {e}")))?
-        }
+        path => libcontainer::load_process(path)?,
     };
     if !process.cwd().is_absolute() {
         return Err(Failure::new(match process.cwd().as_os_str().is_empty() {
