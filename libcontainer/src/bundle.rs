@@ -246,6 +246,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_a_regular_file_of_a_bounded_size_is_read() {
+        let dir = std::env::temp_dir().join(format!("knarr-bundle-test-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = |name: &str| dir.join(name);
+        std::fs::write(path("good"), r#"{"args":["x"],"cwd":"/"}"#).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::File::create(path("sparse")).unwrap().set_len(3 << 30).unwrap();
+        for (file, message) in [
+            (path("good"), None),
+            (path("fifo"), Some("is not a regular file")),
+            ("/dev/zero".into(), Some("is not a regular file")),
+            (dir.clone(), Some("is not a regular file")),
+            (path("sparse"), Some("must be at most 16777216")),
+            (path("missing"), Some("no such file or directory (ENOENT)")),
+        ] {
+            let process = load_process(&file).map(drop).map_err(|e| e.to_string());
+            let resources = load_resources(&file).map(drop).map_err(|e| e.to_string());
+            match message {
+                None => assert_eq!((process, resources), (Ok(()), Ok(()))),
+                Some(message) => {
+                    assert!(process.as_ref().unwrap_err().contains(message), "{file:?}: {process:?}");
+                    assert_eq!(process, resources);
+                }
+            }
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+        let config = br#"{"ociVersion":"1.0.0","root":{"path":"/r"}}"#;
+        assert_eq!(Bundle::parse("/b", config).unwrap().path(), Path::new("/b"));
+        let error = Bundle::parse("/b", b"{").unwrap_err();
+        assert_eq!((error.kind(), error.object()), (ErrorKind::InvalidSpec, Some(Object::Bundle)));
+    }
+
+    #[test]
     fn unknown_capabilities_are_dropped_with_a_warning_and_other_errors_stay() {
         let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}}"#;
         let (spec, warnings) = parse(text).unwrap();

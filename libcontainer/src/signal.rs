@@ -293,3 +293,24 @@ pub(crate) fn pid_of(process: BorrowedFd<'_>) -> Result<i32> {
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn statuses_and_signals_are_read_as_they_were_written() {
+        for (status, value) in
+            [(ExitStatus::Exited(3), json!({"exited": 3})), (ExitStatus::Signaled(9), json!({"signaled": 9}))]
+        {
+            assert_eq!(serde_json::to_value(status).unwrap(), value);
+            assert_eq!(serde_json::from_value::<ExitStatus>(value).unwrap(), status);
+        }
+        assert_eq!(serde_json::to_value(Signal::KILL).unwrap(), json!(9));
+        assert_eq!(serde_json::from_value::<Signal>(json!(15)).unwrap(), Signal::TERM);
+        for bad in [json!(65), json!(-1), json!("KILL")] {
+            assert!(serde_json::from_value::<Signal>(bad).is_err());
+        }
+    }
+}

@@ -204,6 +204,27 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_nobody_reads_does_not_hold_up_the_command() {
+        let path = std::env::temp_dir().join(format!("knarr-log-fifo-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = Log::open(path.to_str().unwrap(), "", false);
+        let reader = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
+        let log = Log::open(path.to_str().unwrap(), "", false);
+        std::fs::remove_file(&path).unwrap();
+        let message = refused.unwrap_err().message;
+        assert!(message.ends_with("(ENXIO) (a FIFO without a reader, or a socket)"), "{message}");
+        let log = log.unwrap();
+        // More than the pipe takes: what nobody reads is dropped.
+        for _ in 0..9 {
+            log.warning(&"x".repeat(8000));
+        }
+        drop(log);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut &reader, &mut text).unwrap();
+        assert!(text.contains(" level=warning msg=xxx"), "{text}");
+    }
+
+    #[test]
     fn an_unknown_format_is_refused_and_a_file_is_appended_to() {
         assert_eq!(Log::open("", "xml", false).unwrap_err().message, "invalid log-format: xml");
         let path = std::env::temp_dir().join(format!("knarr-log-test-{}", std::process::id()));

@@ -53,7 +53,7 @@ impl Overlay {
     fn mounted(&self) -> Result<OwnedFd> {
         let context = self.lowered()?;
         // Held until the mount exists, which the kernel then reports as a use of the directory.
-        let mut locked = None;
+        let mut lock = None;
         if let Some(directory) = &self.upper {
             let [upper, work] = ["upper", "work"].map(|name| directory.join(name));
             for (path, mode) in [(&upper, 0o755), (&work, 0o700)] {
@@ -63,7 +63,7 @@ impl Overlay {
                     .create(path)
                     .with_context(|| format!("mkdir {path:?}"))?;
             }
-            locked = Some(self.lock(&upper)?);
+            lock = Some(self.lock(&upper)?);
             set(context.as_fd(), c"upperdir", &upper)?;
             set(context.as_fd(), c"workdir", &work)?;
         }
@@ -71,7 +71,7 @@ impl Overlay {
             .context("make the overlay: fsconfig(create)")
             .map_err(|e| e.hint("the upper directory must not lie on an overlay itself; see dmesg"))?;
         let mounted = mount::fsmount(context.as_fd(), 0).context("fsmount: overlay");
-        drop(locked);
+        drop(lock);
         mounted
     }
 
@@ -88,10 +88,11 @@ impl Overlay {
 
     /// Locks out other mounts of the same upper directory, and refuses one that is mounted already: the kernel allows it, and leaves
     /// open what happens to the files.
-    fn lock(&self, upper: &Path) -> Result<File> {
+    fn lock(&self, upper: &Path) -> Result<Lock> {
         let what = || format!("overlay: upper directory {upper:?}");
         let file = File::open(upper).context("open").with_context(what)?;
         file.lock().context("flock").with_context(what)?;
+        let lock = Lock(file);
         let end = Instant::now() + RELEASE_TIMEOUT;
         while self.is_used(upper)? {
             if Instant::now() > end {
@@ -99,7 +100,7 @@ impl Overlay {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(file)
+        Ok(lock)
     }
 
     /// Whether a mount has this upper directory. With `index` the kernel refuses it then (EBUSY), and it looks at this before it finds
@@ -110,6 +111,15 @@ impl Overlay {
         set(attempt.as_fd(), c"workdir", upper)?;
         mount::fsconfig_text(attempt.as_fd(), c"index", c"on").context("fsconfig: overlay: index")?;
         Ok(matches!(mount::fsconfig_create(attempt.as_fd()), Err(Errno(libc::EBUSY))))
+    }
+}
+
+/// The lock on an upper directory. It is unlocked explicitly, since a child of another thread may have a copy of the descriptor.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 
