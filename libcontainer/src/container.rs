@@ -1,6 +1,9 @@
 //! A container: one short function for each operation, which loads, checks the status, acts and saves.
 
+mod delete;
 mod wait;
+
+pub use delete::{Delete, DeleteError};
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::checkpoint::CheckpointOptions;
@@ -51,44 +54,6 @@ pub struct Container {
     /// Its directory in the v2 tree and its filter, once they were needed.
     cgroup_dir: OnceLock<Option<Dir>>,
     filter: OnceLock<Option<Filter>>,
-}
-
-/// Which containers `delete` removes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Delete {
-    /// Only one that is stopped, or created and not started; a running one is an error.
-    Stopped,
-    /// Any; its processes are killed first.
-    Force,
-}
-
-/// The failure of a [`Container::delete`], with the handle for another try.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct DeleteError {
-    /// What failed.
-    pub error: Error,
-    /// The container, of which parts may be left.
-    pub container: Box<Container>,
-}
-
-impl std::fmt::Display for DeleteError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl std::error::Error for DeleteError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.error)
-    }
-}
-
-impl From<DeleteError> for Error {
-    fn from(failed: DeleteError) -> Self {
-        failed.error
-    }
 }
 
 /// What a handle keeps of the container's process.

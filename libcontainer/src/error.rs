@@ -139,7 +139,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn of(kind: ErrorKind, cause: Cause) -> Self {
-        Error(Box::new(Inner { kind, cause, contexts: Vec::new(), hint: None, object: None, stage: None, others: Vec::new() }))
+        Error(Box::new(Inner {
+            kind,
+            cause,
+            contexts: Vec::new(),
+            hint: None,
+            object: None,
+            stage: None,
+            others: Vec::new(),
+        }))
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -453,7 +461,8 @@ mod tests {
 
     #[test]
     fn the_innermost_object_and_stage_are_kept() {
-        let error = Error::invalid("x").about(Object::Root).about(Object::Bundle).at(Stage::Plan).at(Stage::Prepare);
+        let error =
+            Error::invalid("x").about(Object::Root).about(Object::Bundle).at(Stage::Plan).at(Stage::Prepare);
         assert_eq!((error.object(), error.stage()), (Some(Object::Root), Some(Stage::Plan)));
         let error = Error::invalid("x");
         assert_eq!((error.object(), error.stage()), (None, None));

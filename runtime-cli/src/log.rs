@@ -57,7 +57,11 @@ impl Log {
                 let flags = nix::libc::O_SYNC | nix::libc::O_NONBLOCK;
                 let opened = options.append(true).create(true).mode(0o644).custom_flags(flags).open(path);
                 Some(opened.map_err(|e| {
-                    let hint = if e.raw_os_error() == Some(nix::libc::ENXIO) { " (a FIFO without a reader, or a socket)" } else { "" };
+                    let hint = if e.raw_os_error() == Some(nix::libc::ENXIO) {
+                        " (a FIFO without a reader, or a socket)"
+                    } else {
+                        ""
+                    };
                     let failure = Failure::os(format_args!("write log {path:?}"), "open", e);
                     Failure { message: failure.message + hint, ..failure }
                 })?)

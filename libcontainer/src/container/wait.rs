@@ -68,7 +68,9 @@ impl Container {
         let why = "the exit status is unknown: it was reaped before this handle was made";
         match &self.first {
             First::Process(process) => Ok(process),
-            First::Gone(_) if self.record.pid == 0 => Err(Error::new(ErrorKind::WrongState, "container not running")),
+            First::Gone(_) if self.record.pid == 0 => {
+                Err(Error::new(ErrorKind::WrongState, "container not running"))
+            }
             First::Gone(_) => Err(Error::new(ErrorKind::NotFound, why).about(Object::ExitStatus)),
         }
     }

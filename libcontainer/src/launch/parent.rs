@@ -193,11 +193,17 @@ impl Launched {
 
     /// Waits for a message or the end of the socket; false if neither will come.
     fn await_message(&self) -> Result<bool> {
-        if self.await_events(libc::POLLIN)? || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
+        if self.await_events(libc::POLLIN)?
+            || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")?
+        {
             return Ok(true);
         }
         // A first child that was killed while it forked leaves a sibling that waits forever.
-        if matches!(self.phase, Phase::Forking { .. }) { Err(Error::died("while it forked")) } else { Ok(false) }
+        if matches!(self.phase, Phase::Forking { .. }) {
+            Err(Error::died("while it forked"))
+        } else {
+            Ok(false)
+        }
     }
 
     /// Waits until the socket has one of these events or hangs up. False when the child has ended or executed its program without that:

@@ -190,7 +190,9 @@ pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
 fn in_bundle(field: &str, bundle: &Path, path: &Path) -> Result<PathBuf> {
     let whole = bundle.join(path);
     if !whole.is_absolute() {
-        return Err(Error::invalid(format!("{field}: {path:?} must be absolute, since the bundle has no path")));
+        return Err(Error::invalid(format!(
+            "{field}: {path:?} must be absolute, since the bundle has no path"
+        )));
     }
     Ok(whole)
 }

@@ -96,7 +96,8 @@ impl Overlay {
         let end = Instant::now() + RELEASE_TIMEOUT;
         while self.is_used(upper)? {
             if Instant::now() > end {
-                return Err(Error::new(ErrorKind::Busy, "another container, or a mount, uses it")).with_context(what);
+                return Err(Error::new(ErrorKind::Busy, "another container, or a mount, uses it"))
+                    .with_context(what);
             }
             std::thread::sleep(Duration::from_millis(10));
         }

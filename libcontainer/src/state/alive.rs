@@ -131,9 +131,15 @@ mod tests {
     #[test]
     fn a_hostile_command_name_does_not_shift_the_fields() {
         let text = b"7 (a) R 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
-        assert_eq!(parse(text), Some(Stat { state: 'S', exiting: false, executed: true, start_time: 987_654 }));
+        assert_eq!(
+            parse(text),
+            Some(Stat { state: 'S', exiting: false, executed: true, start_time: 987_654 })
+        );
         let text = b"7 (a) S 1 7 7 0 -1 4194624 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
-        assert_eq!(parse(text), Some(Stat { state: 'S', exiting: false, executed: false, start_time: 987_654 }));
+        assert_eq!(
+            parse(text),
+            Some(Stat { state: 'S', exiting: false, executed: false, start_time: 987_654 })
+        );
         assert_eq!(parse(b"7 (x) S 1"), None);
         assert_eq!(parse(b""), None);
     }

@@ -2,8 +2,8 @@
 
 use super::{OWN, Place, sys};
 use libcontainer::{
-    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExitStatus, Object, Process,
-    Runtime, Signal, Status, Stdio,
+    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExitStatus, Object,
+    Process, Runtime, Signal, Status, Stdio,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader};
@@ -109,7 +109,11 @@ pub fn waits_for_others(place: &Place) {
     assert!(parent.wait().unwrap().success());
     let unknown = |result: libcontainer::Result<ExitStatus>| {
         let error = result.unwrap_err();
-        assert_eq!((error.kind(), error.object()), (ErrorKind::NotFound, Some(Object::ExitStatus)), "{error}");
+        assert_eq!(
+            (error.kind(), error.object()),
+            (ErrorKind::NotFound, Some(Object::ExitStatus)),
+            "{error}"
+        );
     };
     if keeps_statuses() {
         assert_eq!((container.wait().unwrap(), container.try_wait().unwrap()), (KILLED, Some(KILLED)));
@@ -133,7 +137,11 @@ pub fn zombies_of_execs(place: &Place) {
         let running = exec(&container, &args);
         assert_eq!(container.delete(Delete::Force).unwrap(), Some(KILLED), "{name}");
         // They are reaped, and those who still have them learn how they ended.
-        assert_eq!((ended.wait().unwrap(), running.wait().unwrap()), (ExitStatus::Exited(4), KILLED), "{name}");
+        assert_eq!(
+            (ended.wait().unwrap(), running.wait().unwrap()),
+            (ExitStatus::Exited(4), KILLED),
+            "{name}"
+        );
     }
     // Handles that are gone, of processes that somebody else's handle of the container has started.
     let (runtime, container) = started(place, "dropped-execs", &["busybox", "sleep", "1000"], OWN);

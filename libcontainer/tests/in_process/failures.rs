@@ -3,8 +3,8 @@
 use super::{OWN, Place};
 use libcontainer::spec::{Hook, Hooks, Mount, Spec};
 use libcontainer::{
-    Bundle, Container, ContainerId, CreateOptions, Delete, Error, ErrorKind, Object, Overlay, ProgramError, Runtime,
-    Stage, Stdio,
+    Bundle, Container, ContainerId, CreateOptions, Delete, Error, ErrorKind, Object, Overlay, ProgramError,
+    Runtime, Stage, Stdio,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,12 @@ pub fn kinds(place: &Place) {
         (
             "a directory for a program",
             |spec| run(spec, "/bin"),
-            (ErrorKind::Permission, Some(Object::Program), Some(Stage::Execute), Some(ProgramError::NotExecutable)),
+            (
+                ErrorKind::Permission,
+                Some(Object::Program),
+                Some(Stage::Execute),
+                Some(ProgramError::NotExecutable),
+            ),
         ),
         (
             "no program of a hook",

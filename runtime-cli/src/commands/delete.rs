@@ -23,9 +23,11 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let force = parsed.is("force");
     let runtime = context.runtime()?;
     match runtime.load(&id) {
-        Ok(container) => _ = container
-            .delete(if force { Delete::Force } else { Delete::Stopped })
-            .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?,
+        Ok(container) => {
+            _ = container
+                .delete(if force { Delete::Force } else { Delete::Stopped })
+                .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?
+        }
         Err(error) if error.object() == Some(Object::Container) => {
             // A `create` that died early leaves a directory that is not a container yet.
             let remains = runtime.remove_remains(&id);
