@@ -31,7 +31,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use wait::First;
 
-/// How long `delete` waits for a killed process to end.
+/// How long `delete` waits for a killed process to exit.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handle to a container: returned by [`Runtime::create`](crate::Runtime::create), or later by [`Runtime::load`](crate::Runtime::load).
@@ -123,12 +123,12 @@ impl Container {
         })
     }
 
-    /// Its id.
+    /// The container's id.
     pub fn id(&self) -> &ContainerId {
         &self.id
     }
 
-    /// Its state, with the status as it is now.
+    /// The state of the container, with its current status.
     ///
     /// # Errors
     /// `Os` when the kernel's files can't be read.
@@ -136,7 +136,7 @@ impl Container {
         Ok(self.record.state(self.status()?))
     }
 
-    /// The status as it is now; it is never stored.
+    /// The current status, which is never stored.
     fn status(&self) -> Result<Status> {
         if self.record.pid == 0 {
             // A create in progress holds the lock; one that died does not.
@@ -152,17 +152,17 @@ impl Container {
         Ok(if alive.executed || self.record.restored { Status::Running } else { Status::Created })
     }
 
-    /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
+    /// The pid of the container's first process in the caller's pid namespace, also after its exit; 0 before it exists.
     pub fn pid(&self) -> i32 {
         self.record.pid
     }
 
-    /// The master of the terminal of a container made with `Stdio::Terminal`, once.
+    /// Takes the master of the terminal of a container created with `Stdio::Terminal`; `None` on a second call.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
     }
 
-    /// The pidfd of the container's process, for poll(2); `None` when it was reaped before this handle was made.
+    /// The pidfd of the container's process, for poll(2); `None` if it was reaped before this handle was created.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         match &self.first {
             First::Process(process) => Some(process.as_fd()),
@@ -170,7 +170,7 @@ impl Container {
         }
     }
 
-    /// Problems that were tolerated while it was created, for the user.
+    /// Warnings for the user about problems that were tolerated during `create`.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -178,7 +178,7 @@ impl Container {
     /// Lets the container's process run its program.
     ///
     /// # Errors
-    /// `WrongState` unless it is created; else what kept the program from being executed.
+    /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed.
     pub fn start(&mut self) -> Result<()> {
         let _lock = self.dir.lock()?;
         match self.waiting.take() {
@@ -203,7 +203,7 @@ impl Container {
         let waiting = if self.pidfd().is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, self.status()?)?;
-            let why = "cannot start a container that only its creator can start, or that is being started";
+            let why = "cannot start the container: it is already being started, or only its creator can start it (as with `run`)";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
         // It can't answer while it is frozen.
@@ -284,17 +284,17 @@ impl Container {
         &self.record.process
     }
 
-    /// Runs a further process in it. Capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O priority, CPU affinity and
+    /// Runs a further process in the container. Capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O priority, CPU affinity and
     /// `oomScoreAdj` that are missing in `process` are inherited from the container's own ([`Container::process_spec`]); environment,
     /// working directory and user are not.
     ///
     /// # Errors
-    /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
+    /// `WrongState` when the container is stopped or paused; `InvalidSpec`; the reason why the program could not be executed.
     pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
         self.prepare_exec(process, options)?.run()
     }
 
-    /// Checks and plans a further process; the result runs it.
+    /// Checks and plans a further process, without running it: see [`PreparedExec`].
     ///
     /// # Errors
     /// As `exec`, except those of running it.
@@ -363,7 +363,7 @@ impl Container {
     /// the others would otherwise survive.
     ///
     /// # Errors
-    /// `WrongState` (`container not running`) when it has ended.
+    /// `WrongState` (`container not running`) when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         let own_pids = self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0;
         if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
@@ -375,7 +375,7 @@ impl Container {
         })
     }
 
-    /// Sends a signal to every process in its cgroup; it is not an error if there is none.
+    /// Sends a signal to every process in the container's cgroup; it is not an error if there is none.
     ///
     /// # Errors
     /// `Os` when the cgroup can't be read.
@@ -383,30 +383,30 @@ impl Container {
         self.record.cgroup.kill(signal)
     }
 
-    /// Freezes all its processes.
+    /// Pauses all processes of the container.
     ///
     /// # Errors
-    /// `WrongState` unless it is running or created.
+    /// `WrongState` unless the container is running or created.
     pub fn pause(&self) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Pause, self.status()?)?;
         self.record.cgroup.freeze()
     }
 
-    /// Thaws them.
+    /// Resumes all processes of the container.
     ///
     /// # Errors
-    /// `WrongState` (`container not paused`) unless it is paused.
+    /// `WrongState` (`container not paused`) unless the container is paused.
     pub fn resume(&self) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Resume, self.status()?)?;
         self.record.cgroup.thaw()
     }
 
-    /// Changes its limits; fields that are missing stay as they are. If one can't be set, those already set are reverted.
+    /// Changes the container's limits; fields that are missing are unchanged. If one can't be set, those already set are reverted.
     ///
     /// # Errors
-    /// `WrongState` when it is stopped; `InvalidSpec`; `Os`.
+    /// `WrongState` when the container is stopped; `InvalidSpec`; `Os`.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Update, self.status()?)?;
@@ -426,21 +426,21 @@ impl Container {
         self.dir.save(&self.record)
     }
 
-    /// Saves its processes and their state into a directory, from which [`Runtime::restore`](crate::Runtime::restore) restores them, here or
-    /// on another host. The processes then end, which leaves a stopped container, unless `leave_running` or `pre_dump` is set.
+    /// Saves the container's processes to a directory, from which [`Runtime::restore`](crate::Runtime::restore) restores them, on this or
+    /// another host. The processes are then killed, which leaves a stopped container, unless `leave_running` or `pre_dump` is set.
     ///
-    /// CRIU does the work: `criu` in the caller's PATH, 3.17 or newer.
+    /// Needs CRIU (`criu` in the caller's PATH, 3.17 or newer) and root on the host.
     ///
     /// # Errors
-    /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller isn't the host's root;
-    /// `Unsupported` for what CRIU can't save; `Os` with what it has logged. The container then continues as before.
+    /// `WrongState` unless the container is running or paused; `NotFound` without CRIU; `Permission` if the caller isn't the host's root;
+    /// `Unsupported` for what CRIU can't save; `Os` with the errors that CRIU has logged. The container then continues as before.
     pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
         let _lock = self.dir.lock()?;
         allowed(Operation::Checkpoint, self.status()?)?;
         crate::checkpoint::dump::dump(&self.record, self.process()?, options)
     }
 
-    /// The pids of all its processes, in the caller's pid namespace.
+    /// The pids of all processes of the container, in the caller's pid namespace.
     ///
     /// # Errors
     /// `Os` when the cgroup can't be read.
@@ -452,37 +452,37 @@ impl Container {
         self.record.cgroup.processes()
     }
 
-    /// Its resource usage. All zero without a cgroup (rootless).
+    /// The container's resource usage; all zero without a cgroup (rootless).
     ///
     /// # Errors
-    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be read.
+    /// `NotFound` when the cgroup no longer exists, `Os` when it can't be read.
     pub fn stats(&self) -> Result<Stats> {
         self.record.cgroup.stats()
     }
 
-    /// The paths of its cgroup.
+    /// The paths of the container's cgroup.
     pub fn cgroup(&self) -> CgroupPaths {
         self.record.cgroup.paths()
     }
 
-    /// Watches for processes that the kernel kills because of its memory limit; `None` where its memory isn't accounted. Earlier kills
+    /// Watches for processes that the kernel kills because of the container's memory limit; `None` where its memory isn't accounted. Earlier kills
     /// are in [`Stats::oom_kills`].
     ///
     /// # Errors
-    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be opened.
+    /// `NotFound` when the cgroup no longer exists, `Os` when it can't be opened.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         self.record.cgroup.watch_oom()
     }
 
-    /// Removes it: processes, cgroups, state. Returns how its first process has ended, if that is known: if it was a child of the caller,
-    /// or the kernel keeps it ([`Container::wait`]). Children of the caller that run in it are reaped.
+    /// Deletes the container: its processes, cgroups and state. Returns the exit status of its first process if it is known: if that was a
+    /// child of the caller, or if the kernel keeps it (see [`Container::wait`]). Children of the caller in the container are reaped.
     ///
-    /// Parts that no longer exist are not an error: a second call, by the handle that is returned with the error or by another, finishes
-    /// the first. As long as a process that doesn't end keeps the container (after ten seconds), or a cgroup busy (EBUSY), the state stays
-    /// for that second call, and poststop hooks are not run.
+    /// Parts that no longer exist are not an error: after a failure, call this again, with the handle that the error contains or with
+    /// another. While a process doesn't exit (for ten seconds) or keeps a cgroup busy (EBUSY), the state is kept for that second call, and
+    /// poststop hooks are not run.
     ///
     /// # Errors
-    /// `WrongState` when it is running and `how` isn't `Force`; else all failures of the removal, together.
+    /// `WrongState` when the container is running and `how` isn't `Force`; otherwise all failures of the removal, together.
     pub fn delete(self, how: Delete) -> Result<Option<ExitStatus>, DeleteError> {
         self.remove(how).map_err(|error| DeleteError { error, container: Box::new(self) })
     }
@@ -511,7 +511,7 @@ impl Container {
         self.started.reap();
         let exit = if ended { self.try_wait().ok().flatten() } else { None };
         if !ended {
-            let why = "the container's process does not end although it was killed";
+            let why = "the container's process did not exit after SIGKILL";
             note(Err(Error::new(ErrorKind::Busy, why)));
         }
         fault::point();
@@ -535,7 +535,7 @@ impl Container {
 }
 
 impl AsFd for Container {
-    /// For poll(2) and epoll(7): readable once its first process has ended. It is the [pidfd](Container::pidfd) if there is one.
+    /// For poll(2) and epoll(7): readable once the first process has exited. It is the [pidfd](Container::pidfd) if there is one.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.first {
             First::Process(process) => process.as_fd(),

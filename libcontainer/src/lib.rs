@@ -1,6 +1,6 @@
-//! Make, run and remove Linux containers as the [OCI runtime specification] describes them.
+//! Create, run and delete Linux containers as the [OCI runtime specification] describes them.
 //!
-//! A [`Bundle`] (a directory with a config.json, or a specification made in memory) and the facts about the [`Host`] become a
+//! A [`Bundle`] (a directory with a config.json, or a specification built in memory) and the facts about the [`Host`] become a
 //! [`Plan`], a list of steps that can be printed without doing anything. [`Runtime::create`] carries it out, and undoes all of it if a
 //! step fails. It returns a [`Container`], as [`Runtime::load`] does later; its methods start it, run further processes in it, send
 //! signals, pause, limit and delete it.
@@ -28,11 +28,11 @@
 //! }
 //! ```
 //!
-//! # What it does to the calling process
+//! # Effects on the calling process
 //!
 //! Nothing permanent: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score stay as
-//! they are. It prints and logs nothing, has no global state and starts no threads. It can be called in a program with many threads,
-//! and from several at once. A container's process is a child of the calling process, and so are those that [`Container::exec`] starts: a
+//! they are. The library prints and logs nothing, has no global state and starts no threads. It can be used in a multi-threaded program,
+//! from several threads at once. A container's process is a child of the calling process, and so are those that [`Container::exec`] starts: a
 //! program that waits for them must not ignore SIGCHLD, nor reap children by `waitpid(-1)` elsewhere. (Since Linux 6.15 it gets their exit
 //! statuses all the same.) Handles may be dropped: [`Runtime::load`] makes another, and [`Container::delete`] reaps what is left.
 //!
@@ -60,11 +60,11 @@
 //! # Errors
 //!
 //! All functions return [`Error`], which has a [kind](ErrorKind) to match on, an errno if a system call failed, and one line of text:
-//! what was being done, on what, which call, why, and how to mend it where that is known. What was not found tells [`Error::object`]; how
-//! far the making of a process got, [`Error::stage`]; and when its program cannot be executed, [`Error::program_error`] says why, from which
-//! engines make the exit codes 126 and 127. Unsupported fields of config.json are refused by name, before anything is done.
+//! what was being done, on what, which call failed and why, and how to mend it where that is known. [`Error::object`] says what was not
+//! found, [`Error::stage`] how far the creation of a process got, and [`Error::program_error`] why its program could not be executed: from
+//! this, engines choose the exit codes 126 and 127. Unsupported fields of config.json are refused by name, before anything is done.
 //!
-//! # Rights
+//! # Requirements
 //!
 //! Root, or any user if the container has a new user namespace (a rootless container). Linux 5.4 or newer; `docs/kernel-features.md` in
 //! the repository lists the features of newer kernels that are used if available.
@@ -100,7 +100,7 @@ mod watch;
 
 /// The types of config.json, re-exported from `oci-spec`.
 ///
-/// Their `Default` values, which the builders start from as well, are not empty: a default [`Spec`](spec::Spec) is about what
+/// Their `Default` values, from which the builders also start, are not empty: a default [`Spec`](spec::Spec) is about what
 /// `runc spec` writes, and a default [`Process`](spec::Process) runs `sh`. Start from them and set what differs:
 ///
 /// ```

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// The caller's own.
+    /// The caller's own descriptors.
     Inherit,
-    /// These.
+    /// These descriptors.
     Fds {
         /// Descriptor 0.
         stdin: OwnedFd,
@@ -33,7 +33,7 @@ impl Stdio {
     }
 }
 
-/// What an exec changes besides the process description.
+/// The options of an exec, besides the process description.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ExecOptions {
@@ -41,11 +41,11 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// Pass this many descriptors from 3 on to the process.
     pub preserve_fds: u32,
-    /// Start it even though the container is paused (it stays frozen until resumed).
+    /// Start the process even though the container is paused; it stays paused until the container is resumed.
     pub ignore_paused: bool,
     /// Sub-cgroups to join, each `path` or `controller:path`, relative to the container's cgroup.
     pub cgroup: Vec<String>,
-    /// Its RLIMIT_NOFILE, soft and hard, where neither its description nor the container's sets one; `None`: the caller's.
+    /// RLIMIT_NOFILE of the process, soft and hard, if neither its description nor the container's sets one; `None`: the caller's.
     pub open_files: Option<(u64, u64)>,
 }
 
@@ -80,10 +80,10 @@ impl ExecOptions {
     }
 }
 
-/// A process that was started in a container. Its descriptor is its pidfd: readable, for poll(2), once it has ended.
+/// A process that was started in a container. Its descriptor is its pidfd: readable, for poll(2), once the process has exited.
 ///
-/// It is a child of the caller, who has to wait for it: dropping this does not. Until then it is a zombie, and keeps a container with a
-/// pid namespace of its own from ending; [`Container::wait`](crate::Container::wait) and [`Container::delete`](crate::Container::delete)
+/// It is a child of the caller, who must wait for it: dropping this does not. A zombie keeps a container that has a pid namespace of its
+/// own from exiting; [`Container::wait`](crate::Container::wait) and [`Container::delete`](crate::Container::delete)
 /// reap such processes.
 #[derive(Debug)]
 pub struct Process {
@@ -116,18 +116,17 @@ impl Started {
 }
 
 impl Process {
-    /// Its pid in the caller's pid namespace.
+    /// The pid in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// The master of its terminal, once; `None` without `Stdio::Terminal`.
+    /// Takes the master of the terminal; `None` without `Stdio::Terminal` and on a second call.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
     }
 
-    /// Its pidfd, to be kept without the rest: readable when it has ended, and what waitid(2) with P_PIDFD and pidfd_send_signal(2)
-    /// take.
+    /// The pidfd alone: readable once the process has exited, and usable for waitid(2) with P_PIDFD and for pidfd_send_signal(2).
     pub fn into_pidfd(self) -> OwnedFd {
         let mut watched = self.watched;
         loop {
@@ -140,35 +139,36 @@ impl Process {
         }
     }
 
-    /// Waits for its end, and reaps it. A further call, also by another thread, returns the same status.
+    /// Waits until the process, which must be a child of the caller, exits, and reaps it. A further call, also by another thread, returns
+    /// the same status.
     ///
     /// # Errors
-    /// `NotFound`, about a `Child`, when it runs and is not a child of the caller; about its `ExitStatus`, when it has ended and was
-    /// reaped by somebody else. Since Linux 6.15 the kernel keeps the status, and there is no such error.
+    /// `NotFound`, with [`Object::Child`](crate::Object::Child), when the process is running and not a child of the caller; with
+    /// [`Object::ExitStatus`](crate::Object::ExitStatus) when it was reaped elsewhere. Since Linux 6.15 the kernel keeps the status.
     pub fn wait(&self) -> Result<ExitStatus> {
         self.watched.wait()
     }
 
-    /// As `wait`, but doesn't block: `None` if it has not ended.
+    /// Like `wait`, but doesn't block: `None` if the process has not exited.
     ///
     /// # Errors
-    /// `NotFound`, about its `ExitStatus`, as by `wait`.
+    /// `NotFound` with `Object::ExitStatus`, like `wait`.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.watched.wait_until(Some(Instant::now()))
     }
 
-    /// As `wait`, for at most this long: `None` if it has not ended by then.
+    /// Like `wait`, but for at most this long: `None` if the process has not exited by then.
     ///
     /// # Errors
-    /// `NotFound`, about its `ExitStatus`, as by `wait`.
+    /// `NotFound` with `Object::ExitStatus`, like `wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>> {
         self.watched.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
-    /// `NotFound` when it has ended.
+    /// `NotFound` when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         signal::send(self.as_fd(), signal)
     }

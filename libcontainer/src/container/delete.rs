@@ -7,19 +7,19 @@ use crate::error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delete {
-    /// Only one that is stopped, or created and not started; a running one is an error.
+    /// A container that is stopped, or created and not started; a running one is an error.
     Stopped,
-    /// Any; its processes are killed first.
+    /// Any container; its processes are killed first.
     Force,
 }
 
-/// The failure of a [`Container::delete`], with the handle for another try.
+/// The error of [`Container::delete`], with the container, so that the call can be repeated.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DeleteError {
     /// What failed.
     pub error: Error,
-    /// The container, of which parts may be left.
+    /// The container; parts of it may be left.
     pub container: Box<Container>,
 }
 

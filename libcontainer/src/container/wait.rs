@@ -1,4 +1,4 @@
-//! The end of a container's first process: waiting for it, and for what keeps it from ending.
+//! Waits for the exit of a container's first process, and reaps what keeps it from exiting.
 
 use super::Container;
 use crate::error::{Context, Error, ErrorKind, Object, Result};
@@ -9,14 +9,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long to wait before the next look at what keeps the process from ending, at first and at most.
+/// How long to wait before the next check of what keeps the process from exiting: at first, and at most.
 const SLICES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
 /// The first process of a container.
 #[derive(Debug)]
 pub(super) enum First {
     Process(Watched),
-    /// It was reaped before the handle was made, or never existed. The descriptor is readable.
+    /// It was reaped before the handle was created, or never existed. The descriptor is readable.
     Gone(OwnedFd),
 }
 
@@ -31,33 +31,33 @@ impl First {
 }
 
 impl Container {
-    /// Waits for the end of its first process, which must be a child of the caller, and reaps it. A further call, also by another
-    /// thread, returns the same status. Meanwhile processes that the caller has started in the container ([`Container::exec`]) are
-    /// reaped once the container ends: as zombies they would keep it from ending.
+    /// Waits until the container's first process, which must be a child of the caller, exits, and reaps it. A further call, also by another
+    /// thread, returns the same status. While the container exits, processes that the caller has started in it ([`Container::exec`]) are
+    /// reaped too: as zombies they would keep it from exiting.
     ///
     /// # Errors
-    /// `NotFound`, about a `Child`, when it runs and is not a child of the caller; about its `ExitStatus`, when it has ended and was
-    /// reaped by somebody else. Since Linux 6.15 the kernel keeps the status for handles that were made before. `WrongState` while it has
-    /// no process.
+    /// `NotFound`, with [`Object::Child`], when the process is running and not a child of the caller; with [`Object::ExitStatus`] when it
+    /// was reaped by another process, or elsewhere in this one. Since Linux 6.15 the kernel keeps the status for handles that were created
+    /// before. `WrongState` while there is no process.
     pub fn wait(&self) -> Result<ExitStatus> {
         self.watched()?.is_ours()?;
         self.ends_before(None)?;
         self.watched()?.wait()
     }
 
-    /// As `wait`, but doesn't block: `None` if it has not ended. The process need not be a child of the caller, as after a restart of
-    /// the program that created it; then `None` also while its parent has not reaped it.
+    /// Like `wait`, but doesn't block: `None` if the process has not exited. It need not be a child of the caller, as after a restart of
+    /// the program that created the container; then also `None` while its parent has not reaped it.
     ///
     /// # Errors
-    /// `NotFound`, about its `ExitStatus`, and `WrongState` as by `wait`.
+    /// `NotFound` with [`Object::ExitStatus`], and `WrongState`, like `wait`.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.wait_timeout(Duration::ZERO)
     }
 
-    /// As `try_wait`, but waits for at most this long.
+    /// Like `try_wait`, but waits for at most this long.
     ///
     /// # Errors
-    /// As by `try_wait`.
+    /// Those of `try_wait`.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now().checked_add(timeout);
         let watched = self.watched()?;
@@ -65,7 +65,7 @@ impl Container {
     }
 
     fn watched(&self) -> Result<&Watched> {
-        let why = "the exit status is unknown: it was reaped before this handle was made";
+        let why = "exit status unknown: the process was reaped before this handle was created";
         match &self.first {
             First::Process(process) => Ok(process),
             First::Gone(_) if self.record.pid == 0 => {
@@ -75,7 +75,7 @@ impl Container {
         }
     }
 
-    /// Whether the process ends before the deadline, which it does once there is none.
+    /// Whether the process exits before the deadline. True if there is no process.
     pub(super) fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
         let First::Process(process) = &self.first else { return Ok(true) };
         let mut slice = SLICES.0;

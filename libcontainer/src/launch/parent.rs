@@ -200,7 +200,7 @@ impl Launched {
         }
         // A first child that was killed while it forked leaves a sibling that waits forever.
         if matches!(self.phase, Phase::Forking { .. }) {
-            Err(Error::died("while it forked"))
+            Err(Error::died("while forking"))
         } else {
             Ok(false)
         }

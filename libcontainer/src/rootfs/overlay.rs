@@ -1,5 +1,5 @@
 //! A copy-on-write root: overlayfs over directories that stay unchanged. It is not mounted on the host: the container's process
-//! attaches it in its mount namespace, and it ends with that.
+//! attaches it in its mount namespace, with which it disappears.
 
 use crate::error::{Context, Error, ErrorKind, Object, Result};
 use crate::sys::{Errno, fs, mount};
@@ -28,8 +28,8 @@ impl Overlay {
         Overlay { lower: lower.into_iter().map(Into::into).collect(), upper: None }
     }
 
-    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are made if they are
-    /// missing, and stay when the container is deleted. Only one container may use it at a time.
+    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are created if they are
+    /// missing, and kept when the container is deleted. Only one container may use it at a time.
     pub fn upper(mut self, directory: impl Into<PathBuf>) -> Self {
         self.upper = Some(directory.into());
         self
@@ -45,7 +45,7 @@ impl Overlay {
         }
     }
 
-    /// Makes the file system, as a detached mount.
+    /// Creates the file system, as a detached mount.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
         self.mounted().map_err(|e| e.about(Object::Root))
     }
@@ -81,7 +81,7 @@ impl Overlay {
         for lower in &self.lower {
             // One option for each (kernel 6.8): no limit on their total length, and no characters that have to be escaped.
             set(context.as_fd(), c"lowerdir+", lower)
-                .map_err(|e| e.hint("lower directories one by one need Linux 6.8"))?;
+                .map_err(|e| e.hint("copy-on-write root file systems need Linux 6.8"))?;
         }
         Ok(context)
     }

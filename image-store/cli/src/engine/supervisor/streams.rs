@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 
 use image_store::Store;
 use libcontainer::Stdio;
@@ -12,7 +11,7 @@ use rustix::fs::{FileType, Mode};
 use super::relay::{Process, nonblocking};
 use crate::engine::frames::Stream;
 use crate::failure::{Result, invalid, os};
-use crate::places;
+use crate::places::{self, ContainerDir};
 
 /// The supervisor's ends of a process's streams.
 #[derive(Default)]
@@ -44,8 +43,8 @@ pub(crate) fn open(store: &Store, id: &str, terminal: bool, interactive: bool) -
 
 /// A null device for this container only: its root could change the mode and owner of the host's, which everything else uses. Where
 /// none can be created or opened, such as in a user namespace, the host's cannot be changed either.
-fn null(directory: &Path) -> Result<File> {
-    let path = directory.join(format!("null-{}", std::process::id()));
+fn null(directory: &ContainerDir) -> Result<File> {
+    let path = directory.null();
     let (mode, number) = (Mode::from_raw_mode(0o666), rustix::fs::makedev(1, 3));
     let made = rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, mode, number);
     let own = made.map_err(std::io::Error::from).and_then(|()| {
