@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long to wait for another process to reap a child of its own that has ended, in milliseconds.
 const REAP_TIMEOUT: i32 = 1000;
 
-/// A signal: 1 to 64, or 0, which only asks whether the process exists.
+/// A signal: 1 to 64, or 0, which only checks whether the process exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "i32", into = "i32")]
 pub struct Signal(i32);

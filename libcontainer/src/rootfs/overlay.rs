@@ -68,8 +68,8 @@ impl Overlay {
             set(context.as_fd(), c"workdir", &work)?;
         }
         mount::fsconfig_create(context.as_fd())
-            .context("make the overlay: fsconfig(create)")
-            .map_err(|e| e.hint("the upper directory must not lie on an overlay itself; see dmesg"))?;
+            .context("create the overlay: fsconfig(create)")
+            .map_err(|e| e.hint("the upper directory must not be on an overlay; see dmesg"))?;
         let mounted = mount::fsmount(context.as_fd(), 0).context("fsmount: overlay");
         drop(lock);
         mounted
