@@ -48,7 +48,7 @@ fn keeps_statuses() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
-pub fn waits_for_children(place: &Place) {
+pub(super) fn waits_for_children(place: &Place) {
     let (_, container) = started(place, "twice", &["busybox", "sleep", "1000"], OWN);
     let process = exec(&container, &["sh", "-c", "exit 3"]);
     std::thread::scope(|scope| {
@@ -74,7 +74,7 @@ pub fn waits_for_children(place: &Place) {
 }
 
 /// The helper process of `waits_for_others`: creates a container, and reaps it when its input ends.
-pub fn parent(state: &Path, bundle: &Path, id: &str) {
+pub(super) fn parent(state: &Path, bundle: &Path, id: &str) {
     let runtime = Runtime::open(state).unwrap();
     let options = CreateOptions::new(Stdio::inherit());
     let bundle = Bundle::load(bundle).unwrap();
@@ -85,7 +85,7 @@ pub fn parent(state: &Path, bundle: &Path, id: &str) {
     container.wait().unwrap();
 }
 
-pub fn waits_for_others(place: &Place) {
+pub(super) fn waits_for_others(place: &Place) {
     let bundle = place.bundle("others", &["busybox", "sleep", "1000"], OWN, "");
     let mut parent = Command::new(std::env::current_exe().unwrap())
         .args(["parent".as_ref(), place.state().as_os_str(), bundle.as_os_str(), "others".as_ref()])
@@ -127,7 +127,7 @@ pub fn waits_for_others(place: &Place) {
     assert_eq!(late.delete(Delete::Stopped).unwrap(), None);
 }
 
-pub fn zombies_of_execs(place: &Place) {
+pub(super) fn zombies_of_execs(place: &Place) {
     let shared = r#",{"type":"uts"}"#;
     for (name, namespaces) in [("zombies", OWN), ("zombies-shared", shared)] {
         let args = ["busybox", "sleep", "1000"];
@@ -158,7 +158,7 @@ pub fn zombies_of_execs(place: &Place) {
     container.delete(Delete::Stopped).unwrap();
 }
 
-pub fn dropped_handles(place: &Place) {
+pub(super) fn dropped_handles(place: &Place) {
     for by_delete in [true, false] {
         let (runtime, container) = started(place, "dropped-handle", &["sh", "-c", "exit 7"], OWN);
         let id = container.id().clone();
@@ -166,7 +166,7 @@ pub fn dropped_handles(place: &Place) {
         drop(container);
         let container = runtime.load(&id).unwrap();
         assert_eq!(container.state().unwrap().status, Status::Stopped);
-        assert_eq!(container.processes().unwrap(), []);
+        assert!(container.processes().unwrap().is_empty());
         let error = container.kill(Signal::KILL).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WrongState, "{error}");
         if !by_delete {
@@ -176,7 +176,7 @@ pub fn dropped_handles(place: &Place) {
     }
 }
 
-pub fn refused_deletes(place: &Place) {
+pub(super) fn refused_deletes(place: &Place) {
     let (_, container) = started(place, "refused", &["busybox", "sleep", "1000"], OWN);
     let refused = container.delete(Delete::Stopped).unwrap_err();
     assert_eq!(refused.error.kind(), ErrorKind::WrongState, "{refused}");
@@ -185,7 +185,7 @@ pub fn refused_deletes(place: &Place) {
 }
 
 /// Copies of this process have the child's end of the socket, which closes in none of them.
-pub fn forks_meanwhile(place: &Place) {
+pub(super) fn forks_meanwhile(place: &Place) {
     let runtime = Runtime::open(place.state()).unwrap();
     let bundle = Bundle::load(place.bundle("forks", &["busybox", "sleep", "1000"], OWN, "")).unwrap();
     let copies = Mutex::new(Vec::new());

@@ -18,7 +18,7 @@ fn is_left(place: &Place, name: &str) -> bool {
     place.state().join(name).exists()
 }
 
-pub fn upper_twice(place: &Place) {
+pub(super) fn upper_twice(place: &Place) {
     let path = place.bundle("uppers", &["/bin/sh"], OWN, "");
     let [low, upper] = ["low", "upper-of"].map(|name| path.join(name));
     fs::create_dir_all(low.join("proc")).unwrap();
@@ -35,7 +35,7 @@ pub fn upper_twice(place: &Place) {
     create(place, "upper-2", &bundle("upper-2")).unwrap().delete(Delete::Force).unwrap();
 }
 
-pub fn one_lower(place: &Place) {
+pub(super) fn one_lower(place: &Place) {
     let path = place.bundle("one-lower", &["/bin/sh"], OWN, "");
     let bundle = Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("rootfs")]));
     let error = create(place, "one-lower", &bundle).unwrap_err();
@@ -43,7 +43,7 @@ pub fn one_lower(place: &Place) {
     assert!(error.to_string().contains("root.readonly") && !is_left(place, "one-lower"), "{error}");
 }
 
-pub fn relative_paths(place: &Place) {
+pub(super) fn relative_paths(place: &Place) {
     let path = place.bundle("no-path", &["/bin/sh"], OWN, "");
     let spec = |root: PathBuf, source: Option<PathBuf>| -> Spec {
         let mut spec = Bundle::load(&path).unwrap().spec().clone();
@@ -83,7 +83,7 @@ pub fn relative_paths(place: &Place) {
 type Change = fn(&mut Spec);
 type Expected = (ErrorKind, Option<Object>, Option<Stage>, Option<ProgramError>);
 
-pub fn kinds(place: &Place) {
+pub(super) fn kinds(place: &Place) {
     let path = place.bundle("kinds", &["/bin/sh", "-c", "exit"], OWN, "");
     fn run(spec: &mut Spec, program: &str) {
         spec.process_mut().as_mut().unwrap().set_args(Some(vec![program.to_owned()]));
@@ -179,7 +179,7 @@ pub fn kinds(place: &Place) {
     assert_eq!(of(&error), absent(ErrorKind::Os, Object::StateRoot, Some(Stage::Reserve)), "{error}");
 }
 
-pub fn hooks_descriptors(place: &Place) {
+pub(super) fn hooks_descriptors(place: &Place) {
     let path = place.bundle("descriptors", &["/bin/sh", "-c", "exit"], OWN, "");
     let open = fs::File::create(path.join("open-in-the-caller")).unwrap();
     nix::fcntl::fcntl(&open, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
