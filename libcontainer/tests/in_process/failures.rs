@@ -129,7 +129,7 @@ pub(super) fn kinds(place: &Place) {
             "a directory for a program",
             |spec| run(spec, "/bin"),
             (
-                ErrorKind::Permission,
+                ErrorKind::Os,
                 Some(Object::Program),
                 Some(Stage::Execute),
                 Some(ProgramError::NotExecutable),
