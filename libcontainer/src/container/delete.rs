@@ -14,13 +14,18 @@ pub enum Delete {
 }
 
 /// The error of [`Container::delete`], with the container, so that the call can be repeated.
-#[derive(Debug)]
 #[non_exhaustive]
 pub struct DeleteError {
     /// What failed.
     pub error: Error,
     /// The container; parts of it may be left.
     pub container: Box<Container>,
+}
+
+impl std::fmt::Debug for DeleteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DeleteError({:?}, {:?})", self.container.id(), self.error)
+    }
 }
 
 impl std::fmt::Display for DeleteError {
