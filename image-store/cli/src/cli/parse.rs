@@ -161,7 +161,7 @@ fn truth(name: &str, text: &str) -> Result<&'static str, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Group, filter, switch, value};
+    use super::super::table::{Group, Operands, filter, switch, value};
     use super::*;
 
     const fn command(
@@ -176,7 +176,7 @@ mod tests {
             help: "help",
             flags,
             positional,
-            operands: crate::cli::table::Operands::Files,
+            operands: Operands::Files,
             stop_at_first: false,
             store: true,
             run: |_| Ok(0),
