@@ -17,7 +17,7 @@ use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, ExecInputs, ProcessPlan};
-use crate::process::{ExecOptions, Process, Started};
+use crate::process::{ExecOptions, ExecProcess, Started};
 use crate::signal::{self, ExitStatus, Signal, Watched};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
@@ -290,7 +290,7 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when the container is stopped or paused; `InvalidSpec`; the reason why the program could not be executed.
-    pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
+    pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<ExecProcess> {
         self.prepare_exec(process, options)?.run()
     }
 

@@ -4,7 +4,7 @@
 
 use crate::error::{Error, Result, Stage};
 use crate::launch::{self, Job, Launched, Watch};
-use crate::process::{Process, Started};
+use crate::process::{ExecProcess, Started};
 use crate::watch::HookWatch;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -40,7 +40,7 @@ impl PreparedExec<'_> {
     ///
     /// # Errors
     /// The reason why the program could not be executed.
-    pub fn run(self) -> Result<Process> {
+    pub fn run(self) -> Result<ExecProcess> {
         let PreparedExec { job, mut watch, started } = self;
         running(launch::launch(job, &mut watch).map_err(preparing)?, &started)
     }
@@ -70,7 +70,7 @@ impl Starting {
     ///
     /// # Errors
     /// The reason why the program could not be executed.
-    pub fn finish(mut self) -> Result<Process> {
+    pub fn finish(mut self) -> Result<ExecProcess> {
         self.launched.follow(&mut NoRequests).map_err(preparing)?;
         running(self.launched, &self.started)
     }
@@ -80,7 +80,7 @@ fn preparing(error: Error) -> Error {
     error.at(Stage::Prepare)
 }
 
-fn running(launched: Launched, started: &Started) -> Result<Process> {
+fn running(launched: Launched, started: &Started) -> Result<ExecProcess> {
     let (pid, process, terminal) = launched.release()?;
     Ok(started.add(pid, process, terminal))
 }

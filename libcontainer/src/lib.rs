@@ -98,7 +98,8 @@ mod state;
 mod sys;
 mod watch;
 
-/// The types of config.json, re-exported from `oci-spec`.
+/// The types of config.json, re-exported from `oci-spec`. What the crate has itself by the same name, [`State`] and [`Features`], is the
+/// crate's here too, so that both can be imported by `*`.
 ///
 /// Their `Default` values, from which the builders also start, are not empty: a default [`Spec`](spec::Spec) is about what
 /// `runc spec` writes, and a default [`Process`](spec::Process) runs `sh`. Start from them and set what differs:
@@ -116,6 +117,7 @@ mod watch;
 /// let bundle = Bundle::new("/var/lib/engine/web-1", spec);
 /// ```
 pub mod spec {
+    pub use crate::{Features, State};
     pub use oci_spec::runtime::*;
 }
 
@@ -130,7 +132,7 @@ pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
 pub use plan::options::mount_options;
-pub use process::{ExecOptions, Process, Stdio};
+pub use process::{ExecOptions, ExecProcess, Stdio};
 pub use protect::protect_program;
 pub use rootfs::overlay::Overlay;
 pub use runtime::{CreateOptions, Runtime};

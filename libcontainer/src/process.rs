@@ -86,7 +86,7 @@ impl ExecOptions {
 /// own from exiting; [`Container::wait`](crate::Container::wait) and [`Container::delete`](crate::Container::delete)
 /// reap such processes.
 #[derive(Debug)]
-pub struct Process {
+pub struct ExecProcess {
     pid: i32,
     watched: Arc<Watched>,
     terminal: Option<OwnedFd>,
@@ -98,12 +98,12 @@ pub(crate) struct Started(Arc<Mutex<Vec<Weak<Watched>>>>);
 
 impl Started {
     /// The process of a launch that is complete.
-    pub(crate) fn add(&self, pid: i32, process: OwnedFd, terminal: Option<OwnedFd>) -> Process {
+    pub(crate) fn add(&self, pid: i32, process: OwnedFd, terminal: Option<OwnedFd>) -> ExecProcess {
         let watched = Arc::new(Watched::new(process));
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.strong_count() > 0);
         all.push(Arc::downgrade(&watched));
-        Process { pid, watched, terminal }
+        ExecProcess { pid, watched, terminal }
     }
 
     /// Reaps those that have ended. Their exit statuses are kept for those who will wait for them.
@@ -115,7 +115,7 @@ impl Started {
     }
 }
 
-impl Process {
+impl ExecProcess {
     /// The pid in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -174,7 +174,7 @@ impl Process {
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ExecProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.watched.as_fd()
     }

@@ -2,8 +2,8 @@
 
 use super::{OWN, Place, sys};
 use libcontainer::{
-    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExitStatus, Object,
-    Process, Runtime, Signal, Status, Stdio,
+    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus, Object,
+    Runtime, Signal, Status, Stdio,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader};
@@ -27,7 +27,7 @@ fn started(place: &Place, name: &str, args: &[&str], namespaces: &str) -> (Runti
     (runtime, container)
 }
 
-fn exec(container: &Container, args: &[&str]) -> Process {
+fn exec(container: &Container, args: &[&str]) -> ExecProcess {
     let mut process = container.process_spec().clone();
     process.set_args(Some(args.iter().map(|arg| (*arg).to_owned()).collect()));
     container.exec(&process, ExecOptions::new(Stdio::inherit())).unwrap()
