@@ -185,6 +185,11 @@ impl Watched {
     /// Waits for the end of a child, and reaps it.
     pub(crate) fn wait(&self) -> Result<ExitStatus> {
         self.is_ours()?;
+        self.ended()
+    }
+
+    /// Waits for the end of a process that is a child, or that has ended; a child is reaped.
+    pub(crate) fn ended(&self) -> Result<ExitStatus> {
         loop {
             if let Some(status) = self.wait_until(None)? {
                 return Ok(status);
@@ -196,9 +201,6 @@ impl Watched {
 
     /// An error when somebody else's child was to be waited for, since that may last for ever.
     pub(crate) fn is_ours(&self) -> Result<()> {
-        if ends_within(self.as_fd(), 0)? {
-            return Ok(());
-        }
         match pidfd::wait(self.as_fd(), libc::WNOHANG | libc::WNOWAIT) {
             Err(Errno(libc::ECHILD)) if !ends_within(self.as_fd(), 0)? => {
                 let error = Error::os("waitid", Errno(libc::ECHILD).into()).with_kind(ErrorKind::NotFound);

@@ -384,7 +384,8 @@ fn copy_on_write(place: &Place) {
 fn missing_lower(place: &Place) {
     let path = place.bundle("no-lower", &["/bin/sh"], OWN, "");
     let runtime = Runtime::open(place.state()).unwrap();
-    let bundle = Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("nowhere"), path.join("rootfs")]));
+    let bundle =
+        Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("nowhere"), path.join("rootfs")]));
     let id = ContainerId::new("no-lower").unwrap();
     let error = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("ENOENT"), "{error}");

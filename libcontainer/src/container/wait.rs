@@ -40,9 +40,10 @@ impl Container {
     /// was reaped by another process, or elsewhere in this one. Since Linux 6.15 the kernel keeps the status for handles that were created
     /// before. `WrongState` while there is no process.
     pub fn wait(&self) -> Result<ExitStatus> {
-        self.watched()?.is_ours()?;
+        let watched = self.watched()?;
+        watched.is_ours()?;
         self.ends_before(None)?;
-        self.watched()?.wait()
+        watched.ended()
     }
 
     /// Like `wait`, but doesn't block: `None` if the process has not exited. It need not be a child of the caller, as after a restart of

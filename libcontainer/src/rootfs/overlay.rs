@@ -63,7 +63,7 @@ impl Overlay {
                     .create(path)
                     .with_context(|| format!("mkdir {path:?}"))?;
             }
-            lock = Some(self.lock(&upper)?);
+            lock = Some(self.lock(&upper, &work)?);
             set(context.as_fd(), c"upperdir", &upper)?;
             set(context.as_fd(), c"workdir", &work)?;
         }
@@ -88,13 +88,16 @@ impl Overlay {
 
     /// Locks out other mounts of the same upper directory, and refuses one that is mounted already: the kernel allows it, and leaves
     /// open what happens to the files.
-    fn lock(&self, upper: &Path) -> Result<Lock> {
+    fn lock(&self, upper: &Path, work: &Path) -> Result<Lock> {
         let what = || format!("overlay: upper directory {upper:?}");
         let file = File::open(upper).context("open").with_context(what)?;
         file.lock().context("flock").with_context(what)?;
         let lock = Lock(file);
+        // A mount leaves a directory in its work directory. Before there is one, the kernel, which logs an error for the attempt, need not be
+        // asked.
+        let mounted_before = work.join("work").exists();
         let end = Instant::now() + RELEASE_TIMEOUT;
-        while self.is_used(upper)? {
+        while mounted_before && self.is_used(upper)? {
             if Instant::now() > end {
                 return Err(Error::new(ErrorKind::Busy, "another container, or a mount, uses it"))
                     .with_context(what);

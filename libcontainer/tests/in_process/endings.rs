@@ -2,8 +2,8 @@
 
 use super::{OWN, Place, sys};
 use libcontainer::{
-    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus, Object,
-    Runtime, Signal, Status, Stdio,
+    Bundle, Container, ContainerId, CreateOptions, Delete, ErrorKind, ExecOptions, ExecProcess, ExitStatus,
+    Object, Runtime, Signal, Status, Stdio,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{BufRead, BufReader};

@@ -128,12 +128,7 @@ pub(super) fn kinds(place: &Place) {
         (
             "a directory for a program",
             |spec| run(spec, "/bin"),
-            (
-                ErrorKind::Os,
-                Some(Object::Program),
-                Some(Stage::Execute),
-                Some(ProgramError::NotExecutable),
-            ),
+            (ErrorKind::Os, Some(Object::Program), Some(Stage::Execute), Some(ProgramError::NotExecutable)),
         ),
         (
             "no program of a hook",

@@ -150,9 +150,13 @@ mod tests {
     #[test]
     fn an_exit_whose_status_nobody_knows_is_no_success() {
         let run = |code| Run { exit_code: code, ..Run::default() };
-        for (code, state, expected) in
-            [(None, "exited", 255), (Some(0), "exited", 0), (Some(3), "exited", 3), (None, "running", 0), (None, "created", 0)]
-        {
+        for (code, state, expected) in [
+            (None, "exited", 255),
+            (Some(0), "exited", 0),
+            (Some(3), "exited", 3),
+            (None, "running", 0),
+            (None, "created", 0),
+        ] {
             assert_eq!(exit_code(Some(&run(code)), state), expected, "{code:?} {state}");
         }
         assert_eq!(exit_code(None, "created"), 0);

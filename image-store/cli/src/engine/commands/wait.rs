@@ -71,6 +71,10 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
         }
         std::thread::sleep(PAUSE);
     }
-    let why = || invalid(format!("container {text:?}: no exit code: it was never started, or its supervisor was killed"));
+    let why = || {
+        invalid(format!(
+            "container {text:?}: no exit code: it was never started, or its supervisor was killed"
+        ))
+    };
     kept.map(|status: ExitStatus| status.code()).ok_or_else(why)
 }
