@@ -116,3 +116,17 @@ fn the_names_of_the_crate_and_of_the_specification_can_be_imported_together() {
         assert!(all.contains(&format!("::{name}")), "{name} is not in the list of this test");
     }
 }
+
+#[test]
+fn the_program_in_the_readme_is_the_one_that_the_documentation_compiles() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(home.join("../README.md")).unwrap();
+    let documentation =
+        fs::read_to_string(home.join("src/lib.rs")).unwrap().replace("//! ", "").replace("//!", "");
+    let programs = |text: &str, fence: &str| -> Vec<String> {
+        text.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let shown = programs(&readme, "```rust\n");
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[..], programs(&documentation, "```no_run\n")[..1]);
+}
