@@ -3,10 +3,11 @@
 use super::{OWN, Place};
 use libcontainer::spec::{Hook, Hooks, Mount, Spec};
 use libcontainer::{
-    Bundle, Container, ContainerId, CreateOptions, Delete, Error, ErrorKind, Object, Overlay, ProgramError,
-    Runtime, Stage, Stdio,
+    Bundle, Container, ContainerId, CreateOptions, Delete, Error, ErrorKind, ExecOptions, Object, Overlay,
+    ProgramError, Runtime, Stage, Stdio,
 };
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 fn create(place: &Place, name: &str, bundle: &Bundle) -> Result<Container, Error> {
@@ -168,6 +169,19 @@ pub(super) fn kinds(place: &Place) {
     let one = create(place, "kinds", &bundle).unwrap();
     let error = create(place, "kinds", &bundle).unwrap_err();
     assert_eq!(of(&error), absent(ErrorKind::Exists, Object::Container, Some(Stage::Reserve)), "{error}");
+    for (name, text, kind) in [
+        ("script", "#!/no/such/interpreter\n", ErrorKind::NotFound),
+        ("text", "not a program", ErrorKind::Os),
+    ] {
+        let file = path.join("rootfs").join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut process = one.process_spec().clone();
+        process.set_args(Some(vec![format!("/{name}")]));
+        let error = one.exec(&process, ExecOptions::new(Stdio::inherit())).unwrap_err();
+        let refused = (kind, Some(Object::Program), Some(Stage::Execute), Some(ProgramError::Refused));
+        assert_eq!(of(&error), refused, "{error}");
+    }
     one.delete(Delete::Force).unwrap();
     let options = CreateOptions::new(Stdio::inherit());
     let error = Runtime::open(path.join("config.json")).unwrap().create(&id, &bundle, options).unwrap_err();
