@@ -1,6 +1,7 @@
 //! A bundle: a directory with a config.json, parsed once; only here do relative paths become absolute.
 //!
-//! config.json, and files with parts of it, are read with limits: a huge or deeply nested file is an error within milliseconds, not a crash.
+//! config.json, and files with parts of it, are read with limits: a huge or deeply nested file is an error within milliseconds, not a
+//! crash.
 
 mod shape;
 
@@ -29,7 +30,8 @@ impl Bundle {
     /// Reads `config.json` in the directory `path`.
     ///
     /// # Errors
-    /// `NotFound`, about the `Bundle`, without config.json; `InvalidSpec` if it is not valid JSON, has a value of the wrong type or is larger than 16 MiB.
+    /// `NotFound`, about the `Bundle`, without config.json; `InvalidSpec` if it is not valid JSON, has a value of the wrong type or is
+    /// larger than 16 MiB.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         Bundle::read(path).map_err(|e| e.about(Object::Bundle).at(Stage::Plan))

@@ -93,8 +93,8 @@ impl Overlay {
         let file = File::open(upper).context("open").with_context(what)?;
         file.lock().context("flock").with_context(what)?;
         let lock = Lock(file);
-        // A mount leaves a directory in its work directory. Before there is one, the kernel, which logs an error for the attempt, need not be
-        // asked.
+        // A mount leaves a directory in its work directory. Before there is one, the kernel, which logs an error for the attempt, need
+        // not be asked.
         let mounted_before = work.join("work").exists();
         let end = Instant::now() + RELEASE_TIMEOUT;
         while mounted_before && self.is_used(upper)? {

@@ -116,7 +116,8 @@ pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     }
 }
 
-/// Waits until the other end of a socket is closed, or the process of a pidfd was reaped (kernel 6.9), ignoring what was sent, for at most `timeout_ms` (-1: no limit). False on timeout.
+/// Waits until the other end of a socket is closed, or the process of a pidfd was reaped (kernel 6.9), ignoring what was sent, for at most
+/// `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
     loop {
