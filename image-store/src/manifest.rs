@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::absent::or_default;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -53,7 +54,7 @@ const CHILDREN_LIMIT: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// The blob's media type.
-    #[serde(rename = "mediaType", default)]
+    #[serde(rename = "mediaType", default, deserialize_with = "or_default")]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
@@ -110,11 +111,17 @@ pub struct Manifest {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its media type; optional in OCI.
-    #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// The image config.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(default, deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,9 +146,15 @@ pub struct Index {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its media type; optional in OCI.
-    #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// The manifests, one per platform.
+    #[serde(default, deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -266,6 +279,9 @@ impl Index {
         if let Some(descriptor) = images().find(|d| typed(d) && d.platform.is_none()) {
             return Ok(descriptor);
         }
+        if images().next().is_none() {
+            return Err(Error::not_found("the index has no images"));
+        }
         let offered: Vec<String> = images().filter_map(|d| Some(d.platform.as_ref()?.to_string())).collect();
         Err(Error::not_found(format!("no image for {wanted}: available platforms: {}", offered.join(", "))))
     }
@@ -287,7 +303,7 @@ pub struct ImageConfig {
     #[serde(default)]
     pub config: Option<RunConfig>,
     /// The layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub rootfs: RootFs,
     /// The history of the layers, oldest first.
     #[serde(default)]
@@ -298,7 +314,7 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RootFs {
     /// diffIDs: digests of the uncompressed layers, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -383,6 +399,43 @@ mod tests {
         assert!(matches!(Document::parse(manifest.as_bytes(), "text/plain").unwrap(), Document::Manifest(_)));
         let index = br#"{"schemaVersion":2,"manifests":[],"annotations":null}"#;
         assert!(matches!(Document::parse(index, "").unwrap(), Document::Index(_)));
+    }
+
+    #[test]
+    fn null_is_an_absent_value() {
+        let config = format!(r#"{{"mediaType":null,"digest":"{}","size":2,"urls":null}}"#, digest(1));
+        for (text, announced) in [
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"mediaType":null,"config":{config},"layers":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), media::OCI_MANIFEST),
+        ] {
+            match Document::parse(text.as_bytes(), announced).unwrap() {
+                Document::Manifest(manifest) => assert!(manifest.layers.is_empty(), "{text}"),
+                Document::Index(_) => panic!("{text}"),
+            }
+        }
+        let index = br#"{"schemaVersion":2,"mediaType":null,"manifests":null,"config":null}"#;
+        match Document::parse(index, media::OCI_INDEX).unwrap() {
+            Document::Index(index) => {
+                let error = index.choose(&Platform::host()).unwrap_err();
+                assert_eq!(error.to_string(), "the index has no images");
+            }
+            Document::Manifest(_) => panic!("not an index"),
+        }
+        for config in [
+            r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":null}}"#,
+            r#"{"os":"linux","architecture":"amd64","variant":null,"os.features":null,"rootfs":null}"#,
+            r#"{"os":"linux","architecture":"amd64","created":null,"author":null,"config":null,"history":null}"#,
+        ] {
+            let parsed = ImageConfig::parse(config.as_bytes(), 0).unwrap();
+            assert_eq!(
+                (parsed.platform.to_string(), parsed.rootfs),
+                ("linux/amd64".into(), RootFs::default())
+            );
+        }
+        let unknown = ImageConfig::parse(br#"{"os":null,"architecture":null}"#, 0).unwrap();
+        assert_eq!(unknown.platform, Platform::default());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use common::{Scratch, file, tar};
 use image_store::archive::{Format, save_archive, save_dir};
+use image_store::layer::compression::Compression;
 use image_store::manifest::Descriptor;
 use image_store::platform::Platform;
 use image_store::store::{Composition, Part, Quiet, Record, Source};
@@ -259,13 +260,13 @@ fn a_saved_image_is_loaded_with_the_same_digests() {
     let name = image.reference().unwrap();
     let images = [(image.clone(), vec![name.clone()])];
     let dir = place.path().join("layout");
-    save_dir(&store, &images, &dir).unwrap();
-    save_dir(&store, &images, &dir).unwrap();
+    save_dir(&store, &images, Compression::Gzip, &dir).unwrap();
+    save_dir(&store, &images, Compression::Gzip, &dir).unwrap();
     let archives: Vec<_> = [Format::Docker, Format::Oci]
         .iter()
         .map(|format| {
             let path = place.path().join(format!("{format:?}.tar"));
-            save_archive(&store, &images, *format, File::create(&path).unwrap()).unwrap();
+            save_archive(&store, &images, *format, Compression::Gzip, File::create(&path).unwrap()).unwrap();
             path
         })
         .collect();
@@ -385,7 +386,7 @@ fn two_processes_add_the_same_image_at_once() {
     let store = store(&place);
     let image = import(&store, "x", &base());
     let dir = place.path().join("layout");
-    save_dir(&store, &[(image.clone(), vec![image.reference().unwrap()])], &dir).unwrap();
+    save_dir(&store, &[(image.clone(), vec![image.reference().unwrap()])], Compression::Gzip, &dir).unwrap();
     let target = place.path().join("target");
     std::thread::scope(|scope| {
         for _ in 0..4 {

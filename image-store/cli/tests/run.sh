@@ -359,7 +359,7 @@ test_damage() {
   rm "$layer/bin/busybox"; refuse 'a missing file is found' 'bin' k verify; k verify --repair >/dev/null
   touch "$layer/etc/extra"; refuse 'a file too many is found' 'etc' k verify; k verify --repair >/dev/null
   same 'a repaired image runs' "$(k run --rm box /bin/sh -c 'ls /etc/extra 2>/dev/null; tail -1 /etc/passwd')" "$(k export box | tar xO etc/passwd | tail -1)"
-  k save -o "$W/sound.tar" box; blob=$(find "$W/store/blobs" -type f -size +100k | head -1)
+  k save -o "$W/sound.tar" box box:2; blob=$(find "$W/store/blobs" -type f -size +100k | head -1)
   chmod u+w "$blob"; printf X | dd of="$blob" bs=1 seek=1000 conv=notrunc 2>/dev/null
   refuse 'a changed blob is found' "${blob##*/}.*use --repair to remove it" k verify
   refuse 'and removed' 'pull or load' k verify --repair
