@@ -1,7 +1,7 @@
 //! The state directory of one container: created exclusively, locked while it is changed, with files that are written atomically.
 
 use super::{RECORD_VERSION, Record};
-use crate::error::{Context, Error, ErrorKind, Internal, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Object, Result};
 use crate::id::ContainerId;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -13,6 +13,20 @@ use std::path::{Path, PathBuf};
 const RECORD: &str = "state.json";
 const FILTER: &str = "seccomp.bpf";
 const START: &str = "start.sock";
+
+/// No container has this id.
+pub(crate) fn no_container() -> Error {
+    Error::new(ErrorKind::NotFound, "container does not exist").about(Object::Container)
+}
+
+/// It is not the container that exists.
+fn not_a_root(error: Error) -> Error {
+    let error = error.about(Object::StateRoot);
+    match error.kind() {
+        ErrorKind::Exists => error.with_kind(ErrorKind::Os).hint("not a directory"),
+        _ => error,
+    }
+}
 
 /// One container's state directory, open.
 #[derive(Debug)]
@@ -28,11 +42,13 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(root)
-            .with_context(|| format!("mkdir {root:?}"))?;
+            .with_context(|| format!("mkdir {root:?}"))
+            .map_err(not_a_root)?;
         let path = root.join(id);
         DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(
             |e| match e.kind() {
-                ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
+                ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists")
+                    .about(Object::Container),
                 ErrorKind::Permission => e.hint(
                     "the state directory must be writable by the caller: see --root and $XDG_RUNTIME_DIR",
                 ),
@@ -45,7 +61,7 @@ impl StateDir {
     /// Opens the directory of an existing container.
     pub(crate) fn open(root: &Path, id: &ContainerId) -> Result<Self> {
         StateDir::open_at(root.join(id)).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
+            ErrorKind::NotFound => no_container(),
             _ => e,
         })
     }

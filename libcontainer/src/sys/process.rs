@@ -4,10 +4,18 @@ use super::cstr::CStrArray;
 use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
     // SAFETY: PR_SET_DUMPABLE takes a number.
     ret(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) }.into()).map(drop)
+}
+
+/// Has a command start with the descriptors 0 to 2 only, whatever this process has opened without close-on-exec.
+pub(crate) fn pass_streams_only(command: &mut Command) {
+    // SAFETY: what runs between fork and exec makes system calls only.
+    unsafe { command.pre_exec(|| fs::close_on_exec_listed(3).map_err(Into::into)) };
 }
 
 pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {

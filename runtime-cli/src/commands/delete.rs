@@ -3,7 +3,7 @@
 use super::{Command, Context, Failure, Outcome};
 use crate::notify;
 use goflags::{Flag, Order, Parsed};
-use libcontainer::{ContainerId, Delete, ErrorKind};
+use libcontainer::{ContainerId, Delete, ErrorKind, Object};
 
 pub(super) const COMMAND: Command = Command {
     name: "delete",
@@ -23,10 +23,12 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let force = parsed.is("force");
     let runtime = context.runtime()?;
     match runtime.load(&id) {
-        Ok(container) => container
-            .delete(if force { Delete::Force } else { Delete::Stopped })
-            .map_err(|e| Failure::from(e).prefixed(&format!("cannot delete container {id}")))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
+        Ok(container) => {
+            _ = container
+                .delete(if force { Delete::Force } else { Delete::Stopped })
+                .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?
+        }
+        Err(error) if error.object() == Some(Object::Container) => {
             // A `create` that died early leaves a directory that is not a container yet.
             let remains = runtime.remove_remains(&id);
             match remains {

@@ -182,7 +182,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         }),
         Err(_) => Ok(()),
     };
-    let deleted = made.delete(Delete::Force).map_err(Failure::from);
+    let deleted = made.delete(Delete::Force).map_err(|e| Failure::from(e.error));
     drop(socket);
     let code = code?;
     noted.and(deleted)?;
