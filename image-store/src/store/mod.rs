@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use blobs::read_document;
 pub use compose::Composition;
-pub use container::{ContainerRecord, Rootfs};
+pub use container::{ContainerRecord, Containers, Rootfs};
 pub use gc::Collected;
 pub(crate) use outbox::Outbox;
 pub use record::Record;

@@ -221,7 +221,11 @@ impl Store {
 }
 
 fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Record> {
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::invalid(format!(
+            "image record {path:?}: damaged: remove this file, then pull or load the image again: {e}"
+        ))
+    })
 }
 
 fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {
