@@ -21,6 +21,7 @@ mod root;
 mod rootless;
 mod run;
 mod seccomp;
+mod streams;
 mod terminals;
 mod trouble;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         run::TESTS,
         exec::TESTS,
         terminals::TESTS,
+        streams::TESTS,
         hooks::TESTS,
         namespaces::TESTS,
         mounts::TESTS,

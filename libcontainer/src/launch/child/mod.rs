@@ -191,6 +191,7 @@ impl<'a> Child<'a> {
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
             Step::Stdio => self.stdio_from_terminal(),
+            Step::OwnNull => identity::own_null(),
             Step::Sysctl { file, value } => self.sysctl(file, value),
             Step::ReadOnlyPath { path } => self.read_only_path(path),
             Step::Mask { path } => self.mask(path),
