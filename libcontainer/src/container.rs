@@ -14,7 +14,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{self, ExecInputs, ProcessPlan};
 use crate::process::{ExecOptions, Process};
 use crate::signal::{self, ExitStatus, Signal};
-use crate::state::dir::StateDir;
+use crate::state::dir::{Lock, StateDir};
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::cstr::CStrArray;
 use crate::sys::{pidfd, sock};
@@ -23,6 +23,7 @@ use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// How long `delete` waits for a killed process to end, in milliseconds.
 const KILL_TIMEOUT: i32 = 10_000;
@@ -133,22 +134,62 @@ impl Container {
     /// # Errors
     /// `Os` when the kernel's files can't be read.
     pub fn state(&self) -> Result<State> {
-        Ok(self.record.state(self.status()?))
+        if self.record.pid != 0 {
+            return Ok(self.record.state(status(&self.record)?));
+        }
+        // A create in progress holds the lock; one that died does not.
+        let Some(_lock) = self.dir.try_lock()? else { return Ok(self.record.state(Status::Creating)) };
+        let record = self.dir.load()?;
+        Ok(record.state(status(&record)?))
     }
 
-    /// The status as it is now; it is never stored.
-    fn status(&self) -> Result<Status> {
-        if self.record.pid == 0 {
-            // A create in progress holds the lock; one that died does not.
-            return Ok(if self.dir.try_lock()?.is_some() { Status::Stopped } else { Status::Creating });
+    /// Locks out other changes, and reads what they have changed since this handle was made.
+    fn locked(&self) -> Result<(Lock, Box<Record>)> {
+        let lock = self.dir.lock()?;
+        let record = self.dir.load().map(Box::new)?;
+        Ok((lock, record))
+    }
+
+    /// As `locked`, and takes over what was read.
+    fn lock(&mut self) -> Result<Lock> {
+        let (lock, record) = self.locked()?;
+        self.take_over(record)?;
+        Ok(lock)
+    }
+
+    fn take_over(&mut self, record: Box<Record>) -> Result<()> {
+        if (record.pid, record.start_time) != (self.record.pid, self.record.start_time) {
+            self.process = state::alive::open(record.pid, record.start_time)?.map(|alive| alive.process);
         }
-        let Some(alive) = state::alive::open(self.record.pid, self.record.start_time)? else {
-            return Ok(Status::Stopped);
-        };
-        if self.record.cgroup.is_frozen()? {
-            return Ok(Status::Paused);
+        self.record = record;
+        Ok(())
+    }
+
+    /// As `lock`, for a removal by force: a create or start that is under way gives up, and with it the lock, when its process is killed.
+    /// `None`: the container was removed meanwhile.
+    fn lock_by_force(&mut self) -> Result<Option<Lock>> {
+        let end = Instant::now() + Duration::from_millis(KILL_TIMEOUT.unsigned_abs().into());
+        loop {
+            let locked = self.dir.try_lock().and_then(|lock| Ok((lock, self.dir.load()?)));
+            let (lock, record) = match locked {
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            };
+            if let Some(lock) = lock {
+                self.take_over(Box::new(record))?;
+                return Ok(Some(lock));
+            }
+            let process = if record.pid == 0 { self.dir.noted_process() } else { Some((record.pid, record.start_time)) };
+            if let Some((pid, start_time)) = process
+                && let Some(alive) = state::alive::open(pid, start_time)?
+            {
+                let _ = pidfd::send_signal(alive.process.as_fd(), libc::SIGKILL);
+            }
+            if Instant::now() > end {
+                return Err(Error::new(ErrorKind::Busy, "another operation on the container does not end"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
         }
-        Ok(if alive.executed || self.record.restored { Status::Running } else { Status::Created })
     }
 
     /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
@@ -176,19 +217,28 @@ impl Container {
     /// # Errors
     /// `WrongState` unless it is created; else what kept the program from being executed.
     pub fn start(&mut self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        match self.waiting.take() {
-            Some(launched) => self.start_own(*launched)?,
-            None => self.start_waiting()?,
-        }
+        let _lock = match self.waiting.take() {
+            Some(launched) => {
+                // Nobody else can have started it.
+                let lock = self.dir.lock()?;
+                self.start_own(*launched)?;
+                lock
+            }
+            None => {
+                let lock = self.lock()?;
+                self.start_waiting()?;
+                lock
+            }
+        };
         let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host { bundle: &self.record.bundle })
+        let place = Place::Host { bundle: &self.record.bundle, process: None };
+        self.run_hooks("poststart", Hooks::poststart, &running, &place)
     }
 
     /// Starts the child that this handle has created.
     fn start_own(&self, mut launched: Launched) -> Result<()> {
         self.run_start_container()?;
-        let mut watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        let mut watch = HookWatch { record: &self.record, dir: None, spec_hooks: None, devices: None };
         launched.execute(&mut watch)?;
         launched.release().map(drop)
     }
@@ -197,7 +247,7 @@ impl Container {
     fn start_waiting(&self) -> Result<()> {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
-            allowed(Operation::Start, self.status()?)?;
+            allowed(Operation::Start, status(&self.record)?)?;
             let why = "cannot start a container that only its creator can start, or that is being started";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
@@ -291,7 +341,7 @@ impl Container {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
         let ended = |process: &OwnedFd| signal::ends_within(process.as_fd(), 0);
         if self.process.as_ref().map_or(Ok(true), ended)? {
-            allowed(operation, Status::Stopped)?;
+            allowed(operation, self.state()?.status)?;
         }
         if self.frozen()? {
             allowed(operation, Status::Paused)?;
@@ -304,7 +354,7 @@ impl Container {
             target: Some(self.process()?),
             ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
-        let watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        let watch = HookWatch { record: &self.record, dir: None, spec_hooks: None, devices: None };
         Ok(PreparedExec { job, watch })
     }
 
@@ -376,9 +426,9 @@ impl Container {
     /// # Errors
     /// `WrongState` unless it is running or created.
     pub fn pause(&self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Pause, self.status()?)?;
-        self.record.cgroup.freeze()
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Pause, status(&record)?)?;
+        record.cgroup.freeze()
     }
 
     /// Thaws them.
@@ -386,9 +436,9 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not paused`) unless it is paused.
     pub fn resume(&self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Resume, self.status()?)?;
-        self.record.cgroup.thaw()
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Resume, status(&record)?)?;
+        record.cgroup.thaw()
     }
 
     /// Changes its limits; fields that are missing stay as they are. If one can't be set, those already set are reverted.
@@ -396,8 +446,8 @@ impl Container {
     /// # Errors
     /// `WrongState` when it is stopped; `InvalidSpec`; `Os`.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Update, self.status()?)?;
+        let _lock = self.lock()?;
+        allowed(Operation::Update, status(&self.record)?)?;
         let host = self.host.get()?;
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
@@ -423,9 +473,9 @@ impl Container {
     /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller isn't the host's root;
     /// `Unsupported` for what CRIU can't save; `Os` with what it has logged. The container then continues as before.
     pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Checkpoint, self.status()?)?;
-        crate::checkpoint::dump::dump(&self.record, self.process()?, options)
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Checkpoint, status(&record)?)?;
+        crate::checkpoint::dump::dump(&record, self.process()?, options)
     }
 
     /// The pids of all its processes, in the caller's pid namespace.
@@ -476,11 +526,16 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when it is running and `how` isn't `Force`; else all failures of the removal, together.
-    pub fn delete(self, how: Delete) -> Result<()> {
-        let lock = self.dir.lock()?;
-        let status = if self.process.is_some() { self.status()? } else { Status::Stopped };
-        if how == Delete::Stopped {
-            allowed(Operation::Delete, status)?;
+    pub fn delete(mut self, how: Delete) -> Result<()> {
+        let lock = match how {
+            Delete::Stopped => self.lock()?,
+            Delete::Force => match self.lock_by_force()? {
+                Some(lock) => lock,
+                None => return Ok(()),
+            },
+        };
+        if how == Delete::Stopped && self.process.is_some() {
+            allowed(Operation::Delete, status(&self.record)?)?;
         }
         let mut errors = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err());
@@ -513,9 +568,20 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // A failed hook is reported, and the others are run (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle }));
+        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle, process: None }));
         Error::join(errors).map_or(Ok(()), Err)
     }
+}
+
+/// The status as it is now; it is never stored. The caller has the lock, or the container has a process.
+fn status(record: &Record) -> Result<Status> {
+    let Some(alive) = state::alive::open(record.pid, record.start_time)? else {
+        return Ok(Status::Stopped);
+    };
+    if record.cgroup.is_frozen()? {
+        return Ok(Status::Paused);
+    }
+    Ok(if alive.executed || record.restored { Status::Running } else { Status::Created })
 }
 
 /// The value that is kept in `place`, made on the first call.

@@ -111,13 +111,14 @@ impl Runtime {
         let host = self.host()?;
         let request = Request { id, bundle, options: options.plan_options() };
         let terminal = matches!(options.stdio, Stdio::Terminal);
-        let Reserved { undo, lock, dir, mut record, plan } =
+        let Reserved { undo, dir, mut record, plan } =
             reserve::reserve(&self.root, host, &request, terminal)?;
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let cgroup_dir = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
+            dir: Some(&dir),
             spec_hooks: bundle.spec.hooks().as_ref(),
             devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
@@ -133,10 +134,10 @@ impl Runtime {
         record.start_time = state::alive::start_time(record.pid)?;
         fault::point();
         dir.save(&record)?;
+        dir.forget_process();
         fault::point();
         let held = Held::new(launched, options.start_here)?;
         fault::point();
-        drop(lock);
         undo.disarm();
         Ok(Container::made(id.clone(), dir, record, held, plan.warnings, (self.host.clone(), cgroup_dir)))
     }
