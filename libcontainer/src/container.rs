@@ -1,5 +1,7 @@
 //! A container: one short function for each operation, which loads, checks the status, acts and saves.
 
+mod lock;
+
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::checkpoint::CheckpointOptions;
 use crate::checkpoint::restore::Restored;
@@ -14,16 +16,16 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{self, ExecInputs, ProcessPlan};
 use crate::process::{ExecOptions, Process};
 use crate::signal::{self, ExitStatus, Signal};
-use crate::state::dir::{Lock, StateDir};
+use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::cstr::CStrArray;
 use crate::sys::{pidfd, sock};
 use crate::watch::{HookWatch, send_listener};
+use lock::status;
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 /// How long `delete` waits for a killed process to end, in milliseconds.
 const KILL_TIMEOUT: i32 = 10_000;
@@ -141,55 +143,6 @@ impl Container {
         let Some(_lock) = self.dir.try_lock()? else { return Ok(self.record.state(Status::Creating)) };
         let record = self.dir.load()?;
         Ok(record.state(status(&record)?))
-    }
-
-    /// Locks out other changes, and reads what they have changed since this handle was made.
-    fn locked(&self) -> Result<(Lock, Box<Record>)> {
-        let lock = self.dir.lock()?;
-        let record = self.dir.load().map(Box::new)?;
-        Ok((lock, record))
-    }
-
-    /// As `locked`, and takes over what was read.
-    fn lock(&mut self) -> Result<Lock> {
-        let (lock, record) = self.locked()?;
-        self.take_over(record)?;
-        Ok(lock)
-    }
-
-    fn take_over(&mut self, record: Box<Record>) -> Result<()> {
-        if (record.pid, record.start_time) != (self.record.pid, self.record.start_time) {
-            self.process = state::alive::open(record.pid, record.start_time)?.map(|alive| alive.process);
-        }
-        self.record = record;
-        Ok(())
-    }
-
-    /// As `lock`, for a removal by force: a create or start that is under way gives up, and with it the lock, when its process is killed.
-    /// `None`: the container was removed meanwhile.
-    fn lock_by_force(&mut self) -> Result<Option<Lock>> {
-        let end = Instant::now() + Duration::from_millis(KILL_TIMEOUT.unsigned_abs().into());
-        loop {
-            let locked = self.dir.try_lock().and_then(|lock| Ok((lock, self.dir.load()?)));
-            let (lock, record) = match locked {
-                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-                other => other?,
-            };
-            if let Some(lock) = lock {
-                self.take_over(Box::new(record))?;
-                return Ok(Some(lock));
-            }
-            let process = if record.pid == 0 { self.dir.noted_process() } else { Some((record.pid, record.start_time)) };
-            if let Some((pid, start_time)) = process
-                && let Some(alive) = state::alive::open(pid, start_time)?
-            {
-                let _ = pidfd::send_signal(alive.process.as_fd(), libc::SIGKILL);
-            }
-            if Instant::now() > end {
-                return Err(Error::new(ErrorKind::Busy, "another operation on the container does not end"));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
     }
 
     /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
@@ -358,9 +311,9 @@ impl Container {
         Ok(PreparedExec { job, watch })
     }
 
-    /// The cgroup's directory, on v2.
+    /// The cgroup's directory, on v2, if it still exists.
     fn cgroup_dir(&self) -> Result<Option<&Dir>> {
-        Ok(kept(&self.cgroup_dir, || self.record.cgroup.open())?.as_ref())
+        Ok(kept(&self.cgroup_dir, || self.record.cgroup.open_present())?.as_ref())
     }
 
     fn frozen(&self) -> Result<bool> {
@@ -403,14 +356,23 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let own_pids = self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0;
-        if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
-            return self.kill_all(signal);
+        if signal == Signal::KILL && !self.has_own_pids() {
+            let listed = self.record.cgroup.processes()?;
+            if !listed.is_empty() {
+                self.kill_all(signal)?;
+            }
+            if listed.contains(&self.record.pid) {
+                return Ok(());
+            }
         }
         signal::send(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
         })
+    }
+
+    fn has_own_pids(&self) -> bool {
+        self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0
     }
 
     /// Sends a signal to every process in its cgroup; it is not an error if there is none.
@@ -421,6 +383,16 @@ impl Container {
         self.record.cgroup.kill(signal)
     }
 
+    /// Fails if the first process has left its cgroup, as it may do where it sees the host's: whatever is done to the cgroup would not be
+    /// done to the container.
+    fn must_be_in_cgroup(&self, record: &Record) -> Result<()> {
+        if record.cgroup == Cgroup::None || record.cgroup.processes()?.contains(&record.pid) {
+            return Ok(());
+        }
+        let why = format!("the container's first process has left its cgroup {}", record.cgroup.freezer().unwrap_or_default().display());
+        Err(Error::new(ErrorKind::WrongState, why))
+    }
+
     /// Freezes all its processes.
     ///
     /// # Errors
@@ -428,6 +400,7 @@ impl Container {
     pub fn pause(&self) -> Result<()> {
         let (_lock, record) = self.locked()?;
         allowed(Operation::Pause, status(&record)?)?;
+        self.must_be_in_cgroup(&record)?;
         record.cgroup.freeze()
     }
 
@@ -448,6 +421,7 @@ impl Container {
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
         let _lock = self.lock()?;
         allowed(Operation::Update, status(&self.record)?)?;
+        self.must_be_in_cgroup(&self.record)?;
         let host = self.host.get()?;
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
@@ -481,13 +455,22 @@ impl Container {
     /// The pids of all its processes, in the caller's pid namespace.
     ///
     /// # Errors
-    /// `Os` when the cgroup can't be read.
+    /// `Os` when the cgroup can't be read. `WrongState` when its first process has left the cgroup, and has no pid namespace of its own,
+    /// which would tell its processes from others.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        match (&self.record.cgroup, &self.process) {
-            // Without a cgroup (rootless) its pid namespace distinguishes them.
-            (Cgroup::None, Some(_)) => state::alive::in_pid_namespace_of(self.record.pid),
-            (cgroup, _) => cgroup.processes(),
+        let mut pids = self.record.cgroup.processes()?;
+        let alive = || state::alive::open(self.record.pid, self.record.start_time).map(|alive| alive.is_some());
+        if pids.contains(&self.record.pid) || !alive()? {
+            return Ok(pids);
         }
+        // Without a cgroup (rootless), or after it was left, its pid namespace distinguishes them.
+        if self.record.cgroup != Cgroup::None && !self.has_own_pids() {
+            self.must_be_in_cgroup(&self.record)?;
+        }
+        pids.extend(state::alive::in_pid_namespace_of(self.record.pid)?);
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// Its resource usage. All zero without a cgroup (rootless).
@@ -571,17 +554,6 @@ impl Container {
         note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle, process: None }));
         Error::join(errors).map_or(Ok(()), Err)
     }
-}
-
-/// The status as it is now; it is never stored. The caller has the lock, or the container has a process.
-fn status(record: &Record) -> Result<Status> {
-    let Some(alive) = state::alive::open(record.pid, record.start_time)? else {
-        return Ok(Status::Stopped);
-    };
-    if record.cgroup.is_frozen()? {
-        return Ok(Status::Paused);
-    }
-    Ok(if alive.executed || record.restored { Status::Running } else { Status::Created })
 }
 
 /// The value that is kept in `place`, made on the first call.

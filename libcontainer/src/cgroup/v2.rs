@@ -9,7 +9,6 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
-use crate::signal;
 use crate::sys::bpf;
 use crate::sys::fs::read_text;
 use nix::errno::Errno;
@@ -137,7 +136,7 @@ fn own(pid: i32) -> Result<PathBuf> {
 }
 
 pub(super) fn location_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Location> {
-    Ok(Location { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
+    super::moved::location_of(mount, process, |line| line.strip_prefix("0::"))
 }
 
 /// Enables what is needed in all cgroups above `dir`. A failure shows, and is reported, when a limit's file is missing; without

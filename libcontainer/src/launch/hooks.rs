@@ -123,7 +123,7 @@ fn in_container(
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let dir = cgroup.open()?;
+    let dir = cgroup.open_present()?;
     let job = Job { cgroup_dir: dir.as_ref(), target: Some(container), ..Job::new(plan, stdio, cgroup) };
     let (_, process, _) = launch(job, &mut NoWatch)?.release()?;
     let process = Child::new(process);
