@@ -34,6 +34,7 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     resume_of_a_running_container_is_refused,
     a_paused_container_is_deleted_by_force,
     kill_of_a_paused_container_works_after_resume,
+    kill_ends_a_paused_container,
     ps_lists_all_processes,
     ps_lists_a_process_that_another_library_has_added,
     ps_of_a_stopped_container_is_empty_or_refused,
@@ -413,6 +414,23 @@ fn a_delete_that_a_stranger_holds_up_is_finished_by_another(lab: &Lab) -> Outcom
     c.delete_force()?;
     yes(!group.exists(), format!("{} is left", group.display()))?;
     c.is_gone()
+}
+
+fn kill_ends_a_paused_container(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it stays paused on cgroup v1")?;
+    for pids in ["own", "shared"] {
+        let mut c = lab.container()?;
+        if pids == "shared" {
+            c.config().share("pid");
+        }
+        c.sleeping()?;
+        c.call("pause", &[])?.ok()?;
+        c.kill("KILL")?.ok()?;
+        c.wait_for_status("stopped")?;
+        c.delete()?.ok()?;
+        c.is_gone()?;
+    }
+    Ok(())
 }
 
 /// Moves the container's first process to another cgroup in each hierarchy, and removes its own if `removed`. Returns the new ones.

@@ -368,7 +368,8 @@ impl Container {
         signal::send(self.process()?, signal).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
-        })
+        })?;
+        if signal == Signal::KILL { self.record.cgroup.let_die() } else { Ok(()) }
     }
 
     fn has_own_pids(&self) -> bool {

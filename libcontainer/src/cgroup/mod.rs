@@ -283,6 +283,14 @@ impl Cgroup {
         gone_as(done, ()).context("signal all processes")
     }
 
+    /// Lets killed processes end, which frozen ones do by themselves on v2 only.
+    pub(crate) fn let_die(&self) -> Result<()> {
+        match self {
+            Cgroup::V1(members) => gone_as(v1::thaw_below(members), ()).context("thaw"),
+            Cgroup::V2(_) | Cgroup::None => Ok(()),
+        }
+    }
+
     /// All processes of the container, including nested cgroups.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
         let list = match self {

@@ -289,7 +289,7 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
 }
 
 /// A process that a nested cgroup has frozen does not even die of SIGKILL (on v2 it does).
-fn thaw_below(members: &[Member]) -> Result<()> {
+pub(super) fn thaw_below(members: &[Member]) -> Result<()> {
     let Ok(dir) = freezer(members) else { return Ok(()) };
     let mut thaw = |dir: &Dir| match dir.write("freezer.state", "THAWED") {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
