@@ -4,6 +4,7 @@
 
 mod apply;
 mod dir;
+mod made;
 mod moved;
 mod oom;
 mod probe;

@@ -3,8 +3,9 @@
 //! Why cgroups-rs is not used: docs/decisions/0020-cgroup-v1-by-hand.md.
 
 use super::dir::{Dir, os};
+use super::made::Made;
 use super::moved::instead;
-use super::v2::{Made, frozen, lacks_permission, make, used};
+use super::v2::{frozen, lacks_permission, make, used};
 use super::{Cgroup, Location, Member, SubPaths, apply, join, processes as all_processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::V1Hierarchy;
@@ -32,7 +33,7 @@ pub(super) fn create(
     let mut dirs: Vec<(&Member, Dir)> = Vec::with_capacity(mounts.len());
     let mut skipped = false;
     for (member, root) in &mounts {
-        let mut step = Made { root, paths: Vec::new(), keep: false };
+        let mut step = Made::new(root);
         let result = make_member(&mut step, member);
         made.push(step);
         match result {
