@@ -8,7 +8,7 @@
 use crate::error::{Context, Error, Result};
 use crate::sys::cstr::CStrArray;
 use crate::sys::mount::{self, SetAttr};
-use crate::sys::{Errno, exe, fs};
+use crate::sys::{Errno, exe, fs, is_absent};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -30,9 +30,10 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     }
     let program = match read_only_mount(&file) {
         Ok(mount) => mount,
-        Err(Errno(libc::EPERM)) => return Ok(()),
         // In another mount namespace, or with mounts below it that a user namespace may not detach: it cannot be cloned.
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => sealed_copy()?,
+        Err(Errno(libc::EINVAL)) => sealed_copy()?,
+        Err(e) if is_absent(libc::SYS_open_tree, e) || is_absent(libc::SYS_mount_setattr, e) => sealed_copy()?,
+        Err(Errno(libc::EPERM)) => return Ok(()),
         Err(e) => return Err(e).context("mount the program's file read-only"),
     };
     let arguments = arguments

@@ -1,7 +1,7 @@
 //! clone3(2) (clone(2) where it is refused), the exit of its child, and the signal mask around it.
 
 use super::pidfd::Child;
-use super::{Errno, SysResult, fs, owned, path, ret, sock};
+use super::{Errno, SysResult, fs, is_absent, owned, path, ret, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
@@ -53,8 +53,10 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
     // this stack, as fork. What the child may do is the caller's promise.
     let pid = match ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }) {
-        // SAFETY: the caller's promise holds for both.
-        Err(Errno(libc::ENOSYS)) => return unsafe { clone(flags, args.exit_signal, cgroup) },
+        Err(e) if is_absent(libc::SYS_clone3, e) => {
+            // SAFETY: the caller's promise holds for both.
+            return unsafe { clone(flags, args.exit_signal, cgroup) };
+        }
         other => other?,
     };
     if pid == 0 {

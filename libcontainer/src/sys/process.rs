@@ -88,14 +88,37 @@ pub(crate) fn setsid() -> SysResult<()> {
 
 // The raw calls: glibc's wrappers change the ids of all threads under a lock.
 
+/// setresuid(2) with one id, or setuid(2) where a filter refuses it: from a process with CAP_SETUID that is the same.
 pub(crate) fn setresuid(uid: u32) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }) {
+        Err(Errno(libc::EPERM)) => {}
+        other => return other.map(drop),
+    }
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setuid, uid) })?;
+    all_are(uid, libc::SYS_getresuid)
 }
 
+/// The same for the group ids.
 pub(crate) fn setresgid(gid: u32) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }) {
+        Err(Errno(libc::EPERM)) => {}
+        other => return other.map(drop),
+    }
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setgid, gid) })?;
+    all_are(gid, libc::SYS_getresgid)
+}
+
+/// Without the capability, setuid(2) changes one of the three ids only: the process could become what it was again.
+fn all_are(id: u32, getres: libc::c_long) -> SysResult<()> {
+    let mut ids = [0u32; 3];
+    let [real, effective, saved] = &mut ids;
+    // SAFETY: both calls write one u32 to each of the three places, which outlive the call.
+    ret(unsafe { libc::syscall(getres, &raw mut *real, &raw mut *effective, &raw mut *saved) })?;
+    if ids == [id; 3] { Ok(()) } else { Err(Errno(libc::EPERM)) }
 }
 
 pub(crate) fn setgroups(groups: &[u32]) -> SysResult<()> {

@@ -1,6 +1,6 @@
 //! Steps that assemble the root file system: trees attached by descriptor to places found by descriptor, never by path.
 
-use super::attach::Tree;
+use super::attach::{Tree, lacks_call};
 use super::{Child, Done, Failed, On, failed};
 use crate::launch::copy_up;
 use crate::launch::frame::{Call, Frame};
@@ -158,7 +158,7 @@ impl Child<'_> {
             return self.mount_by_name(new, mode, target.as_fd());
         }
         let tree = match make_fs(new, mode) {
-            Err(e) if refused(&e) && new.or_bind.is_some() => {
+            Err(e) if refused(&e) && new.or_bind.is_some() && !lacks_call(&e) => {
                 return self.bind_instead(new, target.as_fd());
             }
             other => other?,
@@ -424,11 +424,10 @@ impl Child<'_> {
             let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
                 .on(Call::Open)?;
             let (a, b) = (
-                fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
-                fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
+                fs::fstat(current).on(Call::Fstat)?,
+                fs::fstat(up.as_fd()).on(Call::Fstat)?,
             );
-            let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor)
-                == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+            let at_top = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
             if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
                 return self
                     .set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
