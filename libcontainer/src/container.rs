@@ -165,27 +165,21 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets the container's process run its program.
+    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped.
     ///
     /// # Errors
-    /// `WrongState` unless it is created; else what kept the program from being executed.
+    /// `WrongState` unless it is created; else what kept the program from being executed, or a hook's failure.
     pub fn start(&mut self) -> Result<()> {
-        let _lock = match self.waiting.take() {
-            Some(launched) => {
-                // Nobody else can have started it.
-                let lock = self.dir.lock()?;
-                self.start_own(*launched)?;
-                lock
-            }
-            None => {
-                let lock = self.lock()?;
-                self.start_waiting()?;
-                lock
-            }
-        };
+        let waiting = self.waiting.take();
+        // Nobody else can have started one that waits for this handle.
+        let _lock = if waiting.is_some() { self.dir.lock()? } else { self.lock()? };
+        match waiting {
+            Some(launched) => self.start_own(*launched)?,
+            None => self.start_waiting()?,
+        }
         let running = self.record.hook_state(Status::Running, self.record.pid);
         let place = Place::Host { bundle: &self.record.bundle, process: None };
-        self.run_hooks("poststart", Hooks::poststart, &running, &place)
+        self.run_hooks("poststart", Hooks::poststart, &running, &place).map_err(|e| self.stopped_by(e))
     }
 
     /// Starts the child that this handle has created.
@@ -208,7 +202,7 @@ impl Container {
         if self.frozen()? {
             allowed(Operation::Start, Status::Paused)?;
         }
-        self.run_start_container()?;
+        self.run_start_container().map_err(|e| self.stopped_by(e))?;
         fault::point();
         sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
         fault::point();
@@ -223,6 +217,23 @@ impl Container {
         self.dir.forget_start();
         fault::point();
         Ok(())
+    }
+
+    /// Kills all processes after the failure of a hook (runtime-spec, "Lifecycle" 7 and 9), which it returns. The first one is left to be
+    /// reaped by its parent.
+    fn stopped_by(&self, failure: Error) -> Error {
+        let mut errors = vec![failure];
+        let mut note = |result: Result<()>| errors.extend(result.err());
+        if let Some(process) = &self.process {
+            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+        }
+        if !self.has_own_pids() && self.record.cgroup != Cgroup::None {
+            note(self.record.cgroup.kill(Signal::KILL));
+        }
+        if let Some(process) = &self.process {
+            note(must_end(process.as_fd()));
+        }
+        Error::join(errors).unwrap_or_else(|| Error::died("after a hook"))
     }
 
     /// Whether `start` runs hooks in the container's namespaces: then the program should have called `protect_program` before.
@@ -572,13 +583,15 @@ pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<
     hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
 }
 
-fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
-    if !signal::ends_within(process, KILL_TIMEOUT)? {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            "the container's process does not end although it was killed",
-        ));
+fn must_end(process: BorrowedFd<'_>) -> Result<()> {
+    if signal::ends_within(process, KILL_TIMEOUT)? {
+        return Ok(());
     }
+    Err(Error::new(ErrorKind::Busy, "the container's process does not end although it was killed"))
+}
+
+fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
+    must_end(process)?;
     // Reaps it if it is our child; else its parent does.
     let _ = pidfd::wait(process, libc::WNOHANG);
     Ok(())

@@ -81,6 +81,7 @@ fn on_host(hook: &Hook, state: &str, bundle: &Path, container: Option<BorrowedFd
         .stdin(Pipe::from(reader))
         .stdout(Pipe::from(out_writer.try_clone().context("dup")?))
         .stderr(Pipe::from(out_writer));
+    crate::sys::process::default_signals(&mut command);
     let mut child = command.spawn().with_context(|| format!("execute {:?}", hook.path()))?;
     drop(command);
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or(0)).context("pidfd_open");

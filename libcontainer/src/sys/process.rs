@@ -341,6 +341,25 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
     ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
 }
 
+/// Lets the program of `command` begin with default signal handling, although this process, whose caller decides about it, may ignore
+/// signals: those stay ignored over an exec. (std restores SIGPIPE and the signal mask by itself.)
+pub(crate) fn default_signals(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let ignored = |signal: i32| {
+        let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+        // SAFETY: nothing is changed, and `action` has room for the structure.
+        if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } != 0 {
+            return false;
+        }
+        // SAFETY: sigaction succeeded, so it has written the structure.
+        unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+    };
+    if (1..=libc::SIGRTMAX()).any(|signal| signal != libc::SIGPIPE && ignored(signal)) {
+        // Only then, since std makes a full copy of this process for it. SAFETY: it makes system calls only.
+        unsafe { command.pre_exec(|| super::clone::reset_signals().map_err(std::io::Error::from)) };
+    }
+}
+
 /// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only checks.
 pub(crate) fn kill(pid: i32, signal: i32) -> SysResult<()> {
     // SAFETY: kill takes two numbers.
