@@ -53,6 +53,10 @@ fn update_changes_limits(lab: &Lab) -> Outcome {
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "60", "pids")?;
     c.call("update", &["--pids-limit", "-1"])?.ok()?;
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids of -1")?;
+    if lab.kind() == Kind::Knarr {
+        c.call("update", &["--pids-limit", "0"])?.ok()?;
+        eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "1", "pids of 0, as create has it")?;
+    }
     if need_controller("memory").is_ok() {
         c.call("update", &["--memory", "64M"])?.ok()?;
         eq(c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(), "67108864", "memory")?;

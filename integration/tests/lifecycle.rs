@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     the_exit_status_reaches_the_subreaper,
     list_shows_containers_in_three_forms,
     list_of_an_empty_root_is_empty,
+    list_names_a_damaged_container_beside_the_others,
     the_pid_file_holds_the_pid_without_a_newline,
     the_pidfd_socket_receives_a_pidfd,
     an_init_that_ends_is_seen_as_stopped_with_pid_zero,
@@ -314,6 +315,27 @@ fn list_shows_containers_in_three_forms(lab: &Lab) -> Outcome {
     eq(found["pid"].as_i64(), Some(i64::from(a.pid()?)), "pid in list -f json")?;
     a.delete_force()?;
     b.delete_force()
+}
+
+fn list_names_a_damaged_container_beside_the_others(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it stops at the damaged one")?;
+    let (mut good, mut bad) = (lab.container()?, lab.container()?);
+    good.sleeping()?;
+    bad.sleeping()?;
+    let state = lab.state.join(&bad.id).join("state.json");
+    let whole = fs::read(&state)?;
+    for broken in ["", "{", "{\"version\": 99}"] {
+        fs::write(&state, broken)?;
+        for flags in [&["list"][..], &["list", "--quiet"], &["list", "--format", "json"]] {
+            let ended = lab.call(flags)?.ok()?;
+            has(&ended.stdout, &good.id)?;
+            hasnt(&ended.stdout, &bad.id)?;
+            has(&ended.stderr, &bad.id).map_err(|_| Stop::Failed(format!("{flags:?} does not name it: {}", ended.stderr)))?;
+        }
+    }
+    fs::write(&state, whole)?;
+    bad.delete_force()?;
+    good.delete_force()
 }
 
 fn list_of_an_empty_root_is_empty(lab: &Lab) -> Outcome {

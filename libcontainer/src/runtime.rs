@@ -28,6 +28,16 @@ pub struct Runtime {
     host: SharedHost,
 }
 
+/// The containers of a state directory.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Listing {
+    /// Those whose state can be read.
+    pub states: Vec<State>,
+    /// The others, and why theirs can't.
+    pub unreadable: Vec<(ContainerId, Error)>,
+}
+
 /// How a container is created.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -181,22 +191,26 @@ impl Runtime {
         }
     }
 
-    /// All containers, sorted by id, without those whose state can't be read.
+    /// All containers, sorted by id.
     ///
     /// # Errors
     /// `NotFound` when the state root does not exist.
-    pub fn list(&self) -> Result<Vec<State>> {
+    pub fn list(&self) -> Result<Listing> {
         let entries = std::fs::read_dir(&self.root).with_context(|| format!("open {:?}", self.root))?;
-        let mut states = Vec::new();
+        let mut listing = Listing::default();
         for entry in entries {
             let name = entry.with_context(|| format!("read {:?}", self.root))?.file_name();
             let Some(Ok(id)) = name.to_str().map(ContainerId::new) else { continue };
-            if let Ok(state) = self.load(&id).and_then(|container| container.state()) {
-                states.push(state);
+            match self.load(&id).and_then(|container| container.state()) {
+                Ok(state) => listing.states.push(state),
+                // It was removed meanwhile, or is being created.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => listing.unreadable.push((id, e)),
             }
         }
-        states.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(states)
+        listing.states.sort_by(|a, b| a.id.cmp(&b.id));
+        listing.unreadable.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Ok(listing)
     }
 }
 

@@ -337,8 +337,10 @@ pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
     // The kernel reads one bit less than the given number.
     let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
-    // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
-    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+    // Of an address that is not null it reads nodes even if their number is 0.
+    let first = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: null, or `nodes` with at least the `bits - 1` bits that the kernel reads, which outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) }).map(drop)
 }
 
 /// Lets the program of `command` begin with default signal handling, although this process, whose caller decides about it, may ignore

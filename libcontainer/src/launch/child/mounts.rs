@@ -28,13 +28,14 @@ impl Child<'_> {
     pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
         let open = || fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
         let place = open()?;
-        if self.host_shared {
-            self.make_containing_mount_private(place.as_fd())?;
-        }
         let tree = match source {
             Some(slot) => self.tree_from_parent(slot)?,
             None => self.tree_at(path, true).on(Call::OpenTree)?,
         };
+        if self.host_shared {
+            // After the tree was cloned, which may stay a slave of the host's.
+            self.make_containing_mount_private(place.as_fd())?;
+        }
         let change =
             Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 };
         if propagation != 0 && !self.by_name {
@@ -121,7 +122,16 @@ impl Child<'_> {
         let stat = fs::fstat(tree.as_fd()).on(Call::Fstat)?;
         let place = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
         let mounted = self.attach(tree, place.as_fd(), attr, || self.find(&target.path))?;
-        self.propagate(mounted.as_fd(), attr)
+        self.propagate(mounted.as_fd(), attr)?;
+        self.becomes_root(target, mounted);
+        Ok(())
+    }
+
+    /// What was mounted on `/` is the root from here on.
+    fn becomes_root(&mut self, target: &Target, mounted: OwnedFd) {
+        if target.path.as_c_str() == c"/" {
+            self.fds.set(Slot::ROOT, mounted);
+        }
     }
 
     fn source(&mut self, source: &Source, recursive: bool) -> Done<Tree> {
@@ -168,7 +178,9 @@ impl Child<'_> {
         }
         self.set_tree_attributes(tree.as_fd(), &new.attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
-        self.finish(new, tree.as_fd())
+        self.finish(new, tree.as_fd())?;
+        self.becomes_root(&new.target, tree);
+        Ok(())
     }
 
     /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes.
@@ -346,11 +358,13 @@ impl Child<'_> {
             return empty_at(place.as_fd());
         }
         // One empty file system serves all masks; it must be attached before it can be cloned (until kernel 6.15).
-        let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
-        fs_option(context.as_fd(), c"nr_blocks", c"1")?;
-        fs_option(context.as_fd(), c"nr_inodes", c"1")?;
-        mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
-        let empty = mount::fsmount(context.as_fd(), mount::MOUNT_ATTR_RDONLY).on(Call::Fsmount)?;
+        let empty = first_accepted([c"1", c"2"], |inodes| {
+            let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
+            fs_option(context.as_fd(), c"nr_blocks", c"1")?;
+            fs_option(context.as_fd(), c"nr_inodes", inodes)?;
+            mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
+            mount::fsmount(context.as_fd(), mount::MOUNT_ATTR_RDONLY).on(Call::Fsmount)
+        })?;
         mount::move_mount(empty.as_fd(), place.as_fd()).on(Call::MoveMount)?;
         self.fds.set(Slot::EMPTY, empty);
         Ok(())
@@ -467,8 +481,19 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
 /// An empty, read-only file system.
 fn empty_at(place: BorrowedFd<'_>) -> Done {
     let name = path::of_fd(place).on(Call::Mount)?;
-    let (name, data) = (name.as_cstr().on(Call::Mount)?, c"nr_blocks=1,nr_inodes=1");
-    mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
+    let name = name.as_cstr().on(Call::Mount)?;
+    first_accepted([c"nr_blocks=1,nr_inodes=1", c"nr_blocks=1,nr_inodes=2"], |data| {
+        mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
+    })
+}
+
+/// Makes an empty tmpfs with the first of two options. Some kernels (Ubuntu's 5.4) refuse one inode, which the root takes up; whether that
+/// shows when the option is set or when the file system is made, it takes a new one to try another.
+fn first_accepted<T>([few, more]: [&CStr; 2], make: impl Fn(&CStr) -> Done<T>) -> Done<T> {
+    match make(few) {
+        Err(e) if e.errno.0 == libc::EINVAL => make(more),
+        other => other,
+    }
 }
 
 /// The kernel refuses the file system itself.
@@ -502,4 +527,27 @@ fn on_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
 fn octal(mode: u32) -> [u8; 5] {
     let digit = |shift: u32| b'0'.saturating_add(((mode >> shift) & 7) as u8);
     [digit(9), digit(6), digit(3), digit(0), 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_system_is_made_with_two_inodes_where_one_is_refused() {
+        let with = |refused: Option<(Call, i32)>| {
+            first_accepted([c"1", c"2"], |inodes| match refused {
+                Some((call, errno)) if inodes == c"1" => failed(call, errno),
+                _ => Ok(inodes.to_owned()),
+            })
+        };
+        assert_eq!(with(None).unwrap().as_c_str(), c"1");
+        for call in [Call::Fsconfig, Call::FsconfigCreate, Call::Mount] {
+            assert_eq!(with(Some((call, libc::EINVAL))).unwrap().as_c_str(), c"2", "{call:?}");
+        }
+        // Other failures have other causes.
+        assert_eq!(with(Some((Call::Fsopen, libc::EPERM))).unwrap_err().errno.0, libc::EPERM);
+        let never = first_accepted([c"1", c"2"], |_| failed::<()>(Call::Fsconfig, libc::EINVAL));
+        assert_eq!(never.unwrap_err().errno.0, libc::EINVAL);
+    }
 }
