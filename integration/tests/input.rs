@@ -20,6 +20,8 @@ pub(crate) const TESTS: &[Test] = tests!["input":
     missing_members_are_refused_by_name,
     contradictions_are_refused,
     unknown_members_are_ignored,
+    a_known_member_in_another_case_is_refused_with_its_spelling,
+    an_unknown_capability_is_warned_of_once,
     an_unknown_version_is_refused_or_taken,
     numbers_out_of_range_are_refused,
     odd_paths_are_refused,
@@ -336,4 +338,46 @@ fn very_long_strings_are_refused_or_kept(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().push("/process/env", json!(format!("LONG={long}"))).sh("echo ${#LONG}");
     eq(c.run()?.ok()?.text(), "70000", "length of a variable")
+}
+
+fn a_known_member_in_another_case_is_refused_with_its_spelling(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "takes it for the known one")?;
+    lab.except(Kind::Crun, "passes over it")?;
+    for (pointer, place, right) in [
+        ("/root/readOnly", "root.readOnly", "readonly"),
+        ("/linux/MaskedPaths", "linux.MaskedPaths", "maskedPaths"),
+        ("/process/nonewprivileges", "process.nonewprivileges", "noNewPrivileges"),
+        ("/process/user/UID", "process.user.UID", "uid"),
+    ] {
+        let mut c = lab.container()?;
+        c.config().set(pointer, json!(true));
+        c.create()?.refused_with(&format!("{place}: must be spelled \"{right}\""))?;
+        c.is_gone()?;
+    }
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let file = lab.file("process.json", r#"{"args":["true"],"cwd":"/","Capabilities":{}}"#)?;
+    lab.call(&["exec", "--process", &text(&file), &c.id])?.refused_with("must be spelled")?;
+    let file = lab.file("resources.json", r#"{"Pids":{"limit":7}}"#)?;
+    c.call("update", &["--resources", &text(&file)])?.refused_with("must be spelled")?;
+    c.delete_force()
+}
+
+fn an_unknown_capability_is_warned_of_once(lab: &Lab) -> Outcome {
+    let warp = json!(["CAP_KILL", "CAP_WARP"]);
+    for sets in [&["bounding"][..], &["bounding", "effective", "permitted"]] {
+        let mut c = lab.container()?;
+        for set in sets {
+            c.config().set(&format!("/process/capabilities/{set}"), warp.clone());
+        }
+        let ended = c.run()?.ok()?;
+        eq(ended.stderr.matches("CAP_WARP").count(), 1, format!("warnings in {}", ended.stderr))?;
+        // So, too, when the container is not made.
+        c.config().set("/root/path", "/no/such/root");
+        let ended = c.run()?.refused()?;
+        if lab.kind() == Kind::Knarr {
+            eq(ended.stderr.matches("CAP_WARP").count(), 1, format!("warnings in {}", ended.stderr))?;
+        }
+    }
+    Ok(())
 }
