@@ -367,19 +367,19 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        if signal == Signal::KILL && !self.has_own_pids() {
-            let listed = self.record.cgroup.processes()?;
-            if !listed.is_empty() {
-                self.kill_all(signal)?;
-            }
-            if listed.contains(&self.record.pid) {
-                return Ok(());
-            }
+        let all = signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
+        if all {
+            self.kill_all(signal)?;
         }
-        signal::send(self.process()?, signal).map_err(|e| match e.kind() {
+        let sent = self.process().and_then(|process| signal::send(process, signal)).map_err(|e| match e.kind() {
             ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
             _ => e,
-        })?;
+        });
+        match sent {
+            // It was killed with the others, or had ended before them.
+            Err(e) if all && e.kind() == ErrorKind::WrongState => return Ok(()),
+            other => other?,
+        }
         if signal == Signal::KILL { self.record.cgroup.let_die() } else { Ok(()) }
     }
 

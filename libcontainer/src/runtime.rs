@@ -186,8 +186,9 @@ impl Runtime {
     pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
         let dir = StateDir::open(&self.root, id)?;
         match dir.try_lock()? {
-            Some(_lock) => dir.remove(),
-            None => Err(Error::new(ErrorKind::Busy, "container is being created")),
+            // A create may have come to an end since the caller has found nothing.
+            Some(_lock) if dir.load().is_err_and(|e| e.kind() == ErrorKind::NotFound) => dir.remove(),
+            _ => Err(Error::new(ErrorKind::Busy, "container is being created")),
         }
     }
 
