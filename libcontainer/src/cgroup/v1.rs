@@ -195,12 +195,11 @@ pub(super) fn attach(
 
 /// The cgroup of a process in the hierarchy of this member.
 fn location_of(member: &Member, process: BorrowedFd<'_>) -> Result<Location> {
-    let path = |line: &str| {
+    super::moved::location_of(&member.location.mount, process, |line| {
         let (_, rest) = line.split_once(':')?;
         let (controllers, path) = rest.split_once(':')?;
         controllers.split(',').filter(|c| !c.is_empty()).eq(&member.controllers).then_some(path)
-    };
-    super::moved::location_of(&member.location.mount, process, path)
+    })
 }
 
 pub(super) fn apply(members: &[Member], limits: &Limits) -> Result<()> {

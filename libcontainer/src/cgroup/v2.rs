@@ -168,7 +168,8 @@ fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
 pub(super) fn apply(location: &Location, limits: &Limits) -> Result<()> {
     let root = Dir::mount(&location.mount)?;
     let dir = location.open()?;
-    let mut kept = Made { keep: true, ..Made::new(&root) };
+    let mut kept = Made::new(&root);
+    kept.keep = true;
     kept.enable(&location.path, &dir, &limits.controllers())?;
     apply::check(limits, &dir)?;
     apply::write(limits, &|_| Some(&dir))
