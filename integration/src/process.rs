@@ -283,9 +283,9 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 
 /// The command, from a caller that ignores SIGCHLD, SIGHUP and SIGUSR1: what is ignored stays so over an exec.
 pub fn ignoring(command: &Command) -> Command {
-    let mut shell = self::command("/bin/sh");
-    shell.args(["-c", "trap '' CHLD HUP USR1; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
-    shell
+    let mut caller = self::command("env");
+    caller.arg("--ignore-signal=CHLD,HUP,USR1").arg(command.get_program()).args(command.get_args());
+    caller
 }
 
 /// Forgets which children are waited for, so that [`reap`] takes them too: after a test that stopped half-way.

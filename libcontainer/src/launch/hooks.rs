@@ -145,6 +145,7 @@ fn converse(
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
     let mut stdin = Some(stdin);
     let mut unsent = state.as_bytes();
+    let orphaned = || container.is_some_and(|container| signal::ends_within(container, 0).unwrap_or(false));
     let limit = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let begin = Instant::now();
     let mut text = Vec::new();
@@ -169,9 +170,12 @@ fn converse(
         if ended {
             break;
         }
-        if container.is_some_and(|container| signal::ends_within(container, 0).unwrap_or(false)) {
-            return Err(Error::new(ErrorKind::Os, "the container's process has ended meanwhile"));
+        if orphaned() {
+            break;
         }
+    }
+    if orphaned() {
+        return Err(Error::new(ErrorKind::Os, "the container's process has ended meanwhile"));
     }
     match signal::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),

@@ -186,14 +186,34 @@ extern "C" fn end(signal: libc::c_int) {
     exit(signal.saturating_add(128))
 }
 
+/// All signals, and the size of the kernel's set of them.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+const SIGSET_SIZE: usize = 8;
+
+/// Whether the process ignores a signal other than SIGPIPE, which std restores for the programs that it starts.
+pub(crate) fn ignores_signals() -> bool {
+    let ignored = |signal: i32| {
+        let mut action = [0u64; 8];
+        // SAFETY: nothing is changed, and the kernel's structure, which begins with the handler, is smaller than `action`.
+        let asked = ret(unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, std::ptr::null::<u8>(), action.as_mut_ptr(), SIGSET_SIZE)
+        });
+        asked.is_ok() && action.first() == Some(&(libc::SIG_IGN as u64))
+    };
+    SIGNALS.into_iter().any(|signal| signal != libc::SIGPIPE && ignored(signal))
+}
+
 /// Gives the process default signal handling and an empty mask, as a program expects it after execve.
 pub(crate) fn reset_signals() -> SysResult<()> {
-    // SAFETY: an all-zero sigaction is valid: SIG_DFL, no flags, empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    for signal in 1..=64 {
+    // The raw call: libc's refuses the two signals that it keeps for itself, which a caller may ignore all the same. The kernel's structure
+    // is smaller than this, and zeros are SIG_DFL, no flags, an empty mask.
+    let default = [0u64; 8];
+    for signal in SIGNALS {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: `default` is a valid action; the old one is not asked for. The two signals libc keeps are refused harmlessly.
-            unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+            // SAFETY: `default` outlives the call; the old action is not asked for.
+            unsafe {
+                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u8>(), SIGSET_SIZE)
+            };
         }
     }
     let mut none = std::mem::MaybeUninit::uninit();

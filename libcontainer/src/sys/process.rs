@@ -1,7 +1,7 @@
 //! Calls by which a process changes itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
 use super::cstr::CStrArray;
-use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
+use super::{Errno, SysResult, clone, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -347,18 +347,10 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
 /// signals: those stay ignored over an exec. (std restores SIGPIPE and the signal mask by itself.)
 pub(crate) fn default_signals(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
-    let ignored = |signal: i32| {
-        let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-        // SAFETY: nothing is changed, and `action` has room for the structure.
-        if unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) } != 0 {
-            return false;
-        }
-        // SAFETY: sigaction succeeded, so it has written the structure.
-        unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
-    };
-    if (1..=libc::SIGRTMAX()).any(|signal| signal != libc::SIGPIPE && ignored(signal)) {
-        // Only then, since std makes a full copy of this process for it. SAFETY: it makes system calls only.
-        unsafe { command.pre_exec(|| super::clone::reset_signals().map_err(std::io::Error::from)) };
+    // Only if needed, since std makes a full copy of this process for it.
+    if clone::ignores_signals() {
+        // SAFETY: it makes system calls only.
+        unsafe { command.pre_exec(|| clone::reset_signals().map_err(std::io::Error::from)) };
     }
 }
 
