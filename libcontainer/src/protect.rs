@@ -50,10 +50,15 @@ fn is_unwritable(file: &OwnedFd) -> Result<bool> {
     if fs::is_read_only(file.as_fd()).context("fstatvfs of the program's file")? {
         return Ok(true);
     }
-    let stat = fs::statx(file.as_fd(), libc::STATX_BASIC_STATS).context("statx of the program's file")?;
-    let attributes = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
-    Ok(stat.stx_attributes & u64::from(attributes.unsigned_abs()) != 0
-        || (stat.stx_nlink == 0 && exe::is_sealed()))
+    let attributes = match fs::statx(file.as_fd(), libc::STATX_BASIC_STATS) {
+        Ok(stat) => stat.stx_attributes,
+        // Without the call, which a filter may refuse, it may be written to for all that is known.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => 0,
+        Err(e) => return Err(e).context("statx of the program's file"),
+    };
+    let protecting = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
+    let links = fs::fstat(file.as_fd()).context("fstat of the program's file")?.st_nlink;
+    Ok(attributes & u64::from(protecting.unsigned_abs()) != 0 || (links == 0 && exe::is_sealed()))
 }
 
 fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {

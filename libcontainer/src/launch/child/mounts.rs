@@ -28,14 +28,13 @@ impl Child<'_> {
     pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
         let open = || fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
         let place = open()?;
+        if self.host_shared {
+            self.unshare_containing_mount(place.as_fd())?;
+        }
         let tree = match source {
             Some(slot) => self.tree_from_parent(slot)?,
             None => self.tree_at(path, true).on(Call::OpenTree)?,
         };
-        if self.host_shared {
-            // After the tree was cloned, which may stay a slave of the host's.
-            self.make_containing_mount_private(place.as_fd())?;
-        }
         let change =
             Propagation { flag: propagation & !libc::MS_REC, recursive: propagation & libc::MS_REC != 0 };
         if propagation != 0 && !self.by_name {
@@ -429,8 +428,9 @@ impl Child<'_> {
         mount::mount_setattr(root.as_fd(), false, &change).on(Call::MountSetattr)
     }
 
-    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it private.
-    fn make_containing_mount_private(&self, place: BorrowedFd<'_>) -> Done {
+    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it a slave, as its
+    /// clone, the root, may have to be.
+    fn unshare_containing_mount(&self, place: BorrowedFd<'_>) -> Done {
         let id = fs::mount_id(place).on(Call::Fstat)?;
         let mut here: Option<OwnedFd> = None;
         for _ in 0..4096 {
@@ -444,7 +444,7 @@ impl Child<'_> {
             let at_top = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
             if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
                 return self
-                    .set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
+                    .set_propagation(current, Propagation { flag: libc::MS_SLAVE, recursive: false });
             }
             here = Some(up);
         }
