@@ -100,6 +100,10 @@ impl Child<'_> {
     }
 
     pub(super) fn find(&self, path: &CStr) -> Done<OwnedFd> {
+        // What was mounted on the root itself is not below it.
+        if let Some(root) = self.root_at.filter(|_| path == c"/") {
+            return fs::openat_following(fs::CWD, root, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
+        }
         resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)
     }
 

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const DIRECTORY: Make = Make::Directory { mode: 0o755 };
 
-impl Child<'_> {
+impl<'a> Child<'a> {
     pub(super) fn host_propagation(&mut self, flags: u64) -> Done {
         // A change that is not recursive leaves shared mounts below; unbindable ones cannot be cloned.
         self.host_shared = flags != libc::MS_SLAVE | libc::MS_REC && flags != libc::MS_PRIVATE | libc::MS_REC;
@@ -25,7 +25,7 @@ impl Child<'_> {
     }
 
     /// The tree at `path` is mounted over itself, so that it is a mount of its own, as pivot_root asks.
-    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
+    pub(super) fn root(&mut self, path: &'a CStr, source: Option<Slot>, propagation: u64) -> Done {
         let open = || fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
         let place = open()?;
         if self.host_shared {
@@ -45,6 +45,7 @@ impl Child<'_> {
             self.set_propagation(root.as_fd(), change)?;
         }
         self.fds.set(Slot::ROOT, root);
+        self.root_at = Some(path);
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl Child<'_> {
     }
 
     /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes.
-    fn mount_by_name(&self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
+    fn mount_by_name(&mut self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
         let mounted = match self.new_at(new, mode, target) {
             Err(e) if e.errno.0 == libc::EBUSY => self.new_at_covered(new, mode, target),
             other => other,
@@ -196,7 +197,9 @@ impl Child<'_> {
             copy_up::copy(target, mounted.as_fd(), take)?;
         }
         self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
-        self.finish(new, mounted.as_fd())
+        self.finish(new, mounted.as_fd())?;
+        self.becomes_root(&new.target, mounted);
+        Ok(())
     }
 
     fn new_at(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
