@@ -310,13 +310,20 @@ fn a_timeout_that_is_not_positive_is_refused(lab: &Lab) -> Outcome {
 fn a_failing_hook_of_the_start_stops_the_container(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "runs poststart hooks within create")?;
     lab.except(Kind::Crun, "leaves the container running")?;
-    for (number, (kind, pids)) in
-        [("startContainer", "own"), ("poststart", "own"), ("startContainer", "shared"), ("poststart", "shared")].into_iter().enumerate()
+    for (number, (kind, pids)) in [
+        ("startContainer", "own"),
+        ("poststart", "own"),
+        ("startContainer", "shared"),
+        ("poststart", "shared"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let lab = lab.inner(&number.to_string())?;
         let mut c = lab.container()?;
         let log = lab.dir.join("log");
-        c.config().push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}));
+        c.config()
+            .push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}));
         c.config().push("/hooks/poststop", note(&text(&log), "poststop"));
         c.config().sh("sleep 1000 & sleep 1000");
         if pids == "shared" {

@@ -330,7 +330,8 @@ fn list_names_a_damaged_container_beside_the_others(lab: &Lab) -> Outcome {
             let ended = lab.call(flags)?.ok()?;
             has(&ended.stdout, &good.id)?;
             hasnt(&ended.stdout, &bad.id)?;
-            has(&ended.stderr, &bad.id).map_err(|_| Stop::Failed(format!("{flags:?} does not name it: {}", ended.stderr)))?;
+            has(&ended.stderr, &bad.id)
+                .map_err(|_| Stop::Failed(format!("{flags:?} does not name it: {}", ended.stderr)))?;
         }
     }
     fs::write(&state, whole)?;
@@ -447,7 +448,8 @@ fn delete_force_ends_a_create_that_is_under_way(lab: &Lab) -> Outcome {
         wait_for("the hook runs", || running.exists().then_some(()))?;
         c.delete_force()?;
         // A hook in the container's pid namespace is killed by the kernel.
-        let why = if kind == "createContainer" { "killed" } else { "the container's process has ended meanwhile" };
+        let why =
+            if kind == "createContainer" { "killed" } else { "the container's process has ended meanwhile" };
         creating.wait()?.refused_with(why)?;
         c.is_gone()?;
     }
@@ -470,8 +472,13 @@ fn a_verb_that_has_waited_for_a_create_acts_on_what_it_has_made(lab: &Lab) -> Ou
     lab.except(Kind::Runc, "it has no lock")?;
     lab.except(Kind::Crun, "it has no lock")?;
     let waits = format!("{} ", libc::SYS_flock);
-    let verbs: [(&[&str], &str); 4] =
-        [(&["start"], "running"), (&["pause"], "paused"), (&["update", "--pids-limit", "20"], "created"), (&["delete"], "")];
+    let resources = text(&lab.file("resources.json", "{}")?);
+    let verbs: [(&[&str], &str); 4] = [
+        (&["start"], "running"),
+        (&["pause"], "paused"),
+        (&["update", "--resources", &resources], "created"),
+        (&["delete"], ""),
+    ];
     for (number, (verb, status)) in verbs.into_iter().enumerate() {
         let lab = lab.inner(&number.to_string())?;
         let (c, running, go) = held(&lab, "createRuntime")?;
@@ -480,7 +487,9 @@ fn a_verb_that_has_waited_for_a_create_acts_on_what_it_has_made(lab: &Lab) -> Ou
         wait_for("the hook runs", || running.exists().then_some(()))?;
         let waiting = lab.start(&[verb, &[c.id.as_str()]].concat())?;
         let file = format!("/proc/{}/syscall", waiting.pid());
-        wait_for("the verb waits for the lock", || fs::read_to_string(&file).ok()?.starts_with(&waits).then_some(()))?;
+        wait_for("the verb waits for the lock", || {
+            fs::read_to_string(&file).ok()?.starts_with(&waits).then_some(())
+        })?;
         eq(c.status()?, "creating", "status meanwhile")?;
         fs::write(&go, "")?;
         creating.wait()?.ok()?;

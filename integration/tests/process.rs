@@ -510,7 +510,10 @@ fn a_memory_policy_without_nodes_is_set(lab: &Lab) -> Outcome {
     }
     for (policy, place) in [
         (json!({"mode": "MPOL_SIDEWAYS"}), "linux.memoryPolicy.mode"),
-        (json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_SIDEWAYS"]}), "linux.memoryPolicy.flags[0]"),
+        (
+            json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_SIDEWAYS"]}),
+            "linux.memoryPolicy.flags[0]",
+        ),
     ] {
         let mut c = lab.container()?;
         c.config().set("/linux/memoryPolicy", policy);

@@ -93,9 +93,13 @@ fn a_shared_mount_sends_to_the_host(lab: &Lab) -> Outcome {
 }
 
 fn rootfs_propagation_is_set(lab: &Lab) -> Outcome {
-    for (value, want) in
-        [("private", ""), ("slave", "master:"), ("rslave", "master:"), ("shared", "shared:"), ("unbindable", "unbindable")]
-    {
+    for (value, want) in [
+        ("private", ""),
+        ("slave", "master:"),
+        ("rslave", "master:"),
+        ("shared", "shared:"),
+        ("unbindable", "unbindable"),
+    ] {
         let mut c = lab.container()?;
         // A slave needs a master.
         let _shared = Tmpfs::shared(c.bundle.root())?;
@@ -126,7 +130,10 @@ fn a_mount_on_the_root_becomes_the_root(lab: &Lab) -> Outcome {
         c.config().set("/root/readonly", readonly);
         // Before all others, which are then mounted in it.
         if let Some(mounts) = c.config().0["mounts"].as_array_mut() {
-            mounts.insert(0, json!({"destination": "/", "type": "bind", "source": text(&other), "options": ["rbind"]}));
+            mounts.insert(
+                0,
+                json!({"destination": "/", "type": "bind", "source": text(&other), "options": ["rbind"]}),
+            );
         }
         c.config().mount("/mnt", "bind", &text(&volume), &["bind"]);
         c.config().sh("cat /which /mnt/inner; ls /proc/1/status /dev/null; cat /proc/kcore | wc -c; touch /made 2>&1; pwd");

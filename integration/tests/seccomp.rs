@@ -228,8 +228,22 @@ fn the_filter_does_not_hit_the_runtime_itself(lab: &Lab) -> Outcome {
 /// Without no_new_privileges the filter is installed before the change of user: what comes after it runs under it.
 fn the_runtime_does_without_calls_that_the_filter_refuses(lab: &Lab) -> Outcome {
     let calls = [
-        "accept4", "clone3", "close_range", "faccessat", "faccessat2", "fchownat", "keyctl", "openat2", "pidfd_open", "poll",
-        "prlimit64", "sched_setaffinity", "setresgid", "setresuid", "statx", "umask",
+        "accept4",
+        "clone3",
+        "close_range",
+        "faccessat",
+        "faccessat2",
+        "fchownat",
+        "keyctl",
+        "openat2",
+        "pidfd_open",
+        "poll",
+        "prlimit64",
+        "sched_setaffinity",
+        "setresgid",
+        "setresuid",
+        "statx",
+        "umask",
     ];
     for (number, call) in calls.into_iter().enumerate() {
         let lab = lab.inner(&number.to_string())?;
@@ -240,7 +254,11 @@ fn the_runtime_does_without_calls_that_the_filter_refuses(lab: &Lab) -> Outcome 
             .set("/process/user", json!({"uid": 1000, "gid": 1000}))
             .sh("echo $HOME $(id -u) $(id -g)");
         let ended = c.run()?;
-        eq((ended.code, ended.text()), (0, "/home/user 1000 1000"), format!("without {call}: {}", ended.stderr))?;
+        eq(
+            (ended.code, ended.text()),
+            (0, "/home/user 1000 1000"),
+            format!("without {call}: {}", ended.stderr),
+        )?;
         c.create()?.ok()?;
         c.start()?.ok().map_err(|e| Stop::Failed(format!("start without {call}: {e:?}")))?;
         c.wait_for_status("stopped")?;

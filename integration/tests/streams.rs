@@ -51,7 +51,8 @@ fn ran(lab: &Lab, c: &Container, node: &PathBuf) -> Result<String, Stop> {
 /// A container whose root may change modes and owners.
 fn container(lab: &Lab) -> Result<Container, Stop> {
     let mut c = lab.container()?;
-    c.config().caps(&["bounding", "effective", "permitted"], &["CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
+    c.config()
+        .caps(&["bounding", "effective", "permitted"], &["CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
     Ok(c)
 }
 
@@ -113,8 +114,14 @@ fn without_a_null_device_in_the_container_the_streams_stay(lab: &Lab) -> Outcome
 fn what_stands_in_place_of_the_null_device_is_not_opened(lab: &Lab) -> Outcome {
     let node = hosts_null(lab)?;
     let inode = fs::metadata(&node)?.ino().to_string();
-    let traps =
-        [Trap::Link("/dev/zero"), Trap::Link("/proc/1/root"), Trap::Device(1, 5), Trap::Fifo, Trap::File(""), Trap::Folder];
+    let traps = [
+        Trap::Link("/dev/zero"),
+        Trap::Link("/proc/1/root"),
+        Trap::Device(1, 5),
+        Trap::Fifo,
+        Trap::File(""),
+        Trap::Folder,
+    ];
     for trap in traps {
         let c = with_dev(lab, Some(trap))?;
         eq(ran(lab, &c, &node)?, inode.as_str(), format!("inode of stdin with {trap:?}"))?;

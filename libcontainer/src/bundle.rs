@@ -160,7 +160,9 @@ fn json_error(e: &serde_json::Error) -> Error {
 /// are dropped with a warning, as runc does; and the one scheduler flag that oci-spec 0.10 knows by another name than the specification
 /// gets that name.
 fn tolerate(process: &mut Value) -> Vec<String> {
-    if let Some(fields) = process.as_object_mut().filter(|fields| fields.get("user").is_none_or(Value::is_null)) {
+    if let Some(fields) =
+        process.as_object_mut().filter(|fields| fields.get("user").is_none_or(Value::is_null))
+    {
         fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
     }
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);

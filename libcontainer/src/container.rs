@@ -367,14 +367,16 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when it has ended.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let all = signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
+        let all =
+            signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
         if all {
             self.kill_all(signal)?;
         }
-        let sent = self.process().and_then(|process| signal::send(process, signal)).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
-            _ => e,
-        });
+        let sent =
+            self.process().and_then(|process| signal::send(process, signal)).map_err(|e| match e.kind() {
+                ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
+                _ => e,
+            });
         match sent {
             // It was killed with the others, or had ended before them.
             Err(e) if all && e.kind() == ErrorKind::WrongState => return Ok(()),
@@ -401,7 +403,10 @@ impl Container {
         if record.cgroup == Cgroup::None || record.cgroup.processes()?.contains(&record.pid) {
             return Ok(());
         }
-        let why = format!("the container's first process has left its cgroup {}", record.cgroup.freezer().unwrap_or_default().display());
+        let why = format!(
+            "the container's first process has left its cgroup {}",
+            record.cgroup.freezer().unwrap_or_default().display()
+        );
         Err(Error::new(ErrorKind::WrongState, why))
     }
 
@@ -471,7 +476,8 @@ impl Container {
     /// which would tell its processes from others.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut pids = self.record.cgroup.processes()?;
-        let alive = || state::alive::open(self.record.pid, self.record.start_time).map(|alive| alive.is_some());
+        let alive =
+            || state::alive::open(self.record.pid, self.record.start_time).map(|alive| alive.is_some());
         if pids.contains(&self.record.pid) || !alive()? {
             return Ok(pids);
         }
@@ -563,7 +569,12 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // A failed hook is reported, and the others are run (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle, process: None }));
+        note(hooks::run_all(
+            "poststop",
+            poststop,
+            &stopped,
+            &Place::Host { bundle: &self.record.bundle, process: None },
+        ));
         Error::join(errors).map_or(Ok(()), Err)
     }
 }

@@ -32,7 +32,9 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
         Ok(mount) => mount,
         // In another mount namespace, or with mounts below it that a user namespace may not detach: it cannot be cloned.
         Err(Errno(libc::EINVAL)) => sealed_copy()?,
-        Err(e) if is_absent(libc::SYS_open_tree, e) || is_absent(libc::SYS_mount_setattr, e) => sealed_copy()?,
+        Err(e) if is_absent(libc::SYS_open_tree, e) || is_absent(libc::SYS_mount_setattr, e) => {
+            sealed_copy()?
+        }
         Err(Errno(libc::EPERM)) => return Ok(()),
         Err(e) => return Err(e).context("mount the program's file read-only"),
     };

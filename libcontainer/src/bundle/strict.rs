@@ -5,7 +5,8 @@
 use crate::error::{Error, Result};
 use serde::de::value::StrDeserializer;
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 use serde_json::{Map, Value};
@@ -115,7 +116,8 @@ impl<'de> Deserializer<'de> for Strict<'de> {
 }
 
 fn check_names(members: &Map<String, Value>, fields: &[&'static str]) -> std::result::Result<(), Wrong> {
-    let unknown = |name: &&String| !fields.contains(&name.as_str()) && !OTHER_SPELLING.contains(&name.as_str());
+    let unknown =
+        |name: &&String| !fields.contains(&name.as_str()) && !OTHER_SPELLING.contains(&name.as_str());
     for name in members.keys().filter(unknown) {
         if let Some(right) = fields.iter().find(|field| field.eq_ignore_ascii_case(name)) {
             return Err(Wrong::custom(format!("must be spelled {right:?}")).inside(name.clone()));
@@ -212,7 +214,10 @@ mod tests {
                 "process.user.uid: invalid value: integer `-1`, expected u32",
             ),
             (r#"{"mounts":[{"destination":"/"},{}]}"#, "mounts[1]: missing field `destination`"),
-            (r#"{"linux":{"memoryPolicy":{"mode":"MPOL_X"}}}"#, "linux.memoryPolicy.mode: unknown variant `MPOL_X`"),
+            (
+                r#"{"linux":{"memoryPolicy":{"mode":"MPOL_X"}}}"#,
+                "linux.memoryPolicy.mode: unknown variant `MPOL_X`",
+            ),
         ] {
             let e = error::<Spec>(&serde_json::from_str(text).unwrap());
             assert!(e.starts_with(&format!("parse JSON: {expected}")), "{text}: {e}");
@@ -226,9 +231,17 @@ mod tests {
             (r#"{"OCIVersion":"1.0.0"}"#, "OCIVersion", "ociVersion"),
             (r#"{"Linux":{}}"#, "Linux", "linux"),
             (r#"{"root":{"path":"r","readOnly":true}}"#, "root.readOnly", "readonly"),
-            (r#"{"process":{"cwd":"/","user":{},"nonewprivileges":true}}"#, "process.nonewprivileges", "noNewPrivileges"),
+            (
+                r#"{"process":{"cwd":"/","user":{},"nonewprivileges":true}}"#,
+                "process.nonewprivileges",
+                "noNewPrivileges",
+            ),
             (r#"{"process":{"cwd":"/","user":{"UID":7}}}"#, "process.user.UID", "uid"),
-            (r#"{"process":{"cwd":"/","user":{},"capabilities":{"Bounding":[]}}}"#, "process.capabilities.Bounding", "bounding"),
+            (
+                r#"{"process":{"cwd":"/","user":{},"capabilities":{"Bounding":[]}}}"#,
+                "process.capabilities.Bounding",
+                "bounding",
+            ),
             (
                 r#"{"process":{"cwd":"/","user":{},"rlimits":[{"type":"RLIMIT_CPU","soft":1,"hard":1,"Soft":2}]}}"#,
                 "process.rlimits[0].Soft",
@@ -237,7 +250,11 @@ mod tests {
             (r#"{"linux":{"MaskedPaths":[]}}"#, "linux.MaskedPaths", "maskedPaths"),
             (r#"{"linux":{"resources":{"memory":{"Limit":1}}}}"#, "linux.resources.memory.Limit", "limit"),
             (r#"{"linux":{"resources":{"blockio":{}}}}"#, "linux.resources.blockio", "blockIO"),
-            (r#"{"linux":{"resources":{"devices":[{"Allow":false}]}}}"#, "linux.resources.devices[0].Allow", "allow"),
+            (
+                r#"{"linux":{"resources":{"devices":[{"Allow":false}]}}}"#,
+                "linux.resources.devices[0].Allow",
+                "allow",
+            ),
             (
                 r#"{"linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW","Syscalls":[]}}}"#,
                 "linux.seccomp.Syscalls",

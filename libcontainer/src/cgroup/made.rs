@@ -54,8 +54,10 @@ impl<'a> Made<'a> {
         let parents: Vec<&Path> = path.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev() {
             let Ok(at) = self.root.below(parent) else { return Ok(()) };
-            let (available, enabled) = (listed(&at, "cgroup.controllers"), listed(&at, "cgroup.subtree_control"));
-            let missing = available.split_whitespace().filter(|name| !has(&enabled, name)).collect::<Vec<_>>();
+            let (available, enabled) =
+                (listed(&at, "cgroup.controllers"), listed(&at, "cgroup.subtree_control"));
+            let missing =
+                available.split_whitespace().filter(|name| !has(&enabled, name)).collect::<Vec<_>>();
             if missing.is_empty() {
                 continue;
             }

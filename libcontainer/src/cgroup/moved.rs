@@ -36,7 +36,9 @@ pub(super) fn location_of(
     let found = text.lines().find_map(path).map(Path::new);
     // Outside of our cgroup namespace, where it has no name, it begins with `..`.
     match found.filter(|path| !path.components().any(|part| part == Component::ParentDir)) {
-        Some(path) => Ok(Location { mount: mount.to_owned(), path: path.strip_prefix("/").unwrap_or(path).to_owned() }),
+        Some(path) => {
+            Ok(Location { mount: mount.to_owned(), path: path.strip_prefix("/").unwrap_or(path).to_owned() })
+        }
         None => Err(Error::new(ErrorKind::NotFound, format!("{file:?}: no cgroup below {mount:?}"))),
     }
 }

@@ -435,7 +435,8 @@ fn exec_goes_to_the_named_cgroup_below() {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).expect("proc");
     assert!(text.lines().any(|l| l.ends_with("/below")), "{text}");
     assert_eq!(cgroup.processes().expect("processes"), [process.pid()]);
-    let missing = cgroup.attach_sub(process.pid(), &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"), None);
+    let missing =
+        cgroup.attach_sub(process.pid(), &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"), None);
     assert_eq!(missing.expect_err("missing").kind(), ErrorKind::NotFound);
 }
 

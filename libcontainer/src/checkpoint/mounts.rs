@@ -162,7 +162,10 @@ mod tests {
 
     #[test]
     fn sources_of_bind_mounts_are_named_by_their_real_paths() {
-        let base = std::env::temp_dir().canonicalize().unwrap().join(format!("knarr-sources-{}", std::process::id()));
+        let base = std::env::temp_dir()
+            .canonicalize()
+            .unwrap()
+            .join(format!("knarr-sources-{}", std::process::id()));
         std::fs::create_dir_all(base.join("root/mnt")).unwrap();
         std::fs::create_dir_all(base.join("real")).unwrap();
         std::os::unix::fs::symlink("real", base.join("link")).unwrap();

@@ -45,7 +45,11 @@ impl Container {
                 self.take_over(Box::new(record))?;
                 return Ok(Some(lock));
             }
-            let process = if record.pid == 0 { self.dir.noted_process() } else { Some((record.pid, record.start_time)) };
+            let process = if record.pid == 0 {
+                self.dir.noted_process()
+            } else {
+                Some((record.pid, record.start_time))
+            };
             if let Some((pid, start_time)) = process
                 && let Some(alive) = state::alive::open(pid, start_time)?
             {

@@ -132,12 +132,7 @@ impl Launched {
         Ok(action)
     }
 
-    fn answer(
-        &mut self,
-        request: Request,
-        join: Option<Join<'_>>,
-        watch: &mut dyn Watch,
-    ) -> Result<()> {
+    fn answer(&mut self, request: Request, join: Option<Join<'_>>, watch: &mut dyn Watch) -> Result<()> {
         match request {
             Request::Gate(Gate::Mapped) => {
                 settings::before_join(&self.plan.parent, self.pid)?;

@@ -196,7 +196,13 @@ pub(crate) fn ignores_signals() -> bool {
         let mut action = [0u64; 8];
         // SAFETY: nothing is changed, and the kernel's structure, which begins with the handler, is smaller than `action`.
         let asked = ret(unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, std::ptr::null::<u8>(), action.as_mut_ptr(), SIGSET_SIZE)
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                std::ptr::null::<u8>(),
+                action.as_mut_ptr(),
+                SIGSET_SIZE,
+            )
         });
         asked.is_ok() && action.first() == Some(&(libc::SIG_IGN as u64))
     };
@@ -212,7 +218,13 @@ pub(crate) fn reset_signals() -> SysResult<()> {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
             // SAFETY: `default` outlives the call; the old action is not asked for.
             unsafe {
-                libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u8>(), SIGSET_SIZE)
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    default.as_ptr(),
+                    std::ptr::null::<u8>(),
+                    SIGSET_SIZE,
+                )
             };
         }
     }

@@ -105,7 +105,8 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
     };
     let number = |flag: &str| Some(parsed.integer(flag)).filter(|n| *n != 0).map_or(Value::Null, Value::from);
     // 0 is a limit, too: the container's first process alone.
-    let pids = if parsed.is_set("pids-limit") { Value::from(parsed.integer("pids-limit")) } else { Value::Null };
+    let pids =
+        if parsed.is_set("pids-limit") { Value::from(parsed.integer("pids-limit")) } else { Value::Null };
     let word = |flag: &str| text(flag).map_or(Value::Null, Value::from);
     let resources = object([
         (

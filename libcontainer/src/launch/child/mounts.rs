@@ -440,14 +440,10 @@ impl<'a> Child<'a> {
             let current = here.as_ref().map_or(place, |fd| fd.as_fd());
             let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
                 .on(Call::Open)?;
-            let (a, b) = (
-                fs::fstat(current).on(Call::Fstat)?,
-                fs::fstat(up.as_fd()).on(Call::Fstat)?,
-            );
+            let (a, b) = (fs::fstat(current).on(Call::Fstat)?, fs::fstat(up.as_fd()).on(Call::Fstat)?);
             let at_top = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
             if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
-                return self
-                    .set_propagation(current, Propagation { flag: libc::MS_SLAVE, recursive: false });
+                return self.set_propagation(current, Propagation { flag: libc::MS_SLAVE, recursive: false });
             }
             here = Some(up);
         }
