@@ -202,7 +202,7 @@ impl Document {
             media::OCI_MANIFEST | media::DOCKER_MANIFEST => Self::manifest(bytes),
             "" if shape.manifests.is_some() => Self::index(bytes),
             "" => Self::manifest(bytes),
-            other => Err(Error::unsupported(format!("manifest: unsupported media type {other:?}"))),
+            other => Err(Error::unsupported(format!("manifest: media type {other:?} is not supported"))),
         }
     }
 
@@ -267,7 +267,7 @@ impl Index {
             return Ok(descriptor);
         }
         let offered: Vec<String> = images().filter_map(|d| Some(d.platform.as_ref()?.to_string())).collect();
-        Err(Error::not_found(format!("no image for {wanted}, only for: {}", offered.join(", "))))
+        Err(Error::not_found(format!("no image for {wanted}: available platforms: {}", offered.join(", "))))
     }
 }
 
@@ -444,7 +444,10 @@ mod tests {
         assert_eq!(choose("linux/arm64").unwrap().digest.as_str(), digest(4));
         assert_eq!(choose("linux/arm/v7").unwrap().digest.as_str(), digest(3));
         let error = choose("linux/amd64").unwrap_err();
-        assert_eq!(error.to_string(), "no image for linux/amd64, only for: linux/arm/v6, linux/arm64");
+        assert_eq!(
+            error.to_string(),
+            "no image for linux/amd64: available platforms: linux/arm/v6, linux/arm64"
+        );
     }
 
     #[test]

@@ -180,9 +180,11 @@ def engine(suite, directory="/usr/bin"):
 
 
 def leftovers():
-    """Bundles and shims' sockets that are there; not the sockets of Go's shim, which it leaves when it is killed."""
-    return [f"{directory}/{name}" for directory in (BUNDLES, *([] if Engine.tested.is_debians else [SOCKETS])) if os.path.isdir(directory) for name in os.listdir(directory)
-            if not name.startswith(".")]  # containerd hides a bundle before it removes it, and may be killed in between
+    """Bundles and shims' sockets that exist; not the sockets of Go's shim, which it leaves when it is killed."""
+    directories = [BUNDLES] if Engine.tested.is_debians else [BUNDLES, SOCKETS]
+    # containerd hides a bundle before it removes it, and may be killed in between
+    return [f"{directory}/{name}" for directory in directories if os.path.isdir(directory) for name in os.listdir(directory)
+            if not name.startswith(".")]
 
 
 def nothing_but(wanted, timeout=30):

@@ -3,8 +3,9 @@
 # target/results; print a table and, as the very last line, "N passed, N failed, N skipped" over all. Exits 1 if
 # anything failed. A suite says what it did by libtest's "test result:" lines or by a line "N passed, N failed,
 # N skipped"; one that fails without saying so counts as one failure, one that counts nothing as one pass.
-# The suites in the VM run beside the others, one after another: the VM takes one processor, and it shares nothing with
-# them but the build, which the first suite of the others has done by then. LANES=1: everything one after another.
+# The suites in the VM run one after another beside those that do not mind: the VM takes one processor, and shares nothing with
+# them but the build, which the unit tests have done. The engines and the shim have deadlines of their own, so they come
+# after the VM. LANES=1: everything one after another.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 results=target/results
@@ -32,31 +33,26 @@ run() {
   echo "$name $p $f $s $(($(date +%s) - begin))" >"$results/$name.row"
 }
 
-host=() vm=()
+first=() beside=() vm=() last=()
 for name in "$@"; do
   case ${LANES:-2}/$name in
-  2/vm | 2/vm-* | 2/*-vm | 2/*-vm-*) vm+=("$name") ;;
-  *) host+=("$name") ;;
+  */check | */unit | 1/*) first+=("$name") ;;
+  */vm | */vm-* | */*-vm | */*-vm-*) vm+=("$name") ;;
+  */engines | */shim | */shim-* | */init) last+=("$name") ;;
+  *) beside+=("$name") ;;
   esac
 done
-
-beside=
-start_vm_suites() {
-  [ -z "$beside" ] && [ ${#vm[@]} -gt 0 ] || return 0
-  for name in "${vm[@]}"; do run "$name"; done >"$results/beside.log" 2>&1 &
-  beside=$!
+run_all() {
+  local name
+  for name in "$@"; do run "$name"; done
 }
 
-# The unit tests build the most: with a VM beside them, both would wait for cargo's lock.
-for name in ${host[@]+"${host[@]}"}; do
-  case $name in check | unit) ;; *) start_vm_suites ;; esac
-  run "$name"
-done
-start_vm_suites
-if [ -n "$beside" ]; then
-  wait "$beside"
-  cat "$results/beside.log"
-fi
+run_all "${first[@]}"
+run_all "${vm[@]}" >"$results/vm.out" 2>&1 &
+run_all "${beside[@]}"
+wait
+cat "$results/vm.out"
+run_all "${last[@]}"
 
 passed=0 failed=0 skipped=0 table=
 for name in "$@"; do
@@ -66,7 +62,7 @@ for name in "$@"; do
   table+=$(printf '%-21s %5d passed %5d failed %5d skipped %6d s' "$name" "$p" "$f" "$s" "$seconds")$'\n'
 done
 printf '\n%s\n' "$table"
-rm -f "$results/beside.log"
+rm -f "$results/vm.out"
 grep -hE '\.\.\. FAILED$|^not ok ' "$results"/*.log 2>/dev/null | sort -u
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

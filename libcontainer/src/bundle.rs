@@ -1,6 +1,6 @@
 //! A bundle: a directory with a config.json, parsed once; only here do relative paths become absolute.
 //!
-//! It reads config.json with limits: a huge or deeply nested file is an error within milliseconds, not a crash.
+//! config.json is read with limits: a huge or deeply nested file is an error within milliseconds, not a crash.
 
 mod strict;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// The maximum size of config.json in bytes. Docker's with a full seccomp profile has 30 kB.
+/// The maximum size of config.json in bytes. Docker's, with a full seccomp profile, has 30 kB.
 const MAX_CONFIG: u64 = 16 << 20;
 
 /// A parsed bundle.
@@ -19,7 +19,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 pub struct Bundle {
     pub(crate) path: PathBuf,
     pub(crate) spec: Box<Spec>,
-    /// The root, instead of the directory at `root.path`, where it is mounted.
+    /// The copy-on-write root, mounted on the directory at `root.path`.
     pub(crate) overlay: Option<Overlay>,
     /// Problems that were tolerated while parsing.
     pub(crate) warnings: Vec<String>,
@@ -39,7 +39,7 @@ impl Bundle {
         Ok(Bundle { path, spec, overlay: None, warnings })
     }
 
-    /// A bundle from a specification made in memory; relative paths in it are below `path`.
+    /// A bundle from a specification built in memory; relative paths in it are relative to `path`.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
         let path = path.into();
         // An empty path stays empty: then `root.path` must be absolute.
@@ -47,7 +47,7 @@ impl Bundle {
         Bundle { path, spec: Box::new(spec), overlay: None, warnings: Vec::new() }
     }
 
-    /// Sets a copy-on-write root: `root.path` is then only the directory that it is mounted on, in the container's mount namespace.
+    /// Sets a copy-on-write root: `root.path` is then only the directory on which it is mounted, in the container's mount namespace.
     pub fn with_rootfs(mut self, overlay: Overlay) -> Self {
         self.overlay = Some(overlay);
         self
@@ -58,7 +58,7 @@ impl Bundle {
         &self.spec
     }
 
-    /// The specification, for changes before a container is created from it.
+    /// The specification, to be changed before a container is created from it.
     pub fn spec_mut(&mut self) -> &mut Spec {
         &mut self.spec
     }
@@ -68,7 +68,7 @@ impl Bundle {
         &self.path
     }
 
-    /// Problems in config.json that were tolerated and that a user should know of.
+    /// Warnings for the user about problems in config.json that were tolerated.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -105,8 +105,8 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     Ok((strict::from_value(&value)?, warnings))
 }
 
-/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which it would take for 0; `pagesize` for `pageSize`, which people
-/// write because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` for `pageSize`, which is
+/// common because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
 /// it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =

@@ -27,7 +27,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// How long `delete` waits for a killed process to end, in milliseconds.
+/// How long `delete` waits for a killed process to exit, in milliseconds.
 const KILL_TIMEOUT: i32 = 10_000;
 
 /// A handle to a container: returned by [`Runtime::create`](crate::Runtime::create), or later by [`Runtime::load`](crate::Runtime::load).
@@ -55,9 +55,9 @@ pub struct Container {
 /// Which containers `delete` removes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delete {
-    /// Only one that is stopped, or created and not started; a running one is an error.
+    /// A container that is stopped, or created and not started; a running one is an error.
     Stopped,
-    /// Any; its processes are killed first.
+    /// Any container; its processes are killed first.
     Force,
 }
 
@@ -126,12 +126,12 @@ impl Container {
         })
     }
 
-    /// Its id.
+    /// The container's id.
     pub fn id(&self) -> &ContainerId {
         &self.id
     }
 
-    /// Its state, with the status as it is now.
+    /// The state of the container, with its current status.
     ///
     /// # Errors
     /// `Os` when the kernel's files can't be read.
@@ -145,22 +145,22 @@ impl Container {
         Ok(record.state(status(&record)?))
     }
 
-    /// The pid of its first process in the caller's pid namespace, also after its end; 0 before there is one.
+    /// The pid of the container's first process in the caller's pid namespace, also after its exit; 0 before it exists.
     pub fn pid(&self) -> i32 {
         self.record.pid
     }
 
-    /// The master of the terminal of a container made with `Stdio::Terminal`, once.
+    /// Takes the master of the terminal of a container created with `Stdio::Terminal`; `None` on a second call.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
     }
 
-    /// The pidfd of the container's process, for poll(2); `None` when it had ended before this handle was made.
+    /// The pidfd of the container's process, for poll(2); `None` if it had exited before this handle was created.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.process.as_ref().map(|fd| fd.as_fd())
     }
 
-    /// Problems that were tolerated while it was created, for the user.
+    /// Warnings for the user about problems that were tolerated during `create`.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -168,7 +168,7 @@ impl Container {
     /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped.
     ///
     /// # Errors
-    /// `WrongState` unless it is created; else what kept the program from being executed, or a hook's failure.
+    /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed, or a hook's failure.
     pub fn start(&mut self) -> Result<()> {
         let waiting = self.waiting.take();
         // Nobody else can have started one that waits for this handle.
@@ -195,7 +195,7 @@ impl Container {
         let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, status(&self.record)?)?;
-            let why = "cannot start a container that only its creator can start, or that is being started";
+            let why = "cannot start the container: it is already being started, or only its creator can start it (as with `run`)";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
         // It can't answer while it is frozen.
@@ -287,17 +287,17 @@ impl Container {
         &self.record.process
     }
 
-    /// Runs a further process in it. Capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O priority, CPU affinity and
+    /// Runs a further process in the container. Capabilities, `noNewPrivileges`, limits, labels, umask, scheduler, I/O priority, CPU affinity and
     /// `oomScoreAdj` that are missing in `process` are inherited from the container's own ([`Container::process_spec`]); environment,
     /// working directory and user are not.
     ///
     /// # Errors
-    /// `WrongState` when it is stopped or paused; `InvalidSpec`; what kept the program from being executed.
+    /// `WrongState` when the container is stopped or paused; `InvalidSpec`; the reason why the program could not be executed.
     pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
         self.prepare_exec(process, options)?.run()
     }
 
-    /// Checks and plans a further process; the result runs it.
+    /// Checks and plans a further process, without running it: see [`PreparedExec`].
     ///
     /// # Errors
     /// As `exec`, except those of running it.
@@ -365,7 +365,7 @@ impl Container {
     /// the others would otherwise survive.
     ///
     /// # Errors
-    /// `WrongState` (`container not running`) when it has ended.
+    /// `WrongState` (`container not running`) when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         let all =
             signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
@@ -389,7 +389,7 @@ impl Container {
         self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0
     }
 
-    /// Sends a signal to every process in its cgroup; it is not an error if there is none.
+    /// Sends a signal to every process in the container's cgroup; it is not an error if there is none.
     ///
     /// # Errors
     /// `Os` when the cgroup can't be read.
@@ -410,10 +410,10 @@ impl Container {
         Err(Error::new(ErrorKind::WrongState, why))
     }
 
-    /// Freezes all its processes.
+    /// Pauses all processes of the container.
     ///
     /// # Errors
-    /// `WrongState` unless it is running or created.
+    /// `WrongState` unless the container is running or created.
     pub fn pause(&self) -> Result<()> {
         let (_lock, record) = self.locked()?;
         allowed(Operation::Pause, status(&record)?)?;
@@ -421,20 +421,20 @@ impl Container {
         record.cgroup.freeze()
     }
 
-    /// Thaws them.
+    /// Resumes all processes of the container.
     ///
     /// # Errors
-    /// `WrongState` (`container not paused`) unless it is paused.
+    /// `WrongState` (`container not paused`) unless the container is paused.
     pub fn resume(&self) -> Result<()> {
         let (_lock, record) = self.locked()?;
         allowed(Operation::Resume, status(&record)?)?;
         record.cgroup.thaw()
     }
 
-    /// Changes its limits; fields that are missing stay as they are. If one can't be set, those already set are reverted.
+    /// Changes the container's limits; fields that are missing are unchanged. If one can't be set, those already set are reverted.
     ///
     /// # Errors
-    /// `WrongState` when it is stopped; `InvalidSpec`; `Os`.
+    /// `WrongState` when the container is stopped; `InvalidSpec`; `Os`.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
         let _lock = self.lock()?;
         allowed(Operation::Update, status(&self.record)?)?;
@@ -455,21 +455,21 @@ impl Container {
         self.dir.save(&self.record)
     }
 
-    /// Saves its processes and their state into a directory, from which [`Runtime::restore`](crate::Runtime::restore) restores them, here or
-    /// on another host. The processes then end, which leaves a stopped container, unless `leave_running` or `pre_dump` is set.
+    /// Saves the container's processes to a directory, from which [`Runtime::restore`](crate::Runtime::restore) restores them, on this or
+    /// another host. The processes are then killed, which leaves a stopped container, unless `leave_running` or `pre_dump` is set.
     ///
-    /// CRIU does the work: `criu` in the caller's PATH, 3.17 or newer.
+    /// Needs CRIU (`criu` in the caller's PATH, 3.17 or newer) and root on the host.
     ///
     /// # Errors
-    /// `WrongState` unless it is running or paused; `NotFound` without CRIU; `Permission` when the caller isn't the host's root;
-    /// `Unsupported` for what CRIU can't save; `Os` with what it has logged. The container then continues as before.
+    /// `WrongState` unless the container is running or paused; `NotFound` without CRIU; `Permission` if the caller isn't the host's root;
+    /// `Unsupported` for what CRIU can't save; `Os` with the errors that CRIU has logged. The container then continues as before.
     pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
         let (_lock, record) = self.locked()?;
         allowed(Operation::Checkpoint, status(&record)?)?;
         crate::checkpoint::dump::dump(&record, self.process()?, options)
     }
 
-    /// The pids of all its processes, in the caller's pid namespace.
+    /// The pids of all processes of the container, in the caller's pid namespace.
     ///
     /// # Errors
     /// `Os` when the cgroup can't be read. `WrongState` when its first process has left the cgroup, and has no pid namespace of its own,
@@ -491,42 +491,42 @@ impl Container {
         Ok(pids)
     }
 
-    /// Its resource usage. All zero without a cgroup (rootless).
+    /// The container's resource usage; all zero without a cgroup (rootless).
     ///
     /// # Errors
-    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be read.
+    /// `NotFound` when the cgroup no longer exists, `Os` when it can't be read.
     pub fn stats(&self) -> Result<Stats> {
         self.record.cgroup.stats()
     }
 
-    /// The paths of its cgroup.
+    /// The paths of the container's cgroup.
     pub fn cgroup(&self) -> CgroupPaths {
         self.record.cgroup.paths()
     }
 
-    /// Watches for processes that the kernel kills because of its memory limit; `None` where its memory isn't accounted. Earlier kills
+    /// Watches for processes that the kernel kills because of the container's memory limit; `None` where its memory isn't accounted. Earlier kills
     /// are in [`Stats::oom_kills`].
     ///
     /// # Errors
-    /// `NotFound` when its cgroup no longer exists, `Os` when it can't be opened.
+    /// `NotFound` when the cgroup no longer exists, `Os` when it can't be opened.
     pub fn watch_oom(&self) -> Result<Option<OomWatch>> {
         self.record.cgroup.watch_oom()
     }
 
-    /// Waits for the end of its first process, which must be a child of the caller.
+    /// Waits until the container's first process, which must be a child of the caller, exits.
     ///
     /// # Errors
-    /// `NotFound` when it isn't; `WrongState` when it had ended before this handle was made.
+    /// `NotFound` when it isn't a child of the caller; `WrongState` when it had exited before this handle was created.
     pub fn wait(&self) -> Result<ExitStatus> {
         signal::wait(self.process()?)
     }
 
-    /// Removes it: processes, cgroups, state. Parts that no longer exist are not an error: after a failure,
-    /// [`Runtime::load`](crate::Runtime::load) it again, and a second call finishes the first. As long as a process that doesn't end keeps a cgroup busy (EBUSY, after ten
-    /// seconds), the state stays for that second call, and poststop hooks are not run.
+    /// Deletes the container: its processes, cgroups and state. Parts that no longer exist are not an error: after a failure,
+    /// [`Runtime::load`](crate::Runtime::load) the container and call this again. While a process that doesn't exit keeps a cgroup busy
+    /// (EBUSY, after ten seconds), the state is kept for that second call, and poststop hooks are not run.
     ///
     /// # Errors
-    /// `WrongState` when it is running and `how` isn't `Force`; else all failures of the removal, together.
+    /// `WrongState` when the container is running and `how` isn't `Force`; otherwise all failures of the removal, together.
     pub fn delete(mut self, how: Delete) -> Result<()> {
         let lock = match how {
             Delete::Stopped => self.lock()?,
@@ -598,7 +598,7 @@ fn must_end(process: BorrowedFd<'_>) -> Result<()> {
     if signal::ends_within(process, KILL_TIMEOUT)? {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Busy, "the container's process does not end although it was killed"))
+    Err(Error::new(ErrorKind::Busy, "the container's process did not exit after SIGKILL"))
 }
 
 fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {

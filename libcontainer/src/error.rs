@@ -1,14 +1,14 @@
 //! The crate's error type: a kind to match on, a chain of short contexts, and the cause at its end.
 //!
 //! A message reads `what was being done: on what: which call: why (ERRNO); how to mend it`. `Display` is the whole chain on one line.
-//! This module uses `sys` alone.
+//! Apart from `sys`, this module uses no other.
 
 use crate::sys::Errno;
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
-/// What went wrong, coarse enough to decide on.
+/// The class of an error, coarse enough to decide what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -36,16 +36,16 @@ pub enum ErrorKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProgramError {
-    /// No such file, neither at its path nor, for a name without a slash, in a directory of `PATH`. Shells exit with 127.
+    /// No such file: not at the given path, or, for a name without a slash, in no directory of `PATH`. Shells exit with 127.
     NotFound,
-    /// It cannot be executed by this user: no execute permission, a directory on the way that cannot be searched, or not a regular
+    /// The user cannot execute it: no execute permission, a directory on the way that cannot be searched, or not a regular
     /// file. Shells exit with 126.
     NotExecutable,
     /// It was found, but execve(2) failed: it is not an executable for this machine, or its interpreter is missing.
     Refused,
 }
 
-/// States that cannot occur unless this crate has a bug.
+/// States that occur only if this crate has a bug.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Internal {
     #[error("unexpected message from the child: {0}")]
@@ -58,7 +58,7 @@ pub(crate) enum Internal {
     Encode(&'static str, #[source] serde_json::Error),
 }
 
-/// An error with its history. Cheap to carry: one pointer.
+/// An error with its context. It is as small as a pointer.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -86,7 +86,7 @@ enum Cause {
     NotExecutable { name: String, source: io::Error },
     #[error("exec {name}: {}", reason(source))]
     Refused { name: String, source: io::Error },
-    #[error("the process ended before its program was executed: {0}")]
+    #[error("the process exited before its program was executed: {0}")]
     Died(String),
     #[error("{0}")]
     Criu(Cow<'static, str>),
@@ -140,19 +140,19 @@ impl Error {
         let error = Error::of(kind_of(&source), Cause::Refused { name: name.to_owned(), source });
         match errno {
             libc::ENOENT => {
-                error.hint("its interpreter does not exist: the one of its #! line, or its dynamic loader")
+                error.hint("its interpreter (from the #! line) or its dynamic loader does not exist")
             }
             libc::ENOEXEC => error.hint("not an executable for this machine, or a script without #!"),
             _ => error,
         }
     }
 
-    /// A child ended before its exec; `how` is its exit status, or what it was doing.
+    /// A child exited before its exec; `how` is its exit status, or what it was doing.
     pub(crate) fn died(how: impl fmt::Display) -> Self {
         Error::of(ErrorKind::Os, Cause::Died(how.to_string()))
     }
 
-    /// CRIU failed, which gives its reasons in its log.
+    /// CRIU failed; its log has the reasons.
     pub(crate) fn criu(message: impl Into<Cow<'static, str>>) -> Self {
         Error::of(ErrorKind::Os, Cause::Criu(message.into()))
     }
@@ -350,7 +350,7 @@ mod tests {
             (
                 Error::exec("/ls", libc::ENOENT),
                 Refused,
-                "exec /ls: no such file or directory (ENOENT) (its interpreter does not exist: the one of its #! line, or its dynamic loader)",
+                "exec /ls: no such file or directory (ENOENT) (its interpreter (from the #! line) or its dynamic loader does not exist)",
             ),
             (
                 Error::exec("/ls", libc::ENOEXEC),

@@ -1,6 +1,6 @@
-//! An exec in two steps, for a caller that must not block: everything that is decided before the clone, and what is learnt after it.
+//! An exec in two steps, for a caller that must not block: what is decided before the clone, and the result after it.
 //!
-//! It knows neither the state of containers nor how an exec is planned: `container` has checked the one and done the other.
+//! It does not depend on the state of containers or on planning: `container` does both.
 
 use crate::error::{Context, Error, Result};
 use crate::launch::{self, Job, Launched, Watch};
@@ -8,24 +8,24 @@ use crate::process::Process;
 use crate::watch::HookWatch;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A process that is ready to be run in a container: [`Container::prepare_exec`](crate::Container::prepare_exec). Nothing was done yet.
+/// A process that is ready to be run in a container: [`Container::prepare_exec`](crate::Container::prepare_exec). Nothing has been changed yet.
 #[derive(Debug)]
 pub struct PreparedExec<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) watch: HookWatch<'a>,
 }
 
-/// A process that was made and whose program doesn't run yet. Dropping it kills the process.
+/// A process that was created and whose program may not run yet. Dropping it kills the process.
 ///
 /// Its descriptor is for poll(2) or epoll(7): it hangs up (POLLHUP, which is reported whether it is asked for or not) when the program
-/// runs, or when that has failed. Then [`finish`](Starting::finish) doesn't block.
+/// runs or could not be executed. Then [`finish`](Starting::finish) doesn't block.
 #[derive(Debug)]
 pub struct Starting {
     launched: Launched,
 }
 
 impl PreparedExec<'_> {
-    /// All of it is one clone, after which the process needs nothing from its caller: no cgroup v1 to be joined, no terminal, no
+    /// Whether all of it is one clone, after which the process needs nothing from its caller: no cgroup v1 to be joined, no terminal, no
     /// limits or priorities that only the caller may set, no filter with a listener, no second process
     /// (`docs/decisions/0002-one-clone-and-a-sibling.md` of the repository). The caller never waits for anything that the container
     /// can delay.
@@ -33,20 +33,20 @@ impl PreparedExec<'_> {
         self.job.is_unattended()
     }
 
-    /// Runs it, and returns when its program runs.
+    /// Runs the process, and returns when its program runs.
     ///
     /// # Errors
-    /// What kept the program from being executed.
+    /// The reason why the program could not be executed.
     pub fn run(self) -> Result<Process> {
         let PreparedExec { job, mut watch } = self;
         running(launch::launch(job, &mut watch)?)
     }
 
-    /// Makes the process and doesn't wait for its program, if it [is unattended](PreparedExec::is_unattended); else the process is
-    /// brought to its program, as by [`run`](PreparedExec::run).
+    /// Creates the process, without waiting for its program if the process [is unattended](PreparedExec::is_unattended); otherwise
+    /// waits, as [`run`](PreparedExec::run) does.
     ///
     /// # Errors
-    /// What kept the process from being made.
+    /// The reason why the process could not be created.
     pub fn begin(self) -> Result<Starting> {
         let PreparedExec { job, mut watch } = self;
         let job = Job { return_early: true, ..job };
@@ -55,7 +55,7 @@ impl PreparedExec<'_> {
 }
 
 impl Starting {
-    /// Whether the program runs, or never will.
+    /// Whether the outcome is known: the program runs, or could not be executed.
     ///
     /// # Errors
     /// `Os` when poll(2) fails.
@@ -63,10 +63,10 @@ impl Starting {
         crate::sys::pidfd::hung_up(self.launched.socket(), 0).context("poll")
     }
 
-    /// The process, whose program runs.
+    /// Returns the process once its program runs.
     ///
     /// # Errors
-    /// What kept the program from being executed.
+    /// The reason why the program could not be executed.
     pub fn finish(mut self) -> Result<Process> {
         self.launched.follow(&mut NoRequests)?;
         running(self.launched)
@@ -93,6 +93,6 @@ impl Watch for NoRequests {
     }
 
     fn listener(&mut self, _: i32, _: OwnedFd) -> Result<()> {
-        Err(Error::unsupported("a filter with a listener needs its caller"))
+        Err(Error::unsupported("linux.seccomp: SCMP_ACT_NOTIFY is not supported by an exec in two steps"))
     }
 }

@@ -1,4 +1,4 @@
-//! The features of the library, in the format of features.md of the OCI runtime specification. Engines read it before they use a runtime.
+//! The features of the library, in the format of features.md of the OCI runtime specification. Engines read the document before they use a runtime.
 //!
 //! The `features` command and a shim's `-info` return the same document. It does not depend on the host.
 

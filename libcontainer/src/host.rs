@@ -30,7 +30,7 @@ pub struct Host {
     pub(crate) last_cap: u8,
     /// The caller's bounding set, by number.
     pub(crate) bounding: u64,
-    /// The caller has CAP_SYS_PTRACE, so that a process without it cannot look into the caller's processes.
+    /// The caller has CAP_SYS_PTRACE, so a process without it cannot inspect the caller's processes.
     #[serde(default)]
     pub(crate) traces: bool,
     /// /proc/kcore exists.

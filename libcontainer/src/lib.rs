@@ -1,6 +1,6 @@
-//! Make, run and remove Linux containers as the [OCI runtime specification] describes them.
+//! Create, run and delete Linux containers as the [OCI runtime specification] describes them.
 //!
-//! A [`Bundle`] (a directory with a config.json, or a specification made in memory) and the facts about the [`Host`] become a
+//! A [`Bundle`] (a directory with a config.json, or a specification built in memory) and the facts about the [`Host`] become a
 //! [`Plan`], a list of steps that can be printed without doing anything. [`Runtime::create`] carries it out, and undoes all of it if a
 //! step fails. It returns a [`Container`], as [`Runtime::load`] does later; its methods start it, run further processes in it, send
 //! signals, pause, limit and delete it.
@@ -28,11 +28,11 @@
 //! }
 //! ```
 //!
-//! # What it does to the calling process
+//! # Effects on the calling process
 //!
 //! Nothing permanent: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score stay as
-//! they are. It prints and logs nothing, has no global state and starts no threads. It can be called in a program with many threads,
-//! and from several at once. A container's process is a child of the calling process; a program that calls [`Container::wait`] must not
+//! they are. The library prints and logs nothing, has no global state and starts no threads. It can be used in a multi-threaded program,
+//! from several threads at once. A container's process is a child of the calling process; a program that calls [`Container::wait`] must not
 //! ignore SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
 //!
 //! # Hooks
@@ -44,10 +44,10 @@
 //! # Errors
 //!
 //! All functions return [`Error`], which has a [kind](ErrorKind) to match on, an errno if a system call failed, and one line of text:
-//! what was being done, on what, which call, why, and how to mend it where that is known. When the program of a process cannot be
+//! what was being done, on what, which call failed and why, and how to mend it where that is known. When the program of a process cannot be
 //! executed, [`Error::program_error`] says why. Unsupported fields of config.json are refused by name, before anything is done.
 //!
-//! # Rights
+//! # Requirements
 //!
 //! Root, or any user if the container has a new user namespace (a rootless container). Linux 5.4 or newer; `docs/kernel-features.md` in
 //! the repository lists the features of newer kernels that are used if available.
@@ -83,7 +83,7 @@ mod watch;
 
 /// The types of config.json, re-exported from `oci-spec`.
 ///
-/// Their `Default` values, which the builders start from as well, are not empty: a default [`Spec`](spec::Spec) is about what
+/// Their `Default` values, from which the builders also start, are not empty: a default [`Spec`](spec::Spec) is about what
 /// `runc spec` writes, and a default [`Process`](spec::Process) runs `sh`. Start from them and set what differs:
 ///
 /// ```

@@ -8,9 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Stdio {
-    /// The caller's own.
+    /// The caller's own descriptors.
     Inherit,
-    /// These.
+    /// These descriptors.
     Fds {
         /// Descriptor 0.
         stdin: OwnedFd,
@@ -31,7 +31,7 @@ impl Stdio {
     }
 }
 
-/// What an exec changes besides the process description.
+/// The options of an exec, besides the process description.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ExecOptions {
@@ -39,11 +39,11 @@ pub struct ExecOptions {
     pub stdio: Stdio,
     /// Pass this many descriptors from 3 on to the process.
     pub preserve_fds: u32,
-    /// Start it even though the container is paused (it stays frozen until resumed).
+    /// Start the process even though the container is paused; it stays paused until the container is resumed.
     pub ignore_paused: bool,
     /// Sub-cgroups to join, each `path` or `controller:path`, relative to the container's cgroup.
     pub cgroup: Vec<String>,
-    /// Its RLIMIT_NOFILE, soft and hard, where neither its description nor the container's sets one; `None`: the caller's.
+    /// RLIMIT_NOFILE of the process, soft and hard, if neither its description nor the container's sets one; `None`: the caller's.
     pub open_files: Option<(u64, u64)>,
 }
 
@@ -54,7 +54,7 @@ impl ExecOptions {
     }
 }
 
-/// A process that was started in a container. Its descriptor is its pidfd: readable, for poll(2), once it has ended.
+/// A process that was started in a container. Its descriptor is its pidfd: readable, for poll(2), once the process has exited.
 #[derive(Debug)]
 pub struct Process {
     pub(crate) pid: i32,
@@ -63,23 +63,22 @@ pub struct Process {
 }
 
 impl Process {
-    /// Its pid in the caller's pid namespace.
+    /// The pid in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// The master of its terminal, once; `None` without `Stdio::Terminal`.
+    /// Takes the master of the terminal; `None` without `Stdio::Terminal` and on a second call.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.terminal.take()
     }
 
-    /// Its pidfd, to be kept without the rest: readable when it has ended, and what waitid(2) with P_PIDFD and pidfd_send_signal(2)
-    /// take.
+    /// The pidfd alone: readable once the process has exited, and usable for waitid(2) with P_PIDFD and for pidfd_send_signal(2).
     pub fn into_pidfd(self) -> OwnedFd {
         self.pidfd
     }
 
-    /// Waits for its end, and reaps it. It must be a child of the caller.
+    /// Waits until the process, which must be a child of the caller, exits, and reaps it.
     ///
     /// # Errors
     /// `NotFound` when it is not a child of the caller (waitid(2): ECHILD).
@@ -87,10 +86,10 @@ impl Process {
         signal::wait(self.pidfd.as_fd())
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
-    /// `NotFound` when it has ended.
+    /// `NotFound` when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         signal::send(self.pidfd.as_fd(), signal)
     }

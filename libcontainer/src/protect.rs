@@ -1,9 +1,9 @@
 //! Protects the host's program file from containers (CVE-2019-5736).
 //!
-//! A process in a container can reach the file of the program that made it: through `#!/proc/self/exe` as the container's program, or
-//! /proc/PID/exe of an exec that has just come in. If it can open that file for writing, it owns the host. So a program that is about to
-//! make a container runs from a mount that cannot be written through: a detached, read-only bind mount of its own file, which has no
-//! path and ends with the process. It is not a copy, so it costs no memory.
+//! A process in a container can reach the file of the program that created it: through `#!/proc/self/exe` as the container's program, or
+//! /proc/PID/exe of an exec that has just entered. If it can open that file for writing, it controls the host. So a program that is about to
+//! create a container runs from a mount that cannot be written through: a detached, read-only bind mount of its own file, which has no
+//! path and disappears with the process. It is not a copy, so it uses no memory.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::cstr::CStrArray;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Makes sure that the running program's file cannot be written through this process: if it could be, executes the program again, with
 /// the same arguments and environment, from a read-only mount of itself, and does not return.
 ///
-/// To be called at the start of a program that makes containers or runs processes in them, before it opens files or starts threads. A caller
+/// Call this at the start of a program that creates containers or runs processes in them, before it opens files or starts threads. A caller
 /// without CAP_SYS_ADMIN needs no protection: its containers have user namespaces without any right to the host's files.
 ///
 /// # Errors

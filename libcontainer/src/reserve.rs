@@ -1,4 +1,4 @@
-//! What `create` and `restore` share: the plan of a container, and everything it has before its process.
+//! What `create` and `restore` share: the plan of a container, and everything that exists before its process.
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
@@ -14,7 +14,7 @@ use crate::state::dir::{Lock, StateDir};
 use crate::state::{Listener, RECORD_VERSION, Record, SeccompRecord};
 use std::path::{Path, PathBuf};
 
-/// The container that is asked for.
+/// The requested container.
 pub(crate) struct Request<'a> {
     pub(crate) id: &'a ContainerId,
     pub(crate) bundle: &'a Bundle,
@@ -49,7 +49,7 @@ pub(crate) fn plan(
     Ok((plan::create(&inputs)?, inputs.filter))
 }
 
-/// Makes everything that a container has before its process: its directory, locked, its record and its cgroup. `terminal`: its process
+/// Creates everything that a container has before its process: its directory, locked, its record and its cgroup. `terminal`: its process
 /// will have one.
 pub(crate) fn reserve(root: &Path, host: &Host, request: &Request<'_>, terminal: bool) -> Result<Reserved> {
     // `@` can't occur in an id.

@@ -1,6 +1,6 @@
-//! A runtime: a directory of states and the facts about this host. It makes containers and finds them again.
+//! A runtime: a directory of states and the facts about this host. It creates containers and loads existing ones.
 //!
-//! `create` goes from top to bottom: plan, reserve, launch, save. What it has made is undone in reverse when a later step fails.
+//! `create` goes from top to bottom: plan, reserve, launch, save. If a step fails, the earlier ones are undone in reverse order.
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
@@ -21,7 +21,7 @@ use crate::watch::HookWatch;
 use oci_spec::runtime::Hooks;
 use std::path::{Path, PathBuf};
 
-/// The directory with the states of all containers, and the host. Cheap to open; may be shared between threads.
+/// The directory with the states of all containers, and the host. Cheap to open; can be shared between threads.
 #[derive(Debug)]
 pub struct Runtime {
     root: PathBuf,
@@ -86,7 +86,7 @@ impl CreateOptions {
 }
 
 impl Runtime {
-    /// A runtime with its states in `state_root`, which is made by the first `create`.
+    /// A runtime with its states in `state_root`, which the first `create` creates.
     ///
     /// # Errors
     /// `Os` if `state_root` is relative and the current directory does not exist.
@@ -104,7 +104,7 @@ impl Runtime {
         self.host.get()
     }
 
-    /// What `create` would do, without doing it and without privileges.
+    /// The plan of `create`, without carrying it out; needs no privileges.
     ///
     /// # Errors
     /// `InvalidSpec` and `Unsupported` as `create`.
@@ -113,7 +113,7 @@ impl Runtime {
         reserve::plan(self.host()?, &request, None).map(|(plan, _)| plan)
     }
 
-    /// Makes a container up to the point where its process waits for `start`.
+    /// Creates a container, up to the point where its process waits for `start`.
     ///
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is then as it was before.
@@ -152,11 +152,11 @@ impl Runtime {
         Ok(Container::made(id.clone(), dir, record, held, plan.warnings, (self.host.clone(), cgroup_dir)))
     }
 
-    /// Makes a container from a checkpoint that [`Container::checkpoint`] or runc has saved. `bundle` is the one that the container was
-    /// made from, or another with the same mounts and namespaces, and with the root as it was then. The container runs when this
-    /// returns.
+    /// Creates a container from a checkpoint that [`Container::checkpoint`] or runc has saved. `bundle` is the one that the container
+    /// was created from, or another with the same mounts and namespaces and an unchanged root. When this returns, the container is
+    /// running.
     ///
-    /// CRIU does the work (`criu` in the caller's PATH, 3.17 or newer); only the host's root may do this.
+    /// Needs CRIU (`criu` in the caller's PATH, 3.17 or newer) and root on the host.
     ///
     /// # Errors
     /// `Exists`, `InvalidSpec`, `Unsupported` as `create`; `NotFound` without CRIU or a checkpoint; `Os` with what CRIU has logged. The
@@ -171,7 +171,7 @@ impl Runtime {
         Ok(Container::restored(id.clone(), restored, self.host.clone()))
     }
 
-    /// Finds a container that was made before, perhaps by another process.
+    /// Loads an existing container, which another process may have created.
     ///
     /// # Errors
     /// `NotFound` (`container does not exist`).
@@ -179,7 +179,7 @@ impl Runtime {
         Container::load(&self.root, id, self.host.clone())
     }
 
-    /// Removes what is left of a container whose state can't be loaded: one whose `create` died before it had written any.
+    /// Removes what is left of a container whose state can't be loaded, because its `create` was killed before writing it.
     ///
     /// # Errors
     /// `Busy` while a `create` is in progress; `NotFound` when nothing is left.

@@ -1,23 +1,23 @@
-//! Signals and ends of processes, by pidfd: the one place that sends, waits and decodes a status.
+//! Signals and exits of processes, by pidfd: the only module that sends signals, waits, and decodes a status.
 
 use crate::error::{Context, Error, ErrorKind, Internal, Result};
 use crate::sys::pidfd::{self, Child};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// A signal: 1 to 64, or 0, which only asks whether the process exists.
+/// A signal: 1 to 64, or 0, which only checks whether the process exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signal(i32);
 
 impl Signal {
-    /// Asks the process to end.
+    /// Asks the process to exit.
     pub const TERM: Signal = Signal(libc::SIGTERM);
-    /// Ends it at once.
+    /// Kills the process at once.
     pub const KILL: Signal = Signal(libc::SIGKILL);
 
     /// A signal by number.
     ///
     /// # Errors
-    /// `InvalidSpec` when it isn't 0 to 64; 0 only asks whether the process exists.
+    /// `InvalidSpec` unless it is 0 to 64.
     pub fn from_number(number: i32) -> Result<Self> {
         if (0..=64).contains(&number) {
             return Ok(Signal(number));
@@ -146,7 +146,7 @@ pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
     status(process, 0)
 }
 
-/// Waits for a child that nothing is to kill any more, and reaps it.
+/// Waits for a child that will not be killed any more, and reaps it.
 pub(crate) fn wait_for(child: Child) -> Result<ExitStatus> {
     wait(child.keep().as_fd())
 }
@@ -169,7 +169,7 @@ pub(crate) fn send(process: BorrowedFd<'_>, signal: Signal) -> Result<()> {
     pidfd::send_signal(process, signal.number()).context("pidfd_send_signal")
 }
 
-/// Whether a process, which need not be a child, has ended or does so within this many milliseconds.
+/// Whether a process, which need not be a child, has exited or does so within this many milliseconds.
 pub(crate) fn ends_within(process: BorrowedFd<'_>, milliseconds: i32) -> Result<bool> {
     pidfd::readable(process, milliseconds).context("poll: the process")
 }
@@ -179,5 +179,5 @@ pub(crate) fn pid_of(process: BorrowedFd<'_>) -> Result<i32> {
     let path = format!("/proc/self/fdinfo/{}", process.as_raw_fd());
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
-    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has ended"))
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has exited"))
 }

@@ -1,6 +1,6 @@
-//! What a launch asks of its caller: the hooks at their gate, the device rules of a new cgroup, a recipient for a filter's listener.
+//! What a launch needs from its caller: the hooks at their gate, the device rules of a new cgroup, a recipient for a filter's listener.
 //!
-//! It knows records and hooks, not the operations on a container.
+//! It uses records and hooks, not the operations on a container.
 
 use crate::cgroup::Dir;
 use crate::error::{Context, Error, Internal, Result};

@@ -208,15 +208,15 @@ impl Sink {
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Failure> {
-    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::os("make the process's streams", "pipe2", e))
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Failure::os("create the process's streams", "pipe2", e))
 }
 
 fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
-    fd.try_clone_to_owned().map_err(|e| Failure::os("make the process's streams", "dup", e))
+    fd.try_clone_to_owned().map_err(|e| Failure::os("create the process's streams", "dup", e))
 }
 
 fn set_nonblocking(fd: &OwnedFd) -> Result<(), Failure> {
-    let failure = |e: Errno| Failure::os("make the process's streams", "fcntl", e);
+    let failure = |e: Errno| Failure::os("create the process's streams", "fcntl", e);
     let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).map_err(failure)?);
     fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).map_err(failure)?;
     Ok(())

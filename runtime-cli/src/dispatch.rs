@@ -3,12 +3,12 @@
 use crate::commands::{self, Command};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::{flags, help, output};
+use crate::{global, help, output};
 use goflags::Parsed;
 
 /// Runs one command with the arguments after its name.
 pub(crate) fn run(context: &Context, called: &str, command: &Command, arguments: &[String]) -> Outcome {
-    let parsed = match goflags::parse(&[command.flags, flags::HELP], arguments, command.order) {
+    let parsed = match goflags::parse(&[command.flags, global::HELP], arguments, command.order) {
         Ok(parsed) => parsed,
         Err(error) => {
             output::print(&format!(
@@ -57,7 +57,7 @@ pub(crate) fn topic(program: &str, name: &str, rest: &[String]) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use crate::flags::HELP;
+    use crate::global::HELP;
     use goflags::{Flag, Order, parse};
 
     #[test]

@@ -1,7 +1,7 @@
 //! The help texts. Their layout is that of runc, since callers of `-h` look at the headings and the first lines.
 
 use crate::commands::{self, Command};
-use crate::{flags, root, version};
+use crate::{global, root, version};
 use goflags::{Flag, Kind};
 use std::fmt::Write;
 
@@ -39,7 +39,7 @@ pub(crate) fn program(program: &str) -> String {
          COMMANDS:\n{commands}\n\
          GLOBAL OPTIONS:\n{flags}",
         version = version::VERSION,
-        flags = describe(flags::GLOBAL).replace("$root", &root::default()),
+        flags = describe(global::FLAGS).replace("$root", &root::default()),
     )
 }
 

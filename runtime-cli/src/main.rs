@@ -14,8 +14,8 @@ mod copy;
 mod descriptors;
 mod dispatch;
 mod failure;
-mod flags;
 mod foreground;
+mod global;
 mod help;
 mod log;
 mod notify;
@@ -48,7 +48,7 @@ fn run(arguments: &[String], log: &mut Log) -> Outcome {
     let (called, rest) =
         arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
     let program = version::program(called);
-    let global = match goflags::parse(flags::GLOBAL, rest, Order::First) {
+    let global = match goflags::parse(global::FLAGS, rest, Order::First) {
         Ok(global) => global,
         Err(error) => {
             output::print(&format!("Incorrect Usage. {error}\n\n{}", help::program(program)))?;

@@ -29,7 +29,11 @@ pub(crate) fn choose(global: &Parsed) -> Result<PathBuf, Failure> {
     if user_runtime_dir().is_some() {
         // The sticky bit keeps it from being cleaned up (XDG base directory specification).
         let failure = |call: &str, e: std::io::Error| {
-            Failure::os(format_args!("create {root:?}: $XDG_RUNTIME_DIR must be writable"), call, e)
+            Failure::os(
+                format_args!("create {root:?}: $XDG_RUNTIME_DIR must be writable; otherwise use --root"),
+                call,
+                e,
+            )
         };
         std::fs::DirBuilder::new()
             .recursive(true)

@@ -25,7 +25,7 @@ impl HostTerminal {
         .into_iter()
         .find_map(|(terminal, fd)| terminal.then_some(fd));
         let failure = |e: std::io::Error| {
-            let doing = "no controlling terminal (use --detach and --console-socket)";
+            let doing = "no controlling terminal: use --detach and --console-socket";
             Failure::os(doing, "open /dev/tty", e)
         };
         let fd = match found {

@@ -154,7 +154,7 @@ fn what_a_checkpoint_cannot_be_is_refused_and_the_task_goes_on(lab: &Lab) -> Out
         has(&failure.message, word)
     };
     let none = CheckpointOptions::default;
-    refused("relative", none(), "not an absolute path")?;
+    refused("relative", none(), "must be an absolute path")?;
     refused("/x", CheckpointOptions { cgroups_mode: "hard".into(), ..none() }, "hard")?;
     refused("/x", CheckpointOptions { empty_namespaces: vec!["pid".into()], ..none() }, "pid")?;
     let strange = CheckpointTaskRequest {

@@ -21,7 +21,7 @@ esac
 if [ $# = 0 ]; then mapfile -t files < <("$SCRIPTS/report.py" files "$MACHINE" "$LAB/runc-suite/src/tests/integration"); set -- "${files[@]}"; fi
 
 case $MACHINE in
-  host) SHARE=$OUT "$SCRIPTS/enter.sh" env TEST_LIMIT="${TEST_LIMIT:-60}" ./inside.sh "$binary" /share/suite /share/tap "$@"
+  host) SHARE=$OUT "$SCRIPTS/enter.sh" env TEST_LIMIT="${TEST_LIMIT:-240}" ./inside.sh "$binary" /share/suite /share/tap "$@"
     # containers that died with their namespaces leave empty cgroups on the host
     find /sys/fs/cgroup -depth -type d \( -path '*/runc-cgroups-integration-test*' -o -name 'test_*' -o -name 'test-*' \) -exec rmdir {} + \
       2> /dev/null || true ;;

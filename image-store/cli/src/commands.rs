@@ -4,6 +4,7 @@ mod containers;
 mod groups;
 mod run_flags;
 
+use crate::cli::Operands::{Containers, Files, Images};
 use crate::cli::flags::{
     AUTHFILE, CERTS, CHANGE, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON, MESSAGE,
     NO_TRUNC, PLATFORM, QUIET, REMOTE,
@@ -15,13 +16,14 @@ use crate::{complete, inspect, man};
 
 /// The table of all commands.
 pub(crate) static TABLE: Table =
-    Table { commands: &[IMAGES, containers::COMMANDS], groups: groups::GROUPS, global: GLOBAL };
+    Table { commands: &[COMMANDS, containers::COMMANDS], groups: groups::GROUPS, global: GLOBAL };
 
-/// The commands on images, and on the files of images and containers.
-static IMAGES: &[Command] = &[
+/// The commands on images, registries and the store, on the files of images and containers, and on knarr-image itself.
+static COMMANDS: &[Command] = &[
     command(
         "pull",
         "NAME[:TAG|@DIGEST]",
+        Files,
         "pull an image from a registry",
         &[
             switch("all-tags", Some('a'), "pull all tags of the repository"),
@@ -39,6 +41,7 @@ static IMAGES: &[Command] = &[
     command(
         "push",
         "IMAGE [NAME[:TAG]]",
+        Images,
         "push an image to a registry",
         &[
             switch("all-tags", Some('a'), "push all tags of the image"),
@@ -55,6 +58,7 @@ static IMAGES: &[Command] = &[
     command(
         "images",
         "[NAME]",
+        Files,
         "list images",
         &[
             switch("all", Some('a'), "include untagged images (the default)"),
@@ -68,10 +72,11 @@ static IMAGES: &[Command] = &[
         (0, 1),
         list::images,
     ),
-    command("tag", "IMAGE NAME[:TAG]", "add a tag to an image", &[], (2, 2), names::tag),
+    command("tag", "IMAGE NAME[:TAG]", Images, "add a tag to an image", &[], (2, 2), names::tag),
     command(
         "rmi",
         "IMAGE...",
+        Images,
         "remove images and unused layers",
         &[switch("force", Some('f'), "remove even if a container uses the image"), QUIET],
         (1, ANY),
@@ -80,6 +85,7 @@ static IMAGES: &[Command] = &[
     command(
         "history",
         "IMAGE",
+        Images,
         "show the history of an image",
         &[FORMAT, JSON, QUIET, NO_TRUNC],
         (1, 1),
@@ -88,6 +94,7 @@ static IMAGES: &[Command] = &[
     command(
         "inspect",
         "IMAGE|CONTAINER...",
+        Images,
         "show details of images and containers as JSON",
         &[
             INSPECT_FORMAT,
@@ -110,6 +117,7 @@ static IMAGES: &[Command] = &[
     command(
         "image inspect",
         "IMAGE...",
+        Images,
         "show details of images as JSON",
         &[INSPECT_FORMAT, REMOTE, PLATFORM, CREDS, AUTHFILE, INSECURE, CERTS],
         (1, ANY),
@@ -118,6 +126,7 @@ static IMAGES: &[Command] = &[
     command(
         "container inspect",
         "CONTAINER...",
+        Containers,
         "show details of containers as JSON",
         &[INSPECT_FORMAT],
         (1, ANY),
@@ -128,9 +137,10 @@ static IMAGES: &[Command] = &[
         ..command(
             "search",
             "TERM",
+            Files,
             "search Docker Hub, or another registry with HOST/TERM",
             &[
-                value("limit", None, "COUNT", "maximum number of results (default 25)"),
+                value("limit", None, "COUNT", "maximum number of results (default: 25)"),
                 filter(Some('f'), &["stars=COUNT", "is-official=true|false"]),
                 FORMAT,
                 JSON,
@@ -149,6 +159,7 @@ static IMAGES: &[Command] = &[
         ..command(
             "login",
             "[REGISTRY]",
+            Files,
             "log in to a registry",
             &[
                 value("username", Some('u'), "USER", "user name (default: prompt)"),
@@ -156,10 +167,10 @@ static IMAGES: &[Command] = &[
                     "password",
                     Some('p'),
                     "PASSWORD",
-                    "password; visible to other users: prefer --password-stdin",
+                    "password; other users can see it: prefer --password-stdin",
                 ),
                 switch("password-stdin", None, "read the password from standard input"),
-                switch("get-login", None, "print the user that is logged in"),
+                switch("get-login", None, "print the name of the user who is logged in"),
                 AUTHFILE,
                 INSECURE,
                 CERTS,
@@ -170,13 +181,14 @@ static IMAGES: &[Command] = &[
     },
     Command {
         store: false,
-        ..command("logout", "[REGISTRY]", "log out of a registry", &[AUTHFILE], (0, 1), login::logout)
+        ..command("logout", "[REGISTRY]", Files, "log out of a registry", &[AUTHFILE], (0, 1), login::logout)
     },
     Command {
         store: false,
         ..command(
             "tags",
             "NAME",
+            Files,
             "list the tags of a repository in its registry",
             &[CREDS, AUTHFILE, INSECURE, CERTS],
             (1, 1),
@@ -186,6 +198,7 @@ static IMAGES: &[Command] = &[
     command(
         "save",
         "IMAGE...",
+        Images,
         "save images to an archive",
         &[
             value("output", Some('o'), "FILE", "write to this file instead of standard output"),
@@ -197,6 +210,7 @@ static IMAGES: &[Command] = &[
     command(
         "load",
         "",
+        Files,
         "load images from an archive or OCI layout",
         &[
             value("input", Some('i'), "FILE", "read from this file or directory instead of standard input"),
@@ -209,14 +223,20 @@ static IMAGES: &[Command] = &[
     command(
         "import",
         "FILE|- [NAME[:TAG]]",
+        Files,
         "create an image from a root file system archive",
-        &[CHANGE, MESSAGE, PLATFORM],
+        &[
+            CHANGE,
+            MESSAGE,
+            value("platform", None, "OS/ARCH[/VARIANT]", "platform of the image (default: the host's)"),
+        ],
         (1, 2),
         archives::import,
     ),
     command(
         "export",
         "CONTAINER|IMAGE",
+        Containers,
         "export a root file system as a tar archive",
         &[value("output", Some('o'), "FILE", "write to this file instead of standard output")],
         (1, 1),
@@ -225,15 +245,25 @@ static IMAGES: &[Command] = &[
     command(
         "commit",
         "CONTAINER [NAME[:TAG]]",
+        Containers,
         "create an image from a container",
         &[value("author", Some('a'), "TEXT", "author of the image"), CHANGE, MESSAGE, QUIET],
         (1, 2),
         export::commit,
     ),
-    command("diff", "CONTAINER", "show files that a container changed", &[JSON], (1, 1), diff::diff),
+    command(
+        "diff",
+        "CONTAINER",
+        Containers,
+        "show the files that a container changed",
+        &[JSON],
+        (1, 1),
+        diff::diff,
+    ),
     command(
         "cp",
         "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
+        Containers,
         "copy files between a container and the host; - is a tar archive",
         &[switch("archive", Some('a'), "preserve owners"), QUIET],
         (2, 2),
@@ -242,6 +272,7 @@ static IMAGES: &[Command] = &[
     command(
         "mount",
         "CONTAINER|IMAGE DIRECTORY",
+        Images,
         "mount a root file system (read-only for an image)",
         &[],
         (2, 2),
@@ -250,6 +281,7 @@ static IMAGES: &[Command] = &[
     command(
         "prune",
         "",
+        Files,
         "remove untagged images and unused data",
         &[
             switch("all", Some('a'), "also remove tagged images that no container uses"),
@@ -262,6 +294,7 @@ static IMAGES: &[Command] = &[
     command(
         "verify",
         "",
+        Files,
         "check the store for damage",
         &[switch("repair", None, "unpack damaged layers again and remove damaged blobs"), JSON],
         (0, 0),
@@ -272,6 +305,7 @@ static IMAGES: &[Command] = &[
         ..command(
             "completion",
             "bash|zsh|fish",
+            Files,
             "print a completion script for a shell",
             &[],
             (1, 1),
@@ -283,6 +317,7 @@ static IMAGES: &[Command] = &[
         ..command(
             "man",
             "[COMMAND...]",
+            Files,
             "print a manual page",
             &[switch("list", None, "list all manual pages")],
             (0, 2),
@@ -291,12 +326,12 @@ static IMAGES: &[Command] = &[
     },
     Command {
         store: false,
-        ..command("version", "", "print the version", &[], (0, 0), |_| {
+        ..command("version", "", Files, "print the version", &[], (0, 0), |_| {
             crate::output::print(&crate::cli::version());
             Ok(0)
         })
     },
-    command("empty-trash", "", "", &[], (0, 0), prune::empty_trash),
+    command("empty-trash", "", Files, "", &[], (0, 0), prune::empty_trash),
 ];
 
 #[cfg(test)]
@@ -325,7 +360,7 @@ mod tests {
             let (least, most) = command.positional;
             if most < ANY {
                 let why = parse(&called, &vec!["x"; most + 1]).unwrap_err();
-                let wanted = if most == 0 { " takes no arguments" } else { ": too many arguments" };
+                let wanted = if most == 0 { ": takes no arguments" } else { ": too many arguments" };
                 assert!(why.starts_with(&format!("{called}{wanted}")), "{called}: {why}");
                 assert!(matches!(parse(&called, &vec!["x"; most]), Ok(Parsed::Run(..))), "{called}");
             }

@@ -2,7 +2,7 @@
 
 use image_store::ErrorKind;
 
-use crate::cli::{Args, Command, Flag, Table};
+use crate::cli::{Args, Command, Flag, Operands, Table};
 use crate::failure::{Failure, Result};
 use crate::output::print;
 
@@ -38,36 +38,11 @@ fn words(flags: &[Flag]) -> String {
     long.chain(short).collect::<Vec<_>>().join(" ")
 }
 
-/// Groups of commands by the kind of their arguments, and the command that lists those.
-const OPERANDS: &[(&[&str], &str)] = &[
-    (
-        &["create", "history", "image inspect", "inspect", "mount", "push", "rmi", "run", "save", "tag"],
-        "images --format '{{.Repository}}:{{.Tag}}'",
-    ),
-    (
-        &[
-            "attach",
-            "commit",
-            "container inspect",
-            "cp",
-            "diff",
-            "exec",
-            "export",
-            "kill",
-            "logs",
-            "pause",
-            "rename",
-            "restart",
-            "rm",
-            "start",
-            "stop",
-            "top",
-            "unpause",
-            "wait",
-        ],
-        "ps -a --format '{{.Names}}'",
-    ),
-    (&["volume inspect", "volume rm"], "volume ls -q"),
+/// The kinds of arguments that can be listed, with the command that does.
+const LISTS: [(Operands, &str); 3] = [
+    (Operands::Images, "images --format '{{.Repository}}:{{.Tag}}'"),
+    (Operands::Containers, "ps -a --format '{{.Names}}'"),
+    (Operands::Volumes, "volume ls -q"),
 ];
 
 /// Every way to call some commands, quoted.
@@ -89,8 +64,8 @@ fn bash(table: &Table) -> String {
         groups_words.push_str(&format!("    {}) list='{list}' ;;\n", group.name));
     }
     let mut operands = String::new();
-    for (commands, list) in OPERANDS {
-        let called = quoted(table, |command| commands.contains(&command.name)).join("|");
+    for (kind, list) in LISTS {
+        let called = quoted(table, |command| command.operands == kind).join("|");
         operands.push_str(&format!("    {called}) list=$(knarr-image {list} 2>/dev/null) ;;\n"));
     }
     format!(
@@ -165,10 +140,38 @@ fn fish(table: &Table) -> String {
         let called = quoted(table, |other| other.name == command.name);
         command.flags.iter().for_each(|f| entry(&called, &flag(f)));
     }
-    for (commands, list) in OPERANDS {
-        let called = quoted(table, |command| commands.contains(&command.name));
+    for (kind, list) in LISTS {
+        let called = quoted(table, |command| command.operands == kind);
         entry(&called, &format!("-a '(knarr-image {} 2>/dev/null)'", escaped(list)));
     }
     table.global.iter().for_each(|f| text.push_str(&format!("complete -c knarr-image {}\n", flag(f))));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::TABLE;
+
+    #[test]
+    fn the_arguments_of_these_commands_are_proposed() {
+        for (kind, names) in [
+            (Operands::Images, "create history image-inspect inspect mount push rmi run save tag"),
+            (
+                Operands::Containers,
+                "attach commit container-inspect cp diff exec export kill logs pause rename restart rm start stop top unpause wait",
+            ),
+            (Operands::Volumes, "volume-inspect volume-rm"),
+        ] {
+            let commands = TABLE.visible().filter(|command| command.operands == kind);
+            let mut found: Vec<_> = commands.map(|command| command.name.replace(' ', "-")).collect();
+            found.sort();
+            assert_eq!(found.join(" "), names, "{kind:?}");
+        }
+        let volumes =
+            "'volume inspect'|'volume rm'|'volume remove') list=$(knarr-image volume ls -q 2>/dev/null) ;;";
+        assert!(bash(&TABLE).contains(volumes), "{}", bash(&TABLE));
+        let volumes = r"__knarr_image_is \'volume inspect\' \'volume rm\' \'volume remove\'' -a '(knarr-image volume ls -q 2>/dev/null)'";
+        assert!(fish(&TABLE).contains(volumes), "{}", fish(&TABLE));
+    }
 }

@@ -5,6 +5,7 @@ use image_store::ErrorKind;
 use crate::cli::{Args, Command, Flag, Group, Named, Table};
 use crate::failure::{Failure, Result};
 use crate::output::{line, print};
+use crate::places;
 
 /// `man [COMMAND...]`: the words of a command may be joined as in the names of the pages, `volume-prune`.
 pub(crate) fn man(args: &Args) -> Result<u8> {
@@ -109,11 +110,21 @@ fn overview(table: &Table) -> String {
     }
     let names: Vec<&str> = table.groups.iter().map(|group| group.name).collect();
     text.push_str(&format!(
-        ".PP\nCommands may be preceded by their group, as in \\fBimage ls\\fR: see the pages of {}.\n",
+        ".PP\nCommands can also be called by their group, as in \\fBimage ls\\fR: see the pages of {}.\n",
         names.join(", ")
     ));
     text.push_str(&format!(".SH OPTIONS\n{}", flag_items(table.global)));
-    text.push_str(".SH FILES\n.TP\n\\fI/var/lib/knarr/images\\fR\nImage store of root; \\fI$XDG_DATA_HOME/knarr/images\\fR for other users.\n");
+    text.push_str(&format!(
+        ".SH FILES\n.TP\n\\fI{}\\fR\nThe image store of root; of other users: \\fI$XDG_DATA_HOME/{}\\fR.\n",
+        troff(places::STORE),
+        troff(places::STORE_IN_DATA)
+    ));
+    text.push_str(&format!(
+        ".TP\n\\fI{}\\fR\nThe state of running containers of root; of other users: \\fI$XDG_RUNTIME_DIR/{}\\fR, or \\fI{}UID\\fR without such a directory.\n",
+        troff(places::STATE),
+        troff(places::STATE_IN_RUNTIME),
+        troff(places::STATE_IN_TMP)
+    ));
     text.push_str(".TP\n\\fI~/.docker/config.json\\fR, \\fI$REGISTRY_AUTH_FILE\\fR, \\fI$XDG_RUNTIME_DIR/containers/auth.json\\fR\nCredentials for registries.\n.TP\n\\fI/etc/containers/registries.conf\\fR, \\fI~/.config/containers/registries.conf\\fR\nMirrors, short names and blocked registries: see containers\\-registries.conf(5).\n.TP\n\\fI/etc/docker/certs.d\\fR, \\fI/etc/containers/certs.d\\fR, \\fI/etc/containerd/certs.d\\fR\nA directory HOST:PORT per registry with *.crt to trust, *.cert and *.key to present, or hosts.toml.\n");
     text.push_str(".SH ENVIRONMENT\n.TP\nKNARR_IMAGE_ROOT\nThe image store.\n.TP\nKNARR_IMAGE_KEEP_BLOBS\nIf \\fIfalse\\fR, compressed layers are not kept.\n.SH EXIT STATUS\n0 on success, 1 on failure, 125 for an invalid command line.\n\\fBrun\\fR, \\fBexec\\fR, \\fBattach\\fR and \\fBstart \\-a\\fR: the exit status of the process; 125 if the container could not be created, 126 if the program cannot be executed, 127 if it was not found, 128+N if signal N ended it.\n");
     text

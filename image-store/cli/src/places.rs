@@ -1,14 +1,27 @@
-//! Where things lie: the store of images and containers, the state of running containers, the sockets of their supervisors.
+//! Where things are: the store of images and containers, the directories of containers, the state of running containers, the sockets
+//! of their supervisors.
+//!
+//! The names of all files and directories of knarr-image's own are here and nowhere else. (The layout of the store is the library's, see
+//! `image_store::store`.) They must not change: after an upgrade the supervisors of running containers are still of the old version.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image_store::{ErrorKind, Store, StoreOptions};
 
 use crate::caller;
 use crate::cli::Args;
 use crate::failure::{Failure, Result, os};
+
+/// The default store, of root and below another user's `$XDG_DATA_HOME`.
+pub(crate) const STORE: &str = "/var/lib/knarr/images";
+pub(crate) const STORE_IN_DATA: &str = "knarr/images";
+
+/// The default directory for state, of root, below another user's `$XDG_RUNTIME_DIR`, and without that, followed by the user's ID.
+pub(crate) const STATE: &str = "/run/knarr-image";
+pub(crate) const STATE_IN_RUNTIME: &str = "knarr-image";
+pub(crate) const STATE_IN_TMP: &str = "/tmp/knarr-image-";
 
 /// Opens the store that the flags or the environment name.
 pub(crate) fn store(args: &Args) -> Result<Store> {
@@ -36,22 +49,23 @@ fn root(args: &Args) -> Result<PathBuf> {
         return Ok(root);
     }
     if caller::uid() == 0 {
-        return Ok("/var/lib/knarr/images".into());
+        return Ok(STORE.into());
     }
     let data = variable("XDG_DATA_HOME").or_else(|| variable("HOME").map(|home| home.join(".local/share")));
-    let data =
-        data.ok_or_else(|| Failure::new(ErrorKind::Invalid, "no image store: use --root or set HOME"))?;
-    Ok(data.join("knarr/images"))
+    let data = data.ok_or_else(|| {
+        Failure::new(ErrorKind::Invalid, "no directory for the image store: use --root or set HOME")
+    })?;
+    Ok(data.join(STORE_IN_DATA))
 }
 
-/// The directory for the state of running containers: `/run/knarr-image`, or one of this user's own.
-pub(crate) fn state_root() -> Result<PathBuf> {
+/// The directory for the state of running containers: [`STATE`], or one of this user's own.
+fn state_root() -> Result<PathBuf> {
     let uid = caller::uid();
     let root = if uid == 0 {
-        PathBuf::from("/run/knarr-image")
+        PathBuf::from(STATE)
     } else {
         let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-        runtime.map_or_else(|| format!("/tmp/knarr-image-{uid}").into(), |path| path.join("knarr-image"))
+        runtime.map_or_else(|| format!("{STATE_IN_TMP}{uid}").into(), |path| path.join(STATE_IN_RUNTIME))
     };
     let failed = |e: std::io::Error| os(e, format!("state directory {root:?}"));
     DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed)?;
@@ -65,9 +79,14 @@ pub(crate) fn state_root() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// The directory of a container: its layers, its log, its locks.
-pub(crate) fn container(store: &Store, id: &str) -> PathBuf {
-    store.root().join("containers").join(id)
+/// libcontainer's state directory.
+pub(crate) fn runtime_state() -> Result<PathBuf> {
+    Ok(state_root()?.join("state"))
+}
+
+/// The directory of files named after the supervisors of this user, whose user namespace can be joined.
+pub(crate) fn supervisors() -> Result<PathBuf> {
+    Ok(state_root()?.join("parents"))
 }
 
 /// The socket of a container's supervisor. Its path may have at most 107 bytes.
@@ -75,4 +94,80 @@ pub(crate) fn socket(id: &str) -> Result<PathBuf> {
     let directory = state_root()?.join("attach");
     std::fs::create_dir_all(&directory).map_err(|e| os(e, format!("mkdir {directory:?}")))?;
     Ok(directory.join(&id[..id.len().min(16)]))
+}
+
+/// The file that is locked while names are given.
+pub(crate) fn names_lock(store: &Store) -> PathBuf {
+    store.root().join("locks").join("names")
+}
+
+/// The directory of a container.
+pub(crate) fn container(store: &Store, id: &str) -> ContainerDir {
+    ContainerDir(store.root().join("containers").join(id))
+}
+
+/// The files of a container that its directory has for those in /etc.
+pub(crate) const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// The directory of a container, in which the store keeps its layers and record.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerDir(pub(crate) PathBuf);
+
+impl ContainerDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Locked by the supervisor, from before the container is created until its end is recorded.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    /// Locked while the record changes.
+    pub(crate) fn changing(&self) -> PathBuf {
+        self.0.join("changing")
+    }
+
+    /// Exists when the container was stopped, and must not be restarted.
+    pub(crate) fn stopping(&self) -> PathBuf {
+        self.0.join("stopping")
+    }
+
+    /// The output.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
+    /// The mount point of the root file system, in the supervisor's mount namespace.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.0.join("rootfs")
+    }
+
+    /// The writable layer.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.0.join("upper")
+    }
+
+    /// Overlay's work directory.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.0.join("work")
+    }
+
+    /// The file that is mounted on a file in /etc, one of [`ETC_FILES`].
+    pub(crate) fn etc(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::flags::GLOBAL;
+
+    #[test]
+    fn the_help_of_root_names_the_default_stores() {
+        let root = GLOBAL.iter().find(|flag| flag.long == "root").unwrap();
+        let defaults = format!("{STORE} for root, $XDG_DATA_HOME/{STORE_IN_DATA} for others");
+        assert!(root.help.contains(&defaults), "{}", root.help);
+    }
 }

@@ -80,7 +80,7 @@ fn failed(errno: nix::errno::Errno, doing: &str) -> Failure {
 
 /// Joins the namespace of a running container, if there is one.
 fn join_running() -> bool {
-    let Ok(directory) = places::state_root().map(|root| root.join("parents")) else { return false };
+    let Ok(directory) = places::supervisors() else { return false };
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let path = PathBuf::from("/proc").join(&name).join("ns/user");
@@ -108,7 +108,7 @@ impl Holder {
         if caller::uid() == 0 {
             return Ok(Self(None));
         }
-        let directory = places::state_root()?.join("parents");
+        let directory = places::supervisors()?;
         let failed = |e: std::io::Error| os(e, format!("write in {directory:?}"));
         fs::create_dir_all(&directory).map_err(failed)?;
         let path = directory.join(std::process::id().to_string());

@@ -108,7 +108,7 @@ test_arguments() {
     words=$(called "$page"); usage=$(k $words --help | sed -n "1s/^Usage: knarr-image $words \[OPTIONS\] \?//p")
     k $words --help | grep -q "^Usage: knarr-image $words COMMAND" && { wrong 'COMMAND is required' $words; wrong 'unknown command "x"' $words x; continue; }
     case $usage in
-      '') wrong "^knarr-image: $words takes no arguments" $words x; surplus=$((surplus + 1)) ;;
+      '') wrong "^knarr-image: $words: takes no arguments" $words x; surplus=$((surplus + 1)) ;;
       *...*) ;;
       *) wrong "^knarr-image: $words: too many arguments" $words 1 2 3 4 5; surplus=$((surplus + 1)) ;;
     esac

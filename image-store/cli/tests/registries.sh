@@ -119,11 +119,11 @@ test_self_signed() {
   for kind in rsa ec name expired signed; do
     port=$(free_ports 1) host=localhost:$port directory=$HOME/.config/containers/certs.d/localhost:$port
     serve "self-$kind" "$port" ", tls: {certificate: $W/self/$kind.crt, key: $W/self/$kind.key}" ''; answers "https://$host/v2/"
-    refuse "a $kind certificate that nobody here trusts" 'certificate' k push -q box "$host/a:1"
+    refuse "a $kind certificate of an unknown authority" 'certificate' k push -q box "$host/a:1"
     trust "$host" "$W/self/other.crt"
     case $kind in
       rsa | ec)
-        refuse "a self-signed $kind certificate beside another's" 'is an authority' k push -q box "$host/a:1"
+        refuse "a self-signed $kind certificate beside another's" 'is a CA certificate' k push -q box "$host/a:1"
         trust "$host" "$W/self/$kind.crt"
         check "a self-signed $kind certificate in certs.d" k push -q box "$host/a:1"
         mv "$directory" "$W/self/directory"

@@ -34,7 +34,9 @@ impl OciLayout {
             serde_json::from_slice(&version).map_err(|e| Error::invalid(format!("oci-layout: {e}")))?;
         match version["imageLayoutVersion"].as_str() {
             Some(version) if version.starts_with("1.") => {}
-            other => return Err(Error::unsupported(format!("oci-layout: unsupported version {other:?}"))),
+            other => {
+                return Err(Error::unsupported(format!("oci-layout: version {other:?} is not supported")));
+            }
         }
         let bytes = files.read("index.json", INDEX_LIMIT)?;
         let Document::Index(index) = Document::parse(&bytes, media::OCI_INDEX).doing(|| "index.json")? else {

@@ -190,7 +190,9 @@ impl Applier<'_> {
             }
             Kind::Hardlink(target) => return self.hard_link(fd, name, &path, target),
             Kind::Character(0, 0) => {
-                return Err(Error::invalid("character device 0:0 would be a whiteout in overlay"));
+                return Err(Error::invalid(
+                    "character device 0:0 is not supported: overlayfs treats it as a whiteout",
+                ));
             }
             Kind::Character(major, minor) => {
                 let device = rustix::fs::makedev(*major, *minor);

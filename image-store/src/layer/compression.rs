@@ -71,7 +71,7 @@ impl Compression {
             "" => return Ok(()),
             t if t.starts_with("application/vnd.docker.image.rootfs.") => return Ok(()),
             t if !t.starts_with("application/vnd.oci.image.layer.") => {
-                return Err(Error::unsupported(format!("layer: unsupported media type {media_type:?}")));
+                return Err(Error::unsupported(format!("layer: media type {media_type:?} is not supported")));
             }
             t if t.ends_with("+gzip") => Self::Gzip,
             t if t.ends_with("+zstd") => Self::Zstd,

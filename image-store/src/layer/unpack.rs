@@ -122,9 +122,7 @@ pub fn unpack(blob: impl Read + Send, target: Target<'_>, seen: &(dyn Fn(u64) + 
     let (applied, (diff_id, diff_size)) = result?;
     if let Some(Expected { diff_id: promised, .. }) = expected.filter(|expected| *expected.diff_id != diff_id)
     {
-        return Err(Error::mismatch(format!(
-            "diffID mismatch: content has {diff_id}, config says {promised}"
-        )));
+        return Err(Error::mismatch(format!("diffID mismatch: content has {diff_id}, expected {promised}")));
     }
     let compression = compression.unwrap_or(Compression::None);
     Ok(Unpacked { digest, size, diff_id, diff_size, compression, applied })

@@ -59,7 +59,8 @@ impl Client {
                 Err(error) => failure = Some(error),
             }
         }
-        let error = failure.unwrap_or_else(|| Error::not_found("no registry configured for this name"));
+        let error = failure
+            .unwrap_or_else(|| Error::not_found("no registry configured for short names: give HOST/NAME"));
         Err(error.context(reference.familiar()))
     }
 
@@ -157,7 +158,7 @@ impl Download<'_> {
         }
         let length = answer.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if let Some(length) = length.filter(|length| *length != descriptor.size) {
-            return Err(wrong(format!("size mismatch: {length} bytes, descriptor says {}", descriptor.size)));
+            return Err(wrong(format!("size mismatch: {length} bytes, expected {}", descriptor.size)));
         }
         // A registry without support for ranges starts again: skip what was received already.
         let mut body = answer.into_reader();

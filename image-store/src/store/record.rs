@@ -137,11 +137,14 @@ impl Store {
     /// Gives the image of `record` another name. An image that had this name stays, without a name if it was the only one.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if the image was removed meanwhile; failed system calls.
+    /// [`ErrorKind::NotFound`] if the image was removed by another process; failed system calls.
     pub fn tag(&self, record: &Record, name: &Reference) -> Result<Record> {
         let _guard = self.lock(FlockOperation::LockShared)?;
         if !self.images()?.iter().any(|other| other.manifest.digest == record.manifest.digest) {
-            return Err(Error::not_found(format!("image {:?}: was removed meanwhile", record.name_or_id())));
+            return Err(Error::not_found(format!(
+                "image {:?}: was removed by another process",
+                record.name_or_id()
+            )));
         }
         let tagged = Record { name: Some(name.to_string()), ..record.clone() };
         self.set_record(&tagged)?;
@@ -234,7 +237,7 @@ fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {
         return Ok(None);
     };
     if found.iter().any(|r| r.id != first.id) {
-        let message = format!("image {text:?}: ambiguous: matches several images, give more digits");
+        let message = format!("image {text:?}: ambiguous: matches several images: give more digits");
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(Some((*first).clone()))

@@ -232,8 +232,8 @@ impl Store {
             Err(_) => "not a directory".to_owned(),
         };
         let message = format!(
-            "volume {name:?}: {path:?} is {what}: it may come from an image, by a bug in an earlier version, and is never \
-             mounted; remove the containers that use it, then the volume"
+            "volume {name:?}: {path:?} is {what}: an image may have placed it there through a bug in an earlier version; it is \
+             not mounted: remove the containers that use it, then the volume"
         );
         Error::new(ErrorKind::NotAVolume, message)
     }

@@ -1,4 +1,4 @@
-//! The cgroup of a container: creates, limits, joins, freezes, kills, measures and removes it; on v2, on v1, and on hosts with both.
+//! The cgroup of a container: creates, limits, joins, pauses, kills, measures and removes it; on v2, on v1, and on hosts with both.
 //!
 //! `plan::cgroup` decides what to write where. Of a cgroup, only its places are stored with the container.
 
@@ -118,7 +118,7 @@ impl Cgroup {
         };
         match made {
             Err(e) if plan.may_lack && v2::lacks_permission(&e) => Ok(Cgroup::None),
-            other => other.context("make cgroup"),
+            other => other.context("create cgroup"),
         }
     }
 
@@ -484,9 +484,9 @@ fn join(dir: &Dir, pid: i32) -> Result<()> {
     let result =
         result.context("write").with_context(|| format!("move process {pid} to cgroup {:?}", dir.path()));
     result.map_err(|e| match e.errno() {
-        Some(libc::EBUSY) => {
-            e.hint("a v2 cgroup that hands controllers to cgroups below it takes no processes")
-        }
+        Some(libc::EBUSY) => e.hint(
+            "a v2 cgroup whose controllers are enabled for the cgroups below it cannot contain processes",
+        ),
         Some(libc::EOPNOTSUPP) => e.hint("the cgroup is threaded, or in an invalid domain: see cgroup.type"),
         _ => e,
     })

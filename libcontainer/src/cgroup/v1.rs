@@ -43,7 +43,7 @@ pub(super) fn create(
             Err(e) if plan.tolerant && matches!(plan.place, Place::Own(_)) && lacks_permission(&e) => {
                 skipped = true;
             }
-            Err(e) => return Err(e.wrap("make cgroup")),
+            Err(e) => return Err(e.wrap("create cgroup")),
         }
     }
     if let Some(policy) = &plan.devices {

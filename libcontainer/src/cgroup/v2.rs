@@ -133,9 +133,8 @@ fn hand_over(dir: &Dir, uid: u32) -> Result<()> {
             // The list names files of controllers that are not enabled here.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(e) => {
-                return Err(
-                    os("fchownat", e).wrap(format!("give cgroup {:?} to user {uid}: {name:?}", dir.path()))
-                );
+                return Err(os("fchownat", e)
+                    .wrap(format!("change the owner of cgroup {:?} to user {uid}: {name:?}", dir.path())));
             }
         }
     }

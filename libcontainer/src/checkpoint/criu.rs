@@ -61,10 +61,10 @@ impl Criu {
                 .hint("install criu 3.17 or newer")
         })?;
         let criu = Criu { path };
-        let version = criu.version().with_context(|| format!("ask {:?} for its version", criu.path))?;
+        let version = criu.version().with_context(|| format!("get the version of {:?}", criu.path))?;
         if version < OLDEST {
             let (major, minor) = (version / 10_000, version / 100 % 100);
-            let message = format!("{:?} is CRIU {major}.{minor}: 3.17 or newer is needed", criu.path);
+            let message = format!("{:?} is CRIU {major}.{minor}: 3.17 or newer is required", criu.path);
             return Err(Error::unsupported(message));
         }
         Ok(criu)
@@ -86,7 +86,7 @@ impl Criu {
         let request =
             Request { kind: Kind::FeatureCheck as i32, features: Some(features), ..Request::default() };
         let session = self.start(Surroundings::host()?)?;
-        let response = session.ask(&request, &mut |_, _| Ok(())).context("ask criu for its features")?;
+        let response = session.ask(&request, &mut |_, _| Ok(())).context("get criu's features")?;
         session.end()?;
         response.features.ok_or_else(|| malformed("a response without features"))
     }

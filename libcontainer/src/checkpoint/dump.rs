@@ -80,10 +80,10 @@ fn check(record: &Record, options: &CheckpointOptions) -> Result<()> {
         return Err(Error::unsupported(what));
     }
     if options.lazy_pages && options.page_server.is_none() {
-        return Err(Error::invalid("lazy pages need an address to serve them at (page server)"));
+        return Err(Error::invalid("lazy pages: the address of a page server is required"));
     }
     if options.pre_dump && options.lazy_pages {
-        return Err(Error::invalid("a pre-dump cannot be lazy: it saves all memory"));
+        return Err(Error::invalid("a pre-dump cannot have lazy pages: it saves all memory"));
     }
     let Some(parent) = &options.parent else { return Ok(()) };
     if parent.is_absolute() {
@@ -103,7 +103,7 @@ pub(super) fn must_be_root(what: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    let message = format!("{what} is for the host's root only: CRIU needs its privileges");
+    let message = format!("{what} requires root on the host, as CRIU does");
     Err(Error::new(ErrorKind::Permission, message))
 }
 
@@ -206,7 +206,8 @@ pub(super) fn key_of(flag: u64) -> &'static str {
 pub(super) fn config(given: Option<&Path>, annotations: &BTreeMap<String, String>) -> Result<Option<String>> {
     let text = |path: PathBuf| {
         let text = path.to_str().map(str::to_owned);
-        text.ok_or_else(|| Error::unsupported(format!("{path:?}: CRIU takes paths in UTF-8 only"))).map(Some)
+        text.ok_or_else(|| Error::unsupported(format!("{path:?}: CRIU accepts only paths in UTF-8")))
+            .map(Some)
     };
     if let Some(path) = given {
         return text(std::path::absolute(path).with_context(|| format!("configuration {path:?}"))?);

@@ -39,7 +39,7 @@ pub(super) fn outside(init: i32, processes: &[i32], mountinfo: &str) -> Result<O
     let mut found = Outside::default();
     for number in 0..3 {
         let open = look(init, number, &mounts)
-            .with_context(|| format!("look at descriptor {number} of the container"))?;
+            .with_context(|| format!("inspect descriptor {number} of the container"))?;
         found.descriptors.push(match open {
             Some(Open { outside: Some(name), null: false, .. }) => {
                 found.external.push(name.clone());

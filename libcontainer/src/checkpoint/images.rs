@@ -70,7 +70,7 @@ impl ImageDir {
     /// other user may, since every user could read CRIU's image files.
     pub(super) fn let_pass(&self, gid: u32) -> Result<()> {
         let what =
-            || format!("let group {gid}, the root of the container's user namespace, into {:?}", self.path);
+            || format!("let group {gid} (root's in the container's user namespace) search {:?}", self.path);
         let mode = fs::fstat(self.fd.as_fd()).context("fstat").with_context(what)?.st_mode & 0o7777;
         if mode & 0o001 != 0 {
             return Ok(());
@@ -90,7 +90,7 @@ impl ImageDir {
         let (ours, theirs) =
             (fs::fstat(self.fd.as_fd()).context("fstat")?, fs::fstat(fd.as_fd()).context("fstat")?);
         if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino) {
-            return Err(Error::new(ErrorKind::Os, format!("{}: it has been replaced", what())));
+            return Err(Error::new(ErrorKind::Os, format!("{}: the directory has been replaced", what())));
         }
         Ok(fd)
     }
@@ -138,7 +138,7 @@ impl ImageDir {
     pub(super) fn descriptors(&self) -> Result<Vec<String>> {
         let what = || format!("read {DESCRIPTORS:?} in {:?}", self.path);
         let file = self.file(DESCRIPTORS).with_context(what).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => e.hint("is it a checkpoint of a container?"),
+            ErrorKind::NotFound => e.hint("the directory must be the --image-path of a checkpoint"),
             _ => e,
         })?;
         let mut text = Vec::new();

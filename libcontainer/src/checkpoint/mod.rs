@@ -78,11 +78,11 @@ pub struct CheckpointOptions {
     pub parent: Option<PathBuf>,
     /// Leave the container running.
     pub leave_running: bool,
-    /// Save memory only, and leave the container running: the first part of a checkpoint that stops it for a shorter time.
+    /// Save memory only, and leave the container running, so that a later checkpoint stops it for a shorter time.
     pub pre_dump: bool,
     /// Save established TCP connections.
     pub tcp_established: bool,
-    /// Leave out TCP connections that are being established.
+    /// Skip TCP connections that are being established.
     pub tcp_skip_in_flight: bool,
     /// Link files that are open but were removed back into the file system.
     pub link_remap: bool,
@@ -98,7 +98,7 @@ pub struct CheckpointOptions {
     pub lazy_pages: bool,
     /// Address and port: with `lazy_pages` where memory is served, else a page server (criu(8)) that takes it.
     pub page_server: Option<(String, u16)>,
-    /// Gets one zero byte when lazy pages can be fetched.
+    /// Receives one zero byte when lazy pages can be fetched.
     pub status: Option<File>,
     /// How to save cgroups.
     pub cgroups: CgroupMode,
@@ -131,7 +131,7 @@ impl CheckpointOptions {
     }
 }
 
-/// How a container is made from a checkpoint.
+/// How a container is restored from a checkpoint.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RestoreOptions {

@@ -110,7 +110,7 @@ fn path_of(file: BorrowedFd<'_>) -> Result<PathBuf> {
 
 fn text(path: &Path) -> Result<String> {
     let text = path.to_str().map(str::to_owned);
-    text.ok_or_else(|| Error::unsupported(format!("{path:?}: CRIU takes paths in UTF-8 only")))
+    text.ok_or_else(|| Error::unsupported(format!("{path:?}: CRIU accepts only paths in UTF-8")))
 }
 
 fn c_path(path: &[u8]) -> Result<CString> {

@@ -80,7 +80,7 @@ fn check_map(images: &ImageDir, page_size: u64, name: &str, map: impl Read) -> R
             bytes.and_then(|n| n.checked_add(wanted)).ok_or_else(|| damaged("too many pages".to_owned()))?;
         Ok(())
     })?;
-    let pages = format!("pages-{}.img", head.ok_or_else(|| damaged("it is empty".to_owned()))?);
+    let pages = format!("pages-{}.img", head.ok_or_else(|| damaged("is empty".to_owned()))?);
     let length = match images.open_file(&pages) {
         Ok(file) => file.metadata().map_or(0, |meta| meta.len()),
         Err(_) if wanted == 0 => 0,
@@ -107,7 +107,7 @@ fn read(name: &str, file: impl Read, magic: u32, each: &mut dyn FnMut(&[u8]) -> 
     let mut entry = Vec::new();
     while let Some(length) = word(&mut file).map_err(damaged)? {
         if length > LONGEST {
-            return Err(Error::invalid(format!("checkpoint: {name}: an entry of {length} bytes")));
+            return Err(Error::invalid(format!("checkpoint: {name}: entry too large ({length} bytes)")));
         }
         entry.resize(length as usize, 0);
         file.read_exact(&mut entry).map_err(damaged)?;

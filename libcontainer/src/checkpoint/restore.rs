@@ -166,7 +166,7 @@ fn dry_mount(
 
 fn request(record: &Record, options: &RestoreOptions) -> Result<rpc::Options> {
     let root = record.rootfs.to_str().map(str::to_owned);
-    let root = root.ok_or_else(|| Error::unsupported("root.path: CRIU takes paths in UTF-8 only"))?;
+    let root = root.ok_or_else(|| Error::unsupported("root.path: CRIU accepts only paths in UTF-8"))?;
     Ok(rpc::Options {
         root: Some(root),
         log_file: Some(LOG.to_string_lossy().into_owned()),

@@ -63,7 +63,7 @@ fn put(pid: i32, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     std::fs::write(&path, text).with_context(|| format!("write {:?} to {path:?}", text.trim_end())).map_err(|e| {
         let own = e.kind() == ErrorKind::Permission && file != "setgroups";
-        if own { e.hint("ids that are not the caller's own need root, or newuidmap and newgidmap with ranges in /etc/subuid and /etc/subgid") } else { e }
+        if own { e.hint("mapping ids other than the caller's own needs root, or newuidmap and newgidmap with ranges in /etc/subuid and /etc/subgid") } else { e }
     })
 }
 
@@ -77,7 +77,7 @@ fn helper(program: &str, pid: i32, maps: &[IdMap]) -> Result<()> {
     let output = command
         .output()
         .with_context(|| format!("execute {program}"))
-        .map_err(|e| e.hint("Debian has it in the package uidmap"))?;
+        .map_err(|e| e.hint("on Debian, install the package uidmap"))?;
     if output.status.success() {
         return Ok(());
     }

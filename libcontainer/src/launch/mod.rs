@@ -20,7 +20,7 @@ pub(crate) use parent::{Launched, follow_start};
 use crate::cgroup::{Cgroup, Dir, SubPaths, cannot_join};
 use crate::error::{Context, Internal, Result};
 use crate::fault;
-use crate::plan::step::{Gate, Slot, Source, Step};
+use crate::plan::step::{Slot, Source, Step};
 use crate::plan::{Open, ParentSettings, ProcessPlan};
 use crate::process::Stdio;
 use crate::sys::{self, pidfd};
@@ -143,14 +143,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
 
 /// The child needs nothing from its parent but to be let through its last gate.
 fn runs_unattended(plan: &ProcessPlan) -> bool {
-    let asks = |step: &Step| match step {
-        Step::Wait(gate) => *gate != Gate::Start,
-        Step::Fork { .. } | Step::Console { .. } => true,
-        Step::Bind { source: Source::InsideMapped { .. }, .. } => true,
-        Step::Seccomp { listener, .. } => *listener,
-        _ => false,
-    };
-    !plan.child.iter().any(asks) && plan.parent == ParentSettings::default()
+    !plan.child.iter().any(|step| step.traits().asks_parent) && plan.parent == ParentSettings::default()
 }
 
 fn maps_inside(step: &Step, slot: Slot) -> bool {

@@ -200,7 +200,7 @@ impl Launched {
         if sent || !ended || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
             return Ok(());
         }
-        Err(Error::died("while it forked"))
+        Err(Error::died("while forking"))
     }
 
     /// The first child has ended, and its sibling takes its place.

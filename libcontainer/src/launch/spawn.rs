@@ -61,7 +61,7 @@ fn in_pids_of(target: BorrowedFd<'_>, clone: impl FnOnce() -> Result<(i32, Child
     let Err(e) = sys::process::setns(own.as_fd(), pids) else { return spawned };
     // Kills it.
     drop(spawned);
-    let lost = "this thread can't return from the container's pid namespace: all further children of it would be made there";
+    let lost = "this thread cannot return from the container's pid namespace: its later children would be created there";
     Err(Error::os("setns", e.into()).wrap(lost))
 }
 
@@ -73,7 +73,7 @@ fn explain(e: Errno, flags: u64) -> Error {
         libc::EPERM if flags & libc::CLONE_NEWUSER as u64 != 0 => {
             error.hint("user namespaces are not allowed here: see kernel.unprivileged_userns_clone and apparmor_restrict_unprivileged_userns")
         }
-        libc::EPERM => error.hint("namespaces need root, or a user namespace in linux.namespaces"),
+        libc::EPERM => error.hint("new namespaces need root, or a user namespace in linux.namespaces"),
         _ => error,
     }
 }

@@ -56,7 +56,7 @@ fn number(cap: Capability) -> Result<u8> {
     let name = format!("CAP_{cap}");
     caps::Capability::from_str(&name)
         .map(|c| c.index())
-        .map_err(|_| Error::unsupported(format!("process.capabilities: {name} has no known number")))
+        .map_err(|_| Error::unsupported(format!("process.capabilities: unknown capability {name}")))
 }
 
 fn bits(mask: u64) -> impl Iterator<Item = u8> {

@@ -183,7 +183,9 @@ fn linux(inputs: &Inputs, linux: &Linux, ns: &Namespaces) -> Result<()> {
         return Err(Error::unsupported("linux.intelRdt: not supported yet"));
     }
     if linux.personality().as_ref().and_then(|p| p.flags().as_ref()).is_some_and(|flags| !flags.is_empty()) {
-        return Err(Error::unsupported("linux.personality.flags: the specification defines no flag"));
+        return Err(Error::unsupported(
+            "linux.personality.flags: must be empty: the specification defines no flags",
+        ));
     }
     if inputs.host.kernel < (5, 6) && ns.facts.own(TIME) {
         return Err(Error::unsupported(

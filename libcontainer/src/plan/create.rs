@@ -188,7 +188,7 @@ impl Container<'_> {
         if self.own(MOUNT) || !(self.own(USER) || self.inputs.host.in_user_namespace) {
             devices::append(self.inputs, &self.mounts, facts, draft)?;
         } else {
-            draft.warnings.push("linux.namespaces: without a mount namespace no devices are made".into());
+            draft.warnings.push("linux.namespaces: no devices are created without a mount namespace".into());
         }
         if self.terminal() {
             draft.push(finish.console(self.own(MOUNT)));

@@ -367,9 +367,9 @@ pub(crate) fn hint(step: &Step, errno: i32) -> Option<&'static str> {
             Some("too many mounts: raise /proc/sys/fs/mount-max")
         }
         (Step::Root { .. }, libc::ENOENT) => Some("root.path does not exist"),
-        (Step::Root { .. }, libc::EACCES) => {
-            Some("the root user of the user namespace cannot enter a directory above root.path")
-        }
+        (Step::Root { .. }, libc::EACCES) => Some(
+            "the root user of the user namespace cannot search a directory above root.path: make it searchable (chmod o+x)",
+        ),
         (
             Step::Unshare { .. } | Step::Fork { .. } | Step::TimeNamespace { .. },
             libc::ENOSPC | libc::EUSERS,

@@ -152,7 +152,10 @@ fn bound(node: &Node) -> Result<Step> {
 
 fn append_node(node: &Node, open: &mut Option<PathBuf>, draft: &mut Draft) -> Result<()> {
     let (Some(parent), Some(name)) = (node.path.parent(), node.path.file_name()) else {
-        return Err(Error::invalid(format!("linux.devices: {:?} is not a path of a node", node.path)));
+        return Err(Error::invalid(format!(
+            "linux.devices: {:?} is not a valid path for a device",
+            node.path
+        )));
     };
     if open.as_deref() != Some(parent) {
         draft.push(Step::OpenDir { path: c_string("linux.devices", parent.as_os_str().as_bytes())? });

@@ -44,7 +44,7 @@ pub(crate) fn ranges(
     let ranges = checked(field, list)?;
     if inside(&ranges, 0).is_none() {
         return Err(Error::invalid(format!(
-            "{field}: the container's id 0 must be mapped: its file systems are made with it"
+            "{field}: the container's id 0 must be mapped: its file systems are created with it"
         )));
     }
     Ok(ranges)
@@ -68,10 +68,7 @@ pub(crate) fn checked(field: &str, list: &[LinuxIdMapping]) -> Result<Vec<IdMap>
         // The id u32::MAX means "none" to the kernel.
         if range.inside.checked_add(range.count).is_none() || range.outside.checked_add(range.count).is_none()
         {
-            return Err(Error::invalid(format!(
-                "{field}[{i}].size: {} goes beyond the largest id",
-                range.count
-            )));
+            return Err(Error::invalid(format!("{field}[{i}].size: {} exceeds the largest id", range.count)));
         }
         if let Some(other) = ranges.iter().position(|o| overlaps(*o, range)) {
             return Err(Error::invalid(format!("{field}[{i}]: overlaps {field}[{other}]")));

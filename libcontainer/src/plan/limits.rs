@@ -174,7 +174,7 @@ fn hugetlb(limits: &mut Limits, resources: &LinuxResources, suffix: &str) -> Res
         let size = limit.page_size();
         if size.is_empty() || !size.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(Error::invalid(format!(
-                "linux.resources.hugepageLimits[{i}].pageSize: invalid page size {size:?} (must be like 2MB)"
+                "linux.resources.hugepageLimits[{i}].pageSize: invalid page size {size:?}: must be a size such as 2MB"
             )));
         }
         if limit.limit() < 0 {

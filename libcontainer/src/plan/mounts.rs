@@ -163,7 +163,7 @@ impl<'a> Mounts<'a> {
             let given = entry.mount.destination();
             if !given.is_absolute() {
                 setting.draft.warnings.push(format!(
-                    "{}.destination: {given:?} is relative, taken as {:?}",
+                    "{}.destination: {given:?} is relative: using {:?}",
                     entry.field, entry.destination
                 ));
             }
@@ -240,7 +240,7 @@ fn kind<'a>(field: &str, typ: &'a str, options: &MountOptions) -> Result<Kind<'a
     }
     match typ {
         "" | "none" => Err(Error::invalid(format!(
-            "{field}.type: {typ:?} needs one of the options bind, rbind and remount"
+            "{field}.type: {typ:?} needs one of the options bind, rbind or remount"
         ))),
         "cgroup" => Ok(Kind::Cgroup),
         _ => Ok(Kind::Fs(typ)),
@@ -261,7 +261,7 @@ fn check(entry: &Entry<'_>) -> Result<()> {
             "{field}.options: {option:?}: bind mounts cannot have any filesystem-specific options applied"
         ))),
         (Kind::Remount, Some(option)) => Err(Error::unsupported(format!(
-            "{field}.options: {option:?}: a remount can change attributes of the mount only"
+            "{field}.options: {option:?}: a remount can only change attributes of the mount"
         ))),
         _ => Ok(()),
     }
@@ -323,7 +323,7 @@ fn proc_guard(entry: &Entry<'_>, fstype: &str) -> Result<ProcGuard> {
 fn remount(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     if let [name, ..] = entry.options.superblock_names()[..] {
         return Err(Error::unsupported(format!(
-            "{}.options: {name:?}: a remount can change attributes of the mount only",
+            "{}.options: {name:?}: a remount can only change attributes of the mount",
             entry.field
         )));
     }

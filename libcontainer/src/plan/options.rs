@@ -35,6 +35,7 @@ macro_rules! attribute {
     };
 }
 
+/// All attributes but access times. Their flags for mount(2) are in `sys::mount::BY_NAME`.
 const ATTRIBUTES: &[Attribute] = &[
     attribute!(MOUNT_ATTR_RDONLY, "ro", "rw"),
     attribute!(MOUNT_ATTR_NOSUID, "nosuid", "suid"),
@@ -229,7 +230,7 @@ pub(crate) fn parse(options: &[String]) -> Result<MountOptions> {
         }
     }
     if parsed.propagation.len() > 2 {
-        return Err(Error::unsupported("more than two changes of propagation"));
+        return Err(Error::unsupported("more than two propagation options"));
     }
     Ok(parsed)
 }

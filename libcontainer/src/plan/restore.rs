@@ -10,24 +10,8 @@ use std::ffi::{CStr, CString};
 
 /// The steps of `create` until its root is complete; then the process waits to be killed.
 pub(crate) fn dry_run(create: &ProcessPlan) -> ProcessPlan {
-    let after_root = |step: &Step| {
-        matches!(
-            step,
-            Step::Wait(Gate::Hooks | Gate::Settings | Gate::Start)
-                | Step::OpenNull
-                | Step::PrivateProc
-                | Step::Hostname(_)
-                | Step::Domainname(_)
-                | Step::Sysctl { .. }
-                | Step::ReadOnlyPath { .. }
-                | Step::Mask { .. }
-                | Step::PivotRoot
-                | Step::MoveRoot
-                | Step::Chroot
-        )
-    };
     let mut plan = create.clone();
-    let end = plan.child.iter().position(after_root).unwrap_or(plan.child.len());
+    let end = plan.child.iter().position(|step| step.traits().after_root).unwrap_or(plan.child.len());
     plan.child.truncate(end);
     plan.child.push(Step::Wait(Gate::Start));
     plan.parent = ParentSettings::default();

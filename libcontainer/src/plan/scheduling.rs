@@ -68,7 +68,7 @@ fn scheduler_flag(flag: LinuxSchedulerFlag) -> Result<u64> {
         F::SchedFlagKeepPolicy => Ok(0x08),
         F::SchedFlagKeepParams => Ok(0x10),
         F::SchedFlagUtilClampMin | F::SchedFlagUtilClampMax => Err(Error::unsupported(format!(
-            "process.scheduler.flags: {flag} is not supported: no field has its value"
+            "process.scheduler.flags: {flag} is not supported: the specification has no field for its value"
         ))),
     }
 }

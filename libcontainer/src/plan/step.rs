@@ -404,6 +404,85 @@ pub(crate) enum Step {
     Exec,
 }
 
+/// What the code outside of the child needs to know about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traits {
+    /// It comes after the root file system is complete: the dry run of a restore ends before it (`plan::restore`).
+    pub(crate) after_root: bool,
+    /// The parent has to answer it, apart from the last gate: the process can't run unattended (`launch`).
+    pub(crate) asks_parent: bool,
+}
+
+impl Step {
+    /// The traits of the step. The match has no `_`, so that no new step is forgotten.
+    pub(crate) fn traits(&self) -> Traits {
+        let (after_root, asks_parent) = match self {
+            Step::Wait(Gate::Mapped)
+            | Step::Fork { .. }
+            | Step::Console { .. }
+            | Step::Bind { source: Source::InsideMapped { .. }, .. } => (false, true),
+            Step::OomScoreAdj { .. }
+            | Step::Undumpable
+            | Step::BecomeRoot { .. }
+            | Step::Join { .. }
+            | Step::TryJoin { .. }
+            | Step::JoinTarget { .. }
+            | Step::Unshare { .. }
+            | Step::TimeNamespace { .. }
+            | Step::NewSession
+            | Step::Keyring { .. }
+            | Step::LoopbackUp
+            | Step::HostPropagation { .. }
+            | Step::Root { .. }
+            | Step::OpenRoot { .. }
+            | Step::Bind {
+                source: Source::Path(_) | Source::Tree(_) | Source::Inside(_) | Source::PathOrTree { .. },
+                ..
+            }
+            | Step::Mount(_)
+            | Step::Remount { .. }
+            | Step::OpenDir { .. }
+            | Step::Node { .. }
+            | Step::Link { .. }
+            | Step::Directory { .. } => (false, false),
+            Step::Wait(Gate::Hooks | Gate::Settings) | Step::Seccomp { listener: true, .. } => (true, true),
+            Step::Wait(Gate::Start)
+            | Step::OpenNull
+            | Step::PrivateProc
+            | Step::Hostname(_)
+            | Step::Domainname(_)
+            | Step::Sysctl { .. }
+            | Step::ReadOnlyPath { .. }
+            | Step::Mask { .. }
+            | Step::PivotRoot
+            | Step::MoveRoot
+            | Step::Chroot
+            | Step::RootPropagation { .. }
+            | Step::RootReadOnly
+            | Step::Stdio
+            | Step::OwnNull
+            | Step::Label { .. }
+            | Step::Affinity { .. }
+            | Step::MemoryPolicy { .. }
+            | Step::Rlimit(_)
+            | Step::Personality { .. }
+            | Step::NoNewPrivileges
+            | Step::Seccomp { listener: false, .. }
+            | Step::DropBounding { .. }
+            | Step::Ids(_)
+            | Step::Capabilities(_)
+            | Step::Umask(_)
+            | Step::TryCwd(_)
+            | Step::Cwd(_)
+            | Step::FindProgram
+            | Step::PassDescriptor { .. }
+            | Step::CloseFrom(_)
+            | Step::Exec => (true, false),
+        };
+        Traits { after_root, asks_parent }
+    }
+}
+
 impl Gate {
     /// The gate as a number for a frame.
     pub(crate) fn number(self) -> u32 {

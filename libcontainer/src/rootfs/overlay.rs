@@ -1,5 +1,5 @@
 //! A copy-on-write root: overlayfs over directories that stay unchanged. It is not mounted on the host: the container's process
-//! attaches it in its mount namespace, and it ends with that.
+//! attaches it in its mount namespace, with which it disappears.
 
 use crate::error::{Context, Error, Result};
 use crate::sys::{fs, mount};
@@ -23,14 +23,14 @@ impl Overlay {
         Overlay { lower: lower.into_iter().map(Into::into).collect(), upper: None }
     }
 
-    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are made if they are
-    /// missing, and stay when the container is deleted.
+    /// A directory of the host that receives what the container writes: in `upper`, beside overlayfs's `work`. Both are created if they are
+    /// missing, and kept when the container is deleted.
     pub fn upper(mut self, directory: impl Into<PathBuf>) -> Self {
         self.upper = Some(directory.into());
         self
     }
 
-    /// Makes the file system, as a detached mount.
+    /// Creates the file system, as a detached mount.
     pub(crate) fn mount(&self) -> Result<OwnedFd> {
         let context = mount::fsopen(c"overlay").context("fsopen: overlay")?;
         if self.lower.is_empty() {
@@ -39,7 +39,7 @@ impl Overlay {
         for lower in &self.lower {
             // One option for each (kernel 6.8): no limit on their total length, and no characters that have to be escaped.
             set(context.as_fd(), c"lowerdir+", lower)
-                .map_err(|e| e.hint("lower directories one by one need Linux 6.8"))?;
+                .map_err(|e| e.hint("copy-on-write root file systems need Linux 6.8"))?;
         }
         if let Some(directory) = &self.upper {
             for (option, name) in [(c"upperdir", "upper"), (c"workdir", "work")] {
@@ -54,8 +54,8 @@ impl Overlay {
             }
         }
         mount::fsconfig_create(context.as_fd())
-            .context("make the overlay: fsconfig(create)")
-            .map_err(|e| e.hint("the upper directory must not lie on an overlay itself; see dmesg"))?;
+            .context("create the overlay: fsconfig(create)")
+            .map_err(|e| e.hint("the upper directory must not be on an overlay; see dmesg"))?;
         mount::fsmount(context.as_fd(), 0).context("fsmount: overlay")
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Alive {
 pub(crate) fn start_time(pid: i32) -> Result<u64> {
     match read(pid)? {
         Some(stat) => Ok(stat.start_time),
-        None => Err(Error::new(ErrorKind::NotFound, format!("process {pid} is gone"))),
+        None => Err(Error::new(ErrorKind::NotFound, format!("process {pid} has exited"))),
     }
 }
 

@@ -35,7 +35,7 @@ impl StateDir {
             |e| match e.kind() {
                 ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
                 ErrorKind::Permission => e.hint(
-                    "the directory for states must be the caller's own: see --root and $XDG_RUNTIME_DIR",
+                    "the state directory must be writable by the caller: see --root and $XDG_RUNTIME_DIR",
                 ),
                 _ => e,
             },
@@ -108,8 +108,10 @@ impl StateDir {
         let record: Record = serde_json::from_slice(&text)
             .map_err(|e| Error::new(ErrorKind::Os, format!("read {path:?}: {e}")))?;
         if record.version != RECORD_VERSION {
-            let message =
-                format!("read {path:?}: format {} was written by another version of knarr", record.version);
+            let message = format!(
+                "read {path:?}: unknown format {}, written by another version of knarr",
+                record.version
+            );
             return Err(Error::unsupported(message));
         }
         Ok(record)

@@ -146,15 +146,16 @@ pub(crate) fn bind(source: BorrowedFd<'_>, place: BorrowedFd<'_>, recursive: boo
 }
 
 /// Does by mount(2) what mount_setattr(2) does, on `name`, which is the root of the attached mount that `fd` is open at. It cannot set
-/// attributes of a whole tree: ENOSYS.
+/// attributes of a whole tree (ENOSYS), and none that mount(2) has no flag for (EINVAL).
 pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr: &SetAttr) -> SysResult<()> {
     if attr.set | attr.clear != 0 {
         if recursive {
             return Err(Errno(libc::ENOSYS));
         }
+        flags_of(attr.clear)?;
         let attributes = attributes_of(fs::mount_flags(fd)?) & !attr.clear | attr.set;
         let relative = if attributes & MOUNT_ATTR_ATIME == 0 { libc::MS_RELATIME } else { 0 };
-        mount(c"", name, c"", libc::MS_REMOUNT | libc::MS_BIND | relative | flags_of(attributes), c"")?;
+        mount(c"", name, c"", libc::MS_REMOUNT | libc::MS_BIND | relative | flags_of(attributes)?, c"")?;
     }
     if attr.propagation != 0 {
         mount(c"", name, c"", attr.propagation | if recursive { libc::MS_REC } else { 0 }, c"")?;
@@ -162,8 +163,9 @@ pub(crate) fn set_by_name(fd: BorrowedFd<'_>, name: &CStr, recursive: bool, attr
     Ok(())
 }
 
-/// MOUNT_ATTR_*, the flag that mount(2) takes for it, and the one that statfs(2) returns (ST_NOSYMFOLLOW: kernel 5.10).
-const ATTRIBUTES: [(u64, u64, u64); 7] = [
+/// MOUNT_ATTR_*, the flag that mount(2) takes for it, and the one that statfs(2) returns (ST_NOSYMFOLLOW: kernel 5.10). The options
+/// that set them are in `plan::options::ATTRIBUTES`; each attribute there needs a line here.
+const BY_NAME: [(u64, u64, u64); 7] = [
     (MOUNT_ATTR_RDONLY, libc::MS_RDONLY, 1),
     (MOUNT_ATTR_NOSUID, libc::MS_NOSUID, 2),
     (MOUNT_ATTR_NODEV, libc::MS_NODEV, 4),
@@ -173,17 +175,20 @@ const ATTRIBUTES: [(u64, u64, u64); 7] = [
     (MOUNT_ATTR_NOSYMFOLLOW, libc::MS_NOSYMFOLLOW, 8192),
 ];
 
-/// Attributes as mount(2)'s flags.
-pub(crate) fn flags_of(attributes: u64) -> u64 {
+/// Attributes as mount(2)'s flags; EINVAL, as from mount_setattr(2), for one that mount(2) has no flag for.
+pub(crate) fn flags_of(attributes: u64) -> SysResult<u64> {
+    if attributes & !BY_NAME.iter().fold(MOUNT_ATTR_ATIME, |known, (attribute, ..)| known | attribute) != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
     let strict = if attributes & MOUNT_ATTR_STRICTATIME != 0 { libc::MS_STRICTATIME } else { 0 };
-    let set = ATTRIBUTES.iter().filter(|(attribute, ..)| attributes & attribute != 0);
-    set.fold(strict, |all, (_, flag, _)| all | flag)
+    let set = BY_NAME.iter().filter(|(attribute, ..)| attributes & attribute != 0);
+    Ok(set.fold(strict, |all, (_, flag, _)| all | flag))
 }
 
 /// The attributes in statfs(2)'s flags.
 fn attributes_of(st: u64) -> u64 {
     const ST_RELATIME: u64 = 4096;
-    let set = ATTRIBUTES.iter().filter(|(.., flag)| st & flag != 0);
+    let set = BY_NAME.iter().filter(|(.., flag)| st & flag != 0);
     let all = set.fold(0, |all, (attribute, ..)| all | attribute);
     if all & MOUNT_ATTR_NOATIME == 0 && st & ST_RELATIME == 0 { all | MOUNT_ATTR_STRICTATIME } else { all }
 }

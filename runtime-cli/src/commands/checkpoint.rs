@@ -22,7 +22,7 @@ pub(super) const COMMAND: Command = Command {
         Flag::bool(&["leave-running"], "leave the container running"),
         Flag::bool(&["tcp-established"], "allow open TCP connections"),
         Flag::bool(&["tcp-skip-in-flight"], "skip in-flight TCP connections"),
-        Flag::bool(&["link-remap"], "allow open deleted files"),
+        Flag::bool(&["link-remap"], "allow files that are open but deleted"),
         criu::EXTERNAL_SOCKETS,
         criu::SHELL_JOB,
         Flag::bool(&["lazy-pages"], "serve memory pages on demand at --page-server"),

@@ -1,7 +1,7 @@
 //! `completion`: prints a script that completes commands, flags and containers in a shell.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::flags;
+use crate::global;
 use crate::output;
 use goflags::{Flag, Kind, Order, Parsed};
 use std::fmt::Write;
@@ -51,7 +51,7 @@ fn spelled<'a>(flags: impl Iterator<Item = &'a Flag> + Clone) -> Vec<String> {
 }
 
 fn global() -> impl Iterator<Item = &'static Flag> + Clone {
-    flags::GLOBAL.iter().copied().flatten()
+    global::FLAGS.iter().copied().flatten()
 }
 
 /// One line of a `case`: the flags of a command, and those among them that take a value.
@@ -63,7 +63,7 @@ fn bash_case<'a>(command: &str, flags: impl Iterator<Item = &'a Flag> + Clone) -
 fn bash(program: &str) -> String {
     let mut cases = bash_case("''", global());
     for command in super::visible() {
-        cases += &bash_case(command.name, command.flags.iter().chain(flags::HELP));
+        cases += &bash_case(command.name, command.flags.iter().chain(global::HELP));
     }
     format!(
         r#"_{program}() {{
@@ -129,7 +129,7 @@ fn fish(program: &str) -> String {
     };
     for command in super::visible() {
         entry("\"\" help", &format!("-a {} -d '{}'", command.name, escaped(command.summary)));
-        for one in command.flags.iter().chain(flags::HELP).filter(|flag| !flag.hidden) {
+        for one in command.flags.iter().chain(global::HELP).filter(|flag| !flag.hidden) {
             entry(command.name, &flag(one));
         }
     }

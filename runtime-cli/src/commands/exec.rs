@@ -22,7 +22,7 @@ pub(super) const COMMAND: Command = Command {
         Flag::bool(&["tty", "t"], "allocate a terminal"),
         Flag::text(&["user", "u"], "numeric <uid>[:<gid>]"),
         Flag::integers(&["additional-gids", "g"], "additional group (may be repeated)"),
-        Flag::text(&["process", "p"], "file with a process as in config.json"),
+        Flag::text(&["process", "p"], "file with a process object as in config.json"),
         super::DETACH,
         super::PID_FILE,
         Flag::text(&["process-label"], "SELinux label of the process"),

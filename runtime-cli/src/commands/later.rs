@@ -5,7 +5,7 @@ use goflags::{Flag, Order, Parsed};
 
 pub(super) const EVENTS: Command = Command {
     name: "events",
-    summary: "display container events such as OOM notifications and statistics (not supported by this version)",
+    summary: "display container events such as OOM notifications and statistics (not supported yet)",
     usage: "<container-id>",
     about: "",
     flags: &[

@@ -9,7 +9,7 @@ pub(super) const COMMAND: Command = Command {
     name: "list",
     summary: "lists containers started by this command with the given root",
     usage: "",
-    about: "Lists the containers of the state directory --root.",
+    about: "Lists the containers in the state directory (--root).",
     flags: &[super::FORMAT, Flag::bool(&["quiet", "q"], "print ids only")],
     order: Order::Anywhere,
     arguments: (0, Some(0)),

@@ -1,7 +1,7 @@
 //! `man`: prints the manual pages, which are made from the same tables as the help.
 
 use super::{Command, Context, Failure, Outcome};
-use crate::{flags, output};
+use crate::{global, output};
 use goflags::{Flag, Kind, Order, Parsed};
 use std::fmt::Write;
 
@@ -24,7 +24,7 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         "" => overview(context.program),
         name => match super::visible().find(|command| command.name == name) {
             Some(command) => page(context.program, command),
-            None => return Err(Failure::new(format!("man: no page for {name:?}"))),
+            None => return Err(Failure::new(format!("man: no page for {name:?}: see man --list"))),
         },
     };
     output::print(&text)?;
@@ -76,7 +76,7 @@ fn page(program: &str, command: &Command) -> String {
     let _ = write!(
         text,
         ".SH OPTIONS\n{}.SH SEE ALSO\n\\fB{program}\\fR(8)\n",
-        options(flags.iter().chain(flags::HELP))
+        options(flags.iter().chain(global::HELP))
     );
     text
 }
@@ -101,7 +101,7 @@ fn overview(program: &str) -> String {
          \\fBrun\\fR, \\fBexec\\fR and \\fBrestore\\fR: that of the process, or 128+N if signal N ended it;\n\
          255 if \\fBexec\\fR cannot start the process, or if the program of \\fBrun\\fR cannot be executed.\n\
          .SH SEE ALSO\n\\fB{program}\\-run\\fR(8) and the pages of the other commands\n",
-        options(flags::GLOBAL.iter().copied().flatten())
+        options(global::FLAGS.iter().copied().flatten())
     );
     text
 }

@@ -7,7 +7,7 @@ pub(super) const COMMAND: Command = Command {
     name: "pause",
     summary: "pause suspends all processes inside the container",
     usage: "<container-id>",
-    about: "Pauses all processes of the container until `resume`.",
+    about: "Pauses all processes of the container; `resume` resumes them.",
     flags: &[],
     order: Order::Anywhere,
     arguments: (1, Some(1)),

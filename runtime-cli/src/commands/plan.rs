@@ -10,7 +10,7 @@ pub(super) const COMMAND: Command = Command {
     summary: "show the steps that create would take on this host",
     usage: "[container-id]",
     about: "Reads the bundle and prints what `create` would do with it on this host, step by step. Nothing is changed and no\n\
-            privilege is needed (without root, use a config.json of `spec --rootless`). The default id is \"plan\".",
+            privilege is needed (without root, use a config.json from `spec --rootless`). The default id is \"plan\".",
     flags: &[super::BUNDLE, super::NO_PIVOT, super::NO_NEW_KEYRING, super::PRESERVE_FDS],
     order: Order::Anywhere,
     arguments: (0, Some(1)),

@@ -8,7 +8,7 @@ pub(super) const COMMAND: Command = Command {
     name: "ps",
     summary: "ps displays the processes running inside a container",
     usage: "<container-id> [ps options]",
-    about: "Runs the host's ps(1), by default with -ef, and shows the container's lines. The output must have a PID column.",
+    about: "Runs the host's ps(1), by default with -ef, and prints the lines of the container's processes. The output must have a PID column.",
     flags: &[super::FORMAT],
     order: Order::First,
     arguments: (1, None),

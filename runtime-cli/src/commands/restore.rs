@@ -11,8 +11,8 @@ pub(super) const COMMAND: Command = Command {
     name: "restore",
     summary: "restore a container from a previous checkpoint",
     usage: "<container-id>",
-    about: "Creates a container from the images of `checkpoint` and the bundle it was created from. Its root file system must be as\n\
-            it was. Requires criu(8) 3.17 or newer in PATH.",
+    about: "Creates a container from the images of `checkpoint` and the bundle it was created from. Its root file system must be\n\
+            unchanged. Requires criu(8) 3.17 or newer in PATH.",
     flags: &[
         super::CONSOLE_SOCKET,
         criu::IMAGE_PATH,

@@ -8,7 +8,7 @@ pub(super) const COMMAND: Command = Command {
     name: "start",
     summary: "executes the user defined process in a created container",
     usage: "<container-id>",
-    about: "Starts a container that was made with `create`.",
+    about: "Starts a container that was created with `create`.",
     flags: &[],
     order: Order::Anywhere,
     arguments: (1, Some(1)),

@@ -179,15 +179,15 @@ impl Reader {
         match letter {
             b'e' => {
                 let status = signals::number(word).and_then(|n| u8::try_from(n).ok());
-                self.options.zero.add(status.ok_or(bad("not an exit status from 0 to 255"))?);
+                self.options.zero.add(status.ok_or(bad("must be an exit status from 0 to 255"))?);
             }
-            b'p' => self.options.parent_death = signals::parse(word).ok_or(bad("not a signal"))?,
+            b'p' => self.options.parent_death = signals::parse(word).ok_or(bad("must be a signal"))?,
             b'k' => {
                 let seconds = signals::number(word).filter(|n| (1..=86_400).contains(n));
-                self.options.grace = Some(seconds.ok_or(bad("not a number of seconds from 1 to 86400"))?);
+                self.options.grace = Some(seconds.ok_or(bad("must be a number of seconds from 1 to 86400"))?);
             }
             _ => {
-                let pair = rewrite(word).ok_or(bad("not FROM:TO, two signals"))?;
+                let pair = rewrite(word).ok_or(bad("must be FROM:TO, two signals"))?;
                 self.options.rewrite.set(pair.0, pair.1);
             }
         }
@@ -207,8 +207,8 @@ impl Reader {
         }
         match (self.pause, program) {
             (true, false) => Ok(Request::Pause(self.options)),
-            (true, true) => Err(Bad { option: b'P', why: "takes no program", word: b"" }),
-            (false, false) => Err(Bad { option: 0, why: "no program given, see -h", word: b"" }),
+            (true, true) => Err(Bad { option: b'P', why: "cannot be used with a program", word: b"" }),
+            (false, false) => Err(Bad { option: 0, why: "no program given: see -h", word: b"" }),
             (false, true) => Ok(Request::Run(Options { program: at, ..self.options })),
         }
     }

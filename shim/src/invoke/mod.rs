@@ -74,7 +74,7 @@ impl Call {
                 return Err(Error::Invalid(format!("-{name}: empty")));
             }
             if value.contains(['/', '\0']) || matches!(value.as_str(), "." | "..") {
-                return Err(Error::Invalid(format!("-{name} {value:?}: not a name")));
+                return Err(Error::Invalid(format!("-{name} {value:?}: must be a name without \"/\"")));
             }
         }
         Ok(())
@@ -93,7 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, serve: fn(&Call) -> Re
         "start" => call.check().and_then(|()| start::start(&call)),
         "delete" => call.check().and_then(|()| delete::delete(&call)).and_then(|answer| print(&answer)),
         "" => call.check().and_then(|()| serve(&call)),
-        action => Err(Error::Invalid(format!("{action:?}: not an action (expected start, delete or none)"))),
+        action => Err(Error::Invalid(format!("unknown action {action:?}: must be start, delete or none"))),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -39,7 +39,7 @@ pub(super) enum Bound {
 pub(super) fn path(dir: Option<&str>, address: &str, namespace: &str, group: &str) -> Result<PathBuf, Error> {
     let dir = dir.unwrap_or(DIRECTORY);
     if !dir.starts_with('/') {
-        return Err(Error::Invalid(format!("socket directory {dir:?}: not an absolute path")));
+        return Err(Error::Invalid(format!("socket directory {dir:?}: must be an absolute path")));
     }
     let mut hash = Sha256::new();
     for part in [address, "/", namespace, "/", group] {
@@ -75,7 +75,7 @@ pub(super) fn bind(path: &Path) -> Result<Bound, Error> {
             if UnixStream::connect(path).is_ok() {
                 return Ok(Bound::Elsewhere);
             }
-            fs::remove_file(path).map_err(|error| fail("remove the dead socket", error))?;
+            fs::remove_file(path).map_err(|error| fail("remove the stale socket", error))?;
             listen(path)
         }
         bound => bound,

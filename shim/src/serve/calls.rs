@@ -88,7 +88,10 @@ impl Server {
         }
         libcontainer::ContainerId::new(ask.id.clone())?;
         if !Path::new(&ask.bundle).is_absolute() {
-            return Err(Failure::invalid_argument(format!("bundle {:?}: not an absolute path", ask.bundle)));
+            return Err(Failure::invalid_argument(format!(
+                "bundle {:?}: must be an absolute path",
+                ask.bundle
+            )));
         }
         if !ask.parent_checkpoint.is_empty() {
             let message = format!(
@@ -98,7 +101,7 @@ impl Server {
             return Err(Failure::invalid_argument(message));
         }
         if !ask.checkpoint.is_empty() && !Path::new(&ask.checkpoint).is_absolute() {
-            let message = format!("restore {:?}: not an absolute path", ask.checkpoint);
+            let message = format!("restore {:?}: must be an absolute path", ask.checkpoint);
             return Err(Failure::invalid_argument(message));
         }
         let options = Options::read(ask.options.as_ref())?;

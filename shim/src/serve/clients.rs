@@ -39,7 +39,7 @@ impl Clients {
         while let Ok(fd) = accept4(self.listener.as_raw_fd(), flags) {
             let connection = Connection::new(crate::sys::socket::accepted(fd));
             if !connection.is_from_same_user() {
-                log.warn("refused a connection of another user");
+                log.warn("refused a connection from another user");
                 continue;
             }
             let key = self.connections.next_key();

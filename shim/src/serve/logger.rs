@@ -36,7 +36,9 @@ impl Logger {
         let rest = rest.split_once('#').map_or(rest, |(rest, _)| rest);
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let word = |text: &str, plus: bool| {
-            unescape(text, plus).and_then(|bytes| CString::new(bytes).ok()).ok_or_else(|| bad("bad escape"))
+            unescape(text, plus)
+                .and_then(|bytes| CString::new(bytes).ok())
+                .ok_or_else(|| bad("invalid percent encoding"))
         };
         let program = word(path, false)?;
         if !program.as_bytes().starts_with(b"/") {

@@ -42,7 +42,7 @@ pub(crate) fn wanted(ask: &CheckpointTaskRequest) -> Result<Wanted, Failure> {
     CgroupMode::parse(&wanted.cgroups_mode)?;
     if !Path::new(image_dir(ask, &wanted)).is_absolute() {
         return Err(Failure::invalid_argument(format!(
-            "checkpoint path {:?}: not an absolute path",
+            "checkpoint path {:?}: must be an absolute path",
             ask.path
         )));
     }

@@ -56,7 +56,7 @@ impl Shift {
 
     /// Makes a user namespace with these mappings, without a process.
     fn namespace(&self) -> Result<OwnedFd, Failure> {
-        let failed = |call: &str, e: Errno| problem(format!("make a user namespace: {call}: {e}"));
+        let failed = |call: &str, e: Errno| problem(format!("create a user namespace: {call}: {e}"));
         let (ready, its_end) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("pipe2", e))?;
         let child = process::fork(|| {
             let number = unshare(CloneFlags::CLONE_NEWUSER).err().map_or(0, |e| e as i32);
@@ -76,11 +76,11 @@ impl Shift {
     fn fill(&self, ready: &OwnedFd, child: i32) -> Result<OwnedFd, Failure> {
         let mut number = [0; 4];
         if read(ready, &mut number) != Ok(4) {
-            return Err(problem("make a user namespace: helper process failed".to_owned()));
+            return Err(problem("create a user namespace: helper process failed".to_owned()));
         }
         let number = i32::from_ne_bytes(number);
         if number != 0 {
-            return Err(problem(format!("make a user namespace: unshare: {}", Errno::from_raw(number))));
+            return Err(problem(format!("create a user namespace: unshare: {}", Errno::from_raw(number))));
         }
         for (name, map) in [("uid_map", &self.users), ("gid_map", &self.groups)] {
             let path = format!("/proc/{child}/{name}");

@@ -177,7 +177,7 @@ impl Options {
                 ("TaskApiVersion", Value::Number(value)) => {
                     options.task_api_version = id(value, "TaskApiVersion").map_err(refuse)?;
                 }
-                (key, _) => return Err(refuse(format!("{key}: unknown, or does not take a {kind}"))),
+                (key, _) => return Err(refuse(format!("{key}: unknown, or must not be a {kind}"))),
             }
         }
         Ok(options)
@@ -188,14 +188,14 @@ impl Options {
         let name = self.binary_name.rsplit('/').next().unwrap_or_default();
         if !self.binary_name.is_empty() && !matches!(name, "runc" | "knarr") {
             return Err(Failure::invalid_argument(format!(
-                "runtime options: BinaryName {:?}: this shim runs containers itself and starts no other runtime (leave it \
-                 empty, or use io.containerd.runc.v2 with the shim of containerd)",
+                "runtime options: BinaryName {:?}: this shim runs containers itself and starts no other runtime: leave it \
+                 empty, or use io.containerd.runc.v2 with containerd's shim",
                 self.binary_name
             )));
         }
         if !self.root.is_empty() && !self.root.starts_with('/') {
             return Err(Failure::invalid_argument(format!(
-                "runtime options: Root {:?}: not an absolute path",
+                "runtime options: Root {:?}: must be an absolute path",
                 self.root
             )));
         }

@@ -164,7 +164,7 @@ fn runtime_options_have_two_kinds_and_unknown_ones_are_errors() {
     assert_eq!(toml("BinaryName = 'C:\\x'").unwrap().binary_name, "C:\\x");
     for (body, says) in [
         ("Sandboxer = \"x\"", "Sandboxer"),
-        ("Root = true", "Root: unknown, or does not take a boolean"),
+        ("Root = true", "Root: unknown, or must not be a boolean"),
         ("[options]\nRoot = \"/r\"", "line 1"),
         ("Root = \"/r", "line 1"),
         ("Root = \"/r\" x", "line 1"),

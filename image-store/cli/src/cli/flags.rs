@@ -41,7 +41,7 @@ pub(crate) const CREDS: Flag = value("creds", None, "USER:PASSWORD", "user and p
 pub(crate) const AUTHFILE: Flag =
     value("authfile", None, "FILE", "credentials file (default: podman's, then Docker's)");
 pub(crate) const INSECURE: Flag =
-    value("tls-verify", None, "BOOL", "verify certificates and require HTTPS (default true)");
+    value("tls-verify", None, "BOOL", "verify certificates and require HTTPS (default: true)");
 pub(crate) const CERTS: Flag = value(
     "cert-dir",
     None,

@@ -7,4 +7,6 @@ mod table;
 
 pub(crate) use help::version;
 pub(crate) use parse::Parsed;
-pub(crate) use table::{ANY, Args, Command, Flag, Group, Named, Table, command, filter, switch, value};
+pub(crate) use table::{
+    ANY, Args, Command, Flag, Group, Named, Operands, Table, command, filter, switch, value,
+};

@@ -85,7 +85,7 @@ impl Command {
         let (least, most) = self.positional;
         if let Some(surplus) = given.get(most) {
             return Err(match most {
-                0 => format!("{called} takes no arguments: unexpected {surplus:?}"),
+                0 => format!("{called}: takes no arguments: unexpected {surplus:?}"),
                 _ => format!(
                     "{called}: too many arguments: unexpected {surplus:?}: see knarr-image {called} --help"
                 ),
@@ -96,7 +96,9 @@ impl Command {
         }
         let missing = self.usage.split_whitespace().nth(given.len()).unwrap_or("an argument");
         Err(match missing.strip_suffix("...") {
-            Some(word) => format!("{called}: at least one {word} is required"),
+            Some(word) => {
+                format!("{called}: at least one {word} is required: see knarr-image {called} --help")
+            }
             None => format!("{called}: {missing} is required: see knarr-image {called} --help"),
         })
     }
@@ -159,7 +161,7 @@ fn truth(name: &str, text: &str) -> Result<&'static str, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Group, filter, switch, value};
+    use super::super::table::{Group, Operands, filter, switch, value};
     use super::*;
 
     const fn command(
@@ -174,6 +176,7 @@ mod tests {
             help: "help",
             flags,
             positional,
+            operands: Operands::Files,
             stop_at_first: false,
             store: true,
             run: |_| Ok(0),
@@ -247,12 +250,12 @@ mod tests {
     fn what_is_wrong_is_named() {
         for (line, wanted) in [
             ("fly", "unknown command \"fly\": see knarr-image --help"),
-            ("build -t x .", "build: not supported: use buildah --runtime knarr"),
+            ("build -t x .", "build: not supported: use `buildah build --runtime knarr`"),
             ("network ls", "network: not supported: run knarr under Docker, podman or containerd"),
             ("container", "container: COMMAND is required"),
-            ("container fly", "unknown command \"fly\": container has start"),
-            ("container gone", "unknown command \"gone\""),
-            ("box --root", "unknown command \"--root\": box has ls, rm"),
+            ("container fly", "container: unknown command \"fly\": must be one of start"),
+            ("container gone", "container: unknown command \"gone\""),
+            ("box --root", "box: unknown command \"--root\": must be one of ls, rm"),
             ("--version", "knarr-image version"),
             ("run --what x", "unknown flag \"--what\": see knarr-image run --help"),
             ("run -z x", "unknown flag \"-z\": see knarr-image run --help"),
@@ -263,9 +266,9 @@ mod tests {
             ("container start", "container start: IMAGE is required"),
             ("tag a", "tag: NAME is required"),
             ("tag a b c", "tag: too many arguments: unexpected \"c\""),
-            ("box ls x", "box ls takes no arguments: unexpected \"x\""),
+            ("box ls x", "box ls: takes no arguments: unexpected \"x\""),
             ("box rm", "box rm: at least one BOX is required"),
-            ("box ls -f x", "invalid filter 'x': must be KEY=VALUE, one of name=PATTERN"),
+            ("box ls -f x", "invalid filter 'x': must be KEY=VALUE, with one of name=PATTERN"),
             ("box ls -fx=y", "invalid filter 'x': must be one of name=PATTERN"),
             ("box ls --filter label=y", "invalid filter 'label'"),
             ("box ls --filter =y", "invalid filter ''"),

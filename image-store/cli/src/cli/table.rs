@@ -15,6 +15,16 @@ pub(crate) struct Flag {
     pub(crate) keys: &'static [&'static str],
 }
 
+/// The kind of a command's positional arguments, for completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operands {
+    Images,
+    Containers,
+    Volumes,
+    /// Files, others, or none.
+    Files,
+}
+
 /// A command.
 #[derive(Debug)]
 pub(crate) struct Command {
@@ -22,6 +32,8 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// The positional arguments, as the usage line shows them.
     pub(crate) usage: &'static str,
+    pub(crate) operands: Operands,
+    /// Empty for a command that knarr-image calls itself: help, manual and completion leave it out.
     pub(crate) help: &'static str,
     pub(crate) flags: &'static [Flag],
     /// The minimum and maximum number of positional arguments.
@@ -90,12 +102,13 @@ pub(crate) const fn filter(short: Option<char>, keys: &'static [&'static str]) -
 pub(crate) const fn command(
     name: &'static str,
     usage: &'static str,
+    operands: Operands,
     help: &'static str,
     flags: &'static [Flag],
     positional: (usize, usize),
     run: fn(&Args) -> Result<u8>,
 ) -> Command {
-    Command { name, usage, help, flags, positional, stop_at_first: false, store: true, run }
+    Command { name, usage, operands, help, flags, positional, stop_at_first: false, store: true, run }
 }
 
 /// No limit to the number of positional arguments.
@@ -124,7 +137,7 @@ const UNSUPPORTED: &[&str] = &[
 /// The message for a name that is neither a command nor a group.
 fn unknown(name: &str) -> String {
     match name {
-        "build" => "build: not supported: use buildah --runtime knarr".to_owned(),
+        "build" => "build: not supported: use `buildah build --runtime knarr`".to_owned(),
         _ if UNSUPPORTED.contains(&name) => {
             format!("{name}: not supported: run knarr under Docker, podman or containerd for this")
         }
@@ -150,9 +163,10 @@ impl Flag {
             _ if self.keys.is_empty() => Ok(()),
             Some((key, _)) if known(key) => Ok(()),
             Some((key, _)) => Err(format!("invalid filter '{key}': must be one of {}", self.keys.join(", "))),
-            None => {
-                Err(format!("invalid filter '{given}': must be KEY=VALUE, one of {}", self.keys.join(", ")))
-            }
+            None => Err(format!(
+                "invalid filter '{given}': must be KEY=VALUE, with one of {}",
+                self.keys.join(", ")
+            )),
         }
     }
 }
@@ -216,7 +230,7 @@ impl Table {
         let known = group.words.iter().find(|(own, _)| *own == word).and_then(|(_, name)| command(name));
         known.map(|found| Named::Command(format!("{name} {word}"), found)).ok_or_else(|| {
             format!(
-                "unknown command {word:?}: {name} has {}",
+                "{name}: unknown command {word:?}: must be one of {}",
                 self.words(group).map(|(word, _)| word).collect::<Vec<_>>().join(", ")
             )
         })

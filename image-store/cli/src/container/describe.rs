@@ -26,12 +26,12 @@ pub(crate) fn describe(store: &Store, container: &ContainerRecord) -> Result<Val
         "Driver": "overlay",
         "Platform": "linux",
         "GraphDriver": { "Name": "overlay", "Data": {
-            "UpperDir": directory.join("upper"), "WorkDir": directory.join("work"),
+            "UpperDir": directory.upper(), "WorkDir": directory.work(),
         }},
-        "HostnamePath": directory.join("hostname"),
-        "HostsPath": directory.join("hosts"),
-        "ResolvConfPath": directory.join("resolv.conf"),
-        "LogPath": directory.join("log"),
+        "HostnamePath": directory.etc("hostname"),
+        "HostsPath": directory.etc("hosts"),
+        "ResolvConfPath": directory.etc("resolv.conf"),
+        "LogPath": directory.log(),
         "State": described_state(container, run.as_ref(), state),
     });
     if let (Some(run), Some(fields)) = (&run, described.as_object_mut()) {

@@ -22,9 +22,9 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<ContainerRecord> {
     let mut begins = all.iter().filter(|container| !text.is_empty() && container.id.starts_with(text));
     match (begins.next(), begins.next()) {
         (Some(container), None) => Ok(container.clone()),
-        (Some(_), Some(_)) => {
-            Err(invalid(format!("container {text:?}: ambiguous: matches several containers")))
-        }
+        (Some(_), Some(_)) => Err(invalid(format!(
+            "container {text:?}: ambiguous: matches several containers: give more digits"
+        ))),
         _ => Err(Failure::new(ErrorKind::NotFound, format!("container {text:?}: no such container"))),
     }
 }
@@ -35,7 +35,7 @@ pub(crate) fn id_of(store: &Store, text: &str) -> Result<String> {
 }
 
 pub(crate) fn runtime() -> Result<Runtime> {
-    Runtime::open(places::state_root()?.join("state")).map_err(Failure::from)
+    Runtime::open(places::runtime_state()?).map_err(Failure::from)
 }
 
 pub(crate) fn container_id(id: &str) -> Result<ContainerId> {

@@ -15,7 +15,7 @@ pub(crate) struct Supervisor(Option<File>);
 
 impl Supervisor {
     pub(crate) fn of(store: &Store, id: &str) -> Self {
-        Self(File::open(places::container(store, id).join("lock")).ok())
+        Self(File::open(places::container(store, id).lock()).ok())
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -34,8 +34,7 @@ pub(crate) struct NamesLock {
 }
 
 pub(crate) fn lock_names(store: &Store) -> Result<NamesLock> {
-    let path = store.root().join("locks").join("names");
-    Ok(NamesLock { _file: lock(&path, FlockOperation::LockExclusive)? })
+    Ok(NamesLock { _file: lock(&places::names_lock(store), FlockOperation::LockExclusive)? })
 }
 
 pub(crate) fn lock(path: &Path, operation: FlockOperation) -> Result<File> {

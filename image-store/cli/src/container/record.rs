@@ -103,8 +103,12 @@ impl Run {
 
     /// As [`Run::of`]; an error for other containers.
     pub(crate) fn require(container: &ContainerRecord) -> Result<Self> {
-        Self::of(container)
-            .ok_or_else(|| invalid(format!("container {}: was not created by run or create", container.id)))
+        Self::of(container).ok_or_else(|| {
+            invalid(format!(
+                "container {}: not created by `run` or `create` of this version of knarr-image",
+                container.id
+            ))
+        })
     }
 
     pub(crate) fn save(&self, store: &Store, id: &str) -> Result<()> {
@@ -114,7 +118,7 @@ impl Run {
     /// Reads, changes and writes it under a lock, so that no change is lost.
     pub(crate) fn change(store: &Store, id: &str, change: impl FnOnce(&mut Self)) -> Result<()> {
         store.container(id)?;
-        let _lock = lock(&places::container(store, id).join("changing"), FlockOperation::LockExclusive)?;
+        let _lock = lock(&places::container(store, id).changing(), FlockOperation::LockExclusive)?;
         let mut run = Self::require(&store.container(id)?)?;
         change(&mut run);
         run.save(store, id)

@@ -9,7 +9,7 @@ use crate::places;
 
 /// The size of the files in a container's writable layer.
 pub(crate) fn written(store: &Store, container: &ContainerRecord) -> u64 {
-    bytes(&places::container(store, &container.id).join("upper"))
+    bytes(&places::container(store, &container.id).upper())
 }
 
 /// The size of the files below a directory.

@@ -24,7 +24,7 @@ pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()
         let message = match Run::of(user) {
             Some(_) => format!("volume {name:?}: in use by container {id}"),
             None => format!(
-                "volume {name:?}: may be in use by container {id}, whose record is of another version"
+                "volume {name:?}: may be in use by container {id}, which another version of knarr-image created"
             ),
         };
         return Err(Failure::new(ErrorKind::Busy, message));

@@ -12,6 +12,7 @@ use super::user::User;
 use crate::cli::{Args, Parsed};
 use crate::commands::TABLE;
 use crate::container::record::Mounted;
+use crate::places::ContainerDir;
 use crate::rootless::Ids;
 
 const IMAGE: &str =
@@ -158,7 +159,7 @@ fn built(case: &Case) -> Spec {
     };
     let nodes = [node("/dev/fuse", LinuxDeviceType::C, 10, 229), node("/dev/sda", LinuxDeviceType::B, 8, 0)];
     let context = Context {
-        directory: Path::new("/store/containers/abc"),
+        directory: &ContainerDir("/store/containers/abc".into()),
         hostname: "box",
         user: &user,
         volumes: &volumes,

@@ -21,6 +21,7 @@ use crate::container::locks::{lock, lock_names};
 use crate::container::record::{Mounted, Run};
 use crate::container::volumes::remove_unused;
 use crate::failure::{Failure, Result, invalid, os};
+use crate::places::ContainerDir;
 use crate::rootless::Ids;
 use crate::{places, random, trash};
 
@@ -49,8 +50,7 @@ pub(crate) fn prepare(
     let mut volumes = Vec::new();
     let made = store.prepare(record, &id).map_err(Failure::from).and_then(|rootfs| {
         // As its supervisor does later, so that it is not removed meanwhile.
-        let _lock =
-            lock(&places::container(store, &id).join("lock"), FlockOperation::NonBlockingLockExclusive)?;
+        let _lock = lock(&places::container(store, &id).lock(), FlockOperation::NonBlockingLockExclusive)?;
         let run = fill(store, record, &id, options, command, rootfs, &mut volumes)?;
         Run { name, ..run }.save(store, &id)
     });
@@ -159,7 +159,7 @@ fn hostname(options: &Options, id: &str) -> String {
 }
 
 /// /etc/hosts, /etc/hostname and /etc/resolv.conf.
-fn write_names(directory: &Path, options: &Options, hostname: &str) -> Result<()> {
+fn write_names(directory: &ContainerDir, options: &Options, hostname: &str) -> Result<()> {
     let host_network = options.namespaces.network != Mode::Own;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let mut hosts = if options.namespaces.network == Mode::Host {
@@ -185,7 +185,7 @@ fn write_names(directory: &Path, options: &Options, hostname: &str) -> Result<()
     let resolv = kept.map(|line| format!("{line}\n")).collect::<String>() + &resolv;
     for (name, content) in [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)]
     {
-        let path = directory.join(name);
+        let path = directory.etc(name);
         let failed = |e: std::io::Error| os(e, format!("write {path:?}"));
         std::fs::write(&path, content).map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).map_err(failed)?;
@@ -306,7 +306,7 @@ fn init_program() -> Result<PathBuf> {
     places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
         Failure::new(
             ErrorKind::NotFound,
-            "--init: knarr-init not found beside this program, in /usr/libexec/knarr or /usr/bin",
+            "--init: knarr-init not found: install it next to knarr-image, in /usr/libexec/knarr or in /usr/bin",
         )
     })
 }

@@ -18,7 +18,7 @@ pub(crate) fn cp(args: &Args) -> Result<u8> {
     let (id, confined, host, out) = match (container_path(source), container_path(target)) {
         (Some((id, path)), None) => (id, path, target, true),
         (None, Some((id, path))) => (id, path, source, false),
-        (None, None) => return Err(wrong("source or target must be CONTAINER:PATH")),
+        (None, None) => return Err(wrong("the source or the target must be CONTAINER:PATH")),
         _ => return Err(wrong("copying between containers is not supported")),
     };
     let root = Place::root(root::live_or_mounted(&store, &find::id_of(&store, id)?)?);

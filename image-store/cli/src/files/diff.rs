@@ -20,8 +20,10 @@ pub(crate) fn diff(args: &Args) -> Result<u8> {
     let rootfs = store.container_rootfs(&store.container(&id)?)?;
     let open = |path: &std::path::PathBuf| File::open(path).map_err(|e| os(e, format!("open {path:?}")));
     let lower = rootfs.lower.iter().map(|path| open(path).map(OwnedFd::from)).collect::<Result<Vec<_>>>()?;
-    let upper =
-        rootfs.upper.as_ref().ok_or_else(|| Failure::new(ErrorKind::Invalid, "has no writable layer"))?;
+    let upper = rootfs
+        .upper
+        .as_ref()
+        .ok_or_else(|| Failure::new(ErrorKind::Invalid, "diff: the container has no writable layer"))?;
     let found = differences(open(upper)?.as_fd(), &lower)?;
     let letter = |difference: &Difference| match difference {
         Difference::Added => "A",

@@ -57,7 +57,7 @@ pub(crate) fn describe_remote(args: &Args, text: &str) -> Result<Value> {
         document = Document::parse(&bytes, &chosen.media_type)?;
     }
     let Document::Manifest(manifest) = document else {
-        return Err(invalid(format!("{text:?}: nested index")));
+        return Err(invalid(format!("{text:?}: nested indexes are not supported")));
     };
     let bytes = read(&image, &manifest.config)?;
     let config = ImageConfig::parse(&bytes, manifest.layers.len())?;
@@ -80,7 +80,7 @@ fn read(image: &RemoteImage<'_>, descriptor: &image_store::manifest::Descriptor)
     if descriptor.size > image_store::manifest::CONFIG_LIMIT {
         return Err(Failure::new(
             ErrorKind::Limit,
-            format!("{}: {} bytes is too large", descriptor.digest, descriptor.size),
+            format!("{}: too large ({} bytes)", descriptor.digest, descriptor.size),
         ));
     }
     let mut bytes = Vec::new();

@@ -56,7 +56,7 @@ fn fetch_one(args: &Args, store: &Store, reference: &Reference) -> Result<Record
     let client = client(args, reference.domain())?;
     let image = client.find(reference)?;
     if !quiet {
-        eprintln!("{}: from {}", reference.familiar(), image.host());
+        eprintln!("{}: pulling from {}", reference.familiar(), image.host());
     }
     let progress = Shown::new(quiet, "Pulling");
     let platform = platform::wanted(args)?;

@@ -19,9 +19,9 @@ pub(crate) fn push(args: &Args) -> Result<u8> {
     let record = store.resolve(&args.positional[0])?;
     let target = match args.positional.get(1) {
         Some(name) => Reference::parse(name)?,
-        None => record
-            .reference()
-            .ok_or_else(|| invalid(format!("image {:?}: has no tag: name the target", args.positional[0])))?,
+        None => record.reference().ok_or_else(|| {
+            invalid(format!("image {:?}: has no tag: give a target NAME[:TAG]", args.positional[0]))
+        })?,
     };
     push_one(args, &store, &record, &target)
 }

@@ -82,7 +82,9 @@ pub(crate) fn first_of<T>(text: &str, get: impl Fn(&Reference) -> Result<T>) -> 
             },
         }
     }
-    Err(failure.unwrap_or_else(|| invalid(format!("{text:?}: no registry configured for this name"))))
+    Err(failure.unwrap_or_else(|| {
+        invalid(format!("image name {text:?}: no registry configured for short names: give HOST/NAME"))
+    }))
 }
 
 fn not_found(error: &Failure) -> bool {

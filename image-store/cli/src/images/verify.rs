@@ -45,8 +45,10 @@ fn keep_running(store: &Store, findings: &[Finding]) -> Result<()> {
     let damaged = |layer: &Digest| findings.iter().any(|finding| finding.part == Part::Layer(layer.clone()));
     for container in store.containers()? {
         if container.layers.iter().any(damaged) && find::is_running(&container.id) {
-            let message =
-                format!("container {}: uses a damaged layer: stop it before the repair", &container.id[..12]);
+            let message = format!(
+                "container {}: uses a damaged layer: stop it before using --repair",
+                &container.id[..12]
+            );
             return Err(Failure::new(ErrorKind::Busy, message));
         }
     }

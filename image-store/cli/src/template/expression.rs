@@ -101,11 +101,11 @@ fn words(text: &str) -> Result<Vec<String>> {
             ')' => rest[1..]
                 .find(|c: char| !(c.is_ascii_alphanumeric() || "._".contains(c)))
                 .map_or(rest.len(), |at| at + 1),
-            '"' => string_end(rest).ok_or_else(|| invalid(format!("{text:?}: a quote that does not end")))?,
+            '"' => string_end(rest).ok_or_else(|| invalid(format!("{text:?}: unclosed quote")))?,
             '`' => rest[1..]
                 .find('`')
                 .map(|at| at + 2)
-                .ok_or_else(|| invalid(format!("{text:?}: a quote that does not end")))?,
+                .ok_or_else(|| invalid(format!("{text:?}: unclosed quote")))?,
             _ => rest.find(|c: char| c.is_whitespace() || "()|".contains(c)).unwrap_or(rest.len()),
         };
         all.push(rest[..end].to_owned());
@@ -163,7 +163,7 @@ fn command(words: &mut &[String], depth: usize) -> Result<Expression> {
 fn operand(words: &mut &[String], depth: usize) -> Result<Expression> {
     let wrong = |word: &str| {
         invalid(format!(
-            "unknown word {word:?}: fields begin with \".\", functions are {}",
+            "unknown function {word:?}: must be one of {}; fields begin with \".\"",
             functions::NAMES.join(", ")
         ))
     };

@@ -212,7 +212,7 @@ impl<'a> Child<'a> {
         data.append(new.data.to_bytes()).on(Call::Mount)?;
         let name = path::of_fd(place).on(Call::Mount)?;
         let (name, data) = (name.as_cstr().on(Call::Mount)?, data.as_cstr().on(Call::Mount)?);
-        let flags = mount::flags_of(new.attr.set) | new.flags;
+        let flags = mount::flags_of(new.attr.set).on(Call::Mount)? | new.flags;
         mount::mount(&new.source, name, &new.fstype, flags, data).on(Call::Mount)?;
         self.mounted_at(&new.target.path, place)
     }

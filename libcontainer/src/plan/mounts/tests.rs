@@ -164,7 +164,7 @@ fn binds_come_from_the_bundle_the_host_or_the_root() {
     }
     let relative =
         planned(r#"{"destination":"a","source":"/x","options":["bind"]}"#, "", &host(), PLAIN).unwrap();
-    assert_eq!(relative.warnings, [r#"mounts[0].destination: "a" is relative, taken as "/a""#]);
+    assert_eq!(relative.warnings, [r#"mounts[0].destination: "a" is relative: using "/a""#]);
     let sync = planned(r#"{"destination":"/a","source":"/x","options":["bind","sync"]}"#, "", &host(), PLAIN)
         .unwrap();
     assert_eq!(sync.warnings, [r#"mounts[0].options: "sync" has no effect on a bind mount"#]);
@@ -439,7 +439,7 @@ fn bad_mounts_are_refused_by_the_name_of_the_field() {
         ),
         (
             r#"{"destination":"/a","type":"tmpfs","options":["slave","shared","private"]}"#.to_owned(),
-            "mounts[0].options: more than two changes of propagation",
+            "mounts[0].options: more than two propagation options",
         ),
     ] {
         let error = error(&mount, &host(), PLAIN);

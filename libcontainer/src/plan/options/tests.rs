@@ -166,3 +166,14 @@ fn flags_of_bind_and_tmpfs_are_told_apart() {
     assert_eq!(o.superblock_names(), ["sync"]);
     assert!(parse(&["a\0b".to_owned()]).is_err());
 }
+
+#[test]
+fn every_attribute_can_also_be_set_by_mount_2() {
+    use crate::sys::Errno;
+    use crate::sys::mount::flags_of;
+    for attribute in ATTRIBUTES {
+        assert!(flags_of(attribute.bit).is_ok_and(|flag| flag != 0), "{}: not in sys::mount", attribute.set);
+    }
+    assert_eq!(flags_of(MOUNT_ATTR_ATIME), Ok(libc::MS_NOATIME | libc::MS_STRICTATIME));
+    assert_eq!(flags_of(MOUNT_ATTR_RDONLY | 0x8000_0000), Err(Errno(libc::EINVAL)));
+}

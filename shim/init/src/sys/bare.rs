@@ -71,7 +71,7 @@ pub(super) unsafe fn syscall(number: usize, args: [usize; 5]) -> usize {
 /// A bug in this program: prints that and exits, without the code for printing the place.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    super::write(2, b"knarr-init: a mistake in knarr-init itself\n");
+    super::write(2, b"knarr-init: internal error\n");
     super::exit(70)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn exec(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let (container, live, status) = live(&store, &args.positional[0])?;
     if status == Status::Paused {
-        return Err(invalid(format!("container {:?}: is paused: unpause it first", args.positional[0])));
+        return Err(invalid(format!("container {:?}: is paused: use `unpause` first", args.positional[0])));
     }
     let request = request(args, &container, &live)?;
     let mut socket = spawn(&store, &container.id, Some(&request))?;

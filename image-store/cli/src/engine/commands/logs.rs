@@ -13,7 +13,7 @@ use crate::places;
 pub(crate) fn logs(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let id = find(&store, &args.positional[0])?.id;
-    let path = places::container(&store, &id).join("log");
+    let path = places::container(&store, &id).log();
     let bound = |flag: &str| args.get(flag).map(moment).transpose();
     let (since, until) = (bound("since")?, bound("until")?);
     let tail = match args.get("tail") {

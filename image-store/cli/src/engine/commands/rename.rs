@@ -17,7 +17,10 @@ pub(crate) fn rename(args: &Args) -> Result<u8> {
     let _names = lock_names(&store)?;
     let id = find(&store, &args.positional[0])?.id;
     if find(&store, &wanted).is_ok_and(|other| Run::of(&other).is_some_and(|run| run.name == wanted)) {
-        return Err(Failure::new(ErrorKind::Exists, format!("container {wanted:?}: already exists")));
+        return Err(Failure::new(
+            ErrorKind::Exists,
+            format!("container {wanted:?}: already exists: remove it, or choose another name"),
+        ));
     }
     Run::change(&store, &id, |run| run.name = wanted)?;
     Ok(0)

@@ -17,7 +17,7 @@ pub(crate) fn start(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let watched = args.has("attach") || args.has("interactive");
     if watched && args.positional.len() > 1 {
-        return Err(invalid("start: can attach to only one container"));
+        return Err(invalid("start: cannot attach to more than one container"));
     }
     let mut code = 0;
     for text in &args.positional {

@@ -47,7 +47,7 @@ fn halt(store: &Store, text: &str, time: Option<u64>, signal: Option<&str>) -> R
 
 /// Tells the supervisor not to restart the container.
 fn no_restart(store: &Store, id: &str) {
-    let _ = std::fs::write(places::container(store, id).join("stopping"), b"");
+    let _ = std::fs::write(places::container(store, id).stopping(), b"");
 }
 
 /// Stops a container and waits until the supervisor has recorded that, also if it was about to restart it.
@@ -72,7 +72,7 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
         }
         std::thread::sleep(PAUSE);
     }
-    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record the exit")))
+    Err(Failure::new(ErrorKind::Busy, format!("container {id}: its supervisor did not record its exit")))
 }
 
 /// Sends the signal, waits, then sends SIGKILL.

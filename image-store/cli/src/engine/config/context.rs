@@ -1,18 +1,18 @@
 //! What config.json depends on besides the image and the flags.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use libcontainer::spec::LinuxDeviceType;
 
 use crate::container::record::Mounted;
 use crate::engine::user::User;
+use crate::places::ContainerDir;
 use crate::rootless::Ids;
 
 /// What config.json needs besides the image and the flags.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
-    /// The container's directory in the store.
-    pub(crate) directory: &'a Path,
+    pub(crate) directory: &'a ContainerDir,
     pub(crate) hostname: &'a str,
     pub(crate) user: &'a User,
     pub(crate) volumes: &'a [Mounted],

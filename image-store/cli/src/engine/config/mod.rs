@@ -48,7 +48,7 @@ pub(crate) fn build(
     let names = capabilities(&options.cap_add, &options.cap_drop, options.privileged);
     let own_name = options.namespaces.uts == Mode::Own;
     let mut root = Root::default();
-    root.set_path(context.directory.join("rootfs")).set_readonly(Some(options.read_only));
+    root.set_path(context.directory.rootfs()).set_readonly(Some(options.read_only));
     // The default is an example: all of its fields are set.
     let mut spec = Spec::default();
     spec.set_version("1.2.0".to_owned())
@@ -157,7 +157,10 @@ fn arguments(image: &RunConfig, options: &Options, command: &[String]) -> Result
         args.extend(image.cmd.iter().flatten().cloned());
     }
     if args.is_empty() {
-        return Err(Failure::new(ErrorKind::Invalid, "no command given, and the image has no default"));
+        return Err(Failure::new(
+            ErrorKind::Invalid,
+            "no command given, and the image has no default command",
+        ));
     }
     if options.init {
         args.splice(..0, ["/dev/init".to_owned(), "--".to_owned()]);
@@ -261,18 +264,17 @@ fn device_rules(options: &Options, context: &Context<'_>) -> Vec<LinuxDeviceCgro
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use serde_json::{Value, json};
 
     use super::*;
     use crate::engine::user::User;
+    use crate::places::ContainerDir;
 
     fn built(image: &str, options: &Options, command: &[&str]) -> Result<Value> {
         let image: RunConfig = serde_json::from_str(image).unwrap();
         let user = User { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
         let context = Context {
-            directory: Path::new("/c"),
+            directory: &ContainerDir("/c".into()),
             hostname: "h",
             user: &user,
             volumes: &[],

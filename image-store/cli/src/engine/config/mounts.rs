@@ -8,13 +8,14 @@ use libcontainer::spec::Mount;
 use super::context::Context;
 use crate::container::record::Mounted;
 use crate::engine::options::{Mode, Options};
+use crate::places::ETC_FILES;
 
 pub(crate) fn mounts(options: &Options, context: &Context<'_>) -> Vec<Mount> {
     let mut list = system(options, context);
-    for name in ["hosts", "hostname", "resolv.conf"] {
+    for name in ETC_FILES {
         let target = format!("/etc/{name}");
         if !context.volumes.iter().any(|volume| volume.target == target) {
-            list.push(bind(context.directory.join(name), &target, false, "rprivate"));
+            list.push(bind(context.directory.etc(name), &target, false, "rprivate"));
         }
     }
     if let Some(init) = &context.init {

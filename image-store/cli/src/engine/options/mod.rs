@@ -122,7 +122,7 @@ pub(crate) fn parse(args: &Args) -> Result<Options> {
         security(text, &mut options)?;
     }
     if options.socketcall && matches!(options.seccomp, Seccomp::Profile(_)) {
-        let message = "--security-opt socketcall=allow only applies to the default seccomp profile: allow \"socketcall\" in your profile instead";
+        let message = "--security-opt socketcall=allow: only applies to the default seccomp profile: allow \"socketcall\" in your profile instead";
         return Err(invalid(message));
     }
     Ok(options)
@@ -161,7 +161,7 @@ fn hostname(text: &str) -> Result<String> {
     if !text.is_empty() && text.len() <= 64 && text.bytes().all(plain) {
         return Ok(text.to_owned());
     }
-    Err(invalid(format!("--hostname {text:?}: not a valid host name of up to 64 characters")))
+    Err(invalid(format!("--hostname {text:?}: must be a host name of up to 64 characters")))
 }
 
 fn restart(text: &str) -> Result<Restart> {
@@ -189,7 +189,7 @@ fn log(driver: Option<&str>) -> Result<bool> {
 
 pub(crate) fn signal(text: &str) -> Result<String> {
     let parsed = Signal::parse(text).ok().filter(|signal| signal.number() > 0);
-    parsed.map(|_| text.to_owned()).ok_or_else(|| invalid(format!("{text:?}: unknown signal")))
+    parsed.map(|_| text.to_owned()).ok_or_else(|| invalid(format!("unknown signal {text:?}")))
 }
 
 fn names(args: &Args) -> Result<Names> {

@@ -51,7 +51,7 @@ pub(crate) fn limits(args: &Args) -> Result<Limits> {
     };
     if let Some(text) = args.get("cpus") {
         if limits.quota.is_some() || limits.period.is_some() {
-            return Err(invalid("--cpus excludes --cpu-period and --cpu-quota"));
+            return Err(invalid("--cpus: cannot be combined with --cpu-period or --cpu-quota"));
         }
         (limits.period, limits.quota) = (Some(100_000), Some(cpus(text)?));
     }
@@ -74,7 +74,7 @@ pub(crate) fn limits(args: &Args) -> Result<Limits> {
 }
 
 pub(crate) fn count<N: std::str::FromStr>(text: &str, flag: &str) -> Result<N> {
-    text.parse().map_err(|_| invalid(format!("{flag} {text:?}: not a valid number")))
+    text.parse().map_err(|_| invalid(format!("{flag} {text:?}: must be a number")))
 }
 
 /// `512m`, `1g`, `1048576`.

@@ -76,14 +76,14 @@ fn supervised(args: &Args, id: &str, process: Option<Vec<u8>>, relay: &mut Relay
 /// Runs the container, again if it is restarted.
 fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
     let directory = places::container(store, id);
-    let _lock = lock(&directory.join("lock"), id)?;
+    let _lock = lock(&directory.lock(), id)?;
     find::clean(id);
     let container = store.container(id)?;
     let run = Run::require(&container)?;
-    let stopping = directory.join("stopping");
+    let stopping = directory.stopping();
     let _ = std::fs::remove_file(&stopping);
     let checked = run.volumes.iter().try_for_each(|volume| volume.check(store));
-    let attached = checked.and_then(|()| attach_root(store, &container, &directory.join("rootfs")));
+    let attached = checked.and_then(|()| attach_root(store, &container, &directory.rootfs()));
     let result = attached.and_then(|()| {
         let (mut times, mut pause) = (0, FIRST_PAUSE);
         loop {
@@ -103,7 +103,7 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
     });
     if run.remove {
         // The process that empties the trash inherits this mount namespace, and must not see the container's root.
-        let _ = rustix::mount::unmount(directory.join("rootfs"), rustix::mount::UnmountFlags::DETACH);
+        let _ = rustix::mount::unmount(directory.rootfs(), rustix::mount::UnmountFlags::DETACH);
         remove_record(store, id, &run, true)?;
         trash::empty_later(store);
     } else if let Err(error) = &result {
@@ -152,7 +152,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
     }
     let (stdio, mut pipes) = streams::open(run.terminal, run.interactive)?;
-    let bundle = Bundle::new(places::container(store, id), spec);
+    let bundle = Bundle::new(places::container(store, id).path(), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
     let mut made = made?;
     made.warnings().iter().for_each(|text| relay.broadcast(&Frame::Warning(text.clone())));
@@ -163,7 +163,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
             (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
             run.error.clear();
         })?;
-        let log = run.log.then(|| Log::open(&places::container(store, id).join("log"))).transpose()?;
+        let log = run.log.then(|| Log::open(&places::container(store, id).log())).transpose()?;
         relay.listen(socket.listener()?, log)?;
         relay.broadcast(&Frame::Started);
         let kill = |number: i32| drop(Signal::from_number(number).map(|signal| made.kill(signal)));

@@ -16,10 +16,10 @@ const KNOWN: &[Flag] = &[
         .default("auto"),
 ];
 
-/// Of every command.
+/// `--help` of every command.
 pub(crate) const HELP: &[Flag] = &[Flag::bool(&["help", "h"], "show help")];
 
 const VERSION: &[Flag] = &[Flag::bool(&["version", "v"], "print the version")];
 
 /// The global flags, in the order of the help. `$root` in a default is the directory that [`crate::root::default`] chooses.
-pub(crate) const GLOBAL: &[&[Flag]] = &[KNOWN, HELP, VERSION];
+pub(crate) const FLAGS: &[&[Flag]] = &[KNOWN, HELP, VERSION];
