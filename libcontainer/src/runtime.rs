@@ -144,7 +144,9 @@ impl Runtime {
         record.start_time = state::alive::start_time(record.pid)?;
         fault::point();
         dir.save(&record)?;
-        dir.forget_process();
+        if bundle.spec.hooks().is_some() {
+            dir.forget_process();
+        }
         fault::point();
         let held = Held::new(launched, options.start_here)?;
         fault::point();

@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
-    /// Where the process is noted, for a container that is being created.
+    /// Where the process is noted while hooks run, which may take long, for a container that is being created.
     pub(crate) dir: Option<&'a StateDir>,
     /// The hooks to run at the gate `Hooks`.
     pub(crate) spec_hooks: Option<&'a Hooks>,
@@ -27,17 +27,13 @@ pub(crate) struct HookWatch<'a> {
 
 impl Watch for HookWatch<'_> {
     /// The kernel verifies a device program while the child mounts: both happen at the same time.
-    fn cloned(&mut self, pid: i32) -> Result<()> {
-        self.dir.map_or(Ok(()), |dir| dir.note_process(pid))?;
+    fn cloned(&mut self) -> Result<()> {
         self.devices.map_or(Ok(()), |(dir, policy)| dir.restrict_devices(policy))
-    }
-
-    fn forked(&mut self, pid: i32) -> Result<()> {
-        self.dir.map_or(Ok(()), |dir| dir.note_process(pid))
     }
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
+        self.dir.map_or(Ok(()), |dir| dir.note_process(pid))?;
         run_host_hooks(self.record, hooks, pid, Some(process))?;
         let namespaces = self.record.facts.namespaces;
         let place =

@@ -74,11 +74,7 @@ impl<'a> Job<'a> {
 /// What the caller does during a launch.
 pub(crate) trait Watch {
     /// The process exists; it can't execute its program before its last gate.
-    fn cloned(&mut self, _pid: i32) -> Result<()> {
-        Ok(())
-    }
-    /// A sibling, this one, has taken its place.
-    fn forked(&mut self, _pid: i32) -> Result<()> {
+    fn cloned(&mut self) -> Result<()> {
         Ok(())
     }
     /// The root is assembled and the old root still reachable: the gate `Hooks`.
@@ -129,7 +125,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     fds.retain(|slot| plan.child.iter().any(|step| maps_inside(step, slot)));
     let mut child = Launched::new(plan, spawned, fds);
     fault::point();
-    let served = watch.cloned(child.pid()).and_then(|()| {
+    let served = watch.cloned().and_then(|()| {
         if job.return_early && runs_unattended {
             return Ok(());
         }

@@ -77,7 +77,6 @@ impl Launched {
             let action = self.advance(event)?;
             if let Event::Pid(pid) = event {
                 self.adopt(pid)?;
-                watch.forked(pid)?;
             }
             match action {
                 Action::Read => {}
