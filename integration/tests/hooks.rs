@@ -357,7 +357,11 @@ fn hooks_have_default_signals_whatever_the_caller_ignores(lab: &Lab) -> Outcome 
     let run = lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]);
     integration::process::start(ignoring(&run), &lab.dir)?.wait()?.ok()?;
     for kind in kinds {
-        eq(fs::read_to_string(lab.dir.join(kind))?.as_str(), "SigIgn:\t0000000000000000\n", kind)?;
+        let line = fs::read_to_string(lab.dir.join(kind))?;
+        let ignored = u64::from_str_radix(line.trim_start_matches("SigIgn:").trim(), 16).unwrap_or(u64::MAX);
+        // Go leaves two signals to the C library, whatever the caller of the tests has made of them.
+        let looked_at = if lab.kind() == Kind::Runc { !(3 << 31) } else { u64::MAX };
+        eq(ignored & looked_at, 0, format!("{kind}: {line}"))?;
     }
     Ok(())
 }

@@ -246,6 +246,10 @@ fn the_runtime_does_without_calls_that_the_filter_refuses(lab: &Lab) -> Outcome 
         "umask",
     ];
     for (number, call) in calls.into_iter().enumerate() {
+        if lab.kind() == Kind::Runc && call == "statx" {
+            // It checks its procfs with it.
+            continue;
+        }
         let lab = lab.inner(&number.to_string())?;
         let mut c = lab.container()?;
         c.config()

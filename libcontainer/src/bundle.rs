@@ -1,10 +1,11 @@
 //! A bundle: a directory with a config.json, parsed once; only here do relative paths become absolute.
 //!
-//! config.json is read with limits: a huge or deeply nested file is an error within milliseconds, not a crash.
+//! config.json, and files with parts of it, are read with limits: a huge or deeply nested file is an error within milliseconds, not a
+//! crash.
 
 mod strict;
 
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Object, Result, Stage};
 use crate::rootfs::overlay::Overlay;
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde_json::Value;
@@ -29,20 +30,35 @@ impl Bundle {
     /// Reads `config.json` in the directory `path`.
     ///
     /// # Errors
-    /// `NotFound` without config.json; `InvalidSpec` if it is not valid JSON, has a value of the wrong type or is larger than 16 MiB.
+    /// `NotFound`, about the `Bundle`, without config.json; `InvalidSpec` if it is not valid JSON, has a value of the wrong type or is
+    /// larger than 16 MiB.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path =
-            std::path::absolute(path.as_ref()).with_context(|| format!("bundle {:?}", path.as_ref()))?;
+        let path = path.as_ref();
+        Bundle::read(path).map_err(|e| e.about(Object::Bundle).at(Stage::Plan))
+    }
+
+    fn read(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).with_context(|| format!("bundle {path:?}"))?;
         let file = path.join("config.json");
         let text = read(&file)?;
         let (spec, warnings) = parse(&text).map_err(|e| e.wrap(format!("read {file:?}")))?;
         Ok(Bundle { path, spec, overlay: None, warnings })
     }
 
-    /// A bundle from a specification built in memory; relative paths in it are relative to `path`.
+    /// A bundle from the text of its config.json, with `path` as for [`Bundle::new`].
+    ///
+    /// # Errors
+    /// `InvalidSpec` as [`Bundle::load`].
+    pub fn parse(path: impl Into<PathBuf>, config: &[u8]) -> Result<Self> {
+        let parsed = check_size("config.json", config.len() as u64).and_then(|()| parse(config));
+        let (spec, warnings) = parsed.map_err(|e| e.about(Object::Bundle).at(Stage::Plan))?;
+        Ok(Bundle { spec, warnings, ..Bundle::new(path, Spec::default()) })
+    }
+
+    /// A bundle from a specification built in memory; relative paths in it are relative to `path`. If that is empty, they are refused.
     pub fn new(path: impl Into<PathBuf>, spec: Spec) -> Self {
         let path = path.into();
-        // An empty path stays empty: then `root.path` must be absolute.
+        // An empty path stays empty: then the plan refuses relative paths.
         let path = std::path::absolute(&path).unwrap_or(path);
         Bundle { path, spec: Box::new(spec), overlay: None, warnings: Vec::new() }
     }
@@ -86,15 +102,17 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     if !meta.is_file() {
         return Err(Error::invalid(format!("{path:?} is not a regular file")));
     }
-    if meta.len() > MAX_CONFIG {
-        return Err(Error::invalid(format!(
-            "{path:?} has {} bytes, must be at most {MAX_CONFIG}",
-            meta.len()
-        )));
-    }
+    check_size(&format!("{path:?}"), meta.len())?;
     let mut text = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
     file.take(MAX_CONFIG).read_to_end(&mut text).with_context(|| format!("read {path:?}"))?;
     Ok(text)
+}
+
+fn check_size(what: &str, bytes: u64) -> Result<()> {
+    if bytes > MAX_CONFIG {
+        return Err(Error::invalid(format!("{what} has {bytes} bytes, must be at most {MAX_CONFIG}")));
+    }
+    Ok(())
 }
 
 /// Parses config.json. Any value of the wrong type is an error, except for those that `tolerate` and `tolerate_limits` repair.
@@ -119,6 +137,24 @@ fn tolerate_limits(resources: &mut Value) {
             limit.insert("limit".to_owned(), i64::MAX.into());
         }
     }
+}
+
+/// Reads limits from a file, with config.json's limits of size, and parses them as [`parse_resources`] does.
+///
+/// # Errors
+/// `NotFound`; `InvalidSpec` if it is not a regular file, too large, or not of that form.
+pub fn load_resources(path: impl AsRef<Path>) -> Result<LinuxResources> {
+    let path = path.as_ref();
+    parse_resources(&read(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
+}
+
+/// Reads the description of a process from a file, with config.json's limits of size, and parses it as [`parse_process`] does.
+///
+/// # Errors
+/// `NotFound`; `InvalidSpec` if it is not a regular file, too large, or not of that form.
+pub fn load_process(path: impl AsRef<Path>) -> Result<(Process, Vec<String>)> {
+    let path = path.as_ref();
+    parse_process(&read(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
 }
 
 /// Parses limits alone, as for [`Container::update`](crate::Container::update): a JSON object of the form of `linux.resources`.
@@ -182,6 +218,39 @@ fn tolerate(process: &mut Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_regular_file_of_a_bounded_size_is_read() {
+        let dir = std::env::temp_dir().join(format!("knarr-bundle-test-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = |name: &str| dir.join(name);
+        std::fs::write(path("good"), r#"{"args":["x"],"cwd":"/"}"#).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::File::create(path("sparse")).unwrap().set_len(3 << 30).unwrap();
+        for (file, message) in [
+            (path("good"), None),
+            (path("fifo"), Some("is not a regular file")),
+            ("/dev/zero".into(), Some("is not a regular file")),
+            (dir.clone(), Some("is not a regular file")),
+            (path("sparse"), Some("must be at most 16777216")),
+            (path("missing"), Some("no such file or directory (ENOENT)")),
+        ] {
+            let process = load_process(&file).map(drop).map_err(|e| e.to_string());
+            let resources = load_resources(&file).map(drop).map_err(|e| e.to_string());
+            match message {
+                None => assert_eq!((process, resources), (Ok(()), Ok(()))),
+                Some(message) => {
+                    assert!(process.as_ref().unwrap_err().contains(message), "{file:?}: {process:?}");
+                    assert_eq!(process, resources);
+                }
+            }
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+        let config = br#"{"ociVersion":"1.0.0","root":{"path":"/r"}}"#;
+        assert_eq!(Bundle::parse("/b", config).unwrap().path(), Path::new("/b"));
+        let error = Bundle::parse("/b", b"{").unwrap_err();
+        assert_eq!((error.kind(), error.object()), (ErrorKind::InvalidSpec, Some(Object::Bundle)));
+    }
 
     #[test]
     fn unknown_capabilities_are_dropped_with_a_warning_and_other_errors_stay() {

@@ -1,11 +1,15 @@
 //! A container: one short function for each operation, which loads, checks the status, acts and saves.
 
+mod delete;
 mod lock;
+mod wait;
+
+pub use delete::{Delete, DeleteError};
 
 use crate::cgroup::{Cgroup, CgroupPaths, Dir, OomWatch, Stats, SubPaths};
 use crate::checkpoint::CheckpointOptions;
 use crate::checkpoint::restore::Restored;
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Result, Stage};
 use crate::exec::PreparedExec;
 use crate::fault;
 use crate::host::SharedHost;
@@ -14,8 +18,8 @@ use crate::launch::hooks::{self, Place};
 use crate::launch::{self, Job, Launched};
 use crate::plan::seccomp::Filter;
 use crate::plan::{self, ExecInputs, ProcessPlan};
-use crate::process::{ExecOptions, Process};
-use crate::signal::{self, ExitStatus, Signal};
+use crate::process::{ExecOptions, ExecProcess, Started};
+use crate::signal::{self, ExitStatus, Signal, Watched};
 use crate::state::dir::StateDir;
 use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowed};
 use crate::sys::cstr::CStrArray;
@@ -26,9 +30,11 @@ use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
+use wait::First;
 
-/// How long `delete` waits for a killed process to exit, in milliseconds.
-const KILL_TIMEOUT: i32 = 10_000;
+/// How long `delete` waits for a killed process to exit.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A handle to a container: returned by [`Runtime::create`](crate::Runtime::create), or later by [`Runtime::load`](crate::Runtime::load).
 ///
@@ -40,8 +46,8 @@ pub struct Container {
     id: ContainerId,
     dir: StateDir,
     record: Box<Record>,
-    /// Set when this process created the container, or when `load` found it alive.
-    process: Option<OwnedFd>,
+    first: First,
+    started: Started,
     terminal: Option<OwnedFd>,
     warnings: Vec<String>,
     /// Created with `start_here`, and not started yet.
@@ -50,15 +56,6 @@ pub struct Container {
     /// Its directory in the v2 tree and its filter, once they were needed.
     cgroup_dir: OnceLock<Option<Dir>>,
     filter: OnceLock<Option<Filter>>,
-}
-
-/// Which containers `delete` removes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delete {
-    /// A container that is stopped, or created and not started; a running one is an error.
-    Stopped,
-    /// Any container; its processes are killed first.
-    Force,
 }
 
 /// What a handle keeps of the container's process.
@@ -94,8 +91,9 @@ impl Container {
         (host, cgroup_dir): (SharedHost, Option<Dir>),
     ) -> Self {
         let Held { process, terminal, waiting } = held;
-        let (process, cgroup_dir, filter) = (Some(process), cgroup_dir.into(), OnceLock::new());
-        Container { id, dir, record, process, terminal, warnings, waiting, host, cgroup_dir, filter }
+        let (first, cgroup_dir) = (First::Process(Watched::new(process)), cgroup_dir.into());
+        let (started, filter) = (Started::default(), OnceLock::new());
+        Container { id, dir, record, first, started, terminal, warnings, waiting, host, cgroup_dir, filter }
     }
 
     /// One that is running already.
@@ -108,15 +106,16 @@ impl Container {
     pub(crate) fn load(root: &Path, id: &ContainerId, host: SharedHost) -> Result<Self> {
         let dir = StateDir::open(root, id)?;
         let record = dir.load().map(Box::new).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
+            ErrorKind::NotFound => state::dir::no_container(),
             _ => e,
         })?;
-        let process = state::alive::open(record.pid, record.start_time)?.map(|alive| alive.process);
+        let alive = state::alive::open(record.pid, record.start_time)?;
         Ok(Container {
             id: id.clone(),
             dir,
             record,
-            process,
+            first: First::found(alive)?,
+            started: Started::default(),
             terminal: None,
             warnings: Vec::new(),
             waiting: None,
@@ -155,9 +154,12 @@ impl Container {
         self.terminal.take()
     }
 
-    /// The pidfd of the container's process, for poll(2); `None` if it had exited before this handle was created.
+    /// The pidfd of the container's process, for poll(2); `None` if it was reaped before this handle was created.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.process.as_ref().map(|fd| fd.as_fd())
+        match &self.first {
+            First::Process(process) => Some(process.as_fd()),
+            First::Gone(_) => None,
+        }
     }
 
     /// Warnings for the user about problems that were tolerated during `create`.
@@ -174,9 +176,10 @@ impl Container {
         // Nobody else can have started one that waits for this handle.
         let _lock = if waiting.is_some() { self.dir.lock()? } else { self.lock()? };
         match waiting {
-            Some(launched) => self.start_own(*launched)?,
-            None => self.start_waiting()?,
+            Some(launched) => self.start_own(*launched),
+            None => self.start_waiting(),
         }
+        .map_err(|e| e.at(Stage::Prepare))?;
         let running = self.record.hook_state(Status::Running, self.record.pid);
         let place = Place::Host { bundle: &self.record.bundle, process: None };
         self.run_hooks("poststart", Hooks::poststart, &running, &place).map_err(|e| self.stopped_by(e))
@@ -192,7 +195,7 @@ impl Container {
 
     /// Starts the process that listens in the state directory.
     fn start_waiting(&self) -> Result<()> {
-        let waiting = if self.process.is_some() { self.dir.connect()? } else { None };
+        let waiting = if self.pidfd().is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
             allowed(Operation::Start, status(&self.record)?)?;
             let why = "cannot start the container: it is already being started, or only its creator can start it (as with `run`)";
@@ -224,15 +227,13 @@ impl Container {
     fn stopped_by(&self, failure: Error) -> Error {
         let mut errors = vec![failure];
         let mut note = |result: Result<()>| errors.extend(result.err());
-        if let Some(process) = &self.process {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+        if let Some(process) = self.pidfd() {
+            let _ = pidfd::send_signal(process, libc::SIGKILL);
         }
         if !self.has_own_pids() && self.record.cgroup != Cgroup::None {
             note(self.record.cgroup.kill(Signal::KILL));
         }
-        if let Some(process) = &self.process {
-            note(must_end(process.as_fd()));
-        }
+        note(self.must_end());
         Error::join(errors).unwrap_or_else(|| Error::died("after a hook"))
     }
 
@@ -241,8 +242,14 @@ impl Container {
         has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
     }
 
+    /// Its process, if it has not ended.
+    fn alive(&self) -> Result<Option<BorrowedFd<'_>>> {
+        let Some(process) = self.pidfd() else { return Ok(None) };
+        Ok(if signal::ends_within(process, 0)? { None } else { Some(process) })
+    }
+
     fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.pidfd().ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
+        self.alive()?.ok_or_else(not_running)
     }
 
     /// startContainer hooks are programs of the container: they get the user, capabilities and filter of its process, and its
@@ -293,7 +300,7 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when the container is stopped or paused; `InvalidSpec`; the reason why the program could not be executed.
-    pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<Process> {
+    pub fn exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<ExecProcess> {
         self.prepare_exec(process, options)?.run()
     }
 
@@ -303,10 +310,11 @@ impl Container {
     /// As `exec`, except those of running it.
     pub fn prepare_exec(&self, process: &ProcessSpec, options: ExecOptions) -> Result<PreparedExec<'_>> {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
-        let ended = |process: &OwnedFd| signal::ends_within(process.as_fd(), 0);
-        if self.process.as_ref().map_or(Ok(true), ended)? {
+        let target = self.alive()?;
+        if target.is_none() {
             allowed(operation, self.state()?.status)?;
         }
+        let target = target.ok_or_else(not_running)?;
         if self.frozen()? {
             allowed(operation, Status::Paused)?;
         }
@@ -315,11 +323,11 @@ impl Container {
         let job = Job {
             cgroup_dir: self.cgroup_dir()?,
             sub_cgroups: SubPaths::parse(&options.cgroup)?,
-            target: Some(self.process()?),
+            target: Some(target),
             ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
         let watch = HookWatch { record: &self.record, dir: None, spec_hooks: None, devices: None };
-        Ok(PreparedExec { job, watch })
+        Ok(PreparedExec { job, watch, started: self.started.clone() })
     }
 
     /// The cgroup's directory, on v2, if it still exists.
@@ -359,6 +367,7 @@ impl Container {
             open_files,
         })
         .map(|plan| plan.process)
+        .map_err(|e| e.at(Stage::Plan))
     }
 
     /// Sends a signal to the container's first process. SIGKILL goes to all its processes if it has no pid namespace of its own, since
@@ -374,7 +383,7 @@ impl Container {
         }
         let sent =
             self.process().and_then(|process| signal::send(process, signal)).map_err(|e| match e.kind() {
-                ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
+                ErrorKind::NotFound => not_running(),
                 _ => e,
             });
         match sent {
@@ -476,9 +485,7 @@ impl Container {
     /// which would tell its processes from others.
     pub fn processes(&self) -> Result<Vec<i32>> {
         let mut pids = self.record.cgroup.processes()?;
-        let alive =
-            || state::alive::open(self.record.pid, self.record.start_time).map(|alive| alive.is_some());
-        if pids.contains(&self.record.pid) || !alive()? {
+        if pids.contains(&self.record.pid) || self.alive()?.is_none() {
             return Ok(pids);
         }
         // Without a cgroup (rootless), or after it was left, its pid namespace distinguishes them.
@@ -513,36 +520,35 @@ impl Container {
         self.record.cgroup.watch_oom()
     }
 
-    /// Waits until the container's first process, which must be a child of the caller, exits.
+    /// Deletes the container: its processes, cgroups and state. Returns the exit status of its first process if it is known: if that was a
+    /// child of the caller, or if the kernel keeps it (see [`Container::wait`]). Children of the caller in the container are reaped.
     ///
-    /// # Errors
-    /// `NotFound` when it isn't a child of the caller; `WrongState` when it had exited before this handle was created.
-    pub fn wait(&self) -> Result<ExitStatus> {
-        signal::wait(self.process()?)
-    }
-
-    /// Deletes the container: its processes, cgroups and state. Parts that no longer exist are not an error: after a failure,
-    /// [`Runtime::load`](crate::Runtime::load) the container and call this again. While a process that doesn't exit keeps a cgroup busy
-    /// (EBUSY, after ten seconds), the state is kept for that second call, and poststop hooks are not run.
+    /// Parts that no longer exist are not an error: after a failure, call this again, with the handle that the error contains or with
+    /// another. While a process doesn't exit (for ten seconds) or keeps a cgroup busy (EBUSY), the state is kept for that second call, and
+    /// poststop hooks are not run.
     ///
     /// # Errors
     /// `WrongState` when the container is running and `how` isn't `Force`; otherwise all failures of the removal, together.
-    pub fn delete(mut self, how: Delete) -> Result<()> {
+    pub fn delete(mut self, how: Delete) -> Result<Option<ExitStatus>, DeleteError> {
+        self.remove(how).map_err(|error| DeleteError { error, container: Box::new(self) })
+    }
+
+    fn remove(&mut self, how: Delete) -> Result<Option<ExitStatus>> {
         let lock = match how {
             Delete::Stopped => self.lock()?,
             Delete::Force => match self.lock_by_force()? {
                 Some(lock) => lock,
-                None => return Ok(()),
+                None => return Ok(None),
             },
         };
-        if how == Delete::Stopped && self.process.is_some() {
+        if how == Delete::Stopped && self.pidfd().is_some() {
             allowed(Operation::Delete, status(&self.record)?)?;
         }
         let mut errors = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err());
         fault::point();
-        if let Some(process) = &self.process {
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGKILL);
+        if let Some(process) = self.pidfd() {
+            let _ = pidfd::send_signal(process, libc::SIGKILL);
         }
         fault::point();
         // Without a pid namespace of its own, or with a frozen cgroup, the signal alone doesn't end all its processes. If a create died
@@ -551,17 +557,20 @@ impl Container {
         if self.record.pid != 0 && self.record.cgroup != Cgroup::None && !self.record.cgroup.remove_empty() {
             note(self.record.cgroup.kill(Signal::KILL));
         }
-        if let Some(process) = &self.process {
-            note(wait_for_end(process.as_fd()));
-        }
+        let ended = self.must_end();
+        // Reaps those that are children of the caller; others are reaped by their parents.
+        self.started.reap();
+        let exit = if ended.is_ok() { self.try_wait().ok().flatten() } else { None };
+        let alive = ended.is_err();
+        note(ended);
         fault::point();
         let removed = self.record.cgroup.remove();
-        let held = matches!(&removed, Err(e) if e.errno() == Some(libc::EBUSY));
+        let held = alive || matches!(&removed, Err(e) if e.errno() == Some(libc::EBUSY));
         note(removed);
         fault::point();
         if held {
             // By a process that hasn't ended yet. Another call can finish this one as long as the state exists.
-            return Error::join(errors).map_or(Ok(()), Err);
+            return Error::join(errors).map_or(Ok(exit), Err);
         }
         note(self.dir.remove());
         fault::point();
@@ -569,13 +578,19 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // A failed hook is reported, and the others are run (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all(
-            "poststop",
-            poststop,
-            &stopped,
-            &Place::Host { bundle: &self.record.bundle, process: None },
-        ));
-        Error::join(errors).map_or(Ok(()), Err)
+        let place = Place::Host { bundle: &self.record.bundle, process: None };
+        note(hooks::run_all("poststop", poststop, &stopped, &place));
+        Error::join(errors).map_or(Ok(exit), Err)
+    }
+}
+
+impl AsFd for Container {
+    /// For poll(2) and epoll(7): readable once the first process has exited. It is the [pidfd](Container::pidfd) if there is one.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.first {
+            First::Process(process) => process.as_fd(),
+            First::Gone(readable) => readable.as_fd(),
+        }
     }
 }
 
@@ -590,20 +605,10 @@ fn kept<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> 
     }
 }
 
+fn not_running() -> Error {
+    Error::new(ErrorKind::WrongState, "container not running")
+}
+
 pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
     hooks.is_some_and(|h| which(h).as_ref().is_some_and(|list| !list.is_empty()))
-}
-
-fn must_end(process: BorrowedFd<'_>) -> Result<()> {
-    if signal::ends_within(process, KILL_TIMEOUT)? {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Busy, "the container's process did not exit after SIGKILL"))
-}
-
-fn wait_for_end(process: BorrowedFd<'_>) -> Result<()> {
-    must_end(process)?;
-    // Reaps it if it is our child; else its parent does.
-    let _ = pidfd::wait(process, libc::WNOHANG);
-    Ok(())
 }

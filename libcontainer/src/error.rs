@@ -12,9 +12,9 @@ use std::io;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The container, file or process does not exist.
+    /// Something does not exist; [`Error::object`] says what.
     NotFound,
-    /// A container or cgroup of that name already exists.
+    /// Something already exists; [`Error::object`] says what.
     Exists,
     /// The container's status does not allow the operation.
     WrongState,
@@ -45,6 +45,44 @@ pub enum ProgramError {
     Refused,
 }
 
+/// The object that an error is about, where [`ErrorKind`] alone does not tell; see [`Error::object`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Object {
+    /// The container with this id.
+    Container,
+    /// The directory with the states of all containers.
+    StateRoot,
+    /// The bundle: its directory, or config.json in it.
+    Bundle,
+    /// The root file system: `root.path`, or a directory of an [`Overlay`](crate::Overlay).
+    Root,
+    /// `process.cwd`.
+    WorkingDirectory,
+    /// The program of the process; [`Error::program_error`] says why it could not be executed.
+    Program,
+    /// A child of this process: the process that was waited for is somebody else's.
+    Child,
+    /// The exit status of a process that has ended. Its parent has reaped it, or the kernel has, and it was not kept.
+    ExitStatus,
+}
+
+/// How far an operation got before it failed; see [`Error::stage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Stage {
+    /// The bundle and the specification are read and checked: nothing was done yet.
+    Plan,
+    /// The state directory and the cgroup are made.
+    Reserve,
+    /// The process is made, and prepared up to its program: namespaces, mounts, limits, ids, the working directory.
+    Prepare,
+    /// A hook of config.json runs.
+    Hook,
+    /// The program is looked for and executed.
+    Execute,
+}
+
 /// States that occur only if this crate has a bug.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Internal {
@@ -67,6 +105,8 @@ struct Inner {
     /// Innermost first.
     contexts: Vec<Cow<'static, str>>,
     hint: Option<Cow<'static, str>>,
+    object: Option<Object>,
+    stage: Option<Stage>,
     /// Further failures of a tear-down that continued after the first.
     others: Vec<Error>,
 }
@@ -99,7 +139,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     fn of(kind: ErrorKind, cause: Cause) -> Self {
-        Error(Box::new(Inner { kind, cause, contexts: Vec::new(), hint: None, others: Vec::new() }))
+        Error(Box::new(Inner {
+            kind,
+            cause,
+            contexts: Vec::new(),
+            hint: None,
+            object: None,
+            stage: None,
+            others: Vec::new(),
+        }))
     }
 
     pub(crate) fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -167,6 +215,24 @@ impl Error {
         self
     }
 
+    /// Names the object that this is about, unless an inner call has.
+    pub(crate) fn about(mut self, object: Object) -> Self {
+        self.0.object.get_or_insert(object);
+        self
+    }
+
+    /// Names the stage at which this happened, unless an inner call has.
+    pub(crate) fn at(mut self, stage: Stage) -> Self {
+        self.0.stage.get_or_insert(stage);
+        self
+    }
+
+    /// A hook failed: what it ran, and how far that got, is not the container's.
+    pub(crate) fn in_hook(mut self) -> Self {
+        (self.0.stage, self.0.object) = (Some(Stage::Hook), None);
+        self
+    }
+
     pub(crate) fn wrap(mut self, context: impl Into<Cow<'static, str>>) -> Self {
         self.0.contexts.push(context.into());
         self
@@ -195,9 +261,21 @@ impl Error {
         self.0.kind
     }
 
-    /// Why the program of the process could not be executed; `None` when something else failed.
+    /// The object that this is about. With [`ErrorKind::NotFound`] it is what was not found, with [`ErrorKind::Exists`] what exists.
+    /// `None` for all others, such as the source of a mount.
+    pub fn object(&self) -> Option<Object> {
+        self.0.object.or_else(|| self.program_error().map(|_| Object::Program))
+    }
+
+    /// The stage at which a container, or a process in one, could not be made or started; `None` for other operations.
+    pub fn stage(&self) -> Option<Stage> {
+        if self.program_error().is_some() { Some(Stage::Execute) } else { self.0.stage }
+    }
+
+    /// Why the program of the process could not be executed; `None` when something else failed, the program of a hook among it.
     pub fn program_error(&self) -> Option<ProgramError> {
         match &self.0.cause {
+            _ if self.0.stage == Some(Stage::Hook) => None,
             Cause::NotInPath { .. } | Cause::NoProgram { .. } => Some(ProgramError::NotFound),
             Cause::NotExecutable { .. } => Some(ProgramError::NotExecutable),
             Cause::Refused { .. } => Some(ProgramError::Refused),
@@ -210,7 +288,7 @@ impl Error {
     /// The program, as the process names it, when it was found and execve(2) failed ([`ProgramError::Refused`]).
     pub fn refused_program(&self) -> Option<&str> {
         match &self.0.cause {
-            Cause::Refused { name, .. } => Some(name),
+            Cause::Refused { name, .. } if self.0.stage != Some(Stage::Hook) => Some(name),
             _ => None,
         }
     }
@@ -362,9 +440,14 @@ mod tests {
             let refused = (why == Refused).then_some("/ls");
             assert_eq!((error.program_error(), error.refused_program()), (Some(why), refused), "{error}");
             assert_eq!(error.to_string(), text);
+            assert_eq!((error.object(), error.stage()), (Some(Object::Program), Some(Stage::Execute)));
             // Contexts, a hint and another kind leave it what it is.
-            let error = error.wrap("start c1").hint("mend it").with_kind(ErrorKind::Busy);
-            assert_eq!(error.program_error(), Some(why), "{error}");
+            let error = error.wrap("start c1").hint("mend it").with_kind(ErrorKind::Busy).at(Stage::Prepare);
+            assert_eq!((error.program_error(), error.stage()), (Some(why), Some(Stage::Execute)), "{error}");
+            // The program of a hook is not the container's.
+            let error = error.in_hook();
+            assert_eq!((error.program_error(), error.refused_program()), (None, None), "{error}");
+            assert_eq!((error.object(), error.stage()), (None, Some(Stage::Hook)), "{error}");
         }
         let missing = io::Error::from_raw_os_error(libc::ENOENT);
         let others = [
@@ -374,6 +457,15 @@ mod tests {
             Error::invalid("exec: no such file: not found"),
         ];
         assert!(others.iter().all(|e| e.program_error().is_none() && e.refused_program().is_none()));
+    }
+
+    #[test]
+    fn the_innermost_object_and_stage_are_kept() {
+        let error =
+            Error::invalid("x").about(Object::Root).about(Object::Bundle).at(Stage::Plan).at(Stage::Prepare);
+        assert_eq!((error.object(), error.stage()), (Some(Object::Root), Some(Stage::Plan)));
+        let error = Error::invalid("x");
+        assert_eq!((error.object(), error.stage()), (None, None));
     }
 
     #[test]

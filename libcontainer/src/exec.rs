@@ -2,9 +2,9 @@
 //!
 //! It does not depend on the state of containers or on planning: `container` does both.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result, Stage};
 use crate::launch::{self, Job, Launched, Watch};
-use crate::process::Process;
+use crate::process::{ExecProcess, Started};
 use crate::watch::HookWatch;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -13,15 +13,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub struct PreparedExec<'a> {
     pub(crate) job: Job<'a>,
     pub(crate) watch: HookWatch<'a>,
+    pub(crate) started: Started,
 }
 
 /// A process that was created and whose program may not run yet. Dropping it kills the process.
 ///
 /// Its descriptor is for poll(2) or epoll(7): it hangs up (POLLHUP, which is reported whether it is asked for or not) when the program
-/// runs or could not be executed. Then [`finish`](Starting::finish) doesn't block.
+/// runs or could not be executed. Then [`finish`](Starting::finish) doesn't block. If another thread of the caller forks at the moment of
+/// the clone, it hangs up only when that child has executed a program, too; [`is_decided`](Starting::is_decided) doesn't depend on that.
 #[derive(Debug)]
 pub struct Starting {
     launched: Launched,
+    started: Started,
 }
 
 impl PreparedExec<'_> {
@@ -37,9 +40,9 @@ impl PreparedExec<'_> {
     ///
     /// # Errors
     /// The reason why the program could not be executed.
-    pub fn run(self) -> Result<Process> {
-        let PreparedExec { job, mut watch } = self;
-        running(launch::launch(job, &mut watch)?)
+    pub fn run(self) -> Result<ExecProcess> {
+        let PreparedExec { job, mut watch, started } = self;
+        running(launch::launch(job, &mut watch).map_err(preparing)?, &started)
     }
 
     /// Creates the process, without waiting for its program if the process [is unattended](PreparedExec::is_unattended); otherwise
@@ -48,9 +51,9 @@ impl PreparedExec<'_> {
     /// # Errors
     /// The reason why the process could not be created.
     pub fn begin(self) -> Result<Starting> {
-        let PreparedExec { job, mut watch } = self;
+        let PreparedExec { job, mut watch, started } = self;
         let job = Job { return_early: true, ..job };
-        Ok(Starting { launched: launch::launch(job, &mut watch)? })
+        Ok(Starting { launched: launch::launch(job, &mut watch).map_err(preparing)?, started })
     }
 }
 
@@ -60,22 +63,26 @@ impl Starting {
     /// # Errors
     /// `Os` when poll(2) fails.
     pub fn is_decided(&self) -> Result<bool> {
-        crate::sys::pidfd::hung_up(self.launched.socket(), 0).context("poll")
+        self.launched.is_decided()
     }
 
     /// Returns the process once its program runs.
     ///
     /// # Errors
     /// The reason why the program could not be executed.
-    pub fn finish(mut self) -> Result<Process> {
-        self.launched.follow(&mut NoRequests)?;
-        running(self.launched)
+    pub fn finish(mut self) -> Result<ExecProcess> {
+        self.launched.follow(&mut NoRequests).map_err(preparing)?;
+        running(self.launched, &self.started)
     }
 }
 
-fn running(launched: Launched) -> Result<Process> {
-    let (pid, pidfd, terminal) = launched.release()?;
-    Ok(Process { pid, pidfd, terminal })
+fn preparing(error: Error) -> Error {
+    error.at(Stage::Prepare)
+}
+
+fn running(launched: Launched, started: &Started) -> Result<ExecProcess> {
+    let (pid, process, terminal) = launched.release()?;
+    Ok(started.add(pid, process, terminal))
 }
 
 impl AsFd for Starting {

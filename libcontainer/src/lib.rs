@@ -32,20 +32,37 @@
 //!
 //! Nothing permanent: working directory, umask, environment, signal mask and handlers, descriptors, dumpable flag and OOM score stay as
 //! they are. The library prints and logs nothing, has no global state and starts no threads. It can be used in a multi-threaded program,
-//! from several threads at once. A container's process is a child of the calling process; a program that calls [`Container::wait`] must not
-//! ignore SIGCHLD, nor reap children by `waitpid(-1)` elsewhere.
+//! from several threads at once. A container's process is a child of the calling process, and so are those that [`Container::exec`] starts: a
+//! program that waits for them must not ignore SIGCHLD, nor reap children by `waitpid(-1)` elsewhere. (Since Linux 6.15 it gets their exit
+//! statuses all the same.) Handles may be dropped: [`Runtime::load`] makes another, and [`Container::delete`] reaps what is left.
+//!
+//! # The memory of the calling process
+//!
+//! Between clone and execve, a new process is a copy of the calling process, with its memory: keys, credentials and data of other
+//! containers among it. It is made undumpable, which does not keep out a process that has CAP_SYS_PTRACE in the same user namespace. Such
+//! a process can read the copy while it is in its pid namespace: in a container that waits for
+//! [`start`](Container::start) and shares the pid namespace of another, or during an [`exec`](Container::exec). So, for a container that
+//! has CAP_SYS_PTRACE and no user namespace of its own, a program with secrets in its memory should
+//!
+//! - give the container a user namespace, or not the capability (the default of the engines);
+//! - not let it share a pid namespace with containers that are created later;
+//! - or create and exec from a small process without secrets: a worker of its own, or the command `knarr`, whose memory holds nothing but
+//!   the container's own configuration.
+//!
+//! The cost of a clone grows with the memory of the calling process as well, for which the last point helps, too.
 //!
 //! # Hooks
 //!
 //! [`Runtime::create`], [`Container::start`] and [`Container::delete`] run the hooks of config.json, and wait for them. Those of the host
 //! (prestart, createRuntime, poststart, poststop) run in the caller's namespaces, with the bundle as their working directory, and with
-//! the caller's environment unless they set one.
+//! the caller's environment unless they set one. No hook gets descriptors of the caller besides 0 to 2.
 //!
 //! # Errors
 //!
 //! All functions return [`Error`], which has a [kind](ErrorKind) to match on, an errno if a system call failed, and one line of text:
-//! what was being done, on what, which call failed and why, and how to mend it where that is known. When the program of a process cannot be
-//! executed, [`Error::program_error`] says why. Unsupported fields of config.json are refused by name, before anything is done.
+//! what was being done, on what, which call failed and why, and how to mend it where that is known. [`Error::object`] says what was not
+//! found, [`Error::stage`] how far the creation of a process got, and [`Error::program_error`] why its program could not be executed: from
+//! this, engines choose the exit codes 126 and 127. Unsupported fields of config.json are refused by name, before anything is done.
 //!
 //! # Requirements
 //!
@@ -81,7 +98,8 @@ mod state;
 mod sys;
 mod watch;
 
-/// The types of config.json, re-exported from `oci-spec`.
+/// The types of config.json, re-exported from `oci-spec`. What the crate has itself by the same name, [`State`] and [`Features`], is the
+/// crate's here too, so that both can be imported by `*`.
 ///
 /// Their `Default` values, from which the builders also start, are not empty: a default [`Spec`](spec::Spec) is about what
 /// `runc spec` writes, and a default [`Process`](spec::Process) runs `sh`. Start from them and set what differs:
@@ -99,21 +117,22 @@ mod watch;
 /// let bundle = Bundle::new("/var/lib/engine/web-1", spec);
 /// ```
 pub mod spec {
+    pub use crate::{Features, State};
     pub use oci_spec::runtime::*;
 }
 
-pub use bundle::{Bundle, parse_process, parse_resources};
+pub use bundle::{Bundle, load_process, load_resources, parse_process, parse_resources};
 pub use cgroup::{CgroupPaths, IoEntry, MemoryEvents, OomWatch, Pressure, Rdma, Stall, Stats, Usage};
 pub use checkpoint::{CgroupMode, CheckpointOptions, RestoreOptions};
-pub use container::{Container, Delete};
-pub use error::{Error, ErrorKind, ProgramError, Result};
+pub use container::{Container, Delete, DeleteError};
+pub use error::{Error, ErrorKind, Object, ProgramError, Result, Stage};
 pub use exec::{PreparedExec, Starting};
 pub use features::Features;
 pub use host::Host;
 pub use id::ContainerId;
 pub use plan::Plan;
 pub use plan::options::mount_options;
-pub use process::{ExecOptions, Process, Stdio};
+pub use process::{ExecOptions, ExecProcess, Stdio};
 pub use protect::protect_program;
 pub use rootfs::overlay::Overlay;
 pub use runtime::{CreateOptions, Listing, Runtime};

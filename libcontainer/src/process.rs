@@ -1,8 +1,10 @@
 //! A process in a container, how it is started, and its standard streams.
 
 use crate::error::Result;
-use crate::signal::{self, ExitStatus, Signal};
+use crate::signal::{self, ExitStatus, Signal, Watched};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 /// What the container's process gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -52,17 +54,68 @@ impl ExecOptions {
     pub fn new(stdio: Stdio) -> Self {
         ExecOptions { stdio, preserve_fds: 0, ignore_paused: false, cgroup: Vec::new(), open_files: None }
     }
+
+    /// Sets [`preserve_fds`](ExecOptions::preserve_fds).
+    pub fn preserve_fds(mut self, count: u32) -> Self {
+        self.preserve_fds = count;
+        self
+    }
+
+    /// Sets [`ignore_paused`](ExecOptions::ignore_paused).
+    pub fn ignore_paused(mut self, yes: bool) -> Self {
+        self.ignore_paused = yes;
+        self
+    }
+
+    /// Sets [`cgroup`](ExecOptions::cgroup).
+    pub fn cgroup(mut self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.cgroup = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets [`open_files`](ExecOptions::open_files).
+    pub fn open_files(mut self, soft: u64, hard: u64) -> Self {
+        self.open_files = Some((soft, hard));
+        self
+    }
 }
 
 /// A process that was started in a container. Its descriptor is its pidfd: readable, for poll(2), once the process has exited.
+///
+/// It is a child of the caller, who must wait for it: dropping this does not. A zombie keeps a container that has a pid namespace of its
+/// own from exiting; [`Container::wait`](crate::Container::wait) and [`Container::delete`](crate::Container::delete)
+/// reap such processes.
 #[derive(Debug)]
-pub struct Process {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
-    pub(crate) terminal: Option<OwnedFd>,
+pub struct ExecProcess {
+    pid: i32,
+    watched: Arc<Watched>,
+    terminal: Option<OwnedFd>,
 }
 
-impl Process {
+/// The processes that a handle of a container has started, as long as somebody may still wait for them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Started(Arc<Mutex<Vec<Weak<Watched>>>>);
+
+impl Started {
+    /// The process of a launch that is complete.
+    pub(crate) fn add(&self, pid: i32, process: OwnedFd, terminal: Option<OwnedFd>) -> ExecProcess {
+        let watched = Arc::new(Watched::new(process));
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|one| one.strong_count() > 0);
+        all.push(Arc::downgrade(&watched));
+        ExecProcess { pid, watched, terminal }
+    }
+
+    /// Reaps those that have ended. Their exit statuses are kept for those who will wait for them.
+    pub(crate) fn reap(&self) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for watched in all.iter().filter_map(Weak::upgrade) {
+            let _ = watched.wait_until(Some(Instant::now()));
+        }
+    }
+}
+
+impl ExecProcess {
     /// The pid in the caller's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -75,15 +128,41 @@ impl Process {
 
     /// The pidfd alone: readable once the process has exited, and usable for waitid(2) with P_PIDFD and for pidfd_send_signal(2).
     pub fn into_pidfd(self) -> OwnedFd {
-        self.pidfd
+        let mut watched = self.watched;
+        loop {
+            match Arc::try_unwrap(watched) {
+                Ok(watched) => return watched.into_fd(),
+                // `Started::reap` looks at it in this moment.
+                Err(shared) => watched = shared,
+            }
+            std::thread::yield_now();
+        }
     }
 
-    /// Waits until the process, which must be a child of the caller, exits, and reaps it.
+    /// Waits until the process, which must be a child of the caller, exits, and reaps it. A further call, also by another thread, returns
+    /// the same status.
     ///
     /// # Errors
-    /// `NotFound` when it is not a child of the caller (waitid(2): ECHILD).
+    /// `NotFound`, with [`Object::Child`](crate::Object::Child), when the process is running and not a child of the caller; with
+    /// [`Object::ExitStatus`](crate::Object::ExitStatus) when it was reaped elsewhere. Since Linux 6.15 the kernel keeps the status.
     pub fn wait(&self) -> Result<ExitStatus> {
-        signal::wait(self.pidfd.as_fd())
+        self.watched.wait()
+    }
+
+    /// Like `wait`, but doesn't block: `None` if the process has not exited.
+    ///
+    /// # Errors
+    /// `NotFound` with `Object::ExitStatus`, like `wait`.
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        self.watched.wait_until(Some(Instant::now()))
+    }
+
+    /// Like `wait`, but for at most this long: `None` if the process has not exited by then.
+    ///
+    /// # Errors
+    /// `NotFound` with `Object::ExitStatus`, like `wait`.
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>> {
+        self.watched.wait_until(Instant::now().checked_add(timeout))
     }
 
     /// Sends a signal to the process.
@@ -91,12 +170,12 @@ impl Process {
     /// # Errors
     /// `NotFound` when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        signal::send(self.pidfd.as_fd(), signal)
+        signal::send(self.as_fd(), signal)
     }
 }
 
-impl AsFd for Process {
+impl AsFd for ExecProcess {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.watched.as_fd()
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Stage};
 use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
@@ -35,7 +35,14 @@ pub(crate) fn plan(
     request: &Request<'_>,
     cache: Option<&Path>,
 ) -> Result<(Plan, Option<Filter>)> {
+    planned(host, request, cache).map_err(|e| e.at(Stage::Plan))
+}
+
+fn planned(host: &Host, request: &Request<'_>, cache: Option<&Path>) -> Result<(Plan, Option<Filter>)> {
     let Request { id, bundle, options } = request;
+    if let Some(overlay) = &bundle.overlay {
+        overlay.check()?;
+    }
     let profile = bundle.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
     let inputs = Inputs {
         id: id.as_str(),
@@ -53,17 +60,27 @@ pub(crate) fn plan(
 /// will have one.
 pub(crate) fn reserve(root: &Path, host: &Host, request: &Request<'_>, terminal: bool) -> Result<Reserved> {
     // `@` can't occur in an id.
-    let (mut plan, filter) = plan(host, request, Some(&root.join("@seccomp")))?;
-    check_terminal(request.bundle, terminal)?;
+    let (plan, filter) = plan(host, request, Some(&root.join("@seccomp")))?;
+    check_terminal(request.bundle, terminal).map_err(|e| e.at(Stage::Plan))?;
+    made(root, host, request, plan, filter.as_ref()).map_err(|e| e.at(Stage::Reserve))
+}
+
+fn made(
+    root: &Path,
+    host: &Host,
+    request: &Request<'_>,
+    mut plan: Plan,
+    filter: Option<&Filter>,
+) -> Result<Reserved> {
     plan.warnings.splice(0..0, request.bundle.warnings.iter().cloned());
 
     let dir = StateDir::reserve(root, request.id)?;
     let mut undo = Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None, _lock: None };
     undo._lock = Some(dir.lock()?);
     fault::point();
-    let mut record = Box::new(record(request, &plan, filter.as_ref())?);
+    let mut record = Box::new(record(request, &plan, filter)?);
     record.cgroup = Cgroup::planned(&plan.cgroup, &host.cgroup)?;
-    if let Some(filter) = &filter {
+    if let Some(filter) = filter {
         dir.save_filter(&filter.bpf)?;
     }
     fault::point();

@@ -7,7 +7,7 @@ use crate::cgroup::Cgroup;
 use crate::checkpoint::RestoreOptions;
 use crate::checkpoint::restore::Checkpoint;
 use crate::container::{Container, Held, has_hooks};
-use crate::error::{Context, Error, ErrorKind, Result};
+use crate::error::{Context, Error, ErrorKind, Object, Result, Stage};
 use crate::fault;
 use crate::host::{Host, SharedHost};
 use crate::id::ContainerId;
@@ -74,6 +74,42 @@ impl CreateOptions {
         }
     }
 
+    /// Sets [`no_pivot`](CreateOptions::no_pivot).
+    pub fn no_pivot(mut self, yes: bool) -> Self {
+        self.no_pivot = yes;
+        self
+    }
+
+    /// Sets [`no_new_keyring`](CreateOptions::no_new_keyring).
+    pub fn no_new_keyring(mut self, yes: bool) -> Self {
+        self.no_new_keyring = yes;
+        self
+    }
+
+    /// Sets [`preserve_fds`](CreateOptions::preserve_fds).
+    pub fn preserve_fds(mut self, count: u32) -> Self {
+        self.preserve_fds = count;
+        self
+    }
+
+    /// Sets [`systemd_cgroup`](CreateOptions::systemd_cgroup).
+    pub fn systemd_cgroup(mut self, yes: bool) -> Self {
+        self.systemd_cgroup = yes;
+        self
+    }
+
+    /// Sets [`rootless_cgroups`](CreateOptions::rootless_cgroups).
+    pub fn rootless_cgroups(mut self, allowed: Option<bool>) -> Self {
+        self.rootless_cgroups = allowed;
+        self
+    }
+
+    /// Sets [`start_here`](CreateOptions::start_here).
+    pub fn start_here(mut self, yes: bool) -> Self {
+        self.start_here = yes;
+        self
+    }
+
     fn plan_options(&self) -> PlanOptions {
         PlanOptions {
             no_pivot: self.no_pivot,
@@ -92,7 +128,9 @@ impl Runtime {
     /// `Os` if `state_root` is relative and the current directory does not exist.
     pub fn open(state_root: impl AsRef<Path>) -> Result<Self> {
         let root = state_root.as_ref();
-        let root = std::path::absolute(root).with_context(|| format!("state root {root:?}"))?;
+        let root = std::path::absolute(root)
+            .with_context(|| format!("state root {root:?}"))
+            .map_err(|e| e.about(Object::StateRoot))?;
         Ok(Runtime { root, host: SharedHost::default() })
     }
 
@@ -116,7 +154,8 @@ impl Runtime {
     /// Creates a container, up to the point where its process waits for `start`.
     ///
     /// # Errors
-    /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `Os`; the host is then as it was before.
+    /// `Exists`, `InvalidSpec`, `Unsupported`, `Permission`, `NotFound`, `Os`; [`Error::stage`] says how far it got, and
+    /// [`Error::object`] what was not found. The host is then as it was before.
     pub fn create(&self, id: &ContainerId, bundle: &Bundle, options: CreateOptions) -> Result<Container> {
         let host = self.host()?;
         let request = Request { id, bundle, options: options.plan_options() };
@@ -138,7 +177,8 @@ impl Runtime {
             return_early: options.start_here && !has_hooks(record.hooks.as_ref(), Hooks::start_container),
             ..Job::new(plan.process, options.stdio, &record.cgroup)
         };
-        let launched = launch::launch(job, &mut watch).map_err(|e| explain_death(e, &record.cgroup))?;
+        let launched = launch::launch(job, &mut watch)
+            .map_err(|e| explain_death(e, &record.cgroup).at(Stage::Prepare))?;
         record.owner = state::owner::name(host.euid);
         record.pid = launched.pid();
         record.start_time = state::alive::start_time(record.pid)?;
@@ -176,7 +216,7 @@ impl Runtime {
     /// Loads an existing container, which another process may have created.
     ///
     /// # Errors
-    /// `NotFound` (`container does not exist`).
+    /// `NotFound`, about the `Container` (`container does not exist`).
     pub fn load(&self, id: &ContainerId) -> Result<Container> {
         Container::load(&self.root, id, self.host.clone())
     }
@@ -197,9 +237,11 @@ impl Runtime {
     /// All containers, sorted by id.
     ///
     /// # Errors
-    /// `NotFound` when the state root does not exist.
+    /// `NotFound`, about the `StateRoot`, when that does not exist.
     pub fn list(&self) -> Result<Listing> {
-        let entries = std::fs::read_dir(&self.root).with_context(|| format!("open {:?}", self.root))?;
+        let entries = std::fs::read_dir(&self.root)
+            .with_context(|| format!("open {:?}", self.root))
+            .map_err(|e| e.about(Object::StateRoot))?;
         let mut listing = Listing::default();
         for entry in entries {
             let name = entry.with_context(|| format!("read {:?}", self.root))?.file_name();

@@ -1,12 +1,34 @@
 //! Signals and exits of processes, by pidfd: the only module that sends signals, waits, and decodes a status.
 
-use crate::error::{Context, Error, ErrorKind, Internal, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Object, Result};
+use crate::sys::Errno;
 use crate::sys::pidfd::{self, Child};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long to wait for another process to reap a child of its own that has ended, in milliseconds.
+const REAP_TIMEOUT: i32 = 1000;
 
 /// A signal: 1 to 64, or 0, which only checks whether the process exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i32", into = "i32")]
 pub struct Signal(i32);
+
+impl TryFrom<i32> for Signal {
+    type Error = Error;
+
+    fn try_from(number: i32) -> Result<Self> {
+        Signal::from_number(number)
+    }
+}
+
+impl From<Signal> for i32 {
+    fn from(signal: Signal) -> Self {
+        signal.0
+    }
+}
 
 impl Signal {
     /// Asks the process to exit.
@@ -100,7 +122,9 @@ const SIGNALS: &[(&str, i32)] = &[
 ];
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ExitStatus {
     /// It exited with this code, 0 to 255.
     Exited(i32),
@@ -141,14 +165,108 @@ impl ExitStatus {
     }
 }
 
-/// Waits for a child, and reaps it.
-pub(crate) fn wait(process: BorrowedFd<'_>) -> Result<ExitStatus> {
-    status(process, 0)
+/// A process whose end may be waited for more than once, and by several threads. The kernel gives the exit status of a child to the
+/// first that asks; here it is kept.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    process: OwnedFd,
+    status: Mutex<Option<ExitStatus>>,
+}
+
+impl Watched {
+    pub(crate) fn new(process: OwnedFd) -> Self {
+        Watched { process, status: Mutex::new(None) }
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.process
+    }
+
+    /// Waits for the end of a child, and reaps it.
+    pub(crate) fn wait(&self) -> Result<ExitStatus> {
+        self.is_ours()?;
+        self.ended()
+    }
+
+    /// Waits for the end of a process that is a child, or that has ended; a child is reaped.
+    pub(crate) fn ended(&self) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.wait_until(None)? {
+                return Ok(status);
+            }
+            // It has ended, but a debugger keeps it from its parent.
+            pidfd::wait(self.as_fd(), libc::WNOWAIT).context("waitid")?;
+        }
+    }
+
+    /// An error when somebody else's child was to be waited for, since that may last for ever.
+    pub(crate) fn is_ours(&self) -> Result<()> {
+        match pidfd::wait(self.as_fd(), libc::WNOHANG | libc::WNOWAIT) {
+            Err(Errno(libc::ECHILD)) if !ends_within(self.as_fd(), 0)? => {
+                let error = Error::os("waitid", Errno(libc::ECHILD).into()).with_kind(ErrorKind::NotFound);
+                Err(error.about(Object::Child).hint("only its parent can wait for a process that runs"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The exit status of the process, which need not be a child, if it ends before the deadline; a child is reaped. `None` also while
+    /// it waits to be reaped by somebody else.
+    pub(crate) fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<ExitStatus>> {
+        let left = || deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        // Rounded up, or the last millisecond would be spent in polls that do not wait.
+        let slice = |left: Duration| i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        loop {
+            if ends_within(self.as_fd(), left().map_or(-1, slice))? {
+                return self.status(left().map_or(REAP_TIMEOUT, slice).min(REAP_TIMEOUT));
+            }
+            if left().is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The exit status of a process that has ended; `patience` is for its parent, if that is somebody else, in milliseconds.
+    fn status(&self, patience: i32) -> Result<Option<ExitStatus>> {
+        let mut kept = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = match pidfd::wait(self.as_fd(), libc::WNOHANG) {
+                Err(Errno(libc::ECHILD)) => kept_status(self.as_fd(), patience)?,
+                other => other.context("waitid")?.map(decode),
+            };
+        }
+        Ok(*kept)
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+}
+
+/// The exit status that the kernel keeps of a process which its parent reaps; `None` if that takes longer than `patience`.
+fn kept_status(process: BorrowedFd<'_>, patience: i32) -> Result<Option<ExitStatus>> {
+    let unknown = || {
+        let error = Error::os("the exit status is unknown: waitid", Errno(libc::ECHILD).into());
+        error.with_kind(ErrorKind::NotFound).about(Object::ExitStatus)
+    };
+    match pidfd::kept_status(process) {
+        Ok(Some(status)) => return Ok(Some(decode(status))),
+        Ok(None) if pidfd::hung_up(process, patience).context("poll: the process")? => {}
+        Ok(None) if patience < REAP_TIMEOUT => return Ok(None),
+        _ => return Err(unknown()),
+    }
+    pidfd::kept_status(process).ok().flatten().map(decode).map(Some).ok_or_else(unknown)
+}
+
+fn decode((code, status): (i32, i32)) -> ExitStatus {
+    if code == libc::CLD_EXITED { ExitStatus::Exited(status) } else { ExitStatus::Signaled(status) }
 }
 
 /// Waits for a child that will not be killed any more, and reaps it.
 pub(crate) fn wait_for(child: Child) -> Result<ExitStatus> {
-    wait(child.keep().as_fd())
+    status(child.keep().as_fd(), 0)
 }
 
 /// Waits for a child without reaping it.
@@ -157,11 +275,7 @@ pub(crate) fn peek(process: BorrowedFd<'_>) -> Result<ExitStatus> {
 }
 
 fn status(process: BorrowedFd<'_>, flags: i32) -> Result<ExitStatus> {
-    match pidfd::wait(process, flags).context("waitid")? {
-        Some((libc::CLD_EXITED, code)) => Ok(ExitStatus::Exited(code)),
-        Some((_, signal)) => Ok(ExitStatus::Signaled(signal)),
-        None => Err(Internal::NoStatus.into()),
-    }
+    pidfd::wait(process, flags).context("waitid")?.map(decode).ok_or_else(|| Internal::NoStatus.into())
 }
 
 /// Sends a signal.
@@ -180,4 +294,25 @@ pub(crate) fn pid_of(process: BorrowedFd<'_>) -> Result<i32> {
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     pid.filter(|pid| *pid > 0).ok_or_else(|| Error::new(ErrorKind::NotFound, "the process has exited"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn statuses_and_signals_are_read_as_they_were_written() {
+        for (status, value) in
+            [(ExitStatus::Exited(3), json!({"exited": 3})), (ExitStatus::Signaled(9), json!({"signaled": 9}))]
+        {
+            assert_eq!(serde_json::to_value(status).unwrap(), value);
+            assert_eq!(serde_json::from_value::<ExitStatus>(value).unwrap(), status);
+        }
+        assert_eq!(serde_json::to_value(Signal::KILL).unwrap(), json!(9));
+        assert_eq!(serde_json::from_value::<Signal>(json!(15)).unwrap(), Signal::TERM);
+        for bad in [json!(65), json!(-1), json!("KILL")] {
+            assert!(serde_json::from_value::<Signal>(bad).is_err());
+        }
+    }
 }

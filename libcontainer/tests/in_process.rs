@@ -3,6 +3,13 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
+#[path = "in_process/endings.rs"]
+mod endings;
+#[path = "in_process/failures.rs"]
+mod failures;
+#[path = "in_process/sys.rs"]
+mod sys;
+
 use libcontainer::{
     Bundle, ContainerId, CreateOptions, Delete, ExitStatus, Overlay, Runtime, Signal, Status, Stdio,
 };
@@ -22,6 +29,17 @@ const TESTS: &[Test] = &[
     ("an_exec_is_begun_and_heard_of_later", execs_that_nobody_waits_for),
     ("a_copy_on_write_root_keeps_its_lower_directories_as_they_are", copy_on_write),
     ("a_missing_lower_directory_is_refused_and_leaves_nothing", missing_lower),
+    ("an_upper_directory_is_used_by_one_container_at_a_time", failures::upper_twice),
+    ("one_directory_alone_is_refused_as_a_copy_on_write_root", failures::one_lower),
+    ("a_bundle_without_a_path_takes_absolute_paths_only", failures::relative_paths),
+    ("an_error_says_what_was_not_found_and_how_far_it_got", failures::kinds),
+    ("hooks_of_the_host_get_the_descriptors_0_to_2_only", failures::hooks_descriptors),
+    ("an_exit_status_can_be_asked_for_more_than_once", endings::waits_for_children),
+    ("the_end_of_somebody_elses_child_is_told_or_unknown", endings::waits_for_others),
+    ("an_exec_that_nobody_has_waited_for_does_not_keep_its_container", endings::zombies_of_execs),
+    ("a_container_whose_handle_was_dropped_is_reaped_by_another", endings::dropped_handles),
+    ("a_delete_that_is_refused_gives_the_container_back", endings::refused_deletes),
+    ("a_fork_of_another_thread_does_not_hold_up_a_launch", endings::forks_meanwhile),
 ];
 
 /// A directory and a cgroup of this run.
@@ -31,6 +49,12 @@ struct Place {
 }
 
 fn main() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let [_, word, state, bundle, id] = arguments.as_slice()
+        && word == "parent"
+    {
+        return endings::parent(state.as_ref(), bundle.as_ref(), id.to_str().unwrap());
+    }
     let skipped = if !nix::unistd::geteuid().is_root() {
         Some("needs root".to_owned())
     } else if !Path::new(BUSYBOX).exists() {
@@ -360,7 +384,8 @@ fn copy_on_write(place: &Place) {
 fn missing_lower(place: &Place) {
     let path = place.bundle("no-lower", &["/bin/sh"], OWN, "");
     let runtime = Runtime::open(place.state()).unwrap();
-    let bundle = Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("nowhere")]));
+    let bundle =
+        Bundle::load(&path).unwrap().with_rootfs(Overlay::new([path.join("nowhere"), path.join("rootfs")]));
     let id = ContainerId::new("no-lower").unwrap();
     let error = runtime.create(&id, &bundle, CreateOptions::new(Stdio::inherit())).unwrap_err().to_string();
     assert!(error.contains("nowhere") && error.contains("ENOENT"), "{error}");

@@ -89,3 +89,44 @@ fn the_public_interface_is_the_listed_one() {
         "the public interface has changed: {differs:?}; if that is meant: UPDATE=1 cargo test -p libcontainer --test public_api"
     );
 }
+
+/// Everything of an engine's, imported by `*`: a name that both had could not be used below.
+mod by_globs {
+    use libcontainer::spec::*;
+    use libcontainer::*;
+
+    pub(super) type Crate<'a> = (
+        (Bundle, CgroupMode, CgroupPaths, CheckpointOptions, Container, ContainerId, CreateOptions, Delete),
+        (DeleteError, Error, ErrorKind, ExecOptions, ExecProcess, ExitStatus, Features, Host, IoEntry),
+        (MemoryEvents, Object, OomWatch, Overlay, Plan, PreparedExec<'a>, Pressure, ProgramError, Rdma),
+        (RestoreOptions, Runtime, Signal, Stage, Stall, Starting, State, Stats, Status, Stdio, Usage),
+    );
+    pub(super) type Specification = (Hooks, Linux, LinuxResources, Mount, Process, Root, Spec, User);
+}
+
+#[test]
+fn the_names_of_the_crate_and_of_the_specification_can_be_imported_together() {
+    assert!(size_of::<by_globs::Crate<'_>>() > 0 && size_of::<by_globs::Specification>() > 0);
+    let all = std::any::type_name::<by_globs::Crate<'_>>();
+    let exported = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let lists = exported.lines().filter(|line| line.starts_with("pub use "));
+    let names = lists.flat_map(|line| line.split([' ', ',', ':', '{', '}', ';']));
+    let types = names.filter(|name| name.starts_with(char::is_uppercase) && *name != "Result");
+    for name in types {
+        assert!(all.contains(&format!("::{name}")), "{name} is not in the list of this test");
+    }
+}
+
+#[test]
+fn the_program_in_the_readme_is_the_one_that_the_documentation_compiles() {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(home.join("../README.md")).unwrap();
+    let documentation =
+        fs::read_to_string(home.join("src/lib.rs")).unwrap().replace("//! ", "").replace("//!", "");
+    let programs = |text: &str, fence: &str| -> Vec<String> {
+        text.split(fence).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+    };
+    let shown = programs(&readme, "```rust\n");
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[..], programs(&documentation, "```no_run\n")[..1]);
+}

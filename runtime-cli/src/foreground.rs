@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::log::Log;
 use crate::notify::Listening;
 use crate::terminal::HostTerminal;
-use libcontainer::{Container, ExitStatus, Process, Signal, Stdio};
+use libcontainer::{Container, ExecProcess, ExitStatus, Signal, Stdio};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal as Number};
@@ -22,7 +22,7 @@ const TERMINAL_LINGER: u16 = 100;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     Container(&'a Container),
-    Process(&'a Process),
+    Process(&'a ExecProcess),
 }
 
 impl<'a> Subject<'a> {

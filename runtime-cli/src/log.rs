@@ -2,12 +2,17 @@
 //! logs expect. This module does not know the commands.
 
 use crate::failure::Failure;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+
+/// How long a reader of the log may take, in milliseconds.
+const PATIENCE: u16 = 1000;
 
 /// The level of a line. The names are those of logrus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +52,19 @@ impl Log {
             "" => None,
             path => {
                 // Appended to and synchronous: several processes write to one file, and it is read after this process has ended.
+                // A FIFO without a reader is refused, one that nobody empties must not hold up the command.
                 let mut options = OpenOptions::new();
-                options.append(true).create(true).mode(0o644).custom_flags(nix::libc::O_SYNC);
-                Some(
-                    options
-                        .open(path)
-                        .map_err(|e| Failure::os(format_args!("write log {path:?}"), "open", e))?,
-                )
+                let flags = nix::libc::O_SYNC | nix::libc::O_NONBLOCK;
+                let opened = options.append(true).create(true).mode(0o644).custom_flags(flags).open(path);
+                Some(opened.map_err(|e| {
+                    let hint = if e.raw_os_error() == Some(nix::libc::ENXIO) {
+                        " (a FIFO without a reader, or a socket)"
+                    } else {
+                        ""
+                    };
+                    let failure = Failure::os(format_args!("write log {path:?}"), "open", e);
+                    Failure { message: failure.message + hint, ..failure }
+                })?)
             }
         };
         Ok(Log { file, json, debug })
@@ -89,10 +100,28 @@ impl Log {
         let line = line(self.json, level, message, now);
         // A log that cannot be written must not change the command's result.
         let _ = match self.file.as_ref() {
-            Some(mut file) => file.write_all(line.as_bytes()),
+            Some(file) => append(file, line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }
+}
+
+/// Writes a line, and waits a moment if the file is a pipe that is full.
+fn append(mut file: &File, mut line: &[u8]) -> std::io::Result<()> {
+    while !line.is_empty() {
+        match file.write(line) {
+            Ok(written) => line = line.get(written..).unwrap_or_default(),
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                let mut set = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                if poll(&mut set, PollTimeout::from(PATIENCE))? == 0 {
+                    return Err(e);
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// `seconds` since 1970.
@@ -176,6 +205,27 @@ mod tests {
         ] {
             assert_eq!(line(json, Level::Error, message, 0), text);
         }
+    }
+
+    #[test]
+    fn a_log_that_nobody_reads_does_not_hold_up_the_command() {
+        let path = std::env::temp_dir().join(format!("knarr-log-fifo-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = Log::open(path.to_str().unwrap(), "", false);
+        let reader = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
+        let log = Log::open(path.to_str().unwrap(), "", false);
+        std::fs::remove_file(&path).unwrap();
+        let message = refused.unwrap_err().message;
+        assert!(message.ends_with("(ENXIO) (a FIFO without a reader, or a socket)"), "{message}");
+        let log = log.unwrap();
+        // More than the pipe takes: what nobody reads is dropped.
+        for _ in 0..9 {
+            log.warning(&"x".repeat(8000));
+        }
+        drop(log);
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut &reader, &mut text).unwrap();
+        assert!(text.contains(" level=warning msg=xxx"), "{text}");
     }
 
     #[test]

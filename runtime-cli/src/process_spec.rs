@@ -14,11 +14,7 @@ type Described = (Process, Vec<String>);
 pub(crate) fn for_exec(base: &Process, parsed: &Parsed) -> Result<Described, Failure> {
     let (process, warnings) = match parsed.text("process") {
         "" => from_flags(base.clone(), parsed)?,
-        path => {
-            let text =
-                std::fs::read(path).map_err(|e| Failure::os(format_args!("read {path:?}"), "open", e))?;
-            libcontainer::parse_process(&text).map_err(|e| Failure::new(format!("read {path:?}: {e}")))?
-        }
+        path => libcontainer::load_process(path)?,
     };
     if !process.cwd().is_absolute() {
         return Err(Failure::new(match process.cwd().as_os_str().is_empty() {
@@ -204,7 +200,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_process_is_read_from_a_regular_file_only() {
+        let fifo = std::env::temp_dir().join(format!("knarr-process-test-{}", std::process::id()));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let flags = [format!("--process={}", fifo.display()), "id".to_owned()];
+        let parsed = parse(&[FLAGS], &flags, Order::First).unwrap();
+        let refused = for_exec(&Process::default(), &parsed);
+        std::fs::remove_file(&fifo).unwrap();
+        let message = refused.unwrap_err().message;
+        assert!(message.ends_with("is not a regular file"), "{message}");
+    }
+
     const FLAGS: &[Flag] = &[
+        Flag::text(&["process"], ""),
         Flag::text(&["user"], ""),
         Flag::texts(&["env"], ""),
         Flag::bool(&["tty"], ""),

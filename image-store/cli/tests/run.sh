@@ -48,6 +48,12 @@ test_process() {
   k run --rm box sh -c 'exit 7'; same 'the exit code' $? 7
   k run --rm box /no/such 2>/dev/null; same '127 without such a program' $? 127
   k run --rm box /etc/passwd 2>/dev/null; same '126 for what can not be executed' $? 126
+  printf '#!/no/such/interpreter\n' >"$W/script"; printf 'no program' >"$W/text"; chmod +x "$W/script" "$W/text"
+  local file
+  for file in script text; do
+    k run --rm -v "$W/$file:/$file" box "/$file" 2>/dev/null; same "126 when the kernel refuses the $file" $? 126
+  done
+  k run --rm -w /etc/passwd box true 2>/dev/null; same '125 without the working directory' $? 125
   k run --rm --bad box 2>/dev/null; same '125 for a wrong flag' $? 125
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
   refuse 'an image without a command' 'no command given' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
@@ -288,6 +294,8 @@ test_life() {
   same 'exec' "$(k exec -e A=b -w /tmp -u web web sh -c 'echo $A $HOME $FROM; pwd; id -u')" $'b /data image\n/tmp\n33'
   k exec web sh -c 'exit 5'; same "exec's code" $? 5
   k exec web /no/such 2>/dev/null; same 'exec of nothing' $? 127
+  k exec web sh -c 'echo "#!/no/such/interpreter" >/tmp/script; chmod +x /tmp/script'
+  k exec web /tmp/script 2>/dev/null; same 'exec of a script without its interpreter' $? 126
   same 'exec -i' "$(echo in | k exec -i web cat)" in
   check 'exec -d' k exec -d web sh -c 'echo made >/tmp/by-exec; exec sleep 100'
   soon runs web 'sleep 100'; same 'and it did' "$(k exec web cat /tmp/by-exec)" made
@@ -331,6 +339,12 @@ test_life() {
   k run -d --name lost box sleep 100 >/dev/null
   kill -KILL "$(pgrep -f "supervise $(k ps -q --no-trunc)")"; k kill lost >/dev/null 2>&1
   check 'a container whose parent was killed can be removed' k rm -f lost
+  local id; id=$(k run -d --name orphan box sh -c 'sleep 2; exit 9')
+  kill -KILL "$(pgrep -f "supervise $id")"
+  # Since Linux 6.15 the kernel tells it; before, nobody does.
+  if k wait orphan >"$W/told" 2>&1; then same 'wait tells the status without the parent' "$(cat "$W/told")" 9
+  else check 'wait says that it does not know the status without the parent' grep -q 'no exit code' "$W/told"; fi
+  same 'inspect does not take it for a success' "$(k inspect --format '{{.State.Status}} {{.State.ExitCode}}' orphan)" 'exited 255'; k rm -f orphan >/dev/null
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 

@@ -4,11 +4,12 @@
 
 use super::Member;
 use super::dir::Dir;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// The kernel's counters of a container since its cgroup was made: times in nanoseconds, sizes in bytes. A counter that the
 /// kernel does not keep (its controller is off, the kernel too old) is 0.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Total CPU time.
@@ -58,7 +59,7 @@ pub struct Stats {
 }
 
 /// The usage of a resource, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Usage {
     /// The current usage.
@@ -72,7 +73,7 @@ pub struct Usage {
 }
 
 /// How often memory reached a limit: memory.events of v2, memory.oom_control of v1. Kills are in [`Stats::oom_kills`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MemoryEvents {
     /// Memory was reclaimed below `memory.low` (v2).
@@ -90,7 +91,7 @@ pub struct MemoryEvents {
 }
 
 /// Pressure stall information: Documentation/accounting/psi.rst of Linux, 4.20.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Pressure {
     /// Some of the processes waited.
@@ -100,7 +101,7 @@ pub struct Pressure {
 }
 
 /// The share of the time spent waiting.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stall {
     /// Percent of the last ten seconds.
@@ -114,7 +115,7 @@ pub struct Stall {
 }
 
 /// The usage of one RDMA device (rdma.current, rdma.max); a limit of `None` is no limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Rdma {
     /// Open handles.
@@ -128,7 +129,7 @@ pub struct Rdma {
 }
 
 /// Data read, written or discarded on one device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct IoEntry {
     /// The device's major number.

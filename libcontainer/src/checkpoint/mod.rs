@@ -129,6 +129,102 @@ impl CheckpointOptions {
             config: None,
         }
     }
+
+    /// Sets [`work`](CheckpointOptions::work).
+    pub fn work(mut self, path: impl Into<PathBuf>) -> Self {
+        self.work = Some(path.into());
+        self
+    }
+
+    /// Sets [`parent`](CheckpointOptions::parent).
+    pub fn parent(mut self, path: impl Into<PathBuf>) -> Self {
+        self.parent = Some(path.into());
+        self
+    }
+
+    /// Sets [`leave_running`](CheckpointOptions::leave_running).
+    pub fn leave_running(mut self, yes: bool) -> Self {
+        self.leave_running = yes;
+        self
+    }
+
+    /// Sets [`pre_dump`](CheckpointOptions::pre_dump).
+    pub fn pre_dump(mut self, yes: bool) -> Self {
+        self.pre_dump = yes;
+        self
+    }
+
+    /// Sets [`tcp_established`](CheckpointOptions::tcp_established).
+    pub fn tcp_established(mut self, yes: bool) -> Self {
+        self.tcp_established = yes;
+        self
+    }
+
+    /// Sets [`tcp_skip_in_flight`](CheckpointOptions::tcp_skip_in_flight).
+    pub fn tcp_skip_in_flight(mut self, yes: bool) -> Self {
+        self.tcp_skip_in_flight = yes;
+        self
+    }
+
+    /// Sets [`link_remap`](CheckpointOptions::link_remap).
+    pub fn link_remap(mut self, yes: bool) -> Self {
+        self.link_remap = yes;
+        self
+    }
+
+    /// Sets [`external_unix_sockets`](CheckpointOptions::external_unix_sockets).
+    pub fn external_unix_sockets(mut self, yes: bool) -> Self {
+        self.external_unix_sockets = yes;
+        self
+    }
+
+    /// Sets [`shell_job`](CheckpointOptions::shell_job).
+    pub fn shell_job(mut self, yes: bool) -> Self {
+        self.shell_job = yes;
+        self
+    }
+
+    /// Sets [`file_locks`](CheckpointOptions::file_locks).
+    pub fn file_locks(mut self, yes: bool) -> Self {
+        self.file_locks = yes;
+        self
+    }
+
+    /// Sets [`auto_dedup`](CheckpointOptions::auto_dedup).
+    pub fn auto_dedup(mut self, yes: bool) -> Self {
+        self.auto_dedup = yes;
+        self
+    }
+
+    /// Sets [`lazy_pages`](CheckpointOptions::lazy_pages).
+    pub fn lazy_pages(mut self, yes: bool) -> Self {
+        self.lazy_pages = yes;
+        self
+    }
+
+    /// Sets [`page_server`](CheckpointOptions::page_server).
+    pub fn page_server(mut self, address: impl Into<String>, port: u16) -> Self {
+        self.page_server = Some((address.into(), port));
+        self
+    }
+
+    /// Sets [`status`](CheckpointOptions::status).
+    pub fn status(mut self, file: File) -> Self {
+        self.status = Some(file);
+        self
+    }
+
+    /// Sets [`cgroups`](CheckpointOptions::cgroups).
+    pub fn cgroups(mut self, mode: CgroupMode) -> Self {
+        self.cgroups = mode;
+        self
+    }
+
+    /// Sets [`config`](CheckpointOptions::config).
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
+    }
 }
 
 /// How a container is restored from a checkpoint.
@@ -185,6 +281,78 @@ impl RestoreOptions {
             lsm_mount_context: None,
             config: None,
         }
+    }
+
+    /// Sets [`work`](RestoreOptions::work).
+    pub fn work(mut self, path: impl Into<PathBuf>) -> Self {
+        self.work = Some(path.into());
+        self
+    }
+
+    /// Sets [`systemd_cgroup`](RestoreOptions::systemd_cgroup).
+    pub fn systemd_cgroup(mut self, yes: bool) -> Self {
+        self.systemd_cgroup = yes;
+        self
+    }
+
+    /// Sets [`tcp_established`](RestoreOptions::tcp_established).
+    pub fn tcp_established(mut self, yes: bool) -> Self {
+        self.tcp_established = yes;
+        self
+    }
+
+    /// Sets [`external_unix_sockets`](RestoreOptions::external_unix_sockets).
+    pub fn external_unix_sockets(mut self, yes: bool) -> Self {
+        self.external_unix_sockets = yes;
+        self
+    }
+
+    /// Sets [`shell_job`](RestoreOptions::shell_job).
+    pub fn shell_job(mut self, yes: bool) -> Self {
+        self.shell_job = yes;
+        self
+    }
+
+    /// Sets [`file_locks`](RestoreOptions::file_locks).
+    pub fn file_locks(mut self, yes: bool) -> Self {
+        self.file_locks = yes;
+        self
+    }
+
+    /// Sets [`auto_dedup`](RestoreOptions::auto_dedup).
+    pub fn auto_dedup(mut self, yes: bool) -> Self {
+        self.auto_dedup = yes;
+        self
+    }
+
+    /// Sets [`lazy_pages`](RestoreOptions::lazy_pages).
+    pub fn lazy_pages(mut self, yes: bool) -> Self {
+        self.lazy_pages = yes;
+        self
+    }
+
+    /// Sets [`cgroups`](RestoreOptions::cgroups).
+    pub fn cgroups(mut self, mode: CgroupMode) -> Self {
+        self.cgroups = mode;
+        self
+    }
+
+    /// Sets [`lsm_profile`](RestoreOptions::lsm_profile).
+    pub fn lsm_profile(mut self, label: impl Into<String>) -> Self {
+        self.lsm_profile = Some(label.into());
+        self
+    }
+
+    /// Sets [`lsm_mount_context`](RestoreOptions::lsm_mount_context).
+    pub fn lsm_mount_context(mut self, label: impl Into<String>) -> Self {
+        self.lsm_mount_context = Some(label.into());
+        self
+    }
+
+    /// Sets [`config`](RestoreOptions::config).
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config = Some(path.into());
+        self
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lock of a container, and what is known once it is held: nothing that was read before it may be acted on.
 
-use super::{Container, KILL_TIMEOUT};
+use super::{Container, First, KILL_TIMEOUT};
 use crate::error::{Error, ErrorKind, Result};
 use crate::state::dir::Lock;
 use crate::state::{self, Record, Status};
@@ -25,7 +25,7 @@ impl Container {
 
     fn take_over(&mut self, record: Box<Record>) -> Result<()> {
         if (record.pid, record.start_time) != (self.record.pid, self.record.start_time) {
-            self.process = state::alive::open(record.pid, record.start_time)?.map(|alive| alive.process);
+            self.first = First::found(state::alive::open(record.pid, record.start_time)?)?;
         }
         self.record = record;
         Ok(())
@@ -34,7 +34,7 @@ impl Container {
     /// As `lock`, for a removal by force: a create or start that is under way gives up, and with it the lock, when its process is killed.
     /// `None`: the container was removed meanwhile.
     pub(super) fn lock_by_force(&mut self) -> Result<Option<Lock>> {
-        let end = Instant::now() + Duration::from_millis(KILL_TIMEOUT.unsigned_abs().into());
+        let end = Instant::now() + KILL_TIMEOUT;
         loop {
             let locked = self.dir.try_lock().and_then(|lock| Ok((lock, self.dir.load()?)));
             let (lock, record) = match locked {
@@ -65,7 +65,8 @@ impl Container {
 
 /// The status as it is now; it is never stored. The caller has the lock, or the container has a process.
 pub(super) fn status(record: &Record) -> Result<Status> {
-    let Some(alive) = state::alive::open(record.pid, record.start_time)? else {
+    let alive = state::alive::open(record.pid, record.start_time)?;
+    let Some(alive) = alive.filter(|alive| !alive.ended) else {
         return Ok(Status::Stopped);
     };
     if record.cgroup.is_frozen()? {

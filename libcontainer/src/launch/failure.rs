@@ -1,7 +1,7 @@
 //! What the child reports in numbers, as an error with text.
 
 use super::frame::Call;
-use crate::error::Error;
+use crate::error::{Error, Object};
 use crate::plan::ProcessPlan;
 use crate::plan::describe;
 use crate::plan::step::Step;
@@ -19,6 +19,11 @@ pub(super) fn of_step(plan: &ProcessPlan, number: u32, call: Call, errno: i32, a
             let error =
                 Error::os(call.name(), Errno(errno).into()).wrap(format!("{what} (step {})", number + 1));
             let error = error.wrap("error during container init");
+            let error = match step {
+                Step::Root { .. } => error.about(Object::Root),
+                Step::Cwd(_) | Step::TryCwd(_) => error.about(Object::WorkingDirectory),
+                _ => error,
+            };
             match describe::hint(step, errno) {
                 Some(hint) => error.hint(hint),
                 None => error,

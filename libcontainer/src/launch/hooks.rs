@@ -57,7 +57,7 @@ fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -
             plan(hook).and_then(|plan| in_container(hook, state, plan, *process, cgroup))
         }
     };
-    result.with_context(|| format!("error running {kind} hook #{number}"))
+    result.map_err(Error::in_hook).with_context(|| format!("error running {kind} hook #{number}"))
 }
 
 fn on_host(hook: &Hook, state: &str, bundle: &Path, container: Option<BorrowedFd<'_>>) -> Result<()> {
@@ -81,7 +81,7 @@ fn on_host(hook: &Hook, state: &str, bundle: &Path, container: Option<BorrowedFd
         .stdin(Pipe::from(reader))
         .stdout(Pipe::from(out_writer.try_clone().context("dup")?))
         .stderr(Pipe::from(out_writer));
-    crate::sys::process::default_signals(&mut command);
+    crate::sys::process::start_clean(&mut command);
     let mut child = command.spawn().with_context(|| format!("execute {:?}", hook.path()))?;
     drop(command);
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or(0)).context("pidfd_open");

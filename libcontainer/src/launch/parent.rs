@@ -13,9 +13,14 @@ use crate::fault;
 use crate::plan::ProcessPlan;
 use crate::plan::step::{Gate, Slot, Step};
 use crate::signal;
+use crate::state::alive;
 use crate::sys::pidfd::{self, Child};
 use crate::sys::sock;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// How long to wait for the child's end of the socket to close before the next look at the child itself, in milliseconds, at first and at
+/// most.
+const SLICES: (i32, i32) = (10, 100);
 
 /// How long a first child may take from its sibling's failure to its own end, in milliseconds.
 const FORK_TIMEOUT: i32 = 10_000;
@@ -105,7 +110,7 @@ impl Launched {
         }
         if early {
             // It makes no requests on its way, so it is enough to wake up once, at the end.
-            pidfd::hung_up(self.sync.as_fd(), -1).context("poll")?;
+            self.await_events(0)?;
         }
         self.follow(watch)
     }
@@ -164,8 +169,8 @@ impl Launched {
     /// The child's next message that concerns the phase.
     fn receive(&mut self) -> Result<Event> {
         loop {
-            if matches!(self.phase, Phase::Forking { .. }) {
-                self.wait_for_fork()?;
+            if !self.await_message()? {
+                return Ok(Event::Closed);
             }
             let mut buffer = [0u8; Frame::SIZE];
             let (n, fd) = sock::receive(self.sync.as_fd(), &mut buffer).context("recvmsg from the child")?;
@@ -190,16 +195,42 @@ impl Launched {
         }
     }
 
-    /// Waits for a message. A first child that was killed while it forked leaves a sibling that waits forever, with its end of the
-    /// socket open.
-    fn wait_for_fork(&self) -> Result<()> {
-        let (sent, ended) =
-            pidfd::either_readable(self.sync.as_fd(), self.process()).context("poll: the child")?;
-        // Everything it sent was sent before it ended.
-        if sent || !ended || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")? {
-            return Ok(());
+    /// Waits for a message or the end of the socket; false if neither will come.
+    fn await_message(&self) -> Result<bool> {
+        if self.await_events(libc::POLLIN)?
+            || pidfd::readable(self.sync.as_fd(), 0).context("poll: the child")?
+        {
+            return Ok(true);
         }
-        Err(Error::died("while forking"))
+        // A first child that was killed while it forked leaves a sibling that waits forever.
+        if matches!(self.phase, Phase::Forking { .. }) {
+            Err(Error::died("while forking"))
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// Waits until the socket has one of these events or hangs up. False when the child has ended or executed its program without that:
+    /// it has sent all that it will, and its end of the socket is open in another process. A thread of the caller that forks at the
+    /// moment of the clone gives its child a copy, until that executes a program or ends.
+    fn await_events(&self, events: i16) -> Result<bool> {
+        let mut slice = SLICES.0;
+        loop {
+            let timeout = if self.phase == Phase::Released { slice } else { -1 };
+            let ready = pidfd::first_of((self.sync.as_fd(), events), self.process(), timeout);
+            match ready.context("poll: the child")? {
+                (true, _) => return Ok(true),
+                (false, true) => return Ok(false),
+                (false, false) if alive::has_executed(self.pid) => return Ok(false),
+                (false, false) => slice = (slice * 2).min(SLICES.1),
+            }
+        }
+    }
+
+    /// Whether the child's program runs, or never will.
+    pub(crate) fn is_decided(&self) -> Result<bool> {
+        let ready = pidfd::first_of((self.sync.as_fd(), 0), self.process(), 0).context("poll: the child")?;
+        Ok(ready != (false, false) || alive::has_executed(self.pid))
     }
 
     /// The first child has ended, and its sibling takes its place.

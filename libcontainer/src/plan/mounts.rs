@@ -188,7 +188,18 @@ pub(crate) fn root_of(spec: &Spec, bundle: &Path) -> Result<PathBuf> {
     if root.path().as_os_str().is_empty() {
         return Err(Error::invalid("root.path: is empty"));
     }
-    Ok(clean(&bundle.join(root.path())))
+    Ok(clean(&in_bundle("root.path", bundle, root.path())?))
+}
+
+/// A path of the specification on the host: a relative one is below the bundle, if that has a path.
+fn in_bundle(field: &str, bundle: &Path, path: &Path) -> Result<PathBuf> {
+    let whole = bundle.join(path);
+    if !whole.is_absolute() {
+        return Err(Error::invalid(format!(
+            "{field}: {path:?} must be absolute, since the bundle has no path"
+        )));
+    }
+    Ok(whole)
 }
 
 fn root_propagation(inputs: &Inputs<'_>) -> Result<Option<u64>> {
@@ -336,7 +347,7 @@ fn bind(setting: &mut Setting<'_>, entry: &Entry<'_>) -> Result<()> {
     let field = format!("{}.source", entry.field);
     let given = entry.mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
     let given = given.ok_or_else(|| Error::invalid(format!("{field}: is required for a bind mount")))?;
-    let path = setting.inputs.bundle.join(given);
+    let path = in_bundle(&field, setting.inputs.bundle, given)?;
     let target = target(entry, TargetKind::LikeSource)?;
     for name in entry.options.superblock_names() {
         setting

@@ -4,21 +4,26 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::fs::read_whole;
 use crate::sys::{Errno, pidfd};
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
+const PF_EXITING: u32 = 0x4;
 const PF_FORKNOEXEC: u32 = 0x40;
 
 /// What /proc/pid/stat says of a process.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    exiting: bool,
     executed: bool,
     start_time: u64,
 }
 
-/// A process that is there.
+/// A process that is there, if only as a zombie.
 pub(crate) struct Alive {
     pub(crate) process: OwnedFd,
+    /// It waits to be reaped.
+    pub(crate) ended: bool,
     /// It runs a program of its own. Until its first execve, a process carries PF_FORKNOEXEC (linux/sched.h, since 2.6; ps(1)'s F 1).
     pub(crate) executed: bool,
 }
@@ -40,7 +45,6 @@ pub(crate) fn in_pid_namespace_of(pid: i32) -> Result<Vec<i32>> {
     if ids.split_whitespace().next_back() != Some("1") {
         return Ok(vec![pid]);
     }
-    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
     let own = namespace(pid).with_context(|| format!("readlink /proc/{pid}/ns/pid"))?;
     let mut pids: Vec<i32> = std::fs::read_dir("/proc")
         .context("open /proc")?
@@ -51,7 +55,34 @@ pub(crate) fn in_pid_namespace_of(pid: i32) -> Result<Vec<i32>> {
     Ok(pids)
 }
 
-/// The process, by a pidfd, if it is the one that was recorded and has not ended.
+fn namespace(pid: i32) -> std::io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid"))
+}
+
+/// Whether the process is exiting, and perhaps waits for the others of its pid namespace.
+pub(crate) fn is_exiting(pid: i32) -> bool {
+    matches!(read(pid), Ok(Some(stat)) if stat.exiting)
+}
+
+/// Whether a process that is there runs a program of its own.
+pub(crate) fn has_executed(pid: i32) -> bool {
+    matches!(read(pid), Ok(Some(stat)) if stat.executed)
+}
+
+/// Reaps the caller's children that have ended in the pid namespace that `pid` is the first process of. It can't end before they are
+/// reaped (pid_namespaces(7)). Children of others are left to them.
+pub(crate) fn reap_around(pid: i32) {
+    let (Ok(own), Ok(pids)) = (namespace(pid), in_pid_namespace_of(pid)) else { return };
+    for member in pids.into_iter().filter(|member| *member != pid) {
+        let Ok(process) = pidfd::open(member) else { continue };
+        // Read after the pidfd is open: if it still names the namespace, the pidfd is of a process in it, or of one that was reaped.
+        if namespace(member).is_ok_and(|theirs| theirs == own) {
+            let _ = pidfd::wait(process.as_fd(), libc::WNOHANG);
+        }
+    }
+}
+
+/// The process, by a pidfd, if it is the one that was recorded and was not reaped.
 pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<Alive>> {
     if pid <= 0 {
         return Ok(None);
@@ -63,8 +94,8 @@ pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<Alive>> {
     };
     // Read after the pidfd is open: if the start time is right now, the pidfd is of the right process.
     let stat = read(pid)?;
-    let stat = stat.filter(|s| s.start_time == start_time && !matches!(s.state, 'Z' | 'X'));
-    Ok(stat.map(|s| Alive { process, executed: s.executed }))
+    let stat = stat.filter(|s| s.start_time == start_time);
+    Ok(stat.map(|s| Alive { process, ended: matches!(s.state, 'Z' | 'X'), executed: s.executed }))
 }
 
 fn read(pid: i32) -> Result<Option<Stat>> {
@@ -89,7 +120,8 @@ fn parse(text: &[u8]) -> Option<Stat> {
     let state = fields.next()?.chars().next()?;
     let flags: u32 = fields.nth(5)?.parse().ok()?;
     let start_time = fields.nth(12)?.parse().ok()?;
-    Some(Stat { state, executed: flags & PF_FORKNOEXEC == 0, start_time })
+    let (exiting, executed) = (flags & PF_EXITING != 0, flags & PF_FORKNOEXEC == 0);
+    Some(Stat { state, exiting, executed, start_time })
 }
 
 #[cfg(test)]
@@ -99,9 +131,15 @@ mod tests {
     #[test]
     fn a_hostile_command_name_does_not_shift_the_fields() {
         let text = b"7 (a) R 1 (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
-        assert_eq!(parse(text), Some(Stat { state: 'S', executed: true, start_time: 987_654 }));
+        assert_eq!(
+            parse(text),
+            Some(Stat { state: 'S', exiting: false, executed: true, start_time: 987_654 })
+        );
         let text = b"7 (a) S 1 7 7 0 -1 4194624 1 2 3 4 5 6 7 8 20 0 1 0 987654 123 45";
-        assert_eq!(parse(text), Some(Stat { state: 'S', executed: false, start_time: 987_654 }));
+        assert_eq!(
+            parse(text),
+            Some(Stat { state: 'S', exiting: false, executed: false, start_time: 987_654 })
+        );
         assert_eq!(parse(b"7 (x) S 1"), None);
         assert_eq!(parse(b""), None);
     }

@@ -1,7 +1,7 @@
 //! The state directory of one container: created exclusively, locked while it is changed, with files that are written atomically.
 
 use super::{RECORD_VERSION, Record};
-use crate::error::{Context, Error, ErrorKind, Internal, Result};
+use crate::error::{Context, Error, ErrorKind, Internal, Object, Result};
 use crate::id::ContainerId;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
@@ -14,6 +14,20 @@ const RECORD: &str = "state.json";
 const FILTER: &str = "seccomp.bpf";
 const START: &str = "start.sock";
 const PROCESS: &str = "process";
+
+/// No container has this id.
+pub(crate) fn no_container() -> Error {
+    Error::new(ErrorKind::NotFound, "container does not exist").about(Object::Container)
+}
+
+/// It is not the container that exists.
+fn not_a_root(error: Error) -> Error {
+    let error = error.about(Object::StateRoot);
+    match error.kind() {
+        ErrorKind::Exists => error.with_kind(ErrorKind::Os).hint("not a directory"),
+        _ => error,
+    }
+}
 
 /// One container's state directory, open.
 #[derive(Debug)]
@@ -29,11 +43,13 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(root)
-            .with_context(|| format!("mkdir {root:?}"))?;
+            .with_context(|| format!("mkdir {root:?}"))
+            .map_err(not_a_root)?;
         let path = root.join(id);
         DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("mkdir {path:?}")).map_err(
             |e| match e.kind() {
-                ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists"),
+                ErrorKind::Exists => Error::new(ErrorKind::Exists, "container with given ID already exists")
+                    .about(Object::Container),
                 ErrorKind::Permission => e.hint(
                     "the state directory must be writable by the caller: see --root and $XDG_RUNTIME_DIR",
                 ),
@@ -46,7 +62,7 @@ impl StateDir {
     /// Opens the directory of an existing container.
     pub(crate) fn open(root: &Path, id: &ContainerId) -> Result<Self> {
         StateDir::open_at(root.join(id)).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "container does not exist"),
+            ErrorKind::NotFound => no_container(),
             _ => e,
         })
     }
@@ -85,14 +101,13 @@ impl StateDir {
 
     /// The directory, opened again, if it is still the one at its path.
     fn present(&self) -> Result<File> {
-        let gone = || Error::new(ErrorKind::NotFound, "container does not exist");
         let file = match File::open(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(gone()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_container()),
             other => other.with_context(|| format!("open {:?}", self.path))?,
         };
         let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
         let same = id(&file).and_then(|now| Ok(now == id(&self.file)?));
-        if same.with_context(|| format!("fstat {:?}", self.path))? { Ok(file) } else { Err(gone()) }
+        if same.with_context(|| format!("fstat {:?}", self.path))? { Ok(file) } else { Err(no_container()) }
     }
 
     /// Replaces the record; a reader sees the old one or the new one.

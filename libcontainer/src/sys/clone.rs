@@ -190,25 +190,6 @@ extern "C" fn end(signal: libc::c_int) {
 const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 const SIGSET_SIZE: usize = 8;
 
-/// Whether the process ignores a signal other than SIGPIPE, which std restores for the programs that it starts.
-pub(crate) fn ignores_signals() -> bool {
-    let ignored = |signal: i32| {
-        let mut action = [0u64; 8];
-        // SAFETY: nothing is changed, and the kernel's structure, which begins with the handler, is smaller than `action`.
-        let asked = ret(unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                std::ptr::null::<u8>(),
-                action.as_mut_ptr(),
-                SIGSET_SIZE,
-            )
-        });
-        asked.is_ok() && action.first() == Some(&(libc::SIG_IGN as u64))
-    };
-    SIGNALS.into_iter().any(|signal| signal != libc::SIGPIPE && ignored(signal))
-}
-
 /// Gives the process default signal handling and an empty mask, as a program expects it after execve.
 pub(crate) fn reset_signals() -> SysResult<()> {
     // The raw call: libc's refuses the two signals that it keeps for itself, which a caller may ignore all the same. The kernel's structure

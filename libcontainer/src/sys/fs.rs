@@ -285,13 +285,28 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     }
     // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
-        Err(Errno(libc::ENOSYS | libc::EPERM)) => close_listed(first, last),
+        // SAFETY: as above.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => {
+            each_listed(first, last, |number| _ = unsafe { libc::close(number) })
+        }
         other => other.map(drop),
     }
 }
 
-/// As `close_range`, by the list in the caller's procfs.
-fn close_listed(first: u32, last: u32) -> SysResult<()> {
+/// As `close_on_exec_from`, on the host, whose procfs lists all descriptors of the process.
+pub(crate) fn close_on_exec_listed(first: u32) -> SysResult<()> {
+    // SAFETY: no pointers; nothing is closed now.
+    match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
+        Err(Errno(libc::ENOSYS | libc::EINVAL)) => each_listed(first, u32::MAX, |number| {
+            // SAFETY: as above.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }),
+        other => other.map(drop),
+    }
+}
+
+/// Calls `act` with every open descriptor from `first` to `last`, by the list in the caller's procfs.
+fn each_listed(first: u32, last: u32, act: impl Fn(i32)) -> SysResult<()> {
     let list = openat_following(CWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
     let own = list.as_raw_fd().cast_unsigned();
     let mut buffer = [0u8; 4096];
@@ -303,8 +318,7 @@ fn close_listed(first: u32, last: u32) -> SysResult<()> {
         for name in names(buffer.get(..length).unwrap_or_default()) {
             let number = name.to_str().ok().and_then(|name| name.parse().ok());
             if let Some(number) = number.filter(|n: &u32| (first..=last).contains(n) && *n != own) {
-                // SAFETY: as for close_range.
-                unsafe { libc::close(number.cast_signed()) };
+                act(number.cast_signed());
             }
         }
     }

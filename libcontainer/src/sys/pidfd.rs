@@ -77,21 +77,59 @@ pub(crate) fn wait(process: BorrowedFd<'_>, flags: i32) -> SysResult<Option<(i32
     }
 }
 
+/// struct pidfd_info of linux/pidfd.h, as far as its exit code.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    pids: [u32; 3],
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// PIDFD_GET_INFO with PIDFD_INFO_EXIT (kernel 6.15): the si_code and si_status of a process that was reaped, by anyone, after this descriptor
+/// was opened. `None` before it is reaped; an error where the kernel does not keep them.
+pub(crate) fn kept_status(process: BorrowedFd<'_>) -> SysResult<Option<(i32, i32)>> {
+    let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
+    let request = libc::_IOWR::<Info>(0xff, 11);
+    // SAFETY: the kernel writes at most the size of `info`, which is part of the request.
+    ret(unsafe { libc::ioctl(process.as_raw_fd(), request, &raw mut info) }.into())?;
+    let ended = info.mask & PIDFD_INFO_EXIT != 0;
+    Ok(ended.then(|| match info.exit_code {
+        code if libc::WIFEXITED(code) => (libc::CLD_EXITED, libc::WEXITSTATUS(code)),
+        code => (libc::CLD_KILLED, libc::WTERMSIG(code)),
+    }))
+}
+
 /// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     poll(&mut [libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }], timeout_ms)
 }
 
-/// Waits until the other end of a socket is closed, ignoring what was sent, for at most `timeout_ms` (-1: no limit). False on timeout.
+/// Waits until the other end of a socket is closed, or the process of a pidfd was reaped (kernel 6.9), ignoring what was sent, for at most
+/// `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
     poll(&mut [libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 }], timeout_ms)
 }
 
 /// Waits until at least one of two descriptors is readable, and returns which are.
 pub(crate) fn either_readable(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> SysResult<(bool, bool)> {
-    let of = |fd: BorrowedFd<'_>| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let mut polls = [of(a), of(b)];
-    poll(&mut polls, -1)?;
+    first_of((a, libc::POLLIN), b, -1)
+}
+
+/// Waits until the first descriptor has one of these events or hangs up, or the second is readable, for at most `timeout_ms`, and returns
+/// which.
+pub(crate) fn first_of(
+    (a, events): (BorrowedFd<'_>, i16),
+    b: BorrowedFd<'_>,
+    timeout_ms: i32,
+) -> SysResult<(bool, bool)> {
+    let of = |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
+    let mut polls = [of(a, events), of(b, libc::POLLIN)];
+    poll(&mut polls, timeout_ms)?;
     Ok((polls[0].revents != 0, polls[1].revents != 0))
 }
 

@@ -4,10 +4,20 @@ use super::cstr::CStrArray;
 use super::{Errno, SysResult, clone, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
     // SAFETY: PR_SET_DUMPABLE takes a number.
     ret(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) }.into()).map(drop)
+}
+
+/// Has a command start as programs expect it: with the descriptors 0 to 2 only, whatever this process has opened without close-on-exec, and
+/// with default signal handling, although this process, whose caller decides about it, may ignore signals: those stay ignored over an exec.
+pub(crate) fn start_clean(command: &mut Command) {
+    let clean = || fs::close_on_exec_listed(3).and_then(|()| clone::reset_signals());
+    // SAFETY: what runs between fork and exec makes system calls only.
+    unsafe { command.pre_exec(move || clean().map_err(Into::into)) };
 }
 
 pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
@@ -341,17 +351,6 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
     let first = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
     // SAFETY: null, or `nodes` with at least the `bits - 1` bits that the kernel reads, which outlives the call.
     ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) }).map(drop)
-}
-
-/// Lets the program of `command` begin with default signal handling, although this process, whose caller decides about it, may ignore
-/// signals: those stay ignored over an exec. (std restores SIGPIPE and the signal mask by itself.)
-pub(crate) fn default_signals(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // Only if needed, since std makes a full copy of this process for it.
-    if clone::ignores_signals() {
-        // SAFETY: it makes system calls only.
-        unsafe { command.pre_exec(|| clone::reset_signals().map_err(std::io::Error::from)) };
-    }
 }
 
 /// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only checks.

@@ -3,7 +3,7 @@
 use super::{Command, Context, Failure, Outcome};
 use crate::notify;
 use goflags::{Flag, Order, Parsed};
-use libcontainer::{ContainerId, Delete, ErrorKind};
+use libcontainer::{ContainerId, Delete, ErrorKind, Object};
 use std::time::Duration;
 
 pub(super) const COMMAND: Command = Command {
@@ -25,10 +25,12 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let runtime = context.runtime()?;
     loop {
         match runtime.load(&id) {
-            Ok(container) => container
-                .delete(if force { Delete::Force } else { Delete::Stopped })
-                .map_err(|e| Failure::from(e).prefixed(&format!("cannot delete container {id}")))?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(container) => {
+                _ = container
+                    .delete(if force { Delete::Force } else { Delete::Stopped })
+                    .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?
+            }
+            Err(error) if error.object() == Some(Object::Container) => {
                 // A `create` that died early leaves a directory that is not a container yet. One that lives soon makes it one.
                 match runtime.remove_remains(&id) {
                     Err(busy) if busy.kind() == ErrorKind::Busy && force => {

@@ -6,7 +6,7 @@ use crate::foreground::{self, Signals, Streams, Subject};
 use crate::process_spec;
 use crate::receivers::Receivers;
 use goflags::{Flag, Order, Parsed};
-use libcontainer::{ExecOptions, Process, Stdio};
+use libcontainer::{ExecOptions, ExecProcess, Stdio};
 use std::os::fd::AsFd;
 
 pub(super) const COMMAND: Command = Command {
@@ -54,7 +54,7 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     let terminal = process.terminal().unwrap_or(false);
     let detach = parsed.is("detach");
     let receivers = Receivers::connect(context, parsed, terminal, detach)?;
-    let start = |stdio: Stdio| -> Result<Process, Failure> {
+    let start = |stdio: Stdio| -> Result<ExecProcess, Failure> {
         let mut options = ExecOptions::new(stdio);
         options.preserve_fds = preserved_fds(parsed, 0)?;
         options.ignore_paused = parsed.is("ignore-paused");
@@ -78,13 +78,13 @@ fn exec(context: &Context, parsed: &Parsed) -> Outcome {
     foreground::run(context.log, Subject::Process(&process), streams, &signals, None)
 }
 
-fn announce(receivers: &Receivers, process: &Process) -> Result<(), Failure> {
+fn announce(receivers: &Receivers, process: &ExecProcess) -> Result<(), Failure> {
     receivers.send_pidfd(process.as_fd())?;
     receivers.write_pid(process.pid())
 }
 
 /// Kills a process that could not be reported.
-fn killed(process: &Process, failure: Failure) -> Failure {
+fn killed(process: &ExecProcess, failure: Failure) -> Failure {
     if let Ok(kill) = libcontainer::Signal::from_number(nix::libc::SIGKILL) {
         let _ = process.kill(kill);
         let _ = process.wait();

@@ -3,7 +3,7 @@
 use super::{Command, Context, Failure, Outcome};
 use crate::output;
 use goflags::{Flag, Order, Parsed};
-use libcontainer::{ErrorKind, State, Status};
+use libcontainer::{ErrorKind, Object, State, Status};
 
 pub(super) const COMMAND: Command = Command {
     name: "list",
@@ -21,7 +21,12 @@ pub(super) const COMMAND: Command = Command {
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
     let (states, unreadable) = match context.runtime()?.list() {
         // Nothing was ever created here. A root that the caller chose must exist.
-        Err(error) if error.kind() == ErrorKind::NotFound && !context.root_given => (Vec::new(), Vec::new()),
+        Err(error)
+            if (error.kind(), error.object()) == (ErrorKind::NotFound, Some(Object::StateRoot))
+                && !context.root_given =>
+        {
+            (Vec::new(), Vec::new())
+        }
         result => result.map(|listing| (listing.states, listing.unreadable))?,
     };
     for (id, error) in unreadable {

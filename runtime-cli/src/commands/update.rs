@@ -67,15 +67,13 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
 }
 
 fn read(path: &str) -> Result<LinuxResources, Failure> {
-    let doing = format!("read resources from {path:?}");
+    if path != "-" {
+        return Ok(libcontainer::load_resources(path)?);
+    }
+    let doing = "read resources from the standard input";
     let mut text = Vec::new();
-    let read = match path {
-        "-" => std::io::stdin().lock().take(MAX_RESOURCES + 1).read_to_end(&mut text),
-        path => {
-            std::fs::File::open(path).and_then(|file| file.take(MAX_RESOURCES + 1).read_to_end(&mut text))
-        }
-    };
-    read.map_err(|e| Failure::os(&doing, "read", e))?;
+    let read = std::io::stdin().lock().take(MAX_RESOURCES + 1).read_to_end(&mut text);
+    read.map_err(|e| Failure::os(doing, "read", e))?;
     if text.len() as u64 > MAX_RESOURCES {
         return Err(Failure::new(format!("{doing}: larger than 1 MiB")));
     }

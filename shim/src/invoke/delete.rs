@@ -8,7 +8,7 @@ use crate::bundle::{self, Record};
 use crate::rootfs;
 use crate::wire::task::DeleteResponse;
 use crate::wire::types::Timestamp;
-use libcontainer::{ContainerId, Delete, ErrorKind, Runtime};
+use libcontainer::{ContainerId, Delete, ErrorKind, Object, Runtime};
 use prost::Message;
 use std::path::Path;
 use std::thread;
@@ -60,13 +60,13 @@ fn container(root: &Path, id: &str) -> Result<(), Error> {
     let begun = Instant::now();
     loop {
         let result = match runtime.load(&id) {
-            Ok(container) => container.delete(Delete::Force),
-            Err(error) if error.kind() == ErrorKind::NotFound => runtime.remove_remains(&id),
+            Ok(container) => container.delete(Delete::Force).map(drop).map_err(|e| e.error),
+            Err(error) if error.object() == Some(Object::Container) => runtime.remove_remains(&id),
             Err(error) => Err(error),
         };
         match result {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.object() == Some(Object::Container) => return Ok(()),
             // A create of the dead shim is still running and has the lock.
             Err(error) if error.kind() == ErrorKind::Busy && begun.elapsed() < CREATE_TIMEOUT => {
                 thread::sleep(Duration::from_millis(10));

@@ -11,7 +11,7 @@ use super::streams::Ends;
 use super::table::Task;
 use super::worker::{Done, Fds, Report, Worker, file_limit};
 use crate::wire::code::Failure;
-use libcontainer::{Container, ExecOptions, PreparedExec, Process, Starting, parse_process};
+use libcontainer::{Container, ExecOptions, ExecProcess, PreparedExec, Starting, parse_process};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// A process that is ready to be run.
@@ -72,7 +72,7 @@ impl Prepared<'_> {
 }
 
 /// The report of a process that runs.
-pub(crate) fn report_process(mut process: Process, warnings: Vec<String>) -> Done {
+pub(crate) fn report_process(mut process: ExecProcess, warnings: Vec<String>) -> Done {
     let report = Report { pid: process.pid(), warnings, ..Report::default() };
     let terminal = process.take_terminal();
     Done { report, fds: Fds { terminal, pidfd: Some(process.into_pidfd()), ..Fds::default() } }

@@ -15,7 +15,7 @@ use crate::wire::options::Options;
 use crate::wire::task::CreateTaskRequest;
 use libcontainer::spec::{LinuxNamespaceType, Spec};
 use libcontainer::{
-    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, ErrorKind, Signal, parse_resources,
+    Bundle, CgroupPaths, Container, ContainerId, CreateOptions, Delete, Object, Signal, parse_resources,
 };
 use nix::errno::Errno;
 use std::os::fd::{AsFd, OwnedFd};
@@ -216,10 +216,10 @@ pub(crate) fn signal_all(place: Place<'_>, signal: i32) -> Result<Done, Failure>
 /// Removes the container and unmounts its root. A part that is gone already is not an error.
 pub(crate) fn delete(place: Place<'_>, how: Delete) -> Result<Done, Failure> {
     let removed = match place.runtime()?.load(&ContainerId::new(place.id)?) {
-        Ok(container) => container.delete(how),
-        Err(e) if e.kind() == ErrorKind::NotFound => {
+        Ok(container) => container.delete(how).map(drop).map_err(|e| e.error),
+        Err(e) if e.object() == Some(Object::Container) => {
             match place.runtime()?.remove_remains(&ContainerId::new(place.id)?) {
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Err(e) if e.object() == Some(Object::Container) => Ok(()),
                 other => other,
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! containerd decides by the code alone (NotFound of Kill means "already gone"), people read the message.
 
-use libcontainer::ErrorKind;
+use libcontainer::{ErrorKind, Stage};
 
 /// A gRPC status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,19 +100,22 @@ impl Failure {
 }
 
 impl From<libcontainer::Error> for Failure {
-    /// `Unsupported` is not [`Code::Unimplemented`] and `Busy` is not [`Code::Unavailable`]: to containerd these two mean
-    /// errors of the shim itself.
     fn from(error: libcontainer::Error) -> Self {
-        let code = match error.kind() {
-            ErrorKind::NotFound => Code::NotFound,
-            ErrorKind::Exists => Code::AlreadyExists,
-            ErrorKind::WrongState | ErrorKind::Unsupported => Code::FailedPrecondition,
-            ErrorKind::InvalidSpec => Code::InvalidArgument,
-            ErrorKind::Permission => Code::PermissionDenied,
-            ErrorKind::Busy => Code::Aborted,
-            _ => Code::Unknown,
-        };
-        Self::new(code, error.to_string())
+        Self::new(code(error.kind(), error.stage()), error.to_string())
+    }
+}
+
+/// `Unsupported` is not [`Code::Unimplemented`] and `Busy` is not [`Code::Unavailable`]: to containerd these two mean errors of the shim
+/// itself. What a process lacks while it is made (its program, a source of a mount) is not a task that was not found.
+fn code(kind: ErrorKind, stage: Option<Stage>) -> Code {
+    match kind {
+        ErrorKind::NotFound if stage.is_none_or(|stage| stage == Stage::Plan) => Code::NotFound,
+        ErrorKind::Exists if stage.is_none_or(|stage| stage == Stage::Reserve) => Code::AlreadyExists,
+        ErrorKind::WrongState | ErrorKind::Unsupported => Code::FailedPrecondition,
+        ErrorKind::InvalidSpec => Code::InvalidArgument,
+        ErrorKind::Permission => Code::PermissionDenied,
+        ErrorKind::Busy => Code::Aborted,
+        _ => Code::Unknown,
     }
 }
 
@@ -127,5 +130,30 @@ impl From<std::io::Error> for Failure {
             _ => Code::Unknown,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_missing_task_is_not_found() {
+        use Stage::{Execute, Hook, Plan, Prepare, Reserve};
+        for (kind, stage, expected) in [
+            (ErrorKind::NotFound, None, Code::NotFound),
+            (ErrorKind::NotFound, Some(Plan), Code::NotFound),
+            (ErrorKind::NotFound, Some(Reserve), Code::Unknown),
+            (ErrorKind::NotFound, Some(Prepare), Code::Unknown),
+            (ErrorKind::NotFound, Some(Hook), Code::Unknown),
+            (ErrorKind::NotFound, Some(Execute), Code::Unknown),
+            (ErrorKind::Exists, Some(Reserve), Code::AlreadyExists),
+            (ErrorKind::Exists, Some(Prepare), Code::Unknown),
+            (ErrorKind::Permission, Some(Execute), Code::PermissionDenied),
+            (ErrorKind::Busy, None, Code::Aborted),
+            (ErrorKind::Internal, Some(Prepare), Code::Unknown),
+        ] {
+            assert_eq!(code(kind, stage), expected, "{kind:?} {stage:?}");
+        }
     }
 }

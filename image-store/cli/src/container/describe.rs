@@ -60,11 +60,17 @@ fn described_state(container: &ContainerRecord, run: Option<&Run>, state: &str) 
         "Dead": false,
         "OOMKilled": false,
         "Pid": pid,
-        "ExitCode": run.and_then(|run| run.exit_code).unwrap_or(0),
+        "ExitCode": exit_code(run, state),
         "Error": run.map(|run| run.error.clone()).unwrap_or_default(),
         "StartedAt": time(run.and_then(|run| run.started.as_ref())),
         "FinishedAt": time(run.and_then(|run| run.finished.as_ref())),
     })
+}
+
+/// Docker's form has a number in any case: 0 while there is no exit, and 255 for one whose status nobody knows.
+fn exit_code(run: Option<&Run>, state: &str) -> i32 {
+    let unknown = if state == "exited" { 255 } else { 0 };
+    run.and_then(|run| run.exit_code).unwrap_or(unknown)
 }
 
 fn config(container: &ContainerRecord, run: &Run) -> Value {
@@ -135,4 +141,24 @@ fn mount(mounted: &Mounted) -> Value {
         "RW": !mounted.read_only,
         "Propagation": mounted.propagation,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_whose_status_nobody_knows_is_no_success() {
+        let run = |code| Run { exit_code: code, ..Run::default() };
+        for (code, state, expected) in [
+            (None, "exited", 255),
+            (Some(0), "exited", 0),
+            (Some(3), "exited", 3),
+            (None, "running", 0),
+            (None, "created", 0),
+        ] {
+            assert_eq!(exit_code(Some(&run(code)), state), expected, "{code:?} {state}");
+        }
+        assert_eq!(exit_code(None, "created"), 0);
+    }
 }

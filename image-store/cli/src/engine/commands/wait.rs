@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use image_store::Store;
+use libcontainer::ExitStatus;
 
 use crate::cli::Args;
 use crate::container::find::{find, running};
@@ -16,6 +17,8 @@ use crate::output::line;
 use crate::places;
 
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long to wait for a process before the next look whether it is still the container's.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// `wait CONTAINER...`: prints exit statuses.
 pub(crate) fn wait(args: &Args) -> Result<u8> {
@@ -35,6 +38,7 @@ pub(crate) fn wait(args: &Args) -> Result<u8> {
 
 fn wait_one(store: &Store, text: &str) -> Result<i32> {
     let id = find(store, text)?.id;
+    let mut kept = None;
     if running(&id).is_some() {
         // The supervisor tells the status even of a container that is removed at once.
         let path = places::socket(&id)?;
@@ -47,9 +51,12 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
                 }
             }
         }
+        // Without its supervisor, the kernel may tell how it ends, if it is asked before that.
         while let Some((live, _)) = running(&id) {
-            let _ = live.wait();
-            std::thread::sleep(Duration::from_millis(20));
+            match live.wait_timeout(LOOK) {
+                Ok(status) => kept = status.or(kept),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
         }
     }
     // It has exited, but that may not be recorded yet.
@@ -64,7 +71,10 @@ fn wait_one(store: &Store, text: &str) -> Result<i32> {
         }
         std::thread::sleep(PAUSE);
     }
-    Err(invalid(format!(
-        "container {text:?}: no exit code: it was never started, or its supervisor was killed"
-    )))
+    let why = || {
+        invalid(format!(
+            "container {text:?}: no exit code: it was never started, or its supervisor was killed"
+        ))
+    };
+    kept.map(|status: ExitStatus| status.code()).ok_or_else(why)
 }

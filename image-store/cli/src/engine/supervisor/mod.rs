@@ -176,7 +176,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         Ok(code) => Run::change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
         Err(_) => Ok(()),
     };
-    let deleted = made.delete(Delete::Force).map_err(Failure::from);
+    let deleted = made.delete(Delete::Force).map_err(|e| Failure::from(e.error));
     drop(socket);
     let code = code?;
     noted.and(deleted)?;
