@@ -285,10 +285,10 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     }
     // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
-        // SAFETY: as above.
-        Err(Errno(libc::ENOSYS | libc::EPERM)) => {
-            each_listed(first, last, |number| _ = unsafe { libc::close(number) })
-        }
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => each_listed(first, last, |number| {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        }),
         other => other.map(drop),
     }
 }
@@ -297,7 +297,7 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
 pub(crate) fn close_on_exec_listed(first: u32) -> SysResult<()> {
     // SAFETY: no pointers; nothing is closed now.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => each_listed(first, u32::MAX, |number| {
+        Err(Errno(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => each_listed(first, u32::MAX, |number| {
             // SAFETY: as above.
             unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }),
