@@ -85,5 +85,6 @@ run "modules and crates use each other as docs/architecture.md says" python3 -B 
 run "dependencies are as deny.toml says" python3 -B integration/checks/deny.py
 run "tests of these checks" checks_of_checks
 run "shell scripts parse" shells
+run "another apt is waited for" integration/lab/apt-test.sh
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

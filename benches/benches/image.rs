@@ -5,6 +5,7 @@ use criterion::{BatchSize, Criterion, Throughput};
 use image_store::Digest;
 use image_store::layer::apply::{ApplyOptions, Ownership, apply};
 use image_store::layer::compression::Compression;
+use image_store::layer::encoder::Encoder;
 use image_store::layer::{Limits, Marks};
 use image_store::tar::{Entry, Kind, Reader, Writer};
 use std::fs::File;
@@ -76,7 +77,7 @@ fn main() {
     group.throughput(Throughput::Bytes(large.len() as u64));
     group.bench_function("digest/sha256", |b| b.iter(|| Digest::of(black_box(&large))));
     for (name, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
-        let mut encoder = compression.encoder(Vec::new()).expect("an encoder");
+        let mut encoder = Encoder::new(compression, Vec::new());
         encoder.write_all(&large).expect("compressed bytes");
         let packed = encoder.finish().expect("a blob");
         group.bench_function(format!("inflate/{name}"), |b| {

@@ -47,7 +47,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`instruction`], [`time`] | names and documents; no I/O |
+//! | [`mod@reference`], [`digest`], [`platform`], [`manifest`], [`dockerfile`], [`time`] | names and documents; no I/O |
 //! | [`tar`] | reading and writing tar streams |
 //! | [`layer`] | one layer: from a compressed tar to a directory and back |
 //! | [`store`] | the store: images, containers, volumes, garbage collection, verification |
@@ -56,17 +56,18 @@
 //! | [`copy`] | copying files into and out of a root file system |
 //!
 //! Of containers the library has only the writable layers. It prints nothing, keeps no state outside the store's
-//! directory and has no `unsafe` code. It starts threads while it unpacks, and does not change its caller's process.
+//! directory and has no `unsafe` code. It starts threads while it unpacks and compresses, and does not change its caller's process.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 #![forbid(unsafe_code)]
 
+mod absent;
 pub mod archive;
 mod buffered;
 pub mod copy;
 pub mod digest;
+pub mod dockerfile;
 mod error;
 mod fixup;
-pub mod instruction;
 pub mod layer;
 pub mod manifest;
 mod percent;

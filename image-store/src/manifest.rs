@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::absent::{self, or_default};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -53,7 +54,7 @@ const CHILDREN_LIMIT: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// The blob's media type.
-    #[serde(rename = "mediaType", default)]
+    #[serde(rename = "mediaType", default, deserialize_with = "or_default")]
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,
@@ -110,11 +111,17 @@ pub struct Manifest {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its media type; optional in OCI.
-    #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// The image config.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(default, deserialize_with = "or_default")]
     pub layers: Vec<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,9 +146,15 @@ pub struct Index {
     #[serde(rename = "schemaVersion")]
     pub schema_version: u32,
     /// Its media type; optional in OCI.
-    #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "mediaType",
+        default,
+        deserialize_with = "or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     pub media_type: String,
     /// The manifests, one per platform.
+    #[serde(default, deserialize_with = "or_default")]
     pub manifests: Vec<Descriptor>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -266,6 +279,9 @@ impl Index {
         if let Some(descriptor) = images().find(|d| typed(d) && d.platform.is_none()) {
             return Ok(descriptor);
         }
+        if images().next().is_none() {
+            return Err(Error::not_found("the index has no images"));
+        }
         let offered: Vec<String> = images().filter_map(|d| Some(d.platform.as_ref()?.to_string())).collect();
         Err(Error::not_found(format!("no image for {wanted}: available platforms: {}", offered.join(", "))))
     }
@@ -287,7 +303,7 @@ pub struct ImageConfig {
     #[serde(default)]
     pub config: Option<RunConfig>,
     /// The layers.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub rootfs: RootFs,
     /// The history of the layers, oldest first.
     #[serde(default)]
@@ -298,32 +314,56 @@ pub struct ImageConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct RootFs {
     /// diffIDs: digests of the uncompressed layers, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub diff_ids: Vec<Digest>,
 }
 
-/// The `config` field of an image config: defaults for containers.
+/// The `config` field of an image config: defaults for containers. What is empty in the config is `None` here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct RunConfig {
     /// `user`, `uid`, `user:group`, `uid:gid`.
+    #[serde(deserialize_with = "absent::text")]
     pub user: Option<String>,
     /// Environment variables, as `NAME=value`.
     pub env: Option<Vec<String>>,
     /// The program and its first arguments.
+    #[serde(deserialize_with = "absent::entry_point")]
     pub entrypoint: Option<Vec<String>>,
     /// The remaining arguments; the whole command if there is no entry point.
+    #[serde(deserialize_with = "absent::words")]
     pub cmd: Option<Vec<String>>,
     /// Mount points of volumes; the values are empty.
     pub volumes: Option<BTreeMap<String, serde_json::Value>>,
     /// Working directory.
+    #[serde(deserialize_with = "absent::text")]
     pub working_dir: Option<String>,
     /// Labels.
     pub labels: Option<BTreeMap<String, String>>,
     /// Name or number of the signal that stops a container.
+    #[serde(deserialize_with = "absent::text")]
     pub stop_signal: Option<String>,
     /// Ports that it listens on, as `80/tcp`; the values are empty.
     pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
+    /// How to find out whether the container works.
+    pub healthcheck: Option<HealthCheck>,
+}
+
+/// The `Healthcheck` field of [`RunConfig`], which is Docker's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HealthCheck {
+    /// `NONE`, `CMD` with a program and its arguments, or `CMD-SHELL` with a command line; if empty, that of a parent image.
+    #[serde(deserialize_with = "absent::words")]
+    pub test: Option<Vec<String>>,
+}
+
+impl HealthCheck {
+    /// Whether there is something to run.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.test.iter().flatten().next().is_some_and(|kind| !["", "NONE"].contains(&&**kind))
+    }
 }
 
 /// An entry of an image's history.
@@ -383,6 +423,43 @@ mod tests {
         assert!(matches!(Document::parse(manifest.as_bytes(), "text/plain").unwrap(), Document::Manifest(_)));
         let index = br#"{"schemaVersion":2,"manifests":[],"annotations":null}"#;
         assert!(matches!(Document::parse(index, "").unwrap(), Document::Index(_)));
+    }
+
+    #[test]
+    fn null_is_an_absent_value() {
+        let config = format!(r#"{{"mediaType":null,"digest":"{}","size":2,"urls":null}}"#, digest(1));
+        for (text, announced) in [
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"mediaType":null,"config":{config},"layers":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[],"manifests":null}}"#), ""),
+            (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), media::OCI_MANIFEST),
+        ] {
+            match Document::parse(text.as_bytes(), announced).unwrap() {
+                Document::Manifest(manifest) => assert!(manifest.layers.is_empty(), "{text}"),
+                Document::Index(_) => panic!("{text}"),
+            }
+        }
+        let index = br#"{"schemaVersion":2,"mediaType":null,"manifests":null,"config":null}"#;
+        match Document::parse(index, media::OCI_INDEX).unwrap() {
+            Document::Index(index) => {
+                let error = index.choose(&Platform::host()).unwrap_err();
+                assert_eq!(error.to_string(), "the index has no images");
+            }
+            Document::Manifest(_) => panic!("not an index"),
+        }
+        for config in [
+            r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":null}}"#,
+            r#"{"os":"linux","architecture":"amd64","variant":null,"os.features":null,"rootfs":null}"#,
+            r#"{"os":"linux","architecture":"amd64","created":null,"author":null,"config":null,"history":null}"#,
+        ] {
+            let parsed = ImageConfig::parse(config.as_bytes(), 0).unwrap();
+            assert_eq!(
+                (parsed.platform.to_string(), parsed.rootfs),
+                ("linux/amd64".into(), RootFs::default())
+            );
+        }
+        let unknown = ImageConfig::parse(br#"{"os":null,"architecture":null}"#, 0).unwrap();
+        assert_eq!(unknown.platform, Platform::default());
     }
 
     #[test]
@@ -457,5 +534,65 @@ mod tests {
         assert_eq!(parsed.platform.to_string(), "linux/amd64");
         assert_eq!(parsed.config.unwrap().env.unwrap(), ["A=b"]);
         assert!(ImageConfig::parse(config, 1).is_err());
+    }
+
+    #[test]
+    fn values_that_mean_absent_are_absent() {
+        let parse = |text: &str| serde_json::from_str::<RunConfig>(text).unwrap();
+        let list = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        for empty in [r#""""#, "null"] {
+            let text = format!(r#"{{"WorkingDir":{empty},"User":{empty},"StopSignal":{empty}}}"#);
+            assert_eq!(parse(&text), RunConfig::default(), "{text}");
+        }
+        for name in ["Entrypoint", "Cmd", "Env", "Volumes", "Labels", "ExposedPorts"] {
+            assert_eq!(parse(&format!(r#"{{"{name}":null}}"#)), RunConfig::default(), "{name}");
+        }
+        for (value, entry_point, command) in [
+            (r#"[""]"#, None, list(&[""])),
+            ("[null]", None, list(&[""])),
+            (r#""""#, None, list(&[""])),
+            (r#""/run me""#, list(&["/run me"]), list(&["/run me"])),
+            (r#"["","x"]"#, list(&["", "x"]), list(&["", "x"])),
+            ("[]", list(&[]), list(&[])),
+        ] {
+            let config = parse(&format!(r#"{{"Entrypoint":{value},"Cmd":{value}}}"#));
+            assert_eq!((config.entrypoint, config.cmd), (entry_point, command), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_health_check_may_be_switched_off() {
+        for (test, wanted) in [
+            ("null", false),
+            ("[]", false),
+            (r#"["NONE"]"#, false),
+            (r#"[""]"#, false),
+            (r#"["CMD","/probe","-q"]"#, true),
+            (r#"["CMD-SHELL","probe || exit 1"]"#, true),
+        ] {
+            let text = format!(r#"{{"Healthcheck":{{"Test":{test},"Interval":3000000000}}}}"#);
+            let config: RunConfig = serde_json::from_str(&text).unwrap();
+            assert_eq!(config.healthcheck.unwrap().is_set(), wanted, "{test}");
+        }
+    }
+
+    #[test]
+    fn null_is_an_empty_list() {
+        let descriptor = format!(r#"{{"mediaType":null,"digest":"{}","size":2}}"#, digest(1));
+        let manifest =
+            format!(r#"{{"schemaVersion":2,"mediaType":null,"config":{descriptor},"layers":null}}"#);
+        let Document::Manifest(manifest) = Document::parse(manifest.as_bytes(), "").unwrap() else {
+            panic!("not a manifest")
+        };
+        assert!(manifest.layers.is_empty() && manifest.config.media_type.is_empty());
+        let index = r#"{"schemaVersion":2,"mediaType":null,"manifests":null}"#;
+        assert!(Document::parse(index.as_bytes(), media::OCI_INDEX).is_ok());
+        for config in [
+            r#"{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":null},"history":null}"#,
+            r#"{"os":"linux","architecture":"amd64","variant":null,"os.features":null,"rootfs":null,"config":null}"#,
+        ] {
+            assert!(ImageConfig::parse(config.as_bytes(), 0).is_ok(), "{config}");
+            assert!(ImageConfig::parse(config.as_bytes(), 1).is_err(), "{config}");
+        }
     }
 }

@@ -7,22 +7,28 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::absent::or_default;
 use crate::error::{Error, Result};
 
 /// Operating system, architecture and variant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
     /// The operating system: `linux`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub os: String,
     /// The architecture: `amd64`, `arm64`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub architecture: String,
     /// The variant of the architecture: `v7`, `v8`; empty if there are none, or for the baseline.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub variant: String,
     /// Features that the image requires of the operating system, such as `erofs`.
-    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "os.features",
+        deserialize_with = "or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub os_features: Vec<String>,
 }
 

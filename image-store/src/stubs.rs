@@ -21,6 +21,10 @@ pub(crate) fn make<'p>(
     copy_attributes(view, stubs, b"")?;
     for (path, is_dir) in paths {
         let path = clean(path.as_bytes())?;
+        if path.is_empty() {
+            // The root.
+            continue;
+        }
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let there = rustix::fs::openat2(
             view,
@@ -69,4 +73,22 @@ fn copy_attributes(view: &OwnedFd, stubs: &File, path: &[u8]) -> Result<()> {
     let Ok(from) = tree::open_dir(view, path, OFlags::RDONLY) else { return Ok(()) };
     let to = tree::open_dir(stubs, path, OFlags::RDONLY).doing(|| "open directory")?;
     crate::fixup::copy(&from, &to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_there_however_it_is_spelled() {
+        let place = crate::scratch::Scratch::new("stubs");
+        for name in ["view", "stubs"] {
+            std::fs::create_dir(place.path().join(name)).unwrap();
+        }
+        let open = |name: &str| File::open(place.path().join(name)).unwrap();
+        let paths = ["", "/", "//", "/.", "./"].map(|path| (path, true));
+        make(&open("view").into(), &open("stubs"), paths.into_iter().chain([("/new/dir", true)])).unwrap();
+        let made: Vec<_> = std::fs::read_dir(place.path().join("stubs")).unwrap().collect();
+        assert!(made.len() == 1 && place.path().join("stubs/new/dir").is_dir());
+    }
 }

@@ -1,7 +1,7 @@
-//! Times as in image configs: RFC 3339. No I/O.
+//! Times as in image configs (RFC 3339) and in HTTP headers. No I/O.
 
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::well_known::{Rfc2822, Rfc3339};
 
 /// Formats seconds since the epoch as `2026-11-21T07:15:00Z`. Times outside the years 0 to 9999 become the epoch.
 #[must_use]
@@ -15,6 +15,16 @@ pub fn rfc3339(seconds: i64) -> String {
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     OffsetDateTime::parse(text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+}
+
+/// The seconds since the epoch.
+pub(crate) fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// Parses a time such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7) to seconds since the epoch.
+pub(crate) fn parse_http(text: &str) -> Option<i64> {
+    OffsetDateTime::parse(text, &Rfc2822).ok().map(OffsetDateTime::unix_timestamp)
 }
 
 #[cfg(test)]

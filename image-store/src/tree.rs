@@ -2,10 +2,12 @@
 //!
 //! No link is followed, so that a malicious tree cannot lead out of its root.
 
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+};
 use rustix::io::Errno;
 
 use crate::error::{Doing, Result};
@@ -36,6 +38,62 @@ fn open_resolved(
     let path = if path.is_empty() { b".".as_slice() } else { path };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty(), resolve)
+}
+
+/// A file of any type, opened with `O_PATH`: it is what its `stat` says, whatever takes its name meanwhile.
+pub(crate) struct Node {
+    fd: OwnedFd,
+    pub(crate) stat: Stat,
+}
+
+impl Node {
+    /// The file `name` in a directory; links are not followed.
+    ///
+    /// # Errors
+    /// Those of openat2(2).
+    pub(crate) fn in_dir(dir: impl AsFd, name: &CStr) -> rustix::io::Result<Self> {
+        Self::of(open_below(dir, name.to_bytes(), OFlags::PATH)?)
+    }
+
+    /// # Errors
+    /// Those of fstat(2).
+    pub(crate) fn of(fd: OwnedFd) -> rustix::io::Result<Self> {
+        let stat = rustix::fs::fstat(&fd)?;
+        Ok(Self { fd, stat })
+    }
+
+    pub(crate) fn kind(&self) -> FileType {
+        FileType::from_raw_mode(self.stat.st_mode)
+    }
+
+    pub(crate) fn open_dir(&self) -> rustix::io::Result<OwnedFd> {
+        open_dir(&self.fd, b"", OFlags::RDONLY)
+    }
+
+    /// Opens a regular file for reading.
+    pub(crate) fn open_file(&self) -> rustix::io::Result<OwnedFd> {
+        rustix::fs::open(self.path(), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) fn read_link(&self) -> rustix::io::Result<CString> {
+        rustix::fs::readlinkat(&self.fd, c"", Vec::new())
+    }
+
+    /// Changes the owner.
+    pub(crate) fn chown(&self, uid: Uid, gid: Gid) -> rustix::io::Result<()> {
+        rustix::fs::chownat(&self.fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+    }
+
+    /// Changes the mode of what is not a link.
+    pub(crate) fn chmod(&self, mode: Mode) -> rustix::io::Result<()> {
+        rustix::fs::chmod(self.path(), mode)
+    }
+
+    /// The way by which the file itself can be reached with calls that take only paths.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/self/fd/{}", self.fd.as_raw_fd())
+    }
 }
 
 /// The names in a directory, sorted bytewise, with their types if the file system reports them.

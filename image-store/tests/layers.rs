@@ -3,14 +3,15 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
 use common::{Scratch, file, tar, tar_raw, unpack, unpack_limited};
 use image_store::ErrorKind;
 use image_store::layer::Limits;
-use image_store::tar::{Entry, Kind, Timestamp};
+use image_store::tar::{Entry, Kind, Timestamp, Writer};
 
 type Entries = Vec<(Entry, Vec<u8>)>;
 
@@ -342,4 +343,102 @@ fn a_layer_written_again_has_the_same_bytes() {
     // Without the first block, the entry of the root.
     assert!(again == bytes[512..], "differs");
     assert_eq!(again, write());
+}
+
+/// An output that changes the tree as soon as the first entry, `a`, was begun.
+struct Meddling<'a> {
+    tree: &'a Path,
+    bytes: Vec<u8>,
+}
+
+impl std::io::Write for Meddling<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.is_empty() {
+            fs::write(self.tree.join("a"), vec![b'+'; 900_000])?;
+            fs::write(self.tree.join("b"), "short")?;
+            fs::remove_dir_all(self.tree.join("c"))?;
+            fs::remove_file(self.tree.join("d"))?;
+            fs::remove_file(self.tree.join("e"))?;
+            fs::create_dir_all(self.tree.join("e/new"))?;
+            fs::remove_dir_all(self.tree.join("f"))?;
+            fs::write(self.tree.join("f"), "a file now")?;
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a container writes meanwhile does not end the work, and the archive is well-formed.
+#[test]
+fn a_tree_that_changes_while_it_is_written_gives_an_archive() {
+    let place = Scratch::new("changing");
+    for dir in ["c/deep", "f/deep"] {
+        fs::create_dir_all(place.path().join(dir)).unwrap();
+    }
+    for (name, size) in [("a", 400_000), ("b", 300_000), ("d", 10), ("e", 10), ("z", 10)] {
+        fs::write(place.path().join(name), vec![b'.'; size]).unwrap();
+    }
+    let mut writer = Writer::new(Meddling { tree: place.path(), bytes: Vec::new() });
+    let root = File::open(place.path()).unwrap();
+    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default()).unwrap();
+    let archive = writer.finish().unwrap().bytes;
+    let mut reader = image_store::tar::Reader::new(archive.as_slice());
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        let mut data = Vec::new();
+        if entry.kind == Kind::File {
+            reader
+                .data(|piece| {
+                    data.extend_from_slice(piece);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let name = String::from_utf8(entry.path).unwrap();
+        found.push((name.trim_end_matches('/').to_owned(), entry.size, data.len() as u64));
+    }
+    let names: Vec<&str> = found.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "e", "e/new", "f", "z"]);
+    assert!(found.iter().all(|(_, size, length)| size == length), "{found:?}");
+    // Sizes are those of the moment at which an entry was begun.
+    assert_eq!((found[0].1, found[1].1), (400_000, 5));
+}
+
+/// A file that becomes shorter while it is read is filled up with zeros.
+#[test]
+fn a_file_that_shrinks_while_it_is_written_is_filled_up() {
+    struct Shrinking<'a>(&'a Path, Vec<u8>);
+    impl std::io::Write for Shrinking<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.1.is_empty() {
+                File::options().write(true).open(self.0)?.set_len(3)?;
+            }
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let place = Scratch::new("shrinking");
+    fs::write(place.path().join("a"), "0123456789").unwrap();
+    let path = place.path().join("a");
+    let mut writer = Writer::new(Shrinking(&path, Vec::new()));
+    let root = File::open(place.path()).unwrap();
+    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default()).unwrap();
+    let archive = writer.finish().unwrap().1;
+    let mut reader = image_store::tar::Reader::new(archive.as_slice());
+    assert_eq!(reader.next_entry().unwrap().unwrap().size, 10);
+    let mut data = Vec::new();
+    reader
+        .data(|piece| {
+            data.extend_from_slice(piece);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(data, b"012\0\0\0\0\0\0\0");
 }

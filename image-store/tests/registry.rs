@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -371,14 +373,53 @@ fn a_blob_of_another_repository_is_mounted() {
 }
 
 #[test]
+fn an_empty_digest_in_an_answer_is_absent() {
+    common::need_root!();
+    let origin = origin("no-digest");
+    let uploads = Uploads::default();
+    let server = Server::start(move |request| {
+        let response = uploads.handle(request);
+        if request.path.contains("/manifests/") {
+            response.header("docker-content-digest", "")
+        } else {
+            response
+        }
+    });
+    let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+    Client::new(quick()).push(&origin.store, &origin.record, &target, &Quiet).unwrap();
+    assert_eq!(origin.pull(&server, quick()).unwrap().id, origin.record.id);
+}
+
+/// Registries, and proxies before them, may answer the request for a mount with anything.
+#[test]
+fn a_blob_that_is_not_mounted_is_uploaded() {
+    common::need_root!();
+    let origin = origin("no-mount");
+    for status in [200, 202, 204, 400, 401, 403, 404, 405, 415, 429, 500, 501, 503] {
+        let uploads = Arc::new(Uploads::default());
+        let handler = uploads.clone();
+        let server = Server::start(move |request| {
+            if request.path.contains("mount=") { Response::new(status, "") } else { handler.handle(request) }
+        });
+        let other = Reference::parse(&format!("{}/other:1", server.address)).unwrap();
+        let record = origin.store.tag(&origin.record, &other).unwrap();
+        let target = Reference::parse(&format!("{}/repo", server.address)).unwrap();
+        let pushed = Client::new(quick()).push(&origin.store, &record, &target, &Quiet);
+        pushed.unwrap_or_else(|error| panic!("{status}: {error}"));
+        let mounts = server.requests().iter().filter(|request| request.path.contains("mount=")).count();
+        assert_eq!(mounts, 2, "{status}: once for each blob");
+        assert_eq!(origin.pull(&server, quick()).unwrap().id, record.id, "{status}");
+    }
+}
+
+#[test]
 fn lists_follow_pages_within_the_registry() {
     let server = Server::start(|request| match request.path.as_str() {
         "/v2/" => Response::new(200, ""),
         "/v2/repo/tags/list" => Response::new(200, r#"{"tags":["1","2"]}"#)
             .header("link", r#"</v2/repo/tags/list?last=2>; rel="next""#),
-        "/v2/repo/tags/list?last=2" => {
-            Response::new(200, r#"{"tags":["3"]}"#).header("link", r#"<http://127.0.0.1:1/evil>; rel="next""#)
-        }
+        "/v2/repo/tags/list?last=2" => Response::new(200, r#"{"tags":["3"]}"#)
+            .header("link", r#"</v2/repo/tags/list?last=2>; rel="next""#),
         "/v2/_catalog" => Response::new(200, r#"{"repositories":["a/one","b/two"]}"#),
         _ => Response::new(404, ""),
     });
@@ -388,6 +429,97 @@ fn lists_follow_pages_within_the_registry() {
     let found = client.search(&format!("{}/two", server.address), 10).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].name, format!("{}/b/two", server.address));
+}
+
+/// Part of a list must not look like all of it.
+#[test]
+fn a_list_that_goes_on_elsewhere_is_an_error() {
+    for next in
+        ["http://127.0.0.1:1/evil", "//127.0.0.1:1/evil", "https://127.0.0.1:1/evil", "ftp://127.0.0.1/"]
+    {
+        let server = Server::start(move |request| match request.path.as_str() {
+            "/v2/" => Response::new(200, ""),
+            "/v2/repo/tags/list" => {
+                Response::new(200, r#"{"tags":["1"]}"#).header("link", format!(r#"<{next}>; rel="next""#))
+            }
+            _ => Response::new(404, ""),
+        });
+        let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+        let error = Client::new(quick()).tags(&repository).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid), "{next}: {error:?}");
+        assert!(error.to_string().contains("127.0.0.1"), "{next}: {error}");
+        assert_eq!(server.requests().last().unwrap().path, "/v2/repo/tags/list", "{next}");
+    }
+}
+
+/// A proxy that does TLS makes a registry refer to itself by plain http.
+#[test]
+fn a_list_over_tls_that_goes_on_without_is_an_error() {
+    let place = common::Scratch::new("list-tls");
+    if !common::server::certificate(place.path()) {
+        return;
+    }
+    let server = Server::start_tls(place.path(), |request| match request.path.as_str() {
+        "/v2/" => Response::new(200, ""),
+        path => {
+            let next = format!("<http://{}{path}?last=1>; rel=\"next\"", request.header("host").unwrap());
+            Response::new(200, r#"{"tags":["1"]}"#).header("link", next)
+        }
+    });
+    let certificates_for_all = vec![place.path().to_owned()];
+    let hosts = Hosts { certificates_for_all, ..Hosts::default() };
+    let repository = Reference::parse_untagged(&format!("{}/repo", server.address)).unwrap();
+    let error = Client::new(ClientOptions { hosts, ..quick() }).tags(&repository).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("from https to http refused"), "{error}");
+}
+
+/// A registry that responds to `/v2/` only; it says nothing to other requests, or closes the connection. Returns its address and the
+/// number of those requests.
+fn without_answers(silent: bool) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, asked) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
+    let count = asked.clone();
+    std::thread::spawn(move || {
+        let mut open = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or(0);
+            if request[..length].starts_with(b"GET /v2/ ") {
+                let _ =
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            } else if request[..length].starts_with(b"GET ") {
+                count.fetch_add(1, Ordering::SeqCst);
+                open.extend(silent.then_some(stream));
+            }
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn a_mirror_that_gives_no_answer_is_asked_once() {
+    common::need_root!();
+    let origin = origin("silent");
+    for silent in [true, false] {
+        let content = origin.content();
+        let server = Server::start(move |request| honest(&content, request));
+        let (location, asked) = without_answers(silent);
+        let mirrors = vec![(server.address.clone(), vec![Mirror { location, insecure: false }])];
+        let hosts = Hosts { mirrors, ..Hosts::default() };
+        let options = ClientOptions { hosts, silence: Duration::from_millis(500), ..quick() };
+        origin.pull(&server, options).unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "silent: {silent}");
+    }
+}
+
+/// There is no other to ask.
+#[test]
+fn a_registry_that_gives_no_answer_is_asked_again() {
+    let (address, asked) = without_answers(false);
+    let reference = Reference::parse(&format!("{address}/repo")).unwrap();
+    let error = Client::new(quick()).find(&reference).map(drop).unwrap_err();
+    assert_eq!((error.kind(), asked.load(Ordering::SeqCst)), (ErrorKind::Network, 5), "{error}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use common::{Scratch, file, tar};
 use image_store::archive::{Format, save_archive, save_dir};
+use image_store::layer::compression::Compression;
 use image_store::manifest::Descriptor;
 use image_store::platform::Platform;
 use image_store::store::{Composition, Part, Quiet, Record, Source};
@@ -259,13 +260,13 @@ fn a_saved_image_is_loaded_with_the_same_digests() {
     let name = image.reference().unwrap();
     let images = [(image.clone(), vec![name.clone()])];
     let dir = place.path().join("layout");
-    save_dir(&store, &images, &dir).unwrap();
-    save_dir(&store, &images, &dir).unwrap();
+    save_dir(&store, &images, Compression::Gzip, &dir).unwrap();
+    save_dir(&store, &images, Compression::Gzip, &dir).unwrap();
     let archives: Vec<_> = [Format::Docker, Format::Oci]
         .iter()
         .map(|format| {
             let path = place.path().join(format!("{format:?}.tar"));
-            save_archive(&store, &images, *format, File::create(&path).unwrap()).unwrap();
+            save_archive(&store, &images, *format, Compression::Gzip, File::create(&path).unwrap()).unwrap();
             path
         })
         .collect();
@@ -385,7 +386,7 @@ fn two_processes_add_the_same_image_at_once() {
     let store = store(&place);
     let image = import(&store, "x", &base());
     let dir = place.path().join("layout");
-    save_dir(&store, &[(image.clone(), vec![image.reference().unwrap()])], &dir).unwrap();
+    save_dir(&store, &[(image.clone(), vec![image.reference().unwrap()])], Compression::Gzip, &dir).unwrap();
     let target = place.path().join("target");
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -511,4 +512,86 @@ fn images_may_be_hashed_with_sha512() {
     let gone = store.remove(&image, false).unwrap();
     assert_eq!((gone.blobs.len(), gone.layers.len()), (3, 1));
     assert_eq!(fs::read_dir(store.root().join("layers/sha512")).unwrap().count(), 0);
+}
+
+/// A power cut may leave a container with a record that cannot be read. Whatever it needs stays.
+#[test]
+fn a_damaged_record_of_a_container_stops_nothing_and_loses_nothing() {
+    for damage in ["", "{", "null", r#"{"id":"broken"}"#] {
+        let place = Scratch::new("damaged");
+        let store = store(&place);
+        let record = import(&store, "box:1", &base());
+        store.prepare(&record, "broken").unwrap();
+        store.prepare(&record, "whole").unwrap();
+        let path = store.root().join("containers/broken/record.json");
+        fs::write(&path, damage).unwrap();
+        fs::create_dir(store.root().join("containers/lost+found")).unwrap();
+        let containers = store.containers().unwrap();
+        assert_eq!(containers.intact.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), ["whole"]);
+        assert_eq!(containers.damaged.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["broken"]);
+        store.remove_container("whole").unwrap();
+        let before = digests(&store);
+        assert_eq!(store.prune(true, |_| true).unwrap_err().kind(), ErrorKind::Busy, "{damage}");
+        let collected = store.unname(&record, false).unwrap();
+        assert!(collected.layers.is_empty() && collected.blobs.is_empty(), "{damage}");
+        store.collect().unwrap();
+        assert_eq!(digests(&store), before, "{damage}");
+        store.remove_container("broken").unwrap();
+        store.collect().unwrap();
+        assert!(digests(&store).is_empty(), "{damage}");
+        assert_eq!(store.remove_container("broken").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// Nothing can be said of the image, nor removed: but how to mend that.
+#[test]
+fn a_damaged_record_of_an_image_is_named_and_its_removal_mends_the_store() {
+    let place = Scratch::new("damaged-image");
+    let store = store(&place);
+    import(&store, "box:1", &base());
+    let refs = store.root().join("refs");
+    let path = fs::read_dir(&refs).unwrap().next().unwrap().unwrap().path();
+    fs::write(&path, "{").unwrap();
+    let before = digests(&store);
+    for error in [store.images().unwrap_err(), store.collect().unwrap_err()] {
+        let said =
+            format!("image record {path:?}: damaged: remove this file, then pull or load the image again");
+        assert!(error.kind() == ErrorKind::Invalid && error.to_string().contains(&said), "{error}");
+    }
+    assert_eq!(digests(&store), before);
+    fs::remove_file(&path).unwrap();
+    store.collect().unwrap();
+    assert!(digests(&store).is_empty());
+}
+
+/// An archive's entries imply directories. Where these are links in the target, the links are followed within it; where they are
+/// there, they stay as they are.
+#[test]
+fn an_archive_is_copied_through_links_to_directories() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    common::need_root!();
+    let place = Scratch::new("through");
+    let store = store(&place);
+    let at = |path: &str| place.path().join(path);
+    for dir in ["root/run", "root/var", "root/etc", "outside"] {
+        fs::create_dir_all(at(dir)).unwrap();
+    }
+    fs::set_permissions(at("root/etc"), fs::Permissions::from_mode(0o711)).unwrap();
+    symlink("/run", at("root/var/run")).unwrap();
+    symlink("../../../run", at("root/var/lock")).unwrap();
+    symlink(at("outside"), at("root/var/out")).unwrap();
+    let root = || image_store::copy::Place::root(File::open(at("root")).unwrap().into());
+    let copy = |entries: &[(Entry, Vec<u8>)]| store.copy_in(tar(entries).as_slice(), &root(), "/", false);
+    copy(&[file("var/run/act/a", b"a"), file("var/lock/b", b"b"), file("etc/c", b"c")]).unwrap();
+    assert_eq!(fs::read(at("root/run/act/a")).unwrap(), b"a");
+    assert_eq!(fs::read(at("root/run/b")).unwrap(), b"b");
+    assert!(fs::symlink_metadata(at("root/var/run")).unwrap().is_symlink());
+    assert_eq!(fs::metadata(at("root/etc")).unwrap().mode() & 0o777, 0o711);
+    // A link that leads out of the root, and a directory that is an entry of its own.
+    assert!(copy(&[file("var/out/x", b"x")]).is_err());
+    assert!(
+        copy(&[(Entry::new("var/run", Kind::Directory, 0o755), vec![]), file("var/run/x", b"x")]).is_err()
+    );
+    assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 0);
+    assert!(!at("root/run/x").exists());
 }

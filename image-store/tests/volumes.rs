@@ -47,7 +47,7 @@ impl Bench {
 
     /// Uses a volume like a container that mounts it at `path`.
     fn start(&self, volume: &str, path: &str) -> image_store::Result<PathBuf> {
-        self.store.use_volume(volume, false, Some((&self.root(), path))).map(|volume| volume.path)
+        self.store.use_volume(volume, false, Some((&self.root(), path)), &|| Ok(())).map(|volume| volume.path)
     }
 
     fn names(&self, volume: &str) -> Vec<String> {
@@ -154,7 +154,7 @@ fn a_used_volume_is_not_changed() {
     let begins: [(&str, Begin); 4] = [
         ("filled", |bench| drop(bench.start("v", "/dir").unwrap())),
         ("nothing in the image", |bench| drop(bench.start("v", "/nowhere").unwrap())),
-        ("not to be filled", |bench| drop(bench.store.use_volume("v", false, None).unwrap())),
+        ("not to be filled", |bench| drop(bench.store.use_volume("v", false, None, &|| Ok(())).unwrap())),
         ("created first", |bench| {
             assert!(bench.store.create_volume("v", false).unwrap());
             bench.start("v", "/nowhere").unwrap();
@@ -272,7 +272,7 @@ fn a_volume_of_an_earlier_version_counts_as_used_and_named() {
 #[test]
 fn a_volume_is_removed_with_its_record() {
     let bench = Bench::new("removed");
-    assert!(bench.store.use_volume("v", true, Some((&bench.root(), "/dir"))).unwrap().anonymous);
+    assert!(bench.store.use_volume("v", true, Some((&bench.root(), "/dir")), &|| Ok(())).unwrap().anonymous);
     assert!(bench.store.volume("v").unwrap().anonymous);
     bench.store.remove_volume("v").unwrap();
     assert_eq!(bench.store.remove_volume("v").unwrap_err().kind(), ErrorKind::NotFound);
@@ -320,4 +320,105 @@ fn volumes_may_be_on_another_file_system_than_the_store() {
     store.remove_volume("v").unwrap();
     store.empty_trash().unwrap();
     assert_eq!(names(&place.path().join("big-disk")), [".trash"]);
+}
+
+/// Whatever types of files an image has, the volume has them, too: it is closed to other users.
+#[test]
+fn a_volume_has_all_files_of_the_image_with_their_links_and_holes() {
+    need_root!();
+    let bench = Bench::new("types");
+    let node = |name: &str, kind, device| {
+        let mode = rustix::fs::Mode::from_raw_mode(0o640);
+        rustix::fs::mknodat(rustix::fs::CWD, bench.image(name), kind, mode, device).unwrap();
+        chown(bench.image(name), Some(5), Some(6)).unwrap();
+    };
+    node("dir/fifo", rustix::fs::FileType::Fifo, 0);
+    node("dir/null", rustix::fs::FileType::CharacterDevice, rustix::fs::makedev(1, 3));
+    node("dir/loop", rustix::fs::FileType::BlockDevice, rustix::fs::makedev(7, 99));
+    fs::hard_link(bench.image("dir/file"), bench.image("dir/sub/again")).unwrap();
+    File::create(bench.image("dir/hole")).unwrap().set_len(4 << 20).unwrap();
+    bench.start("v", "/dir").unwrap();
+    assert_eq!(listing(&bench.files("v")), listing(&bench.image("dir")));
+    let meta = |name: &str| fs::symlink_metadata(bench.files("v").join(name)).unwrap();
+    assert_eq!(meta("file").ino(), meta("sub/again").ino());
+    assert!(meta("hole").len() == 4 << 20 && meta("hole").blocks() < 100);
+    assert_eq!(
+        (meta("null").rdev(), meta("null").uid(), meta("loop").gid()),
+        (rustix::fs::makedev(1, 3), 5, 6)
+    );
+}
+
+/// An image's layers are unpacked without those below: there may be whiteouts of what none of them has, which overlay lists but
+/// does not find. One of the host's is as good.
+#[test]
+fn a_whiteout_that_hides_nothing_is_not_copied() {
+    need_root!();
+    let bench = Bench::new("whiteout");
+    let whiteout = rustix::fs::FileType::CharacterDevice;
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        bench.image("dir/gone"),
+        whiteout,
+        rustix::fs::Mode::empty(),
+        rustix::fs::makedev(0, 0),
+    );
+    made.unwrap();
+    bench.start("plain", "/dir").unwrap();
+    assert_eq!(bench.names("plain"), ["file", "sub"]);
+    let rootfs = image_store::store::Rootfs {
+        lower: vec![bench.image(""), bench.place.path().join("host")],
+        upper: None,
+        work: None,
+        marks: bench.store.marks(),
+    };
+    let root = match rootfs.mount() {
+        Ok(root) => Place::root(root),
+        Err(error) => {
+            eprintln!("skipped: cannot mount here: {error}");
+            return;
+        }
+    };
+    bench.store.use_volume("v", false, Some((&root, "/dir")), &|| Ok(())).unwrap();
+    assert_eq!(bench.names("v"), ["file", "sub"]);
+}
+
+#[test]
+fn while_a_volume_is_filled_others_can_be_used() {
+    let bench = Bench::new("at-once");
+    let others = std::cell::Cell::new(0);
+    let going = || {
+        let other = format!("other-{}", others.get());
+        others.set(others.get() + 1);
+        bench.start(&other, "/dir")?;
+        bench.store.remove_volume(&other)
+    };
+    bench.store.use_volume("v", false, Some((&bench.root(), "/dir")), &going).unwrap();
+    assert!(others.get() > 1);
+    assert_eq!(bench.names("v"), ["file", "sub"]);
+}
+
+#[test]
+fn a_copy_that_is_ended_leaves_nothing() {
+    let bench = Bench::new("ended");
+    let left = std::cell::Cell::new(2);
+    let going = || {
+        left.set(left.get() - 1);
+        if left.get() == 0 { Err(image_store::Error::new(ErrorKind::Busy, "interrupted")) } else { Ok(()) }
+    };
+    let ended = bench.store.use_volume("v", false, Some((&bench.root(), "/dir")), &going);
+    assert!(ended.unwrap_err().to_string().contains("interrupted"));
+    assert!(bench.store.volume_names().unwrap().is_empty() && !bench.record("v").exists());
+}
+
+#[test]
+fn several_that_want_a_new_volume_get_the_same() {
+    let bench = Bench::new("several");
+    for at in 0..50 {
+        fs::write(bench.image("dir").join(format!("f{at}")), "x").unwrap();
+    }
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| bench.start("v", "/dir").unwrap())).collect();
+        threads.into_iter().map(|thread| names(&thread.join().unwrap()).len()).collect()
+    });
+    assert_eq!(all, [52; 4]);
 }

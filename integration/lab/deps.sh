@@ -16,8 +16,8 @@ install pkg-config pkg-config
 install /usr/share/doc/libseccomp-dev libseccomp-dev
 # The package "busybox" is dynamic and needs a C library inside the container; the static one takes its place.
 if ! command -v busybox >/dev/null || ldd "$(command -v busybox)" >/dev/null 2>&1; then
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends busybox-static >/dev/null
+  "$HERE/apt.sh" update
+  "$HERE/apt.sh" install busybox-static
 fi
 install newuidmap uidmap
 install setsid util-linux

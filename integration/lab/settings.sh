@@ -26,17 +26,16 @@ die() {
 
 need_root() { [ "$(id -u)" = 0 ] || die "needs root"; }
 
-# install COMMAND-OR-FILE PACKAGE...: apt-get install the packages unless the command or file is there.
+# install COMMAND-OR-FILE PACKAGE...: install the packages with apt unless the command or file is there.
 install() {
   local what=$1
   shift
   if [ -e "$what" ] || command -v "$what" >/dev/null 2>&1; then return 0; fi
   if [ -z "${APT_UPDATED:-}" ]; then
-    apt-get update -qq
+    "$HERE/apt.sh" update
     APT_UPDATED=1
   fi
-  # A fresh machine may be at its own upgrades.
-  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@" >/dev/null
+  "$HERE/apt.sh" install "$@"
   [ -e "$what" ] || command -v "$what" >/dev/null || die "no $what after installing $*"
 }
 

@@ -42,15 +42,15 @@ pub(crate) const TESTS: &[Test] = tests!["checkpoint":
 ];
 
 /// A container that is saved and restored.
-struct Saved {
+pub(crate) struct Saved {
     lab: Lab,
-    c: Container,
-    path: String,
-    images: PathBuf,
+    pub(crate) c: Container,
+    pub(crate) path: String,
+    pub(crate) images: PathBuf,
 }
 
 /// On the host's network, with a counter in its memory that it writes to /tmp/count.
-fn counting(lab: &Lab) -> Result<Saved, Stop> {
+pub(crate) fn counting(lab: &Lab) -> Result<Saved, Stop> {
     let path = need_criu()?;
     let mut c = lab.container()?;
     c.config()
@@ -88,12 +88,12 @@ impl Saved {
         ))
     }
 
-    fn run(&self) -> Outcome {
+    pub(crate) fn run(&self) -> Outcome {
         self.c.bundle.write()?;
         self.quiet(&["run", "--detach", "--bundle", &self.c.bundle_arg(), &self.c.id])
     }
 
-    fn checkpoint(&self, flags: &[&str]) -> Result<Ended, Stop> {
+    pub(crate) fn checkpoint(&self, flags: &[&str]) -> Result<Ended, Stop> {
         self.call(&[&["checkpoint", "--image-path", &text(&self.images)], flags, &[&self.c.id]].concat())
     }
 
@@ -101,7 +101,7 @@ impl Saved {
         [&["restore", "--image-path", images, "--bundle", bundle], flags, &[&self.c.id]].concat()
     }
 
-    fn restore(&self, flags: &[&str]) -> Outcome {
+    pub(crate) fn restore(&self, flags: &[&str]) -> Outcome {
         self.quiet(&self.restore_line(
             &text(&self.images),
             &self.c.bundle_arg(),
@@ -114,12 +114,12 @@ impl Saved {
         self.call(&self.restore_line(&text(&self.images), &self.c.bundle_arg(), &["--detach"]))?.refused()
     }
 
-    fn count(&self) -> Result<u64, Stop> {
+    pub(crate) fn count(&self) -> Result<u64, Stop> {
         let read = || self.c.sh("cat /tmp/count").ok()?.trim().parse().ok();
         wait_for("the counter is there", read)
     }
 
-    fn counts_on_from(&self, before: u64) -> Outcome {
+    pub(crate) fn counts_on_from(&self, before: u64) -> Outcome {
         let now = self.count()?;
         yes(now >= before, format!("the counter was {before} and is {now}"))?;
         wait_for("the counter continues", || (self.count().ok()? > now).then_some(()))

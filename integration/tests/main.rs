@@ -4,6 +4,7 @@ use std::process::ExitCode;
 mod apparmor;
 mod cgroups;
 mod checkpoint;
+mod checkpoint_again;
 mod commands;
 mod control;
 mod cves_paths;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         cgroups::TESTS,
         control::TESTS,
         checkpoint::TESTS,
+        checkpoint_again::TESTS,
         commands::TESTS,
         input::TESTS,
         trouble::TESTS,

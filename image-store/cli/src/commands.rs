@@ -6,8 +6,8 @@ mod run_flags;
 
 use crate::cli::Operands::{Containers, Files, Images};
 use crate::cli::flags::{
-    AUTHFILE, CERTS, CHANGE, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON, MESSAGE,
-    NO_TRUNC, PLATFORM, QUIET, REMOTE,
+    AUTHFILE, CERTS, CHANGE, COMPRESSION, CREDS, FORCE_PRUNE, FORMAT, GLOBAL, INSECURE, INSPECT_FORMAT, JSON,
+    MESSAGE, NO_TRUNC, PLATFORM, QUIET, REMOTE,
 };
 use crate::cli::{ANY, Command, Table, command, filter, switch, value};
 use crate::files::{cp, diff, export, mount};
@@ -51,6 +51,7 @@ static COMMANDS: &[Command] = &[
             INSECURE,
             CERTS,
             value("chunk", None, "BYTES", "upload blobs in chunks of this size"),
+            COMPRESSION,
         ],
         (1, 2),
         push::push,
@@ -203,6 +204,7 @@ static COMMANDS: &[Command] = &[
         &[
             value("output", Some('o'), "FILE", "write to this file instead of standard output"),
             value("format", None, "FORMAT", "docker-archive (default), oci-archive or oci-dir"),
+            COMPRESSION,
         ],
         (1, ANY),
         archives::save,
@@ -247,7 +249,13 @@ static COMMANDS: &[Command] = &[
         "CONTAINER [NAME[:TAG]]",
         Containers,
         "create an image from a container",
-        &[value("author", Some('a'), "TEXT", "author of the image"), CHANGE, MESSAGE, QUIET],
+        &[
+            value("author", Some('a'), "TEXT", "author of the image"),
+            CHANGE,
+            MESSAGE,
+            switch("pause", Some('p'), "pause the container meanwhile (default true)"),
+            QUIET,
+        ],
         (1, 2),
         export::commit,
     ),
@@ -265,7 +273,11 @@ static COMMANDS: &[Command] = &[
         "CONTAINER:PATH PATH|- | PATH|- CONTAINER:PATH",
         Containers,
         "copy files between a container and the host; - is a tar archive",
-        &[switch("archive", Some('a'), "preserve owners"), QUIET],
+        &[
+            switch("archive", Some('a'), "preserve owners, and copy devices, too"),
+            switch("follow-link", Some('L'), "copy what the source leads to if it is a symbolic link"),
+            QUIET,
+        ],
         (2, 2),
         cp::cp,
     ),

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM during a pull or load: reading fails, so that complete layers are kept for the next attempt and the rest
-//! is removed. A second signal kills the program.
+//! Ctrl-C and SIGTERM during long work: it fails, so that it can clean up. During a pull or load, reading fails, so that complete
+//! layers are kept for the next attempt and the rest is removed. A second signal kills the program.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -17,8 +17,24 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 const TICK: Duration = Duration::from_millis(50);
 
 /// Runs `work` with a source that fails after the first signal. The program then exits as if killed by it.
-#[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
 pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> Result<T>) -> Result<T> {
+    ending("interrupted; complete layers are kept", |stop| work(&Ending { source, stop }))
+}
+
+/// Runs `work` with a check that fails after the first signal. The program then exits as if killed by it.
+pub(crate) fn checked<T, E: From<Error>>(
+    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T, E>,
+) -> Result<T, E> {
+    ending("interrupted", |stop| work(&|| going(stop)))
+}
+
+/// An error after the first signal.
+fn going(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) { Err(Error::new(ErrorKind::Busy, "interrupted")) } else { Ok(()) }
+}
+
+#[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
+fn ending<T, E: From<Error>>(message: &str, work: impl FnOnce(&AtomicBool) -> Result<T, E>) -> Result<T, E> {
     let os = |errno: nix::Error| Error::from(io::Error::from(errno));
     let ignored = ignored();
     let mut set = SigSet::empty();
@@ -32,8 +48,8 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(os)?;
     let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
     let (result, signal) = std::thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(&signals, &stop, &done));
-        let result = work(&Ending { source, stop: &stop });
+        let watching = scope.spawn(|| watch(&signals, &stop, &done, message));
+        let result = work(&stop);
         done.store(true, Ordering::Relaxed);
         (result, watching.join().unwrap_or(None))
     });
@@ -53,7 +69,7 @@ fn ignored() -> u64 {
 
 /// The first signal received.
 #[allow(clippy::exit, reason = "a second signal means now")]
-fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32> {
+fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool, message: &str) -> Option<i32> {
     let mut first = None;
     let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
     while !done.load(Ordering::Relaxed) {
@@ -65,7 +81,7 @@ fn watch(signals: &SignalFd, stop: &AtomicBool, done: &AtomicBool) -> Option<i32
             }
             first = Some(number);
             stop.store(true, Ordering::Relaxed);
-            eprintln!("knarr-image: interrupted; complete layers are kept");
+            eprintln!("knarr-image: {message}");
         }
     }
     first
@@ -89,9 +105,7 @@ struct Reader<'a> {
 
 impl Read for Reader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Busy, "interrupted").into());
-        }
+        going(self.stop)?;
         self.input.read(buffer)
     }
 }

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, args: &Args) -> ExitCode {
     // Without root, commands that use the store run as root of a user namespace.
-    let entered = if command.store { rootless::enter() } else { Ok(()) };
+    let entered = if command.store { rootless::enter(args) } else { Ok(()) };
     match entered.and_then(|()| (command.run)(args)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

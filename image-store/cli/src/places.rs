@@ -4,9 +4,13 @@
 //! The names of all files and directories of knarr-image's own are here and nowhere else. (The layout of the store is the library's, see
 //! `image_store::store`.) They must not change: after an upgrade the supervisors of running containers are still of the old version.
 
-use std::fs::{self, DirBuilder};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use image_store::{ErrorKind, Store, StoreOptions};
 
@@ -58,15 +62,58 @@ fn root(args: &Args) -> Result<PathBuf> {
     Ok(data.join(STORE_IN_DATA))
 }
 
+/// The directory of the store that this process works with.
+static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+
+/// The file of the store that names the state directory.
+const STATE_FILE: &str = "state-directory";
+
+/// Determines which store this process works with.
+pub(crate) fn choose(args: &Args) -> Result<()> {
+    let _ = CHOSEN.set(root(args)?);
+    Ok(())
+}
+
 /// The directory for the state of running containers: [`STATE`], or one of this user's own.
 fn state_root() -> Result<PathBuf> {
     let uid = caller::uid();
-    let root = if uid == 0 {
-        PathBuf::from(STATE)
-    } else {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-        runtime.map_or_else(|| format!("{STATE_IN_TMP}{uid}").into(), |path| path.join(STATE_IN_RUNTIME))
-    };
+    if uid == 0 {
+        return usable(STATE.into());
+    }
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    let default =
+        runtime.map_or_else(|| format!("{STATE_IN_TMP}{uid}").into(), |path| path.join(STATE_IN_RUNTIME));
+    match CHOSEN.get() {
+        Some(store) => agreed(store, default),
+        None => usable(default),
+    }
+}
+
+/// The state directory that the store names, as long as it exists, so that containers are found from every session of the user;
+/// else `default`, which the store names from now on.
+fn agreed(store: &Path, default: PathBuf) -> Result<PathBuf> {
+    let path = store.join(STATE_FILE);
+    let failed = |e: std::io::Error| os(e, format!("agree on a state directory in {path:?}"));
+    DirBuilder::new().recursive(true).mode(0o700).create(store).map_err(failed)?;
+    let mut file =
+        File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+    let mut named = Vec::new();
+    file.read_to_end(&mut named).map_err(failed)?;
+    let named = PathBuf::from(OsStr::from_bytes(&named));
+    if named.is_dir()
+        && let Ok(root) = usable(named)
+    {
+        return Ok(root);
+    }
+    let root = usable(std::path::absolute(&default).map_err(failed)?)?;
+    file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
+    file.write_all(root.as_os_str().as_bytes()).map_err(failed)?;
+    Ok(root)
+}
+
+/// Creates a state directory if it is missing. It must be out of reach of other users.
+fn usable(root: PathBuf) -> Result<PathBuf> {
     let failed = |e: std::io::Error| os(e, format!("state directory {root:?}"));
     DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(failed)?;
     let meta = fs::symlink_metadata(&root).map_err(failed)?;
@@ -169,5 +216,22 @@ mod tests {
         let root = GLOBAL.iter().find(|flag| flag.long == "root").unwrap();
         let defaults = format!("{STORE} for root, $XDG_DATA_HOME/{STORE_IN_DATA} for others");
         assert!(root.help.contains(&defaults), "{}", root.help);
+    }
+
+    #[test]
+    fn a_store_keeps_its_state_directory_until_that_is_gone() {
+        let place = std::env::temp_dir().join(format!("knarr-state-{}", std::process::id()));
+        let (store, first, second) = (place.join("store"), place.join("first"), place.join("second"));
+        assert_eq!(agreed(&store, first.clone()).unwrap(), first);
+        assert_eq!(agreed(&store, second.clone()).unwrap(), first);
+        assert!(!second.exists());
+        fs::remove_dir(&first).unwrap();
+        assert_eq!(agreed(&store, second.clone()).unwrap(), second);
+        // Others could reach it.
+        fs::create_dir(&first).unwrap();
+        fs::set_permissions(&second, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert_eq!(agreed(&store, first.clone()).unwrap(), first);
+        assert!(agreed(&store, second.clone()).is_ok_and(|named| named == first));
+        fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -61,11 +61,12 @@ fn ranges(map: &str) -> Vec<(u32, u32)> {
 }
 
 /// Becomes root of a user namespace, unless it is root already.
-pub(crate) fn enter() -> Result<()> {
+pub(crate) fn enter(args: &Args) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         caller::inherit(Ids::current().is_some());
-        return Ok(());
+        return places::choose(args);
     }
+    places::choose(args)?;
     let uid = caller::uid();
     if !join_running() {
         make(uid)?;

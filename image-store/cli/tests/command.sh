@@ -56,6 +56,17 @@ test_output() {
     "$(k inspect -f '{{index .Config.Labels "x.y"}} {{range .Config.Env}}{{.}};{{end}} {{join .Config.Cmd ","}}' app:2)" 'z A=b; /a,b'
   same 'inspect --format json' "$(k inspect --format '{{json .Config.Cmd}}' app:2)" '["/a","b"]'
   same 'save | load of a pipe' "$(k save app:2 | timeout 60 "$BIN" --root "$W/other" load -q)" 'Loaded image: app:2'
+  same 'load prints each name' "$(k save app:2 app:3 | timeout 60 "$BIN" --root "$W/names" load -q)" $'Loaded image: app:2\nLoaded image: app:3'
+  same 'layers are compressed, or not, or nothing is saved' "$(for format in gzip zstd none xz; do
+    k save --compression-format $format --format oci-dir -o "$W/as-$format" app:2 2>/dev/null; echo -n "$? "
+    grep -aoh 'layer.v1.tar[+a-z]*' -r "$W/as-$format" 2>/dev/null; done | tr '\n' ' ')" '0 layer.v1.tar+gzip 0 layer.v1.tar+zstd 0 layer.v1.tar 1 '
+  timeout 60 "$BIN" --root "$W/changes" import -c 'ENV A=1 \' -c '  B=2' -c 'ENV C="$A $B"' -c 'CMD ["x"]' -c 'ENTRYPOINT ["/y"]' -c 'WORKDIR w' \
+    -c 'HEALTHCHECK --interval=5s CMD true' "$W/root.tar" changed >/dev/null
+  same 'changes are those of a Dockerfile' "$(timeout 60 "$BIN" --root "$W/changes" inspect -f \
+    '{{json .Config.Env}} {{.Config.Entrypoint}} {{.Config.Cmd}} {{.Config.WorkingDir}} {{.Config.Healthcheck.Interval}}' changed)" \
+    '["A=1","B=2","C=1 2"] [/y] [x] /w 5000000000'
+  none 'a wrong change creates nothing' "$(timeout 60 "$BIN" --root "$W/nothing" import -c 'STOPSIGNAL SIGFOO' "$W/root.tar" x 2>/dev/null; \
+    timeout 60 "$BIN" --root "$W/nothing" images -q)"
   none 'nothing on standard error when quiet' "$(k save app:2 2>&1 >/dev/null | cat; k load -q -i <(k save app:2) 2>&1 >/dev/null)"
   same 'plain lines without a terminal' \
     "$(k save -o "$W/a.tar" app:2; timeout 60 "$BIN" --root "$W/third" load -i "$W/a.tar" 2>&1 >/dev/null | grep -c ': Complete$')" 1

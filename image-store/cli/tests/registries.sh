@@ -272,6 +272,10 @@ test_interrupted() {
   same 'and says so' "$(grep -c 'interrupted' "$W/cut.log")" 1
   none 'it leaves no name' "$("$BIN" --root "$W/cut" images -q)"
   none 'and nothing half done' "$(ls "$W/cut/ingest")"
+  "$BIN" --root "$W/cut" run --cidfile "$W/cut.id" "localhost:$slow/layers:11" >"$W/cut-run.log" 2>&1 & pid=$!
+  soon grep -q 'Unable to find image' "$W/cut-run.log"
+  kill -TERM $pid; wait $pid; same 'so does one for run' $? 143
+  none 'without a file for the ID' "$(ls "$W/cut.id" 2>/dev/null)"
   count=$(find "$W/cut/layers/sha256" -mindepth 1 -maxdepth 1 | wc -l)
   [ "$count" -ge 3 ] && pass 'but what was complete' || fail 'but what was complete' "$count layers"
   "$BIN" --root "$W/cut" pull "localhost:$port/layers:12" >"$W/again.log" 2>&1

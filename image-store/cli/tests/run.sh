@@ -28,6 +28,24 @@ make_image() {
   k import -c 'CMD ["/bin/cat","/etc/passwd"]' -c 'ENV FROM=image' -c 'VOLUME /data' -c 'LABEL of=image' "$W/box.tar" box >/dev/null
 }
 
+# configured CONFIG: the image "configured", with the files of box and this run config.
+configured() {
+  k save --format oci-dir -o "$W/configured" box && python3 - "$W/configured" "$1" <<'PY' && k load -qi "$W/configured"; rm -rf "$W/configured"
+import hashlib, json, sys
+directory, config = sys.argv[1], json.loads(sys.argv[2])
+read = lambda digest: json.load(open(f"{directory}/blobs/{digest.replace(':', '/')}"))
+def write(value):
+    data = json.dumps(value).encode(); digest = hashlib.sha256(data).hexdigest()
+    open(f"{directory}/blobs/sha256/{digest}", "wb").write(data)
+    return {"digest": f"sha256:{digest}", "size": len(data)}
+index = json.load(open(f"{directory}/index.json")); entry = index["manifests"][0]; manifest = read(entry["digest"])
+image = read(manifest["config"]["digest"]); image["config"] = config
+manifest["config"].update(write(image)); entry.update(write(manifest))
+entry["annotations"] = {name: value.replace("box:", "configured:") for name, value in entry.get("annotations", {}).items()}
+json.dump(index, open(f"{directory}/index.json", "w"))
+PY
+}
+
 test_process() {
   same "the image's command" "$(k run --rm box | head -1)" 'root:x:0:0::/root:/bin/sh'
   same 'arguments, environment, directory, user' "$(k run --rm -e A=b -w /tmp -u web box sh -c 'echo $FROM $A $HOME; pwd; id -u; id -G')" \
@@ -56,6 +74,19 @@ test_process() {
   k run --rm -w /etc/passwd box true 2>/dev/null; same '125 without the working directory' $? 125
   k run --rm --bad box 2>/dev/null; same '125 for a wrong flag' $? 125
   k run --rm box sh -c 'kill -9 $$; sleep 5' 2>/dev/null; same 'pid 1 does not kill itself' $? 0
+  # Configs as Docker and others write them.
+  local config; config() { configured "$1" >/dev/null; k run --rm configured "${@:2}"; }
+  same 'WorkingDir "" is /' "$(config '{"WorkingDir":"","Cmd":["pwd"]}')" /
+  same 'null is absent' "$(config '{"WorkingDir":null,"Entrypoint":null,"Env":null,"Volumes":null,"Labels":null,"User":null,"Cmd":["pwd"]}')" /
+  same 'Entrypoint [""] is none' "$(config '{"Entrypoint":[""],"Cmd":["echo","cmd"]}')" cmd
+  same 'an entry point may be a string' "$(config '{"Entrypoint":"echo","Cmd":"cmd"}')" cmd
+  same '-w /' "$(k run --rm -w / box pwd)" /
+  same 'empty flags are the defaults' "$(k run --rm -w "" -u "" -h "" --name "" --stop-signal "" box sh -c 'pwd; id -u')" $'/\n0'
+  same 'an image whose HEALTHCHECK is not run is warned of' \
+    "$(config '{"Cmd":["echo","x"],"Healthcheck":{"Test":["CMD","true"]}}' 2>&1; k create configured 2>&1 >/dev/null | grep -c HEALTHCHECK
+      config '{"Cmd":["echo","x"],"Healthcheck":{"Test":["NONE"]}}' 2>&1)" \
+    $'knarr-image: warning: configured:latest: the image\'s HEALTHCHECK is not supported, and is not run\nx\n1\nx'
+  k rm -f $(k ps -aq) >/dev/null; k rmi configured >/dev/null
   refuse 'an image without a command' 'no command given' k run --rm "$(tar -C "$W/box" -c etc | k import -)"
   none 'nothing is left of containers with --rm' "$(k ps -aq)"
   k run --rm -v /big box sh -c 'head -c 1000000 /dev/zero >/big/file'
@@ -153,6 +184,13 @@ test_limits() {
   file() { if [ -n "$v2" ]; then echo "/sys/fs/cgroup/$2"; else echo "/sys/fs/cgroup/$1"; fi; }
   same '--memory' "$(k run --rm -m 64m box cat "$(file memory/memory.limit_in_bytes memory.max)")" 67108864
   k run --rm -m 16m box sh -c 'head -c 100m /dev/zero | tail >/dev/null' 2>/dev/null; same 'more memory ends in 137' $? 137
+  local killed='{{.State.OOMKilled}} {{.State.ExitCode}}'
+  k run --name fat -m 16m box sh -c '[ -e /again ] || { echo >/again; head -c 100m /dev/zero | tail >/dev/null; }' 2>/dev/null
+  same 'State.OOMKilled' "$(k inspect --format "$killed" fat)" 'true 137'
+  same 'it is about the last run' "$(k start -a fat; k inspect --format "$killed" fat)" 'false 0'
+  k run -d --name part -m 16m box sh -c 'sh -c "head -c 100m /dev/zero | tail" >/dev/null 2>&1; echo went on; exec sleep 100' >/dev/null
+  soon logged part 'went on'; same 'State.OOMKilled while it runs' "$(k inspect --format '{{.State.OOMKilled}} {{.State.Running}}' part)" 'true true'
+  k rm -fv fat part >/dev/null
   same '--cpus' "$(k run --rm --cpus 1.5 box cat "$(file cpu/cpu.cfs_quota_us cpu.max)" | cut -d' ' -f1)" 150000
   same '--pids-limit' "$(k run --rm --pids-limit 20 box cat "$(file pids/pids.max pids.max)")" 20
   same '--cpuset-cpus' "$(k run --rm --cpuset-cpus 0 box nproc)" 1
@@ -280,6 +318,13 @@ test_life() {
   same 'only what it changed is in the diff' "$(k diff changed)" 'A /hello.txt'
   k commit changed box:2 >/dev/null; same 'a committed container' "$(k run --rm box:2 cat /hello.txt)" hi
   refuse 'a name is unique' 'already exists' k run --name changed box true
+  k run -d --name user box:2 sleep 100 >/dev/null
+  refuse 'the last name of an image in use is not removed' 'in use by container' k rmi box:2
+  refuse 'not even by force while the container runs' 'in use by running container' k rmi -f box:2
+  refuse 'nor by its ID' 'in use by running container' k rmi -f "$(k images -q box:2)"
+  same 'it still has its name' "$(k images -q box:2 | wc -l)" 1
+  check 'a further name is removed' eval 'k tag box:2 box:3 && k rmi box:3'
+  k stop -t 0 user >/dev/null; check 'by force it is, once the container is stopped' k rmi -f box:2; k rm -v user >/dev/null
   check 'rename' k rename changed old
   check 'start again' k start -a old
   check 'rm' k rm old
@@ -348,6 +393,86 @@ test_life() {
   same 'nothing is left' "$(k ps -aq; grep -c "$W" /proc/mounts)" 0
 }
 
+# cp, as Docker documents it. The rules themselves are tested in image-store/src/copy/tests.rs.
+test_copy() {
+  echo mine >"$W/f"; mkdir -p "$W/tree/sub"; echo x >"$W/tree/sub/x"; mkfifo "$W/tree/fifo"; ln "$W/tree/sub/x" "$W/tree/y"
+  k create --name c -v v:/data -v "$W/tree:/host:ro" -v deep:/var/run/deep box sh -c 'cat /data/f; ls -i /data/tree/sub/x /data/tree/y' >/dev/null
+  check 'cp into a volume of a container that was never started' k cp "$W/f" c:/data/
+  check 'of a directory with a pipe and hard links' k cp "$W/tree" c:/data/
+  same 'the container has them' "$(k start -a c | awk '{print $1}' | uniq -c | awk '{print $1}' | tr '\n' ' ')" '1 2 '
+  same 'cp out of a volume of a stopped one' "$(k cp c:/data/f - | tar xO)" mine
+  refuse 'a read-only volume is not written to' 'Read-only' k cp "$W/f" c:/host/
+  same 'but it is read' "$(k cp c:/host/sub/x - | tar xO; ls "$W/tree")" $'x\nfifo\nsub\ny'
+  k cp "$W/f" c:/var/run/deep/; same 'a volume whose mount point is missing' "$(cat "$W/store/volumes/deep/f")" mine
+  none 'no mounts are left' "$(grep "$W" /proc/mounts)"
+  same 'diff does not show volumes' "$(k diff c | grep -c data/f)" 0
+  k rm c >/dev/null
+  k run -d --name c box sh -c \
+    'ln -s /etc/there /link; ln -s /data /dir; mkdir -p /run /var; ln -s /run /var/run; mknod /data/null c 1 3; exec sleep 100' >/dev/null
+  soon k exec c test -e /data/null
+  k cp "$W/f" c:/link
+  same 'a link as target is followed, to what is not there yet, too' "$(k exec c sh -c 'cat /etc/there; readlink /link')" $'mine\n/etc/there'
+  mkdir "$W/act"; (cd "$W/act" && mkdir -p var/run/act && echo a >var/run/act/a && tar -c var/run/act/a) | k cp - c:/
+  same 'so are links that an archive goes through' "$(k exec c sh -c 'cat /run/act/a; readlink /var/run')" $'a\n/run'
+  k cp c:/dir "$W/plain"; same 'a link as source is copied as a link' "$(readlink "$W/plain")" /data
+  k cp -L c:/dir "$W/followed" 2>/dev/null; same '-L follows it' "$(cat "$W/followed/file")" from-image
+  k cp c:/dir/. "$W/inside" 2>/dev/null; same 'so does /.' "$(cat "$W/inside/file")" from-image
+  refuse 'a device is not copied to the host' 'devices are copied in archive mode only' k cp c:/data "$W/without"
+  same 'but all else is' "$(cat "$W/without/file"; ls "$W/without"; stat -c %a "$W/without")" $'from-image\nfile\n755'
+  k cp -a c:/data "$W/with"; same 'with -a it is' "$(stat -c '%F %t,%T' "$W/with/null")" 'character special file 1,3'
+  k rm -fv c >/dev/null; k volume rm v deep >/dev/null
+}
+
+# Commit and export of containers that write all the time.
+test_writing() {
+  local loop='i=0; while :; do i=$((i+1)); for f in 1 2 3 4; do echo line $i of many more >>/log$f; done; mkdir -p /d/$i/e; rm -r /d; done'
+  k run -d --name busy box sh -c "head -c 60m /dev/zero >/log1; $loop" >/dev/null; soon k exec busy test -s /log4
+  local round; for round in 1 2 3; do
+    k export busy >"$W/busy.tar"; same "export of a container that writes ($round)" "$? $(tar -tf "$W/busy.tar" | grep -c '^log[1-4]$')" '0 4'
+    check "commit --pause=false ($round)" k commit -q --pause=false busy "busy:$round"
+    check "commit ($round)" k commit -q busy "paused:$round"
+    same 'all files are of the same moment' \
+      "$(k run --rm "paused:$round" sh -c 'set -- $(wc -l </log1) $(wc -l </log4); [ $(($1 - $2)) -le 1 ] && echo same')" same
+    k rmi "busy:$round" "paused:$round" >/dev/null
+  done
+  same 'it runs on' "$(k ps --format '{{.State}}')" running
+  k pause busy >/dev/null; check 'commit of a paused one' k commit -q busy busy:4; same 'it stays paused' "$(k ps --format '{{.State}}')" paused
+  k rmi busy:4 >/dev/null; k rm -fv busy >/dev/null
+}
+
+# Records that cannot be read, locks, and interruptions.
+test_records() {
+  k run -d --name well box sleep 100 >/dev/null; k create --name hurt box true >/dev/null
+  local id; id=$(k inspect --format '{{.Id}}' hurt); : >"$W/store/containers/$id/record.json"
+  same 'a damaged record does not stop ps' "$(k ps --format '{{.Names}}' 2>/dev/null)" well
+  refuse 'which tells of it' "$id: its record is damaged" eval 'k ps 2>&1 >/dev/null; false'
+  same 'nor run' "$(k run --rm -v /own box echo runs)" runs
+  check 'nor exec' k exec well true
+  check 'nor rm' k rm -fv well
+  refuse 'prune leaves it' "$id: its record is damaged" k container prune -f
+  refuse 'image prune does not know what it needs' "$id: may use any image" k prune -af
+  check 'the image is still whole' k verify
+  refuse 'nor is it started' 'its record is damaged' k start "$id"
+  refuse 'nor removed, but by force' 'rm -f' k rm "$id"
+  check 'rm -f removes it, by the beginning of its ID' k rm -f "${id:0:12}"
+  none 'and all is well' "$(k ps -aq 2>&1)"
+  k volume rm $(k volume ls -q) >/dev/null 2>&1
+  # Another process fills the volume.
+  k volume create held >/dev/null; flock "$W/store/volumes/held" sleep 100 & local holder=$!
+  PIDS+=($holder); soon eval '! flock -n "$W/store/volumes/held" true'
+  "$BIN" --root "$W/store" create --name waits -v held:/data --cidfile "$W/waits" box true >/dev/null 2>&1 & local waits=$!
+  soon eval 'k ps -a --format "{{.Names}}" | grep -q waits'
+  same 'while a volume is filled, others are created' "$(k run --rm --name other box echo runs)" runs
+  refuse 'but not of the same name' 'already exists' k create --name waits box true
+  refuse 'its volume is taken' 'in use by container' k volume rm held
+  refuse 'it cannot be started yet' 'is being created' k start waits
+  refuse 'nor removed' 'is being created' k rm waits
+  refuse 'not even by force' 'is being created' k rm -f waits
+  kill -TERM $waits; wait $waits; same 'Ctrl-C and SIGTERM end it' $? 143
+  none 'and leave nothing' "$(k ps -aq; find "$W/waits" "$W/store/containers" -mindepth 1 2>/dev/null; ls "$W/waits" 2>/dev/null)"
+  pkill -P $holder; wait $holder 2>/dev/null; k volume rm held >/dev/null
+}
+
 test_damage() {
   local layer blob; layer=$(k inspect --format '{{index .RootFS.Layers 0}}' box); layer=$W/store/layers/sha256/${layer#sha256:}/fs
   [ -d "$layer/bin" ] || { fail 'the layer is where its diffID says' "$layer"; return; }
@@ -413,6 +538,16 @@ AS
   same 'without root: exec' "$(u exec web sh -c 'echo $((40+2))')" 42
   check 'without root: cp' u cp "$home/box.tar" web:/tmp/x
   typed 'without root: a terminal' "run:'$W/as' '$home/knarr-image' run -it --rm box sh" expect:# 'send:tty\n' expect:/dev/ 'send:exit 4\n' end:4
+  elsewhere() { as env -u XDG_RUNTIME_DIR "$home/knarr-image" "$@"; }
+  same 'without root: it is found without XDG_RUNTIME_DIR' "$(elsewhere ps --format '{{.Names}} {{.State}}')" 'web running'
+  same 'without root: and entered' "$(elsewhere exec web echo here)" here
+  check 'without root: a second one' elsewhere run -d --name second box sleep 100
+  same 'without root: and all by all' "$(u ps -q | wc -l)" 2
+  check 'without root: and ended' elsewhere rm -f second
+  same 'without root: cp into a volume of a stopped one' \
+    "$(u create --name still -v kept:/data box cat /data/box.tar >/dev/null; u cp "$home/box.tar" still:/data/; u start -a still | md5sum)" \
+    "$(md5sum <"$home/box.tar")"
+  u rm still >/dev/null
   check 'without root: stop' u stop -t 0 web
   check 'without root: commit' u commit web box:2
   check 'without root: rm' u rm web
@@ -424,5 +559,5 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life damage terminal rootless}; do "test_$group"; done
+for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life copy writing records damage terminal rootless}; do "test_$group"; done
 count

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts};
+use image_store::registry::{Client, ClientOptions, Credential, Credentials};
 use image_store::{Reference, registry};
 
 static INPUT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
@@ -27,10 +27,9 @@ fn start() -> (registry::Client, Reference) {
     });
     let fixed = Some(Credential::Password("user".into(), "secret".into()));
     let client = Client::new(ClientOptions {
-        hosts: Hosts::default(),
         credentials: Credentials { fixed, files: vec![] },
         pause: Duration::ZERO,
-        chunk: None,
+        ..ClientOptions::default()
     });
     (client, Reference::parse(&format!("{address}/repo")).unwrap())
 }

@@ -1,6 +1,6 @@
 //! Names, digests, platforms, times, instructions: no panic, and printing and parsing again gives the same value.
 
-use image_store::{Digest, Reference, instruction::Instruction, platform::Platform, time::parse_rfc3339};
+use image_store::{Digest, Reference, dockerfile, platform::Platform, time::parse_rfc3339};
 
 /// Tests one input.
 pub(crate) fn run(bytes: &[u8]) {
@@ -16,6 +16,6 @@ pub(crate) fn run(bytes: &[u8]) {
         assert_eq!(platform.rank(&platform), Some(0));
         assert_eq!(Platform::parse(&platform.to_string()).unwrap(), platform);
     }
-    let _ = Instruction::parse(text);
+    let _ = dockerfile::parse(text);
     let _ = parse_rfc3339(text);
 }

@@ -1,5 +1,6 @@
 //! Loading images from OCI layouts and archives into a store.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -108,7 +109,7 @@ fn open_files(files: Box<dyn Files>) -> Result<(Box<dyn Source>, Vec<Found>)> {
     Err(Error::invalid("not an image archive: has neither oci-layout nor manifest.json"))
 }
 
-/// Loads all images of the archive in `file`, which may be a pipe.
+/// Loads all images of the archive in `file`, which may be a pipe; returns a record for each name, and for each image without one.
 ///
 /// # Errors
 /// Those of [`open`] and [`Store::ingest`].
@@ -120,7 +121,7 @@ pub fn load(store: &Store, file: File, platform: &Platform, progress: &dyn Progr
 
 impl Store {
     /// Loads all images of the OCI layout or archive at `path`; of an image for several platforms, the one that fits
-    /// `platform`.
+    /// `platform`. Returns a record for each name, and for each image without one.
     ///
     /// # Errors
     /// Those of [`open`] and [`Store::ingest`].
@@ -142,13 +143,21 @@ fn ingest_all(
     }
     // Several unnamed images are taken for those of an index, one per platform.
     let several = found.len() > 1 && found.iter().all(|image| image.names.is_empty() && image.tag.is_none());
-    let mut records = Vec::new();
+    let (mut records, mut seen) = (Vec::new(), BTreeSet::new());
     for image in found {
         let fits = image.descriptor.platform.as_ref().is_none_or(|offered| platform.rank(offered).is_some());
         if several && !fits {
             continue;
         }
-        records.push(store.ingest(source, &image.descriptor, platform, &image.names, progress)?);
+        let record = store.ingest(source, &image.descriptor, platform, &image.names, progress)?;
+        if image.names.is_empty() {
+            records.push(record.clone());
+        }
+        for name in &image.names {
+            if seen.insert((record.id.clone(), name.to_string())) {
+                records.push(Record { name: Some(name.to_string()), ..record.clone() });
+            }
+        }
     }
     Ok(records)
 }

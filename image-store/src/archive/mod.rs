@@ -14,6 +14,7 @@ pub use save::{Format, save_archive, save_dir};
 
 use serde::{Deserialize, Serialize};
 
+use crate::absent::or_default;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 
@@ -40,5 +41,6 @@ pub(crate) struct DockerItem {
     pub config: String,
     #[serde(default)]
     pub repo_tags: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "or_default")]
     pub layers: Vec<String>,
 }

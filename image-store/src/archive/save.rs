@@ -9,9 +9,10 @@ use std::path::Path;
 use super::{CONTAINERD_NAME, DockerItem, REF_NAME};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Doing, Error, Result};
+use crate::layer::compression::Compression;
 use crate::manifest::{Descriptor, Index, Manifest, media};
 use crate::reference::Reference;
-use crate::store::{Record, Store};
+use crate::store::{Outbox, Record, Store};
 use crate::tar::{Entry, Kind, Writer};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -31,7 +32,7 @@ struct Plan {
     blobs: BTreeSet<(Digest, u64)>,
 }
 
-/// Writes `images`, each with its names, as a tar archive; returns `output`.
+/// Writes `images`, each with its names, as a tar archive; returns `output`. Layers that the store has uncompressed are compressed.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the store does not have a layer's blob
@@ -40,9 +41,11 @@ pub fn save_archive<W: Write>(
     store: &Store,
     images: &[(Record, Vec<Reference>)],
     format: Format,
+    compression: Compression,
     output: W,
 ) -> Result<W> {
-    let plan = plan(store, images, format)?;
+    let mut outbox = Outbox::new(store, compression);
+    let plan = plan(&mut outbox, images, format, &|_| Ok(false))?;
     let mut writer = Writer::new(output);
     let mut dirs = BTreeSet::new();
     for (digest, size) in &plan.blobs {
@@ -54,7 +57,7 @@ pub fn save_archive<W: Write>(
         }
         let name = format!("blobs/{}", digest.path());
         writer.entry(&Entry { size: *size, ..Entry::new(name, Kind::File, 0o644) })?;
-        copy_blob(store, digest, *size, |bytes| writer.data(bytes))?;
+        copy_blob(&outbox, digest, *size, |bytes| writer.data(bytes))?;
     }
     for (name, bytes) in &plan.files {
         writer
@@ -69,18 +72,28 @@ pub fn save_archive<W: Write>(
 ///
 /// # Errors
 /// Those of [`save_archive`].
-pub fn save_dir(store: &Store, images: &[(Record, Vec<Reference>)], path: &Path) -> Result<()> {
-    let mut plan = plan(store, images, Format::Oci)?;
+pub fn save_dir(
+    store: &Store,
+    images: &[(Record, Vec<Reference>)],
+    compression: Compression,
+    path: &Path,
+) -> Result<()> {
+    let mut outbox = Outbox::new(store, compression);
+    let target = |digest: &Digest| path.join("blobs").join(digest.path());
+    let has = |digest: &Digest, size| fs::metadata(target(digest)).is_ok_and(|meta| meta.len() == size);
+    let mut plan = plan(&mut outbox, images, Format::Oci, &|blob| Ok(has(&blob.digest, blob.size)))?;
     for (digest, size) in &plan.blobs {
-        let target = path.join("blobs").join(digest.path());
-        if fs::metadata(&target).is_ok_and(|meta| meta.len() == *size) {
+        if has(digest, *size) {
             continue;
         }
+        let target = target(digest);
         let dir = path.join("blobs").join(digest.algorithm().name());
         fs::create_dir_all(&dir).doing(|| format!("mkdir {dir:?}"))?;
         let temporary = dir.join(format!(".{}", crate::store::unique()?));
         let mut file = File::create_new(&temporary).doing(|| format!("write {target:?}: create"))?;
-        copy_blob(store, digest, *size, |bytes| file.write_all(bytes).doing(|| format!("write {target:?}")))?;
+        copy_blob(&outbox, digest, *size, |bytes| {
+            file.write_all(bytes).doing(|| format!("write {target:?}"))
+        })?;
         fs::rename(&temporary, &target).doing(|| format!("write {target:?}: rename"))?;
     }
     if let Ok(old) = fs::read(path.join("index.json")) {
@@ -110,15 +123,20 @@ fn merge(old: &[u8], new: &[u8]) -> Result<Vec<u8>> {
     serde_json::to_vec(&old).map_err(|e| Error::invalid(e.to_string()))
 }
 
-fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> Result<Plan> {
+fn plan(
+    outbox: &mut Outbox<'_>,
+    images: &[(Record, Vec<Reference>)],
+    format: Format,
+    has: &dyn Fn(&Descriptor) -> Result<bool>,
+) -> Result<Plan> {
     let mut plan = Plan { files: BTreeMap::new(), blobs: BTreeSet::new() };
     let (mut manifests, mut items) = (Vec::new(), Vec::new());
     for (record, names) in images {
-        let manifest = store.manifest(record)?;
-        plan.blobs.insert((record.manifest.digest.clone(), record.manifest.size));
+        let (descriptor, manifest) = outbox.add(record, has)?;
+        plan.blobs.insert((descriptor.digest.clone(), descriptor.size));
         plan.blobs.insert((manifest.config.digest.clone(), manifest.config.size));
         for layer in &manifest.layers {
-            if !store.has_blob(layer) {
+            if !outbox.has(layer) {
                 let message = format!(
                     "layer {}: its compressed blob is not in the store (--keep-blobs=false?): pull the image again",
                     layer.digest
@@ -127,7 +145,7 @@ fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> R
             }
             plan.blobs.insert((layer.digest.clone(), layer.size));
         }
-        manifests.extend(descriptors(record, names));
+        manifests.extend(descriptors(&descriptor, names));
         items.push(item(&manifest, names));
     }
     let index =
@@ -142,15 +160,15 @@ fn plan(store: &Store, images: &[(Record, Vec<Reference>)], format: Format) -> R
 }
 
 /// One descriptor per name: a layout has no other way to give an image several names.
-fn descriptors(record: &Record, names: &[Reference]) -> Vec<Descriptor> {
+fn descriptors(manifest: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
     if names.is_empty() {
-        return vec![record.manifest.clone()];
+        return vec![manifest.clone()];
     }
     let named = |name: &Reference| {
         let tag = name.tag().unwrap_or("latest").to_owned();
         let annotations =
             BTreeMap::from([(CONTAINERD_NAME.to_owned(), name.to_string()), (REF_NAME.to_owned(), tag)]);
-        Descriptor { annotations: Some(annotations), ..record.manifest.clone() }
+        Descriptor { annotations: Some(annotations), ..manifest.clone() }
     };
     names.iter().map(named).collect()
 }
@@ -166,12 +184,12 @@ fn item(manifest: &Manifest, names: &[Reference]) -> DockerItem {
 
 /// Copies a blob to `sink` and verifies it.
 fn copy_blob(
-    store: &Store,
+    outbox: &Outbox<'_>,
     digest: &Digest,
     size: u64,
     mut sink: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut input = VerifyingReader::new(store.open_blob(digest)?, digest, size);
+    let mut input = VerifyingReader::new(outbox.open(digest)?, digest, size);
     let mut buffer = vec![0; 256 << 10];
     loop {
         match input.read(&mut buffer).doing(|| format!("read blob {digest}"))? {

@@ -1,8 +1,8 @@
 //! Compares a layer with the directory that it was unpacked to: contents and attributes of all entries.
 //!
-//! Of a path with several entries, which is rare, only the first is compared, and may differ.
+//! This takes one pass and writes nothing, but a difference need not be damage: a later entry of the layer may replace an earlier one,
+//! and file systems store other times than they were given. `same` decides then, with the layer unpacked again.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -28,9 +28,7 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
     let mut input = BufReader::with_capacity(256 << 10, blob);
     let compression = Compression::sniff(std::io::BufRead::fill_buf(&mut input)?)?;
     let mut reader = Reader::new(BufReader::with_capacity(256 << 10, compression.decoder(input)?));
-    let mut seen: HashMap<Vec<u8>, ()> = HashMap::new();
     let mut opaque = Vec::new();
-    let mut twice = false;
     while let Some(entry) = reader.next_entry()? {
         let doing = || format!("compare {}", show(&entry.path));
         match change(&entry.path)? {
@@ -47,16 +45,11 @@ pub fn compare(blob: impl Read, root: BorrowedFd<'_>, marks: Marks, ownership: O
                 }
             }
             Change::Make(path) => {
-                if seen.insert(path.clone(), ()).is_some() {
-                    twice = true;
-                    continue;
-                }
                 if let Err(error) = one(root, &path, &entry, &mut reader, marks, ownership) {
-                    // After a duplicate path, the first entry may have been replaced. And without root, directories
-                    // that their owner may not open cannot be read.
+                    // Without root, directories that their owner may not open cannot be read.
                     let closed =
                         ownership == Ownership::Squash && error.errno() == Some(Errno::ACCESS.raw_os_error());
-                    if !twice && !closed {
+                    if !closed {
                         return Err(error.context(doing()));
                     }
                 }

@@ -1,4 +1,4 @@
-//! Compression of layers: detected by the first bytes, decoded as a stream, encoded reproducibly.
+//! Compression of layers: detected by the first bytes, decoded as a stream, encoded reproducibly (`encoder`).
 //!
 //! eStargz (gzip with many members) and zstd:chunked (zstd with skippable frames) need no special treatment. The media type
 //! is checked, not trusted.
@@ -102,67 +102,18 @@ impl Compression {
         })
     }
 
-    /// A compressing writer. With the same version of this crate, the same input gives the same output on every machine.
-    ///
-    /// # Errors
-    /// Those of the zstd library if it cannot allocate memory.
-    pub fn encoder<W: Write>(self, output: W) -> Result<Encoder<W>> {
-        Ok(match self {
-            Self::None => Encoder::None(output),
+    /// The bytes as one gzip member or zstd frame.
+    pub(super) fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::None => Ok(bytes.to_vec()),
             Self::Gzip => {
                 // No name, no time, operating system "unknown": nothing that depends on this machine.
                 let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
-                Encoder::Gzip(Box::new(builder.write(output, flate2::Compression::new(6))))
+                let mut encoder = builder.write(Vec::new(), flate2::Compression::new(6));
+                encoder.write_all(bytes)?;
+                encoder.finish()
             }
-            Self::Zstd => Encoder::Zstd(Box::new(zstd::stream::write::Encoder::new(output, 3)?)),
-        })
-    }
-}
-
-/// A compressing writer: see [`Compression::encoder`].
-pub enum Encoder<W: Write> {
-    /// Does not compress.
-    None(W),
-    /// gzip, level 6.
-    Gzip(Box<flate2::write::GzEncoder<W>>),
-    /// zstd, level 3.
-    Zstd(Box<zstd::stream::write::Encoder<'static, W>>),
-}
-
-impl<W: Write> std::fmt::Debug for Encoder<W> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Encoder")
-    }
-}
-
-impl<W: Write> Encoder<W> {
-    /// Writes the rest and returns the output.
-    ///
-    /// # Errors
-    /// Those of the output.
-    pub fn finish(self) -> io::Result<W> {
-        match self {
-            Self::None(output) => Ok(output),
-            Self::Gzip(encoder) => encoder.finish(),
-            Self::Zstd(encoder) => encoder.finish(),
-        }
-    }
-}
-
-impl<W: Write> Write for Encoder<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::None(output) => output.write(bytes),
-            Self::Gzip(encoder) => encoder.write(bytes),
-            Self::Zstd(encoder) => encoder.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::None(output) => output.flush(),
-            Self::Gzip(encoder) => encoder.flush(),
-            Self::Zstd(encoder) => encoder.flush(),
+            Self::Zstd => zstd::bulk::compress(bytes, 3),
         }
     }
 }
@@ -174,9 +125,7 @@ mod tests {
     fn round(compression: Compression, parts: &[&[u8]], after: &[u8]) -> Result<Vec<u8>> {
         let mut stream = Vec::new();
         for part in parts {
-            let mut encoder = compression.encoder(Vec::new())?;
-            encoder.write_all(part)?;
-            stream.extend(encoder.finish()?);
+            stream.extend(compression.compress(part)?);
         }
         stream.extend_from_slice(after);
         assert_eq!(Compression::sniff(&stream)?, compression);
@@ -199,9 +148,7 @@ mod tests {
     fn bytes_after_a_stream_and_streams_cut_short_are_refused() {
         for compression in [Compression::Gzip, Compression::Zstd] {
             assert!(round(compression, &[b"abc"], b"trailing garbage").is_err(), "{compression:?}");
-            let mut encoder = compression.encoder(Vec::new()).unwrap();
-            encoder.write_all(&[7; 1000]).unwrap();
-            let stream = encoder.finish().unwrap();
+            let stream = compression.compress(&[7; 1000]).unwrap();
             let mut out = Vec::new();
             let cut = &stream[..stream.len() - 3];
             assert!(compression.decoder(cut).unwrap().read_to_end(&mut out).is_err(), "{compression:?}");

@@ -2,13 +2,14 @@
 //! same bytes: entries are sorted, whiteouts come before other entries, and there are no user names.
 //!
 //! The tree may belong to a running and malicious container: directories are opened from the root without following links,
-//! and one descriptor is held at any depth.
+//! and one descriptor is held at any depth. What changes meanwhile does not end the work: a file is written with the size that it
+//! had at first, with zeros if it became shorter, and what was removed is left out.
 
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read as _, Write};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 use rustix::io::Errno;
@@ -17,7 +18,7 @@ use super::Marks;
 use super::change::join;
 use crate::error::{Doing, Error, Result};
 use crate::tar::{Entry, Kind, Timestamp, Writer, show};
-use crate::tree;
+use crate::tree::{self, Node};
 
 /// How a directory is written as a layer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,8 +52,7 @@ struct Diff<'a, W: Write> {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for upper directories that overlay wrote with redirects or
-/// metacopy, and for names that start with `.wh.`; [`ErrorKind::Mismatch`](crate::ErrorKind::Mismatch) if a file changes
-/// while it is read; failed system calls; errors of the output.
+/// metacopy, and for names that start with `.wh.`; failed system calls; errors of the output.
 pub fn write_diff<W: Write>(
     root: BorrowedFd<'_>,
     writer: &mut Writer<W>,
@@ -60,7 +60,8 @@ pub fn write_diff<W: Write>(
 ) -> Result<u64> {
     let mut diff = Diff { root, writer, options, links: HashMap::new(), entries: 0 };
     // Directories that are being written. The last is continued first, so that children follow their directory.
-    let mut stack = vec![(Vec::new(), names(root, b"")?.into_iter())];
+    let names = tree::list(root).doing(|| "list the root directory")?;
+    let mut stack = vec![(Vec::new(), names.into_iter())];
     while let Some((dir, rest)) = stack.last_mut() {
         let Some((name, _)) = rest.next() else {
             stack.pop();
@@ -68,47 +69,55 @@ pub fn write_diff<W: Write>(
         };
         let path = join(dir, name.to_bytes());
         let dir = dir.clone();
-        if diff.one(&dir, &name, &path).doing(|| format!("write {} to a layer", show(&path)))? {
-            let children = diff.children(&path)?;
+        if let Some(opened) =
+            diff.one(&dir, &name, &path).doing(|| format!("write {} to a layer", show(&path)))?
+        {
+            let children = diff.children(&opened, &path)?;
             stack.push((path, children.into_iter()));
         }
     }
     Ok(diff.entries)
 }
 
-fn names(root: BorrowedFd<'_>, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
-    let dir =
-        tree::open_dir(root, path, OFlags::RDONLY).doing(|| format!("open directory {}", show(path)))?;
-    tree::list(&dir).doing(|| format!("list {}", show(path)))
+/// `None` if what was to be opened is not there any more, or has become another type of file.
+fn unless_gone<T>(opened: rustix::io::Result<T>) -> Result<Option<T>> {
+    match opened {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::STALE) => Ok(None),
+        other => other.map(Some).doing(|| "open"),
+    }
 }
 
 impl<W: Write> Diff<'_, W> {
-    /// Writes one entry; `true` for a directory. Whiteouts are written with their directory.
-    fn one(&mut self, dir: &[u8], name: &CString, path: &[u8]) -> Result<bool> {
-        let parent = tree::open_dir(self.root, dir, OFlags::PATH).doing(|| "open directory")?;
-        let stat = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW).doing(|| "stat")?;
+    /// Writes one entry; returns a directory, opened.
+    fn one(&mut self, dir: &[u8], name: &CString, path: &[u8]) -> Result<Option<OwnedFd>> {
+        let Some(parent) = unless_gone(tree::open_dir(self.root, dir, OFlags::PATH))? else {
+            return Ok(None);
+        };
+        let Some(node) = unless_gone(Node::in_dir(&parent, name))? else { return Ok(None) };
+        let stat = node.stat;
         if self.is_whiteout(&stat) {
-            if dir.is_empty() {
-                self.mark(dir, &whiteout(name))?;
-            }
-            return Ok(false);
+            self.mark(dir, &whiteout(name))?;
+            return Ok(None);
         }
         if self.options.marks.is_some() && name.to_bytes().starts_with(b".wh.") {
             return Err(Error::unsupported("names that start with \".wh.\" cannot be stored in a layer"));
         }
-        let Some(kind) = kind(&parent, name, &stat)? else {
-            return Ok(false);
+        let Some(kind) = kind(&node)? else {
+            return Ok(None);
         };
         let mut entry = self.entry(path, kind, &stat);
         let handle = match entry.kind {
-            Kind::File => Some(tree::open_below(&parent, name.to_bytes(), OFlags::RDONLY | OFlags::NONBLOCK)),
-            Kind::Directory => Some(tree::open_dir(&parent, name.to_bytes(), OFlags::RDONLY)),
+            Kind::File => Some(node.open_file()),
+            Kind::Directory => Some(node.open_dir()),
             _ => None,
         };
-        let handle = handle.transpose().doing(|| "open")?;
+        let handle = match handle.map(unless_gone).transpose()? {
+            Some(None) => return Ok(None),
+            handle => handle.flatten(),
+        };
         entry.xattrs = match &handle {
             Some(handle) => xattrs(handle.as_fd())?,
-            None => xattrs_by_name(&parent, name)?,
+            None => xattrs_of(&node)?,
         };
         if let Some(handle) = &handle {
             refuse_redirects(handle, self.options.marks)?;
@@ -118,35 +127,38 @@ impl<W: Write> Diff<'_, W> {
                 entry.kind = Kind::Hardlink(first.clone());
                 entry.xattrs.clear();
                 self.put(&entry)?;
-                return Ok(false);
+                return Ok(None);
             }
             self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
         }
         self.put(&entry)?;
-        if let (Kind::File, Some(handle)) = (&entry.kind, handle) {
-            self.data(File::from(handle))?;
+        match (entry.kind, handle) {
+            (Kind::File, Some(handle)) => self.data(File::from(handle), entry.size).map(|()| None),
+            (Kind::Directory, handle) => Ok(handle),
+            _ => Ok(None),
         }
-        Ok(entry.kind == Kind::Directory)
     }
 
-    /// Writes the opaque mark and the whiteouts of a directory, and returns the names in it.
-    fn children(&mut self, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
+    /// Writes the opaque mark and the whiteouts of a directory, and returns the other names in it.
+    fn children(&mut self, dir: &OwnedFd, path: &[u8]) -> Result<Vec<(CString, FileType)>> {
         let doing = || format!("directory {}", show(path));
-        let dir = tree::open_dir(self.root, path, OFlags::RDONLY).doing(doing)?;
-        let names = tree::list(&dir).doing(doing)?;
+        let mut names = match tree::list(dir) {
+            // A directory that was removed meanwhile.
+            Err(Errno::NOENT) => Vec::new(),
+            other => other.doing(doing)?,
+        };
         let Some(marks) = self.options.marks else {
             return Ok(names);
         };
         let mut value = [0_u8; 1];
-        if rustix::fs::fgetxattr(&dir, marks.opaque(), &mut value).is_ok() && value == *b"y" {
+        if rustix::fs::fgetxattr(dir, marks.opaque(), &mut value).is_ok() && value == *b"y" {
             self.mark(path, b".wh..wh..opq")?;
         }
-        for (name, _) in &names {
-            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).doing(doing)?;
-            if self.is_whiteout(&stat) {
-                self.mark(path, &whiteout(name))?;
-            }
-        }
+        let hides = |name: &CString| {
+            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| is_whiteout(&stat))
+        };
+        let whiteouts: Vec<_> = names.extract_if(.., |(name, _)| hides(name)).collect();
+        whiteouts.iter().try_for_each(|(name, _)| self.mark(path, &whiteout(name)))?;
         Ok(names)
     }
 
@@ -175,14 +187,24 @@ impl<W: Write> Diff<'_, W> {
         Entry { uid: stat.st_uid, gid: stat.st_gid, mtime, size, ..Entry::new(path, kind, mode) }
     }
 
-    fn data(&mut self, mut file: File) -> Result<()> {
+    /// Writes as many bytes as the entry says, whatever the length of the file is by now.
+    fn data(&mut self, file: File, size: u64) -> Result<()> {
+        let (mut left, mut file) = (size, file.take(size));
         let mut buffer = vec![0; 128 << 10];
-        loop {
-            match file.read(&mut buffer).doing(|| "read")? {
-                0 => return Ok(()),
-                count => self.writer.data(&buffer[..count])?,
-            }
+        while left > 0 {
+            let piece = match file.read(&mut buffer).doing(|| "read")? {
+                // It became shorter.
+                0 => {
+                    let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    buffer[..length].fill(0);
+                    &buffer[..length]
+                }
+                count => &buffer[..count],
+            };
+            self.writer.data(piece)?;
+            left -= piece.len() as u64;
         }
+        Ok(())
     }
 }
 
@@ -195,14 +217,12 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
 }
 
 /// `None` for sockets, which a tar archive cannot hold.
-fn kind(parent: &OwnedFd, name: &CString, stat: &Stat) -> Result<Option<Kind>> {
-    let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-    Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+fn kind(node: &Node) -> Result<Option<Kind>> {
+    let device = (rustix::fs::major(node.stat.st_rdev), rustix::fs::minor(node.stat.st_rdev));
+    Ok(Some(match node.kind() {
         FileType::RegularFile => Kind::File,
         FileType::Directory => Kind::Directory,
-        FileType::Symlink => {
-            Kind::Symlink(rustix::fs::readlinkat(parent, name, Vec::new()).doing(|| "readlink")?.into_bytes())
-        }
+        FileType::Symlink => Kind::Symlink(node.read_link().doing(|| "readlink")?.into_bytes()),
         FileType::CharacterDevice => Kind::Character(device.0, device.1),
         FileType::BlockDevice => Kind::Block(device.0, device.1),
         FileType::Fifo => Kind::Fifo,
@@ -234,11 +254,11 @@ pub(crate) fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     read_xattrs(&list, |name, buffer| rustix::fs::fgetxattr(fd, name, buffer))
 }
 
-fn xattrs_by_name(parent: &OwnedFd, name: &CString) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    // Through the parent's descriptor; the last component is not followed.
-    let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name.to_bytes()].concat();
-    let list = grow(|buffer| rustix::fs::llistxattr(path.as_slice(), buffer)).doing(|| "llistxattr")?;
-    read_xattrs(&list, |name, buffer| rustix::fs::lgetxattr(path.as_slice(), name, buffer))
+/// The same of a file that cannot be opened for reading.
+fn xattrs_of(node: &Node) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = node.path();
+    let list = grow(|buffer| rustix::fs::listxattr(&path, buffer)).doing(|| "listxattr")?;
+    read_xattrs(&list, |name, buffer| rustix::fs::getxattr(&path, name, buffer))
 }
 
 fn read_xattrs(

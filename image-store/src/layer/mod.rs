@@ -5,7 +5,9 @@ pub mod change;
 pub mod compare;
 pub mod compression;
 pub mod diff;
+pub mod encoder;
 mod pipe;
+pub mod same;
 pub mod unpack;
 
 /// Limits of a layer, against malicious images; ordinary layers are far below.

@@ -18,8 +18,9 @@ pub(super) fn parse(value: &str) -> Vec<Challenge> {
         let scheme = &rest[..end];
         let (parameters, after) = parameters(&rest[end..]);
         rest = after.trim_start_matches([' ', ',', '\t']);
-        let get =
-            |key: &str| parameters.iter().find(|(k, _)| k.eq_ignore_ascii_case(key)).map(|(_, v)| v.clone());
+        let named = |key: &str| parameters.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
+        // An empty value is absent.
+        let get = |key: &str| named(key).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
         if scheme.eq_ignore_ascii_case("basic") {
             challenges.push(Challenge::Basic);
         } else if let Some(realm) = get("realm").filter(|_| scheme.eq_ignore_ascii_case("bearer")) {
@@ -97,6 +98,8 @@ mod tests {
             [Challenge::Basic, bearer("https://a\"b", Some("s"), None)]
         );
         assert_eq!(parse(r#"Bearer realm="r" , Basic"#), [bearer("r", None, None), Challenge::Basic]);
+        assert_eq!(parse(r#"Bearer realm="r",service="",scope="""#), [bearer("r", None, None)]);
+        assert_eq!(parse(r#"Bearer realm="", Basic"#), [Challenge::Basic]);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use serde::Deserialize;
 use ureq::http::Method;
 
@@ -12,16 +11,21 @@ use super::challenge::{Challenge, parse};
 use super::credentials::{Credential, Credentials};
 use super::hosts::{Endpoint, Hosts, is_loopback};
 use super::place::Place;
-use super::secrets::{redact, without_values};
+use super::proxy::Proxies;
+use super::secrets::redact;
+use super::token::{self, TokenRequest, basic, oauth_request, token_request};
 use super::transport::{Answer, Payload, Transport};
 use super::url::{Url, encode};
 use crate::error::{Doing, Error, ErrorKind, Result};
+use crate::layer::compression::Compression;
 use crate::reference::Reference;
 
 /// Largest number of redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 /// Largest number of attempts of a request.
 const MAX_ATTEMPTS: u32 = 5;
+/// How long a mirror may send nothing.
+const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 /// Largest error response that is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
 /// Largest response of a token server that is read, in bytes.
@@ -38,6 +42,27 @@ pub struct ClientOptions {
     pub pause: Duration,
     /// Upload blobs in chunks of this number of bytes; `None` for one request per blob.
     pub chunk: Option<u64>,
+    /// The compression of layers that the store has uncompressed, when an image is pushed.
+    pub compression: Compression,
+    /// The proxies.
+    pub proxies: Proxies,
+    /// How long a registry may send nothing; for a mirror at most half a minute. Registries may take a while to verify an upload.
+    pub silence: Duration,
+}
+
+/// No configuration, credentials and proxies; the usual times.
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            hosts: Hosts::default(),
+            credentials: Credentials::default(),
+            pause: Duration::from_millis(250),
+            chunk: None,
+            compression: Compression::Gzip,
+            proxies: Proxies::default(),
+            silence: Duration::from_secs(120),
+        }
+    }
 }
 
 impl ClientOptions {
@@ -49,8 +74,8 @@ impl ClientOptions {
         Ok(Self {
             hosts: Hosts::from_environment()?,
             credentials: Credentials::from_environment(),
-            pause: Duration::from_millis(250),
-            chunk: None,
+            proxies: Proxies::from_environment(),
+            ..Self::default()
         })
     }
 }
@@ -112,13 +137,8 @@ pub(super) struct Access {
     pub(super) endpoint: Endpoint,
     /// `repository:NAME:pull,push`; several are separated by spaces.
     pub(super) scope: String,
-}
-
-#[derive(Deserialize)]
-struct TokenAnswer {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+    /// Whether another endpoint is asked if this one does not answer.
+    pub(super) others: bool,
 }
 
 impl std::fmt::Debug for Client {
@@ -131,8 +151,9 @@ impl Client {
     /// Creates a client. No request is sent yet.
     #[must_use]
     pub fn new(options: ClientOptions) -> Self {
+        let Hosts { certificates, certificates_for_all, .. } = &options.hosts;
         let transport =
-            Transport::new(options.hosts.certificates.clone(), options.hosts.certificates_for_all.clone());
+            Transport::new(certificates.clone(), certificates_for_all.clone(), options.proxies.clone());
         Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
     }
 
@@ -146,7 +167,7 @@ impl Client {
                 Url::parse(&format!("{}{version}/{path}", base.trim_end_matches('/')))?
             }
             None => {
-                let scheme = if self.uses_plain_http(endpoint)? { "http" } else { "https" };
+                let scheme = if self.uses_plain_http(access)? { "http" } else { "https" };
                 Url::parse(&format!("{scheme}://{}/v2/{path}", endpoint.host))?
             }
         };
@@ -158,7 +179,8 @@ impl Client {
     }
 
     /// Whether to use plain http: tried once for hosts that may use it, never for others.
-    fn uses_plain_http(&self, endpoint: &Endpoint) -> Result<bool> {
+    fn uses_plain_http(&self, access: &Access) -> Result<bool> {
+        let endpoint = &access.endpoint;
         if !endpoint.insecure && !is_loopback(&endpoint.host) {
             return Ok(false);
         }
@@ -169,7 +191,7 @@ impl Client {
         let ask = |scheme: &str| {
             let url = Url::parse(&format!("{scheme}://{}/v2/", endpoint.host))?;
             let place = Place::endpoint(url, endpoint.insecure)?;
-            self.transport.exchange(&Method::GET, &place, &[], &Payload::None)
+            self.transport.exchange(&Method::GET, &place, &[], &Payload::None, self.silence(access))
         };
         let plain = match ask("https") {
             Ok(_) => false,
@@ -203,6 +225,8 @@ impl Client {
                     }
                     (pause, error)
                 }
+                // The next endpoint may answer.
+                Err(error) if access.others => return Err(error),
                 Err(error) => (self.pause(attempts, None), error),
             };
             if !again || error.kind() != ErrorKind::Network {
@@ -212,10 +236,17 @@ impl Client {
         }
     }
 
+    /// How long the endpoint may send nothing.
+    fn silence(&self, access: &Access) -> Duration {
+        let silence = self.options.silence;
+        if access.others { silence.min(MIRROR_SILENCE) } else { silence }
+    }
+
     /// The pause before the next attempt: as the registry says, at most a minute; or doubling, with a random variation.
     fn pause(&self, attempts: u32, retry_after: Option<&str>) -> Duration {
-        if let Some(seconds) = retry_after.and_then(|text| text.trim().parse::<u64>().ok()) {
-            return Duration::from_secs(seconds.min(60));
+        let now = crate::time::now();
+        if let Some(pause) = retry_after.and_then(|text| retry_pause(text, now)) {
+            return pause;
         }
         let mut random = [0; 1];
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
@@ -225,12 +256,12 @@ impl Client {
 
     /// Sends a request and follows redirects.
     fn follow(&self, access: &Access, call: &Call<'_>) -> Result<(Answer, Place)> {
-        let mut place = call.place.clone();
+        let (mut place, silence) = (call.place.clone(), self.silence(access));
         for _ in 0..=MAX_REDIRECTS {
             let answer = if place.takes_credentials() {
                 self.authenticated(access, call, &place)?
             } else {
-                self.transport.exchange(&call.method, &place, &call.headers, &call.payload)?
+                self.transport.exchange(&call.method, &place, &call.headers, &call.payload, silence)?
             };
             let again = match (answer.status, &call.method) {
                 (301..=303, &Method::GET | &Method::HEAD) | (307 | 308, _) => answer.header("location"),
@@ -254,7 +285,8 @@ impl Client {
         let known = self.known_token(&key);
         let mut headers = call.headers.clone();
         headers.extend(known.map(|header| ("authorization", header)));
-        let answer = self.transport.exchange(&call.method, place, &headers, &call.payload)?;
+        let silence = self.silence(access);
+        let answer = self.transport.exchange(&call.method, place, &headers, &call.payload, silence)?;
         if answer.status != 401 {
             return Ok(answer);
         }
@@ -266,7 +298,7 @@ impl Client {
         let mut headers = call.headers.clone();
         headers.push(("authorization", token.header.clone()));
         self.tokens.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(key, token);
-        self.transport.exchange(&call.method, place, &headers, &call.payload)
+        self.transport.exchange(&call.method, place, &headers, &call.payload, silence)
     }
 
     fn known_token(&self, key: &TokenKey) -> Option<String> {
@@ -332,7 +364,8 @@ impl Client {
         }
         let ask = |(method, place, headers, form): TokenRequest| {
             let payload = form.as_ref().map_or(Payload::None, |form| Payload::Bytes(form.as_bytes()));
-            let answer = self.transport.exchange(&method, &place, &headers, &payload)?;
+            let answer =
+                self.transport.exchange(&method, &place, &headers, &payload, self.silence(access))?;
             Ok::<_, Error>((method, place, answer))
         };
         let (mut method, mut place, mut answer) = ask(token_request(realm, service, scopes, credential))?;
@@ -348,18 +381,8 @@ impl Client {
             return Err(self.status_error(access, &method, &place, answer));
         }
         let bytes = answer.into_bytes(TOKEN_LIMIT, "token")?;
-        let wrong = |why: &str| Error::invalid(format!("token from {place}: {why}"));
-        let parsed: TokenAnswer =
-            serde_json::from_slice(&bytes).map_err(|e| wrong(&without_values(&e).to_string()))?;
-        let token = parsed.token.or(parsed.access_token).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| wrong("missing in the response"))?;
-        if !token.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(wrong("contains invalid characters"));
-        }
-        // Replaced 10 seconds before it expires, because the request takes time.
-        let lifetime = parsed.expires_in.unwrap_or(60).clamp(20, 3600) - 10;
-        let expires = Instant::now().checked_add(Duration::from_secs(lifetime));
-        Ok(Token { header: format!("Bearer {token}"), expires })
+        let (token, lifetime) = token::parse(&bytes).doing(|| format!("token from {place}"))?;
+        Ok(Token { header: format!("Bearer {token}"), expires: Instant::now().checked_add(lifetime) })
     }
 
     /// The error of a response, with the registry's message and how to fix it.
@@ -399,45 +422,15 @@ impl Client {
     }
 }
 
-type TokenRequest = (Method, Place, Vec<(&'static str, String)>, Option<String>);
-
-fn token_request(
-    realm: &Place,
-    service: Option<&str>,
-    scopes: &str,
-    credential: Option<&Credential>,
-) -> TokenRequest {
-    if let Some(Credential::IdentityToken(token)) = credential {
-        let grant = format!("grant_type=refresh_token&refresh_token={}", encode(token));
-        return oauth_request(realm, service, scopes, &grant);
-    }
-    let mut place = realm.clone();
-    if let Some(service) = service {
-        place = place.with_query("service", service);
-    }
-    for scope in scopes.split(' ').filter(|scope| !scope.is_empty()) {
-        place = place.with_query("scope", scope);
-    }
-    let mut headers = Vec::new();
-    if let Some(Credential::Password(user, password)) = credential {
-        place = place.with_query("account", user);
-        headers.push(("authorization", basic(user, password)));
-    }
-    (Method::GET, place, headers, None)
-}
-
-/// A request for a token by a grant (RFC 6749).
-fn oauth_request(realm: &Place, service: Option<&str>, scopes: &str, grant: &str) -> TokenRequest {
-    let mut form = format!("{grant}&client_id=knarr-image");
-    for (key, value) in [("service", service.unwrap_or_default()), ("scope", scopes)] {
-        form.push_str(&format!("&{key}={}", encode(value)));
-    }
-    let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-    (Method::POST, realm.clone(), headers, Some(form))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
+/// The pause that a `Retry-After` header asks for at the time `now`: a number of seconds, or until a time (RFC 9110, 10.2.3). At
+/// most a minute.
+fn retry_pause(text: &str, now: i64) -> Option<Duration> {
+    let text = text.trim();
+    let seconds = match text.parse::<u64>() {
+        Ok(seconds) => seconds,
+        Err(_) => u64::try_from(crate::time::parse_http(text)?.saturating_sub(now)).unwrap_or(0),
+    };
+    Some(Duration::from_secs(seconds.min(60)))
 }
 
 /// The message in an error response (OCI distribution specification, "Error Codes").

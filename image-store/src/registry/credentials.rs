@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::hosts::real;
 use super::secrets::{redact, without_values};
+use crate::absent::or_default;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -48,8 +49,9 @@ pub struct Credentials {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct AuthFile {
-    auths: BTreeMap<String, Auth>,
-    #[serde(rename = "credHelpers")]
+    #[serde(deserialize_with = "or_default")]
+    auths: BTreeMap<String, Option<Auth>>,
+    #[serde(rename = "credHelpers", deserialize_with = "or_default")]
     cred_helpers: BTreeMap<String, String>,
     #[serde(rename = "credsStore")]
     creds_store: Option<String>,
@@ -136,7 +138,7 @@ fn find_in(bytes: &[u8], host: &str, repository: &str) -> Result<Option<Credenti
     }
     for key in &keys {
         let auth = file.auths.iter().find(|(name, _)| normal(name) == normal(key));
-        if let Some(found) = auth.map(|(_, auth)| credential(auth)).transpose()?.flatten() {
+        if let Some(found) = auth.and_then(|(_, auth)| auth.as_ref()).map(credential).transpose()?.flatten() {
             return Ok(Some(found));
         }
     }
@@ -175,7 +177,9 @@ fn credential(auth: &Auth) -> Result<Option<Credential>> {
     if let Some(token) = auth.identitytoken.as_ref().filter(|token| !token.is_empty()) {
         return Ok(Some(Credential::IdentityToken(token.clone())));
     }
-    if let (Some(user), Some(password)) = (&auth.username, &auth.password) {
+    if let (Some(user), Some(password)) = (&auth.username, &auth.password)
+        && !user.is_empty()
+    {
         return Ok(Some(Credential::Password(user.clone(), password.clone())));
     }
     let Some(encoded) = auth.auth.as_ref().filter(|auth| !auth.is_empty()) else {
@@ -291,6 +295,12 @@ mod tests {
     #[test]
     fn broken_files_are_errors_and_empty_ones_are_not() {
         assert_eq!(find("", "x").unwrap(), None);
+        assert_eq!(find(r#"{"auths":null,"credHelpers":null,"credsStore":null}"#, "x").unwrap(), None);
+        let nothing = r#"{"username":"","password":"","identitytoken":"","auth":"YTpi"}"#;
+        let file = format!(r#"{{"auths":{{"r.io":{nothing},"null.io":null,"empty.io":{{"auth":null}}}}}}"#);
+        assert_eq!(find(&file, "r.io/x").unwrap(), password("a", "b"));
+        assert_eq!(find(&file, "null.io/x").unwrap(), None);
+        assert_eq!(find(&file, "empty.io/x").unwrap(), None);
         assert!(find("{", "x").is_err());
         assert!(find(r#"{"auths":{"docker.io":{"auth":"%%%"}}}"#, "x").is_err());
     }

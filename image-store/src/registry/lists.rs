@@ -7,6 +7,7 @@ use super::client::{Access, Call, Client};
 use super::hosts::real;
 use super::place::Place;
 use super::secrets::without_values;
+use crate::absent::or_default;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::reference::{DEFAULT_DOMAIN, Reference};
 
@@ -22,14 +23,15 @@ const MAX_ENTRIES: usize = 1 << 20;
 #[serde(default)]
 pub struct SearchResult {
     /// The name.
+    #[serde(deserialize_with = "or_default")]
     pub name: String,
     /// The description.
     pub description: Option<String>,
     /// The number of stars.
-    #[serde(rename = "star_count")]
+    #[serde(rename = "star_count", deserialize_with = "or_default")]
     pub stars: u64,
     /// Whether it is a Docker Official Image.
-    #[serde(rename = "is_official")]
+    #[serde(rename = "is_official", deserialize_with = "or_default")]
     pub official: bool,
 }
 
@@ -59,7 +61,7 @@ impl Client {
         }
         let reference = Reference::parse(&format!("{host}/x"))?;
         let endpoint = self.options.hosts.origin(&reference)?;
-        let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned() };
+        let access = Access { reference, endpoint, scope: "registry:catalog:*".to_owned(), others: false };
         let first = self.place(&access, "_catalog")?;
         let names = self.pages(&access, first, |page: Page| page.repositories.unwrap_or_default())?;
         let found = names.into_iter().filter(|name| name.contains(term));
@@ -75,6 +77,7 @@ impl Client {
     pub fn search(&self, term: &str, limit: usize) -> Result<Vec<SearchResult>> {
         #[derive(Deserialize)]
         struct Answer {
+            #[serde(default, deserialize_with = "or_default")]
             results: Vec<SearchResult>,
         }
         let first = term.split('/').next().unwrap_or_default();
@@ -88,7 +91,7 @@ impl Client {
         if hub {
             endpoint.host = "index.docker.io".to_owned();
         }
-        let access = Access { reference, endpoint, scope: String::new() };
+        let access = Access { reference, endpoint, scope: String::new(), others: false };
         // The search is an endpoint of the registry protocol's first version.
         let search = self.place(&access, "")?.with_path("/v1/search").with_query("q", words);
         let call = Call::new(Method::GET, search.with_query("n", &limit.min(100).to_string()));
@@ -109,7 +112,8 @@ impl Client {
         Ok(answer.results.into_iter().take(limit).collect())
     }
 
-    /// Fetches all pages of a list: follows `Link: <...>; rel="next"` within the same registry.
+    /// Fetches all pages of a list: follows `Link: <...>; rel="next"` within the same registry. A list that goes on elsewhere is an
+    /// error: it would look complete.
     fn pages<P: for<'de> Deserialize<'de>>(
         &self,
         access: &Access,
@@ -127,9 +131,15 @@ impl Client {
                 return Err(Error::limit(format!("list: more than {MAX_ENTRIES} entries")));
             }
             match next {
-                Some(Ok(next)) if next.takes_credentials() && next.url() != place.url() => place = next,
-                Some(Err(error)) if error.kind() != ErrorKind::Denied => return Err(error),
-                _ => return Ok(all),
+                Some(Ok(next)) if !next.takes_credentials() => {
+                    let message = format!("{at} refers to {next} for more: another host than the registry");
+                    return Err(Error::new(ErrorKind::Denied, message));
+                }
+                // A page that follows itself is the last one.
+                Some(Ok(next)) if next.url() == place.url() => return Ok(all),
+                Some(Ok(next)) => place = next,
+                Some(Err(error)) => return Err(error.context("list")),
+                None => return Ok(all),
             }
         }
         Err(Error::limit(format!("list: more than {MAX_PAGES} pages")))

@@ -42,7 +42,7 @@ impl Client {
             self.transport.trust(&endpoint.host, &host.authorities, host.client.as_ref());
         }
         let scope = format!("repository:{}:{actions}", endpoint.repository);
-        Access { reference: reference.clone(), endpoint, scope }
+        Access { reference: reference.clone(), endpoint, scope, others: false }
     }
 
     /// Finds an image, first in the registry's mirrors, then in the registry itself.
@@ -52,8 +52,11 @@ impl Client {
     /// [`ErrorKind::Network`] if the registry cannot be reached or fails, [`ErrorKind::Mismatch`] if the digest differs.
     pub fn find(&self, reference: &Reference) -> Result<RemoteImage<'_>> {
         let mut failure = None;
-        for endpoint in self.options.hosts.endpoints(reference)? {
-            match self.find_at(self.access(reference, endpoint, "pull")) {
+        let endpoints = self.options.hosts.endpoints(reference)?;
+        let last = endpoints.len().saturating_sub(1);
+        for (at, endpoint) in endpoints.into_iter().enumerate() {
+            let access = self.access(reference, endpoint, "pull");
+            match self.find_at(Access { others: at < last, ..access }) {
                 Ok(image) => return Ok(image),
                 // The registry itself comes last: its error is reported.
                 Err(error) => failure = Some(error),
@@ -67,6 +70,8 @@ impl Client {
     fn find_at(&self, access: Access) -> Result<RemoteImage<'_>> {
         let (descriptor, bytes) =
             self.document(&access, access.reference.target(), access.reference.digest())?;
+        // The blobs are taken from where the manifest was found.
+        let access = Access { others: false, ..access };
         Ok(RemoteImage { client: self, access, descriptor, bytes })
     }
 

@@ -12,7 +12,7 @@ use crate::digest::VerifyingReader;
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::manifest::{Descriptor, MANIFEST_LIMIT};
 use crate::reference::Reference;
-use crate::store::{Progress, Record, Step, Store};
+use crate::store::{Outbox, Progress, Record, Step, Store, read_document};
 
 /// Largest number of failures in a row before a chunked upload fails.
 const MAX_RESUMES: u32 = 5;
@@ -29,7 +29,8 @@ pub enum Upload {
 }
 
 impl Client {
-    /// Pushes an image of the store to `target`.
+    /// Pushes an image of the store to `target`; returns the manifest that the registry has then. It is another than in the store if
+    /// layers were compressed: see [`ClientOptions::compression`](super::ClientOptions::compression).
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the store does not have a layer's blob ([`StoreOptions::keep_blobs`]),
@@ -43,38 +44,43 @@ impl Client {
         record: &Record,
         target: &Reference,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<Descriptor> {
         let endpoint = self.options.hosts.origin(target)?;
         let access = self.access(target, endpoint, "pull,push");
-        let manifest = store.manifest(record)?;
+        let mut outbox = Outbox::new(store, self.options.compression);
+        let (descriptor, manifest) = outbox.add(record, &|blob| self.has(&access, blob))?;
         let others = self.others(store, target)?;
         let mut done = Vec::new();
         for blob in manifest.layers.iter().chain([&manifest.config]) {
             if blob.is_foreign() || done.contains(&&blob.digest) {
                 continue;
             }
+            if outbox.is_received(&blob.digest) {
+                progress.step(blob, Step::Exists);
+                continue;
+            }
             progress.step(blob, Step::Started);
-            let from = others
-                .iter()
-                .find(|(_, digests)| digests.contains(&blob.digest))
-                .map(|(path, _)| path.as_str());
-            let upload =
-                self.blob(store, &access, blob, from, progress).doing(|| format!("push {}", blob.digest))?;
+            // A layer that was compressed now was probably pushed in the same form.
+            let stored = outbox.original(&blob.digest);
+            let from =
+                others.iter().find(|(_, digests)| digests.contains(stored)).map(|(path, _)| path.as_str());
+            let upload = self
+                .blob(&outbox, &access, blob, from, progress)
+                .doing(|| format!("push {}", blob.digest))?;
             progress.step(blob, if upload == Upload::Sent { Step::Done } else { Step::Exists });
             done.push(&blob.digest);
         }
-        let bytes = store.read_blob(&record.manifest, MANIFEST_LIMIT)?;
-        let name = target.tag().map_or_else(|| record.manifest.digest.to_string(), str::to_owned);
+        let bytes = read_document(outbox.open(&descriptor.digest)?, &descriptor, MANIFEST_LIMIT)?;
+        let name = target.tag().map_or_else(|| descriptor.digest.to_string(), str::to_owned);
         let place = self.place(&access, &format!("{}/manifests/{name}", access.endpoint.repository))?;
-        let call = Call::new(Method::PUT, place).header("content-type", record.manifest.media_type.clone());
+        let call = Call::new(Method::PUT, place).header("content-type", descriptor.media_type.clone());
         let (answer, _) = self.send(&access, &call.payload(Payload::Bytes(&bytes)), &[])?;
-        let said = answer.header("docker-content-digest").unwrap_or(record.manifest.digest.as_str());
-        if said != record.manifest.digest.as_str() {
-            let message =
-                format!("push {}: digest mismatch: the registry reports {said}", record.manifest.digest);
+        let said = answer.header("docker-content-digest").filter(|digest| !digest.is_empty());
+        if let Some(said) = said.filter(|digest| *digest != descriptor.digest.as_str()) {
+            let message = format!("push {}: digest mismatch: the registry reports {said}", descriptor.digest);
             return Err(Error::mismatch(message));
         }
-        Ok(())
+        Ok(descriptor)
     }
 
     /// Other repositories of the registry that images of the store came from, with their blobs: candidates to mount from.
@@ -89,45 +95,53 @@ impl Client {
         Ok(others)
     }
 
+    /// Whether the repository has a blob.
+    fn has(&self, access: &Access, blob: &Descriptor) -> Result<bool> {
+        let place = self.place(access, &format!("{}/blobs/{}", access.endpoint.repository, blob.digest))?;
+        Ok(self.send(access, &Call::new(Method::HEAD, place), &[404])?.0.status == 200)
+    }
+
     fn blob(
         &self,
-        store: &Store,
+        outbox: &Outbox<'_>,
         access: &Access,
         blob: &Descriptor,
         from: Option<&str>,
         progress: &dyn Progress,
     ) -> Result<Upload> {
-        let repository = &access.endpoint.repository;
-        let head =
-            Call::new(Method::HEAD, self.place(access, &format!("{repository}/blobs/{}", blob.digest))?);
-        if self.send(access, &head, &[404])?.0.status == 200 {
+        if self.has(access, blob)? {
             return Ok(Upload::Exists);
         }
-        let mut start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
-        let mut asking = access.clone();
-        if let Some(from) = from {
-            start = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
-            asking.scope = format!("{} repository:{from}:pull", access.scope);
-        }
-        let call = Call::new(Method::POST, start);
-        let (answer, place) = match self.send(&asking, &call, &[]) {
-            // No access to the other repository: upload instead.
-            Err(error) if from.is_some() && error.kind() == ErrorKind::Denied => {
-                let start = self.place(access, &format!("{repository}/blobs/uploads/"))?;
-                self.send(access, &Call::new(Method::POST, start), &[])?
-            }
-            other => other?,
-        };
-        if answer.status == 201 && from.is_some() {
+        let Some(session) = self.begin(access, blob, from)? else {
             return Ok(Upload::Mounted);
-        }
-        let session = location(&answer, &place)?;
-        let file = store.open_blob(&blob.digest)?;
+        };
+        let file = outbox.open(&blob.digest)?;
         match self.options.chunk {
             Some(size) => self.upload_chunked(access, blob, &file, session, size, progress)?,
             None => self.upload_whole(access, blob, &file, session, progress)?,
         }
         Ok(Upload::Sent)
+    }
+
+    /// Opens an upload session; `None` if the registry mounted the blob `from` another of its repositories instead.
+    fn begin(&self, access: &Access, blob: &Descriptor, from: Option<&str>) -> Result<Option<Place>> {
+        let start = self.place(access, &format!("{}/blobs/uploads/", access.endpoint.repository))?;
+        if let Some(from) = from {
+            let place = start.with_query("mount", blob.digest.as_str()).with_query("from", from);
+            let scope = format!("{} repository:{from}:pull", access.scope);
+            let call = Call::new(Method::POST, place).once();
+            // Registries that do not mount it answer with a session, with any error, or with something else. What prevents an
+            // upload, too, is the error of the request for one.
+            if let Ok((answer, place)) = self.send(&Access { scope, ..access.clone() }, &call, &[]) {
+                match (answer.status, location(&answer, &place)) {
+                    (201, _) => return Ok(None),
+                    (202, Ok(session)) => return Ok(Some(session)),
+                    _ => {}
+                }
+            }
+        }
+        let (answer, place) = self.send(access, &Call::new(Method::POST, start), &[])?;
+        location(&answer, &place).map(Some)
     }
 
     fn upload_whole(

@@ -10,9 +10,10 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Method, Request};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
-use ureq::{Agent, SendBody};
+use ureq::{Agent, AsSendBody, SendBody};
 
 use super::place::Place;
+use super::proxy::{Proxies, Proxy};
 use super::reach::{Near, ReachConnector};
 use super::secrets;
 use super::tls::TlsConnector;
@@ -21,8 +22,6 @@ use crate::error::{Doing, Error, ErrorKind, Result};
 
 /// Timeout for resolving a name and for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Timeout for receiving or sending any data; registries may take a while to verify an upload.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The body of a request, which can be sent again.
 pub(super) enum Payload<'a> {
@@ -57,8 +56,8 @@ impl Answer {
 }
 
 /// The key of a pool: the host (empty for all hosts without their own certificates), whether its certificate is not
-/// verified, the client certificate, whether near addresses are refused.
-type Pool = (String, bool, Option<(PathBuf, PathBuf)>, bool);
+/// verified, the client certificate, whether near addresses are refused, the proxy.
+type Pool = (String, bool, Option<(PathBuf, PathBuf)>, bool, Option<Proxy>);
 
 /// Connections that are kept open between requests, in a pool per trust configuration.
 pub(super) struct Transport {
@@ -67,14 +66,15 @@ pub(super) struct Transport {
     for_all: Vec<PathBuf>,
     /// Trust from hosts.toml, by authority.
     named: Mutex<HashMap<String, Trust>>,
+    proxies: Proxies,
     near: Near,
     secrets: Mutex<Vec<String>>,
 }
 
 impl Transport {
-    pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>) -> Self {
-        let (agents, named) = (Mutex::default(), Mutex::default());
-        Self { agents, certificates, for_all, named, near: Near::default(), secrets: Mutex::default() }
+    pub(super) fn new(certificates: Vec<PathBuf>, for_all: Vec<PathBuf>, proxies: Proxies) -> Self {
+        let (agents, named, secrets) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { agents, certificates, for_all, named, proxies, near: Near::default(), secrets }
     }
 
     /// Sets the certificates from a hosts.toml, before the first request to the host.
@@ -89,17 +89,19 @@ impl Transport {
         named.insert(authority.to_owned(), trust);
     }
 
-    /// Sends a request and returns the response, with any status.
+    /// Sends a request and returns the response, with any status. The server may send nothing for the time `silence`.
     pub(super) fn exchange(
         &self,
         method: &Method,
         place: &Place,
         headers: &[(&str, String)],
         payload: &Payload<'_>,
+        silence: Duration,
     ) -> Result<Answer> {
         let url = place.url();
         let doing = || format!("{method} {place}");
-        let agent = self.agent(place).doing(doing)?;
+        let proxy = self.proxies.choose(url).doing(doing)?;
+        let agent = self.agent(place, proxy.as_ref()).doing(doing)?;
         let mut request = Request::builder().method(method.clone()).uri(url.to_string());
         for (name, value) in headers {
             request = request.header(*name, value.as_str());
@@ -109,20 +111,23 @@ impl Transport {
             Err(error) => {
                 let untrusted = tls_error(&error).is_some_and(trust::is_untrusted);
                 let kind = if untrusted { ErrorKind::Untrusted } else { ErrorKind::Network };
-                Error::new(kind, format!("{}: {}", doing(), reason(&error, &url.authority)))
+                let through =
+                    proxy.as_ref().map_or_else(String::new, |proxy| format!("through the proxy {proxy}: "));
+                Error::new(kind, format!("{}: {through}{}", doing(), reason(&error, &url.authority)))
             }
         };
         let invalid = |error: ureq::http::Error| Error::invalid(format!("{}: {error}", doing()));
         let answer = match payload {
             Payload::None if [Method::POST, Method::PUT, Method::PATCH].contains(method) => {
-                agent.run(request.header("content-length", "0").body(&b""[..]).map_err(invalid)?)
+                run(&agent, request.header("content-length", "0").body(&b""[..]).map_err(invalid)?, silence)
             }
-            Payload::None => agent.run(request.body(()).map_err(invalid)?),
-            Payload::Bytes(bytes) => agent.run(request.body(*bytes).map_err(invalid)?),
+            Payload::None => run(&agent, request.body(()).map_err(invalid)?, silence),
+            Payload::Bytes(bytes) => run(&agent, request.body(*bytes).map_err(invalid)?, silence),
             Payload::Stream(open, length) => {
                 let mut reader = open()?;
                 let body = SendBody::from_reader(&mut reader);
-                agent.run(request.header("content-length", length.to_string()).body(body).map_err(invalid)?)
+                let request = request.header("content-length", length.to_string());
+                run(&agent, request.body(body).map_err(invalid)?, silence)
             }
         };
         let (parts, body) = answer.map_err(network)?.into_parts();
@@ -142,14 +147,14 @@ impl Transport {
         hidden.clone()
     }
 
-    fn agent(&self, place: &Place) -> Result<Agent> {
+    fn agent(&self, place: &Place, proxy: Option<&Proxy>) -> Result<Agent> {
         let mut agents = self.agents.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let own = self.trust_for(place);
         // Hosts without their own certificates share a pool.
         let host = if own.is_empty() { String::new() } else { place.url().authority.clone() };
         // Near addresses are allowed if the registry itself is near.
         let elsewhere = place.must_be_elsewhere() && !self.near.contains(place.origin().1);
-        let key = (host, place.is_insecure(), own.client.clone(), elsewhere);
+        let key = (host, place.is_insecure(), own.client.clone(), elsewhere, proxy.cloned());
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
@@ -159,14 +164,10 @@ impl Transport {
             .max_redirects_will_error(false)
             .accept_encoding("identity")
             .user_agent(concat!("knarr-image/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_resolve(Some(CONNECT_TIMEOUT))
-            .timeout_recv_response(Some(IDLE_TIMEOUT))
-            .timeout_per_read(Some(IDLE_TIMEOUT))
-            .timeout_per_write(Some(IDLE_TIMEOUT))
+            .proxy(proxy.map(|proxy| proxy.server.clone()))
             .max_response_header_size(64 << 10)
             .build();
-        let reach = ReachConnector { near: self.near.clone(), elsewhere, proxied: config.proxy().is_some() };
+        let reach = ReachConnector { near: self.near.clone(), elsewhere, proxied: proxy.is_some() };
         let connector = ().chain(ConnectProxyConnector::default()).chain(reach);
         let connector = connector
             .chain(TcpConnector::default())
@@ -201,6 +202,24 @@ impl Transport {
         }
         trust
     }
+}
+
+/// Sends a request to a server that may send nothing for the time `silence`.
+fn run<S: AsSendBody>(
+    agent: &Agent,
+    request: Request<S>,
+    silence: Duration,
+) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+    let connect = Some(CONNECT_TIMEOUT.min(silence));
+    let request = agent
+        .configure_request(request)
+        .timeout_connect(connect)
+        .timeout_resolve(connect)
+        .timeout_recv_response(Some(silence))
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
+        .build();
+    agent.run(request)
 }
 
 /// Unwraps the error of [`ReachConnector`].
@@ -249,7 +268,7 @@ mod tests {
                 std::fs::write(directory.join(host).join(name), "").unwrap();
             }
         }
-        let transport = Transport::new(vec![directory.clone()], Vec::new());
+        let transport = Transport::new(vec![directory.clone()], Vec::new(), Proxies::default());
         let endpoint = Place::endpoint(Url::parse("https://r.io/v2/").unwrap(), false).unwrap();
         let ours = directory.join("r.io/us.cert");
         for (place, known, shown) in [
@@ -292,7 +311,9 @@ mod tests {
     #[test]
     fn a_token_server_on_this_machine_is_recognised_by_its_address() {
         let get = |transport: &Transport, place: &Place| {
-            transport.exchange(&Method::GET, place, &[], &Payload::None).map(|answer| answer.status)
+            transport
+                .exchange(&Method::GET, place, &[], &Payload::None, CONNECT_TIMEOUT)
+                .map(|answer| answer.status)
         };
         let (port, count) = listen();
         let elsewhere = Place::endpoint(Url::parse("http://r.io/v2/").unwrap(), true).unwrap();
@@ -312,7 +333,7 @@ mod tests {
             "169.254.43518",
             "0xa9.254.169.254",
         ] {
-            let transport = Transport::new(Vec::new(), Vec::new());
+            let transport = Transport::new(Vec::new(), Vec::new(), Proxies::default());
             let realm = format!("http://{host}:{port}/t");
             let asked = [true, false].map(|credentials| {
                 elsewhere.token_server(&realm, credentials).and_then(|place| get(&transport, &place))
@@ -326,7 +347,7 @@ mod tests {
             assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 0, "{host}");
         }
         // A registry on this machine whose name does not show it.
-        let transport = Transport::new(Vec::new(), Vec::new());
+        let transport = Transport::new(Vec::new(), Vec::new(), Proxies::default());
         let here = Place::endpoint(Url::parse(&format!("http://127.1:{port}/v2/")).unwrap(), true).unwrap();
         let tokens = here.token_server(&format!("http://0x7f.1:{port}/t"), true).unwrap();
         assert_eq!(get(&transport, &tokens).unwrap_err().kind(), ErrorKind::Denied);

@@ -88,14 +88,14 @@ impl fmt::Display for Url {
 }
 
 /// Checks the port; an empty one means the default. ureq would take an invalid one for the default too.
-fn has_port_in_range(authority: &str) -> bool {
+pub(super) fn has_port_in_range(authority: &str) -> bool {
     let host_end = authority.rfind(']').map_or(0, |at| at + 1);
     let port = authority[host_end..].split_once(':').map_or("", |(_, port)| port);
     port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
 }
 
 /// A URL, which may be malformed, without query and user: these may contain secrets.
-fn without_secrets(text: &str) -> String {
+pub(super) fn without_secrets(text: &str) -> String {
     let text = text.split(['?', '#']).next().unwrap_or_default();
     let start = text.find("//").map_or(0, |at| at + 2);
     let (scheme, rest) = text.split_at(start);

@@ -10,10 +10,11 @@ use serde_json::{Map, Value, json};
 use super::transaction::Transaction;
 use super::{Record, Store};
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::dockerfile::{self, Instruction};
 use crate::error::{Doing, Error, ErrorKind, Result};
-use crate::instruction::Instruction;
 use crate::layer::compression::Compression;
 use crate::layer::diff::{DiffOptions, write_diff};
+use crate::layer::encoder::Encoder;
 use crate::layer::unpack::{Expected, Unpacked};
 use crate::manifest::{CONFIG_LIMIT, Descriptor, Document, ImageConfig, MANIFEST_LIMIT, Manifest, media};
 use crate::platform::Platform;
@@ -41,14 +42,14 @@ pub struct Composition {
 }
 
 /// A writer that hashes and counts the bytes.
-struct Hashing<W> {
-    inner: W,
-    hasher: Hasher,
-    count: u64,
+pub(super) struct Hashing<W> {
+    pub(super) inner: W,
+    pub(super) hasher: Hasher,
+    pub(super) count: u64,
 }
 
 impl<W> Hashing<W> {
-    fn new(inner: W) -> Self {
+    pub(super) fn new(inner: W) -> Self {
         Self { inner, hasher: Hasher::new(Algorithm::Sha256), count: 0 }
     }
 }
@@ -76,6 +77,7 @@ impl Store {
     pub fn commit(&self, container: &str, composition: &Composition) -> Result<Record> {
         let container = self.container(container)?;
         let (base, mut config) = self.base(&container.manifest)?;
+        change(&mut config, &composition.changes)?;
         let mut transaction = Transaction::begin(self)?;
         transaction.add(container.blobs.iter().chain(&container.layers))?;
         let compression = composition.compression.unwrap_or(Compression::Gzip);
@@ -103,6 +105,8 @@ impl Store {
         platform: &Platform,
         composition: &Composition,
     ) -> Result<Record> {
+        let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
+        change(&mut config, &composition.changes)?;
         let transaction = Transaction::begin(self)?;
         let (unpacked, tree) = transaction.unpack_staged(input, None, true, &|_| ()).doing(|| "import")?;
         if unpacked.applied.entries == 0 {
@@ -111,7 +115,6 @@ impl Store {
         transaction.stage_layer(tree, &unpacked)?;
         let Unpacked { digest, size, diff_id, compression, .. } = unpacked;
         let layer = Descriptor::new(compression.media_type(), digest, size);
-        let mut config = json!({ "architecture": platform.architecture, "os": platform.os, "config": {} });
         if !platform.variant.is_empty() {
             config["variant"] = platform.variant.clone().into();
         }
@@ -152,7 +155,7 @@ impl Store {
     ) -> Result<Option<(Descriptor, Digest)>> {
         let (path, file) = transaction.new_file()?;
         let blob = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
-        let mut writer = Writer::new(Hashing::new(compression.encoder(blob)?));
+        let mut writer = Writer::new(Hashing::new(Encoder::new(compression, blob)));
         let entries = write_diff(upper.as_fd(), &mut writer, options)?;
         let plain = writer.finish()?;
         let (diff_id, encoder) = (plain.hasher.finish(), plain.inner);
@@ -183,6 +186,9 @@ impl Store {
     ) -> Result<Record> {
         let json = |value: serde_json::Result<Vec<u8>>| value.map_err(|e| Error::invalid(e.to_string()));
         let config_bytes = json(serde_json::to_vec(&config))?;
+        if config_bytes.len() as u64 > CONFIG_LIMIT {
+            return Err(Error::limit(format!("image config: larger than {CONFIG_LIMIT} bytes")));
+        }
         let parsed = ImageConfig::parse(&config_bytes, layers.len())?;
         let config = Descriptor::of(media::OCI_CONFIG, &config_bytes);
         let manifest = Manifest {
@@ -224,14 +230,25 @@ impl Store {
     }
 }
 
-/// Replaces a Docker media type of a layer by OCI's.
-fn to_oci(layer: &mut Descriptor) {
-    let name = match layer.media_type.as_str() {
+/// Replaces a Docker media type of a layer or config by OCI's.
+pub(super) fn to_oci(descriptor: &mut Descriptor) {
+    let name = match descriptor.media_type.as_str() {
+        media::DOCKER_CONFIG => media::OCI_CONFIG,
         media::DOCKER_LAYER_GZIP => media::OCI_LAYER_GZIP,
         media::DOCKER_LAYER => media::OCI_LAYER,
         _ => return,
     };
-    layer.media_type = name.to_owned();
+    descriptor.media_type = name.to_owned();
+}
+
+/// Applies instructions to an image config.
+fn change(config: &mut Value, changes: &[Instruction]) -> Result<()> {
+    let wrong = |what: &str| Error::invalid(format!("image config: {what} must be an object"));
+    let run = config.as_object_mut().ok_or_else(|| wrong("it"))?.entry("config").or_insert_with(|| json!({}));
+    if run.is_null() {
+        *run = json!({});
+    }
+    dockerfile::apply(changes, run.as_object_mut().ok_or_else(|| wrong("\"config\""))?)
 }
 
 /// Updates an image config. Docker's fields about a container (`container_config` and so on) are removed.
@@ -252,13 +269,6 @@ fn describe(config: &mut Value, composition: &Composition, diff_ids: &[Digest], 
         fields.insert("author".into(), author.clone().into());
     }
     fields.insert("rootfs".into(), json!({ "type": "layers", "diff_ids": diff_ids }));
-    let run = fields.entry("config").or_insert_with(|| json!({}));
-    if run.is_null() {
-        *run = json!({});
-    }
-    let run =
-        run.as_object_mut().ok_or_else(|| Error::invalid("image config: \"config\" must be an object"))?;
-    composition.changes.iter().for_each(|change| change.apply(run));
     let mut line = Map::new();
     line.insert("created".into(), created.into());
     for (key, value) in [

@@ -58,6 +58,15 @@ impl ContainerRecord {
     }
 }
 
+/// All containers of a store.
+#[derive(Debug, Default)]
+pub struct Containers {
+    /// Those whose records can be read, oldest first.
+    pub intact: Vec<ContainerRecord>,
+    /// The IDs of the others, and what is wrong: records are not synced to disk, so a power cut may have damaged one.
+    pub damaged: Vec<(String, Error)>,
+}
+
 /// The directories of a root file system, for overlay; all are in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rootfs {
@@ -238,32 +247,39 @@ impl Store {
         }
     }
 
-    /// All containers, oldest first.
+    /// All containers.
     ///
     /// # Errors
-    /// Failed system calls; [`ErrorKind::Invalid`] for a damaged record.
-    pub fn containers(&self) -> Result<Vec<ContainerRecord>> {
+    /// Those of getdents64(2).
+    pub fn containers(&self) -> Result<Containers> {
         let dir = self.path("containers");
-        let mut all = Vec::new();
+        let mut all = Containers::default();
         for entry in fs::read_dir(&dir).doing(|| format!("list {dir:?}"))? {
-            let entry = entry.doing(|| format!("list {dir:?}"))?;
-            match self.container(&entry.file_name().to_string_lossy()) {
-                Ok(container) => all.push(container),
+            let id = entry.doing(|| format!("list {dir:?}"))?.file_name().to_string_lossy().into_owned();
+            match self.container(&id) {
+                Ok(container) => all.intact.push(container),
                 // Being created or removed.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // Not a container.
+                Err(_) if !super::is_name(&id) => {}
+                Err(error) => all.damaged.push((id, error)),
             }
         }
-        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all.intact.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        all.damaged.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
 
-    /// Removes a container and its writable layer. Its files are deleted by [`Store::empty_trash`].
+    /// Removes a container and its writable layer, even if its record is damaged. Its files are deleted by
+    /// [`Store::empty_trash`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none; failed system calls.
     pub fn remove_container(&self, id: &str) -> Result<()> {
-        self.container(id)?;
+        match self.container(id) {
+            Err(error) if error.kind() == ErrorKind::NotFound || !super::is_name(id) => return Err(error),
+            _ => {}
+        }
         let dir = self.path("containers").join(id);
         match fs::rename(&dir, self.trash_name()?) {
             // Another process was faster.

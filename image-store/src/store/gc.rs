@@ -32,6 +32,8 @@ pub struct Collected {
 struct Marked {
     digests: HashSet<Digest>,
     fixups: HashSet<String>,
+    /// There is a container whose record is damaged: it may need anything.
+    everything: bool,
 }
 
 impl Marked {
@@ -39,10 +41,19 @@ impl Marked {
         self.digests.extend(digests.into_iter().cloned());
         self.fixups.extend(fixup.map(|key| key.hex().to_owned()));
     }
+
+    fn has(&self, digest: &Digest) -> bool {
+        self.everything || self.digests.contains(digest)
+    }
+
+    fn has_fixup(&self, key: &str) -> bool {
+        self.everything || self.fixups.contains(key)
+    }
 }
 
 impl Store {
-    /// Removes everything that no image, container or lease needs.
+    /// Removes everything that no image, container or lease needs. A container whose record is damaged may need any blob and layer:
+    /// as long as there is one, they stay.
     ///
     /// # Errors
     /// Failed system calls.
@@ -57,11 +68,18 @@ impl Store {
     /// uses, then collects garbage.
     ///
     /// # Errors
-    /// Failed system calls.
+    /// [`ErrorKind::Busy`] if there is a container whose record is damaged, since it may use any image; failed system calls.
     pub fn prune(&self, all: bool, wanted: impl Fn(&Record) -> bool) -> Result<Collected> {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
+        let containers = self.containers()?;
+        if let Some((id, error)) = containers.damaged.first() {
+            let message = format!(
+                "container {id}: may use any image, because its record is damaged: remove it first: {error}"
+            );
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
         let used: HashSet<Digest> =
-            self.containers()?.into_iter().map(|container| container.image_id).collect();
+            containers.intact.into_iter().map(|container| container.image_id).collect();
         let mut collected = Collected::default();
         for record in self.images()? {
             if !used.contains(&record.id) && (all || record.name.is_none()) && wanted(&record) {
@@ -94,16 +112,14 @@ impl Store {
         let _guard = self.lock(FlockOperation::LockExclusive)?;
         self.remove_name(record, force)?;
         let (marked, _) = self.mark()?;
-        let free = |list: &[Digest]| {
-            list.iter().filter(|digest| !marked.digests.contains(*digest)).cloned().collect()
-        };
+        let free = |list: &[Digest]| list.iter().filter(|digest| !marked.has(digest)).cloned().collect();
         let (blobs, layers): (Vec<Digest>, Vec<Digest>) = (free(&record.blobs), free(&record.layers));
         Ok(Collected { images: vec![record.name_or_id()], blobs, layers, bytes: 0 })
     }
 
     fn remove_name(&self, record: &Record, force: bool) -> Result<()> {
         let last = !self.images()?.iter().any(|other| other.id == record.id && other.name != record.name);
-        let user = self.containers()?.into_iter().find(|container| container.image_id == record.id);
+        let user = self.containers()?.intact.into_iter().find(|container| container.image_id == record.id);
         if let Some(container) = user.filter(|_| last && !force) {
             let name = record.name_or_id();
             let message = format!(
@@ -131,7 +147,7 @@ impl Store {
         for algorithm in ["sha256", "sha512"] {
             let unneeded = |name: &str| {
                 let digest = Digest::parse(&format!("{algorithm}:{name}")).ok();
-                digest.filter(|digest| !marked.digests.contains(digest))
+                digest.filter(|digest| !marked.has(digest))
             };
             self.sweep_dir(&format!("blobs/{algorithm}"), |name, path| {
                 let Some(digest) = unneeded(name) else { return true };
@@ -146,7 +162,7 @@ impl Store {
                 false
             })?;
         }
-        self.sweep_dir("fixup", |name, _| marked.fixups.contains(name))?;
+        self.sweep_dir("fixup", |name, _| marked.has_fixup(name))?;
         self.sweep_dir("ingest", |name, _| alive.iter().any(|lease| lease == name))?;
         // A container without a record was never complete.
         self.sweep_dir("containers", |_, path| path.join("record.json").exists())
@@ -157,7 +173,9 @@ impl Store {
         for record in self.images()? {
             marked.add(record.blobs.iter().chain(&record.layers), record.fixup.as_ref());
         }
-        for container in self.containers()? {
+        let containers = self.containers()?;
+        marked.everything = !containers.damaged.is_empty();
+        for container in containers.intact {
             marked.add(container.blobs.iter().chain(&container.layers), container.fixup.as_ref());
         }
         let (leased, alive) = self.leased()?;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! blobs/sha256/<hex>          manifests, indexes, configs, compressed layers; never changed
-//! layers/sha256/<hex>/fs      an unpacked layer by diffID, a lower directory for overlay; beside it meta.json
+//! layers/sha256/<hex>/fs      an unpacked layer by diffID, a lower directory for overlay; beside it meta.json, and gzip.json or
+//!                             zstd.json with the digest of what it was compressed to
 //! fixup/<hex>/fs              the fix-up layer of a list of layers: attributes of implied directories
 //! refs/<name>.json            an image: the manifest and config it refers to, and all it needs
 //! containers/<id>/            the writable layer of a container: upper, work, record.json
@@ -22,6 +23,7 @@ mod container;
 mod flush;
 mod gc;
 mod lease;
+mod outbox;
 mod record;
 mod stream;
 mod transaction;
@@ -36,9 +38,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, XattrFlags};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use blobs::read_document;
 pub use compose::Composition;
-pub use container::{ContainerRecord, Rootfs};
+pub use container::{ContainerRecord, Containers, Rootfs};
 pub use gc::Collected;
+pub(crate) use outbox::Outbox;
 pub use record::Record;
 pub use transaction::{Progress, Quiet, Source, Step};
 pub use verify::{Finding, Part};

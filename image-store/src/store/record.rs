@@ -157,7 +157,8 @@ impl Store {
         if let Some(old) = reference.map(|r| self.find(&r)).transpose()?.flatten() {
             let others = self.images()?;
             let elsewhere = |r: &Record| r.manifest.digest == old.manifest.digest && r.name != old.name;
-            if old.manifest.digest != record.manifest.digest && !others.iter().any(elsewhere) {
+            // With the same config it is the same image: only its layers are compressed differently.
+            if old.id != record.id && !others.iter().any(elsewhere) {
                 self.write_record(&Record { name: None, ..old })?;
             }
         }
@@ -220,7 +221,11 @@ impl Store {
 }
 
 fn parse(path: &std::path::Path, bytes: &[u8]) -> Result<Record> {
-    serde_json::from_slice(bytes).map_err(|e| Error::invalid(format!("{path:?}: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Error::invalid(format!(
+            "image record {path:?}: damaged: remove this file, then pull or load the image again: {e}"
+        ))
+    })
 }
 
 fn by_digits(records: &[Record], text: &str) -> Result<Option<Record>> {

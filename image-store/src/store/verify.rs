@@ -11,6 +11,7 @@ use super::{Record, Store};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Doing, ErrorKind, Result};
 use crate::layer::compare::compare;
+use crate::layer::same::same;
 use crate::layer::unpack::Expected;
 use crate::manifest::Descriptor;
 
@@ -144,12 +145,15 @@ impl Store {
             }
             if let Err(error) = self.check_layer(blob, diff_id) {
                 let usable = !bad.contains(&blob.digest) && self.has_blob(blob);
-                let repaired = repair && usable && self.unpack_again(blob, diff_id).is_ok();
-                findings.push(Finding {
-                    part: Part::Layer(diff_id.clone()),
-                    why: error.to_string(),
-                    repaired,
-                });
+                let mut finding =
+                    Finding { part: Part::Layer(diff_id.clone()), why: error.to_string(), repaired: false };
+                if repair && usable {
+                    match self.unpack_again(blob, diff_id).and_then(|()| self.check_layer(blob, diff_id)) {
+                        Ok(()) => finding.repaired = true,
+                        Err(error) => finding.why.push_str(&format!("; the repair failed: {error}")),
+                    }
+                }
+                findings.push(finding);
             }
         }
         Ok(findings)
@@ -164,6 +168,18 @@ impl Store {
             return Ok(());
         }
         compare(self.open_blob(&blob.digest)?, root.as_fd(), self.marks, self.ownership)
+            .or_else(|_| self.compare_with_unpacked(blob, diff_id, &root))
+    }
+
+    /// Compares a layer with what its blob is unpacked to now.
+    fn compare_with_unpacked(&self, blob: &Descriptor, diff_id: &Digest, root: &File) -> Result<()> {
+        let transaction = Transaction::begin(self)?;
+        let expected = Some(Expected { blob, diff_id });
+        let input = self.open_blob(&blob.digest)?;
+        let (_, tree) = transaction.unpack_staged(input, expected, false, &|_| ())?;
+        let tree = tree.join("fs");
+        let wanted = File::open(&tree).doing(|| format!("open {tree:?}"))?;
+        same(root.as_fd(), wanted.as_fd())
     }
 
     fn unpack_again(&self, blob: &Descriptor, diff_id: &Digest) -> Result<()> {

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use crate::copy::{Owner, Place, copy_directory};
+use crate::copy::{Place, copy_directory};
 use crate::error::{Doing, Error, ErrorKind, Result};
 use crate::tree;
 
@@ -24,6 +24,9 @@ const FILES: &str = "volumes";
 const RECORDS: &str = "volume-records";
 /// Volumes that are being removed: see [`Store::empty_trash`].
 pub(super) const TRASH: &str = "volumes/.trash";
+
+/// How often to look whether another process has filled a volume.
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// A volume: see [`Store::volume`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,31 +105,55 @@ impl Store {
     }
 
     /// The volume with this name, for a container; created if missing. At its first use it gets the contents, owner and mode of
-    /// the directory `image`, a path in a root file system, if this is a directory.
+    /// the directory `image`, a path in a root file system, if this is a directory. Meanwhile, only those wait that want the same
+    /// volume. `going` is called now and then while files are copied, and ends that if it fails.
     ///
     /// # Errors
-    /// Those of [`Store::create_volume`], and of copying; the volume is unchanged then.
-    pub fn use_volume(&self, name: &str, anonymous: bool, image: Option<(&Place, &str)>) -> Result<Volume> {
-        let _lock = self.lock_volumes()?;
-        let there = self.open_volume(name)?;
-        let record = match there {
-            Some(_) => self.volume_record(name)?,
-            None => VolumeRecord { anonymous, content: Content::New },
-        };
-        if record.content != Content::Used {
+    /// Those of [`Store::create_volume`], of copying and of `going`; the volume is unchanged then.
+    pub fn use_volume(
+        &self,
+        name: &str,
+        anonymous: bool,
+        image: Option<(&Place, &str)>,
+        going: &dyn Fn() -> Result<()>,
+    ) -> Result<Volume> {
+        loop {
+            let lock = self.lock_volumes()?;
+            let there = self.open_volume(name)?;
+            if there.is_some() && self.volume_record(name)?.content == Content::Used {
+                return self.describe_volume(name);
+            }
             let made = there.is_none();
             let directory = match there {
                 Some(directory) => directory,
                 // Not synced here: begin_volume syncs if it copies files.
                 None => self.make_volume(name, anonymous, false)?,
             };
-            let begun = self.begin_volume(name, record, &directory, image);
+            drop(lock);
+            let begun = lock_directory(&directory, going).and_then(|()| {
+                let there = self.is_volume(name, &directory)?;
+                if there {
+                    self.begin_volume(name, self.volume_record(name)?, &directory, image, going)?;
+                }
+                Ok(there)
+            });
             if made && begun.is_err() {
+                let _lock = self.lock_volumes()?;
                 let _ = self.discard_volume(name);
             }
-            begun.doing(|| format!("volume {name:?}"))?;
+            // Else, another process made it, failed, and removed it again.
+            if begun.doing(|| format!("volume {name:?}"))? {
+                return self.describe_volume(name);
+            }
         }
-        self.describe_volume(name)
+    }
+
+    /// Whether this directory is the volume's.
+    fn is_volume(&self, name: &str, directory: &OwnedFd) -> Result<bool> {
+        let Some(now) = self.open_volume(name)? else { return Ok(false) };
+        let [now, own] = [&now, directory].map(rustix::fs::fstat);
+        let (now, own) = (now.doing(|| "fstat")?, own.doing(|| "fstat")?);
+        Ok((now.st_dev, now.st_ino) == (own.st_dev, own.st_ino))
     }
 
     /// Removes a volume, even if a container uses it. Its files are deleted by [`Store::empty_trash`]. If there is a symbolic
@@ -147,10 +174,13 @@ impl Store {
         record: VolumeRecord,
         directory: &OwnedFd,
         image: Option<(&Place, &str)>,
+        going: &dyn Fn() -> Result<()>,
     ) -> Result<()> {
         let used = VolumeRecord { content: Content::Used, ..record };
         let has_files = !tree::list(directory).doing(|| "list")?.is_empty();
         match record.content {
+            // Another process has filled it meanwhile.
+            Content::Used => return Ok(()),
             Content::Filling => clear(directory)?,
             // Files were put there before the first container used it.
             _ if has_files => return self.write_volume_record(name, used, false),
@@ -162,7 +192,7 @@ impl Store {
         // After a power cut, a partial copy must not pass for a complete one.
         let sync = self.options.sync && !tree::list(&original).doing(|| "list")?.is_empty();
         self.write_volume_record(name, VolumeRecord { content: Content::Filling, ..record }, sync)?;
-        if let Err(error) = copy_directory(&original, directory, Owner::Keep) {
+        if let Err(error) = copy_directory(&original, directory, going) {
             let cleared = clear(directory);
             let new = VolumeRecord { content: Content::New, ..record };
             let _ = cleared.and_then(|()| self.write_volume_record(name, new, false));
@@ -290,9 +320,21 @@ fn check_name(name: &str) -> Result<()> {
     )))
 }
 
+/// Locks a volume that no container has used yet, against others that fill it.
+fn lock_directory(directory: &OwnedFd, going: &dyn Fn() -> Result<()>) -> Result<()> {
+    loop {
+        match rustix::fs::flock(directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            other => return other.doing(|| "flock"),
+        }
+        going()?;
+        std::thread::sleep(PAUSE);
+    }
+}
+
 /// Opens a directory in an image, following links within the image; `None` if there is none.
 fn directory_in(root: &Place, path: &str) -> Result<Option<OwnedFd>> {
-    match root.open_dir(path) {
+    match root.open_dir(path.as_bytes()) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
         Err(errno) => Err(errno).doing(|| format!("open {path:?} in the image")),

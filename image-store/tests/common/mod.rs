@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use image_store::layer::apply::{Applied, ApplyOptions, Ownership};
+use image_store::layer::compression::Compression;
+use image_store::layer::encoder::Encoder;
 use image_store::layer::unpack::{Target, Unpacked};
 use image_store::layer::{Limits, Marks};
 use image_store::tar::{BLOCK, Entry, Kind, Writer};
@@ -78,14 +80,14 @@ pub fn tar_raw(blocks: &[&[u8]]) -> Vec<u8> {
 }
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = image_store::layer::compression::Compression::Gzip.encoder(Vec::new()).unwrap();
+    let mut encoder = Encoder::new(Compression::Gzip, Vec::new());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
 
 /// A valid, highly compressed tar archive with one file of `size` zeros.
 pub fn zstd_zeros(size: u64) -> Vec<u8> {
-    let mut encoder = image_store::layer::compression::Compression::Zstd.encoder(Vec::new()).unwrap();
+    let mut encoder = Encoder::new(Compression::Zstd, Vec::new());
     let mut writer = Writer::new(&mut encoder);
     writer.entry(&Entry { size, ..Entry::new("zeros", Kind::File, 0o644) }).unwrap();
     let piece = vec![0; 1 << 20];

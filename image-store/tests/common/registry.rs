@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use image_store::platform::Platform;
-use image_store::registry::{Client, ClientOptions, Credential, Credentials, Hosts};
+use image_store::registry::{Client, ClientOptions, Credential, Credentials};
 use image_store::store::{Composition, Quiet, Record};
 use image_store::{Digest, Reference, Result, Store, StoreOptions};
 
@@ -110,12 +110,7 @@ impl Origin {
 }
 
 pub fn quick() -> ClientOptions {
-    ClientOptions {
-        hosts: Hosts::default(),
-        credentials: Credentials::default(),
-        pause: Duration::from_millis(1),
-        chunk: None,
-    }
+    ClientOptions { pause: Duration::from_millis(1), ..ClientOptions::default() }
 }
 
 pub fn with_password() -> ClientOptions {

@@ -7,6 +7,7 @@
 //!   syscall NUMBER ARGS…   makes a system call with plain numbers: `ok VALUE` or `ERRNO`
 //!   socket FAMILY          makes a stream socket of an address family (38 is AF_ALG)
 //!   flip A B               exchanges two names over and over (renameat2 RENAME_EXCHANGE)
+//!   vfork MS PROGRAM ARGS… starts a program over and over as vfork(2) does: waits until its child, that long later, has executed it
 //!   argv ARGS…             its arguments as a JSON list
 #![allow(clippy::print_stdout)]
 
@@ -28,10 +29,11 @@ fn main() -> std::process::ExitCode {
         ["syscall", numbers @ ..] => syscall(numbers),
         ["socket", family] => syscall(&[&libc::SYS_socket.to_string(), family, "1", "0"]),
         ["flip", a, b] => flip(a, b),
+        ["vfork", wait, program, rest @ ..] => vfork(wait, program, rest),
         ["argv", rest @ ..] => json!(rest).to_string(),
         _ => {
             println!(
-                "usage: inspector report | open r|w|mkdir PATH… | syscall NUMBER ARGS… | socket FAMILY | argv …"
+                "usage: inspector report | open r|w|mkdir PATH… | syscall NUMBER ARGS… | socket FAMILY | argv … | vfork …"
             );
             return std::process::ExitCode::from(2);
         }
@@ -142,6 +144,23 @@ fn flip(a: &str, b: &str) -> String {
     loop {
         if let Err(error) = renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE) {
             return error.to_string();
+        }
+    }
+}
+
+fn vfork(wait: &str, program: &str, args: &[&str]) -> String {
+    use std::os::unix::process::CommandExt;
+    let wait = std::time::Duration::from_millis(wait.parse().unwrap_or(0));
+    // Without CLONE_VM, so that the child may do what it likes.
+    let flags = (libc::CLONE_VFORK | libc::SIGCHLD).unsigned_abs().into();
+    loop {
+        match integration::sys::syscall(libc::SYS_clone, [flags, 0, 0, 0, 0, 0]) {
+            Ok(0) => {
+                std::thread::sleep(wait);
+                return errno(&std::process::Command::new(program).args(args).exec());
+            }
+            Ok(_) => drop(nix::sys::wait::wait()),
+            Err(error) => return errno(&error),
         }
     }
 }

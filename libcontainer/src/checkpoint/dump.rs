@@ -33,40 +33,83 @@ pub(crate) fn dump(record: &Record, process: BorrowedFd<'_>, options: Checkpoint
     let images = ImageDir::make(&options.image)?;
     images.check()?;
     let work = options.work.as_deref().map(ImageDir::make).transpose()?;
-    let log = work.as_ref().unwrap_or(&images);
-    log.remove_work()?;
-    let mut request = rpc::Options {
-        work_dir_fd: work.as_ref().map(ImageDir::number),
-        config_file: config,
-        freeze_cgroup: freezer(record)?,
-        ..request(record, &options, images.number())
+    let mut saving = Saving { record, process, options, config, criu, images, work };
+    let paused = record.cgroup.is_frozen()?;
+    let freezer = freezer(record)?;
+    let frozen = freezer.is_some();
+    let error = match saving.once(freezer) {
+        Err(error) if frozen => error,
+        result => return result.map_err(|e| e.wrap("criu dump")),
     };
-    external_namespaces(record, &mut request)?;
-    if !options.pre_dump {
-        let root = settings::open_root_of(process)?;
-        let list = format!("/proc/{}/mountinfo", record.pid);
-        let list = std::fs::read_to_string(&list).with_context(|| format!("read {list:?}"))?;
-        request.ext_mnt = mounts::to_save(root.as_fd(), &list, &record.binds)?;
-        let outside = files::outside(record.pid, &record.cgroup.processes()?, &list)?;
-        request.external.extend(outside.external);
-        images.save_descriptors(&outside.descriptors)?;
+    // A process in vfork(2) stops when its child has executed a program. The freezer stops them all at once, and with the child held by
+    // CRIU the parent never gets there; without the freezer CRIU stops the parent before its children. Nothing has been saved yet.
+    let Some(why) = saving.log().unstoppable(LOG) else { return Err(error.wrap("criu dump")) };
+    if paused {
+        return Err(error.wrap("criu dump").hint("resume the container first"));
     }
-    let kind = if options.pre_dump { Kind::PreDump } else { Kind::Dump };
-    let request = Request { kind: kind as i32, options: Some(request), ..Request::default() };
-    let mut status = options.status;
-    let session = criu.start(Surroundings::host()?)?;
-    let answer = session.ask(&request, &mut |notice, _| {
-        // Whoever waits for it fetches the pages that the last answer waits for.
-        if notice.script.as_deref() == Some("status-ready")
-            && let Some(mut status) = status.take()
-        {
-            status.write_all(&[0]).context("write to the status descriptor")?;
+    record.cgroup.thaw()?;
+    let again = || format!("again without the cgroup freezer, after {why:?}");
+    saving.once(None).map_err(|e| e.wrap(again()).wrap("criu dump"))
+}
+
+/// A container, and where CRIU saves it.
+struct Saving<'a> {
+    record: &'a Record,
+    process: BorrowedFd<'a>,
+    options: CheckpointOptions,
+    config: Option<String>,
+    criu: Criu,
+    images: ImageDir,
+    work: Option<ImageDir>,
+}
+
+impl Saving<'_> {
+    fn log(&self) -> &ImageDir {
+        self.work.as_ref().unwrap_or(&self.images)
+    }
+
+    /// Lets CRIU save it, while this freezer holds all processes still.
+    fn once(&mut self, freezer: Option<String>) -> Result<()> {
+        self.log().remove_work()?;
+        let kind = if self.options.pre_dump { Kind::PreDump } else { Kind::Dump };
+        let options = self.request(freezer)?;
+        let request = Request { kind: kind as i32, options: Some(options), ..Request::default() };
+        let session = self.criu.start(Surroundings::host()?)?;
+        let status = &mut self.options.status;
+        let answer = session.ask(&request, &mut |notice, _| {
+            // Whoever waits for it fetches the pages that the last answer waits for.
+            if notice.script.as_deref() == Some("status-ready")
+                && let Some(mut status) = status.take()
+            {
+                status.write_all(&[0]).context("write to the status descriptor")?;
+            }
+            Ok(())
+        });
+        answer.map_err(|e| e.wrap(self.log().errors(LOG)))?;
+        // After a pre-dump it waits for another request, and calls the end of that a failure.
+        session.end().map(drop)
+    }
+
+    fn request(&self, freezer: Option<String>) -> Result<rpc::Options> {
+        let record = self.record;
+        let mut request = rpc::Options {
+            work_dir_fd: self.work.as_ref().map(ImageDir::number),
+            config_file: self.config.clone(),
+            freeze_cgroup: freezer,
+            ..request(record, &self.options, self.images.number())
+        };
+        external_namespaces(record, &mut request)?;
+        if !self.options.pre_dump {
+            let root = settings::open_root_of(self.process)?;
+            let list = format!("/proc/{}/mountinfo", record.pid);
+            let list = std::fs::read_to_string(&list).with_context(|| format!("read {list:?}"))?;
+            request.ext_mnt = mounts::to_save(root.as_fd(), &list, &record.binds)?;
+            let outside = files::outside(record.pid, &record.cgroup.processes()?, &list)?;
+            request.external.extend(outside.external);
+            self.images.save_descriptors(&outside.descriptors)?;
         }
-        Ok(())
-    });
-    answer.map_err(|e| e.wrap(log.errors(LOG)).wrap("criu dump"))?;
-    // After a pre-dump it waits for another request, and calls the end of that a failure.
-    session.end().map(drop)
+        Ok(request)
+    }
 }
 
 /// Refuses what is known to fail before anything is done.

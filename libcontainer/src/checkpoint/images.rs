@@ -148,15 +148,26 @@ impl ImageDir {
 
     /// The errors in CRIU's log, in one line, with the path of the log.
     pub(super) fn errors(&self, log: &CStr) -> String {
+        let errors = quote(&self.end_of(log));
+        let path = self.path.join(log.to_string_lossy().as_ref());
+        if errors.is_empty() { format!("see {path:?}") } else { format!("{errors} (see {path:?})") }
+    }
+
+    /// The errors in CRIU's log, in one line, if it gave up since a process did not stop.
+    pub(super) fn unstoppable(&self, log: &CStr) -> Option<String> {
+        let text = self.end_of(log);
+        is_unstoppable(&text).then(|| quote(&text))
+    }
+
+    /// The end of a log; nothing if there is none.
+    fn end_of(&self, log: &CStr) -> String {
         let text = self.file(log).ok().and_then(|mut file| {
             let _ = file.seek(SeekFrom::End(-LOG_TAIL));
             let mut text = Vec::new();
             file.take(LOG_TAIL.unsigned_abs()).read_to_end(&mut text).ok()?;
             Some(String::from_utf8_lossy(&text).into_owned())
         });
-        let errors = quote(&text.unwrap_or_default());
-        let path = self.path.join(log.to_string_lossy().as_ref());
-        if errors.is_empty() { format!("see {path:?}") } else { format!("{errors} (see {path:?})") }
+        text.unwrap_or_default()
     }
 
     /// Opens a regular file in the directory, by CRIU's name.
@@ -225,12 +236,21 @@ fn kind(dir: BorrowedFd<'_>, told: Option<Type>, name: &CStr) -> Result<libc::mo
     })
 }
 
-/// The last lines with errors, without time and place in CRIU's source: `(00.031) Error (criu/files.c:1): what`.
+/// The errors of a log, without time and place in CRIU's source: `(00.031) Error (criu/files.c:1): what`.
+fn errors_of(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter_map(|line| Some(line.split_once("Error (")?.1.split_once("): ")?.1.trim()))
+}
+
+/// Whether CRIU's patience ended while it waited for a process to stop, which the kernel did not let stop: only the log tells.
+fn is_unstoppable(log: &str) -> bool {
+    let mut errors = errors_of(log);
+    errors.any(|what| what.starts_with("Timeout reached."))
+        && errors.any(|what| what.starts_with("Unseizable non-zombie ") && what.contains(" state D,"))
+}
+
+/// The last errors of a log.
 fn quote(log: &str) -> String {
-    let errors: Vec<&str> = log
-        .lines()
-        .filter_map(|line| line.split_once("Error (")?.1.split_once("): "))
-        .map(|(_, what)| what.trim())
+    let errors: Vec<&str> = errors_of(log)
         // CRIU tries to raise its own limit, and continues without.
         .filter(|what| !what.contains("RLIMIT_NOFILE") && !what.ends_with("FAILED."))
         .collect();
@@ -290,5 +310,32 @@ mod tests {
                    (00.3) Error (criu/files-reg.c:1): Can't lookup mount=9 for fd=1\n(00.4) Error (criu/cr-dump.c:2): Dumping FAILED.\n";
         assert_eq!(quote(log), "Can't lookup mount=9 for fd=1");
         assert_eq!(quote("nothing"), "");
+    }
+
+    #[test]
+    fn a_process_that_did_not_stop_in_time_is_told_from_every_other_failure() {
+        let timeout = "(10.1) Error (criu/cr-dump.c:1809): Timeout reached. Try to interrupt: 0";
+        let state = |state: char| {
+            format!(
+                "(10.1) Error (compel/src/lib/infect.c:330): Unseizable non-zombie 16477 found, state {state}, err -1/4"
+            )
+        };
+        let other = "(10.1) Error (criu/cr-dump.c:2129): Dumping FAILED.";
+        let (stuck, asleep) = (state('D'), state('S'));
+        let (stuck, asleep) = (stuck.as_str(), asleep.as_str());
+        let cases = [
+            (vec![timeout, stuck, other], true),
+            (vec!["(00.1) Seized task 5", timeout, "(10.1) Unlock network", stuck], true),
+            (vec![timeout, asleep, other], false),
+            (vec![stuck, other], false),
+            (vec![stuck, timeout], false),
+            (vec![timeout, other], false),
+            (vec!["Timeout reached.", "Unseizable non-zombie 1 found, state D, err -1/4"], false),
+            (vec!["(10.1) Error (a.c:1): name=Timeout reached.", stuck], false),
+            (vec![], false),
+        ];
+        for (log, expected) in cases {
+            assert_eq!(is_unstoppable(&log.join("\n")), expected, "{log:?}");
+        }
     }
 }

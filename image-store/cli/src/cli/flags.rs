@@ -34,8 +34,10 @@ pub(crate) const CHANGE: Flag = value(
     "change",
     Some('c'),
     "INSTRUCTION",
-    "apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
+    "apply Dockerfile instructions: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, ...",
 );
+pub(crate) const COMPRESSION: Flag =
+    value("compression-format", None, "FORMAT", "of uncompressed layers: gzip (default), zstd or none");
 pub(crate) const MESSAGE: Flag = value("message", Some('m'), "TEXT", "commit message");
 pub(crate) const CREDS: Flag = value("creds", None, "USER:PASSWORD", "user and password for the registry");
 pub(crate) const AUTHFILE: Flag =

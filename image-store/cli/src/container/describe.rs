@@ -3,10 +3,11 @@
 use image_store::Store;
 use image_store::store::ContainerRecord;
 use image_store::time::rfc3339;
+use libcontainer::Container;
 use libcontainer::spec::Spec;
 use serde_json::{Value, json};
 
-use super::find::running;
+use super::find::{oom_killed, running};
 use super::record::{Mounted, Restart, Run};
 use super::state::state;
 use crate::failure::{Result, invalid};
@@ -51,15 +52,15 @@ pub(crate) fn describe(store: &Store, container: &ContainerRecord) -> Result<Val
 
 fn described_state(container: &ContainerRecord, run: Option<&Run>, state: &str) -> Value {
     let time = |time: Option<&String>| time.cloned().unwrap_or_else(|| NEVER.to_owned());
-    let pid = running(&container.id).map_or(0, |(live, _)| live.pid());
+    let live = running(&container.id).map(|(live, _)| live);
     json!({
         "Status": state,
         "Running": (state == "running" || state == "paused"),
         "Paused": state == "paused",
         "Restarting": false,
         "Dead": false,
-        "OOMKilled": false,
-        "Pid": pid,
+        "OOMKilled": live.as_ref().map_or_else(|| run.is_some_and(|run| run.oom_killed), oom_killed),
+        "Pid": live.as_ref().map_or(0, Container::pid),
         "ExitCode": exit_code(run, state),
         "Error": run.map(|run| run.error.clone()).unwrap_or_default(),
         "StartedAt": time(run.and_then(|run| run.started.as_ref())),

@@ -3,6 +3,7 @@
 pub(crate) mod describe;
 pub(crate) mod find;
 pub(crate) mod locks;
+pub(crate) mod mounts;
 pub(crate) mod record;
 pub(crate) mod state;
 pub(crate) mod usage;

@@ -16,6 +16,9 @@ use crate::places;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Run {
     pub(crate) name: String,
+    /// Only its name and its volumes are reserved yet.
+    #[serde(default)]
+    pub(crate) unfinished: bool,
     /// config.json, without the namespaces of other containers.
     pub(crate) spec: Spec,
     /// Kinds of namespaces that it joins, with the IDs of the containers that have them.
@@ -53,6 +56,9 @@ pub(crate) struct Run {
     pub(crate) finished: Option<String>,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
+    /// The kernel killed one of its processes for lack of memory.
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
     /// Why it could not be started; empty if it was.
     #[serde(default)]
     pub(crate) error: String,
@@ -101,8 +107,19 @@ impl Run {
         container.remembered().ok().flatten()
     }
 
-    /// As [`Run::of`]; an error for other containers.
+    /// As [`Run::of`]; an error for other containers, and for those that are not finished.
     pub(crate) fn require(container: &ContainerRecord) -> Result<Self> {
+        let run = Self::any(container)?;
+        if run.unfinished {
+            return Err(invalid(format!(
+                "container {}: is being created; if that was interrupted, remove it",
+                container.id
+            )));
+        }
+        Ok(run)
+    }
+
+    fn any(container: &ContainerRecord) -> Result<Self> {
         Self::of(container).ok_or_else(|| {
             invalid(format!(
                 "container {}: not created by `run` or `create` of this version of knarr-image",
@@ -119,7 +136,7 @@ impl Run {
     pub(crate) fn change(store: &Store, id: &str, change: impl FnOnce(&mut Self)) -> Result<()> {
         store.container(id)?;
         let _lock = lock(&places::container(store, id).changing(), FlockOperation::LockExclusive)?;
-        let mut run = Self::require(&store.container(id)?)?;
+        let mut run = Self::any(&store.container(id)?)?;
         change(&mut run);
         run.save(store, id)
     }

@@ -7,25 +7,39 @@ use super::locks::{NamesLock, lock_names};
 use super::record::Run;
 use crate::failure::{Failure, Result};
 
-/// The containers that use a volume. Those whose record another version wrote may use any; those that were made by the library
-/// alone use none.
-pub(crate) fn users(store: &Store, name: &str) -> Result<Vec<ContainerRecord>> {
-    let uses = |container: &ContainerRecord| match container.remembered::<Run>() {
-        Ok(run) => run.is_some_and(|run| run.volumes.iter().any(|mounted| mounted.name == name)),
-        Err(_) => true,
+/// A container that uses a volume, or may use it.
+#[derive(Debug)]
+pub(crate) struct User {
+    id: String,
+    /// Its record says so. Those that cannot be read, or were written by another version, may use any volume.
+    certain: bool,
+}
+
+/// The containers that use a volume. Those that were made by the library alone use none.
+pub(crate) fn users(store: &Store, name: &str) -> Result<Vec<User>> {
+    let containers = store.containers()?;
+    let uses = |container: ContainerRecord| match container.remembered::<Run>() {
+        Ok(run) => run?
+            .volumes
+            .iter()
+            .any(|mounted| mounted.name == name)
+            .then_some(User { id: container.id, certain: true }),
+        Err(_) => Some(User { id: container.id, certain: false }),
     };
-    Ok(store.containers()?.into_iter().filter(uses).collect())
+    let damaged = containers.damaged.into_iter().map(|(id, _)| User { id, certain: false });
+    Ok(containers.intact.into_iter().filter_map(uses).chain(damaged).collect())
 }
 
 /// Removes a volume that no container uses. None starts to use it meanwhile, since that takes the same lock.
 pub(crate) fn remove(store: &Store, name: &str, _names: &NamesLock) -> Result<()> {
     if let Some(user) = users(store, name)?.first() {
         let id = &user.id[..user.id.len().min(12)];
-        let message = match Run::of(user) {
-            Some(_) => format!("volume {name:?}: in use by container {id}"),
-            None => format!(
-                "volume {name:?}: may be in use by container {id}, which another version of knarr-image created"
-            ),
+        let message = if user.certain {
+            format!("volume {name:?}: in use by container {id}")
+        } else {
+            format!(
+                "volume {name:?}: may be in use by container {id}, whose record is damaged or of another version of knarr-image"
+            )
         };
         return Err(Failure::new(ErrorKind::Busy, message));
     }

@@ -25,14 +25,50 @@ use crate::places::ContainerDir;
 use crate::rootless::Ids;
 use crate::{places, random, trash};
 
-/// Creates a container and returns its ID.
+/// Creates a container and returns its ID. `going` is called now and then, and ends that if it fails; nothing is left then.
 pub(crate) fn prepare(
     store: &Store,
     record: &Record,
     options: &Options,
     command: &[String],
+    going: &Going<'_>,
 ) -> Result<String> {
-    let names = lock_names(store)?;
+    let id = random::id()?;
+    let mut volumes = Vec::new();
+    let made = store.prepare(record, &id).map_err(Failure::from).and_then(|_| {
+        // As its supervisor does later, so that it is not removed meanwhile.
+        let _lock = lock(&places::container(store, &id).lock(), FlockOperation::NonBlockingLockExclusive)?;
+        let image = store.config(record)?.0.config.unwrap_or_default();
+        reserve(store, &id, options, &image, &mut volumes)?;
+        let run = fill(store, &id, options, &image, command, &volumes, going)?;
+        // It may have been renamed.
+        Run::change(store, &id, |reserved| *reserved = Run { name: reserved.name.clone(), ..run })
+    });
+    if made.is_err() {
+        let _ = store.remove_container(&id);
+        if let Ok(names) = lock_names(store) {
+            for (volume, _) in volumes.iter().filter(|(volume, _)| volume.anonymous) {
+                let _ = remove_unused(store, &volume.name, &names);
+            }
+        }
+        trash::empty_later(store);
+    }
+    made.map(|()| id)
+}
+
+/// A check that fails if the user has interrupted the command.
+pub(crate) type Going<'a> = dyn Fn() -> image_store::Result<()> + 'a;
+
+/// Takes the container's name and its volumes, so that nobody else takes or removes them. The lock for that is not held while volumes
+/// are filled, which may take long.
+fn reserve(
+    store: &Store,
+    id: &str,
+    options: &Options,
+    image: &RunConfig,
+    volumes: &mut Vec<(Mounted, bool)>,
+) -> Result<()> {
+    let _names = lock_names(store)?;
     let taken = |name: &str| find(store, name).is_ok_and(|c| Run::of(&c).is_some_and(|run| run.name == name));
     let name = match &options.name {
         Some(name) if taken(name) => {
@@ -46,36 +82,21 @@ pub(crate) fn prepare(
         Some(name) => name.clone(),
         None => random_name(taken)?,
     };
-    let id = random::id()?;
-    let mut volumes = Vec::new();
-    let made = store.prepare(record, &id).map_err(Failure::from).and_then(|rootfs| {
-        // As its supervisor does later, so that it is not removed meanwhile.
-        let _lock = lock(&places::container(store, &id).lock(), FlockOperation::NonBlockingLockExclusive)?;
-        let run = fill(store, record, &id, options, command, rootfs, &mut volumes)?;
-        Run { name, ..run }.save(store, &id)
-    });
-    if made.is_err() {
-        let _ = store.remove_container(&id);
-        for volume in volumes.iter().filter(|volume| volume.anonymous) {
-            let _ = remove_unused(store, &volume.name, &names);
-        }
-        trash::empty_later(store);
-    }
-    made.map(|()| id)
+    *volumes = plan_volumes(store, options, image)?;
+    let volumes = volumes.iter().map(|(volume, _)| volume.clone()).collect();
+    Run { name, unfinished: true, volumes, ..Run::default() }.save(store, id)
 }
 
 fn fill(
     store: &Store,
-    record: &Record,
     id: &str,
     options: &Options,
+    image: &RunConfig,
     command: &[String],
-    rootfs: image_store::store::Rootfs,
-    volumes: &mut Vec<Mounted>,
+    planned: &[(Mounted, bool)],
+    going: &Going<'_>,
 ) -> Result<Run> {
-    let (config, _) = store.config(record)?;
-    let image = config.config.unwrap_or_default();
-    let view = rootfs.mount()?;
+    let view = store.container_rootfs(&store.container(id)?)?.mount()?;
     let who = options.user.clone().or_else(|| image.user.clone()).unwrap_or_default();
     let user = user::resolve(&view, &who, &options.groups)?;
     let ids = Ids::current();
@@ -87,22 +108,26 @@ fn fill(
     write_names(&directory, options, &hostname)?;
     let (nodes, joins) = (devices::nodes(options, ids.is_some())?, joins(store, options)?);
     let view = Place::root(view);
-    add_volumes(store, &view, options, &image, volumes)?;
+    for (volume, filled) in planned.iter().filter(|(volume, _)| !volume.name.is_empty()) {
+        let image = filled.then_some((&view, volume.target.as_str()));
+        store.use_volume(&volume.name, volume.anonymous, image, going)?;
+    }
     // Overlay must not use the same directories twice at a time.
-    drop((view, rootfs));
-    add_stubs(store, id, options, &image, volumes)?;
+    drop(view);
+    let volumes: Vec<Mounted> = planned.iter().map(|(volume, _)| volume.clone()).collect();
+    add_stubs(store, id, options, image, &volumes)?;
     let init = options.init.then(init_program).transpose()?;
     let context = Context {
         directory: &directory,
         hostname: &hostname,
         user: &user,
-        volumes,
+        volumes: &volumes,
         nodes: &nodes,
         init,
         id,
         ids,
     };
-    let spec = config::build(&image, options, command, &context)?;
+    let spec = config::build(image, options, command, &context)?;
     Ok(Run {
         user: who,
         spec,
@@ -113,10 +138,10 @@ fn fill(
         remove: options.remove,
         restart: options.restart,
         log: options.log,
-        stop_signal: stop_signal(options, &image),
+        stop_signal: stop_signal(options, image),
         stop_timeout: options.stop_timeout,
-        labels: image.labels.unwrap_or_default().into_iter().chain(options.labels.clone()).collect(),
-        volumes: volumes.clone(),
+        labels: image.labels.clone().unwrap_or_default().into_iter().chain(options.labels.clone()).collect(),
+        volumes,
         privileged: options.privileged,
         network: mode_name(&options.namespaces.network),
         ..Run::default()
@@ -211,39 +236,31 @@ fn add_stubs(
     Ok(store.add_stubs(id, stubs)?)
 }
 
-/// The volumes: paths of the host, named volumes, and those of the image. New ones start with the image's files.
-fn add_volumes(
-    store: &Store,
-    view: &Place,
-    options: &Options,
-    image: &RunConfig,
-    all: &mut Vec<Mounted>,
-) -> Result<()> {
+/// The volumes: paths of the host, named volumes, and those of the image; with `true` if a new one starts with the image's files.
+fn plan_volumes(store: &Store, options: &Options, image: &RunConfig) -> Result<Vec<(Mounted, bool)>> {
+    let mut all: Vec<(Mounted, bool)> = Vec::new();
     for bind in &options.binds {
-        all.push(volume(store, view, bind)?);
+        all.push((volume(store, bind)?, bind.fill));
     }
     for (name, read_only) in &options.volumes_from {
         for mounted in Run::require(&find(store, name)?)?.volumes {
             mounted.check(store)?;
-            if !all.iter().any(|other| other.target == mounted.target) {
-                all.push(Mounted { read_only: mounted.read_only || *read_only, ..mounted });
+            if !all.iter().any(|(other, _)| other.target == mounted.target) {
+                all.push((Mounted { read_only: mounted.read_only || *read_only, ..mounted }, false));
             }
         }
     }
     for target in image.volumes.iter().flatten().filter_map(|(path, _)| image_target(path)) {
-        let taken =
-            all.iter().any(|bind| bind.target == target) || options.tmpfs.iter().any(|(at, _)| *at == target);
+        let taken = all.iter().any(|(volume, _)| volume.target == target)
+            || options.tmpfs.iter().any(|(at, _)| *at == target);
         if !taken {
             let source = Source::Volume(random::id()?, true);
             let propagation = "rprivate".to_owned();
-            all.push(volume(
-                store,
-                view,
-                &Bind { source, target, read_only: false, propagation, fill: true },
-            )?);
+            let bind = Bind { source, target, read_only: false, propagation, fill: true };
+            all.push((volume(store, &bind)?, true));
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The target of a volume of the image, normalised like those of flags, so that they can be compared. `None` for the root and for
@@ -260,7 +277,7 @@ fn image_target(path: &str) -> Option<String> {
     (!parts.is_empty()).then(|| format!("/{}", parts.join("/")))
 }
 
-fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
+fn volume(store: &Store, bind: &Bind) -> Result<Mounted> {
     let (name, source, anonymous) = match &bind.source {
         Source::Host(path) => {
             if !Path::new(path).exists() {
@@ -268,11 +285,7 @@ fn volume(store: &Store, view: &Place, bind: &Bind) -> Result<Mounted> {
             }
             (String::new(), path.clone(), false)
         }
-        Source::Volume(name, anonymous) => {
-            let image = bind.fill.then_some((view, bind.target.as_str()));
-            let volume = store.use_volume(name, *anonymous, image)?;
-            (name.clone(), text(&volume.path)?, *anonymous)
-        }
+        Source::Volume(name, anonymous) => (name.clone(), text(&store.volume_path(name))?, *anonymous),
     };
     let (target, propagation) = (bind.target.clone(), bind.propagation.clone());
     Ok(Mounted { name, source, target, read_only: bind.read_only, propagation, anonymous })

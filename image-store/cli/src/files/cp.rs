@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use image_store::ErrorKind;
-use image_store::copy::{Owner, Place, copy};
+use image_store::copy::{CopyOptions, Owner, Place, copy};
 
 use super::root;
 use crate::cli::Args;
@@ -21,30 +21,32 @@ pub(crate) fn cp(args: &Args) -> Result<u8> {
         (None, None) => return Err(wrong("the source or the target must be CONTAINER:PATH")),
         _ => return Err(wrong("copying between containers is not supported")),
     };
-    let root = Place::root(root::live_or_mounted(&store, &find::id_of(&store, id)?)?);
+    let root = Place::root(root::live_or_mounted(&store, &find::find(&store, id)?)?);
+    // As in Docker, copies in a container belong to its root, copies on the host to the caller.
+    let (uid, gid) =
+        if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
+    let archive = args.has("archive");
+    let owner = if archive { Owner::Keep } else { Owner::Set(uid, gid) };
+    let options = CopyOptions { owner, follow: args.has("follow-link"), devices: archive };
     match (host.as_str(), out) {
         ("-", true) => {
             return archive_output::write_to(args, |output| {
                 let output = std::io::BufWriter::with_capacity(256 << 10, output);
-                Ok(store.copy_out(&root, confined, output)?.flush()?)
+                Ok(store.copy_out(&root, confined, options.follow, output)?.flush()?)
             })
             .map(|()| 0);
         }
         ("-", false) => {
-            store.copy_in(std::io::stdin(), &root, confined)?;
+            store.copy_in(std::io::stdin(), &root, confined, options.devices)?;
             return Ok(0);
         }
         _ => {}
     }
     let outside = Place::host()?;
-    // As in Docker, copies in a container belong to its root, copies on the host to the caller.
-    let (uid, gid) =
-        if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
-    let owner = if args.has("archive") { Owner::Keep } else { Owner::Set(uid, gid) };
     if out {
-        copy(&root, confined, &outside, host, owner)?;
+        copy(&root, confined, &outside, host, options)?;
     } else {
-        copy(&outside, host, &root, confined, owner)?;
+        copy(&outside, host, &root, confined, options)?;
     }
     Ok(0)
 }

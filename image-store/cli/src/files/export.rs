@@ -2,7 +2,7 @@
 
 use std::io::{BufWriter, Write as _};
 
-use super::root;
+use super::{pause, root};
 use crate::cli::Args;
 use crate::container::find;
 use crate::failure::Result;
@@ -24,7 +24,11 @@ pub(crate) fn export(args: &Args) -> Result<u8> {
 pub(crate) fn commit(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let composition = composition(args, args.positional.get(1))?;
-    let record = store.commit(&find::id_of(&store, &args.positional[0])?, &composition)?;
+    let id = find::id_of(&store, &args.positional[0])?;
+    let paused = if args.get("pause") == Some("false") { None } else { pause::Paused::begin(&id)? };
+    let committed = store.commit(&id, &composition);
+    drop(paused);
+    let record = committed?;
     line(record.id.as_str());
     Ok(0)
 }

@@ -4,4 +4,5 @@ pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod mount;
+mod pause;
 mod root;

@@ -2,10 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
+use image_store::store::ContainerRecord;
 use image_store::{ErrorKind, Store};
 
-use crate::container::find;
+use crate::container::record::Run;
+use crate::container::{find, mounts};
 use crate::failure::Result;
+use crate::places;
 
 /// Mounts the root file system of a container or an image. With `writable`, that of a container that is not running can be written
 /// to; otherwise it is the read-only view that `export` uses.
@@ -23,10 +26,16 @@ pub(crate) fn mounted(store: &Store, text: &str, writable: bool) -> Result<Owned
     }
 }
 
-/// The root file system of a container: of a running one, the one it runs on; of another, a mount of it.
-pub(crate) fn live_or_mounted(store: &Store, id: &str) -> Result<OwnedFd> {
-    if let Some(root) = find::live_root(id) {
+/// The root file system of a container with its volumes: of a running one, what it runs on; of another, mounts of this process's own.
+pub(crate) fn live_or_mounted(store: &Store, container: &ContainerRecord) -> Result<OwnedFd> {
+    if let Some(root) = find::live_root(&container.id) {
         return Ok(root);
     }
-    Ok(store.container_rootfs(&store.container(id)?)?.mount()?)
+    let root = store.container_rootfs(container)?.mount()?;
+    let volumes = Run::of(container).map(|run| run.volumes).unwrap_or_default();
+    if !volumes.is_empty() {
+        mounts::attach(&root, &places::container(store, &container.id).rootfs())?;
+        mounts::add_volumes(store, &root, &volumes)?;
+    }
+    Ok(root)
 }

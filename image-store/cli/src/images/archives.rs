@@ -10,6 +10,7 @@ use image_store::archive::{self, Format, save_archive, save_dir};
 use image_store::store::Record;
 
 use super::changes::composition;
+use super::compression::compression;
 use super::platform;
 use crate::cli::Args;
 use crate::failure::{Result, invalid, os};
@@ -32,13 +33,14 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
             None => images.push((record, name.into_iter().collect())),
         }
     }
+    let compression = compression(args)?;
     let format = match args.get("format").unwrap_or("docker-archive") {
         "docker-archive" => Format::Docker,
         "oci-archive" => Format::Oci,
         "oci-dir" => {
             let path =
                 args.get("output").ok_or_else(|| invalid("--format oci-dir: -o DIRECTORY is required"))?;
-            save_dir(&store, &images, Path::new(path))?;
+            save_dir(&store, &images, compression, Path::new(path))?;
             return Ok(0);
         }
         other => {
@@ -48,7 +50,7 @@ pub(crate) fn save(args: &Args) -> Result<u8> {
         }
     };
     archive_output::write_to(args, |output| {
-        save_archive(&store, &images, format, output)?;
+        save_archive(&store, &images, format, compression, output)?;
         Ok(())
     })?;
     Ok(0)

@@ -1,6 +1,6 @@
 //! The flags of `commit` and `import` that describe the new image.
 
-use image_store::instruction::Instruction;
+use image_store::dockerfile;
 use image_store::store::Composition;
 use image_store::{ErrorKind, Reference};
 
@@ -24,7 +24,8 @@ pub(crate) fn composition(args: &Args, name: Option<&String>) -> Result<Composit
         comment: args.get("message").map(str::to_owned),
         created_by: None,
         epoch,
-        changes: args.all("change").map(Instruction::parse).collect::<Result<_, _>>()?,
+        // One text: a line may be continued in the next flag, as in Docker.
+        changes: dockerfile::parse(&args.all("change").collect::<Vec<_>>().join("\n"))?,
         compression: None,
     })
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod archives;
 pub(crate) mod changes;
+mod compression;
 pub(crate) mod describe;
 pub(crate) mod history;
 pub(crate) mod list;

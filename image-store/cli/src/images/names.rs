@@ -1,9 +1,10 @@
 //! `tag` and `rmi`: the names of images.
 
-use image_store::store::{Collected, Record};
+use image_store::store::{Collected, ContainerRecord, Record};
 use image_store::{ErrorKind, Reference, Store};
 
 use crate::cli::Args;
+use crate::container::find;
 use crate::failure::{Failure, Result};
 use crate::output::line;
 use crate::{places, trash};
@@ -47,6 +48,9 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
     let by_name =
         Reference::parse(text).is_ok_and(|name| store.find(&name).is_ok_and(|found| found.is_some()));
     let names: Vec<Record> = store.images()?.into_iter().filter(|other| other.id == record.id).collect();
+    if force && (!by_name || names.len() == 1) {
+        refuse_running(store, text, &record)?;
+    }
     if by_name || names.len() == 1 {
         return Ok(store.unname(&record, force)?);
     }
@@ -62,6 +66,19 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Collected> {
         all.layers.extend(collected.layers);
     }
     Ok(all)
+}
+
+/// As in Docker, not even by force is an image removed that a container runs on.
+fn refuse_running(store: &Store, text: &str, record: &Record) -> Result<()> {
+    let runs =
+        |container: &ContainerRecord| container.image_id == record.id && find::is_running(&container.id);
+    match store.containers()?.intact.into_iter().find(runs) {
+        Some(container) => Err(Failure::new(
+            ErrorKind::Busy,
+            format!("image {text:?}: in use by running container {}: stop it first", container.id),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn report(collected: &Collected) {

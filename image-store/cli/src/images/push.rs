@@ -54,12 +54,13 @@ fn push_one(args: &Args, store: &Store, record: &Record, target: &Reference) -> 
     if !quiet {
         eprintln!("The push refers to repository [{}]", target.repository());
     }
-    client(args, target.domain())?.push(store, record, target, &Shown::new(quiet, "Pushing"))?;
+    let progress = Shown::new(quiet, "Pushing");
+    let pushed = client(args, target.domain())?.push(store, record, target, &progress)?;
     let tag = target.tag().unwrap_or("none");
     line(&if quiet {
         target.to_string()
     } else {
-        format!("{tag}: digest: {} size: {}", record.manifest.digest, record.manifest.size)
+        format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size)
     });
     Ok(0)
 }

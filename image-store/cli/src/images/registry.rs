@@ -3,6 +3,7 @@
 use image_store::registry::{Client, ClientOptions, Credential, Credentials, Mirror, Registries};
 use image_store::{ErrorKind, Reference};
 
+use super::compression::compression;
 use crate::cli::Args;
 use crate::failure::{Failure, Result, invalid};
 
@@ -48,6 +49,7 @@ fn options(args: &Args, host: &str, credentials: Credentials) -> Result<ClientOp
             None => options.hosts.mirrors.push((registry.to_owned(), vec![mirror])),
         }
     }
+    options.compression = compression(args)?;
     options.chunk = args
         .get("chunk")
         .map(|text| text.parse().map_err(|_| invalid(format!("--chunk {text:?}: must be a number of bytes"))))

@@ -43,7 +43,7 @@ pub(crate) fn verify(args: &Args) -> Result<u8> {
 /// Unpacking a layer again deletes the old files, also below a running container: refuses that.
 fn keep_running(store: &Store, findings: &[Finding]) -> Result<()> {
     let damaged = |layer: &Digest| findings.iter().any(|finding| finding.part == Part::Layer(layer.clone()));
-    for container in store.containers()? {
+    for container in store.containers()?.intact {
         if container.layers.iter().any(damaged) && find::is_running(&container.id) {
             let message = format!(
                 "container {}: uses a damaged layer: stop it before using --repair",

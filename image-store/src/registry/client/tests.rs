@@ -36,7 +36,7 @@ fn told(with: &With<'_>, name: &str, creds: bool) -> Vec<String> {
     std::fs::write(&file, FILE).unwrap();
     let fixed = creds.then(|| Credential::Password("creds".into(), "x".into()));
     let credentials = Credentials { fixed, files: vec![file] };
-    let client = Client::new(ClientOptions { hosts, credentials, pause: Duration::ZERO, chunk: None });
+    let client = Client::new(ClientOptions { hosts, credentials, ..ClientOptions::default() });
     let reference = Reference::parse(name).unwrap();
     let endpoints = client.options.hosts.endpoints(&reference).unwrap();
     let who = |endpoint: Endpoint| {
@@ -49,6 +49,27 @@ fn told(with: &With<'_>, name: &str, creds: bool) -> Vec<String> {
         format!("{host} {}", user.unwrap_or("nobody"))
     };
     endpoints.into_iter().map(who).collect()
+}
+
+#[test]
+fn a_registry_says_in_seconds_or_as_a_time_when_to_ask_again() {
+    // Eight seconds before the time in RFC 9110's example.
+    let now = 784_111_769;
+    for (text, seconds) in [
+        ("8", Some(8)),
+        (" 0 ", Some(0)),
+        ("3600", Some(60)),
+        ("Sun, 06 Nov 1994 08:49:37 GMT", Some(8)),
+        ("Sun, 06 Nov 1994 08:49:29 GMT", Some(0)),
+        ("Sat, 05 Nov 1994 08:49:37 GMT", Some(0)),
+        ("Mon, 07 Nov 1994 08:49:37 GMT", Some(60)),
+        ("", None),
+        ("-1", None),
+        ("soon", None),
+        ("Sun, 32 Nov 1994 08:49:37 GMT", None),
+    ] {
+        assert_eq!(retry_pause(text, now), seconds.map(Duration::from_secs), "{text:?}");
+    }
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn request(args: &Args, container: &ContainerRecord, live: &Container) -> Result
             .ok_or_else(|| invalid(format!("container {}: has exited", live.id())))?;
         user::resolve(&root, text, &[])
     };
-    let user = args.get("user").map(resolve).transpose()?;
+    let user = args.get("user").filter(|text| !text.is_empty()).map(resolve).transpose()?;
     further(args, &Run::require(container)?.spec, user.as_ref())
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn further(args: &Args, spec: &Spec, user: Option<&User>) -> Result<E
         .set_env(Some(environment))
         .set_terminal(Some(args.has("tty")))
         .set_args(Some(args.positional[1..].to_vec()));
-    if let Some(directory) = args.get("workdir") {
+    if let Some(directory) = args.get("workdir").filter(|text| !text.is_empty()) {
         process.set_cwd(directory.into());
     }
     if args.has("privileged") {

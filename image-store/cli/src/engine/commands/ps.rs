@@ -7,6 +7,7 @@ use regex_lite::Regex;
 use serde_json::{Value, json};
 
 use crate::cli::Args;
+use crate::container::find::damaged;
 use crate::container::record::{Mounted, Run};
 use crate::container::state::state;
 use crate::container::usage::written;
@@ -41,7 +42,11 @@ pub(crate) fn ps(args: &Args) -> Result<u8> {
     };
     let all = args.has("all") || by_state || last != usize::MAX;
     let mut values = Vec::new();
-    for container in store.containers()?.into_iter().rev() {
+    let containers = store.containers()?;
+    for (id, error) in &containers.damaged {
+        eprintln!("knarr-image: warning: {}", damaged(id, error));
+    }
+    for container in containers.intact.into_iter().rev() {
         let run = Run::of(&container);
         let state = state(&container, run.as_ref());
         let shown = all || ["running", "paused"].contains(&state);

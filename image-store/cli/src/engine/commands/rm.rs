@@ -6,7 +6,7 @@ use libcontainer::{Signal, Status};
 use super::stop::end_for_good;
 use crate::cli::Args;
 use crate::confirm::{confirmed, report};
-use crate::container::find::{clean, find, running};
+use crate::container::find::{Found, clean, damaged, look_up, running};
 use crate::container::locks::Supervisor;
 use crate::container::record::Run;
 use crate::container::usage::written;
@@ -45,7 +45,13 @@ pub(crate) fn prune(args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let (mut removed, mut freed, mut failed) = (Vec::new(), 0, false);
-    for container in store.containers()? {
+    let containers = store.containers()?;
+    for (id, error) in &containers.damaged {
+        // Its labels are unknown.
+        eprintln!("knarr-image: {}", damaged(id, error));
+        failed = true;
+    }
+    for container in containers.intact {
         let labels = match container.remembered::<Run>() {
             Ok(run) => run.map(|run| run.labels).unwrap_or_default(),
             // The labels of a container that another version made are unknown.
@@ -79,25 +85,40 @@ pub(crate) fn prune(args: &Args) -> Result<u8> {
 }
 
 fn remove(store: &Store, text: &str, force: bool, volumes: bool) -> Result<()> {
-    let container = find(store, text)?;
+    let (id, run) = match look_up(store, text)? {
+        Found::Intact(container) => (container.id.clone(), Run::of(&container)),
+        Found::Damaged(id, _) if force => (id, None),
+        Found::Damaged(id, error) => return Err(damaged(&id, &error)),
+    };
+    if is_being_created(store, &id) {
+        let message = format!("container {text:?}: is being created: wait, or interrupt that command");
+        return Err(Failure::new(ErrorKind::Busy, message));
+    }
     if force {
-        end_for_good(store, &container.id, Signal::KILL, 10)?;
-    } else if is_busy(store, &container.id) {
-        let paused = running(&container.id).is_some_and(|(_, status)| status == Status::Paused);
+        end_for_good(store, &id, Signal::KILL, 10)?;
+    } else if is_busy(store, &id) {
+        let paused = running(&id).is_some_and(|(_, status)| status == Status::Paused);
         let state = if paused { "paused" } else { "running" };
         let message = format!("container {text:?}: is {state}: stop it, or use --force");
         return Err(Failure::new(ErrorKind::Busy, message));
     }
-    clean(&container.id);
-    let removed = match Run::of(&container) {
-        Some(run) => remove_record(store, &container.id, &run, volumes),
-        None => store.remove_container(&container.id).map_err(Failure::from),
+    clean(&id);
+    let removed = match run {
+        Some(run) => remove_record(store, &id, &run, volumes),
+        None => store.remove_container(&id).map_err(Failure::from),
     };
     match removed {
         // Its supervisor removed it first, with --rm.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+/// Whether a command is creating it right now. Otherwise it is unfinished because that command was killed.
+fn is_being_created(store: &Store, id: &str) -> bool {
+    // In this order: the command first finishes the record.
+    let there = Supervisor::of(store, id).is_running();
+    there && store.container(id).is_ok_and(|container| Run::of(&container).is_some_and(|run| run.unfinished))
 }
 
 /// Whether it is running, or will be restarted. Waits for a supervisor that is exiting.

@@ -16,6 +16,7 @@ use crate::engine::supervisor::spawn;
 use crate::failure::{Result, invalid, os};
 use crate::images::platform;
 use crate::images::pull::{fetch, find_named};
+use crate::interrupt::checked;
 use crate::output::line;
 use crate::places;
 
@@ -63,20 +64,32 @@ pub(crate) fn create(args: &Args) -> Result<u8> {
 /// Creates a container as the command line describes it.
 fn make(args: &Args, store: &Store) -> Result<(String, Options)> {
     let options = options::parse(args)?;
-    let mut ids = match args.get("cidfile") {
-        // Created first: an existing file belongs to another container.
-        Some(path) => Some(File::create_new(path).map_err(|e| os(e, format!("--cidfile {path:?}")))?),
-        None => None,
-    };
-    let made = image(store, args)
-        .and_then(|record| platform::warn(args, &record).map(|()| record))
-        .and_then(|record| prepare(store, &record, &options, &args.positional[1..]));
-    let id =
-        made.inspect_err(|_| args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path))))?;
-    if let Some(file) = &mut ids {
+    // Found out before a pull, which may take long, and may be interrupted.
+    if id_file(args)?.is_some() {
+        forget(args);
+    }
+    let record = image(store, args)?;
+    platform::warn(args, &record)?;
+    warn_of_health_check(store, &record)?;
+    let mut file = id_file(args)?;
+    let id = checked(|going| {
+        prepare(store, &record, &options, &args.positional[1..], going).inspect_err(|_| forget(args))
+    })?;
+    if let Some(file) = &mut file {
         file.write_all(id.as_bytes())?;
     }
     Ok((id, options))
+}
+
+/// Creates the file for the container's ID. An existing one belongs to another container.
+fn id_file(args: &Args) -> Result<Option<File>> {
+    let create = |path: &str| File::create_new(path).map_err(|e| os(e, format!("--cidfile {path:?}")));
+    args.get("cidfile").map(create).transpose()
+}
+
+/// Removes the empty file for the container's ID.
+fn forget(args: &Args) {
+    args.get("cidfile").into_iter().for_each(|path| drop(remove_file(path)));
 }
 
 /// The image, from the store or from its registry, as `--pull` says.
@@ -97,6 +110,16 @@ fn image(store: &Store, args: &Args) -> Result<Record> {
         ("missing" | "never", found) => Ok(found?),
         _ => Err(invalid(format!("--pull {pull:?}: must be always, missing or never"))),
     }
+}
+
+/// Health checks are not run yet: a user who relies on one must know.
+fn warn_of_health_check(store: &Store, record: &Record) -> Result<()> {
+    let check = store.config(record)?.0.config.unwrap_or_default().healthcheck;
+    if check.is_some_and(|check| check.is_set()) {
+        let name = record.reference().map_or_else(|| record.id.short().to_owned(), |name| name.familiar());
+        eprintln!("knarr-image: warning: {name}: the image's HEALTHCHECK is not supported, and is not run");
+    }
+    Ok(())
 }
 
 /// Pulls an image again if it is for another platform than `--platform` says.

@@ -7,7 +7,7 @@ use libcontainer::{Container, Signal, Status};
 
 use super::each::each;
 use crate::cli::Args;
-use crate::container::find::{find, live, running};
+use crate::container::find::{exits_within, find, live, running};
 use crate::container::locks::Supervisor;
 use crate::container::record::Run;
 use crate::engine::client::attach::started;
@@ -77,22 +77,15 @@ pub(crate) fn end_for_good(store: &Store, id: &str, signal: Signal, seconds: u64
 
 /// Sends the signal, waits, then sends SIGKILL.
 fn end(container: &Container, signal: Signal, seconds: u64) -> Result<()> {
-    let gone = |container: &Container, seconds: u64| -> bool {
-        let Some(pidfd) = container.pidfd() else { return true };
-        let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd, rustix::event::PollFlags::IN)];
-        let limit =
-            rustix::event::Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
-        rustix::event::poll(&mut fds, Some(&limit)).is_ok_and(|ready| ready > 0)
-    };
     let kill = |signal: Signal| match container.kill(signal) {
         // It may have exited by itself.
-        Err(error) if !gone(container, 0) => Err(Failure::from(error)),
+        Err(error) if !exits_within(container, 0) => Err(Failure::from(error)),
         _ => Ok(()),
     };
     kill(signal)?;
-    if !gone(container, seconds) {
+    if !exits_within(container, seconds) {
         kill(Signal::KILL)?;
-        if !gone(container, 10) {
+        if !exits_within(container, 10) {
             return Err(Failure::new(
                 ErrorKind::Busy,
                 format!("container {}: did not exit after SIGKILL", container.id()),

@@ -78,7 +78,7 @@ fn process(
         .set_permitted(Some(effective))
         .set_inheritable(None)
         .set_ambient(None);
-    let directory = options.workdir.as_deref().or(image.working_dir.as_deref()).filter(|dir| !dir.is_empty());
+    let directory = options.workdir.as_deref().or(image.working_dir.as_deref());
     // As above: all fields of the default are set.
     let mut process = Process::default();
     process
@@ -300,6 +300,9 @@ mod tests {
         let none = Options { entrypoint: Some(String::new()), ..Options::default() };
         assert_eq!(args(&none, &["x"]), json!(["x"]));
         assert!(built("{}", &Options::default(), &[]).is_err());
+        let removed = r#"{"Entrypoint":[""],"Cmd":["c"],"WorkingDir":""}"#;
+        let process = &built(removed, &Options::default(), &[]).unwrap()["process"];
+        assert_eq!((&process["args"], &process["cwd"]), (&json!(["c"]), &json!("/")));
         let env = Options { env: vec!["A=2".into(), "B=3".into()], ..Options::default() };
         let process = &built(image, &env, &[]).unwrap()["process"];
         assert_eq!(process["env"], json!(["PATH=/p", "HOSTNAME=h", "HOME=/root", "A=2", "B=3"]));

@@ -77,18 +77,20 @@ pub(crate) struct Options {
 pub(crate) fn parse(args: &Args) -> Result<Options> {
     refuse_networks(args)?;
     let owned = |name: &str| args.get(name).map(str::to_owned);
+    // As with Docker, an empty value is the default: scripts pass variables that may be empty.
+    let given = |name: &str| args.get(name).filter(|text| !text.is_empty());
     let mut options = Options {
         interactive: args.has("interactive"),
         terminal: args.has("tty"),
         detach: args.has("detach"),
         remove: args.has("rm"),
         restart: args.get("restart").map_or(Ok(Restart::No), restart)?,
-        name: args.get("name").map(name).transpose()?,
-        hostname: args.get("hostname").map(hostname).transpose()?,
+        name: given("name").map(name).transpose()?,
+        hostname: given("hostname").map(hostname).transpose()?,
         domainname: owned("domainname"),
         names: names(args)?,
-        workdir: args.get("workdir").map(|text| volumes::absolute(text, "--workdir")).transpose()?,
-        user: owned("user"),
+        workdir: given("workdir").map(|text| volumes::absolute(text, "--workdir")).transpose()?,
+        user: given("user").map(str::to_owned),
         groups: args.all("group-add").map(str::to_owned).collect(),
         volumes_from: args.all("volumes-from").map(volumes::from).collect::<Result<_>>()?,
         devices: args.all("device").map(volumes::device).collect::<Result<_>>()?,
@@ -105,7 +107,7 @@ pub(crate) fn parse(args: &Args) -> Result<Options> {
         labels: labels(args)?,
         annotations: args.all("annotation").map(|text| pair(text, "--annotation")).collect::<Result<_>>()?,
         log: log(args.get("log-driver"))?,
-        stop_signal: args.get("stop-signal").map(signal).transpose()?,
+        stop_signal: given("stop-signal").map(signal).transpose()?,
         stop_timeout: args
             .get("stop-timeout")
             .map(|text| numbers::count(text, "--stop-timeout"))
@@ -316,6 +318,19 @@ fn security(text: &str, options: &mut Options) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Parsed;
+    use crate::commands::TABLE;
+
+    #[test]
+    fn an_empty_value_is_the_default() {
+        for flag in ["name", "hostname", "workdir", "user", "stop-signal"] {
+            let words = ["run", &format!("--{flag}="), "image"].map(str::to_owned);
+            let Parsed::Run(_, args) = TABLE.parse(&words).unwrap() else { panic!("{flag}") };
+            let options = parse(&args).unwrap();
+            let given = [options.name, options.hostname, options.workdir, options.user, options.stop_signal];
+            assert_eq!(given, [const { None }; 5], "{flag}");
+        }
+    }
 
     #[test]
     fn words_are_checked() {

@@ -10,7 +10,7 @@ mod streams;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,6 @@ use image_store::store::ContainerRecord;
 use image_store::{ErrorKind, Store};
 use libcontainer::{Bundle, CreateOptions, Delete, ExecOptions, Signal};
 use rustix::fs::FlockOperation;
-use rustix::mount::{MoveMountFlags, move_mount};
 
 pub(crate) use spawn::spawn;
 
@@ -29,8 +28,9 @@ use super::config;
 use super::frames::{ExecRequest, Frame, Inbox};
 use super::log::{Log, now};
 use crate::cli::Args;
-use crate::container::find::{self, container_id, running, runtime};
+use crate::container::find::{self, container_id, live_namespace, running, runtime};
 use crate::container::locks;
+use crate::container::mounts::attach;
 use crate::container::record::{Restart, Run};
 use crate::container::volumes::remove_record;
 use crate::failure::{Failure, Result, invalid, os};
@@ -143,24 +143,27 @@ fn wait_unless(stopping: &Path, pause: Duration) -> bool {
 fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay) -> Result<i32> {
     let id = &container.id;
     let mut spec = run.spec.clone();
+    // Open until the container is created.
+    let mut joined = Vec::new();
     for (kind, other) in &run.joins {
-        let (live, _) =
-            running(other).ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
-        // As in /proc, their names are shorter than config.json's.
-        let path = format!("/proc/{}/ns/{kind}", live.pid());
+        let namespace = live_namespace(other, *kind)
+            .ok_or_else(|| invalid(format!("--{kind} container:{other}: is not running")))?;
+        let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
         let list = spec.linux_mut().as_mut().and_then(|linux| linux.namespaces_mut().as_mut());
         list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
+        joined.push(namespace);
     }
     let (stdio, mut pipes) = streams::open(run.terminal, run.interactive)?;
     let bundle = Bundle::new(places::container(store, id).path(), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
+    drop(joined);
     let mut made = made?;
     made.warnings().iter().for_each(|text| relay.broadcast(&Frame::Warning(text.clone())));
     pipes.terminal(made.take_terminal())?;
     let socket = Listening::open(id)?;
     let result = made.start().map_err(Failure::from).and_then(|()| {
         Run::change(store, id, |run| {
-            (run.started, run.finished, run.exit_code) = (Some(now()), None, None);
+            (run.started, run.finished, run.exit_code, run.oom_killed) = (Some(now()), None, None, false);
             run.error.clear();
         })?;
         let log = run.log.then(|| Log::open(&places::container(store, id).log())).transpose()?;
@@ -172,8 +175,11 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
     });
     let code = result.and_then(|()| made.wait().map(|status| status.code()).map_err(Failure::from));
     // Recorded before the state is deleted, since those who see that it is gone look at the record.
+    let oom_killed = find::oom_killed(&made);
     let noted = match &code {
-        Ok(code) => Run::change(store, id, |run| (run.finished, run.exit_code) = (Some(now()), Some(*code))),
+        Ok(code) => Run::change(store, id, |run| {
+            (run.finished, run.exit_code, run.oom_killed) = (Some(now()), Some(*code), oom_killed);
+        }),
         Err(_) => Ok(()),
     };
     let deleted = made.delete(Delete::Force).map_err(|e| Failure::from(e.error));
@@ -216,22 +222,7 @@ fn first_input(owner: &mut UnixStream) -> Result<Vec<u8>> {
 
 /// Mounts the root in a new mount namespace, which the container's is copied from.
 fn attach_root(store: &Store, container: &ContainerRecord, target: &Path) -> Result<()> {
-    let root = store.container_rootfs(container)?.mount()?;
-    let failed = |what: &str, errno: rustix::io::Errno| os(errno, format!("{what} {target:?}"));
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|errno| os(std::io::Error::from(errno), "unshare the mount namespace"))?;
-    let propagation =
-        rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", propagation)
-        .map_err(|errno| failed("make mounts private for", errno))?;
-    match std::fs::create_dir(target) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(os(error, format!("mkdir {target:?}")));
-        }
-        _ => {}
-    }
-    move_mount(&root, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .map_err(|errno| failed("move_mount to", errno))
+    attach(&store.container_rootfs(container)?.mount()?, target)
 }
 
 /// The socket for further clients, removed when this is dropped.
