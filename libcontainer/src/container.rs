@@ -31,7 +31,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
-use wait::First;
+use wait::{First, not_running};
 
 /// How long `delete` waits for a killed process to exit.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -240,16 +240,6 @@ impl Container {
     /// Whether `start` runs hooks in the container's namespaces: then the program should have called `protect_program` before.
     pub fn has_start_hooks(&self) -> bool {
         has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
-    }
-
-    /// Its process, if it has not ended.
-    fn alive(&self) -> Result<Option<BorrowedFd<'_>>> {
-        let Some(process) = self.pidfd() else { return Ok(None) };
-        Ok(if signal::ends_within(process, 0)? { None } else { Some(process) })
-    }
-
-    fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.alive()?.ok_or_else(not_running)
     }
 
     /// startContainer hooks are programs of the container: they get the user, capabilities and filter of its process, and its
@@ -584,16 +574,6 @@ impl Container {
     }
 }
 
-impl AsFd for Container {
-    /// For poll(2) and epoll(7): readable once the first process has exited. It is the [pidfd](Container::pidfd) if there is one.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.first {
-            First::Process(process) => process.as_fd(),
-            First::Gone(readable) => readable.as_fd(),
-        }
-    }
-}
-
 /// The value that is kept in `place`, made on the first call.
 fn kept<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     match place.get() {
@@ -603,10 +583,6 @@ fn kept<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> 
             Ok(place.get_or_init(|| value))
         }
     }
-}
-
-fn not_running() -> Error {
-    Error::new(ErrorKind::WrongState, "container not running")
 }
 
 pub(crate) fn has_hooks(hooks: Option<&Hooks>, which: fn(&Hooks) -> &Option<Vec<Hook>>) -> bool {
