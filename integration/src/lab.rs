@@ -411,7 +411,7 @@ fn directory(controller: &str, path: &str) -> PathBuf {
     mounted.join(path.trim_start_matches('/'))
 }
 
-/// A tmpfs on a directory for as long as this lives.
+/// A tmpfs, or another mount, on a directory for as long as this lives.
 #[derive(Debug)]
 pub struct Tmpfs(pub PathBuf);
 
@@ -421,6 +421,15 @@ impl Tmpfs {
         fs::create_dir_all(&path)?;
         mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
         Ok(Tmpfs(path))
+    }
+
+    /// The directory bound on itself, as a shared mount, instead of a tmpfs.
+    pub fn shared(path: PathBuf) -> Result<Self, Stop> {
+        mount(Some(&path), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        let made = Tmpfs(path);
+        mount(None::<&str>, &made.0, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)?;
+        mount(None::<&str>, &made.0, None::<&str>, MsFlags::MS_SHARED, None::<&str>)?;
+        Ok(made)
     }
 }
 

@@ -281,6 +281,13 @@ pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// The command, from a caller that ignores SIGCHLD, SIGHUP and SIGUSR1: what is ignored stays so over an exec.
+pub fn ignoring(command: &Command) -> Command {
+    let mut caller = self::command("env");
+    caller.arg("--ignore-signal=CHLD,HUP,USR1").arg(command.get_program()).args(command.get_args());
+    caller
+}
+
 /// Forgets which children are waited for, so that [`reap`] takes them too: after a test that stopped half-way.
 pub fn forget() {
     family(|f| f.spawned.clear());

@@ -47,16 +47,25 @@ pub const CALLS: &[(&str, Refusal)] = &[
     ("setns_pidfd", Refusal { call: libc::SYS_setns, unless: Some((1, KINDS)), errno: libc::EINVAL }),
 ];
 
+/// Calls that every kernel has, and that a filter may refuse all the same; `all` is without these.
+pub const COMMON: &[(&str, Refusal)] = &[("statx", absent(libc::SYS_statx))];
+
 /// What Linux 5.10 (Debian 11) does not have: all of it but for id maps.
 pub const AS_5_10: &str = "mount_setattr,close_range_cloexec";
 /// What Linux 5.4 (Ubuntu 20.04) does not have.
 pub const AS_5_4: &str = "mount_setattr,openat2,faccessat2,close_range,setns_pidfd";
 
-/// The refusals of a list of names with commas, or of `all`; or the name that is unknown.
+/// The refusals of a list of names with commas, or of `all`; or the name that is unknown. `=EPERM` behind a name means that a filter refuses
+/// the call, as filters do that do not know it, instead of a kernel that lacks it.
 pub fn refusals(list: &str) -> Result<Vec<Refusal>, String> {
     if list == "all" {
         return Ok(CALLS.iter().map(|(_, refusal)| *refusal).collect());
     }
-    let find = |name: &str| CALLS.iter().find(|(known, _)| *known == name).map(|(_, refusal)| *refusal);
-    list.split(',').map(|name| find(name).ok_or_else(|| name.to_owned())).collect()
+    let find = |word: &str| {
+        let name = word.strip_suffix("=EPERM").unwrap_or(word);
+        let (_, refusal) = CALLS.iter().chain(COMMON).find(|(known, _)| *known == name)?;
+        let errno = if name == word { refusal.errno } else { libc::EPERM };
+        Some(Refusal { errno, ..*refusal })
+    };
+    list.split(',').map(|word| find(word).ok_or_else(|| word.to_owned())).collect()
 }

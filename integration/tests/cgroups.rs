@@ -34,6 +34,8 @@ pub(crate) const TESTS: &[Test] = tests!["cgroups":
     the_cgroup_namespace_starts_at_the_own_cgroup,
     a_container_in_a_tiny_memory_limit_starts,
     a_limit_that_another_library_has_set_above_is_felt,
+    below_a_cgroup_with_processes_a_container_is_threaded,
+    below_a_cgroup_with_processes_a_limit_of_memory_changes_nothing,
 ];
 
 fn the_path_of_the_configuration_is_used(lab: &Lab) -> Outcome {
@@ -394,5 +396,85 @@ fn a_container_in_a_tiny_memory_limit_starts(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().set("/linux/resources/memory", json!({"limit": 1_048_576})).args(&["/bin/busybox", "true"]);
     c.run()?.ok()?;
+    Ok(())
+}
+
+/// A cgroup of the v2 tree with a process in it, its controllers enabled above.
+struct Occupied {
+    dir: PathBuf,
+    process: std::process::Child,
+}
+
+impl Occupied {
+    fn new(lab: &Lab) -> Result<Self, Stop> {
+        if !v2() {
+            return skip("no pure v2 host");
+        }
+        need_controller("pids")?;
+        need_controller("memory")?;
+        let above = PathBuf::from("/sys/fs/cgroup").join(&lab.token);
+        let dir = above.join("occupied");
+        fs::create_dir_all(&dir)?;
+        for parent in [PathBuf::from("/sys/fs/cgroup"), above] {
+            fs::write(parent.join("cgroup.subtree_control"), "+pids +memory")?;
+        }
+        let process = integration::process::command("sleep").arg("1000").spawn()?;
+        fs::write(dir.join("cgroup.procs"), process.id().to_string())?;
+        Ok(Occupied { dir, process })
+    }
+
+    fn read(&self, file: &str) -> Result<String, Stop> {
+        Ok(fs::read_to_string(self.dir.join(file))?.trim().to_owned())
+    }
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        for dir in [&*self.dir, self.dir.parent().unwrap_or(&self.dir)] {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+/// A dockerd that OpenRC has started is in the cgroup that it makes its containers' below.
+fn below_a_cgroup_with_processes_a_container_is_threaded(lab: &Lab) -> Outcome {
+    let occupied = Occupied::new(lab)?;
+    for number in 0..2 {
+        let mut c = lab.container()?;
+        c.config()
+            .set("/linux/cgroupsPath", format!("/{}/occupied/{number}", lab.token))
+            .set("/linux/resources/pids", json!({"limit": 30}));
+        c.sleeping()?;
+        let dir = c.cgroup("pids")?;
+        let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+        eq((read("cgroup.type").as_str(), read("pids.max").as_str()), ("threaded", "30"), "type and limit")?;
+        eq(c.sh("echo in")?.as_str(), "in", "exec")?;
+        eq(c.call("ps", &["--format", "json"])?.ok()?.json()?, json!([c.pid()?]), "processes")?;
+        c.call("pause", &[])?.ok()?;
+        c.call("resume", &[])?.ok()?;
+        c.delete_force()?;
+    }
+    eq(occupied.read("cgroup.type")?.as_str(), "domain threaded", "the parent")
+}
+
+fn below_a_cgroup_with_processes_a_limit_of_memory_changes_nothing(lab: &Lab) -> Outcome {
+    let occupied = Occupied::new(lab)?;
+    for path in ["c", "new/c"] {
+        let mut c = lab.container()?;
+        c.config()
+            .set("/linux/cgroupsPath", format!("/{}/occupied/{path}", lab.token))
+            .set("/linux/resources/pids", json!({"limit": 30}))
+            .set("/linux/resources/memory", json!({"limit": 100_000_000}));
+        let ended = c.create()?.refused()?;
+        if lab.kind() == Kind::Knarr {
+            has(&ended.stderr, "memory cannot be limited below it: it has processes of its own")?;
+            eq(occupied.read("cgroup.subtree_control")?.as_str(), "", "controllers of the parent")?;
+            eq(occupied.read("cgroup.type")?.as_str(), "domain", "the parent")?;
+        }
+        c.is_gone()?;
+        yes(!occupied.dir.join("c").exists() && !occupied.dir.join("new").exists(), "nothing is left")?;
+    }
     Ok(())
 }

@@ -34,12 +34,16 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     resume_of_a_running_container_is_refused,
     a_paused_container_is_deleted_by_force,
     kill_of_a_paused_container_works_after_resume,
+    kill_ends_a_paused_container,
     ps_lists_all_processes,
     ps_lists_a_process_that_another_library_has_added,
     ps_of_a_stopped_container_is_empty_or_refused,
     nested_cgroups_are_removed_by_force,
     nested_and_frozen_cgroups_are_removed_by_force,
     a_delete_that_a_stranger_holds_up_is_finished_by_another,
+    a_container_that_has_left_its_cgroup_is_entered_where_it_is,
+    a_container_that_has_left_its_cgroup_is_not_paused_without_effect,
+    a_container_without_its_own_pids_that_has_left_its_cgroup_is_killed_all_the_same,
 ];
 
 fn update_changes_limits(lab: &Lab) -> Outcome {
@@ -49,6 +53,10 @@ fn update_changes_limits(lab: &Lab) -> Outcome {
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "60", "pids")?;
     c.call("update", &["--pids-limit", "-1"])?.ok()?;
     eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "max", "pids of -1")?;
+    if lab.kind() == Kind::Knarr {
+        c.call("update", &["--pids-limit", "0"])?.ok()?;
+        eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "1", "pids of 0, as create has it")?;
+    }
     if need_controller("memory").is_ok() {
         c.call("update", &["--memory", "64M"])?.ok()?;
         eq(c.limit("memory/memory.limit_in_bytes", "memory.max")?.as_str(), "67108864", "memory")?;
@@ -410,4 +418,122 @@ fn a_delete_that_a_stranger_holds_up_is_finished_by_another(lab: &Lab) -> Outcom
     c.delete_force()?;
     yes(!group.exists(), format!("{} is left", group.display()))?;
     c.is_gone()
+}
+
+fn kill_ends_a_paused_container(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it stays paused on cgroup v1")?;
+    for pids in ["own", "shared"] {
+        let mut c = lab.container()?;
+        if pids == "shared" {
+            lab.except(Kind::Runc, "it stays paused without its own pids on cgroup v1")?;
+            c.config().share("pid");
+        }
+        c.sleeping()?;
+        c.call("pause", &[])?.ok()?;
+        c.kill("KILL")?.ok()?;
+        c.wait_for_status("stopped")?;
+        c.delete()?.ok()?;
+        c.is_gone()?;
+    }
+    Ok(())
+}
+
+/// Moves the container's first process to another cgroup in each hierarchy, and removes its own if `removed`. Returns the new ones.
+fn leave(c: &Container, removed: bool) -> Result<Vec<PathBuf>, Stop> {
+    let pid = c.pid()?;
+    let mut new = Vec::new();
+    for line in fs::read_to_string(format!("/proc/{pid}/cgroup"))?.lines() {
+        let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let mount = match controllers {
+            "" if v2() => root,
+            "" => root.join("unified"),
+            name => root.join(name.trim_start_matches("name=")),
+        };
+        let old = mount.join(path.trim_start_matches('/'));
+        if path == "/" || !old.is_dir() {
+            continue;
+        }
+        let other = old.with_file_name(format!("{}-left", c.id));
+        fs::create_dir(&other)?;
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            // A cpuset of v1 takes processes only when it has these.
+            if let Ok(value) = fs::read_to_string(old.join(file)) {
+                let _ = fs::write(other.join(file), value);
+            }
+        }
+        fs::write(other.join("cgroup.procs"), pid.to_string())?;
+        if removed {
+            fs::remove_dir(old)?;
+        }
+        new.push(other);
+    }
+    yes(!new.is_empty(), "the container was in cgroups")?;
+    Ok(new)
+}
+
+fn gone(c: &Container, new: Vec<PathBuf>) -> Outcome {
+    c.delete_force()?;
+    c.is_gone()?;
+    for dir in new {
+        wait_for("the other cgroup is empty", || fs::remove_dir(&dir).ok())?;
+    }
+    Ok(())
+}
+
+fn a_container_that_has_left_its_cgroup_is_entered_where_it_is(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "exec fails")?;
+    lab.except(Kind::Runc, "its ps fails, and its exec on cgroup v1")?;
+    let mut c = lab.container()?;
+    c.config().share("cgroup");
+    c.sleeping()?;
+    let new = leave(&c, true)?;
+    let of = |pid: &str| fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    let entered = c.exec_start(&[], &["sh", "-c", "echo in; exec sleep 1000"])?;
+    entered.wait_for_output("in")?;
+    let pids: Vec<i32> = serde_json::from_value(c.call("ps", &["--format", "json"])?.ok()?.json()?)?;
+    eq(pids.len(), 2, format!("the first process and the one that entered: {pids:?}"))?;
+    yes(pids.contains(&c.pid()?), "the first process is listed")?;
+    for pid in &pids {
+        eq(of(&pid.to_string())?, of(&c.pid()?.to_string())?, "cgroups")?;
+    }
+    eq(c.status()?, "running", "status")?;
+    gone(&c, new)?;
+    entered.wait()?;
+    Ok(())
+}
+
+fn a_container_that_has_left_its_cgroup_is_not_paused_without_effect(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it pauses the empty cgroup")?;
+    lab.except(Kind::Runc, "it pauses the empty cgroup")?;
+    for removed in [false, true] {
+        let mut c = lab.container()?;
+        c.config().share("cgroup");
+        c.sleeping()?;
+        let new = leave(&c, removed)?;
+        let why = "the container's first process has left its cgroup";
+        c.call("pause", &[])?.refused_with(why)?;
+        c.call("update", &["--pids-limit", "20"])?.refused_with(why)?;
+        eq(c.status()?, "running", "status")?;
+        gone(&c, new)?;
+    }
+    Ok(())
+}
+
+fn a_container_without_its_own_pids_that_has_left_its_cgroup_is_killed_all_the_same(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it looks for the cgroup")?;
+    lab.except(Kind::Runc, "it signals the empty cgroup")?;
+    for removed in [false, true] {
+        let mut c = lab.container()?;
+        c.config().share("cgroup").share("pid");
+        c.sleeping()?;
+        let new = leave(&c, removed)?;
+        if lab.kind() == Kind::Knarr {
+            c.call("ps", &["--format", "json"])?.refused_with("has left its cgroup")?;
+        }
+        c.kill("KILL")?.ok()?;
+        c.wait_for_status("stopped")?;
+        gone(&c, new)?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use integration::lab::text;
-use integration::process::wait_for;
+use integration::process::{ignoring, wait_for};
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, has, tests, yes};
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ pub(crate) const TESTS: &[Test] = tests!["hooks":
     a_hook_that_does_not_read_its_input_does_no_harm,
     a_state_larger_than_a_pipe_arrives_whole,
     a_timeout_that_is_not_positive_is_refused,
+    a_failing_hook_of_the_start_stops_the_container,
+    hooks_have_default_signals_whatever_the_caller_ignores,
 ];
 
 const KINDS: [&str; 6] =
@@ -300,6 +302,66 @@ fn a_timeout_that_is_not_positive_is_refused(lab: &Lab) -> Outcome {
         c.config().push("/hooks/createRuntime", json!({"path": "/bin/true", "timeout": timeout}));
         c.create()?.refused_with("timeout")?;
         c.is_gone()?;
+    }
+    Ok(())
+}
+
+/// The specification's lifecycle, 7 and 9: the runtime generates an error and stops the container; the rest comes with its deletion.
+fn a_failing_hook_of_the_start_stops_the_container(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "runs poststart hooks within create")?;
+    lab.except(Kind::Crun, "leaves the container running")?;
+    for (number, (kind, pids)) in [
+        ("startContainer", "own"),
+        ("poststart", "own"),
+        ("startContainer", "shared"),
+        ("poststart", "shared"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let lab = lab.inner(&number.to_string())?;
+        let mut c = lab.container()?;
+        let log = lab.dir.join("log");
+        c.config()
+            .push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}));
+        c.config().push("/hooks/poststop", note(&text(&log), "poststop"));
+        c.config().sh("sleep 1000 & sleep 1000");
+        if pids == "shared" {
+            c.config().share("pid");
+        }
+        c.create_ok()?;
+        c.start()?.refused_with(&format!("{kind} hook #0"))?;
+        eq(c.status()?, "stopped", format!("status after {kind}, pids {pids}"))?;
+        eq(read(&log), Vec::<String>::new(), "poststop hooks before the deletion")?;
+        c.start()?.refused()?;
+        c.delete()?.ok()?;
+        c.is_gone()?;
+        eq(read(&log), vec!["poststop"], "poststop hooks after the deletion")?;
+        // `run` removes what it could not start.
+        c.run()?.refused_with(&format!("{kind} hook #0"))?;
+        c.is_gone()?;
+    }
+    Ok(())
+}
+
+fn hooks_have_default_signals_whatever_the_caller_ignores(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "hooks inherit what is ignored")?;
+    let mut c = lab.container()?;
+    let kinds = ["prestart", "createRuntime", "poststart", "poststop"];
+    for kind in kinds {
+        let file = text(&lab.dir.join(kind));
+        let line = format!("exec /bin/grep SigIgn /proc/self/status > {file}");
+        c.config().push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", line]}));
+    }
+    c.bundle.write()?;
+    let run = lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]);
+    integration::process::start(ignoring(&run), &lab.dir)?.wait()?.ok()?;
+    for kind in kinds {
+        let line = fs::read_to_string(lab.dir.join(kind))?;
+        let ignored = u64::from_str_radix(line.trim_start_matches("SigIgn:").trim(), 16).unwrap_or(u64::MAX);
+        // Go leaves two signals to the C library, whatever the caller of the tests has made of them.
+        let looked_at = if lab.kind() == Kind::Runc { !(3 << 31) } else { u64::MAX };
+        eq(ignored & looked_at, 0, format!("{kind}: {line}"))?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ pub(crate) const TESTS: &[Test] = tests!["input":
     missing_members_are_refused_by_name,
     contradictions_are_refused,
     unknown_members_are_ignored,
+    a_known_member_in_another_case_is_honoured,
+    an_unknown_capability_is_warned_of_once,
     an_unknown_version_is_refused_or_taken,
     numbers_out_of_range_are_refused,
     odd_paths_are_refused,
@@ -336,4 +338,51 @@ fn very_long_strings_are_refused_or_kept(lab: &Lab) -> Outcome {
     let mut c = lab.container()?;
     c.config().push("/process/env", json!(format!("LONG={long}"))).sh("echo ${#LONG}");
     eq(c.run()?.ok()?.text(), "70000", "length of a variable")
+}
+
+/// Go's decoder, and so runc, ignores the case of names.
+fn a_known_member_in_another_case_is_honoured(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "ignores it")?;
+    let mut c = lab.container()?;
+    c.bundle.file("/masked", "seen")?;
+    let config = c.config();
+    config.remove("/root/readonly").set("/root/readOnly", true);
+    config.remove("/linux/maskedPaths").set("/linux/MaskedPaths", json!(["/masked"]));
+    config.remove("/process/noNewPrivileges").set("/process/nonewprivileges", true);
+    config.remove("/process/user").set("/process/user", json!({"UID": 7, "Gid": 8}));
+    config.sh("id -u; id -g; cat /masked; touch /x 2>&1; grep NoNewPrivs /proc/self/status");
+    let out = c.run()?.ok()?.stdout;
+    has(&out, "7\n8\n")?;
+    has(&out, "Read-only file system")?;
+    has(&out, "NoNewPrivs:\t1")?;
+    eq(out.contains("seen"), false, "the masked file was read")?;
+
+    let mut c = lab.container()?;
+    c.sleeping()?;
+    let process = r#"{"args":["sh","-c","echo $HERE"],"cwd":"/","Env":["HERE=in","PATH=/bin"],"user":{}}"#;
+    let file = lab.file("process.json", process)?;
+    eq(lab.call(&["exec", "--process", &text(&file), &c.id])?.ok()?.text(), "in", "environment of an exec")?;
+    let file = lab.file("resources.json", r#"{"Pids":{"limit":7}}"#)?;
+    c.call("update", &["--resources", &text(&file)])?.ok()?;
+    eq(c.limit("pids/pids.max", "pids.max")?.as_str(), "7", "limit after update")?;
+    c.delete_force()
+}
+
+fn an_unknown_capability_is_warned_of_once(lab: &Lab) -> Outcome {
+    let warp = json!(["CAP_KILL", "CAP_WARP"]);
+    for sets in [&["bounding"][..], &["bounding", "effective", "permitted"]] {
+        let mut c = lab.container()?;
+        for set in sets {
+            c.config().set(&format!("/process/capabilities/{set}"), warp.clone());
+        }
+        let ended = c.run()?.ok()?;
+        eq(ended.stderr.matches("CAP_WARP").count(), 1, format!("warnings in {}", ended.stderr))?;
+        // So, too, when the container is not made.
+        c.config().set("/root/path", "/no/such/root");
+        let ended = c.run()?.refused()?;
+        if lab.kind() == Kind::Knarr {
+            eq(ended.stderr.matches("CAP_WARP").count(), 1, format!("warnings in {}", ended.stderr))?;
+        }
+    }
+    Ok(())
 }

@@ -1,11 +1,13 @@
 //! create, start, state, kill, delete, list: a container's life, and every verb at the wrong moment.
 
 use std::fs;
+use std::path::PathBuf;
 
 use integration::lab::text;
 use integration::process::{executes, orphan_code, wait_for};
 use integration::terminal::FdSocket;
-use integration::{Kind, Lab, Outcome, Test, eq, has, hasnt, tests, yes};
+use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, has, hasnt, tests, yes};
+use serde_json::json;
 
 pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     create_does_not_run_the_program_and_start_does,
@@ -30,12 +32,16 @@ pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     the_exit_status_reaches_the_subreaper,
     list_shows_containers_in_three_forms,
     list_of_an_empty_root_is_empty,
+    list_names_a_damaged_container_beside_the_others,
     the_pid_file_holds_the_pid_without_a_newline,
     the_pidfd_socket_receives_a_pidfd,
     an_init_that_ends_is_seen_as_stopped_with_pid_zero,
     annotations_appear_in_state,
     force_deletes_a_container_that_ignores_every_signal,
     leftover_processes_of_a_shared_pid_namespace_die_by_force,
+    delete_force_ends_a_create_that_is_under_way,
+    delete_force_ends_a_start_that_is_under_way,
+    a_verb_that_has_waited_for_a_create_acts_on_what_it_has_made,
 ];
 
 fn create_does_not_run_the_program_and_start_does(lab: &Lab) -> Outcome {
@@ -311,6 +317,29 @@ fn list_shows_containers_in_three_forms(lab: &Lab) -> Outcome {
     b.delete_force()
 }
 
+fn list_names_a_damaged_container_beside_the_others(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "up to 1.3 it panics")?;
+    lab.except(Kind::Crun, "it stops at the damaged one")?;
+    let (mut good, mut bad) = (lab.container()?, lab.container()?);
+    good.sleeping()?;
+    bad.sleeping()?;
+    let state = lab.state.join(&bad.id).join("state.json");
+    let whole = fs::read(&state)?;
+    for broken in ["", "{", "{\"version\": 99}"] {
+        fs::write(&state, broken)?;
+        for flags in [&["list"][..], &["list", "--quiet"], &["list", "--format", "json"]] {
+            let ended = lab.call(flags)?.ok()?;
+            has(&ended.stdout, &good.id)?;
+            hasnt(&ended.stdout, &bad.id)?;
+            has(&ended.stderr, &bad.id)
+                .map_err(|_| Stop::Failed(format!("{flags:?} does not name it: {}", ended.stderr)))?;
+        }
+    }
+    fs::write(&state, whole)?;
+    bad.delete_force()?;
+    good.delete_force()
+}
+
 fn list_of_an_empty_root_is_empty(lab: &Lab) -> Outcome {
     fs::create_dir_all(&lab.state)?;
     eq(lab.call(&["list", "--quiet"])?.ok()?.text(), "", "list -q")?;
@@ -392,4 +421,86 @@ fn leftover_processes_of_a_shared_pid_namespace_die_by_force(lab: &Lab) -> Outco
     wait_for("its children run", || c.bundle.inside("/ready").exists().then_some(()))?;
     c.delete_force()?;
     hasnt(lab.call(&["list", "--quiet"])?.stdout, &c.id)
+}
+
+/// A hook that tells by a file that it runs, and ends when another one is there.
+fn held(lab: &Lab, kind: &str) -> Result<(Container, PathBuf, PathBuf), Stop> {
+    let (running, go) = (lab.dir.join(format!("{kind}-runs")), lab.dir.join(format!("{kind}-go")));
+    let wait = format!("touch {}; while ! [ -e {} ]; do sleep 0.05; done", text(&running), text(&go));
+    let mut c = lab.container()?;
+    // In the container's namespaces the host's programs and files are at their places, too.
+    let dir = text(&lab.dir);
+    c.config().mount(&dir, "bind", &dir, &["rbind", "rw"]);
+    c.config().push(
+        &format!("/hooks/{kind}"),
+        json!({"path": "/bin/sh", "args": ["sh", "-c", wait], "env": ["PATH=/usr/bin:/bin"]}),
+    );
+    c.config().args(&["sleep", "1000"]);
+    Ok((c, running, go))
+}
+
+fn delete_force_ends_a_create_that_is_under_way(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "its create waits for the hook")?;
+    lab.except(Kind::Crun, "its create waits for the hook")?;
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let (c, running, _) = held(lab, kind)?;
+        c.bundle.write()?;
+        let creating = lab.start(&["create", "--bundle", &c.bundle_arg(), &c.id])?;
+        wait_for("the hook runs", || running.exists().then_some(()))?;
+        c.delete_force()?;
+        // A hook in the container's pid namespace is killed by the kernel.
+        let why =
+            if kind == "createContainer" { "killed" } else { "the container's process has ended meanwhile" };
+        creating.wait()?.refused_with(why)?;
+        c.is_gone()?;
+    }
+    Ok(())
+}
+
+fn delete_force_ends_a_start_that_is_under_way(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "its start does not wait for the hook")?;
+    lab.except(Kind::Crun, "its start does not wait for the hook")?;
+    let (c, running, _) = held(lab, "startContainer")?;
+    c.create_ok()?;
+    let starting = lab.start(&["start", &c.id])?;
+    wait_for("the hook runs", || running.exists().then_some(()))?;
+    c.delete_force()?;
+    starting.wait()?.refused()?;
+    c.is_gone()
+}
+
+fn a_verb_that_has_waited_for_a_create_acts_on_what_it_has_made(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "it has no lock")?;
+    lab.except(Kind::Crun, "it has no lock")?;
+    let waits = format!("{} ", libc::SYS_flock);
+    let resources = text(&lab.file("resources.json", "{}")?);
+    let verbs: [(&[&str], &str); 4] = [
+        (&["start"], "running"),
+        (&["pause"], "paused"),
+        (&["update", "--resources", &resources], "created"),
+        (&["delete"], ""),
+    ];
+    for (number, (verb, status)) in verbs.into_iter().enumerate() {
+        let lab = lab.inner(&number.to_string())?;
+        let (c, running, go) = held(&lab, "createRuntime")?;
+        c.bundle.write()?;
+        let creating = lab.start(&["create", "--bundle", &c.bundle_arg(), &c.id])?;
+        wait_for("the hook runs", || running.exists().then_some(()))?;
+        let waiting = lab.start(&[verb, &[c.id.as_str()]].concat())?;
+        let file = format!("/proc/{}/syscall", waiting.pid());
+        wait_for("the verb waits for the lock", || {
+            fs::read_to_string(&file).ok()?.starts_with(&waits).then_some(())
+        })?;
+        eq(c.status()?, "creating", "status meanwhile")?;
+        fs::write(&go, "")?;
+        creating.wait()?.ok()?;
+        waiting.wait()?.ok()?;
+        if status.is_empty() {
+            c.is_gone()?;
+        } else {
+            eq(c.status()?, status, format!("status after {verb:?}"))?;
+            c.delete_force()?;
+        }
+    }
+    Ok(())
 }

@@ -22,6 +22,7 @@ mod root;
 mod rootless;
 mod run;
 mod seccomp;
+mod streams;
 mod terminals;
 mod trouble;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         run::TESTS,
         exec::TESTS,
         terminals::TESTS,
+        streams::TESTS,
         hooks::TESTS,
         namespaces::TESTS,
         mounts::TESTS,

@@ -2,7 +2,7 @@
 //! `WITHOUT=all make test-host` does so with every test.
 
 use integration::process::forget_orphans;
-use integration::without::{AS_5_4, AS_5_10};
+use integration::without::{AS_5_4, AS_5_10, CALLS, COMMON};
 use integration::{Kind, Lab, Outcome, Test, fail, has, tests, yes};
 use serde_json::json;
 
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = tests!["oldkernel":
     without_any_of_the_calls_a_user_runs_containers,
     without_any_of_the_calls_hostile_roots_stay_closed_in,
     what_has_no_other_way_is_refused_by_name,
+    calls_that_an_outer_filter_refuses_are_done_without,
 ];
 
 /// A container's life, each step of it.
@@ -157,6 +158,28 @@ fn without_any_of_the_calls_a_user_runs_containers(lab: &Lab) -> Outcome {
 
 fn without_any_of_the_calls_hostile_roots_stay_closed_in(lab: &Lab) -> Outcome {
     other_tests(lab, "all", &["cves_paths::"])
+}
+
+/// One test for each thing that the calls do.
+const EACH: &[&str] = &[
+    "lifecycle::create_does_not_run_the_program_and_start_does",
+    "run::descriptors_of_the_caller_do_not_leak",
+    "exec::exec_joins_the_cgroup_of_the_container",
+    "mounts::the_default_mounts_are_what_they_should_be",
+    "mounts::a_bind_is_read_only_when_asked",
+    "root::masked_paths_read_as_empty",
+    "root::rootfs_propagation_is_set",
+    "namespaces::sysctls_of_the_namespaces_are_set",
+    "rootless::a_user_creates_starts_enters_and_deletes",
+];
+
+/// Filters that do not know a call refuse it with EPERM, which the kernel also says to those who lack a privilege.
+fn calls_that_an_outer_filter_refuses_are_done_without(lab: &Lab) -> Outcome {
+    let calls = CALLS.iter().chain(COMMON).filter(|(_, refusal)| refusal.errno == libc::ENOSYS);
+    for (number, (call, _)) in calls.enumerate() {
+        other_tests(&lab.inner(&format!("part{number}"))?, &format!("{call}=EPERM"), EACH)?;
+    }
+    Ok(())
 }
 
 fn what_has_no_other_way_is_refused_by_name(lab: &Lab) -> Outcome {

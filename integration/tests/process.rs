@@ -2,7 +2,7 @@
 
 use integration::inspect::{caps, status};
 use integration::runtime::need_capability;
-use integration::{Kind, Lab, Outcome, Test, eq, has, tests, yes};
+use integration::{Kind, Lab, Outcome, Test, eq, has, skip, tests, yes};
 use serde_json::{Value, json};
 
 pub(crate) const TESTS: &[Test] = tests!["process":
@@ -39,6 +39,8 @@ pub(crate) const TESTS: &[Test] = tests!["process":
     links_of_dev_are_there,
     devices_of_the_configuration_are_made,
     the_process_has_no_other_descriptors,
+    a_memory_policy_without_nodes_is_set,
+    a_process_without_a_user_is_root,
 ];
 
 /// The report of a container whose process has these additional members.
@@ -489,4 +491,44 @@ fn the_process_has_no_other_descriptors(lab: &Lab) -> Outcome {
     let numbers: Vec<String> =
         report["fds"].as_object().into_iter().flatten().map(|(k, _)| k.clone()).collect();
     eq(numbers, vec!["0", "1", "2"], "descriptors")
+}
+
+fn a_memory_policy_without_nodes_is_set(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "knows no memory policies")?;
+    lab.except(Kind::Runc, "up to 1.3 it knows no memory policies")?;
+    if !std::path::Path::new("/proc/self/numa_maps").exists() {
+        return skip("this kernel has no NUMA");
+    }
+    for (mode, shown) in [("MPOL_DEFAULT", "default"), ("MPOL_LOCAL", "local"), ("MPOL_PREFERRED", "local")] {
+        let out = lab.sh(
+            |c| {
+                c.set("/linux/memoryPolicy", json!({"mode": mode}));
+            },
+            "head -n 1 /proc/self/numa_maps",
+        )?;
+        has(out, format!(" {shown}"))?;
+    }
+    for (policy, place) in [
+        (json!({"mode": "MPOL_SIDEWAYS"}), "linux.memoryPolicy.mode"),
+        (
+            json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_SIDEWAYS"]}),
+            "linux.memoryPolicy.flags[0]",
+        ),
+    ] {
+        let mut c = lab.container()?;
+        c.config().set("/linux/memoryPolicy", policy);
+        c.create()?.refused_with(place)?;
+        c.is_gone()?;
+    }
+    Ok(())
+}
+
+fn a_process_without_a_user_is_root(lab: &Lab) -> Outcome {
+    let out = lab.sh(
+        |c| {
+            c.remove("/process/user");
+        },
+        "id -u; id -g",
+    )?;
+    eq(out.as_str(), "0\n0", "user and group")
 }

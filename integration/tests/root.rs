@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = tests!["root":
     a_private_mount_does_not_receive,
     a_shared_mount_sends_to_the_host,
     rootfs_propagation_is_set,
+    a_mount_on_the_root_becomes_the_root,
     a_read_only_root_is_read_only,
     a_writable_root_is_writable,
     a_root_named_by_a_symlink_is_found,
@@ -92,10 +93,19 @@ fn a_shared_mount_sends_to_the_host(lab: &Lab) -> Outcome {
 }
 
 fn rootfs_propagation_is_set(lab: &Lab) -> Outcome {
-    // A slave needs a master: the root is bound on itself privately first, so it has none and is as good as private.
-    for (value, want) in [("private", ""), ("slave", ""), ("shared", "shared:"), ("unbindable", "unbindable")]
-    {
+    for (value, want) in [
+        ("private", ""),
+        ("slave", "master:"),
+        ("rslave", "master:"),
+        ("shared", "shared:"),
+        ("unbindable", "unbindable"),
+    ] {
         let mut c = lab.container()?;
+        // A slave needs a master.
+        let _shared = Tmpfs::shared(c.bundle.root())?;
+        if want == "master:" {
+            lab.except(Kind::Runc, "up to 1.3 its root is private first")?;
+        }
         c.config().set("/linux/rootfsPropagation", value).args(&["inspector", "report"]);
         let report = c.run()?.ok()?.json()?;
         let found = mount(&report, "/")?.propagation.join(" ");
@@ -106,6 +116,34 @@ fn rootfs_propagation_is_set(lab: &Lab) -> Outcome {
     c.config().set("/linux/rootfsPropagation", "sideways");
     c.create()?.refused()?;
     c.is_gone()
+}
+
+fn a_mount_on_the_root_becomes_the_root(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "since 1.3.3 it refuses one")?;
+    let other = lab.rootfs("other")?;
+    fs::write(other.join("which"), "other")?;
+    let volume = lab.directory("volume")?;
+    fs::write(volume.join("inner"), "inner")?;
+    for readonly in [false, true] {
+        let mut c = lab.container()?;
+        c.bundle.file("/which", "first")?;
+        c.config().set("/root/readonly", readonly);
+        // Before all others, which are then mounted in it.
+        if let Some(mounts) = c.config().0["mounts"].as_array_mut() {
+            mounts.insert(
+                0,
+                json!({"destination": "/", "type": "bind", "source": text(&other), "options": ["rbind"]}),
+            );
+        }
+        c.config().mount("/mnt", "bind", &text(&volume), &["bind"]);
+        c.config().sh("cat /which /mnt/inner; ls /proc/1/status /dev/null; cat /proc/kcore | wc -c; touch /made 2>&1; pwd");
+        let out = c.run()?.ok()?.stdout;
+        has(&out, "otherinner/dev/null\n/proc/1/status\n0\n")?;
+        eq(out.contains("Read-only file system"), readonly, "a read-only root")?;
+        eq(fs::remove_file(other.join("made")).is_ok(), !readonly, "a file was made in it")?;
+        eq(c.bundle.inside("/made").exists(), false, "in the first root")?;
+    }
+    Ok(())
 }
 
 fn a_read_only_root_is_read_only(lab: &Lab) -> Outcome {

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::process::Stdio;
 
 use integration::lab::text;
-use integration::process::start;
+use integration::process::{ignoring, start};
 use integration::{Kind, Lab, Outcome, Test, eq, has, hasnt, tests, yes};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 pub(crate) const TESTS: &[Test] = tests!["run":
     the_exit_status_of_the_program_is_the_status_of_run,
     death_by_a_signal_is_128_and_its_number,
+    a_caller_that_ignores_signals_gets_the_exit_status_all_the_same,
     a_container_is_removed_when_its_program_ends,
     keep_leaves_the_stopped_container,
     detach_returns_while_the_program_runs,
@@ -44,6 +45,20 @@ fn the_exit_status_of_the_program_is_the_status_of_run(lab: &Lab) -> Outcome {
         c.run()?.status(code)?;
     }
     Ok(())
+}
+
+fn a_caller_that_ignores_signals_gets_the_exit_status_all_the_same(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "its run fails")?;
+    let mut c = lab.container()?;
+    c.config().sh("exit 7");
+    c.bundle.write()?;
+    let run = lab.command(&["run", "--bundle", &c.bundle_arg(), &c.id]);
+    start(ignoring(&run), &lab.dir)?.wait()?.status(7)?;
+    c.is_gone()?;
+    c.sleeping()?;
+    let exec = lab.command(&["exec", &c.id, "sh", "-c", "exit 8"]);
+    start(ignoring(&exec), &lab.dir)?.wait()?.status(8)?;
+    c.delete_force()
 }
 
 fn death_by_a_signal_is_128_and_its_number(lab: &Lab) -> Outcome {

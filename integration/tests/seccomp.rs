@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = tests!["seccomp":
     the_filter_holds_for_exec,
     the_filter_works_with_and_without_no_new_privileges,
     the_filter_does_not_hit_the_runtime_itself,
+    the_runtime_does_without_calls_that_the_filter_refuses,
     unknown_system_calls_are_ignored,
     unknown_system_calls_are_warned_of,
     new_system_calls_get_the_answers_of_their_rules,
@@ -220,6 +221,52 @@ fn the_filter_does_not_hit_the_runtime_itself(lab: &Lab) -> Outcome {
             format!("status {}: {}", ended.code, ended.stderr),
         )?;
         c.delete_force()?;
+    }
+    Ok(())
+}
+
+/// Without no_new_privileges the filter is installed before the change of user: what comes after it runs under it.
+fn the_runtime_does_without_calls_that_the_filter_refuses(lab: &Lab) -> Outcome {
+    let calls = [
+        "accept4",
+        "clone3",
+        "close_range",
+        "faccessat",
+        "faccessat2",
+        "fchownat",
+        "keyctl",
+        "openat2",
+        "pidfd_open",
+        "poll",
+        "prlimit64",
+        "sched_setaffinity",
+        "setresgid",
+        "setresuid",
+        "statx",
+        "umask",
+    ];
+    for (number, call) in calls.into_iter().enumerate() {
+        if lab.kind() == Kind::Runc && call == "statx" {
+            // It checks its procfs with it.
+            continue;
+        }
+        let lab = lab.inner(&number.to_string())?;
+        let mut c = lab.container()?;
+        c.config()
+            .set("/linux/seccomp", filter(&json!([{"names": [call], "action": "SCMP_ACT_ERRNO"}])))
+            .set("/process/noNewPrivileges", false)
+            .set("/process/user", json!({"uid": 1000, "gid": 1000}))
+            .sh("echo $HOME $(id -u) $(id -g)");
+        let ended = c.run()?;
+        eq(
+            (ended.code, ended.text()),
+            (0, "/home/user 1000 1000"),
+            format!("without {call}: {}", ended.stderr),
+        )?;
+        c.create()?.ok()?;
+        c.start()?.ok().map_err(|e| Stop::Failed(format!("start without {call}: {e:?}")))?;
+        c.wait_for_status("stopped")?;
+        c.delete()?.ok()?;
     }
     Ok(())
 }

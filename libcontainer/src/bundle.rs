@@ -3,7 +3,7 @@
 //! config.json, and files with parts of it, are read with limits: a huge or deeply nested file is an error within milliseconds, not a
 //! crash.
 
-mod shape;
+mod strict;
 
 use crate::error::{Context, Error, ErrorKind, Object, Result, Stage};
 use crate::rootfs::overlay::Overlay;
@@ -117,36 +117,14 @@ fn check_size(what: &str, bytes: u64) -> Result<()> {
 
 /// Parses config.json. Any value of the wrong type is an error, except for those that `tolerate` and `tolerate_limits` repair.
 fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
-    match serde_json::from_slice::<Box<Spec>>(text) {
-        Ok(spec) if !may_have_lost_limits(&spec) => shape::check(text).map(|()| (spec, Vec::new())),
-        Ok(_) => {
-            let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
-            value.pointer_mut("/linux/resources").map(tolerate_limits);
-            let spec = serde_json::from_value(value).map_err(|e| json_error(&e))?;
-            shape::check(text).map(|()| (spec, Vec::new()))
-        }
-        Err(first) => {
-            let mut value: Value = serde_json::from_slice(text).map_err(|_| json_error(&first))?;
-            value.pointer_mut("/linux/resources").map(tolerate_limits);
-            let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
-            // Only the first error has a line and a column.
-            let spec = serde_json::from_value(value).map_err(|_| json_error(&first))?;
-            shape::check(text)?;
-            Ok((spec, warnings))
-        }
-    }
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
+    value.pointer_mut("/linux/resources").map(tolerate_limits);
+    let warnings = value.get_mut("process").map(tolerate).unwrap_or_default();
+    Ok((strict::from_value(&value)?, warnings))
 }
 
-fn may_have_lost_limits(spec: &Spec) -> bool {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let pages = resources.and_then(|resources| resources.hugepage_limits().as_deref()).unwrap_or_default();
-    pages.iter().any(|limit| limit.page_size().is_empty())
-        || resources.and_then(|resources| resources.pids().as_ref()).is_some_and(|pids| pids.limit() == 0)
-}
-
-/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` for `pageSize`, which is
-/// common because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
-/// it has a type.
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0, and limits of huge pages
+/// above 63 bits. JSON of others has to be repaired as JSON, before it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =
         |pids: &Value| pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null));
@@ -155,9 +133,6 @@ fn tolerate_limits(resources: &mut Value) {
     }
     let pages = resources.pointer_mut("/hugepageLimits").and_then(Value::as_array_mut);
     for limit in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if let Some(size) = limit.remove("pagesize") {
-            limit.entry("pageSize").or_insert(size);
-        }
         if limit.get("limit").and_then(Value::as_u64).is_some_and(|bytes| bytes > i64::MAX.cast_unsigned()) {
             limit.insert("limit".to_owned(), i64::MAX.into());
         }
@@ -187,10 +162,9 @@ pub fn load_process(path: impl AsRef<Path>) -> Result<(Process, Vec<String>)> {
 /// # Errors
 /// `InvalidSpec` if it is not a JSON object of that form.
 pub fn parse_resources(text: &[u8]) -> Result<LinuxResources> {
-    shape::check_resources(text)?;
     let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
     tolerate_limits(&mut value);
-    serde_json::from_value(value).map_err(|e| json_error(&e))
+    strict::from_value(&value)
 }
 
 /// Parses the description of a process alone, as for `exec`, and returns warnings about tolerated problems in it. `user` and `cwd` may
@@ -203,44 +177,42 @@ pub fn parse_process(text: &[u8]) -> Result<(Process, Vec<String>)> {
     let Some(fields) = value.as_object_mut() else {
         return Err(Error::invalid("parse JSON: not an object"));
     };
-    let missing = |value: Option<&Value>| value.is_none_or(Value::is_null);
-    if missing(fields.get("user")) {
-        fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
-    }
-    if missing(fields.get("cwd")) {
+    if fields.get("cwd").is_none_or(Value::is_null) {
         fields.insert("cwd".to_owned(), Value::from(""));
     }
     let warnings = tolerate(&mut value);
-    let process = serde_json::from_value(value).map_err(|e| json_error(&e))?;
-    Ok((process, warnings))
+    Ok((strict::from_value(&value)?, warnings))
 }
 
 fn json_error(e: &serde_json::Error) -> Error {
     Error::new(ErrorKind::InvalidSpec, format!("parse JSON: {e}"))
 }
 
-/// Makes a process acceptable to oci-spec: unknown capabilities are dropped with a warning, as runc does, and the one scheduler flag
-/// that oci-spec 0.10 knows by another name than the specification gets that name.
+/// Makes a process acceptable to oci-spec: a user that is left out is root, as the schema of the specification has it; unknown capabilities
+/// are dropped with a warning, as runc does; and the one scheduler flag that oci-spec 0.10 knows by another name than the specification
+/// gets that name.
 fn tolerate(process: &mut Value) -> Vec<String> {
+    if let Some(fields) =
+        process.as_object_mut().filter(|fields| fields.get("user").is_none_or(Value::is_null))
+    {
+        fields.insert("user".to_owned(), Value::Object(serde_json::Map::new()));
+    }
     let flags = process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut);
     for flag in flags.into_iter().flatten().filter(|flag| **flag == "SCHED_FLAG_RESET_ON_FORK") {
         *flag = "SCHED_RESET_ON_FORK".into();
     }
-    let mut warnings = Vec::new();
-    let Some(sets) = process.get_mut("capabilities").and_then(Value::as_object_mut) else {
-        return warnings;
-    };
-    for (set, names) in sets {
-        let Some(names) = names.as_array_mut() else { continue };
+    let mut unknown: Vec<Value> = Vec::new();
+    let sets = process.get_mut("capabilities").and_then(Value::as_object_mut);
+    for names in sets.into_iter().flatten().filter_map(|(_, names)| names.as_array_mut()) {
         names.retain(|name| {
             let known = serde_json::from_value::<oci_spec::runtime::Capability>(name.clone()).is_ok();
-            if !known && name.is_string() {
-                warnings.push(format!("ignoring unknown capability {name} in process.capabilities.{set}"));
+            if !known && name.is_string() && !unknown.contains(name) {
+                unknown.push(name.clone());
             }
             known || !name.is_string()
         });
     }
-    warnings
+    unknown.iter().map(|name| format!("ignoring unknown capability {name} in process.capabilities")).collect()
 }
 
 #[cfg(test)]
@@ -282,13 +254,19 @@ mod tests {
 
     #[test]
     fn unknown_capabilities_are_dropped_with_a_warning_and_other_errors_stay() {
-        let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"]}}}"#;
+        let text = br#"{"ociVersion":"1.0.0","process":{"cwd":"/","user":{"uid":0,"gid":0},"capabilities":{"bounding":["CAP_KILL","CAP_WARP"],"effective":["CAP_WARP"]}}}"#;
         let (spec, warnings) = parse(text).unwrap();
-        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert_eq!(warnings, [r#"ignoring unknown capability "CAP_WARP" in process.capabilities"#]);
         let bounding =
             spec.process().as_ref().unwrap().capabilities().as_ref().unwrap().bounding().clone().unwrap();
         assert_eq!(bounding.len(), 1);
         assert!(parse(br#"{"ociVersion":7}"#).is_err());
+        for user in ["", r#","user":null"#, r#","user":{}"#] {
+            let text = format!(r#"{{"ociVersion":"1.0.0","process":{{"cwd":"/"{user}}}}}"#);
+            let spec = parse(text.as_bytes()).unwrap().0;
+            let user = spec.process().clone().unwrap().user().clone();
+            assert_eq!((user.uid(), user.gid()), (0, 0), "{text}");
+        }
         assert!(parse(b"{").is_err());
         let flag =
             br#"{"args":["x"],"scheduler":{"policy":"SCHED_FIFO","flags":["SCHED_FLAG_RESET_ON_FORK"]}}"#;

@@ -1,6 +1,7 @@
 //! A container: one short function for each operation, which loads, checks the status, acts and saves.
 
 mod delete;
+mod lock;
 mod wait;
 
 pub use delete::{Delete, DeleteError};
@@ -24,12 +25,13 @@ use crate::state::{self, Operation, Record, SeccompRecord, State, Status, allowe
 use crate::sys::cstr::CStrArray;
 use crate::sys::{pidfd, sock};
 use crate::watch::{HookWatch, send_listener};
+use lock::status;
 use oci_spec::runtime::{Hook, Hooks, LinuxResources, Process as ProcessSpec};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
-use wait::First;
+use std::time::Duration;
+use wait::{First, not_running};
 
 /// How long `delete` waits for a killed process to exit.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -133,23 +135,13 @@ impl Container {
     /// # Errors
     /// `Os` when the kernel's files can't be read.
     pub fn state(&self) -> Result<State> {
-        Ok(self.record.state(self.status()?))
-    }
-
-    /// The current status, which is never stored.
-    fn status(&self) -> Result<Status> {
-        if self.record.pid == 0 {
-            // A create in progress holds the lock; one that died does not.
-            return Ok(if self.dir.try_lock()?.is_some() { Status::Stopped } else { Status::Creating });
+        if self.record.pid != 0 {
+            return Ok(self.record.state(status(&self.record)?));
         }
-        let alive = state::alive::open(self.record.pid, self.record.start_time)?;
-        let Some(alive) = alive.filter(|alive| !alive.ended) else {
-            return Ok(Status::Stopped);
-        };
-        if self.record.cgroup.is_frozen()? {
-            return Ok(Status::Paused);
-        }
-        Ok(if alive.executed || self.record.restored { Status::Running } else { Status::Created })
+        // A create in progress holds the lock; one that died does not.
+        let Some(_lock) = self.dir.try_lock()? else { return Ok(self.record.state(Status::Creating)) };
+        let record = self.dir.load()?;
+        Ok(record.state(status(&record)?))
     }
 
     /// The pid of the container's first process in the caller's pid namespace, also after its exit; 0 before it exists.
@@ -175,25 +167,28 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets the container's process run its program.
+    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped.
     ///
     /// # Errors
-    /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed.
+    /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed, or a hook's failure.
     pub fn start(&mut self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        match self.waiting.take() {
+        let waiting = self.waiting.take();
+        // Nobody else can have started one that waits for this handle.
+        let _lock = if waiting.is_some() { self.dir.lock()? } else { self.lock()? };
+        match waiting {
             Some(launched) => self.start_own(*launched),
             None => self.start_waiting(),
         }
         .map_err(|e| e.at(Stage::Prepare))?;
         let running = self.record.hook_state(Status::Running, self.record.pid);
-        self.run_hooks("poststart", Hooks::poststart, &running, &Place::Host { bundle: &self.record.bundle })
+        let place = Place::Host { bundle: &self.record.bundle, process: None };
+        self.run_hooks("poststart", Hooks::poststart, &running, &place).map_err(|e| self.stopped_by(e))
     }
 
     /// Starts the child that this handle has created.
     fn start_own(&self, mut launched: Launched) -> Result<()> {
         self.run_start_container()?;
-        let mut watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        let mut watch = HookWatch { record: &self.record, dir: None, spec_hooks: None, devices: None };
         launched.execute(&mut watch)?;
         launched.release().map(drop)
     }
@@ -202,7 +197,7 @@ impl Container {
     fn start_waiting(&self) -> Result<()> {
         let waiting = if self.pidfd().is_some() { self.dir.connect()? } else { None };
         let Some(waiting) = waiting else {
-            allowed(Operation::Start, self.status()?)?;
+            allowed(Operation::Start, status(&self.record)?)?;
             let why = "cannot start the container: it is already being started, or only its creator can start it (as with `run`)";
             return Err(Error::new(ErrorKind::WrongState, why));
         };
@@ -210,7 +205,7 @@ impl Container {
         if self.frozen()? {
             allowed(Operation::Start, Status::Paused)?;
         }
-        self.run_start_container()?;
+        self.run_start_container().map_err(|e| self.stopped_by(e))?;
         fault::point();
         sock::send(waiting.as_fd(), b"g").context("write to the container's process")?;
         fault::point();
@@ -227,19 +222,24 @@ impl Container {
         Ok(())
     }
 
+    /// Kills all processes after the failure of a hook (runtime-spec, "Lifecycle" 7 and 9), which it returns. The first one is left to be
+    /// reaped by its parent.
+    fn stopped_by(&self, failure: Error) -> Error {
+        let mut errors = vec![failure];
+        let mut note = |result: Result<()>| errors.extend(result.err());
+        if let Some(process) = self.pidfd() {
+            let _ = pidfd::send_signal(process, libc::SIGKILL);
+        }
+        if !self.has_own_pids() && self.record.cgroup != Cgroup::None {
+            note(self.record.cgroup.kill(Signal::KILL));
+        }
+        note(self.must_end());
+        Error::join(errors).unwrap_or_else(|| Error::died("after a hook"))
+    }
+
     /// Whether `start` runs hooks in the container's namespaces: then the program should have called `protect_program` before.
     pub fn has_start_hooks(&self) -> bool {
         has_hooks(self.record.hooks.as_ref(), Hooks::start_container)
-    }
-
-    /// Its process, if it has not ended.
-    fn alive(&self) -> Result<Option<BorrowedFd<'_>>> {
-        let Some(process) = self.pidfd() else { return Ok(None) };
-        Ok(if signal::ends_within(process, 0)? { None } else { Some(process) })
-    }
-
-    fn process(&self) -> Result<BorrowedFd<'_>> {
-        self.alive()?.ok_or_else(|| Error::new(ErrorKind::WrongState, "container not running"))
     }
 
     /// startContainer hooks are programs of the container: they get the user, capabilities and filter of its process, and its
@@ -302,8 +302,9 @@ impl Container {
         let operation = Operation::Exec { ignore_paused: options.ignore_paused };
         let target = self.alive()?;
         if target.is_none() {
-            allowed(operation, Status::Stopped)?;
+            allowed(operation, self.state()?.status)?;
         }
+        let target = target.ok_or_else(not_running)?;
         if self.frozen()? {
             allowed(operation, Status::Paused)?;
         }
@@ -312,16 +313,16 @@ impl Container {
         let job = Job {
             cgroup_dir: self.cgroup_dir()?,
             sub_cgroups: SubPaths::parse(&options.cgroup)?,
-            target,
+            target: Some(target),
             ..Job::new(plan, options.stdio, &self.record.cgroup)
         };
-        let watch = HookWatch { record: &self.record, spec_hooks: None, devices: None };
+        let watch = HookWatch { record: &self.record, dir: None, spec_hooks: None, devices: None };
         Ok(PreparedExec { job, watch, started: self.started.clone() })
     }
 
-    /// The cgroup's directory, on v2.
+    /// The cgroup's directory, on v2, if it still exists.
     fn cgroup_dir(&self) -> Result<Option<&Dir>> {
-        Ok(kept(&self.cgroup_dir, || self.record.cgroup.open())?.as_ref())
+        Ok(kept(&self.cgroup_dir, || self.record.cgroup.open_present())?.as_ref())
     }
 
     fn frozen(&self) -> Result<bool> {
@@ -365,14 +366,26 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let own_pids = self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0;
-        if signal == Signal::KILL && !own_pids && !self.processes()?.is_empty() {
-            return self.kill_all(signal);
+        let all =
+            signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
+        if all {
+            self.kill_all(signal)?;
         }
-        signal::send(self.process()?, signal).map_err(|e| match e.kind() {
-            ErrorKind::NotFound => Error::new(ErrorKind::WrongState, "container not running"),
-            _ => e,
-        })
+        let sent =
+            self.process().and_then(|process| signal::send(process, signal)).map_err(|e| match e.kind() {
+                ErrorKind::NotFound => not_running(),
+                _ => e,
+            });
+        match sent {
+            // It was killed with the others, or had ended before them.
+            Err(e) if all && e.kind() == ErrorKind::WrongState => return Ok(()),
+            other => other?,
+        }
+        if signal == Signal::KILL { self.record.cgroup.let_die() } else { Ok(()) }
+    }
+
+    fn has_own_pids(&self) -> bool {
+        self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0
     }
 
     /// Sends a signal to every process in the container's cgroup; it is not an error if there is none.
@@ -383,14 +396,28 @@ impl Container {
         self.record.cgroup.kill(signal)
     }
 
+    /// Fails if the first process has left its cgroup, as it may do where it sees the host's: whatever is done to the cgroup would not be
+    /// done to the container.
+    fn must_be_in_cgroup(&self, record: &Record) -> Result<()> {
+        if record.cgroup == Cgroup::None || record.cgroup.processes()?.contains(&record.pid) {
+            return Ok(());
+        }
+        let why = format!(
+            "the container's first process has left its cgroup {}",
+            record.cgroup.freezer().unwrap_or_default().display()
+        );
+        Err(Error::new(ErrorKind::WrongState, why))
+    }
+
     /// Pauses all processes of the container.
     ///
     /// # Errors
     /// `WrongState` unless the container is running or created.
     pub fn pause(&self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Pause, self.status()?)?;
-        self.record.cgroup.freeze()
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Pause, status(&record)?)?;
+        self.must_be_in_cgroup(&record)?;
+        record.cgroup.freeze()
     }
 
     /// Resumes all processes of the container.
@@ -398,9 +425,9 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not paused`) unless the container is paused.
     pub fn resume(&self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Resume, self.status()?)?;
-        self.record.cgroup.thaw()
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Resume, status(&record)?)?;
+        record.cgroup.thaw()
     }
 
     /// Changes the container's limits; fields that are missing are unchanged. If one can't be set, those already set are reverted.
@@ -408,8 +435,9 @@ impl Container {
     /// # Errors
     /// `WrongState` when the container is stopped; `InvalidSpec`; `Os`.
     pub fn update(&mut self, resources: &LinuxResources) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Update, self.status()?)?;
+        let _lock = self.lock()?;
+        allowed(Operation::Update, status(&self.record)?)?;
+        self.must_be_in_cgroup(&self.record)?;
         let host = self.host.get()?;
         let old = self.record.resources.clone().unwrap_or_default();
         let merged = plan::cgroup::merge(&old, resources);
@@ -435,21 +463,29 @@ impl Container {
     /// `WrongState` unless the container is running or paused; `NotFound` without CRIU; `Permission` if the caller isn't the host's root;
     /// `Unsupported` for what CRIU can't save; `Os` with the errors that CRIU has logged. The container then continues as before.
     pub fn checkpoint(&self, options: CheckpointOptions) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        allowed(Operation::Checkpoint, self.status()?)?;
-        crate::checkpoint::dump::dump(&self.record, self.process()?, options)
+        let (_lock, record) = self.locked()?;
+        allowed(Operation::Checkpoint, status(&record)?)?;
+        crate::checkpoint::dump::dump(&record, self.process()?, options)
     }
 
     /// The pids of all processes of the container, in the caller's pid namespace.
     ///
     /// # Errors
-    /// `Os` when the cgroup can't be read.
+    /// `Os` when the cgroup can't be read. `WrongState` when its first process has left the cgroup, and has no pid namespace of its own,
+    /// which would tell its processes from others.
     pub fn processes(&self) -> Result<Vec<i32>> {
-        if self.record.cgroup == Cgroup::None && self.alive()?.is_some() {
-            // Without a cgroup (rootless) its pid namespace distinguishes them.
-            return state::alive::in_pid_namespace_of(self.record.pid);
+        let mut pids = self.record.cgroup.processes()?;
+        if pids.contains(&self.record.pid) || self.alive()?.is_none() {
+            return Ok(pids);
         }
-        self.record.cgroup.processes()
+        // Without a cgroup (rootless), or after it was left, its pid namespace distinguishes them.
+        if self.record.cgroup != Cgroup::None && !self.has_own_pids() {
+            self.must_be_in_cgroup(&self.record)?;
+        }
+        pids.extend(state::alive::in_pid_namespace_of(self.record.pid)?);
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// The container's resource usage; all zero without a cgroup (rootless).
@@ -483,15 +519,20 @@ impl Container {
     ///
     /// # Errors
     /// `WrongState` when the container is running and `how` isn't `Force`; otherwise all failures of the removal, together.
-    pub fn delete(self, how: Delete) -> Result<Option<ExitStatus>, DeleteError> {
+    pub fn delete(mut self, how: Delete) -> Result<Option<ExitStatus>, DeleteError> {
         self.remove(how).map_err(|error| DeleteError { error, container: Box::new(self) })
     }
 
-    fn remove(&self, how: Delete) -> Result<Option<ExitStatus>> {
-        let lock = self.dir.lock()?;
-        let status = if self.pidfd().is_some() { self.status()? } else { Status::Stopped };
-        if how == Delete::Stopped {
-            allowed(Operation::Delete, status)?;
+    fn remove(&mut self, how: Delete) -> Result<Option<ExitStatus>> {
+        let lock = match how {
+            Delete::Stopped => self.lock()?,
+            Delete::Force => match self.lock_by_force()? {
+                Some(lock) => lock,
+                None => return Ok(None),
+            },
+        };
+        if how == Delete::Stopped && self.pidfd().is_some() {
+            allowed(Operation::Delete, status(&self.record)?)?;
         }
         let mut errors = Vec::new();
         let mut note = |result: Result<()>| errors.extend(result.err());
@@ -506,17 +547,15 @@ impl Container {
         if self.record.pid != 0 && self.record.cgroup != Cgroup::None && !self.record.cgroup.remove_empty() {
             note(self.record.cgroup.kill(Signal::KILL));
         }
-        let ended = self.ends_before(Some(Instant::now() + KILL_TIMEOUT))?;
+        let ended = self.must_end();
         // Reaps those that are children of the caller; others are reaped by their parents.
         self.started.reap();
-        let exit = if ended { self.try_wait().ok().flatten() } else { None };
-        if !ended {
-            let why = "the container's process did not exit after SIGKILL";
-            note(Err(Error::new(ErrorKind::Busy, why)));
-        }
+        let exit = if ended.is_ok() { self.try_wait().ok().flatten() } else { None };
+        let alive = ended.is_err();
+        note(ended);
         fault::point();
         let removed = self.record.cgroup.remove();
-        let held = !ended || matches!(&removed, Err(e) if e.errno() == Some(libc::EBUSY));
+        let held = alive || matches!(&removed, Err(e) if e.errno() == Some(libc::EBUSY));
         note(removed);
         fault::point();
         if held {
@@ -529,18 +568,9 @@ impl Container {
         let stopped = self.record.hook_state(Status::Stopped, 0);
         // A failed hook is reported, and the others are run (runtime-spec, "Lifecycle" 13).
         let poststop = self.record.hooks.as_ref().and_then(|hooks| hooks.poststop().as_deref());
-        note(hooks::run_all("poststop", poststop, &stopped, &Place::Host { bundle: &self.record.bundle }));
+        let place = Place::Host { bundle: &self.record.bundle, process: None };
+        note(hooks::run_all("poststop", poststop, &stopped, &place));
         Error::join(errors).map_or(Ok(exit), Err)
-    }
-}
-
-impl AsFd for Container {
-    /// For poll(2) and epoll(7): readable once the first process has exited. It is the [pidfd](Container::pidfd) if there is one.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.first {
-            First::Process(process) => process.as_fd(),
-            First::Gone(readable) => readable.as_fd(),
-        }
     }
 }
 

@@ -135,6 +135,6 @@ pub use plan::options::mount_options;
 pub use process::{ExecOptions, ExecProcess, Stdio};
 pub use protect::protect_program;
 pub use rootfs::overlay::Overlay;
-pub use runtime::{CreateOptions, Runtime};
+pub use runtime::{CreateOptions, Listing, Runtime};
 pub use signal::{ExitStatus, Signal};
 pub use state::{State, Status};

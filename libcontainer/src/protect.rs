@@ -8,7 +8,7 @@
 use crate::error::{Context, Error, Result};
 use crate::sys::cstr::CStrArray;
 use crate::sys::mount::{self, SetAttr};
-use crate::sys::{Errno, exe, fs};
+use crate::sys::{Errno, exe, fs, is_absent};
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -30,9 +30,12 @@ pub fn protect_program<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     }
     let program = match read_only_mount(&file) {
         Ok(mount) => mount,
-        Err(Errno(libc::EPERM)) => return Ok(()),
         // In another mount namespace, or with mounts below it that a user namespace may not detach: it cannot be cloned.
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => sealed_copy()?,
+        Err(Errno(libc::EINVAL)) => sealed_copy()?,
+        Err(e) if is_absent(libc::SYS_open_tree, e) || is_absent(libc::SYS_mount_setattr, e) => {
+            sealed_copy()?
+        }
+        Err(Errno(libc::EPERM)) => return Ok(()),
         Err(e) => return Err(e).context("mount the program's file read-only"),
     };
     let arguments = arguments
@@ -49,10 +52,15 @@ fn is_unwritable(file: &OwnedFd) -> Result<bool> {
     if fs::is_read_only(file.as_fd()).context("fstatvfs of the program's file")? {
         return Ok(true);
     }
-    let stat = fs::statx(file.as_fd(), libc::STATX_BASIC_STATS).context("statx of the program's file")?;
-    let attributes = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
-    Ok(stat.stx_attributes & u64::from(attributes.unsigned_abs()) != 0
-        || (stat.stx_nlink == 0 && exe::is_sealed()))
+    let attributes = match fs::statx(file.as_fd(), libc::STATX_BASIC_STATS) {
+        Ok(stat) => stat.stx_attributes,
+        // Without the call, which a filter may refuse, it may be written to for all that is known.
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => 0,
+        Err(e) => return Err(e).context("statx of the program's file"),
+    };
+    let protecting = libc::STATX_ATTR_IMMUTABLE | libc::STATX_ATTR_VERITY;
+    let links = fs::fstat(file.as_fd()).context("fstat of the program's file")?.st_nlink;
+    Ok(attributes & u64::from(protecting.unsigned_abs()) != 0 || (links == 0 && exe::is_sealed()))
 }
 
 fn read_only_mount(file: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {

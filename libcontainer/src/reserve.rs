@@ -21,9 +21,8 @@ pub(crate) struct Request<'a> {
     pub(crate) options: PlanOptions,
 }
 
-/// A container without a process. Its parts are dropped in this order; what was made is undone unless `undo` is disarmed.
+/// A container without a process. It is locked, and what was made is undone, until `undo` is disarmed.
 pub(crate) struct Reserved {
-    pub(crate) lock: Lock,
     pub(crate) undo: Undo,
     pub(crate) dir: StateDir,
     pub(crate) record: Box<Record>,
@@ -76,8 +75,8 @@ fn made(
     plan.warnings.splice(0..0, request.bundle.warnings.iter().cloned());
 
     let dir = StateDir::reserve(root, request.id)?;
-    let mut undo = Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None };
-    let lock = dir.lock()?;
+    let mut undo = Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None, _lock: None };
+    undo._lock = Some(dir.lock()?);
     fault::point();
     let mut record = Box::new(record(request, &plan, filter)?);
     record.cgroup = Cgroup::planned(&plan.cgroup, &host.cgroup)?;
@@ -98,19 +97,21 @@ fn made(
              discouraged (as it is impossible to properly kill all container's processes)".into(),
         );
     }
-    Ok(Reserved { lock, undo, dir, record, plan })
+    Ok(Reserved { undo, dir, record, plan })
 }
 
-/// Removes what was made, last things first, when it is dropped before `disarm`. The process isn't part of it: a `Launched` kills its
-/// own.
+/// Removes what was made, last things first, when it is dropped before `disarm`, and then unlocks. The process isn't part of it: a
+/// `Launched` kills its own.
 pub(crate) struct Undo {
     /// `None`: disarmed.
     dir: Option<PathBuf>,
     cgroup: Cgroup,
+    /// Held to the end: the next container of this name may use the same cgroup.
+    _lock: Option<Lock>,
 }
 
 impl Undo {
-    /// The container stays.
+    /// The container stays, and is unlocked.
     pub(crate) fn disarm(mut self) {
         self.dir = None;
     }

@@ -28,6 +28,16 @@ pub struct Runtime {
     host: SharedHost,
 }
 
+/// The containers of a state directory.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Listing {
+    /// Those whose state can be read.
+    pub states: Vec<State>,
+    /// The others, and why theirs can't.
+    pub unreadable: Vec<(ContainerId, Error)>,
+}
+
 /// How a container is created.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -150,13 +160,14 @@ impl Runtime {
         let host = self.host()?;
         let request = Request { id, bundle, options: options.plan_options() };
         let terminal = matches!(options.stdio, Stdio::Terminal);
-        let Reserved { undo, lock, dir, mut record, plan } =
+        let Reserved { undo, dir, mut record, plan } =
             reserve::reserve(&self.root, host, &request, terminal)?;
         let start = if options.start_here { None } else { Some(dir.listen()?) };
 
         let cgroup_dir = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
+            dir: Some(&dir),
             spec_hooks: bundle.spec.hooks().as_ref(),
             devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
@@ -173,10 +184,12 @@ impl Runtime {
         record.start_time = state::alive::start_time(record.pid)?;
         fault::point();
         dir.save(&record)?;
+        if bundle.spec.hooks().is_some() {
+            dir.forget_process();
+        }
         fault::point();
         let held = Held::new(launched, options.start_here)?;
         fault::point();
-        drop(lock);
         undo.disarm();
         Ok(Container::made(id.clone(), dir, record, held, plan.warnings, (self.host.clone(), cgroup_dir)))
     }
@@ -215,29 +228,34 @@ impl Runtime {
     pub fn remove_remains(&self, id: &ContainerId) -> Result<()> {
         let dir = StateDir::open(&self.root, id)?;
         match dir.try_lock()? {
-            Some(_lock) => dir.remove(),
-            None => Err(Error::new(ErrorKind::Busy, "container is being created")),
+            // A create may have come to an end since the caller has found nothing.
+            Some(_lock) if dir.load().is_err_and(|e| e.kind() == ErrorKind::NotFound) => dir.remove(),
+            _ => Err(Error::new(ErrorKind::Busy, "container is being created")),
         }
     }
 
-    /// All containers, sorted by id, without those whose state can't be read.
+    /// All containers, sorted by id.
     ///
     /// # Errors
     /// `NotFound`, about the `StateRoot`, when that does not exist.
-    pub fn list(&self) -> Result<Vec<State>> {
+    pub fn list(&self) -> Result<Listing> {
         let entries = std::fs::read_dir(&self.root)
             .with_context(|| format!("open {:?}", self.root))
             .map_err(|e| e.about(Object::StateRoot))?;
-        let mut states = Vec::new();
+        let mut listing = Listing::default();
         for entry in entries {
             let name = entry.with_context(|| format!("read {:?}", self.root))?.file_name();
             let Some(Ok(id)) = name.to_str().map(ContainerId::new) else { continue };
-            if let Ok(state) = self.load(&id).and_then(|container| container.state()) {
-                states.push(state);
+            match self.load(&id).and_then(|container| container.state()) {
+                Ok(state) => listing.states.push(state),
+                // It was removed meanwhile, or is being created.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => listing.unreadable.push((id, e)),
             }
         }
-        states.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(states)
+        listing.states.sort_by(|a, b| a.id.cmp(&b.id));
+        listing.unreadable.sort_by(|(a, _), (b, _)| a.as_str().cmp(b.as_str()));
+        Ok(listing)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Internal, Result};
 use crate::launch::Watch;
 use crate::launch::hooks::{self, Place};
 use crate::plan::devfilter::Policy;
+use crate::state::dir::StateDir;
 use crate::state::{Record, Status};
 use crate::sys::sock;
 use oci_spec::runtime::Hooks;
@@ -16,6 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 #[derive(Debug)]
 pub(crate) struct HookWatch<'a> {
     pub(crate) record: &'a Record,
+    /// Where the process is noted while hooks run, which may take long, for a container that is being created.
+    pub(crate) dir: Option<&'a StateDir>,
     /// The hooks to run at the gate `Hooks`.
     pub(crate) spec_hooks: Option<&'a Hooks>,
     /// Restrict the devices of a new v2 cgroup.
@@ -30,7 +33,8 @@ impl Watch for HookWatch<'_> {
 
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
-        run_host_hooks(self.record, hooks, pid)?;
+        self.dir.map_or(Ok(()), |dir| dir.note_process(pid))?;
+        run_host_hooks(self.record, hooks, pid, Some(process))?;
         let namespaces = self.record.facts.namespaces;
         let place =
             Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
@@ -43,10 +47,16 @@ impl Watch for HookWatch<'_> {
     }
 }
 
-/// Runs the prestart and createRuntime hooks: those of the host, while the container is being created.
-pub(crate) fn run_host_hooks(record: &Record, hooks: &Hooks, pid: i32) -> Result<()> {
+/// Runs the prestart and createRuntime hooks: those of the host, while the container is being created, and no longer than its process
+/// lives.
+pub(crate) fn run_host_hooks(
+    record: &Record,
+    hooks: &Hooks,
+    pid: i32,
+    process: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let state = record.hook_state(Status::Creating, pid);
-    let place = Place::Host { bundle: &record.bundle };
+    let place = Place::Host { bundle: &record.bundle, process };
     #[allow(deprecated)]
     hooks::run("prestart", hooks.prestart().as_deref(), &state, &place)?;
     hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &place)

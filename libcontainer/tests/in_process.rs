@@ -222,7 +222,7 @@ fn two_hundred(place: &Place) {
         makers.into_iter().for_each(|maker| maker.join().unwrap());
         stop.store(true, Ordering::Relaxed);
     });
-    assert_eq!(runtime.list().unwrap(), []);
+    assert_eq!(runtime.list().unwrap().states, []);
 }
 
 fn failing_creates(place: &Place) {
@@ -241,7 +241,7 @@ fn failing_creates(place: &Place) {
         assert!(error.to_string().contains("/no/such/source"), "{error}");
         assert_eq!(before, Process::now(), "after failure {number}");
     }
-    assert_eq!(runtime.list().unwrap().len(), 1);
+    assert_eq!(runtime.list().unwrap().states.len(), 1);
     let process = container.process_spec().clone();
     for args in [vec![], vec!["no-such-program".to_owned()]] {
         let mut process = process.clone();
@@ -268,7 +268,7 @@ fn dropped_before_start(place: &Place) {
     assert_eq!(seen(), Status::Created);
     drop(container);
     runtime.load(&id).unwrap().delete(Delete::Force).unwrap();
-    assert_eq!(runtime.list().unwrap(), []);
+    assert_eq!(runtime.list().unwrap().states, []);
 }
 
 /// A clone into the container's pid namespace changes the thread for a moment. What an exec needs to know is in the handle: the files

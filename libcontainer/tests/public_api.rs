@@ -37,10 +37,11 @@ fn items(text: &str) -> Vec<String> {
             owner.clear();
         } else if start.starts_with("pub ") && !start.starts_with("pub mod") {
             let mut item = start.to_owned();
+            let balanced = |item: &str| item.matches('(').count() == item.matches(')').count();
             let whole = |item: &str| {
                 item.starts_with("pub enum") && item.ends_with('}')
                     || !item.starts_with("pub enum")
-                        && (item.ends_with(['{', ';']) || item.ends_with(',') && !item.contains('('))
+                        && (item.ends_with(['{', ';']) || item.ends_with(',') && balanced(item))
             };
             while !whole(&item) {
                 let next = lines.next().unwrap().trim();
@@ -98,7 +99,18 @@ mod by_globs {
     pub(super) type Crate<'a> = (
         (Bundle, CgroupMode, CgroupPaths, CheckpointOptions, Container, ContainerId, CreateOptions, Delete),
         (DeleteError, Error, ErrorKind, ExecOptions, ExecProcess, ExitStatus, Features, Host, IoEntry),
-        (MemoryEvents, Object, OomWatch, Overlay, Plan, PreparedExec<'a>, Pressure, ProgramError, Rdma),
+        (
+            Listing,
+            MemoryEvents,
+            Object,
+            OomWatch,
+            Overlay,
+            Plan,
+            PreparedExec<'a>,
+            Pressure,
+            ProgramError,
+            Rdma,
+        ),
         (RestoreOptions, Runtime, Signal, Stage, Stall, Starting, State, Stats, Status, Stdio, Usage),
     );
     pub(super) type Specification = (Hooks, Linux, LinuxResources, Mount, Process, Root, Spec, User);

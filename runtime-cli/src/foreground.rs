@@ -154,13 +154,7 @@ pub(crate) fn run(
             break;
         }
     }
-    let status = subject.wait().map_err(|error| match error.errno() {
-        // The kernel reaps the children of a process that ignores SIGCHLD, and ignored signals stay ignored over an exec.
-        Some(nix::libc::ECHILD) => {
-            Failure::new(format!("{error} (SIGCHLD must not be ignored by the caller)"))
-        }
-        _ => error.into(),
-    })?;
+    let status = subject.wait()?;
     log.debug(|| format!("process exited: {status:?}"));
     drain(&mut streams, signals)?;
     Ok(u8::try_from(status.code()).unwrap_or(255))

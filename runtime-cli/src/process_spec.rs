@@ -186,7 +186,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(process.capabilities().as_ref().unwrap().bounding().as_ref().unwrap().len(), 1);
-        assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\" in process.capabilities.bounding"]);
+        assert_eq!(warnings, ["ignoring unknown capability \"CAP_WARP\" in process.capabilities"]);
         for bad in [
             "",
             "[]",

@@ -34,15 +34,14 @@ pub(crate) struct Reports {
     id: ContainerId,
     receivers: Receivers,
     notify: Option<Notify>,
+    /// Of the bundle; those of a container include them.
+    warnings: Vec<String>,
 }
 
 /// Reads the bundle, connects to the sockets and opens the streams.
 pub(crate) fn prepare(context: &Context<'_>, parsed: &Parsed, mode: Mode) -> Result<Prepared, Failure> {
     let id = ContainerId::new(parsed.positional(0))?;
     let mut bundle = load_bundle(parsed)?;
-    for warning in bundle.warnings() {
-        context.log.warning(warning);
-    }
     let terminal = wants_terminal(&bundle);
     let listen = listen_fds();
     let preserve_fds = preserved_fds(parsed, listen)?;
@@ -62,7 +61,7 @@ pub(crate) fn prepare(context: &Context<'_>, parsed: &Parsed, mode: Mode) -> Res
     if let Some(notify) = &notify {
         notify.prepare(&mut bundle).inspect_err(|_| notify::remove(context, &id))?;
     }
-    let reports = Reports { id: id.clone(), receivers, notify };
+    let reports = Reports { id: id.clone(), receivers, notify, warnings: bundle.warnings().to_vec() };
     Ok(Prepared { runtime, id, bundle, options, streams, reports })
 }
 
@@ -72,10 +71,9 @@ pub(crate) fn announce(
     reports: Reports,
     made: Result<Container, Failure>,
 ) -> Result<(Container, Option<Notify>), Failure> {
+    let warnings = made.as_ref().map_or(reports.warnings.as_slice(), Container::warnings);
+    warnings.iter().for_each(|warning| context.log.warning(warning));
     let mut container = made.inspect_err(|_| notify::remove(context, &reports.id))?;
-    for warning in container.warnings() {
-        context.log.warning(warning);
-    }
     match reports.receivers.announce(&mut container) {
         Ok(()) => Ok((container, reports.notify)),
         Err(failure) => {

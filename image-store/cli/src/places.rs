@@ -204,11 +204,6 @@ impl ContainerDir {
     pub(crate) fn etc(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
-
-    /// A null device of this process, for the moment in which it is opened.
-    pub(crate) fn null(&self) -> PathBuf {
-        self.0.join(format!("null-{}", std::process::id()))
-    }
 }
 
 #[cfg(test)]

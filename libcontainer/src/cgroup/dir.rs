@@ -137,16 +137,23 @@ impl Dir {
 
     /// The processes of this cgroup itself, without those that are not visible in the caller's pid namespace.
     pub(super) fn own_processes(&self) -> SysResult<Vec<i32>> {
-        let text = match self.read("cgroup.procs") {
+        let (text, threads) = match self.read("cgroup.procs") {
             // A threaded cgroup only lists threads.
-            Err(Errno::EOPNOTSUPP) => self.read("cgroup.threads")?,
-            result => result?,
+            Err(Errno::EOPNOTSUPP) => (self.read("cgroup.threads")?, true),
+            result => (result?, false),
         };
-        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+        let pids = text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0);
+        if !threads {
+            return Ok(pids.collect());
+        }
+        let mut pids: Vec<i32> = pids.filter_map(process_of).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
     }
 
     /// The names of the cgroups below. If there are none, the link count shows that without a listing.
-    fn children(&self) -> SysResult<Vec<CString>> {
+    pub(super) fn children(&self) -> SysResult<Vec<CString>> {
         if fstat(&self.fd)?.st_nlink <= 2 {
             return Ok(Vec::new());
         }
@@ -226,6 +233,12 @@ impl Dir {
             }
         }
     }
+}
+
+/// The process of a thread, if it is still there.
+fn process_of(thread: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 pub(super) fn value_of(text: &str, key: &str) -> Option<u64> {

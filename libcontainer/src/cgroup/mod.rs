@@ -4,6 +4,8 @@
 
 mod apply;
 mod dir;
+mod made;
+mod moved;
 mod oom;
 mod probe;
 mod stats;
@@ -20,6 +22,8 @@ use crate::plan::devfilter::Policy;
 use crate::plan::limits::{Limits, Write};
 use crate::signal::Signal;
 pub(crate) use dir::Dir;
+pub(crate) use moved::cannot_join;
+use moved::instead;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -137,6 +141,11 @@ impl Cgroup {
         }
     }
 
+    /// The same; also `None` when it no longer exists: a container that has the host's cgroups may have moved and removed it.
+    pub(crate) fn open_present(&self) -> Result<Option<Dir>> {
+        gone_as(self.open(), None)
+    }
+
     /// A descriptor for CLONE_INTO_CGROUP, for a process that is to run in a cgroup below the container's.
     pub(crate) fn clone_fd_sub(&self, sub: &SubPaths) -> Result<Option<OwnedFd>> {
         match self {
@@ -148,8 +157,7 @@ impl Cgroup {
         }
     }
 
-    /// The same for the cgroup that `init` is in now: if a container's init has moved to a nested cgroup, to delegate controllers, no
-    /// process can join the container's own (EBUSY).
+    /// The same for the cgroup that `init` is in now, for when the container's own cannot be joined: see `cannot_join`.
     pub(crate) fn clone_fd_of(&self, init: BorrowedFd<'_>) -> Result<Option<OwnedFd>> {
         match self {
             Cgroup::V2(location) => {
@@ -159,11 +167,16 @@ impl Cgroup {
         }
     }
 
-    /// Moves a process into the cgroup, or into one below it.
-    pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths) -> Result<()> {
+    /// Moves a process into the cgroup, or into one below it; if the cgroup itself cannot be joined, to where `init` is.
+    pub(crate) fn attach_sub(&self, pid: i32, sub: &SubPaths, init: Option<BorrowedFd<'_>>) -> Result<()> {
+        let init = init.filter(|_| sub.is_empty());
         let joined = match self {
-            Cgroup::V2(location) => location.below(sub.path_v2()?)?.open().and_then(|dir| join(&dir, pid)),
-            Cgroup::V1(members) => v1::attach(members, pid, sub),
+            Cgroup::V2(location) => location
+                .below(sub.path_v2()?)?
+                .open()
+                .and_then(|dir| join(&dir, pid))
+                .or_else(|e| instead(e, init, |init| v2::location_of(&location.mount, init), pid)),
+            Cgroup::V1(members) => v1::attach(members, pid, sub, init),
             Cgroup::None => Ok(()),
         };
         joined.with_context(|| format!("adding pid {pid} to its cgroups"))
@@ -269,6 +282,14 @@ impl Cgroup {
             }
         };
         gone_as(done, ()).context("signal all processes")
+    }
+
+    /// Lets killed processes end, which frozen ones do by themselves on v2 only.
+    pub(crate) fn let_die(&self) -> Result<()> {
+        match self {
+            Cgroup::V1(members) => gone_as(v1::thaw_below(members), ()).context("thaw"),
+            Cgroup::V2(_) | Cgroup::None => Ok(()),
+        }
     }
 
     /// All processes of the container, including nested cgroups.

@@ -107,7 +107,7 @@ impl Waiting {
 
     fn in_cgroup(script: &str, cgroup: &Cgroup) -> Waiting {
         let mut process = Waiting::new(script);
-        cgroup.attach_sub(process.pid(), &SubPaths::default()).expect("attach");
+        cgroup.attach_sub(process.pid(), &SubPaths::default(), None).expect("attach");
         process.go();
         process
     }
@@ -430,12 +430,13 @@ fn exec_goes_to_the_named_cgroup_below() {
     }
     let process = Waiting::new("sleep 100");
     cgroup
-        .attach_sub(process.pid(), &SubPaths::parse(&["/below".to_owned()]).expect("parse"))
+        .attach_sub(process.pid(), &SubPaths::parse(&["/below".to_owned()]).expect("parse"), None)
         .expect("attach");
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", process.pid())).expect("proc");
     assert!(text.lines().any(|l| l.ends_with("/below")), "{text}");
     assert_eq!(cgroup.processes().expect("processes"), [process.pid()]);
-    let missing = cgroup.attach_sub(process.pid(), &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"));
+    let missing =
+        cgroup.attach_sub(process.pid(), &SubPaths::parse(&["nosuch".to_owned()]).expect("parse"), None);
     assert_eq!(missing.expect_err("missing").kind(), ErrorKind::NotFound);
 }
 

@@ -3,7 +3,9 @@
 //! Why cgroups-rs is not used: docs/decisions/0020-cgroup-v1-by-hand.md.
 
 use super::dir::{Dir, os};
-use super::v2::{Made, frozen, lacks_permission, make, used};
+use super::made::Made;
+use super::moved::instead;
+use super::v2::{frozen, lacks_permission, make, used};
 use super::{Cgroup, Location, Member, SubPaths, apply, join, processes as all_processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::host::V1Hierarchy;
@@ -11,6 +13,7 @@ use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::limits::Limits;
 use nix::errno::Errno;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ pub(super) fn create(
     let mut dirs: Vec<(&Member, Dir)> = Vec::with_capacity(mounts.len());
     let mut skipped = false;
     for (member, root) in &mounts {
-        let mut step = Made { root, paths: Vec::new(), keep: false };
+        let mut step = Made::new(root);
         let result = make_member(&mut step, member);
         made.push(step);
         match result {
@@ -163,7 +166,12 @@ fn open_for(members: &[Member], controller: &str) -> Result<Dir> {
     member.ok_or_else(none)?.location.open()
 }
 
-pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()> {
+pub(super) fn attach(
+    members: &[Member],
+    pid: i32,
+    sub: &SubPaths,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     for (controller, _) in &sub.0 {
         if let Some(name) = controller.as_ref().filter(|name| !members.iter().any(|m| m.has(name))) {
             return Err(Error::invalid(format!("unknown controller {name} in SubCgroupPaths")));
@@ -176,12 +184,22 @@ pub(super) fn attach(members: &[Member], pid: i32, sub: &SubPaths) -> Result<()>
             .find(|(c, _)| c.as_ref().is_none_or(|name| member.has(name)))
             .map(|(_, path)| path.as_path());
         let location = member.location.below(path.unwrap_or(Path::new("")))?;
-        match location.open().and_then(|dir| join(&dir, pid)) {
+        let joined = location.open().and_then(|dir| join(&dir, pid));
+        match joined.or_else(|e| instead(e, init, |init| location_of(member, init), pid)) {
             Err(_) if member.is_optional() => {}
             result => result?,
         }
     }
     Ok(())
+}
+
+/// The cgroup of a process in the hierarchy of this member.
+fn location_of(member: &Member, process: BorrowedFd<'_>) -> Result<Location> {
+    super::moved::location_of(&member.location.mount, process, |line| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        controllers.split(',').filter(|c| !c.is_empty()).eq(&member.controllers).then_some(path)
+    })
 }
 
 pub(super) fn apply(members: &[Member], limits: &Limits) -> Result<()> {
@@ -271,7 +289,7 @@ pub(super) fn kill(members: &[Member], signal: i32) -> Result<()> {
 }
 
 /// A process that a nested cgroup has frozen does not even die of SIGKILL (on v2 it does).
-fn thaw_below(members: &[Member]) -> Result<()> {
+pub(super) fn thaw_below(members: &[Member]) -> Result<()> {
     let Ok(dir) = freezer(members) else { return Ok(()) };
     let mut thaw = |dir: &Dir| match dir.write("freezer.state", "THAWED") {
         Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),

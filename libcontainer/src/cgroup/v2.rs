@@ -1,15 +1,15 @@
-//! A directory of the v2 tree: creates it, enables the controllers that limits need, gives it to its owner, filters devices, freezes, kills.
+//! A directory of the v2 tree: creates it, gives it to its owner, filters devices, freezes, kills.
 //!
 //! The hot path is a container without limits: mkdir, open, one program loaded and attached. It reads and writes nothing else.
 
 use super::dir::{Dir, os};
+use super::made::Made;
 use super::{Location, PATIENCE, apply, processes, signal_each};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::plan::cgroup::{CgroupPlan, Place};
 use crate::plan::devfilter::Policy;
 use crate::plan::devprogram;
 use crate::plan::limits::Limits;
-use crate::signal;
 use crate::sys::bpf;
 use crate::sys::fs::read_text;
 use nix::errno::Errno;
@@ -20,14 +20,15 @@ use std::path::{Path, PathBuf};
 /// Creates the directory that was planned.
 pub(super) fn create(plan: &CgroupPlan, Location { mount, path }: &Location) -> Result<()> {
     let root = Dir::mount(mount)?;
-    let mut made = Made { root: &root, paths: Vec::new(), keep: false };
+    let mut made = Made::new(&root);
     let dir = make(&mut made, path).map_err(|e| explain(e, plan))?;
     let fresh = made.paths.last() == Some(path);
     if !fresh {
         refuse_used(&dir)?;
     }
-    let new_parents = made.paths.len() > 1;
-    enable(&root, path, &dir, &plan.limits.controllers(), new_parents);
+    let needed = plan.limits.controllers();
+    made.enable(path, &dir, &needed)?;
+    made.fit(path, &dir, &needed)?;
     if let Some(uid) = plan.owner {
         hand_over(&dir, uid)?;
     }
@@ -43,24 +44,6 @@ pub(super) fn path(plan: &CgroupPlan) -> Result<PathBuf> {
         // The caller's own cgroup has a process (the caller), so it can't delegate controllers to a cgroup below it.
         Place::Own(path) => {
             Ok(own(std::process::id().cast_signed())?.parent().unwrap_or(Path::new("")).join(path))
-        }
-    }
-}
-
-/// The directories that were created: removed again unless all succeeds.
-pub(super) struct Made<'a> {
-    pub(super) root: &'a Dir,
-    pub(super) paths: Vec<PathBuf>,
-    pub(super) keep: bool,
-}
-
-impl Drop for Made<'_> {
-    fn drop(&mut self) {
-        if !self.keep {
-            for path in self.paths.iter().rev() {
-                // A parent that is used by others meanwhile stays.
-                let _ = self.root.rmdir(path);
-            }
         }
     }
 }
@@ -137,37 +120,7 @@ fn own(pid: i32) -> Result<PathBuf> {
 }
 
 pub(super) fn location_of(mount: &Path, process: BorrowedFd<'_>) -> Result<Location> {
-    Ok(Location { mount: mount.to_owned(), path: own(signal::pid_of(process)?)? })
-}
-
-/// Enables what is needed in all cgroups above `dir`. A failure shows, and is reported, when a limit's file is missing; without
-/// limits nothing is read. Parents that we created delegate all controllers, so that containers in them are measured.
-fn enable(root: &Dir, path: &Path, dir: &Dir, needed: &[&str], new_parents: bool) {
-    if needed.is_empty() && !new_parents {
-        return;
-    }
-    let listed = |dir: &Dir| dir.read("cgroup.controllers").unwrap_or_default();
-    let there = listed(dir);
-    let has = |name: &&str| there.split_whitespace().any(|c| c == *name);
-    if needed.iter().all(has) && !new_parents {
-        return;
-    }
-    let parents: Vec<&Path> = path.ancestors().skip(1).collect();
-    for parent in parents.into_iter().rev() {
-        let Ok(at) = root.below(parent) else { return };
-        let available = listed(&at);
-        let wanted: Vec<String> = available
-            .split_whitespace()
-            .filter(|c| new_parents || needed.contains(c))
-            .map(|controller| format!("+{controller}"))
-            .collect();
-        if !wanted.is_empty() && at.write("cgroup.subtree_control", &wanted.join(" ")).is_err() {
-            for one in wanted {
-                // One that can't be enabled (cpu, if there are real-time processes) must not prevent the others.
-                let _ = at.write("cgroup.subtree_control", &one);
-            }
-        }
-    }
+    super::moved::location_of(mount, process, |line| line.strip_prefix("0::"))
 }
 
 /// Gives the cgroup to the container's root, which may then create cgroups below it, but not change its limits: cgroups(7), "Cgroup
@@ -214,7 +167,9 @@ fn replace_program(dir: &Dir, instructions: &[u64]) -> Result<()> {
 pub(super) fn apply(location: &Location, limits: &Limits) -> Result<()> {
     let root = Dir::mount(&location.mount)?;
     let dir = location.open()?;
-    enable(&root, &location.path, &dir, &limits.controllers(), false);
+    let mut kept = Made::new(&root);
+    kept.keep = true;
+    kept.enable(&location.path, &dir, &limits.controllers())?;
     apply::check(limits, &dir)?;
     apply::write(limits, &|_| Some(&dir))
 }

@@ -72,8 +72,11 @@ pub(super) fn to_restore<'a>(
         let what = || format!("mounts: {place:?}");
         let key = text(&below(place_of(root, place).with_context(what)?)?)?;
         let value = match source {
+            // CRIU looks for the mount that a source is on by its name, which has to be the real one.
             Source::Path(path) | Source::PathOrTree { path, .. } => {
-                text(Path::new(OsStr::from_bytes(path.to_bytes())))?
+                let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+                let real = path.canonicalize().with_context(|| format!("{path:?}")).with_context(what)?;
+                text(&real)?
             }
             Source::Inside(path) => text(&place_of(root, path).with_context(what)?)?,
             Source::Tree(_) | Source::InsideMapped { .. } => {
@@ -156,6 +159,29 @@ fn unescape(field: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_of_bind_mounts_are_named_by_their_real_paths() {
+        let base = std::env::temp_dir()
+            .canonicalize()
+            .unwrap()
+            .join(format!("knarr-sources-{}", std::process::id()));
+        std::fs::create_dir_all(base.join("root/mnt")).unwrap();
+        std::fs::create_dir_all(base.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", base.join("link")).unwrap();
+        let c = |path: &str| CString::new(base.join(path).into_os_string().into_encoded_bytes()).unwrap();
+        let root = fs::openat_following(fs::CWD, &c("root"), libc::O_PATH | libc::O_DIRECTORY).unwrap();
+        let expected = base.join("real").to_str().unwrap().to_owned();
+        for path in ["real", "./real", "real/.", "real/", "real/../real", "link", "link/"] {
+            let source = Source::Path(c(path));
+            let list = to_restore(root.as_fd(), [(c"/mnt", &source)].into_iter(), [].into_iter()).unwrap();
+            assert_eq!((list[0].key.as_str(), list[0].value.as_str()), ("/mnt", expected.as_str()), "{path}");
+        }
+        let missing = Source::Path(c("missing"));
+        let e = to_restore(root.as_fd(), [(c"/mnt", &missing)].into_iter(), [].into_iter()).unwrap_err();
+        assert!(e.to_string().contains("/missing"), "{e}");
+        std::fs::remove_dir_all(&base).unwrap();
+    }
 
     #[test]
     fn lines_of_mountinfo_are_read_with_their_escapes() {

@@ -76,10 +76,11 @@ impl Checkpoint {
         options: RestoreOptions,
     ) -> Result<Restored> {
         let Checkpoint { criu, config, images, descriptors, work } = self;
-        let Reserved { undo, lock, dir, mut record, plan } = reserved;
+        let Reserved { undo, dir, mut record, plan } = reserved;
         let cgroup_dir = record.cgroup.open()?;
         let mut watch = HookWatch {
             record: &record,
+            dir: None,
             spec_hooks: None,
             devices: cgroup_dir.as_ref().zip(plan.cgroup.devices.as_ref()),
         };
@@ -106,6 +107,7 @@ impl Checkpoint {
             handed,
         };
         let session = criu.start(around)?;
+        dir.note_process(session.pid)?;
         request.cg_root = cgroups_of(session.pid)?;
         let root = settings::open_root_of(session.process.as_fd())?;
         let log = work.as_ref().unwrap_or(&images);
@@ -121,8 +123,7 @@ impl Checkpoint {
         fault::point();
         let running = record.hook_state(Status::Running, record.pid);
         let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle })?;
-        drop(lock);
+        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle, process: None })?;
         undo.disarm();
         let process = process.keep();
         Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
@@ -275,7 +276,7 @@ impl Restoring<'_> {
     /// As in a create, except the hooks in the container, whose root doesn't exist yet.
     fn run_hooks(&self, pid: i32) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
-        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid))
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid, None))
     }
 
     /// All processes exist, and are stopped until CRIU resumes them.
@@ -297,7 +298,9 @@ impl Restoring<'_> {
         self.record.pid = pid;
         self.record.start_time = state::alive::start_time(pid)?;
         self.record.restored = true;
-        self.dir.save(self.record)
+        self.dir.save(self.record)?;
+        self.dir.forget_process();
+        Ok(())
     }
 
     /// `lo` is down in a new network namespace; in a container's it is up.

@@ -1,12 +1,12 @@
 //! Waits for the exit of a container's first process, and reaps what keeps it from exiting.
 
-use super::Container;
+use super::{Container, KILL_TIMEOUT};
 use crate::error::{Context, Error, ErrorKind, Object, Result};
 use crate::signal::{self, ExitStatus, Watched};
 use crate::state::alive::{self, Alive};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// How long to wait before the next check of what keeps the process from exiting: at first, and at most.
@@ -31,6 +31,16 @@ impl First {
 }
 
 impl Container {
+    /// Its process, if it has not ended.
+    pub(super) fn alive(&self) -> Result<Option<BorrowedFd<'_>>> {
+        let Some(process) = self.pidfd() else { return Ok(None) };
+        Ok(if signal::ends_within(process, 0)? { None } else { Some(process) })
+    }
+
+    pub(super) fn process(&self) -> Result<BorrowedFd<'_>> {
+        self.alive()?.ok_or_else(not_running)
+    }
+
     /// Waits until the container's first process, which must be a child of the caller, exits, and reaps it. A further call, also by another
     /// thread, returns the same status. While the container exits, processes that the caller has started in it ([`Container::exec`]) are
     /// reaped too: as zombies they would keep it from exiting.
@@ -69,15 +79,21 @@ impl Container {
         let why = "exit status unknown: the process was reaped before this handle was created";
         match &self.first {
             First::Process(process) => Ok(process),
-            First::Gone(_) if self.record.pid == 0 => {
-                Err(Error::new(ErrorKind::WrongState, "container not running"))
-            }
+            First::Gone(_) if self.record.pid == 0 => Err(not_running()),
             First::Gone(_) => Err(Error::new(ErrorKind::NotFound, why).about(Object::ExitStatus)),
         }
     }
 
+    /// Waits for the exit of a process that was killed.
+    pub(super) fn must_end(&self) -> Result<()> {
+        if self.ends_before(Some(Instant::now() + KILL_TIMEOUT))? {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Busy, "the container's process did not exit after SIGKILL"))
+    }
+
     /// Whether the process exits before the deadline. True if there is no process.
-    pub(super) fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
+    fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
         let First::Process(process) = &self.first else { return Ok(true) };
         let mut slice = SLICES.0;
         loop {
@@ -98,4 +114,18 @@ impl Container {
             slice = (slice * 2).min(SLICES.1);
         }
     }
+}
+
+impl AsFd for Container {
+    /// For poll(2) and epoll(7): readable once the first process has exited. It is the [pidfd](Container::pidfd) if there is one.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.first {
+            First::Process(process) => process.as_fd(),
+            First::Gone(readable) => readable.as_fd(),
+        }
+    }
+}
+
+pub(super) fn not_running() -> Error {
+    Error::new(ErrorKind::WrongState, "container not running")
 }

@@ -24,8 +24,8 @@ const OUTPUT_LIMIT: usize = 64 << 10;
 
 /// Where a hook runs.
 pub(crate) enum Place<'a> {
-    /// In the caller's namespaces, in the bundle's directory if it still exists.
-    Host { bundle: &'a Path },
+    /// In the caller's namespaces, in the bundle's directory if it still exists. With a process, the hook is killed when that has ended.
+    Host { bundle: &'a Path, process: Option<BorrowedFd<'a>> },
     /// In these namespaces of this process, in its cgroup and its root, which is not yet `/`: with all privileges, as a program of the
     /// host.
     Container { process: BorrowedFd<'a>, namespaces: u64, cgroup: &'a Cgroup, root: &'a Path },
@@ -50,7 +50,7 @@ fn numbered(hooks: Option<&[Hook]>) -> impl Iterator<Item = (usize, &Hook)> {
 
 fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -> Result<()> {
     let result = match place {
-        Place::Host { bundle } => on_host(hook, state, bundle),
+        Place::Host { bundle, process } => on_host(hook, state, bundle, *process),
         Place::Container { process, namespaces, cgroup, root } => host_program(hook, *namespaces, root)
             .and_then(|plan| in_container(hook, state, plan, *process, cgroup)),
         Place::Inside { process, cgroup, plan } => {
@@ -60,7 +60,7 @@ fn one(kind: &str, number: usize, hook: &Hook, state: &str, place: &Place<'_>) -
     result.map_err(Error::in_hook).with_context(|| format!("error running {kind} hook #{number}"))
 }
 
-fn on_host(hook: &Hook, state: &str, bundle: &Path) -> Result<()> {
+fn on_host(hook: &Hook, state: &str, bundle: &Path, container: Option<BorrowedFd<'_>>) -> Result<()> {
     let mut command = Command::new(hook.path());
     let args = hook.args().as_deref().unwrap_or_default();
     if let Some(first) = args.first() {
@@ -81,12 +81,12 @@ fn on_host(hook: &Hook, state: &str, bundle: &Path) -> Result<()> {
         .stdin(Pipe::from(reader))
         .stdout(Pipe::from(out_writer.try_clone().context("dup")?))
         .stderr(Pipe::from(out_writer));
-    crate::sys::process::pass_streams_only(&mut command);
+    crate::sys::process::start_clean(&mut command);
     let mut child = command.spawn().with_context(|| format!("execute {:?}", hook.path()))?;
     drop(command);
     let process = pidfd::open(i32::try_from(child.id()).unwrap_or(0)).context("pidfd_open");
-    let ended = process
-        .and_then(|process| converse(process.as_fd(), File::from(writer), File::from(out), state, hook));
+    let ends = (File::from(writer), File::from(out));
+    let ended = process.and_then(|process| converse(process.as_fd(), container, ends, state, hook));
     if ended.is_err() {
         let _ = child.kill();
     }
@@ -117,27 +117,35 @@ fn in_container(
     hook: &Hook,
     state: &str,
     plan: ProcessPlan,
-    process: BorrowedFd<'_>,
+    container: BorrowedFd<'_>,
     cgroup: &Cgroup,
 ) -> Result<()> {
     let (reader, writer) = pipe()?;
     let (out, out_writer) = pipe()?;
     let stdio =
         Stdio::Fds { stdin: reader, stdout: out_writer.try_clone().context("dup")?, stderr: out_writer };
-    let dir = cgroup.open()?;
-    let job = Job { cgroup_dir: dir.as_ref(), target: Some(process), ..Job::new(plan, stdio, cgroup) };
+    let dir = cgroup.open_present()?;
+    let job = Job { cgroup_dir: dir.as_ref(), target: Some(container), ..Job::new(plan, stdio, cgroup) };
     let (_, process, _) = launch(job, &mut NoWatch)?.release()?;
     let process = Child::new(process);
-    converse(process.as_fd(), File::from(writer), File::from(out), state, hook)
+    converse(process.as_fd(), Some(container), (File::from(writer), File::from(out)), state, hook)
 }
 
-/// Sends the state, collects the output and waits for the end, at most for the hook's timeout.
-fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str, hook: &Hook) -> Result<()> {
+/// Sends the state, collects the output and waits for the end, at most for the hook's timeout, and no longer than the container's process
+/// lives.
+fn converse(
+    process: BorrowedFd<'_>,
+    container: Option<BorrowedFd<'_>>,
+    (stdin, mut output): (File, File),
+    state: &str,
+    hook: &Hook,
+) -> Result<()> {
     // A hook need not read its stdin, and may fill the pipe of its output.
     crate::sys::fs::set_nonblocking(stdin.as_fd(), true).context("fcntl")?;
     crate::sys::fs::set_nonblocking(output.as_fd(), true).context("fcntl")?;
     let mut stdin = Some(stdin);
     let mut unsent = state.as_bytes();
+    let orphaned = || container.is_some_and(|container| signal::ends_within(container, 0).unwrap_or(false));
     let limit = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let begin = Instant::now();
     let mut text = Vec::new();
@@ -162,6 +170,12 @@ fn converse(process: BorrowedFd<'_>, stdin: File, mut output: File, state: &str,
         if ended {
             break;
         }
+        if orphaned() {
+            break;
+        }
+    }
+    if orphaned() {
+        return Err(Error::new(ErrorKind::Os, "the container's process has ended meanwhile"));
     }
     match signal::peek(process)? {
         ExitStatus::Exited(0) => Ok(()),

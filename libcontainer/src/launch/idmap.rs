@@ -4,7 +4,7 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::fault;
 use crate::plan::{IdMap, IdMaps};
 use crate::sys::mount::{self, SetAttr};
-use crate::sys::{Errno, clone, fs, pidfd};
+use crate::sys::{clone, fs, is_absent, pidfd};
 use std::fmt::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -98,7 +98,7 @@ pub(super) fn open_tree(
         .map_err(|_| Error::invalid(format!("mount source {path:?} contains a NUL byte")))?;
     let flags = mount::OPEN_TREE_CLONE | if recursive { mount::AT_RECURSIVE } else { 0 };
     let tree = match mount::open_tree(fs::CWD, &name, flags) {
-        Err(Errno(libc::ENOSYS)) if map.is_none() => return Ok(None),
+        Err(e) if map.is_none() && is_absent(libc::SYS_open_tree, e) => return Ok(None),
         other => {
             other.with_context(|| format!("open mount source {path:?}: open_tree")).map_err(without_calls)?
         }
@@ -111,7 +111,7 @@ pub(super) fn open_tree(
     let slave = SetAttr { propagation: libc::MS_SLAVE, ..SetAttr::default() };
     match mount::mount_setattr(tree.as_fd(), recursive, &slave) {
         // The child does it after attaching the tree.
-        Err(Errno(libc::ENOSYS)) => {}
+        Err(e) if is_absent(libc::SYS_mount_setattr, e) => {}
         other => other.with_context(|| format!("make {path:?} a slave: mount_setattr"))?,
     }
     Ok(Some(tree))

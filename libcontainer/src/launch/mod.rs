@@ -17,7 +17,7 @@ mod spawn;
 
 pub(crate) use parent::{Launched, follow_start};
 
-use crate::cgroup::{Cgroup, Dir, SubPaths};
+use crate::cgroup::{Cgroup, Dir, SubPaths, cannot_join};
 use crate::error::{Context, Internal, Result};
 use crate::fault;
 use crate::plan::step::{Slot, Source, Step};
@@ -25,6 +25,7 @@ use crate::plan::{Open, ParentSettings, ProcessPlan};
 use crate::process::Stdio;
 use crate::sys::{self, pidfd};
 use fds::FdTable;
+use parent::Join;
 use spawn::spawn;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -102,18 +103,18 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     let streams = streams(job.stdio)?;
     let sub = !sub_cgroups.is_empty();
     let below = if plan.clone_into_cgroup && sub { cgroup.clone_fd_sub(&sub_cgroups)? } else { None };
-    let into = match (plan.clone_into_cgroup, &below) {
-        (false, _) => None,
-        (true, Some(below)) => Some(below.as_fd()),
-        (true, None) => job.cgroup_dir.map(Dir::fd),
-    };
+    // The cgroup of a container may have been removed, or take no processes: its first process is in another one.
+    let moved = |target: BorrowedFd<'_>| cgroup.clone_fd_of(target);
+    let target_alone = target.filter(|_| plan.clone_into_cgroup && !sub);
+    let own = job.cgroup_dir.filter(|_| plan.clone_into_cgroup && !sub).map(Dir::fd);
+    let other = target_alone.filter(|_| own.is_none()).map(moved).transpose()?.flatten();
+    let into = own.or(below.as_ref().or(other.as_ref()).map(AsFd::as_fd));
     let mut spawned = spawn(&mut plan, &mut fds, &streams, into, target);
-    if let (Err(e), Some(target), false) = (&spawned, target, sub)
-        && e.errno() == Some(libc::EBUSY)
+    if let (Err(e), Some(target), Some(_)) = (&spawned, target_alone, own)
+        && cannot_join(e.errno())
     {
-        // The container has moved its processes to a cgroup below its own: join them there.
-        let beside = cgroup.clone_fd_of(target)?;
-        spawned = spawn(&mut plan, &mut fds, &streams, beside.as_ref().map(|fd| fd.as_fd()), Some(target));
+        let other = moved(target)?;
+        spawned = spawn(&mut plan, &mut fds, &streams, other.as_ref().map(AsFd::as_fd), Some(target));
     }
     let spawned = spawned.map_err(|e| match e.errno() {
         // It delegates controllers, so that only cgroups below it may hold processes. Callers of runc match this text.
@@ -128,7 +129,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
         if job.return_early && runs_unattended {
             return Ok(());
         }
-        child.serve(into.is_none().then_some((cgroup, &sub_cgroups)), watch)
+        child.serve(into.is_none().then_some(Join { cgroup, below: &sub_cgroups, init: target }), watch)
     });
     if served.is_err() {
         child.find_sibling();

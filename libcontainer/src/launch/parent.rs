@@ -38,6 +38,15 @@ pub(crate) struct Launched {
     fds: FdTable,
 }
 
+/// The cgroup that the clone has not put the child into.
+#[derive(Clone, Copy)]
+pub(super) struct Join<'a> {
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) below: &'a SubPaths,
+    /// The container's first process, for one that is there already.
+    pub(super) init: Option<BorrowedFd<'a>>,
+}
+
 impl Launched {
     pub(super) fn new(plan: ProcessPlan, spawned: Spawned, fds: FdTable) -> Self {
         let Spawned { pid, process, sync } = spawned;
@@ -63,8 +72,8 @@ impl Launched {
         self.sync.as_fd()
     }
 
-    /// Serves the child up to its last gate, or to its exec if it has none. `join`: the cgroup that the clone has not put it into.
-    pub(super) fn serve(&mut self, join: Option<(&Cgroup, &SubPaths)>, watch: &mut dyn Watch) -> Result<()> {
+    /// Serves the child up to its last gate, or to its exec if it has none.
+    pub(super) fn serve(&mut self, join: Option<Join<'_>>, watch: &mut dyn Watch) -> Result<()> {
         loop {
             let event = self.receive()?;
             if event != Event::Closed {
@@ -127,17 +136,12 @@ impl Launched {
         Ok(action)
     }
 
-    fn answer(
-        &mut self,
-        request: Request,
-        join: Option<(&Cgroup, &SubPaths)>,
-        watch: &mut dyn Watch,
-    ) -> Result<()> {
+    fn answer(&mut self, request: Request, join: Option<Join<'_>>, watch: &mut dyn Watch) -> Result<()> {
         match request {
             Request::Gate(Gate::Mapped) => {
                 settings::before_join(&self.plan.parent, self.pid)?;
-                if let Some((cgroup, below)) = join {
-                    cgroup.attach_sub(self.pid, below)?;
+                if let Some(Join { cgroup, below, init }) = join {
+                    cgroup.attach_sub(self.pid, below, init)?;
                 }
                 if let Some(maps) = &self.plan.joined_maps {
                     idmap::compare(self.pid, maps)?;

@@ -182,6 +182,7 @@ impl Step {
                 if *mount { ", bind it on /dev/console" } else { "" }
             ),
             Step::Stdio => "take the terminal as stdin, stdout and stderr".to_owned(),
+            Step::OwnNull => "open the container's /dev/null for streams on the caller's".to_owned(),
             Step::Label { what, value, .. } => format!("set {what} label {}", quoted(value)),
             Step::Rlimit(limit) => format!("set {} to {}:{}", limit.name, limit.soft, limit.hard),
             Step::Personality { domain } => format!("set personality {domain:#x}"),

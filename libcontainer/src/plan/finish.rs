@@ -27,6 +27,7 @@ pub(crate) struct Finish {
     personality: Option<u64>,
     memory_policy: Option<Step>,
     affinity: Option<Step>,
+    terminal: bool,
     /// (rows, columns) of the terminal
     size: Option<(u16, u16)>,
 }
@@ -65,6 +66,7 @@ impl Finish {
             personality: around.personality.map(personality),
             memory_policy: around.memory_policy.map(scheduling::memory_policy).transpose()?,
             affinity: around.affinity,
+            terminal: process.terminal().unwrap_or(false),
             size: process::console_size(process)?,
         })
     }
@@ -98,6 +100,10 @@ impl Finish {
         preserve_fds: u32,
         draft: &mut Draft,
     ) -> (Exec, ParentSettings) {
+        // The root of a container must not be able to change the mode or owner of the host's node.
+        if !self.terminal {
+            draft.push(Step::OwnNull);
+        }
         draft.child.extend(self.affinity);
         draft.child.extend(self.memory_policy);
         draft.child.extend(self.personality.map(|domain| Step::Personality { domain }));

@@ -151,7 +151,12 @@ impl<'a> Mounts<'a> {
         draft.push(Step::Root {
             path: c_string("root.path", root.as_os_str().as_bytes())?,
             source,
-            propagation: libc::MS_PRIVATE,
+            // A slave root still gets what the host mounts below it; it must not be private before it is one.
+            propagation: if host_propagation & libc::MS_SLAVE != 0 && self.propagation.is_some() {
+                libc::MS_SLAVE
+            } else {
+                libc::MS_PRIVATE
+            },
         });
         let mut setting = Setting { inputs, ns, root, cgroup, host_propagation, id_maps: Vec::new(), draft };
         for entry in &self.entries {
@@ -227,10 +232,11 @@ fn entry<'a>(index: usize, mount: &'a Mount, root: &Path) -> Result<Entry<'a>> {
     if let Ok(inside) = destination.strip_prefix(root) {
         destination = Path::new("/").join(inside);
     }
-    if destination == Path::new("/") {
+    let kind = kind(&field, mount.typ().as_deref().unwrap_or_default(), &options)?;
+    // A tree or file system on `/` becomes the root.
+    if destination == Path::new("/") && kind == Kind::Cgroup {
         return Err(Error::invalid(format!("{field}.destination: {given:?} is the root itself")));
     }
-    let kind = kind(&field, mount.typ().as_deref().unwrap_or_default(), &options)?;
     let entry = Entry { field, mount, options, destination, kind };
     check(&entry)?;
     Ok(entry)

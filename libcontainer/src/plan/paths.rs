@@ -46,7 +46,10 @@ fn paths(given: &[String], field: &str, ns: NamespaceFacts) -> Result<Vec<CStrin
             absolute if absolute.starts_with('/') => absolute.to_owned(),
             relative => format!("/{relative}"),
         };
-        result.push(c_string(&field, path)?);
+        let path = c_string(&field, path)?;
+        if !result.contains(&path) {
+            result.push(path);
+        }
     }
     Ok(result)
 }

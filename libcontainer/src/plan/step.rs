@@ -317,6 +317,8 @@ pub(crate) enum Step {
     },
     /// The container's terminal becomes stdin, stdout and stderr and the controlling terminal.
     Stdio,
+    /// A stream that is the caller's /dev/null becomes the container's own; it stays where the container has none.
+    OwnNull,
     /// Write a sysctl through the private procfs; `file` is relative to /proc/sys.
     Sysctl {
         file: CString,
@@ -458,6 +460,7 @@ impl Step {
             | Step::RootPropagation { .. }
             | Step::RootReadOnly
             | Step::Stdio
+            | Step::OwnNull
             | Step::Label { .. }
             | Step::Affinity { .. }
             | Step::MemoryPolicy { .. }

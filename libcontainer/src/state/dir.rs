@@ -6,13 +6,14 @@ use crate::id::ContainerId;
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 const RECORD: &str = "state.json";
 const FILTER: &str = "seccomp.bpf";
 const START: &str = "start.sock";
+const PROCESS: &str = "process";
 
 /// No container has this id.
 pub(crate) fn no_container() -> Error {
@@ -75,21 +76,38 @@ impl StateDir {
         Ok(StateDir { path, file })
     }
 
-    /// Locks out other changes until the lock is dropped.
+    /// Locks out other changes until the lock is dropped. What was read before may have changed until it is taken.
+    ///
+    /// # Errors
+    /// `NotFound` when the directory was removed, even if another container has its name by now.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
+        let file = self.present()?;
         file.lock().with_context(|| format!("flock {:?}", self.path))?;
-        Ok(Lock(file))
+        self.present().map(|_| Lock(file))
     }
 
     /// Locks it if it isn't locked; `None` while another change is in progress.
+    ///
+    /// # Errors
+    /// As `lock`.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
-        let file = File::open(&self.path).with_context(|| format!("open {:?}", self.path))?;
+        let file = self.present()?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(file))),
+            Ok(()) => self.present().map(|_| Some(Lock(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("flock {:?}", self.path)),
         }
+    }
+
+    /// The directory, opened again, if it is still the one at its path.
+    fn present(&self) -> Result<File> {
+        let file = match File::open(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_container()),
+            other => other.with_context(|| format!("open {:?}", self.path))?,
+        };
+        let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let same = id(&file).and_then(|now| Ok(now == id(&self.file)?));
+        if same.with_context(|| format!("fstat {:?}", self.path))? { Ok(file) } else { Err(no_container()) }
     }
 
     /// Replaces the record; a reader sees the old one or the new one.
@@ -112,6 +130,24 @@ impl StateDir {
             return Err(Error::unsupported(message));
         }
         Ok(record)
+    }
+
+    /// Notes the process of a create or restore that is under way, so that `delete` can end it.
+    pub(crate) fn note_process(&self, pid: i32) -> Result<()> {
+        let start_time = super::alive::start_time(pid)?;
+        self.write(PROCESS, format!("{pid} {start_time}").as_bytes())
+    }
+
+    /// The pid and the start time of that process, if there is one yet.
+    pub(crate) fn noted_process(&self) -> Option<(i32, u64)> {
+        let text = fs::read_to_string(self.path.join(PROCESS)).ok()?;
+        let (pid, start_time) = text.split_once(' ')?;
+        Some((pid.parse().ok()?, start_time.parse().ok()?))
+    }
+
+    /// The process has its place in the record.
+    pub(crate) fn forget_process(&self) {
+        let _ = fs::remove_file(self.path.join(PROCESS));
     }
 
     pub(crate) fn save_filter(&self, bpf: &[u64]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! clone3(2) (clone(2) where it is refused), the exit of its child, and the signal mask around it.
 
 use super::pidfd::Child;
-use super::{Errno, SysResult, fs, owned, path, ret, sock};
+use super::{Errno, SysResult, fs, is_absent, owned, path, ret, sock};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// struct clone_args of linux/sched.h, version 2 (kernel 5.7).
@@ -53,8 +53,10 @@ unsafe fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> SysResult<Cloned
     // SAFETY: `args` and `pidfd` outlive the call and the size of `args` is passed; stack 0 without CLONE_VM means a copy of
     // this stack, as fork. What the child may do is the caller's promise.
     let pid = match ret(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) }) {
-        // SAFETY: the caller's promise holds for both.
-        Err(Errno(libc::ENOSYS)) => return unsafe { clone(flags, args.exit_signal, cgroup) },
+        Err(e) if is_absent(libc::SYS_clone3, e) => {
+            // SAFETY: the caller's promise holds for both.
+            return unsafe { clone(flags, args.exit_signal, cgroup) };
+        }
         other => other?,
     };
     if pid == 0 {
@@ -184,14 +186,27 @@ extern "C" fn end(signal: libc::c_int) {
     exit(signal.saturating_add(128))
 }
 
+/// All signals, and the size of the kernel's set of them.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
+const SIGSET_SIZE: usize = 8;
+
 /// Gives the process default signal handling and an empty mask, as a program expects it after execve.
 pub(crate) fn reset_signals() -> SysResult<()> {
-    // SAFETY: an all-zero sigaction is valid: SIG_DFL, no flags, empty mask.
-    let default: libc::sigaction = unsafe { std::mem::zeroed() };
-    for signal in 1..=64 {
+    // The raw call: libc's refuses the two signals that it keeps for itself, which a caller may ignore all the same. The kernel's structure
+    // is smaller than this, and zeros are SIG_DFL, no flags, an empty mask.
+    let default = [0u64; 8];
+    for signal in SIGNALS {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
-            // SAFETY: `default` is a valid action; the old one is not asked for. The two signals libc keeps are refused harmlessly.
-            unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+            // SAFETY: `default` outlives the call; the old action is not asked for.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    signal,
+                    default.as_ptr(),
+                    std::ptr::null::<u8>(),
+                    SIGSET_SIZE,
+                )
+            };
         }
     }
     let mut none = std::mem::MaybeUninit::uninit();

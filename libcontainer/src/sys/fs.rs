@@ -50,11 +50,11 @@ pub(crate) fn read_text(file: File) -> std::io::Result<String> {
 
 /// The id of the mount that `fd` lies on: statx(2), and before kernel 5.8 the caller's own procfs.
 pub(crate) fn mount_id(fd: BorrowedFd<'_>) -> SysResult<u64> {
-    let stat = statx(fd, libc::STATX_MNT_ID)?;
-    if stat.stx_mask & libc::STATX_MNT_ID != 0 {
-        return Ok(stat.stx_mnt_id);
+    match statx(fd, libc::STATX_MNT_ID) {
+        Ok(stat) if stat.stx_mask & libc::STATX_MNT_ID != 0 => Ok(stat.stx_mnt_id),
+        Ok(_) | Err(Errno(libc::ENOSYS | libc::EPERM)) => fdinfo(fd, b"mnt_id:"),
+        Err(e) => Err(e),
     }
-    fdinfo(fd, b"mnt_id:")
 }
 
 /// A number in /proc/self/fdinfo. Only where the host's procfs is at /proc: before the pivot.
@@ -234,7 +234,8 @@ pub(crate) fn may_execute(path: &CStr) -> SysResult<()> {
     let allowed = ret(unsafe {
         libc::syscall(libc::SYS_faccessat2, libc::AT_FDCWD, path.as_ptr(), libc::X_OK, libc::AT_EACCESS)
     });
-    if allowed != Err(Errno(libc::ENOSYS)) {
+    // The kernel refuses execution with EACCES, a filter with EPERM.
+    if !matches!(allowed, Err(Errno(libc::ENOSYS | libc::EPERM))) {
         return allowed.map(drop);
     }
     // The real ids, which are the effective ones here.
@@ -264,7 +265,7 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> SysResult<()> {
 pub(crate) fn close_on_exec_from(first: u32) -> SysResult<()> {
     // SAFETY: no pointers; nothing is closed now.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => {}
+        Err(Errno(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {}
         other => return other.map(drop),
     }
     // No trusted procfs is left that would list them. Inherited descriptors are already closed, and those opened since have low
@@ -284,8 +285,10 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
     }
     // SAFETY: no pointers; the caller is a clone that drops none of its descriptors, so no number is closed twice.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }) {
-        // SAFETY: as above.
-        Err(Errno(libc::ENOSYS)) => each_listed(first, last, |number| _ = unsafe { libc::close(number) }),
+        Err(Errno(libc::ENOSYS | libc::EPERM)) => each_listed(first, last, |number| {
+            // SAFETY: as above.
+            unsafe { libc::close(number) };
+        }),
         other => other.map(drop),
     }
 }
@@ -294,7 +297,7 @@ pub(crate) fn close_range(first: u32, last: u32) -> SysResult<()> {
 pub(crate) fn close_on_exec_listed(first: u32) -> SysResult<()> {
     // SAFETY: no pointers; nothing is closed now.
     match ret(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }) {
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => each_listed(first, u32::MAX, |number| {
+        Err(Errno(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => each_listed(first, u32::MAX, |number| {
             // SAFETY: as above.
             unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         }),

@@ -26,6 +26,19 @@ pub(crate) use errno::{Errno, SysResult, length, ret};
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
+/// Whether a call that has failed is not there: the kernel lacks it (ENOSYS), or a seccomp filter refuses it (EPERM). A filter does so, too,
+/// with arguments that are all ones, which the kernel calls invalid.
+pub(crate) fn is_absent(call: libc::c_long, errno: Errno) -> bool {
+    if errno.0 != libc::EPERM {
+        return errno.0 == libc::ENOSYS;
+    }
+    const ONES: libc::c_long = -1;
+    // SAFETY: no descriptor, size, flag word or address is all ones, so the call fails before it reads or changes anything; the callers
+    // ask for calls that take such arguments.
+    let probe = ret(unsafe { libc::syscall(call, ONES, ONES, ONES, ONES, ONES, ONES) });
+    probe == Err(Errno(libc::EPERM))
+}
+
 /// Takes over a descriptor that a system call has just returned.
 fn owned(value: libc::c_long) -> OwnedFd {
     let raw = i32::try_from(value).unwrap_or(-1);

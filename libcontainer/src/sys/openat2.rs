@@ -37,7 +37,8 @@ pub(crate) fn create(
         });
         match fd {
             Err(Errno(libc::EAGAIN | libc::EINTR)) => continue,
-            Err(Errno(libc::ENOSYS)) => return walk::openat2(dir, path, flags, mode, resolve),
+            // A filter may refuse it with EPERM; where the kernel does, so will the walk.
+            Err(Errno(libc::ENOSYS | libc::EPERM)) => return walk::openat2(dir, path, flags, mode, resolve),
             other => return other.map(owned),
         }
     }

@@ -1,6 +1,6 @@
 //! Processes by descriptor: a pid could be reused for another process, a pidfd can't.
 
-use super::{SysResult, owned, ret};
+use super::{Errno, SysResult, owned, ret};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -106,27 +106,13 @@ pub(crate) fn kept_status(process: BorrowedFd<'_>) -> SysResult<Option<(i32, i32
 
 /// poll(2) of one descriptor for readability, for at most `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn readable(fd: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    loop {
-        // SAFETY: one pollfd is passed, and it outlives the call.
-        match ret(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into()) {
-            Err(e) if e.0 == libc::EINTR => {}
-            other => return other.map(|n| n > 0),
-        }
-    }
+    poll(&mut [libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }], timeout_ms)
 }
 
 /// Waits until the other end of a socket is closed, or the process of a pidfd was reaped (kernel 6.9), ignoring what was sent, for at most
 /// `timeout_ms` (-1: no limit). False on timeout.
 pub(crate) fn hung_up(socket: BorrowedFd<'_>, timeout_ms: i32) -> SysResult<bool> {
-    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
-    loop {
-        // SAFETY: one pollfd is passed, and it outlives the call.
-        match ret(unsafe { libc::poll(&raw mut poll, 1, timeout_ms) }.into()) {
-            Err(e) if e.0 == libc::EINTR => {}
-            other => return other.map(|n| n > 0),
-        }
-    }
+    poll(&mut [libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 }], timeout_ms)
 }
 
 /// Waits until at least one of two descriptors is readable, and returns which are.
@@ -143,12 +129,33 @@ pub(crate) fn first_of(
 ) -> SysResult<(bool, bool)> {
     let of = |fd: BorrowedFd<'_>, events| libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 };
     let mut polls = [of(a, events), of(b, libc::POLLIN)];
+    poll(&mut polls, timeout_ms)?;
+    Ok((polls[0].revents != 0, polls[1].revents != 0))
+}
+
+/// poll(2), or ppoll(2) where a filter, which may be the container's own, refuses it. False on timeout.
+fn poll(polls: &mut [libc::pollfd], timeout_ms: i32) -> SysResult<bool> {
+    let count = polls.len() as libc::nfds_t;
     loop {
-        // SAFETY: two pollfds are passed, and they outlive the call.
-        match ret(unsafe { libc::poll(polls.as_mut_ptr(), 2, timeout_ms) }.into()) {
+        // SAFETY: `count` pollfds are passed, and they outlive the call.
+        let polled = match ret(unsafe { libc::poll(polls.as_mut_ptr(), count, timeout_ms) }.into()) {
+            Err(Errno(libc::EPERM | libc::ENOSYS)) => ppoll(polls, timeout_ms),
+            other => other,
+        };
+        match polled {
             Err(e) if e.0 == libc::EINTR => {}
-            Err(e) => return Err(e),
-            Ok(_) => return Ok((polls[0].revents != 0, polls[1].revents != 0)),
+            other => return other.map(|n| n > 0),
         }
     }
+}
+
+fn ppoll(polls: &mut [libc::pollfd], timeout_ms: i32) -> SysResult<libc::c_long> {
+    let limit = u32::try_from(timeout_ms).ok().map(|ms| libc::timespec {
+        tv_sec: libc::time_t::from(ms / 1000),
+        tv_nsec: libc::c_long::from(ms % 1000) * 1_000_000,
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = polls.len() as libc::nfds_t;
+    // SAFETY: `count` pollfds and a timespec, or null for none, are passed, and they outlive the call; the signal mask stays as it is.
+    ret(unsafe { libc::ppoll(polls.as_mut_ptr(), count, limit, std::ptr::null()) }.into())
 }

@@ -1,7 +1,7 @@
 //! Calls by which a process changes itself: ids, capabilities, namespaces, session, terminal, filters, and the exec.
 
 use super::cstr::CStrArray;
-use super::{Errno, SysResult, fs, length, owned, path, pidfd, ret};
+use super::{Errno, SysResult, clone, fs, length, owned, path, pidfd, ret};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -12,10 +12,12 @@ pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
     ret(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0, 0, 0) }.into()).map(drop)
 }
 
-/// Has a command start with the descriptors 0 to 2 only, whatever this process has opened without close-on-exec.
-pub(crate) fn pass_streams_only(command: &mut Command) {
+/// Has a command start as programs expect it: with the descriptors 0 to 2 only, whatever this process has opened without close-on-exec, and
+/// with default signal handling, although this process, whose caller decides about it, may ignore signals: those stay ignored over an exec.
+pub(crate) fn start_clean(command: &mut Command) {
+    let clean = || fs::close_on_exec_listed(3).and_then(|()| clone::reset_signals());
     // SAFETY: what runs between fork and exec makes system calls only.
-    unsafe { command.pre_exec(|| fs::close_on_exec_listed(3).map_err(Into::into)) };
+    unsafe { command.pre_exec(move || clean().map_err(Into::into)) };
 }
 
 pub(crate) fn setns(ns: BorrowedFd<'_>, flags: u64) -> SysResult<()> {
@@ -96,14 +98,37 @@ pub(crate) fn setsid() -> SysResult<()> {
 
 // The raw calls: glibc's wrappers change the ids of all threads under a lock.
 
+/// setresuid(2) with one id, or setuid(2) where a filter refuses it: from a process with CAP_SETUID that is the same.
 pub(crate) fn setresuid(uid: u32) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }) {
+        Err(Errno(libc::EPERM)) => {}
+        other => return other.map(drop),
+    }
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setuid, uid) })?;
+    all_are(uid, libc::SYS_getresuid)
 }
 
+/// The same for the group ids.
 pub(crate) fn setresgid(gid: u32) -> SysResult<()> {
     // SAFETY: no pointers.
-    ret(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }).map(drop)
+    match ret(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) }) {
+        Err(Errno(libc::EPERM)) => {}
+        other => return other.map(drop),
+    }
+    // SAFETY: no pointers.
+    ret(unsafe { libc::syscall(libc::SYS_setgid, gid) })?;
+    all_are(gid, libc::SYS_getresgid)
+}
+
+/// Without the capability, setuid(2) changes one of the three ids only: the process could become what it was again.
+fn all_are(id: u32, getres: libc::c_long) -> SysResult<()> {
+    let mut ids = [0u32; 3];
+    let [real, effective, saved] = &mut ids;
+    // SAFETY: both calls write one u32 to each of the three places, which outlive the call.
+    ret(unsafe { libc::syscall(getres, &raw mut *real, &raw mut *effective, &raw mut *saved) })?;
+    if ids == [id; 3] { Ok(()) } else { Err(Errno(libc::EPERM)) }
 }
 
 pub(crate) fn setgroups(groups: &[u32]) -> SysResult<()> {
@@ -322,8 +347,10 @@ pub(crate) fn set_io_priority(pid: i32, value: i32) -> SysResult<()> {
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> SysResult<()> {
     // The kernel reads one bit less than the given number.
     let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
-    // SAFETY: `nodes` has at least the `bits - 1` bits that the kernel reads, and outlives the call.
-    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, nodes.as_ptr(), bits) }).map(drop)
+    // Of an address that is not null it reads nodes even if their number is 0.
+    let first = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: null, or `nodes` with at least the `bits - 1` bits that the kernel reads, which outlives the call.
+    ret(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) }).map(drop)
 }
 
 /// kill(2): for processes of a cgroup, which have no pidfd here. `signal` 0 only checks.

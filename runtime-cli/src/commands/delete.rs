@@ -4,6 +4,7 @@ use super::{Command, Context, Failure, Outcome};
 use crate::notify;
 use goflags::{Flag, Order, Parsed};
 use libcontainer::{ContainerId, Delete, ErrorKind, Object};
+use std::time::Duration;
 
 pub(super) const COMMAND: Command = Command {
     name: "delete",
@@ -22,25 +23,31 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let id = ContainerId::new(parsed.positional(0))?;
     let force = parsed.is("force");
     let runtime = context.runtime()?;
-    match runtime.load(&id) {
-        Ok(container) => {
-            _ = container
-                .delete(if force { Delete::Force } else { Delete::Stopped })
-                .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?
-        }
-        Err(error) if error.object() == Some(Object::Container) => {
-            // A `create` that died early leaves a directory that is not a container yet.
-            let remains = runtime.remove_remains(&id);
-            match remains {
-                Err(busy) if busy.kind() == ErrorKind::Busy => return Err(busy.into()),
-                _ if force => {}
-                _ => {
-                    notify::remove(context, &id);
-                    return Err(error.into());
+    loop {
+        match runtime.load(&id) {
+            Ok(container) => {
+                _ = container
+                    .delete(if force { Delete::Force } else { Delete::Stopped })
+                    .map_err(|e| Failure::from(e.error).prefixed(&format!("cannot delete container {id}")))?
+            }
+            Err(error) if error.object() == Some(Object::Container) => {
+                // A `create` that died early leaves a directory that is not a container yet. One that lives soon makes it one.
+                match runtime.remove_remains(&id) {
+                    Err(busy) if busy.kind() == ErrorKind::Busy && force => {
+                        std::thread::sleep(Duration::from_millis(10));
+                        continue;
+                    }
+                    Err(busy) if busy.kind() == ErrorKind::Busy => return Err(busy.into()),
+                    _ if force => {}
+                    _ => {
+                        notify::remove(context, &id);
+                        return Err(error.into());
+                    }
                 }
             }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
+        break;
     }
     notify::remove(context, &id);
     Ok(0)

@@ -19,16 +19,19 @@ pub(super) const COMMAND: Command = Command {
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    let states = match context.runtime()?.list() {
+    let (states, unreadable) = match context.runtime()?.list() {
         // Nothing was ever created here. A root that the caller chose must exist.
         Err(error)
             if (error.kind(), error.object()) == (ErrorKind::NotFound, Some(Object::StateRoot))
                 && !context.root_given =>
         {
-            Vec::new()
+            (Vec::new(), Vec::new())
         }
-        result => result?,
+        result => result.map(|listing| (listing.states, listing.unreadable))?,
     };
+    for (id, error) in unreadable {
+        context.log.warning(&format!("load container {id}: {error}"));
+    }
     let text = match (parsed.is("quiet"), parsed.text("format")) {
         (true, _) => states.iter().map(|s| format!("{}\n", s.id)).collect(),
         (false, "" | "table") => table(&states),

@@ -102,6 +102,9 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
         Ok(Value::from(bytes(&text).map_err(|e| invalid(flag, &e))?))
     };
     let number = |flag: &str| Some(parsed.integer(flag)).filter(|n| *n != 0).map_or(Value::Null, Value::from);
+    // 0 is a limit, too: the container's first process alone.
+    let pids =
+        if parsed.is_set("pids-limit") { Value::from(parsed.integer("pids-limit")) } else { Value::Null };
     let word = |flag: &str| text(flag).map_or(Value::Null, Value::from);
     let resources = object([
         (
@@ -127,7 +130,7 @@ fn from_flags(parsed: &Parsed) -> Result<LinuxResources, Failure> {
             ]),
         ),
         ("blockIO", object([("weight", number("blkio-weight"))])),
-        ("pids", object([("limit", number("pids-limit"))])),
+        ("pids", object([("limit", pids)])),
     ]);
     let resources = if resources.is_null() { Value::Object(Map::new()) } else { resources };
     serde_json::from_value(resources).map_err(|e| Failure::new(format!("invalid limits: {e}")))
@@ -230,6 +233,7 @@ mod tests {
         for (args, json) in [
             (&["x"][..], "{}"),
             (&["x", "--pids-limit", "-1"], r#"{"pids":{"limit":-1}}"#),
+            (&["x", "--pids-limit", "0"], r#"{"pids":{"limit":0}}"#),
             (&["x", "--memory", "64m", "--memory-swap=-1"], r#"{"memory":{"limit":67108864,"swap":-1}}"#),
             (&["--cpu-quota", "-1", "--cpu-share", "5", "x"], r#"{"cpu":{"quota":-1,"shares":5}}"#),
             (&["--cpuset-cpus", "0-1", "--cpu-idle", "1", "x"], r#"{"cpu":{"cpus":"0-1","idle":1}}"#),

@@ -20,6 +20,8 @@ extern "C" fn main() -> i32 {
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
     }
+    // If the caller ignores SIGCHLD, and with it this process, the kernel would reap our children. SAFETY: SIG_DFL is not a function.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // Writing to a closed pipe is an error like others. SAFETY: SIG_IGN is not a function.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     // Not by returning to the C library, so that std cleans up.

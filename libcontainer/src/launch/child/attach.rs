@@ -7,7 +7,7 @@ use crate::launch::frame::Call;
 use crate::plan::step::{MountAttr, Propagation, Slot};
 use crate::rootfs::resolve;
 use crate::sys::mount::{self, SetAttr};
-use crate::sys::{Errno, SysResult, fs, path};
+use crate::sys::{Errno, SysResult, fs, is_absent, path};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -30,13 +30,7 @@ impl AsFd for Tree {
 impl Child<'_> {
     /// True when `failed` tells that a mount call by descriptor is not there, for the first time: from here on it goes by name.
     pub(super) fn go_by_name(&mut self, failed: &Failed) -> bool {
-        use Call::{Fsconfig, FsconfigCreate, Fsmount, Fsopen, MountSetattr, MoveMount, OpenTree};
-        let absent = failed.errno.0 == libc::ENOSYS
-            && matches!(
-                failed.call,
-                Fsconfig | FsconfigCreate | Fsmount | Fsopen | MountSetattr | MoveMount | OpenTree
-            );
-        absent && !std::mem::replace(&mut self.by_name, true)
+        !self.by_name && lacks_call(failed) && !std::mem::replace(&mut self.by_name, true)
     }
 
     /// The tree at a path of the host.
@@ -106,6 +100,10 @@ impl Child<'_> {
     }
 
     pub(super) fn find(&self, path: &CStr) -> Done<OwnedFd> {
+        // What was mounted on the root itself is not below it.
+        if let Some(root) = self.root_at.filter(|_| path == c"/") {
+            return fs::openat_following(fs::CWD, root, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
+        }
         resolve::open(self.fd(Slot::ROOT)?, path, libc::O_PATH).on(Call::Open)
     }
 
@@ -146,6 +144,20 @@ impl Child<'_> {
         }
         mount::mount_setattr(tree, recursive, change)
     }
+}
+
+/// Whether it failed because a mount call by descriptor is not there, or is refused by a filter.
+pub(super) fn lacks_call(failed: &Failed) -> bool {
+    let call = match failed.call {
+        Call::Fsconfig | Call::FsconfigCreate => libc::SYS_fsconfig,
+        Call::Fsmount => libc::SYS_fsmount,
+        Call::Fsopen => libc::SYS_fsopen,
+        Call::MountSetattr => libc::SYS_mount_setattr,
+        Call::MoveMount => libc::SYS_move_mount,
+        Call::OpenTree => libc::SYS_open_tree,
+        _ => return false,
+    };
+    is_absent(call, failed.errno)
 }
 
 fn clone_flags(recursive: bool) -> u32 {

@@ -3,10 +3,11 @@
 use super::{Child, Done, Failed, On, failed};
 use crate::launch::frame::Call;
 use crate::plan::step::{CapSets, Ids, Slot};
+use crate::rootfs::resolve;
 use crate::sys::openat2;
 use crate::sys::{Errno, fs, process};
 use std::ffi::{CStr, CString};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The score of the process itself, while the host's procfs is what /proc shows.
 pub(super) fn oom_score_adj(value: &CStr, tolerate: bool) -> Done {
@@ -89,12 +90,48 @@ pub(super) fn cwd(path: &CStr) -> Done {
     }
 }
 
+/// Replaces the streams that are a null device by the container's /dev/null, through which it can change nothing but its own. What else
+/// stands in its place, in a malicious root, is not opened, and the streams stay what they are.
+pub(super) fn own_null() -> Done {
+    let mut own = None;
+    for (number, stream) in (0..).zip(fs::streams()) {
+        if !is_null(stream)? {
+            continue;
+        }
+        if own.is_none() {
+            own = container_null()?;
+        }
+        match &own {
+            Some(null) => fs::dup_to(null.as_fd(), number).on(Call::Dup)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// The container's /dev/null, open for both directions; `None` if it has none, or may not open it.
+fn container_null() -> Done<Option<OwnedFd>> {
+    let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
+    let open = |flags| resolve::open(root.as_fd(), c"/dev/null", flags | libc::O_NOFOLLOW);
+    // Opening another device or a FIFO may block, or do something: the first look is without.
+    if !open(libc::O_PATH).is_ok_and(|found| is_null(found.as_fd()).unwrap_or(false)) {
+        return Ok(None);
+    }
+    let null = open(libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY).ok();
+    // Another process of the container may have replaced it since.
+    let null = null.filter(|null| is_null(null.as_fd()).unwrap_or(false));
+    Ok(null.filter(|null| fs::set_nonblocking(null.as_fd(), false).is_ok()))
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> Done<bool> {
+    let stat = fs::fstat(fd).on(Call::Fstat)?;
+    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == fs::device(1, 3))
+}
+
 /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
 fn own_stdio(uid: u32) -> Done {
-    let null = fs::device(1, 3);
     for fd in fs::streams() {
-        let stat = fs::fstat(fd).on(Call::Fstat)?;
-        if stat.st_uid == uid || stat.st_rdev == null {
+        if is_null(fd)? || fs::fstat(fd).on(Call::Fstat)?.st_uid == uid {
             continue;
         }
         match fs::fchownat(fd, c"", uid, u32::MAX) {

@@ -22,6 +22,7 @@ use super::frame::{Call, Frame};
 use crate::fault::Fault;
 use crate::plan::step::{Exec, Gate, Slot, Step};
 use crate::sys::{Errno, SysResult, clone, fs, pidfd, process, sock};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// All that the child owns: a copy of the parent's memory, made by the clone.
@@ -37,6 +38,8 @@ pub(crate) struct Child<'a> {
     pub(crate) program: Option<usize>,
     /// The host's tree is shared in this mount namespace: it must be made a slave before it is unmounted.
     pub(crate) host_shared: bool,
+    /// Where the root is mounted in the host's tree.
+    pub(crate) root_at: Option<&'a CStr>,
     /// A mount call by descriptor is not there.
     pub(crate) by_name: bool,
     /// Namespaces (CLONE_NEW*) that a `TryJoin` has joined.
@@ -109,6 +112,7 @@ impl<'a> Child<'a> {
             home: home::Home::new(),
             program: None,
             host_shared: false,
+            root_at: None,
             by_name: false,
             joined: 0,
             in_cwd: false,
@@ -159,7 +163,7 @@ impl<'a> Child<'a> {
         })
     }
 
-    fn step(&mut self, step: &Step) -> Done {
+    fn step(&mut self, step: &'a Step) -> Done {
         match step {
             Step::Undumpable => process::set_dumpable(false).on(Call::Dumpable),
             Step::Wait(gate) => self.wait(*gate),
@@ -191,6 +195,7 @@ impl<'a> Child<'a> {
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
             Step::Stdio => self.stdio_from_terminal(),
+            Step::OwnNull => identity::own_null(),
             Step::Sysctl { file, value } => self.sysctl(file, value),
             Step::ReadOnlyPath { path } => self.read_only_path(path),
             Step::Mask { path } => self.mask(path),
@@ -314,7 +319,7 @@ impl<'a> Child<'a> {
     }
 
     /// A time namespace is entered by fork, or by setns on one's own `time_for_children`; offsets can be set until then.
-    fn time_namespace(&mut self, offsets: &std::ffi::CStr) -> Done {
+    fn time_namespace(&mut self, offsets: &CStr) -> Done {
         let flag = libc::CLONE_NEWTIME as u64;
         process::unshare(flag).on(Call::Unshare)?;
         let file =

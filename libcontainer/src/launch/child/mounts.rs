@@ -1,6 +1,6 @@
 //! Steps that assemble the root file system: trees attached by descriptor to places found by descriptor, never by path.
 
-use super::attach::Tree;
+use super::attach::{Tree, lacks_call};
 use super::{Child, Done, Failed, On, failed};
 use crate::launch::copy_up;
 use crate::launch::frame::{Call, Frame};
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 const DIRECTORY: Make = Make::Directory { mode: 0o755 };
 
-impl Child<'_> {
+impl<'a> Child<'a> {
     pub(super) fn host_propagation(&mut self, flags: u64) -> Done {
         // A change that is not recursive leaves shared mounts below; unbindable ones cannot be cloned.
         self.host_shared = flags != libc::MS_SLAVE | libc::MS_REC && flags != libc::MS_PRIVATE | libc::MS_REC;
@@ -25,11 +25,11 @@ impl Child<'_> {
     }
 
     /// The tree at `path` is mounted over itself, so that it is a mount of its own, as pivot_root asks.
-    pub(super) fn root(&mut self, path: &CStr, source: Option<Slot>, propagation: u64) -> Done {
+    pub(super) fn root(&mut self, path: &'a CStr, source: Option<Slot>, propagation: u64) -> Done {
         let open = || fs::openat_following(fs::CWD, path, libc::O_PATH | libc::O_DIRECTORY).on(Call::Open);
         let place = open()?;
         if self.host_shared {
-            self.make_containing_mount_private(place.as_fd())?;
+            self.unshare_containing_mount(place.as_fd())?;
         }
         let tree = match source {
             Some(slot) => self.tree_from_parent(slot)?,
@@ -45,6 +45,7 @@ impl Child<'_> {
             self.set_propagation(root.as_fd(), change)?;
         }
         self.fds.set(Slot::ROOT, root);
+        self.root_at = Some(path);
         Ok(())
     }
 
@@ -121,7 +122,16 @@ impl Child<'_> {
         let stat = fs::fstat(tree.as_fd()).on(Call::Fstat)?;
         let place = self.target(target, stat.st_mode & libc::S_IFMT == libc::S_IFDIR)?;
         let mounted = self.attach(tree, place.as_fd(), attr, || self.find(&target.path))?;
-        self.propagate(mounted.as_fd(), attr)
+        self.propagate(mounted.as_fd(), attr)?;
+        self.becomes_root(target, mounted);
+        Ok(())
+    }
+
+    /// What was mounted on `/` is the root from here on.
+    fn becomes_root(&mut self, target: &Target, mounted: OwnedFd) {
+        if target.path.as_c_str() == c"/" {
+            self.fds.set(Slot::ROOT, mounted);
+        }
     }
 
     fn source(&mut self, source: &Source, recursive: bool) -> Done<Tree> {
@@ -158,7 +168,7 @@ impl Child<'_> {
             return self.mount_by_name(new, mode, target.as_fd());
         }
         let tree = match make_fs(new, mode) {
-            Err(e) if refused(&e) && new.or_bind.is_some() => {
+            Err(e) if refused(&e) && new.or_bind.is_some() && !lacks_call(&e) => {
                 return self.bind_instead(new, target.as_fd());
             }
             other => other?,
@@ -168,11 +178,13 @@ impl Child<'_> {
         }
         self.set_tree_attributes(tree.as_fd(), &new.attr)?;
         mount::move_mount(tree.as_fd(), target.as_fd()).on(Call::MoveMount)?;
-        self.finish(new, tree.as_fd())
+        self.finish(new, tree.as_fd())?;
+        self.becomes_root(&new.target, tree);
+        Ok(())
     }
 
     /// mount(2), for kernels and outer filters without the new calls, and for options that only it takes.
-    fn mount_by_name(&self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
+    fn mount_by_name(&mut self, new: &NewFs, mode: Option<u32>, target: BorrowedFd<'_>) -> Done {
         let mounted = match self.new_at(new, mode, target) {
             Err(e) if e.errno.0 == libc::EBUSY => self.new_at_covered(new, mode, target),
             other => other,
@@ -185,7 +197,9 @@ impl Child<'_> {
             copy_up::copy(target, mounted.as_fd(), take)?;
         }
         self.set_tree_attributes(mounted.as_fd(), &new.attr)?;
-        self.finish(new, mounted.as_fd())
+        self.finish(new, mounted.as_fd())?;
+        self.becomes_root(&new.target, mounted);
+        Ok(())
     }
 
     fn new_at(&self, new: &NewFs, mode: Option<u32>, place: BorrowedFd<'_>) -> Done<OwnedFd> {
@@ -346,11 +360,13 @@ impl Child<'_> {
             return empty_at(place.as_fd());
         }
         // One empty file system serves all masks; it must be attached before it can be cloned (until kernel 6.15).
-        let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
-        fs_option(context.as_fd(), c"nr_blocks", c"1")?;
-        fs_option(context.as_fd(), c"nr_inodes", c"1")?;
-        mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
-        let empty = mount::fsmount(context.as_fd(), mount::MOUNT_ATTR_RDONLY).on(Call::Fsmount)?;
+        let empty = first_accepted([c"1", c"2"], |inodes| {
+            let context = mount::fsopen(c"tmpfs").on(Call::Fsopen)?;
+            fs_option(context.as_fd(), c"nr_blocks", c"1")?;
+            fs_option(context.as_fd(), c"nr_inodes", inodes)?;
+            mount::fsconfig_create(context.as_fd()).on(Call::FsconfigCreate)?;
+            mount::fsmount(context.as_fd(), mount::MOUNT_ATTR_RDONLY).on(Call::Fsmount)
+        })?;
         mount::move_mount(empty.as_fd(), place.as_fd()).on(Call::MoveMount)?;
         self.fds.set(Slot::EMPTY, empty);
         Ok(())
@@ -415,23 +431,19 @@ impl Child<'_> {
         mount::mount_setattr(root.as_fd(), false, &change).on(Call::MountSetattr)
     }
 
-    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it private.
-    fn make_containing_mount_private(&self, place: BorrowedFd<'_>) -> Done {
+    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it a slave, as its
+    /// clone, the root, may have to be.
+    fn unshare_containing_mount(&self, place: BorrowedFd<'_>) -> Done {
         let id = fs::mount_id(place).on(Call::Fstat)?;
         let mut here: Option<OwnedFd> = None;
         for _ in 0..4096 {
             let current = here.as_ref().map_or(place, |fd| fd.as_fd());
             let up = fs::openat_following(current.as_raw_fd(), c"..", libc::O_PATH | libc::O_DIRECTORY)
                 .on(Call::Open)?;
-            let (a, b) = (
-                fs::statx(current, libc::STATX_BASIC_STATS).on(Call::Fstat)?,
-                fs::statx(up.as_fd(), libc::STATX_BASIC_STATS).on(Call::Fstat)?,
-            );
-            let at_top = (a.stx_ino, a.stx_dev_major, a.stx_dev_minor)
-                == (b.stx_ino, b.stx_dev_major, b.stx_dev_minor);
+            let (a, b) = (fs::fstat(current).on(Call::Fstat)?, fs::fstat(up.as_fd()).on(Call::Fstat)?);
+            let at_top = (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
             if at_top || fs::mount_id(up.as_fd()).on(Call::Fstat)? != id {
-                return self
-                    .set_propagation(current, Propagation { flag: libc::MS_PRIVATE, recursive: false });
+                return self.set_propagation(current, Propagation { flag: libc::MS_SLAVE, recursive: false });
             }
             here = Some(up);
         }
@@ -468,8 +480,19 @@ fn fs_option(context: BorrowedFd<'_>, key: &CStr, value: &CStr) -> Done {
 /// An empty, read-only file system.
 fn empty_at(place: BorrowedFd<'_>) -> Done {
     let name = path::of_fd(place).on(Call::Mount)?;
-    let (name, data) = (name.as_cstr().on(Call::Mount)?, c"nr_blocks=1,nr_inodes=1");
-    mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
+    let name = name.as_cstr().on(Call::Mount)?;
+    first_accepted([c"nr_blocks=1,nr_inodes=1", c"nr_blocks=1,nr_inodes=2"], |data| {
+        mount::mount(c"tmpfs", name, c"tmpfs", libc::MS_RDONLY, data).on(Call::Mount)
+    })
+}
+
+/// Makes an empty tmpfs with the first of two options. Some kernels (Ubuntu's 5.4) refuse one inode, which the root takes up; whether that
+/// shows when the option is set or when the file system is made, it takes a new one to try another.
+fn first_accepted<T>([few, more]: [&CStr; 2], make: impl Fn(&CStr) -> Done<T>) -> Done<T> {
+    match make(few) {
+        Err(e) if e.errno.0 == libc::EINVAL => make(more),
+        other => other,
+    }
 }
 
 /// The kernel refuses the file system itself.
@@ -503,4 +526,27 @@ fn on_procfs(fd: BorrowedFd<'_>) -> Done<bool> {
 fn octal(mode: u32) -> [u8; 5] {
     let digit = |shift: u32| b'0'.saturating_add(((mode >> shift) & 7) as u8);
     [digit(9), digit(6), digit(3), digit(0), 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_system_is_made_with_two_inodes_where_one_is_refused() {
+        let with = |refused: Option<(Call, i32)>| {
+            first_accepted([c"1", c"2"], |inodes| match refused {
+                Some((call, errno)) if inodes == c"1" => failed(call, errno),
+                _ => Ok(inodes.to_owned()),
+            })
+        };
+        assert_eq!(with(None).unwrap().as_c_str(), c"1");
+        for call in [Call::Fsconfig, Call::FsconfigCreate, Call::Mount] {
+            assert_eq!(with(Some((call, libc::EINVAL))).unwrap().as_c_str(), c"2", "{call:?}");
+        }
+        // Other failures have other causes.
+        assert_eq!(with(Some((Call::Fsopen, libc::EPERM))).unwrap_err().errno.0, libc::EPERM);
+        let never = first_accepted([c"1", c"2"], |_| failed::<()>(Call::Fsconfig, libc::EINVAL));
+        assert_eq!(never.unwrap_err().errno.0, libc::EINVAL);
+    }
 }

@@ -321,6 +321,34 @@ fn rootfs_propagation_applies_to_the_hosts_tree() {
 }
 
 #[test]
+fn a_root_that_is_to_be_a_slave_is_never_private() {
+    let propagation = |linux: &str| {
+        let draft = planned("", linux, &host(), PLAIN).unwrap();
+        let root = draft.child.iter().find_map(|step| match step {
+            Step::Root { propagation, .. } => Some(*propagation),
+            _ => None,
+        });
+        root.unwrap()
+    };
+    for (value, expected) in [
+        ("slave", libc::MS_SLAVE),
+        ("rslave", libc::MS_SLAVE),
+        ("", libc::MS_PRIVATE),
+        ("private", libc::MS_PRIVATE),
+        ("rshared", libc::MS_PRIVATE),
+        ("unbindable", libc::MS_PRIVATE),
+    ] {
+        assert_eq!(propagation(&format!(r#""rootfsPropagation":"{value}""#)), expected, "{value}");
+    }
+}
+
+#[test]
+fn a_mount_on_the_root_is_planned_like_any_other() {
+    let mounts = r#"{"destination":"/","source":"/x","type":"bind","options":["rbind"]},{"destination":"/x/..","type":"tmpfs"}"#;
+    assert_eq!(lines(mounts, &host(), PLAIN), ["bind /x on / (rbind)", "mount tmpfs on /"]);
+}
+
+#[test]
 fn sysfs_without_a_network_namespace_may_be_the_hosts() {
     let sysfs = r#"{"destination":"/sys","type":"sysfs","source":"sysfs","options":["ro"]}"#;
     let with_network = NamespaceFacts { new: USER.new | NEWNET, joined: 0 };
@@ -356,7 +384,7 @@ fn bad_mounts_are_refused_by_the_name_of_the_field() {
     for (mount, message) in [
         (r#"{"destination":"","type":"tmpfs"}"#.to_owned(), "mounts[0].destination: is empty"),
         (
-            r#"{"destination":"/x/..","type":"tmpfs"}"#.to_owned(),
+            r#"{"destination":"/x/..","type":"cgroup"}"#.to_owned(),
             r#"mounts[0].destination: "/x/.." is the root itself"#,
         ),
         (r#"{"destination":"/a"}"#.to_owned(), "mounts[0].type: "),

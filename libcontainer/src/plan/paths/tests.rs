@@ -26,6 +26,17 @@ fn late_remounts_come_first_then_read_only_paths_then_masks() {
 }
 
 #[test]
+fn a_path_that_is_given_twice_is_hidden_once() {
+    let paths = r#""readonlyPaths":["/a","a","/b","/a"],"maskedPaths":["/c","/c","/d","c"]"#;
+    let spec = spec("", paths);
+    let draft = draft_of(&spec, &host(), |inputs, mounts, draft| {
+        append_read_only(inputs, mounts, PLAIN, draft)?;
+        append_masks(inputs, PLAIN, draft)
+    });
+    assert_eq!(words(&draft.unwrap()), ["make read-only /a", "make read-only /b", "mask /c", "mask /d"]);
+}
+
+#[test]
 fn without_a_mount_namespace_of_its_own_nothing_can_be_hidden() {
     let spec = spec("", LINUX);
     let none = NamespaceFacts::default();

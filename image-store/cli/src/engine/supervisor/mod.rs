@@ -68,7 +68,7 @@ fn supervised(args: &Args, id: &str, process: Option<Vec<u8>>, relay: &mut Relay
     let store = places::store(args)?;
     let _holder = Holder::register()?;
     match process {
-        Some(process) => exec(&store, relay, &process, id),
+        Some(process) => exec(relay, &process, id),
         None => serve(&store, id, relay),
     }
 }
@@ -153,7 +153,7 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
         list.into_iter().for_each(|list| list.push(config::namespace(*kind, Some(path.clone().into()))));
         joined.push(namespace);
     }
-    let (stdio, mut pipes) = streams::open(store, id, run.terminal, run.interactive)?;
+    let (stdio, mut pipes) = streams::open(run.terminal, run.interactive)?;
     let bundle = Bundle::new(places::container(store, id).path(), spec);
     let made = runtime()?.create(&container_id(id)?, &bundle, CreateOptions::new(stdio));
     drop(joined);
@@ -190,11 +190,11 @@ fn once(store: &Store, container: &ContainerRecord, run: &Run, relay: &mut Relay
 }
 
 /// A further process in a running container.
-fn exec(store: &Store, relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
+fn exec(relay: &mut Relay, bytes: &[u8], id: &str) -> Result<i32> {
     let request: ExecRequest = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
     let process = request.process;
     let (container, _) = running(id).ok_or_else(|| invalid(format!("container {id}: is not running")))?;
-    let (stdio, mut pipes) = streams::open(store, id, process.terminal() == Some(true), request.interactive)?;
+    let (stdio, mut pipes) = streams::open(process.terminal() == Some(true), request.interactive)?;
     let mut made = container.exec(&process, ExecOptions::new(stdio))?;
     pipes.terminal(made.take_terminal())?;
     relay.broadcast(&Frame::Started);
