@@ -123,8 +123,9 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     Ok((strict::from_value(&value)?, warnings))
 }
 
-/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0, and limits of huge pages
-/// above 63 bits. JSON of others has to be repaired as JSON, before it has a type.
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` for `pageSize`, which is
+/// common because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
+/// it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =
         |pids: &Value| pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null));
@@ -133,6 +134,9 @@ fn tolerate_limits(resources: &mut Value) {
     }
     let pages = resources.pointer_mut("/hugepageLimits").and_then(Value::as_array_mut);
     for limit in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if let Some(size) = limit.remove("pagesize") {
+            limit.entry("pageSize").or_insert(size);
+        }
         if limit.get("limit").and_then(Value::as_u64).is_some_and(|bytes| bytes > i64::MAX.cast_unsigned()) {
             limit.insert("limit".to_owned(), i64::MAX.into());
         }
