@@ -22,9 +22,7 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
 }
 
 /// Runs `work` with a check that fails after the first signal. The program then exits as if killed by it.
-pub(crate) fn checked<T, E: From<Error>>(
-    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T, E>,
-) -> Result<T, E> {
+pub(crate) fn checked<T, E: From<Error>>(work: impl FnOnce(&Going<'_>) -> Result<T, E>) -> Result<T, E> {
     ending("interrupted", |stop| work(&|| going(stop)))
 }
 
@@ -59,11 +57,12 @@ fn ending<T, E: From<Error>>(message: &str, work: impl FnOnce(&AtomicBool) -> Re
 /// returned and cleaned up, however many follow, and then has its usual effect.
 pub(crate) fn deferred<T, E: From<Error>>(work: impl FnOnce(&Going<'_>) -> Result<T, E>) -> Result<T, E> {
     let (before, signals) = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
-    let result = work(&|| match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) {
-        // It is not read, so it is still pending.
-        Ok(ready) if ready > 0 => Err(interrupted()),
-        _ => Ok(()),
-    });
+    let result =
+        work(&|| match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) {
+            // It is not read, so it is still pending.
+            Ok(ready) if ready > 0 => Err(interrupted()),
+            _ => Ok(()),
+        });
     restore(&before)?;
     result
 }

@@ -50,8 +50,7 @@ pub(super) fn parse(flags: &[String], rest: &str) -> Result<Value> {
     let mut seen = Vec::new();
     for flag in flags {
         let flag = flag.trim_start_matches("--");
-        let (name, value) =
-            flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
+        let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value)));
         if seen.contains(&name) {
             return Err(Error::invalid(format!("--{name}: given more than once")));
         }

@@ -53,10 +53,7 @@ fn null_is_an_absent_value() {
         r#"{"os":"linux","architecture":"amd64","created":null,"author":null,"config":null,"history":null}"#,
     ] {
         let parsed = ImageConfig::parse(config.as_bytes(), 0).unwrap();
-        assert_eq!(
-            (parsed.platform.to_string(), parsed.rootfs),
-            ("linux/amd64".into(), RootFs::default())
-        );
+        assert_eq!((parsed.platform.to_string(), parsed.rootfs), ("linux/amd64".into(), RootFs::default()));
     }
     let unknown = ImageConfig::parse(br#"{"os":null,"architecture":null}"#, 0).unwrap();
     assert_eq!(unknown.platform, Platform::default());
@@ -72,14 +69,9 @@ fn broken_and_ambiguous_documents_are_refused() {
         (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), ""),
         (r#"{"manifests":[]}"#.to_owned(), ""),
         (r#"[]"#.to_owned(), ""),
+        (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{d}","size":-1}}]}}"#), ""),
         (
-            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"{d}","size":-1}}]}}"#),
-            "",
-        ),
-        (
-            format!(
-                r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"sha256:x","size":1}}]}}"#
-            ),
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{{"digest":"sha256:x","size":1}}]}}"#),
             "",
         ),
         (
@@ -114,17 +106,12 @@ fn an_index_gives_the_best_image_and_never_an_attestation() {
         entry(3, r#"{"os":"linux","architecture":"arm","variant":"v6"}"#, ""),
         entry(4, r#"{"os":"linux","architecture":"arm64"}"#, ""),
     );
-    let Document::Index(index) = Document::parse(index.as_bytes(), "").unwrap() else {
-        panic!("no index")
-    };
+    let Document::Index(index) = Document::parse(index.as_bytes(), "").unwrap() else { panic!("no index") };
     let choose = |platform: &str| index.choose(&Platform::parse(platform).unwrap());
     assert_eq!(choose("linux/arm64").unwrap().digest.as_str(), digest(4));
     assert_eq!(choose("linux/arm/v7").unwrap().digest.as_str(), digest(3));
     let error = choose("linux/amd64").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no image for linux/amd64: available platforms: linux/arm/v6, linux/arm64"
-    );
+    assert_eq!(error.to_string(), "no image for linux/amd64: available platforms: linux/arm/v6, linux/arm64");
 }
 
 #[test]
@@ -179,8 +166,7 @@ fn a_health_check_may_be_switched_off() {
 #[test]
 fn null_is_an_empty_list() {
     let descriptor = format!(r#"{{"mediaType":null,"digest":"{}","size":2}}"#, digest(1));
-    let manifest =
-        format!(r#"{{"schemaVersion":2,"mediaType":null,"config":{descriptor},"layers":null}}"#);
+    let manifest = format!(r#"{{"schemaVersion":2,"mediaType":null,"config":{descriptor},"layers":null}}"#);
     let Document::Manifest(manifest) = Document::parse(manifest.as_bytes(), "").unwrap() else {
         panic!("not a manifest")
     };
@@ -208,7 +194,16 @@ fn errors_name_the_types_of_json() {
     let (mut errors, mut wrong) = (0, Vec::new());
     for whole in [list, manifest, config] {
         for path in paths(&whole, "") {
-            for other in [json!(null), json!(1), json!(true), json!("x"), json!([]), json!([1]), json!({}), json!({ "x": 1 })] {
+            for other in [
+                json!(null),
+                json!(1),
+                json!(true),
+                json!("x"),
+                json!([]),
+                json!([1]),
+                json!({}),
+                json!({ "x": 1 }),
+            ] {
                 let mut changed = whole.clone();
                 *changed.pointer_mut(&path).unwrap() = other;
                 let bytes = changed.to_string().into_bytes();

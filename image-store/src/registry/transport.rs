@@ -62,7 +62,8 @@ impl<R: Read> Read for Whole<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
-                Error::new(ErrorKind::Network, "the connection was closed before the response was complete").into()
+                Error::new(ErrorKind::Network, "the connection was closed before the response was complete")
+                    .into()
             }
             _ => error,
         })

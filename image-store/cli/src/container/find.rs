@@ -78,10 +78,14 @@ pub(crate) fn resume_abandoned(id: &str) -> bool {
     let paused = load(id).filter(|(_, status)| *status == Status::Paused);
     if let Some((container, _)) = &paused {
         match container.resume() {
-            Ok(()) => eprintln!("knarr-image: container {id}: resumed, since the command that had paused it was killed"),
+            Ok(()) => eprintln!(
+                "knarr-image: container {id}: resumed, since the command that had paused it was killed"
+            ),
             // The lock still says so: the next command tries again.
             Err(error) if !exits_within(container, 0) => {
-                eprintln!("knarr-image: warning: container {id}: paused by a command that was killed: {error}");
+                eprintln!(
+                    "knarr-image: warning: container {id}: paused by a command that was killed: {error}"
+                );
                 return false;
             }
             Err(_) => {}
