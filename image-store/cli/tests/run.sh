@@ -442,15 +442,16 @@ test_writing() {
 
 # A commit that would take hours: ended by signals, and killed.
 test_committing() {
+  local commit=none signal status command id
   k run -d --name big box sh -c 'dd if=/dev/null of=/big bs=1M seek=1000000 2>/dev/null; exec sleep 1000' >/dev/null; soon k exec big test -s /big
-  local commit signal status command id; id=$(k inspect --format '{{.Id}}' big)
+  id=$(k inspect --format '{{.Id}}' big)
   state() { k ps -a --format '{{.State}}' 2>/dev/null; }
   is() { [ "$(state)" = "$1" ]; }
   # begins: starts a commit that has paused the container soon.
   begins() { env --default-signal=INT,TERM,HUP,QUIT "$BIN" --root "$W/store" commit big big:2 >/dev/null 2>&1 & commit=$!; soon is paused; }
   for signal in INT:130 TERM:143 HUP:129; do
     status=${signal#*:} signal=${signal%:*}
-    check 'a commit pauses the container' begins
+    begins; same 'a commit pauses the container' "$(state)" paused
     refuse "which others leave alone" 'is paused' k exec big true; same 'as they do later' "$(state)" paused
     # A second signal makes no difference.
     { kill -$signal $commit; kill -$signal $commit; } 2>/dev/null; soon eval "! kill -0 $commit" || kill -9 $commit
