@@ -96,8 +96,9 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     Ok((strict::from_value(&value)?, warnings))
 }
 
-/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` and `CPU` for `pageSize`
-/// and `cpu`, which are common because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be
+/// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` for `pageSize`, which is
+/// common because Go's decoder ignores case; `CPU` with the names of Go's structure, `{"CPU": {"Cpus": "0"}}`, which runc's own tests have;
+/// and limits of huge pages above 63 bits. JSON of others has to be
 /// repaired as JSON, before it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =
@@ -106,23 +107,32 @@ fn tolerate_limits(resources: &mut Value) {
         fields.remove("pids");
     }
     if let Some(fields) = resources.as_object_mut() {
-        respell(fields, "CPU", "cpu");
+        take_go_cpu(fields);
     }
     let pages = resources.pointer_mut("/hugepageLimits").and_then(Value::as_array_mut);
     for limit in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
-        respell(limit, "pagesize", "pageSize");
+        if let Some(size) = limit.remove("pagesize") {
+            limit.entry("pageSize").or_insert(size);
+        }
         if limit.get("limit").and_then(Value::as_u64).is_some_and(|bytes| bytes > i64::MAX.cast_unsigned()) {
             limit.insert("limit".to_owned(), i64::MAX.into());
         }
     }
 }
 
-fn respell(fields: &mut Map<String, Value>, given: &str, right: &str) {
-    if !fields.contains_key(right)
-        && let Some(value) = fields.remove(given)
-    {
-        fields.insert(right.to_owned(), value);
+fn take_go_cpu(resources: &mut Map<String, Value>) {
+    if !resources.get("CPU").is_some_and(Value::is_object) {
+        return;
     }
+    let mut cpu = match resources.remove("cpu") {
+        Some(Value::Object(cpu)) => cpu,
+        _ => Map::new(),
+    };
+    for (name, value) in resources.remove("CPU").iter().filter_map(Value::as_object).flatten() {
+        let (first, rest) = name.split_at_checked(1).unwrap_or((name, ""));
+        cpu.insert(first.to_ascii_lowercase() + rest, value.clone());
+    }
+    resources.insert("cpu".to_owned(), Value::Object(cpu));
 }
 
 /// Reads limits from a file, with config.json's limits of size, and parses them as [`parse_resources`] does.
@@ -271,8 +281,15 @@ mod tests {
         let pages = br#"{"hugepageLimits":[{"pagesize":"2MB","limit":18446744073709551615}]}"#;
         let pages = parse_resources(pages).unwrap().hugepage_limits().clone().unwrap();
         assert_eq!((pages[0].page_size().as_str(), pages[0].limit()), ("2MB", i64::MAX));
-        let shares = parse_resources(br#"{"CPU":{"shares":77}}"#).unwrap().cpu().clone().unwrap().shares();
-        assert_eq!(shares, Some(77));
+        let go = br#"{"cpu":{"shares":7,"mems":"1"},"CPU":{"Mems":"0","RealtimePeriod":5}}"#;
+        let cpu = parse_resources(go).unwrap().cpu().clone().unwrap();
+        assert_eq!(
+            (cpu.shares(), cpu.mems().as_deref(), cpu.realtime_period()),
+            (Some(7), Some("0"), Some(5))
+        );
+        assert!(
+            parse_resources(br#"{"CPU":{"SHARES":7}}"#).is_err() && parse_resources(br#"{"CPU":7}"#).is_err()
+        );
         assert!(parse_resources(b"[]").is_err() && parse_resources(br#"{"pids":[1]}"#).is_err());
         let nested = "[".repeat(100_000);
         assert!(parse(nested.as_bytes()).is_err());
