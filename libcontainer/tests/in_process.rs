@@ -7,7 +7,7 @@
 mod endings;
 #[path = "in_process/failures.rs"]
 mod failures;
-#[path = "in_process/sys.rs"]
+#[path = "in_process/sys/mod.rs"]
 mod sys;
 
 use libcontainer::{
