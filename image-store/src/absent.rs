@@ -18,7 +18,7 @@ pub(crate) fn text<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 enum Words {
     One(String),
     Many(Vec<Option<String>>),

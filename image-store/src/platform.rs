@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 
 /// Operating system, architecture and variant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(expecting = "an object")]
 pub struct Platform {
     /// The operating system: `linux`.
     #[serde(default, deserialize_with = "or_default")]

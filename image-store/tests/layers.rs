@@ -336,7 +336,7 @@ fn a_layer_written_again_has_the_same_bytes() {
             marks: Some(image_store::layer::Marks::Trusted),
             latest: None,
         };
-        image_store::layer::diff::write_diff(root.as_fd(), &mut writer, options).unwrap();
+        image_store::layer::diff::write_diff(root.as_fd(), &mut writer, options, &|| Ok(())).unwrap();
         writer.finish().unwrap()
     };
     let again = write();
@@ -384,7 +384,7 @@ fn a_tree_that_changes_while_it_is_written_gives_an_archive() {
     }
     let mut writer = Writer::new(Meddling { tree: place.path(), bytes: Vec::new() });
     let root = File::open(place.path()).unwrap();
-    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default()).unwrap();
+    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default(), &|| Ok(())).unwrap();
     let archive = writer.finish().unwrap().bytes;
     let mut reader = image_store::tar::Reader::new(archive.as_slice());
     let mut found = Vec::new();
@@ -429,7 +429,7 @@ fn a_file_that_shrinks_while_it_is_written_is_filled_up() {
     let path = place.path().join("a");
     let mut writer = Writer::new(Shrinking(&path, Vec::new()));
     let root = File::open(place.path()).unwrap();
-    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default()).unwrap();
+    image_store::layer::diff::write_diff(root.as_fd(), &mut writer, Default::default(), &|| Ok(())).unwrap();
     let archive = writer.finish().unwrap().1;
     let mut reader = image_store::tar::Reader::new(archive.as_slice());
     assert_eq!(reader.next_entry().unwrap().unwrap().size, 10);

@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -472,54 +470,6 @@ fn a_list_over_tls_that_goes_on_without_is_an_error() {
     let error = Client::new(ClientOptions { hosts, ..quick() }).tags(&repository).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
     assert!(error.to_string().contains("from https to http refused"), "{error}");
-}
-
-/// A registry that responds to `/v2/` only; it says nothing to other requests, or closes the connection. Returns its address and the
-/// number of those requests.
-fn without_answers(silent: bool) -> (String, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, asked) = (listener.local_addr().unwrap().to_string(), Arc::new(AtomicUsize::new(0)));
-    let count = asked.clone();
-    std::thread::spawn(move || {
-        let mut open = Vec::new();
-        for mut stream in listener.incoming().flatten() {
-            let mut request = [0; 4096];
-            let length = stream.read(&mut request).unwrap_or(0);
-            if request[..length].starts_with(b"GET /v2/ ") {
-                let _ =
-                    stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-            } else if request[..length].starts_with(b"GET ") {
-                count.fetch_add(1, Ordering::SeqCst);
-                open.extend(silent.then_some(stream));
-            }
-        }
-    });
-    (address, asked)
-}
-
-#[test]
-fn a_mirror_that_gives_no_answer_is_asked_once() {
-    common::need_root!();
-    let origin = origin("silent");
-    for silent in [true, false] {
-        let content = origin.content();
-        let server = Server::start(move |request| honest(&content, request));
-        let (location, asked) = without_answers(silent);
-        let mirrors = vec![(server.address.clone(), vec![Mirror { location, insecure: false }])];
-        let hosts = Hosts { mirrors, ..Hosts::default() };
-        let options = ClientOptions { hosts, silence: Duration::from_millis(500), ..quick() };
-        origin.pull(&server, options).unwrap();
-        assert_eq!(asked.load(Ordering::SeqCst), 1, "silent: {silent}");
-    }
-}
-
-/// There is no other to ask.
-#[test]
-fn a_registry_that_gives_no_answer_is_asked_again() {
-    let (address, asked) = without_answers(false);
-    let reference = Reference::parse(&format!("{address}/repo")).unwrap();
-    let error = Client::new(quick()).find(&reference).map(drop).unwrap_err();
-    assert_eq!((error.kind(), asked.load(Ordering::SeqCst)), (ErrorKind::Network, 5), "{error}");
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn inside() {
     assert!(store.verify(false).unwrap().is_empty(), "{:?}", store.verify(false));
     if ids > 0 {
         runs(&store, &image, ids);
-        let committed = store.commit("c", &name("committed")).unwrap();
+        let committed = store.commit("c", &name("committed"), &|| Ok(())).unwrap();
         let view = store.rootfs(&committed).unwrap().mount().unwrap();
         assert!(at(&view, "made").exists() && !at(&view, "srv/web").exists());
         drop(view);

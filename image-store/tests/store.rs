@@ -102,9 +102,9 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
             "Changed /opt"
         ]
     );
-    let committed = store.commit("c1", &named("derived:1")).unwrap();
+    let committed = store.commit("c1", &named("derived:1"), &|| Ok(())).unwrap();
     assert_eq!(committed.layers.len(), 2);
-    let again = store.commit("c1", &named("derived:2")).unwrap();
+    let again = store.commit("c1", &named("derived:2"), &|| Ok(())).unwrap();
     assert_eq!(committed.id, again.id, "the same tree gives the same image");
     let view = Mounted(store.rootfs(&committed).unwrap().mount().unwrap());
     assert_eq!(fs::read_to_string(view.path().join("hello")).unwrap(), "hello");
@@ -119,7 +119,7 @@ fn a_container_writes_to_its_own_layer_and_commit_keeps_it() {
     assert_eq!(config.created.as_deref(), Some("2023-11-14T22:13:20Z"));
     assert_eq!(config.history.unwrap().len(), 2);
     store.prepare(&image, "c3").unwrap();
-    let unchanged = store.commit("c3", &named("same")).unwrap();
+    let unchanged = store.commit("c3", &named("same"), &|| Ok(())).unwrap();
     assert_eq!(unchanged.layers, image.layers, "no change, no layer");
 }
 

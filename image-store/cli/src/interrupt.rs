@@ -1,5 +1,5 @@
 //! Ctrl-C and SIGTERM during long work: it fails, so that it can clean up. During a pull or load, reading fails, so that complete
-//! layers are kept for the next attempt and the rest is removed. A second signal kills the program.
+//! layers are kept for the next attempt and the rest is removed. A second signal kills the program, except during `deferred` work.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use image_store::manifest::Descriptor;
-use image_store::store::Source;
+use image_store::store::{Going, Source};
 use image_store::{Error, ErrorKind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
@@ -22,30 +22,22 @@ pub(crate) fn watched<T>(source: &dyn Source, work: impl FnOnce(&dyn Source) -> 
 }
 
 /// Runs `work` with a check that fails after the first signal. The program then exits as if killed by it.
-pub(crate) fn checked<T, E: From<Error>>(
-    work: impl FnOnce(&dyn Fn() -> Result<()>) -> Result<T, E>,
-) -> Result<T, E> {
+pub(crate) fn checked<T, E: From<Error>>(work: impl FnOnce(&Going<'_>) -> Result<T, E>) -> Result<T, E> {
     ending("interrupted", |stop| work(&|| going(stop)))
 }
 
 /// An error after the first signal.
 fn going(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) { Err(Error::new(ErrorKind::Busy, "interrupted")) } else { Ok(()) }
+    if stop.load(Ordering::Relaxed) { Err(interrupted()) } else { Ok(()) }
+}
+
+fn interrupted() -> Error {
+    Error::new(ErrorKind::Busy, "interrupted")
 }
 
 #[allow(clippy::exit, reason = "all is cleaned up, and the program ends as a signal ends one")]
 fn ending<T, E: From<Error>>(message: &str, work: impl FnOnce(&AtomicBool) -> Result<T, E>) -> Result<T, E> {
-    let os = |errno: nix::Error| Error::from(io::Error::from(errno));
-    let ignored = ignored();
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        if ignored & (1 << (signal as u64 - 1)) == 0 {
-            set.add(signal);
-        }
-    }
-    let mut before = SigSet::empty();
-    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(os)?;
-    let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(os)?;
+    let (before, signals) = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])?;
     let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
     let (result, signal) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| watch(&signals, &stop, &done, message));
@@ -53,12 +45,41 @@ fn ending<T, E: From<Error>>(message: &str, work: impl FnOnce(&AtomicBool) -> Re
         done.store(true, Ordering::Relaxed);
         (result, watching.join().unwrap_or(None))
     });
-    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None).map_err(os)?;
+    restore(&before)?;
     match (result, signal) {
         (Ok(value), None) => Ok(value),
         (Err(error), None) => Err(error),
         (_, Some(number)) => std::process::exit(128 + number),
     }
+}
+
+/// Runs `work` with a check that fails once a signal has arrived that would end the program. The signal waits until the work has
+/// returned and cleaned up, however many follow, and then has its usual effect.
+pub(crate) fn deferred<T, E: From<Error>>(work: impl FnOnce(&Going<'_>) -> Result<T, E>) -> Result<T, E> {
+    let (before, signals) = block(&[Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT])?;
+    let result =
+        work(&|| match poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) {
+            // It is not read, so it is still pending.
+            Ok(ready) if ready > 0 => Err(interrupted()),
+            _ => Ok(()),
+        });
+    restore(&before)?;
+    result
+}
+
+/// Blocks those of the signals that are not ignored. Returns the mask before, and a descriptor that is readable when one is pending.
+fn block(signals: &[Signal]) -> Result<(SigSet, SignalFd)> {
+    let ignored = ignored();
+    let set: SigSet =
+        signals.iter().copied().filter(|signal| ignored & (1 << (*signal as u64 - 1)) == 0).collect();
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&set), Some(&mut before)).map_err(io::Error::from)?;
+    let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+    Ok((before, SignalFd::with_flags(&set, flags).map_err(io::Error::from)?))
+}
+
+fn restore(before: &SigSet) -> Result<()> {
+    Ok(pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(before), None).map_err(io::Error::from)?)
 }
 
 /// The signals that are ignored, as by nohup(1): signalfd(2) would report them too.

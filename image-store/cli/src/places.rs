@@ -143,6 +143,11 @@ pub(crate) fn socket(id: &str) -> Result<PathBuf> {
     Ok(directory.join(&id[..id.len().min(16)]))
 }
 
+/// The file of a container that a command locks while it has paused it.
+pub(crate) fn pause(id: &str) -> Result<PathBuf> {
+    Ok(state_root()?.join("pauses").join(id))
+}
+
 /// The file that is locked while names are given.
 pub(crate) fn names_lock(store: &Store) -> PathBuf {
     store.root().join("locks").join("names")

@@ -440,6 +440,39 @@ test_writing() {
   k rmi busy:4 >/dev/null; k rm -fv busy >/dev/null
 }
 
+# A commit that would take hours: ended by signals, and killed.
+test_committing() {
+  local commit=none signal status command id
+  k run -d --name big box sh -c 'dd if=/dev/null of=/big bs=1M seek=1000000 2>/dev/null; exec sleep 1000' >/dev/null; soon k exec big test -s /big
+  id=$(k inspect --format '{{.Id}}' big)
+  state() { k ps -a --format '{{.State}}' 2>/dev/null; }
+  is() { [ "$(state)" = "$1" ]; }
+  # begins: starts a commit that has paused the container soon.
+  begins() { env --default-signal=INT,TERM,HUP,QUIT "$BIN" --root "$W/store" commit big big:2 >/dev/null 2>&1 & commit=$!; soon is paused; }
+  for signal in INT:130 TERM:143 HUP:129; do
+    status=${signal#*:} signal=${signal%:*}
+    begins; same 'a commit pauses the container' "$(state)" paused
+    refuse "which others leave alone" 'is paused' k exec big true; same 'as they do later' "$(state)" paused
+    # A second signal makes no difference.
+    { kill -$signal $commit; kill -$signal $commit; } 2>/dev/null; soon eval "! kill -0 $commit" || kill -9 $commit
+    wait $commit 2>/dev/null; same "SIG$signal ends a commit" $? "$status"
+    same 'the container runs on' "$(state)" running; none 'and nothing is left in the store' "$(ls "$W/store/ingest")"
+  done
+  for command in 'exec big true' 'unpause big' 'inspect big' 'stop -t 0 big' 'start big'; do
+    [ "$command" = 'start big' ] || { begins; kill -9 $commit; wait $commit 2>/dev/null; }
+    check "$command, after a commit was killed" k $command
+    [ "$command" = 'stop -t 0 big' ] || same 'the container runs' "$(state)" running
+  done
+  begins; kill -9 $commit; wait $commit 2>/dev/null
+  refuse 'ps tells of it' 'since the command that had paused it was killed' eval 'k ps 2>&1 >/dev/null; false'
+  none 'once' "$(k ps 2>&1 >/dev/null)"
+  begins; kill -9 $commit; wait $commit 2>/dev/null; begins; kill $commit; soon eval "! kill -0 $commit" || kill -9 $commit
+  wait $commit 2>/dev/null; same 'the next commit resumes the container, too' "$(state)" running
+  k pause big >/dev/null; k ps >/dev/null; same "a user's own pause stays" "$(state)" paused
+  check 'rm -f' k rm -fv big
+  none 'and nothing is left of its pauses' "$(ls "/run/knarr-image/pauses/$id" 2>/dev/null)"
+}
+
 # Records that cannot be read, locks, and interruptions.
 test_records() {
   k run -d --name well box sleep 100 >/dev/null; k create --name hurt box true >/dev/null
@@ -559,5 +592,6 @@ AS
 command -v busybox >/dev/null && k run --help >/dev/null 2>&1 || { skip 'everything: busybox is not here, or the command is built without run'; count; exit; }
 make_image
 if ! out=$(k run --rm box /bin/sh -c 'exit 0' 2>&1); then skip "everything: containers do not start here: $out"; count; exit; fi
-for group in ${GROUPS_TO_RUN:-process isolation limits volumes prune hostile_volumes life copy writing records damage terminal rootless}; do "test_$group"; done
+ALL_GROUPS="process isolation limits volumes prune hostile_volumes life copy writing committing records damage terminal rootless"
+for group in ${GROUPS_TO_RUN:-$ALL_GROUPS}; do "test_$group"; done
 count

@@ -36,7 +36,7 @@ pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// An image in Docker's `manifest.json`.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", expecting = "an object")]
 pub(crate) struct DockerItem {
     pub config: String,
     #[serde(default)]

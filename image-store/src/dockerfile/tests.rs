@@ -71,6 +71,11 @@ fn instructions_change_what_they_name() {
             json!({"Test": ["CMD", "x", "y"], "Interval": 90_000_000_000_i64, "StartPeriod": 5_000_000_000_i64,
                 "StartInterval": 1_000_000_000_i64, "Retries": 3}),
         ),
+        (
+            "HEALTHCHECK --interval= --timeout=-0s --start-period=5000000000s --start-interval= --retries= CMD x",
+            "Healthcheck",
+            json!({"Test": ["CMD-SHELL", "x"], "StartPeriod": 5_000_000_000_000_000_000_i64}),
+        ),
         ("# no\n\nUSER x # y", "User", json!("x # y")),
         ("# escape=`\nUSER `$A", "User", json!("$A")),
     ] {
@@ -138,7 +143,9 @@ fn what_is_not_an_instruction_for_a_config_is_refused() {
         ("HEALTHCHECK CMD []", "a command is required"),
         ("HEALTHCHECK --interval=1 CMD x", "--interval \"1\": must be a time"),
         ("HEALTHCHECK --retries=-1 CMD x", "--retries \"-1\": must be a number"),
-        ("HEALTHCHECK --retries CMD x", "unknown flag \"--retries\""),
+        ("HEALTHCHECK --retries CMD x", "--retries: needs a value"),
+        ("HEALTHCHECK --tries=1 CMD x", "unknown flag \"--tries=1\""),
+        ("HEALTHCHECK --interval CMD x", "--interval: needs a value"),
         ("HEALTHCHECK --retries=1 --retries=1 CMD x", "given more than once"),
         ("HEALTHCHECK --x=1 CMD x", "unknown flag \"--x=1\""),
     ] {

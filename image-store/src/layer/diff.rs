@@ -42,23 +42,26 @@ pub enum Difference {
 
 struct Diff<'a, W: Write> {
     root: BorrowedFd<'a>,
+    going: &'a dyn Fn() -> Result<()>,
     writer: &'a mut Writer<W>,
     options: DiffOptions,
     links: HashMap<(u64, u64), Vec<u8>>,
     entries: u64,
 }
 
-/// Writes everything below `root`, without `root` itself; returns the number of entries.
+/// Writes everything below `root`, without `root` itself; returns the number of entries. `going` is called for each entry and for each
+/// piece of a file, and ends that if it fails.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for upper directories that overlay wrote with redirects or
-/// metacopy, and for names that start with `.wh.`; failed system calls; errors of the output.
+/// metacopy, and for names that start with `.wh.`; failed system calls; errors of the output and of `going`.
 pub fn write_diff<W: Write>(
     root: BorrowedFd<'_>,
     writer: &mut Writer<W>,
     options: DiffOptions,
+    going: &dyn Fn() -> Result<()>,
 ) -> Result<u64> {
-    let mut diff = Diff { root, writer, options, links: HashMap::new(), entries: 0 };
+    let mut diff = Diff { root, going, writer, options, links: HashMap::new(), entries: 0 };
     // Directories that are being written. The last is continued first, so that children follow their directory.
     let names = tree::list(root).doing(|| "list the root directory")?;
     let mut stack = vec![(Vec::new(), names.into_iter())];
@@ -69,6 +72,7 @@ pub fn write_diff<W: Write>(
         };
         let path = join(dir, name.to_bytes());
         let dir = dir.clone();
+        going()?;
         if let Some(opened) =
             diff.one(&dir, &name, &path).doing(|| format!("write {} to a layer", show(&path)))?
         {
@@ -192,6 +196,7 @@ impl<W: Write> Diff<'_, W> {
         let (mut left, mut file) = (size, file.take(size));
         let mut buffer = vec![0; 128 << 10];
         while left > 0 {
+            (self.going)()?;
             let piece = match file.read(&mut buffer).doing(|| "read")? {
                 // It became shorter.
                 0 => {

@@ -1,7 +1,9 @@
 //! Requests to a registry: authentication, redirects, retries.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::io::Read as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -28,6 +30,8 @@ const MAX_ATTEMPTS: u32 = 5;
 const MIRROR_SILENCE: Duration = Duration::from_secs(30);
 /// Largest error response that is read, in bytes.
 const ERROR_LIMIT: u64 = 64 << 10;
+/// How long an error response is read.
+const ERROR_TIME: Duration = Duration::from_secs(10);
 /// Largest response of a token server that is read, in bytes.
 const TOKEN_LIMIT: u64 = 256 << 10;
 
@@ -48,6 +52,8 @@ pub struct ClientOptions {
     pub proxies: Proxies,
     /// How long a registry may send nothing; for a mirror at most half a minute. Registries may take a while to verify an upload.
     pub silence: Duration,
+    /// Called before the first pause that a registry asks for, with its host and the time.
+    pub waiting: fn(&str, Duration),
 }
 
 /// No configuration, credentials and proxies; the usual times.
@@ -61,6 +67,7 @@ impl Default for ClientOptions {
             compression: Compression::Gzip,
             proxies: Proxies::default(),
             silence: Duration::from_secs(120),
+            waiting: |_, _| (),
         }
     }
 }
@@ -87,6 +94,8 @@ pub struct Client {
     tokens: Mutex<HashMap<TokenKey, Token>>,
     /// Whether a host that may use plain http does.
     plain: Mutex<HashMap<String, bool>>,
+    /// Whether a registry has asked for a pause.
+    waited: AtomicBool,
 }
 
 /// Whether the endpoint uses https, its host, and the scope.
@@ -154,7 +163,8 @@ impl Client {
         let Hosts { certificates, certificates_for_all, .. } = &options.hosts;
         let transport =
             Transport::new(certificates.clone(), certificates_for_all.clone(), options.proxies.clone());
-        Self { options, transport, tokens: Mutex::default(), plain: Mutex::default() }
+        let (tokens, plain, waited) = (Mutex::default(), Mutex::default(), AtomicBool::new(false));
+        Self { options, transport, tokens, plain, waited }
     }
 
     /// The place of `path`, which follows `/v2/`, on an endpoint.
@@ -212,27 +222,32 @@ impl Client {
             attempts += 1;
             let result = self.follow(access, call);
             let again = attempts < MAX_ATTEMPTS && call.repeatable;
-            let (pause, error) = match result {
+            let (asked, error) = match result {
                 Ok((answer, place)) if answer.status < 300 || expected.contains(&answer.status) => {
                     return Ok((answer, place));
                 }
                 Ok((answer, place)) => {
                     let temporary = matches!(answer.status, 408 | 429 | 500 | 502 | 503 | 504);
-                    let pause = self.pause(attempts, answer.header("retry-after"));
+                    let asked = answer.header("retry-after").and_then(|t| retry_pause(t, crate::time::now()));
                     let error = self.status_error(access, &call.method, &place, answer);
                     if !(again && temporary) {
                         return Err(error);
                     }
-                    (pause, error)
+                    (asked, error)
                 }
                 // The next endpoint may answer.
                 Err(error) if access.others => return Err(error),
-                Err(error) => (self.pause(attempts, None), error),
+                Err(error) => (None, error),
             };
             if !again || error.kind() != ErrorKind::Network {
                 return Err(error);
             }
-            std::thread::sleep(pause);
+            if let Some(asked) = asked.filter(|asked| !asked.is_zero())
+                && !self.waited.swap(true, Ordering::Relaxed)
+            {
+                (self.options.waiting)(&access.endpoint.host, asked);
+            }
+            std::thread::sleep(asked.unwrap_or_else(|| self.pause(attempts)));
         }
     }
 
@@ -242,12 +257,8 @@ impl Client {
         if access.others { silence.min(MIRROR_SILENCE) } else { silence }
     }
 
-    /// The pause before the next attempt: as the registry says, at most a minute; or doubling, with a random variation.
-    fn pause(&self, attempts: u32, retry_after: Option<&str>) -> Duration {
-        let now = crate::time::now();
-        if let Some(pause) = retry_after.and_then(|text| retry_pause(text, now)) {
-            return pause;
-        }
+    /// The pause before the next attempt if the registry asks for none: it doubles, with a random variation.
+    fn pause(&self, attempts: u32) -> Duration {
         let mut random = [0; 1];
         let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
         let base = self.options.pause.saturating_mul(1 << (attempts - 1).min(5));
@@ -415,7 +426,7 @@ impl Client {
             429 => (ErrorKind::Network, "too many requests".to_owned()),
             _ => (ErrorKind::Network, "request failed".to_owned()),
         };
-        let message = error_message(answer);
+        let message = error_message(answer, self.silence(access).min(ERROR_TIME));
         let message: String = redact(&message, &secrets).chars().take(300).collect();
         let message = if message.trim().is_empty() { hint } else { format!("{hint}: {}", message.trim()) };
         Error::new(kind, format!("{method} {place}: {message} (HTTP {status})"))
@@ -433,8 +444,8 @@ fn retry_pause(text: &str, now: i64) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(60)))
 }
 
-/// The message in an error response (OCI distribution specification, "Error Codes").
-fn error_message(answer: Answer) -> String {
+/// The message in an error response (OCI distribution specification, "Error Codes"), if it has arrived after `time`.
+fn error_message(answer: Answer, time: Duration) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<Entry>,
@@ -444,11 +455,29 @@ fn error_message(answer: Answer) -> String {
         code: Option<String>,
         message: Option<String>,
     }
-    let body = answer.into_bytes(ERROR_LIMIT, "error").unwrap_or_default();
+    let body = read_for(answer, time);
     let errors = serde_json::from_slice::<Errors>(&body).map(|errors| errors.errors).unwrap_or_default();
     let one =
         |entry: Entry| format!("{} {}", entry.code.unwrap_or_default(), entry.message.unwrap_or_default());
     errors.into_iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The body of a response, or its beginning if not all of it has arrived after `time`, however slowly it is sent: it is read in a thread
+/// of its own, which is left behind then.
+fn read_for(answer: Answer, time: Duration) -> Vec<u8> {
+    let end = Instant::now() + time;
+    let (sender, body) = mpsc::channel();
+    let reading = std::thread::Builder::new().spawn(move || {
+        let mut reader = answer.into_reader().take(ERROR_LIMIT);
+        let (mut body, mut piece) = (Vec::new(), [0; 4096]);
+        while Instant::now() < end
+            && let Ok(count @ 1..) = reader.read(&mut piece)
+        {
+            body.extend_from_slice(&piece[..count]);
+        }
+        let _ = sender.send(body);
+    });
+    reading.ok().and_then(|_| body.recv_timeout(time).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

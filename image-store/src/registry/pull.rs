@@ -207,7 +207,10 @@ impl Read for Download<'_> {
                     return Ok(count);
                 }
                 Ok(_) if self.at >= self.descriptor.size => return Ok(0),
-                Err(error) if self.idle >= MAX_RESUMES => return Err(error),
+                Err(error) if self.idle >= MAX_RESUMES => {
+                    let blob = &self.descriptor.digest;
+                    return Err(Error::from(error).context(format!("blob {blob}")).into());
+                }
                 Ok(_) if self.idle >= MAX_RESUMES => return Ok(0),
                 _ => {
                     self.body = None;

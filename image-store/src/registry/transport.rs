@@ -2,7 +2,7 @@
 //! cookies and decompression.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,12 +46,27 @@ impl Answer {
     }
 
     pub(super) fn into_reader(self) -> Box<dyn Read + Send> {
-        Box::new(self.body.into_with_config().limit(u64::MAX).reader())
+        Box::new(Whole(self.body.into_with_config().limit(u64::MAX).reader()))
     }
 
     /// Reads a body of at most `limit` bytes; `what` names it in errors.
     pub(super) fn into_bytes(self, limit: u64, what: &str) -> Result<Vec<u8>> {
         crate::digest::read_limited(self.into_reader(), limit, what)
+    }
+}
+
+/// The body of a response; an error says that it is not complete.
+struct Whole<R>(R);
+
+impl<R: Read> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                Error::new(ErrorKind::Network, "the connection was closed before the response was complete")
+                    .into()
+            }
+            _ => error,
+        })
     }
 }
 
@@ -245,6 +260,9 @@ fn reason(error: &ureq::Error, authority: &str) -> String {
         ureq::Error::Io(io) => {
             if io.raw_os_error().is_some() {
                 return Error::from(std::io::Error::from(io.kind())).to_string();
+            }
+            if io.kind() == io::ErrorKind::UnexpectedEof && tls_error(error).is_none() {
+                return "the connection was closed before there was a response".to_owned();
             }
             tls_error(error).map_or_else(|| io.to_string(), |error| trust::reason(error, authority))
         }

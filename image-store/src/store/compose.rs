@@ -67,14 +67,30 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
+/// A check that is called now and then from several threads, and ends the work if it fails.
+pub type Going<'a> = dyn Fn() -> Result<()> + Sync + 'a;
+
+/// A file that is read as long as `going` succeeds.
+struct Checked<'a> {
+    file: File,
+    going: &'a Going<'a>,
+}
+
+impl Read for Checked<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.going)()?;
+        self.file.read(buffer)
+    }
+}
+
 impl Store {
     /// Creates an image from a container: the layers of its image, and its writable layer on top unless it is empty. Pause the
-    /// container if it may be writing.
+    /// container if it may be writing. `going` is called now and then while files are read, and ends that if it fails.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is no such container, [`ErrorKind::Unsupported`] for files that a layer cannot
-    /// store; failed system calls.
-    pub fn commit(&self, container: &str, composition: &Composition) -> Result<Record> {
+    /// store; failed system calls; those of `going`. Nothing is left in the store then.
+    pub fn commit(&self, container: &str, composition: &Composition, going: &Going<'_>) -> Result<Record> {
         let container = self.container(container)?;
         let (base, mut config) = self.base(&container.manifest)?;
         change(&mut config, &composition.changes)?;
@@ -84,7 +100,7 @@ impl Store {
         let upper_path = self.path("containers").join(&container.id).join("upper");
         let upper = File::open(&upper_path).doing(|| format!("open {upper_path:?}"))?;
         let options = DiffOptions { marks: Some(self.marks), latest: composition.epoch };
-        let written = self.write_layer(&mut transaction, &upper, options, compression)?;
+        let written = self.write_layer(&mut transaction, &upper, options, compression, going)?;
         let (mut layers, mut diff_ids) = (base.layers, container.layers.clone());
         layers.iter_mut().for_each(to_oci);
         if let Some((blob, diff_id)) = &written {
@@ -129,7 +145,7 @@ impl Store {
     /// Failed system calls; errors of the output.
     pub fn export<W: Write>(&self, root: impl std::os::fd::AsFd, output: W) -> Result<W> {
         let mut writer = Writer::new(output);
-        write_diff(root.as_fd(), &mut writer, DiffOptions::default())?;
+        write_diff(root.as_fd(), &mut writer, DiffOptions::default(), &|| Ok(()))?;
         writer.finish()
     }
 
@@ -152,11 +168,12 @@ impl Store {
         upper: &File,
         options: DiffOptions,
         compression: Compression,
+        going: &Going<'_>,
     ) -> Result<Option<(Descriptor, Digest)>> {
         let (path, file) = transaction.new_file()?;
         let blob = Hashing::new(io::BufWriter::with_capacity(256 << 10, file));
         let mut writer = Writer::new(Hashing::new(Encoder::new(compression, blob)));
-        let entries = write_diff(upper.as_fd(), &mut writer, options)?;
+        let entries = write_diff(upper.as_fd(), &mut writer, options, going)?;
         let plain = writer.finish()?;
         let (diff_id, encoder) = (plain.hasher.finish(), plain.inner);
         let mut blob = encoder.finish().doing(|| format!("write {path:?}"))?;
@@ -167,7 +184,8 @@ impl Store {
         let descriptor = Descriptor::new(compression.media_type(), blob.hasher.finish(), blob.count);
         transaction.add([&descriptor.digest, &diff_id])?;
         if !self.layer_path(&diff_id).exists() {
-            let input = File::open(&path).doing(|| format!("open {path:?}"))?;
+            let file = File::open(&path).doing(|| format!("open {path:?}"))?;
+            let input = Checked { file, going };
             let expected = Some(Expected { blob: &descriptor, diff_id: &diff_id });
             let (unpacked, tree) = transaction.unpack_staged(input, expected, false, &|_| ())?;
             transaction.stage_layer(tree, &unpacked)?;

@@ -39,7 +39,7 @@ use rustix::fs::{FlockOperation, XattrFlags};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use blobs::read_document;
-pub use compose::Composition;
+pub use compose::{Composition, Going};
 pub use container::{ContainerRecord, Containers, Rootfs};
 pub use gc::Collected;
 pub(crate) use outbox::Outbox;

@@ -9,6 +9,7 @@ use libcontainer::spec::LinuxNamespaceType;
 use libcontainer::{Container, ContainerId, Delete, Runtime, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::locks::PauseLock;
 use super::record::Run;
 use crate::failure::{Failure, Result, invalid};
 use crate::places;
@@ -65,8 +66,36 @@ pub(crate) fn container_id(id: &str) -> Result<ContainerId> {
     ContainerId::new(id).map_err(Failure::from)
 }
 
-/// The container, if its process has not exited.
+/// The container, if its process has not exited. If it was paused by a command that was killed, it is resumed.
 pub(crate) fn running(id: &str) -> Option<(Container, Status)> {
+    resume_abandoned(id);
+    load(id)
+}
+
+/// Resumes a container that was paused by a command that was killed, and tells so. Whether it was one.
+pub(crate) fn resume_abandoned(id: &str) -> bool {
+    let Some(lock) = PauseLock::abandoned(id) else { return false };
+    let paused = load(id).filter(|(_, status)| *status == Status::Paused);
+    if let Some((container, _)) = &paused {
+        match container.resume() {
+            Ok(()) => eprintln!(
+                "knarr-image: container {id}: resumed, since the command that had paused it was killed"
+            ),
+            // The lock still says so: the next command tries again.
+            Err(error) if !exits_within(container, 0) => {
+                eprintln!(
+                    "knarr-image: warning: container {id}: paused by a command that was killed: {error}"
+                );
+                return false;
+            }
+            Err(_) => {}
+        }
+    }
+    lock.end();
+    paused.is_some()
+}
+
+fn load(id: &str) -> Option<(Container, Status)> {
     let container = runtime().ok()?.load(&container_id(id).ok()?).ok()?;
     let status = container.state().ok()?.status;
     (status != Status::Stopped).then_some((container, status))
@@ -122,7 +151,9 @@ pub(crate) fn clean(id: &str) {
     if let Ok(container) = runtime().and_then(|r| r.load(&container_id(id)?).map_err(Failure::from)) {
         let _ = container.delete(Delete::Stopped);
     }
-    let _ = places::socket(id).map(std::fs::remove_file);
+    for path in [places::socket(id), places::pause(id)] {
+        let _ = path.map(std::fs::remove_file);
+    }
 }
 
 /// Whether a container is running.

@@ -1,10 +1,12 @@
-//! Locks: of names, and of what a container's supervisor writes.
+//! Locks: of names, of what a container's supervisor writes, and of pauses.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use image_store::Store;
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use crate::failure::{Result, os};
 use crate::places;
@@ -24,6 +26,52 @@ impl Supervisor {
         free.then(|| rustix::fs::flock(file, FlockOperation::Unlock));
         !free
     }
+}
+
+/// Held by a command while it has paused a container to read its files. As long as that is so, the file has a text: if it has one without
+/// being locked, the command was killed. The file stays, empty, until the container is removed.
+#[derive(Debug)]
+pub(crate) struct PauseLock(File);
+
+impl PauseLock {
+    /// `None` if another command has it, or was killed: the container is then to be resumed first.
+    pub(crate) fn take(id: &str) -> Result<Option<Self>> {
+        let path = places::pause(id)?;
+        let failed = |e: std::io::Error| os(e, format!("lock {path:?}"));
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            other => other.map_err(|e| failed(e.into()))?,
+        }
+        Ok((!has_text(&file)).then_some(Self(file)))
+    }
+
+    /// The lock of a command that was killed.
+    pub(crate) fn abandoned(id: &str) -> Option<Self> {
+        let file = File::options().write(true).open(places::pause(id).ok()?).ok()?;
+        let abandoned = || {
+            has_text(&file)
+                && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                // It may have been resumed in between.
+                && has_text(&file)
+        };
+        abandoned().then_some(Self(file))
+    }
+
+    /// Called before the container is paused.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        self.0.write_all(b"paused by commit\n").map_err(|e| os(e, "note a pause"))
+    }
+
+    /// Called when the container has been resumed.
+    pub(crate) fn end(self) {
+        let _ = self.0.set_len(0);
+    }
+}
+
+fn has_text(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.len() > 0)
 }
 
 /// Held while a container is created or renamed, so that its name stays free, and while volumes are removed, since a new container

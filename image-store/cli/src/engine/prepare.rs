@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image_store::copy::Place;
 use image_store::manifest::RunConfig;
-use image_store::store::Record;
+use image_store::store::{Going, Record};
 use image_store::{ErrorKind, Store};
 use libcontainer::spec::LinuxNamespaceType;
 use rustix::fs::FlockOperation;
@@ -55,9 +55,6 @@ pub(crate) fn prepare(
     }
     made.map(|()| id)
 }
-
-/// A check that fails if the user has interrupted the command.
-pub(crate) type Going<'a> = dyn Fn() -> image_store::Result<()> + 'a;
 
 /// Takes the container's name and its volumes, so that nobody else takes or removes them. The lock for that is not held while volumes
 /// are filled, which may take long.

@@ -5,10 +5,10 @@ use std::io::{BufWriter, Write as _};
 use super::{pause, root};
 use crate::cli::Args;
 use crate::container::find;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::images::changes::composition;
 use crate::output::line;
-use crate::{archive_output, places};
+use crate::{archive_output, interrupt, places};
 
 /// `export CONTAINER|IMAGE`
 pub(crate) fn export(args: &Args) -> Result<u8> {
@@ -25,10 +25,11 @@ pub(crate) fn commit(args: &Args) -> Result<u8> {
     let store = places::store(args)?;
     let composition = composition(args, args.positional.get(1))?;
     let id = find::id_of(&store, &args.positional[0])?;
-    let paused = if args.get("pause") == Some("false") { None } else { pause::Paused::begin(&id)? };
-    let committed = store.commit(&id, &composition);
-    drop(paused);
-    let record = committed?;
+    let record = interrupt::deferred(|going| {
+        let pause = args.get("pause") != Some("false");
+        let _paused = if pause { pause::Paused::begin(&id, going)? } else { None };
+        Ok::<_, Failure>(store.commit(&id, &composition, going)?)
+    })?;
     line(record.id.as_str());
     Ok(0)
 }

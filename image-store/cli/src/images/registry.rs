@@ -49,6 +49,9 @@ fn options(args: &Args, host: &str, credentials: Credentials) -> Result<ClientOp
             None => options.hosts.mirrors.push((registry.to_owned(), vec![mirror])),
         }
     }
+    if !args.has("quiet") {
+        options.waiting = |host, time| eprintln!("{host}: the registry asks to wait {} s", time.as_secs());
+    }
     options.compression = compression(args)?;
     options.chunk = args
         .get("chunk")

@@ -2,7 +2,7 @@
 
 use super::each::each;
 use crate::cli::Args;
-use crate::container::find::live;
+use crate::container::find::{id_of, live, resume_abandoned};
 use crate::failure::{Failure, Result};
 
 /// `pause CONTAINER...`
@@ -12,5 +12,10 @@ pub(crate) fn pause(args: &Args) -> Result<u8> {
 
 /// `unpause CONTAINER...`
 pub(crate) fn unpause(args: &Args) -> Result<u8> {
-    each(args, |store, text| live(store, text)?.1.resume().map_err(Failure::from))
+    each(args, |store, text| {
+        if resume_abandoned(&id_of(store, text)?) {
+            return Ok(());
+        }
+        live(store, text)?.1.resume().map_err(Failure::from)
+    })
 }

@@ -105,6 +105,7 @@ fn serve(store: &Store, id: &str, relay: &mut Relay) -> Result<i32> {
         // The process that empties the trash inherits this mount namespace, and must not see the container's root.
         let _ = rustix::mount::unmount(directory.rootfs(), rustix::mount::UnmountFlags::DETACH);
         remove_record(store, id, &run, true)?;
+        find::clean(id);
         trash::empty_later(store);
     } else if let Err(error) = &result {
         let (code, why) = (i32::from(error.code()), error.to_string());
