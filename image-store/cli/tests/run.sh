@@ -433,7 +433,8 @@ copy_running() {
   none 'without what the runtime mounts in it' "$(cd "$W" && eval "$mounted" || echo missing)"
   same 'with its files, volumes and tmpfs' "$(cd "$W/all" && cat r data/file host/sub/x memory/t)" $'r\nfrom-image\nx\nt'
   check 'the same as an archive' sh -c "'$BIN' --root '$W/store' cp c:/ - >'$W/all.tar'"
-  same 'with the same names' "$(tar -tf "$W/all.tar" | sed 's,^\./,,; s,/$,,' | grep . | sort | md5sum)" "$(cd "$W/all" && find . -mindepth 1 -printf '%P\n' | sort | md5sum)"
+  same 'with the same names' "$(tar -tf "$W/all.tar" | sed 's,^\./,,; s,/$,,' | grep . | sort | md5sum)" \
+    "$(cd "$W/all" && find . -mindepth 1 -printf '%P\n' | sort | md5sum)"
   for dir in proc sys dev; do check "cp of /$dir" k cp "c:/$dir" "$W/$dir"; none 'is empty' "$(ls -A "$W/$dir" 2>&1)"; done
   same 'a file of /proc is copied by name' "$(k cp c:/proc/sys/kernel/ostype - | tar xO)" Linux
   mknod "$W/null" c 1 3; mkfifo "$W/pipe"

@@ -203,12 +203,12 @@ impl<'a> TreeCopy<'a> {
             (self.going)()?;
             let start = match rustix::fs::seek(&*from, SeekFrom::Data(at)) {
                 // A hole up to the end.
-                Err(Errno::NXIO) => {
+                Err(Errno::NXIO) if length(from)? > 0 => {
                     let end = size.min(length(from)?).max(at);
                     return to.set_len(end).doing(|| "ftruncate");
                 }
-                // The file system has no holes.
-                Err(Errno::INVAL) => at,
+                // The file system has no holes, or no size for this file.
+                Err(Errno::INVAL | Errno::NXIO) => at,
                 other => other.doing(|| "lseek")?,
             };
             let hole = match rustix::fs::seek(&*from, SeekFrom::Hole(start)) {
