@@ -444,10 +444,16 @@ copy_running() {
   same 'they stay' "$(stat -c %F "$W/null" "$W/pipe")" $'character special file\nfifo'
   refuse 'cp onto a device of a container' 'must be a directory or a regular file' k cp "$W/f" c:/dev/null
   check 'it stays' k exec c test -c /dev/null
-  refuse 'cp to /dev/stdout' 'use "-"' k cp c:/r /dev/stdout
+  # As /dev/stdout is, which must not be at stake here.
+  ln -s /proc/self/fd/1 "$W/stdout"; refuse 'cp to standard output by its name' 'use "-"' k cp c:/r "$W/stdout"
+  same 'the link stays' "$(readlink "$W/stdout")" /proc/self/fd/1
   printf 'hides\n' >"$W/.wh.r"; check 'cp of an archive with names of whiteouts' sh -c "tar -C '$W' -c .wh.r | '$BIN' --root '$W/store' cp - c:/"
   same 'copies them' "$(k exec c cat /.wh.r /r)" $'hides\nr'
   k rm -fv c >/dev/null; k volume rm v >/dev/null
+  k run --name c box ln -s /no/such /lost && k commit c lost >/dev/null; k rm -v c >/dev/null; k create --name c -v v:/lost/below lost >/dev/null
+  refuse 'cp into a volume below a link that leads nowhere, before the first start' 'leads nowhere: start' k cp "$W/f" c:/lost/below/
+  k start c >/dev/null; k wait c >/dev/null; check 'after it' k cp "$W/f" c:/lost/below/
+  k rm -v c >/dev/null; k rmi lost >/dev/null; k volume rm v >/dev/null
   none 'nothing is mounted by all that' "$(grep "$W" /proc/mounts)"
 }
 
