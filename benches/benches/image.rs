@@ -3,7 +3,7 @@
 use benches::Dir;
 use criterion::{BatchSize, Criterion, Throughput};
 use image_store::Digest;
-use image_store::layer::apply::{ApplyOptions, Ownership, apply};
+use image_store::layer::apply::{ApplyOptions, Contents, Ownership, apply};
 use image_store::layer::compression::Compression;
 use image_store::layer::encoder::Encoder;
 use image_store::layer::{Limits, Marks};
@@ -64,8 +64,12 @@ fn unpack(dir: &Path, archive: &[u8]) {
         File::open(dir.join(name)).expect("the directory")
     };
     let (root, spill) = (open("root"), open("spill"));
-    let options =
-        ApplyOptions { marks: Marks::User, ownership: Ownership::Squash, limits: Limits::default() };
+    let options = ApplyOptions {
+        marks: Marks::User,
+        ownership: Ownership::Squash,
+        limits: Limits::default(),
+        contents: Contents::Layer,
+    };
     apply(archive, root.as_fd(), spill.as_fd(), options).expect("an applied layer");
 }
 

@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::tar::show;
 
 /// Depth of the recursion at which a subtree is moved to the top: bounds descriptors and stack for a tree of any depth.
@@ -90,10 +90,33 @@ impl Node {
         rustix::fs::chmod(self.path(), mode)
     }
 
+    /// The directory that this one is in; of a mount point, that is outside of the mount.
+    pub(crate) fn parent_dir(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, c"..", flags, Mode::empty())
+    }
+
     /// The way by which the file itself can be reached with calls that take only paths.
     pub(crate) fn path(&self) -> String {
         format!("/proc/self/fd/{}", self.fd.as_raw_fd())
     }
+}
+
+impl AsFd for Node {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The number of the mount that an open file is in. statx(2) has it, too, but only since Linux 5.8.
+///
+/// # Errors
+/// Those of reading /proc.
+pub(crate) fn mount_id(file: impl AsFd) -> Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", file.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(&path).doing(|| format!("read {path:?}"))?;
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).and_then(|id| id.trim().parse().ok());
+    id.ok_or_else(|| Error::unsupported(format!("{path:?}: has no mnt_id")))
 }
 
 /// The names in a directory, sorted bytewise, with their types if the file system reports them.

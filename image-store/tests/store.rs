@@ -563,35 +563,3 @@ fn a_damaged_record_of_an_image_is_named_and_its_removal_mends_the_store() {
     store.collect().unwrap();
     assert!(digests(&store).is_empty());
 }
-
-/// An archive's entries imply directories. Where these are links in the target, the links are followed within it; where they are
-/// there, they stay as they are.
-#[test]
-fn an_archive_is_copied_through_links_to_directories() {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-    common::need_root!();
-    let place = Scratch::new("through");
-    let store = store(&place);
-    let at = |path: &str| place.path().join(path);
-    for dir in ["root/run", "root/var", "root/etc", "outside"] {
-        fs::create_dir_all(at(dir)).unwrap();
-    }
-    fs::set_permissions(at("root/etc"), fs::Permissions::from_mode(0o711)).unwrap();
-    symlink("/run", at("root/var/run")).unwrap();
-    symlink("../../../run", at("root/var/lock")).unwrap();
-    symlink(at("outside"), at("root/var/out")).unwrap();
-    let root = || image_store::copy::Place::root(File::open(at("root")).unwrap().into());
-    let copy = |entries: &[(Entry, Vec<u8>)]| store.copy_in(tar(entries).as_slice(), &root(), "/", false);
-    copy(&[file("var/run/act/a", b"a"), file("var/lock/b", b"b"), file("etc/c", b"c")]).unwrap();
-    assert_eq!(fs::read(at("root/run/act/a")).unwrap(), b"a");
-    assert_eq!(fs::read(at("root/run/b")).unwrap(), b"b");
-    assert!(fs::symlink_metadata(at("root/var/run")).unwrap().is_symlink());
-    assert_eq!(fs::metadata(at("root/etc")).unwrap().mode() & 0o777, 0o711);
-    // A link that leads out of the root, and a directory that is an entry of its own.
-    assert!(copy(&[file("var/out/x", b"x")]).is_err());
-    assert!(
-        copy(&[(Entry::new("var/run", Kind::Directory, 0o755), vec![]), file("var/run/x", b"x")]).is_err()
-    );
-    assert_eq!(fs::read_dir(at("outside")).unwrap().count(), 0);
-    assert!(!at("root/run/x").exists());
-}

@@ -421,6 +421,40 @@ test_copy() {
   same 'but all else is' "$(cat "$W/without/file"; ls "$W/without"; stat -c %a "$W/without")" $'from-image\nfile\n755'
   k cp -a c:/data "$W/with"; same 'with -a it is' "$(stat -c '%F %t,%T' "$W/with/null")" 'character special file 1,3'
   k rm -fv c >/dev/null; k volume rm v deep >/dev/null
+  copy_running
+}
+
+# What is mounted in a running container is copied only if it is a volume or the user's tmpfs; nothing is written to devices and pipes.
+copy_running() {
+  k run -d --name c -v v:/data -v "$W/tree:/host:ro" --tmpfs /memory box sh -c 'echo t >/memory/t; echo r >/r; exec sleep 100' >/dev/null
+  soon k exec c test -e /r
+  local mounted='[ -e all/proc -a -e all/sys -a -e all/dev ] && find all/proc all/sys all/dev -mindepth 1'
+  check 'cp of the whole of a running container' k cp c:/ "$W/all"
+  none 'without what the runtime mounts in it' "$(cd "$W" && eval "$mounted" || echo missing)"
+  same 'with its files, volumes and tmpfs' "$(cd "$W/all" && cat r data/file host/sub/x memory/t)" $'r\nfrom-image\nx\nt'
+  check 'the same as an archive' sh -c "'$BIN' --root '$W/store' cp c:/ - >'$W/all.tar'"
+  same 'with the same names' "$(tar -tf "$W/all.tar" | sed 's,^\./,,; s,/$,,' | grep . | sort | md5sum)" \
+    "$(cd "$W/all" && find . -mindepth 1 -printf '%P\n' | sort | md5sum)"
+  for dir in proc sys dev; do check "cp of /$dir" k cp "c:/$dir" "$W/$dir"; none 'is empty' "$(ls -A "$W/$dir" 2>&1)"; done
+  same 'a file of /proc is copied by name' "$(k cp c:/proc/sys/kernel/ostype - | tar xO)" Linux
+  mknod "$W/null" c 1 3; mkfifo "$W/pipe"
+  for target in null pipe; do
+    refuse "cp onto a $target of the host" 'must be a directory or a regular file' k cp c:/r "$W/$target"
+  done
+  same 'they stay' "$(stat -c %F "$W/null" "$W/pipe")" $'character special file\nfifo'
+  refuse 'cp onto a device of a container' 'must be a directory or a regular file' k cp "$W/f" c:/dev/null
+  check 'it stays' k exec c test -c /dev/null
+  # As /dev/stdout is, which must not be at stake here.
+  ln -s /proc/self/fd/1 "$W/stdout"; refuse 'cp to standard output by its name' 'use "-"' k cp c:/r "$W/stdout"
+  same 'the link stays' "$(readlink "$W/stdout")" /proc/self/fd/1
+  printf 'hides\n' >"$W/.wh.r"; check 'cp of an archive with names of whiteouts' sh -c "tar -C '$W' -c .wh.r | '$BIN' --root '$W/store' cp - c:/"
+  same 'copies them' "$(k exec c cat /.wh.r /r)" $'hides\nr'
+  k rm -fv c >/dev/null; k volume rm v >/dev/null
+  k run --name c box ln -s /no/such /lost && k commit c lost >/dev/null; k rm -v c >/dev/null; k create --name c -v v:/lost/below lost >/dev/null
+  refuse 'cp into a volume below a link that leads nowhere, before the first start' 'leads nowhere: start' k cp "$W/f" c:/lost/below/
+  k start c >/dev/null; k wait c >/dev/null; check 'after it' k cp "$W/f" c:/lost/below/
+  k rm -v c >/dev/null; k rmi lost >/dev/null; k volume rm v >/dev/null
+  none 'nothing is mounted by all that' "$(grep "$W" /proc/mounts)"
 }
 
 # Commit and export of containers that write all the time.

@@ -4,6 +4,7 @@
 //! descriptor with `RESOLVE_IN_ROOT` (openat2(2)), so that links cannot lead out of it, and none of its programs and
 //! libraries is run or loaded (CVE-2018-15664, CVE-2019-14271, CVE-2026-41567).
 
+mod mounts;
 mod tree_copy;
 
 use std::ffi::CString;
@@ -17,8 +18,9 @@ use crate::error::{Doing, Error, Result};
 use crate::tar::show;
 use crate::tree::Node;
 
+use mounts::Mounts;
 pub(crate) use tree_copy::Implied;
-use tree_copy::TreeCopy;
+use tree_copy::{Rules, TreeCopy};
 
 /// Largest number of links that a target may go through, as in the kernel.
 const MAX_LINKS: usize = 40;
@@ -48,13 +50,26 @@ pub struct CopyOptions {
 pub struct Place {
     root: OwnedFd,
     confined: bool,
+    /// The mounts that are copied; `None`: all.
+    mounts: Option<Mounts>,
 }
 
 impl Place {
     /// A root file system: no path or symbolic link leads out of it.
     #[must_use]
     pub fn root(root: OwnedFd) -> Self {
-        Self { root, confined: true }
+        Self { root, confined: true, mounts: None }
+    }
+
+    /// The same root file system, of which only what is mounted at these paths belongs to it, with the mounts below. Other
+    /// directories that something is mounted on, such as /proc, are copied as empty directories. Paths that do not exist are ignored.
+    ///
+    /// # Errors
+    /// Those of reading /proc.
+    pub fn with_mounts<'p>(mut self, paths: impl IntoIterator<Item = &'p str>) -> Result<Self> {
+        let own = paths.into_iter().filter_map(|path| self.open(path.as_bytes(), OFlags::PATH).ok());
+        self.mounts = Some(Mounts::new(&self.root, own)?);
+        Ok(self)
     }
 
     /// The host: paths are resolved as for this process.
@@ -63,7 +78,7 @@ impl Place {
     /// Those of open(2).
     pub fn host() -> Result<Self> {
         let root = File::open(".").doing(|| "open \".\"")?;
-        Ok(Self { root: root.into(), confined: false })
+        Ok(Self { root: root.into(), confined: false, mounts: None })
     }
 
     /// Opens the directory at `path`, following links.
@@ -86,11 +101,12 @@ impl Place {
 /// Copies `source` in `from` to `target` in `to`, by the rules of docker-cp(1): if the target is a directory, the source
 /// is copied into it; if it is a symbolic link, to where the link leads, even if there is nothing yet; a source that ends in
 /// `/.` stands for the contents of the directory; a target that ends in `/` must be a directory. Hard links and holes are kept.
-/// Sockets are left out.
+/// Sockets are left out. On the host, devices, pipes and sockets are never replaced.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the source or the target's parent does not exist,
-/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if a directory would replace a file or a file a directory,
+/// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if a directory would replace a file or a file a directory, and if the target is
+/// neither a directory nor a regular file,
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if devices were left out: all else is copied then; failed system
 /// calls.
 pub fn copy(from: &Place, source: &str, to: &Place, target: &str, options: CopyOptions) -> Result<()> {
@@ -109,7 +125,7 @@ pub(crate) fn copy_contents(
     options: CopyOptions,
     implied: &Implied<'_>,
 ) -> Result<()> {
-    let source = Source { node: Node::of(from)?, name: c".".to_owned(), contents: true };
+    let source = Source { node: Node::of(from)?, name: c".".to_owned(), contents: true, mounts: None };
     source.copy(to, target, options, Some(implied)).doing(|| format!("copy to {target:?}"))
 }
 
@@ -121,8 +137,7 @@ pub(crate) fn copy_contents(
 /// Failed system calls; those of `going`.
 pub(crate) fn copy_directory(from: &OwnedFd, to: &OwnedFd, going: &dyn Fn() -> Result<()>) -> Result<()> {
     let options = CopyOptions { owner: Owner::Keep, follow: false, devices: true };
-    let mut copy = TreeCopy::new(to, options, None, going);
-    copy.contents(from, to)
+    TreeCopy::new(to, options, Rules::default(), going).contents(from, to)
 }
 
 /// What is copied.
@@ -132,6 +147,7 @@ struct Source {
     name: CString,
     /// Only the contents of a directory are copied.
     contents: bool,
+    mounts: Option<Mounts>,
 }
 
 impl Source {
@@ -145,14 +161,14 @@ impl Source {
         };
         // With a slash at its end, a path names a directory, not a link to one.
         let node = if contents || path.ends_with('/') {
-            place.open(path.as_bytes(), OFlags::PATH | OFlags::DIRECTORY).map_err(missing)?
+            place.open(path.as_bytes(), OFlags::PATH | OFlags::DIRECTORY).and_then(Node::of)
         } else if follow {
-            place.open(path.as_bytes(), OFlags::PATH).map_err(missing)?
+            place.open(path.as_bytes(), OFlags::PATH).and_then(Node::of)
         } else {
             let parent = place.open(&parent, OFlags::PATH | OFlags::DIRECTORY).map_err(missing)?;
-            return Ok(Self { node: Node::in_dir(&parent, &name).map_err(missing)?, name, contents });
+            Node::in_dir(&parent, &name)
         };
-        Ok(Self { node: Node::of(node)?, name, contents })
+        Ok(Self { node: node.map_err(missing)?, name, contents, mounts: place.mounts.clone() })
     }
 
     fn copy(
@@ -164,11 +180,11 @@ impl Source {
     ) -> Result<()> {
         let going = || Ok(());
         let is_dir = self.node.kind() == FileType::Directory;
+        let rules = Rules { implied, keeps_special: !to.confined, mounts: self.mounts };
         if let Ok(into) = to.open_dir(target.as_bytes()) {
-            let mut copy = TreeCopy::new(&into, options, implied, &going);
+            let mut copy = TreeCopy::new(&into, options, rules, &going);
             if self.contents {
-                let original = self.node.open_dir().doing(|| "open")?;
-                copy.children(&original, &into, b"")?;
+                copy.contents_of(&self.node, &into)?;
             } else {
                 copy.entry(self.node, &into, &self.name, self.name.as_bytes())?;
             }
@@ -182,7 +198,13 @@ impl Source {
             return Err(Error::not_found(why));
         }
         let (into, name) = destination(to, target)?;
-        let mut copy = TreeCopy::new(&into, options, implied, &going);
+        if let Some(what) = Node::in_dir(&into, &name).ok().and_then(|there| special(there.kind())) {
+            // Docker's text.
+            let message =
+                format!("destination {target:?} must be a directory or a regular file: it is {what}");
+            return Err(Error::invalid(message));
+        }
+        let mut copy = TreeCopy::new(&into, options, rules, &going);
         copy.entry(self.node, &into, &name, name.as_bytes())?;
         copy.finish()
     }
@@ -192,6 +214,8 @@ impl Source {
 /// exist yet.
 fn destination(place: &Place, target: &str) -> Result<(OwnedFd, CString)> {
     let mut path = target.as_bytes().to_vec();
+    let is_proc =
+        |dir: &OwnedFd| rustix::fs::fstatfs(dir).is_ok_and(|fs| fs.f_type == rustix::fs::PROC_SUPER_MAGIC);
     for _ in 0..MAX_LINKS {
         let (parent, name) = split(&path)?;
         let dir = match place.open_dir(&parent) {
@@ -199,6 +223,12 @@ fn destination(place: &Place, target: &str) -> Result<(OwnedFd, CString)> {
             other => other.doing(|| format!("open {}", show(&parent)))?,
         };
         match rustix::fs::readlinkat(&dir, &name, Vec::new()) {
+            // Such as /dev/stdout: a new file in the place of what is open there would not be seen by who reads it.
+            Ok(_) if is_proc(&dir) => {
+                return Err(Error::invalid(
+                    "leads to an open file of a process: use \"-\" to write a tar archive to standard output",
+                ));
+            }
             Ok(link) if link.as_bytes().starts_with(b"/") => path = link.into_bytes(),
             Ok(link) => path = [parent.as_slice(), b"/", link.as_bytes()].concat(),
             Err(Errno::INVAL | Errno::NOENT) => return Ok((dir, name)),
@@ -206,6 +236,17 @@ fn destination(place: &Place, target: &str) -> Result<(OwnedFd, CString)> {
         }
     }
     Err(Errno::LOOP).doing(|| format!("follow {target:?}"))
+}
+
+/// Describes a file that is neither a directory nor a regular file nor a link.
+fn special(kind: FileType) -> Option<&'static str> {
+    match kind {
+        FileType::CharacterDevice => Some("a character device"),
+        FileType::BlockDevice => Some("a block device"),
+        FileType::Fifo => Some("a named pipe"),
+        FileType::Socket => Some("a socket"),
+        _ => None,
+    }
 }
 
 /// Splits a path into directory and last component.

@@ -217,6 +217,196 @@ fn a_directory_gets_its_mode_even_if_the_copy_fails() {
 fn files_without_a_size_are_read_to_their_end() {
     let bench = Bench::new();
     let host = Place::host().unwrap();
-    copy(&host, "/proc/self/status", &bench.root(), "/status", options()).unwrap();
-    assert!(bench.read("root/status").contains("Pid:"));
+    for (file, part) in [("/proc/self/status", "Pid:"), ("/proc/sys/kernel/ostype", "Linux\n")] {
+        copy(&host, file, &bench.root(), "/copied", options()).unwrap();
+        assert!(bench.read("root/copied").contains(part), "{file}");
+    }
+}
+
+fn make(at: &Path, kind: FileType, device: u64) -> bool {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let made = rustix::fs::mknodat(rustix::fs::CWD, at, kind, mode, device);
+    made.inspect_err(|errno| eprintln!("skipped: cannot create {kind:?} here: {errno}")).is_ok()
+}
+
+/// Devices, pipes and sockets, with what they are called. Devices of the tests need root.
+fn specials() -> [(FileType, u64, &'static str); 4] {
+    [
+        (FileType::Fifo, 0, "a named pipe"),
+        (FileType::Socket, 0, "a socket"),
+        (FileType::CharacterDevice, rustix::fs::makedev(1, 3), "a character device"),
+        (FileType::BlockDevice, rustix::fs::makedev(7, 250), "a block device"),
+    ]
+}
+
+#[test]
+fn a_target_that_is_neither_a_directory_nor_a_regular_file_is_refused() {
+    for (kind, device, what) in specials() {
+        let bench = Bench::new();
+        for side in ["host/special", "root/special"] {
+            if !make(&bench.at(side), kind, device) {
+                return;
+            }
+            bench.link("special", &format!("{side}-link"));
+        }
+        let wanted = format!("must be a directory or a regular file: it is {what}");
+        for target in ["special", "special-link"] {
+            for refused in [
+                bench.out("/etc/conf.d/a", &format!("host/{target}")),
+                bench.out("/etc/conf.d", &format!("host/{target}")),
+                bench.put("host/f", target),
+                bench.put("host/dir", target),
+            ] {
+                let error = refused.unwrap_err();
+                assert!(error.to_string().contains(&wanted), "{what}: {error}");
+            }
+        }
+        for side in ["host/special", "root/special"] {
+            let there = fs::symlink_metadata(bench.at(side)).unwrap();
+            assert_eq!(FileType::from_raw_mode(there.mode()), kind, "{side}");
+        }
+    }
+}
+
+#[test]
+fn in_a_tree_specials_of_the_host_are_kept_and_those_of_a_root_replaced() {
+    for (kind, device, what) in specials() {
+        let bench = Bench::new();
+        fs::create_dir_all(bench.at("host/conf.d")).unwrap();
+        if !make(&bench.at("host/conf.d/a"), kind, device) {
+            return;
+        }
+        for source in ["/etc/conf.d", "/etc/conf.d/."] {
+            let target = if source.ends_with('.') { "host/conf.d" } else { "host" };
+            let error = bench.out(source, target).unwrap_err().to_string();
+            assert!(error.contains(&format!("a\": {what} is there, which is not replaced")), "{error}");
+            let there = fs::symlink_metadata(bench.at("host/conf.d/a")).unwrap();
+            assert_eq!(FileType::from_raw_mode(there.mode()), kind);
+        }
+        assert!(make(&bench.at("root/etc/f"), kind, device));
+        bench.put("host/f", "/etc").unwrap();
+        assert_eq!(bench.read("root/etc/f"), "host", "{what}");
+    }
+}
+
+#[test]
+fn a_pipe_that_was_copied_before_stays_the_same() {
+    let bench = Bench::new();
+    assert!(make(&bench.at("root/etc/fifo"), FileType::Fifo, 0));
+    bench.out("/etc", "host").unwrap();
+    let open = rustix::fs::open(bench.at("host/etc/fifo"), OFlags::PATH, Mode::empty()).unwrap();
+    bench.out("/etc", "host").unwrap();
+    assert_eq!(rustix::fs::fstat(&open).unwrap().st_nlink, 1);
+}
+
+/// As the target of a copy, /dev/stdout is what standard output is: a new file in its place would be lost.
+#[test]
+fn a_link_to_an_open_file_is_not_a_target() {
+    use std::os::fd::AsRawFd as _;
+    let bench = Bench::new();
+    let open = File::create(bench.at("host/open")).unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    for fd in [open.as_raw_fd(), reader.as_raw_fd()] {
+        bench.link(format!("/proc/self/fd/{fd}"), &format!("host/{fd}"));
+        for target in [bench.at(&format!("host/{fd}")), format!("/proc/self/fd/{fd}").into()] {
+            let to = Place::host().unwrap();
+            let refused = copy(&bench.root(), "/etc/conf.d/a", &to, target.to_str().unwrap(), options());
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("use \"-\" to write a tar archive to standard output"), "{error}");
+        }
+    }
+    assert_eq!(bench.read("host/open"), "");
+    assert_eq!(fs::metadata(bench.at("host/open")).unwrap().ino(), open.metadata().unwrap().ino());
+}
+
+#[test]
+fn an_error_far_down_names_the_first_and_the_last_directories_only() {
+    let bench = Bench::new();
+    let deep = "d/".repeat(255);
+    fs::create_dir_all(bench.at("root/etc/conf.d").join(&deep)).unwrap();
+    let error = bench.out("/etc", "host").unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::Limit);
+    let error = error.to_string();
+    assert!(error.contains(r#""etc/conf.d/d/.../d/d/d": directories nested more than 256 deep"#), "{error}");
+}
+
+/// A mount that ends with the test.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn of_the_mounts_in_a_root_only_its_own_are_copied() {
+    use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+    let bench = Bench::new();
+    for dir in [
+        "host/volume/sub",
+        "host/volume/kernel",
+        "root/proc",
+        "root/volume",
+        "root/var/memory",
+        "root/var/own",
+    ] {
+        fs::create_dir_all(bench.at(dir)).unwrap();
+    }
+    fs::write(bench.at("host/volume/f"), "volume").unwrap();
+    let mut mounted = Vec::new();
+    for (kind, at) in [
+        ("tmpfs", "host/volume/sub"),
+        ("proc", "host/volume/kernel"),
+        ("proc", "root/proc"),
+        ("tmpfs", "root/var/memory"),
+        ("tmpfs", "root/var/own"),
+    ] {
+        let at = bench.at(at);
+        if let Err(errno) = mount(kind, &at, kind, MountFlags::empty(), None) {
+            eprintln!("skipped: cannot mount here: {errno}");
+            return;
+        }
+        mounted.push(Mounted(at));
+    }
+    mount_bind_recursive(bench.at("host/volume"), bench.at("root/volume")).unwrap();
+    mounted.push(Mounted(bench.at("root/volume")));
+    for (dir, text) in [("host/volume/sub", "sub"), ("root/var/memory", "memory"), ("root/var/own", "own")] {
+        fs::create_dir(bench.at(dir).join("inner")).unwrap();
+        fs::write(bench.at(dir).join("inner/f"), text).unwrap();
+    }
+    fs::set_permissions(bench.at("root/var/memory"), fs::Permissions::from_mode(0o1711)).unwrap();
+    let root = bench.root().with_mounts(["/volume", "/var/own", "/no/such"]).unwrap();
+    let out = |source: &str, target: &str| {
+        copy(&root, source, &Place::host().unwrap(), bench.at(target).to_str().unwrap(), options())
+    };
+    let is_empty = |path: &str| fs::read_dir(bench.at(path)).unwrap().next().is_none();
+    out("/", "host/all").unwrap();
+    assert_eq!(bench.read("host/all/etc/conf.d/a"), "a");
+    assert_eq!(bench.read("host/all/volume/f"), "volume");
+    assert_eq!(bench.read("host/all/volume/sub/inner/f"), "sub");
+    assert_eq!(bench.read("host/all/var/own/inner/f"), "own");
+    for hidden in ["host/all/proc", "host/all/volume/kernel", "host/all/var/memory"] {
+        assert!(is_empty(hidden), "{hidden}");
+    }
+    assert_eq!(fs::metadata(bench.at("host/all/var/memory")).unwrap().mode() & 0o7777, 0o1711);
+    // The same if it is named, with its contents, and into a directory that exists.
+    for (source, target, made) in [
+        ("/proc", "host/p1", "host/p1"),
+        ("/proc/.", "host/p2", "host/p2"),
+        ("/var/memory/.", "host/p2", "host/p2"),
+        ("/proc", "host/dir", "host/dir/proc"),
+    ] {
+        out(source, target).unwrap();
+        assert!(is_empty(made), "{source}");
+    }
+    // What is below such a mount is copied if it is named.
+    out("/var/memory/inner", "host/inner").unwrap();
+    assert_eq!(bench.read("host/inner/f"), "memory");
+    out("/proc/sys/kernel/ostype", "host/ostype").unwrap();
+    assert_eq!(bench.read("host/ostype"), "Linux\n");
+    // A root whose mounts are not told apart is copied as it is.
+    fs::create_dir(bench.at("host/plain")).unwrap();
+    bench.out("/var", "host/plain").unwrap();
+    assert_eq!(bench.read("host/plain/var/memory/inner/f"), "memory");
 }

@@ -9,7 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Stat, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::{CopyOptions, Owner, Place};
+use super::mounts::Mounts;
+use super::{CopyOptions, Owner, Place, special};
 use crate::error::{Doing, Error, Result};
 use crate::layer::change::{join, split};
 use crate::layer::diff::{is_whiteout, xattrs};
@@ -45,12 +46,22 @@ impl Implied<'_> {
     }
 }
 
+/// What the two places of a copy ask for.
+#[derive(Default)]
+pub(super) struct Rules<'a> {
+    pub(super) implied: Option<&'a Implied<'a>>,
+    /// Devices, pipes and sockets that are in the way are not replaced.
+    pub(super) keeps_special: bool,
+    /// The mounts that are copied; `None`: all.
+    pub(super) mounts: Option<Mounts>,
+}
+
 /// A copy that is under way.
 pub(super) struct TreeCopy<'a> {
     /// The directory that everything is copied to.
     top: &'a OwnedFd,
     options: CopyOptions,
-    implied: Option<&'a Implied<'a>>,
+    rules: Rules<'a>,
     /// Where the first copy of a file with several names is, below `top`.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// The first device that was left out, and why.
@@ -62,10 +73,10 @@ impl<'a> TreeCopy<'a> {
     pub(super) fn new(
         top: &'a OwnedFd,
         options: CopyOptions,
-        implied: Option<&'a Implied<'a>>,
+        rules: Rules<'a>,
         going: &'a dyn Fn() -> Result<()>,
     ) -> Self {
-        Self { top, options, implied, links: HashMap::new(), left_out: None, going }
+        Self { top, options, rules, links: HashMap::new(), left_out: None, going }
     }
 
     /// Fails if anything was left out.
@@ -80,19 +91,32 @@ impl<'a> TreeCopy<'a> {
         copied.and(self.attributes(from.as_fd(), to.as_fd(), &stat))
     }
 
+    /// Copies what is in a directory to the top, without its attributes.
+    pub(super) fn contents_of(&mut self, from: &Node, to: &OwnedFd) -> Result<()> {
+        let original = from.open_dir().doing(|| "open")?;
+        if self.is_empty(from)? { Ok(()) } else { self.children(&original, to, b"") }
+    }
+
+    /// Whether a directory is copied without what is in it.
+    fn is_empty(&mut self, directory: &Node) -> Result<bool> {
+        self.rules.mounts.as_mut().map_or(Ok(false), |mounts| mounts.hide(directory))
+    }
+
     /// Copies what is in a directory; `path` is that of `to` below the top.
-    pub(super) fn children(&mut self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
+    fn children(&mut self, from: &OwnedFd, to: &OwnedFd, path: &[u8]) -> Result<()> {
         if path.split(|b| *b == b'/').count() > MAX_DEPTH {
-            return Err(Error::limit(format!("directories nested more than {MAX_DEPTH} deep")));
+            let message = format!("{}: directories nested more than {MAX_DEPTH} deep", brief(path));
+            return Err(Error::limit(message));
         }
-        for (name, _) in tree::list(from).doing(|| "list")? {
+        for (name, _) in tree::list(from).doing(|| format!("list {}", brief(path)))? {
+            let path = join(path, name.to_bytes());
             let node = match Node::in_dir(from, &name) {
                 // It was removed meanwhile, or overlay lists a whiteout that hides nothing.
                 Err(Errno::NOENT) => continue,
-                other => other.doing(|| "open").doing(|| show(name.to_bytes()))?,
+                other => other.doing(|| format!("open {}", brief(&path)))?,
             };
             if node.kind() != FileType::Socket {
-                self.entry(node, to, &name, &join(path, name.to_bytes()))?;
+                self.entry(node, to, &name, &path)?;
             }
         }
         Ok(())
@@ -100,11 +124,11 @@ impl<'a> TreeCopy<'a> {
 
     /// Copies a file of any type to `name` in `to`; `path` is the same below the top.
     pub(super) fn entry(&mut self, node: Node, to: &OwnedFd, name: &CStr, path: &[u8]) -> Result<()> {
-        let doing = || show(name.to_bytes());
+        let doing = || brief(path);
         (self.going)()?;
         let kind = node.kind();
         if kind == FileType::Directory {
-            return self.directory(node, to, name, path).doing(doing);
+            return self.directory(node, to, name, path);
         }
         if self.is_linked(&node, to, name, path).doing(doing)? {
             return Ok(());
@@ -121,27 +145,20 @@ impl<'a> TreeCopy<'a> {
     }
 
     fn directory(&mut self, node: Node, to: &OwnedFd, name: &CStr, path: &[u8]) -> Result<()> {
+        let doing = || brief(path);
         let stat = node.stat;
-        let original = node.open_dir().doing(|| "open")?;
+        let original = node.open_dir().doing(|| "open").doing(doing)?;
+        let is_empty = self.is_empty(&node).doing(doing)?;
         // Its levels hold descriptors.
         drop(node);
-        let implied = self.implied.filter(|implied| implied.has(path));
+        let implied = self.rules.implied.filter(|implied| implied.has(path));
         if let Some(existing) = implied.and_then(|implied| implied.existing(path)) {
             return self.children(&original, &existing, path);
         }
-        match rustix::fs::mkdirat(to, name, Mode::from_raw_mode(stat.st_mode & 0o755 | 0o700)) {
-            Err(Errno::EXIST) => {}
-            other => other.doing(|| "mkdir")?,
-        }
-        let made = match tree::open_dir(to, name.to_bytes(), OFlags::RDONLY) {
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                return Err(Error::invalid("cannot replace a file with a directory"));
-            }
-            other => other.doing(|| "open")?,
-        };
-        let copied = self.children(&original, &made, path);
+        let made = make_dir(to, name, stat.st_mode).doing(doing)?;
+        let copied = if is_empty { Ok(()) } else { self.children(&original, &made, path) };
         // After a failure, too: an incomplete directory is of more use if its owner can enter it.
-        copied.and(self.attributes(original.as_fd(), made.as_fd(), &stat))
+        copied.and(self.attributes(original.as_fd(), made.as_fd(), &stat).doing(doing))
     }
 
     /// Links the file to an earlier copy of itself. `false`: there is none, or it cannot be linked.
@@ -156,13 +173,13 @@ impl<'a> TreeCopy<'a> {
         };
         let (dir, first) = split(first);
         let Ok(dir) = tree::open_dir(self.top, dir, OFlags::PATH) else { return Ok(false) };
-        clear(to, name)?;
+        self.clear(to, name)?;
         Ok(rustix::fs::linkat(&dir, first, to, name, AtFlags::empty()).is_ok())
     }
 
     fn file(&self, node: &Node, to: &OwnedFd, name: &CStr) -> Result<()> {
         let original = node.open_file().doing(|| "open")?;
-        clear(to, name)?;
+        self.clear(to, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).doing(|| "create")?;
         let (mut original, mut made) = (File::from(original), File::from(made));
@@ -186,12 +203,12 @@ impl<'a> TreeCopy<'a> {
             (self.going)()?;
             let start = match rustix::fs::seek(&*from, SeekFrom::Data(at)) {
                 // A hole up to the end.
-                Err(Errno::NXIO) => {
+                Err(Errno::NXIO) if length(from)? > 0 => {
                     let end = size.min(length(from)?).max(at);
                     return to.set_len(end).doing(|| "ftruncate");
                 }
-                // The file system has no holes.
-                Err(Errno::INVAL) => at,
+                // The file system has no holes, or no size for this file.
+                Err(Errno::INVAL | Errno::NXIO) => at,
                 other => other.doing(|| "lseek")?,
             };
             let hole = match rustix::fs::seek(&*from, SeekFrom::Hole(start)) {
@@ -215,7 +232,7 @@ impl<'a> TreeCopy<'a> {
 
     fn symlink(&self, node: &Node, to: &OwnedFd, name: &CStr) -> Result<()> {
         let link = node.read_link().doing(|| "readlink")?;
-        clear(to, name)?;
+        self.clear(to, name)?;
         rustix::fs::symlinkat(&link, to, name).doing(|| "symlink")?;
         let (uid, gid) = self.ids(&node.stat);
         rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).doing(|| "chown")?;
@@ -233,8 +250,13 @@ impl<'a> TreeCopy<'a> {
             self.leave_out(path, "devices are copied in archive mode only");
             return Ok(());
         }
-        clear(to, name)?;
+        let is_same = |there: Node| there.kind() == kind && there.stat.st_rdev == stat.st_rdev;
+        if !(self.rules.keeps_special && Node::in_dir(to, name).is_ok_and(is_same)) {
+            self.clear(to, name)?;
+        }
         match rustix::fs::mknodat(to, name, kind, Mode::RUSR | Mode::WUSR, stat.st_rdev) {
+            // The same one, which a program may have opened.
+            Err(Errno::EXIST) => {}
             Err(Errno::PERM) => {
                 self.leave_out(path, "not permitted to create a device");
                 return Ok(());
@@ -242,7 +264,7 @@ impl<'a> TreeCopy<'a> {
             other => other.doing(|| "mknod")?,
         }
         let made = Node::in_dir(to, name).doing(|| "open")?;
-        if made.kind() != kind {
+        if made.kind() != kind || made.stat.st_rdev != stat.st_rdev {
             return Err(Error::invalid("was replaced while it was copied"));
         }
         let (uid, gid) = self.ids(stat);
@@ -253,7 +275,22 @@ impl<'a> TreeCopy<'a> {
     }
 
     fn leave_out(&mut self, path: &[u8], why: &str) {
-        self.left_out.get_or_insert_with(|| format!("{}: {why}; all else was copied", show(path)));
+        self.left_out.get_or_insert_with(|| format!("{}: {why}; all else was copied", brief(path)));
+    }
+
+    /// Removes a file that is to be replaced. Writing to it would follow a link or change its other hard links.
+    fn clear(&self, dir: &OwnedFd, name: &CStr) -> Result<()> {
+        let special = |there: Node| special(there.kind());
+        if self.rules.keeps_special
+            && let Some(what) = Node::in_dir(dir, name).ok().and_then(special)
+        {
+            return Err(Error::invalid(format!("{what} is there, which is not replaced: remove it first")));
+        }
+        match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(Errno::ISDIR) => Err(Error::invalid("cannot replace a directory with a file")),
+            Err(errno) => Err(errno).doing(|| "unlink"),
+        }
     }
 
     fn ids(&self, stat: &Stat) -> (Uid, Gid) {
@@ -285,11 +322,23 @@ impl<'a> TreeCopy<'a> {
     }
 }
 
-/// Removes a file that is to be replaced. Writing to it would follow a link or change its other hard links.
-fn clear(dir: &OwnedFd, name: &CStr) -> Result<()> {
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(Errno::ISDIR) => Err(Error::invalid("cannot replace a directory with a file")),
-        Err(errno) => Err(errno).doing(|| "unlink"),
+/// Makes a directory if there is none, and opens it.
+fn make_dir(to: &OwnedFd, name: &CStr, mode: u32) -> Result<OwnedFd> {
+    match rustix::fs::mkdirat(to, name, Mode::from_raw_mode(mode & 0o755 | 0o700)) {
+        Err(Errno::EXIST) => {}
+        other => other.doing(|| "mkdir")?,
+    }
+    match tree::open_dir(to, name.to_bytes(), OFlags::RDONLY) {
+        Err(Errno::NOTDIR | Errno::LOOP) => Err(Error::invalid("cannot replace a file with a directory")),
+        other => other.doing(|| "open"),
+    }
+}
+
+/// A path for messages: of a long one, the first and the last components.
+fn brief(path: &[u8]) -> String {
+    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+    match parts.len() {
+        0..=12 => show(path),
+        length => show(&[&parts[..3], &[b"..."], &parts[length - 3..]].concat().join(&b'/')),
     }
 }

@@ -1,4 +1,4 @@
-//! Unpacks the entries of one layer to a directory that overlay can use as a lower directory.
+//! Unpacks the entries of one layer to a directory that overlay can use as a lower directory, or those of another archive.
 //!
 //! The result does not depend on the layers below, so layers can be shared and unpacked in parallel. The layer is not trusted:
 //! each parent is opened from the root's descriptor component by component, links are resolved within the root, and an
@@ -34,11 +34,46 @@ pub struct ApplyOptions {
     pub ownership: Ownership,
     /// Limits of the layer.
     pub limits: Limits,
+    /// What the archive is.
+    pub contents: Contents,
 }
 
 impl ApplyOptions {
     fn restricted(&self) -> bool {
         self.ownership.restricted(self.marks)
+    }
+}
+
+/// What an archive is, which decides on the meaning of its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// A layer of an image: names that start with `.wh.` hide files of the layers below.
+    Layer,
+    /// Files, whatever their names are.
+    Files,
+}
+
+impl Contents {
+    fn change(self, name: &[u8]) -> Result<Change> {
+        match self {
+            Self::Layer => change(name),
+            Self::Files => clean(name).map(Change::Make),
+        }
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Layer => "layer",
+            Self::Files => "archive",
+        }
+    }
+
+    fn missing(self) -> &'static str {
+        match self {
+            Self::Layer => "no such file in this layer, and links cannot cross layers",
+            Self::Files => "no such file in the archive: only files of the same archive can be linked to",
+        }
     }
 }
 
@@ -119,7 +154,8 @@ pub fn apply<R: BufRead>(
     let mut reader = Reader::new(input);
     while let Some(entry) = reader.next_entry()? {
         let path = entry.path.clone();
-        applier.take(entry, &mut reader).doing(|| format!("layer entry {}", show(&path)))?;
+        let doing = || format!("{} entry {}", options.contents.name(), show(&path));
+        applier.take(entry, &mut reader).doing(doing)?;
     }
     applier.finish()?;
     Ok((applier.applied, reader.into_inner()))
@@ -131,7 +167,7 @@ impl Applier<'_> {
         if self.applied.entries > self.options.limits.entries {
             return Err(Error::limit(format!("more than {} entries", self.options.limits.entries)));
         }
-        match change(&entry.path)? {
+        match self.options.contents.change(&entry.path)? {
             Change::Skip => Ok(()),
             Change::Opaque(dir) => {
                 let parent = self.parent(&dir)?;
@@ -288,13 +324,8 @@ impl Applier<'_> {
         if target_name.is_empty() {
             return Err(Error::invalid("hard link to the root"));
         }
-        let missing = || {
-            let message = format!(
-                "hard link to {}: no such file in this layer, and links cannot cross layers",
-                show(target)
-            );
-            Error::invalid(message)
-        };
+        let why = self.options.contents.missing();
+        let missing = || Error::invalid(format!("hard link to {}: {why}", show(target)));
         let parent = self.existing(dir)?.ok_or_else(missing)?;
         let real = join(&parent.path, target_name);
         if real == path {
@@ -415,7 +446,7 @@ impl Applier<'_> {
         let mut wanted = path.to_vec();
         let mut links = 0;
         'restart: loop {
-            let mut fd = tree::open_dir(self.root, b"", OFlags::PATH).doing(|| "open the layer's root")?;
+            let mut fd = tree::open_dir(self.root, b"", OFlags::PATH).doing(|| "open the root directory")?;
             let mut real: Vec<u8> = Vec::new();
             let components: Vec<Vec<u8>> =
                 wanted.split(|b| *b == b'/').filter(|c| !c.is_empty()).map(<[u8]>::to_vec).collect();

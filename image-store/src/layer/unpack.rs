@@ -104,8 +104,7 @@ pub fn unpack(blob: impl Read + Send, target: Target<'_>, seen: &(dyn Fn(u64) + 
             })
         });
         let inflating = scope.spawn(move || inflate(compressed_out, media_type, plain_in));
-        let limits = options.limits;
-        let input = Checked { input: plain_out, measure: tar_hash, limits, compressed: &compressed };
+        let input = Checked { input: plain_out, measure: tar_hash, options, compressed: &compressed };
         let result =
             apply(input, root, spill, options).and_then(|(applied, rest)| Ok((applied, rest.drain()?)));
         // The reading end of the pipe was dropped, so the other two threads end.
@@ -182,20 +181,21 @@ impl Measure {
 struct Checked<'a> {
     input: Sink,
     measure: Measure,
-    limits: Limits,
+    options: ApplyOptions,
     compressed: &'a AtomicU64,
 }
 
 impl Checked<'_> {
     fn check(&self) -> Result<()> {
-        let Limits { bytes, ratio, ratio_floor, .. } = self.limits;
+        let Limits { bytes, ratio, ratio_floor, .. } = self.options.limits;
+        let what = self.options.contents.name();
         if self.measure.count > bytes {
-            return Err(Error::limit(format!("layer: larger than {bytes} bytes uncompressed")));
+            return Err(Error::limit(format!("{what}: larger than {bytes} bytes uncompressed")));
         }
         let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(ratio).max(ratio_floor);
         if self.measure.count > allowed {
             return Err(Error::limit(format!(
-                "layer: uncompressed size is more than {ratio} times the compressed size"
+                "{what}: uncompressed size is more than {ratio} times the compressed size"
             )));
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Checked<'_> {
     /// Reads the rest after the end of the archive, which is part of the digest.
     fn drain(mut self) -> Result<(Digest, u64)> {
         loop {
-            let length = self.fill_buf().doing(|| "read after the end of the layer")?.len();
+            let length = self.fill_buf().doing(|| "read after the end of the archive")?.len();
             if length == 0 {
                 return Ok(self.measure.finish());
             }

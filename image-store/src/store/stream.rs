@@ -29,14 +29,14 @@ impl Store {
     /// without an entry in the archive keep the attributes that they have there, and may be links to directories.
     ///
     /// # Errors
-    /// [`ErrorKind::Os`](crate::ErrorKind::Os) if `target` is not a directory, before anything is read; those of unpacking a
-    /// layer and of [`copy`].
+    /// [`ErrorKind::Os`](crate::ErrorKind::Os) if `target` is not a directory, before anything is read; those of unpacking
+    /// and of [`copy`].
     pub fn copy_in(&self, input: impl Read + Send, to: &Place, target: &str, devices: bool) -> Result<()> {
         to.open_dir(target.as_bytes()).map_err(|error| {
             Error::from(error).context(format!("copy to {target:?}: must be a directory"))
         })?;
         let transaction = Transaction::begin(self)?;
-        let (unpacked, path) = transaction.unpack_staged(input, None, false, &|_| ())?;
+        let (unpacked, path) = transaction.unpack_files(input)?;
         let dir = path.join("fs");
         let dir = File::open(&dir).doing(|| format!("open {dir:?}"))?;
         let options = CopyOptions { owner: Owner::Keep, follow: false, devices };

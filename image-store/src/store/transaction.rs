@@ -19,7 +19,7 @@ use super::lease::Lease;
 use super::{LayerMeta, Record, Store};
 use crate::digest::Digest;
 use crate::error::{Doing, Error, Result};
-use crate::layer::apply::ApplyOptions;
+use crate::layer::apply::{ApplyOptions, Contents};
 use crate::layer::unpack::{Expected, Target, Unpacked, unpack};
 use crate::manifest::{
     CONFIG_LIMIT, Descriptor, Document, INDEX_LIMIT, ImageConfig, MANIFEST_LIMIT, Manifest,
@@ -350,6 +350,22 @@ impl<'a> Transaction<'a> {
         keep: bool,
         seen: &(dyn Fn(u64) + Sync),
     ) -> Result<(Unpacked, PathBuf)> {
+        self.unpack(input, expected, keep, seen, Contents::Layer)
+    }
+
+    /// Unpacks an archive that is not a layer into a new directory in `ingest`.
+    pub(super) fn unpack_files(&self, input: impl Read + Send) -> Result<(Unpacked, PathBuf)> {
+        self.unpack(input, None, false, &|_| (), Contents::Files)
+    }
+
+    fn unpack(
+        &self,
+        input: impl Read + Send,
+        expected: Option<Expected<'_>>,
+        keep: bool,
+        seen: &(dyn Fn(u64) + Sync),
+        contents: Contents,
+    ) -> Result<(Unpacked, PathBuf)> {
         let (tree, root_fd) = self.new_tree()?;
         let spill = File::open(&tree).doing(|| format!("open {tree:?}"))?;
         let (blob_path, blob) =
@@ -358,6 +374,7 @@ impl<'a> Transaction<'a> {
             marks: self.store.marks,
             ownership: self.store.ownership,
             limits: self.store.options.limits,
+            contents,
         };
         let target = Target { root: root_fd.as_fd(), spill: spill.as_fd(), blob, expected, options };
         let unpacked = unpack(input, target, seen).inspect_err(|_| {

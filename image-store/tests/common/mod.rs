@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use image_store::layer::apply::{Applied, ApplyOptions, Ownership};
+use image_store::layer::apply::{Applied, ApplyOptions, Contents, Ownership};
 use image_store::layer::compression::Compression;
 use image_store::layer::encoder::Encoder;
 use image_store::layer::unpack::{Target, Unpacked};
@@ -112,7 +112,8 @@ pub fn unpack_whole(place: &Scratch, bytes: &[u8], limits: Limits) -> image_stor
     fs::create_dir(&root).unwrap();
     let root = File::open(&root).unwrap();
     let spill = File::open(place.path()).unwrap();
-    let options = ApplyOptions { marks: Marks::Trusted, ownership: Ownership::Keep, limits };
+    let options =
+        ApplyOptions { marks: Marks::Trusted, ownership: Ownership::Keep, limits, contents: Contents::Layer };
     let target = Target { root: root.as_fd(), spill: spill.as_fd(), blob: None, expected: None, options };
     image_store::layer::unpack::unpack(bytes, target, &|_| ())
 }

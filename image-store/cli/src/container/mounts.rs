@@ -96,7 +96,13 @@ fn resolve(root: &OwnedFd, path: &str) -> rustix::io::Result<OwnedFd> {
 fn make_target(root: &OwnedFd, path: &str, is_dir: bool) -> Result<OwnedFd> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut at = String::new();
-    let failed = |errno: Errno, what: &str, at: &str| os(errno, format!("{what} {at:?}"));
+    let failed = |errno: Errno, what: &str, at: &str| match errno {
+        // It is there, and was not found.
+        Errno::EXIST => invalid(format!(
+            "{at:?}: is a symbolic link that leads nowhere: start the container once, which creates the mount point"
+        )),
+        errno => os(errno, format!("{what} {at:?}")),
+    };
     let mut parent = resolve(root, "/").map_err(|errno| failed(errno, "open", "/"))?;
     for (number, part) in parts.iter().enumerate() {
         at = format!("{at}/{part}");

@@ -21,7 +21,7 @@ pub(crate) fn cp(args: &Args) -> Result<u8> {
         (None, None) => return Err(wrong("the source or the target must be CONTAINER:PATH")),
         _ => return Err(wrong("copying between containers is not supported")),
     };
-    let root = Place::root(root::live_or_mounted(&store, &find::find(&store, id)?)?);
+    let root = root::with_mounts(&store, &find::find(&store, id)?)?;
     // As in Docker, copies in a container belong to its root, copies on the host to the caller.
     let (uid, gid) =
         if out { (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()) } else { (0, 0) };
