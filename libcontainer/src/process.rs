@@ -114,6 +114,12 @@ impl Started {
         ExecProcess { pid, watched, terminal }
     }
 
+    /// Whether there never was one, and nothing else has kept the container from exiting.
+    pub(crate) fn is_unused(&self) -> bool {
+        let all = self.0.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.is_empty() && self.0.waited_for.get().is_none()
+    }
+
     /// Reaps those that have ended, and returns when that was done first. Their exit statuses are kept for those who will wait for them.
     pub(crate) fn reap(&self) -> Instant {
         let all = self.0.processes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,8 +9,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long to wait before the next check of what keeps the process from exiting: at first, and at most.
-const SLICES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How long to wait before the next check of what keeps the process from exiting: at first, and at most, with and without processes
+/// that this handle has started.
+const SLICES: (Duration, Duration, Duration) =
+    (Duration::from_millis(5), Duration::from_millis(500), Duration::from_secs(5));
 
 /// How long the caller has to wait for its other processes in the container itself, once they keep it from exiting.
 const GRACE: Duration = Duration::from_secs(1);
@@ -116,7 +118,7 @@ impl Container {
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            slice = (slice * 2).min(SLICES.1);
+            slice = (slice * 2).min(if self.started.is_unused() { SLICES.2 } else { SLICES.1 });
         }
     }
 }
