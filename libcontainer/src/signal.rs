@@ -310,9 +310,10 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_for_somebody_elses_child_does_not_hold_up_others() {
-        // A zombie whose parent never reaps it.
+        // A zombie whose parent, which ends with its stdin, never reaps it.
         let mut parent = Command::new("sh")
-            .args(["-c", "sleep 0 & echo $!; exec sleep 1000"])
+            .args(["-c", "sleep 0 & echo $!; exec cat >&2"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -337,8 +338,8 @@ mod tests {
             assert!(watched.status.try_lock().is_ok());
             let _ = patient.join().unwrap();
         });
-        parent.kill().unwrap();
-        parent.wait().unwrap();
+        // Closes its stdin.
+        assert!(parent.wait().unwrap().success());
     }
 
     #[test]
