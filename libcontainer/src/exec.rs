@@ -71,7 +71,10 @@ impl Starting {
     /// # Errors
     /// The reason why the program could not be executed.
     pub fn finish(mut self) -> Result<ExecProcess> {
-        self.launched.follow(&mut NoRequests).map_err(preparing)?;
+        // Else it would be waited for, though for a moment only.
+        if !self.launched.has_executed_silently().map_err(preparing)? {
+            self.launched.follow(&mut NoRequests).map_err(preparing)?;
+        }
         running(self.launched, &self.started)
     }
 }

@@ -49,13 +49,14 @@
 //! - or create and exec from a small process without secrets: a worker of its own, or the command `knarr`, whose memory holds nothing but
 //!   the container's own configuration.
 //!
-//! The cost of a clone grows with the memory of the calling process as well, for which the last point helps, too.
+//! The cost of a clone, and of a hook on the host, grows with the memory of the calling process as well, for which the last point helps,
+//! too.
 //!
 //! # Hooks
 //!
 //! [`Runtime::create`], [`Container::start`] and [`Container::delete`] run the hooks of config.json, and wait for them. Those of the host
 //! (prestart, createRuntime, poststart, poststop) run in the caller's namespaces, with the bundle as their working directory, and with
-//! the caller's environment unless they set one. No hook gets descriptors of the caller besides 0 to 2.
+//! the caller's environment unless they set one. No hook gets descriptors of the caller: its own 0 to 2 are pipes.
 //!
 //! # Errors
 //!

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::signal::{self, ExitStatus, Signal, Watched};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// What the container's process gets as descriptors 0, 1 and 2.
@@ -94,24 +94,39 @@ pub struct ExecProcess {
 
 /// The processes that a handle of a container has started, as long as somebody may still wait for them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Started(Arc<Mutex<Vec<Weak<Watched>>>>);
+pub(crate) struct Started(Arc<All>);
+
+#[derive(Debug, Default)]
+struct All {
+    processes: Mutex<Vec<Weak<Watched>>>,
+    /// When they were first seen to keep the container from exiting. It is kept here for callers that ask again and again, each time for
+    /// a moment only.
+    waited_for: OnceLock<Instant>,
+}
 
 impl Started {
     /// The process of a launch that is complete.
     pub(crate) fn add(&self, pid: i32, process: OwnedFd, terminal: Option<OwnedFd>) -> ExecProcess {
         let watched = Arc::new(Watched::new(process));
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.processes.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|one| one.strong_count() > 0);
         all.push(Arc::downgrade(&watched));
         ExecProcess { pid, watched, terminal }
     }
 
-    /// Reaps those that have ended. Their exit statuses are kept for those who will wait for them.
-    pub(crate) fn reap(&self) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether there never was one, and nothing else has kept the container from exiting.
+    pub(crate) fn is_unused(&self) -> bool {
+        let all = self.0.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.is_empty() && self.0.waited_for.get().is_none()
+    }
+
+    /// Reaps those that have ended, and returns when that was done first. Their exit statuses are kept for those who will wait for them.
+    pub(crate) fn reap(&self) -> Instant {
+        let all = self.0.processes.lock().unwrap_or_else(PoisonError::into_inner);
         for watched in all.iter().filter_map(Weak::upgrade) {
             let _ = watched.wait_until(Some(Instant::now()));
         }
+        *self.0.waited_for.get_or_init(Instant::now)
     }
 }
 
@@ -127,6 +142,12 @@ impl ExecProcess {
     }
 
     /// The pidfd alone: readable once the process has exited, and usable for waitid(2) with P_PIDFD and for pidfd_send_signal(2).
+    ///
+    /// From then on, the caller has to reap the process within a second of the container's exit, before
+    /// [`Container::wait`](crate::Container::wait) does so, in this handle of the container or another: after that, and after
+    /// [`Container::delete`](crate::Container::delete), waitid(2) fails with ECHILD. It does so too for a process that such a call has
+    /// reaped before this one: its exit status is known to [`wait`](ExecProcess::wait) only. Since Linux 6.15 the kernel keeps the
+    /// status for the pidfd (PIDFD_GET_INFO of ioctl_pidfd(2)).
     pub fn into_pidfd(self) -> OwnedFd {
         let mut watched = self.watched;
         loop {

@@ -231,7 +231,11 @@ impl Watched {
         let mut kept = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_none() {
             *kept = match pidfd::wait(self.as_fd(), libc::WNOHANG) {
-                Err(Errno(libc::ECHILD)) => kept_status(self.as_fd(), patience)?,
+                Err(Errno(libc::ECHILD)) => {
+                    // Other threads, which may have less patience, must not wait for this one.
+                    drop(kept);
+                    return kept_status(self.as_fd(), patience);
+                }
                 other => other.context("waitid")?.map(decode),
             };
         }
@@ -300,6 +304,43 @@ pub(crate) fn pid_of(process: BorrowedFd<'_>) -> Result<i32> {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    #[test]
+    fn a_thread_that_waits_for_somebody_elses_child_does_not_hold_up_others() {
+        // A zombie whose parent, which ends with its stdin, never reaps it.
+        let mut parent = Command::new("sh")
+            .args(["-c", "sleep 0 & echo $!; exec cat >&2"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let watched = Watched::new(pidfd::open(line.trim().parse().unwrap()).unwrap());
+        assert!(ends_within(watched.as_fd(), 20_000).unwrap());
+        let tid = AtomicI32::new(0);
+        std::thread::scope(|scope| {
+            let patient = scope.spawn(|| {
+                tid.store(nix::unistd::gettid().as_raw(), Ordering::Release);
+                watched.wait_until(None)
+            });
+            let sleeps = || {
+                let file = format!("/proc/self/task/{}/stat", tid.load(Ordering::Acquire));
+                std::fs::read_to_string(file).is_ok_and(|stat| stat.contains(") S "))
+            };
+            // The only place to sleep is the poll for the parent.
+            while !sleeps() && !patient.is_finished() {
+                std::thread::yield_now();
+            }
+            assert!(watched.status.try_lock().is_ok());
+            let _ = patient.join().unwrap();
+        });
+        // Closes its stdin.
+        assert!(parent.wait().unwrap().success());
+    }
 
     #[test]
     fn statuses_and_signals_are_read_as_they_were_written() {

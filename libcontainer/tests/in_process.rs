@@ -37,6 +37,8 @@ const TESTS: &[Test] = &[
     ("an_exit_status_can_be_asked_for_more_than_once", endings::waits_for_children),
     ("the_end_of_somebody_elses_child_is_told_or_unknown", endings::waits_for_others),
     ("an_exec_that_nobody_has_waited_for_does_not_keep_its_container", endings::zombies_of_execs),
+    ("an_exec_that_the_caller_reaps_by_its_descriptor_is_left_to_it", endings::execs_by_descriptor),
+    ("a_process_whose_first_thread_has_ended_runs", endings::without_leader),
     ("a_container_whose_handle_was_dropped_is_reaped_by_another", endings::dropped_handles),
     ("a_delete_that_is_refused_gives_the_container_back", endings::refused_deletes),
     ("a_fork_of_another_thread_does_not_hold_up_a_launch", endings::forks_meanwhile),
@@ -50,10 +52,12 @@ struct Place {
 
 fn main() {
     let arguments: Vec<_> = std::env::args_os().collect();
-    if let [_, word, state, bundle, id] = arguments.as_slice()
-        && word == "parent"
-    {
-        return endings::parent(state.as_ref(), bundle.as_ref(), id.to_str().unwrap());
+    match arguments.as_slice() {
+        [_, word, state, bundle, id] if word == "parent" => {
+            return endings::parent(state.as_ref(), bundle.as_ref(), id.to_str().unwrap());
+        }
+        [_, word] if word == "leaderless" => endings::leaderless(),
+        _ => {}
     }
     let skipped = if !nix::unistd::geteuid().is_root() {
         Some("needs root".to_owned())

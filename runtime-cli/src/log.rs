@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -36,6 +37,8 @@ impl Level {
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     file: Option<File>,
+    /// It was full for longer than a reader may take: from then on, what it has no room for is dropped at once.
+    stalled: AtomicBool,
     json: bool,
     debug: bool,
 }
@@ -67,7 +70,7 @@ impl Log {
                 })?)
             }
         };
-        Ok(Log { file, json, debug })
+        Ok(Log { file, stalled: AtomicBool::new(false), json, debug })
     }
 
     pub(crate) fn warning(&self, message: &str) {
@@ -100,28 +103,26 @@ impl Log {
         let line = line(self.json, level, message, now);
         // A log that cannot be written must not change the command's result.
         let _ = match self.file.as_ref() {
-            Some(file) => append(file, line.as_bytes()),
+            Some(file) => self.append(file, line.as_bytes()),
             None => std::io::stderr().write_all(line.as_bytes()),
         };
     }
-}
 
-/// Writes a line, and waits a moment if the file is a pipe that is full.
-fn append(mut file: &File, mut line: &[u8]) -> std::io::Result<()> {
-    while !line.is_empty() {
-        match file.write(line) {
-            Ok(written) => line = line.get(written..).unwrap_or_default(),
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                let mut set = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
-                if poll(&mut set, PollTimeout::from(PATIENCE))? == 0 {
-                    return Err(e);
+    /// Writes a line, and waits a moment if the file is a pipe that is full.
+    fn append(&self, mut file: &File, mut line: &[u8]) -> std::io::Result<()> {
+        while !line.is_empty() {
+            match file.write(line) {
+                Ok(written) => line = line.get(written..).unwrap_or_default(),
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == ErrorKind::WouldBlock && !self.stalled.load(Ordering::Relaxed) => {
+                    let mut set = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+                    self.stalled.store(poll(&mut set, PollTimeout::from(PATIENCE))? == 0, Ordering::Relaxed);
                 }
+                Err(e) => return Err(e),
             }
-            Err(e) => return Err(e),
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// `seconds` since 1970.
@@ -218,10 +219,17 @@ mod tests {
         let message = refused.unwrap_err().message;
         assert!(message.ends_with("(ENXIO) (a FIFO without a reader, or a socket)"), "{message}");
         let log = log.unwrap();
-        // More than the pipe takes: what nobody reads is dropped.
-        for _ in 0..9 {
+        // More than the pipe takes: what nobody reads is dropped, and waited for once.
+        let begin = std::time::Instant::now();
+        for _ in 0..40 {
             log.warning(&"x".repeat(8000));
         }
+        // Of 40 lines, a pipe takes fewer than ten.
+        assert!(
+            begin.elapsed() < 15 * std::time::Duration::from_millis(PATIENCE.into()),
+            "{:?}",
+            begin.elapsed()
+        );
         drop(log);
         let mut text = String::new();
         std::io::Read::read_to_string(&mut &reader, &mut text).unwrap();

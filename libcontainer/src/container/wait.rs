@@ -9,8 +9,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-/// How long to wait before the next check of what keeps the process from exiting: at first, and at most.
-const SLICES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+/// How long to wait before the next check of what keeps the process from exiting: at first, and at most, with and without processes
+/// that this handle has started.
+const SLICES: (Duration, Duration, Duration) =
+    (Duration::from_millis(5), Duration::from_millis(500), Duration::from_secs(5));
+
+/// How long the caller has to wait for its other processes in the container itself, once they keep it from exiting.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The first process of a container.
 #[derive(Debug)]
@@ -42,8 +47,8 @@ impl Container {
     }
 
     /// Waits until the container's first process, which must be a child of the caller, exits, and reaps it. A further call, also by another
-    /// thread, returns the same status. While the container exits, processes that the caller has started in it ([`Container::exec`]) are
-    /// reaped too: as zombies they would keep it from exiting.
+    /// thread, returns the same status. Processes that the caller has started in it ([`Container::exec`]) and not waited for are reaped too, a
+    /// second after the container began to exit: as zombies they would keep it from exiting.
     ///
     /// # Errors
     /// `NotFound`, with [`Object::Child`], when the process is running and not a child of the caller; with [`Object::ExitStatus`] when it
@@ -52,7 +57,7 @@ impl Container {
     pub fn wait(&self) -> Result<ExitStatus> {
         let watched = self.watched()?;
         watched.is_ours()?;
-        self.ends_before(None)?;
+        self.ends_before(None, GRACE)?;
         watched.ended()
     }
 
@@ -72,7 +77,7 @@ impl Container {
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now().checked_add(timeout);
         let watched = self.watched()?;
-        if self.ends_before(deadline)? { watched.wait_until(deadline) } else { Ok(None) }
+        if self.ends_before(deadline, GRACE)? { watched.wait_until(deadline) } else { Ok(None) }
     }
 
     fn watched(&self) -> Result<&Watched> {
@@ -86,14 +91,15 @@ impl Container {
 
     /// Waits for the exit of a process that was killed.
     pub(super) fn must_end(&self) -> Result<()> {
-        if self.ends_before(Some(Instant::now() + KILL_TIMEOUT))? {
+        if self.ends_before(Some(Instant::now() + KILL_TIMEOUT), Duration::ZERO)? {
             return Ok(());
         }
         Err(Error::new(ErrorKind::Busy, "the container's process did not exit after SIGKILL"))
     }
 
-    /// Whether the process exits before the deadline. True if there is no process.
-    fn ends_before(&self, deadline: Option<Instant>) -> Result<bool> {
+    /// Whether the process exits before the deadline. True if there is no process. Children of the caller that keep it from exiting are
+    /// reaped after the grace period.
+    fn ends_before(&self, deadline: Option<Instant>, grace: Duration) -> Result<bool> {
         let First::Process(process) = &self.first else { return Ok(true) };
         let mut slice = SLICES.0;
         loop {
@@ -104,14 +110,15 @@ impl Container {
                 return Ok(true);
             }
             if alive::is_exiting(self.record.pid) {
-                // First those whose exit status somebody may still ask for.
-                self.started.reap();
-                alive::reap_around(self.record.pid);
+                // First those whose exit status is kept for a handle.
+                if self.started.reap().elapsed() >= grace {
+                    alive::reap_around(self.record.pid);
+                }
             }
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(false);
             }
-            slice = (slice * 2).min(SLICES.1);
+            slice = (slice * 2).min(if self.started.is_unused() { SLICES.2 } else { SLICES.1 });
         }
     }
 }

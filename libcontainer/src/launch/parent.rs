@@ -229,8 +229,18 @@ impl Launched {
 
     /// Whether the child's program runs, or never will.
     pub(crate) fn is_decided(&self) -> Result<bool> {
+        Ok(!self.is_silent()? || alive::has_executed(self.pid))
+    }
+
+    /// Whether the child's program runs, although its end of the socket is open, in another process. Nothing more is sent then.
+    pub(crate) fn has_executed_silently(&self) -> Result<bool> {
+        Ok(self.is_silent()? && alive::has_executed(self.pid))
+    }
+
+    /// Whether nothing is known: the socket has not hung up, and the child has not ended.
+    fn is_silent(&self) -> Result<bool> {
         let ready = pidfd::first_of((self.sync.as_fd(), 0), self.process(), 0).context("poll: the child")?;
-        Ok(ready != (false, false) || alive::has_executed(self.pid))
+        Ok(ready == (false, false))
     }
 
     /// The first child has ended, and its sibling takes its place.

@@ -4,7 +4,7 @@
 use crate::error::{Context, Error, ErrorKind, Object, Result};
 use crate::sys::{Errno, fs, mount};
 use std::ffi::{CStr, CString};
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 /// How long to wait for the end of a mount whose container has just ended.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long to wait for other mounts of the same upper directory to be made. Anyone who may read the directory can lock it, for ever.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The directories of a root file system (kernel documentation, filesystems/overlayfs).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +94,7 @@ impl Overlay {
     fn lock(&self, upper: &Path, work: &Path) -> Result<Lock> {
         let what = || format!("overlay: upper directory {upper:?}");
         let file = File::open(upper).context("open").with_context(what)?;
-        file.lock().context("flock").with_context(what)?;
-        let lock = Lock(file);
+        let lock = Lock::within(LOCK_TIMEOUT, file).with_context(what)?;
         // A mount leaves a directory in its work directory. Before there is one, the kernel, which logs an error for the attempt, need
         // not be asked.
         let mounted_before = work.join("work").exists();
@@ -121,6 +123,22 @@ impl Overlay {
 /// The lock on an upper directory. It is unlocked explicitly, since a child of another thread may have a copy of the descriptor.
 struct Lock(File);
 
+impl Lock {
+    fn within(timeout: Duration, file: File) -> Result<Self> {
+        let end = Instant::now() + timeout;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock(file)),
+                Err(TryLockError::Error(e)) => return Err(e).context("flock"),
+                Err(TryLockError::WouldBlock) if Instant::now() > end => {
+                    return Err(Error::new(ErrorKind::Busy, "flock: another process keeps it locked"));
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
@@ -135,4 +153,21 @@ fn set(context: BorrowedFd<'_>, option: &CStr, path: &Path) -> Result<()> {
         .context("open")
         .with_context(what)?;
     mount::fsconfig_text(context, option, &value).context("fsconfig").with_context(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_stays_locked_is_not_waited_for_without_end() {
+        let directory = std::env::temp_dir();
+        let open = || File::open(&directory).unwrap();
+        let held = open();
+        held.lock_shared().unwrap();
+        let error = Lock::within(Duration::from_millis(20), open()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        held.unlock().unwrap();
+        assert!(Lock::within(Duration::from_millis(20), open()).is_ok());
+    }
 }

@@ -3,7 +3,8 @@
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::sys::fs::read_whole;
 use crate::sys::{Errno, pidfd};
-use std::fs::File;
+use std::fmt::Display;
+use std::fs::{DirEntry, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub(crate) struct Alive {
 
 /// The start time of a process that is there, in clock ticks since boot.
 pub(crate) fn start_time(pid: i32) -> Result<u64> {
-    match read(pid)? {
+    match read(&pid)? {
         Some(stat) => Ok(stat.start_time),
         None => Err(Error::new(ErrorKind::NotFound, format!("process {pid} has exited"))),
     }
@@ -59,14 +60,18 @@ fn namespace(pid: i32) -> std::io::Result<PathBuf> {
     std::fs::read_link(format!("/proc/{pid}/ns/pid"))
 }
 
-/// Whether the process is exiting, and perhaps waits for the others of its pid namespace.
+/// Whether the process is exiting, and perhaps waits for the others of its pid namespace. It is not while any of its threads runs: the
+/// first may have ended alone (pthread_exit(3)).
 pub(crate) fn is_exiting(pid: i32) -> bool {
-    matches!(read(pid), Ok(Some(stat)) if stat.exiting)
+    let ends = |thread: String| read(&thread).is_ok_and(|stat| stat.is_none_or(|stat| stat.exiting));
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task"));
+    let thread = |entry: DirEntry| format!("{pid}/task/{}", entry.file_name().display());
+    ends(pid.to_string()) && threads().is_ok_and(|list| list.flatten().map(thread).all(ends))
 }
 
 /// Whether a process that is there runs a program of its own.
 pub(crate) fn has_executed(pid: i32) -> bool {
-    matches!(read(pid), Ok(Some(stat)) if stat.executed)
+    matches!(read(&pid), Ok(Some(stat)) if stat.executed)
 }
 
 /// Reaps the caller's children that have ended in the pid namespace that `pid` is the first process of. It can't end before they are
@@ -93,13 +98,19 @@ pub(crate) fn open(pid: i32, start_time: u64) -> Result<Option<Alive>> {
         Err(e) => return Err(e).context("pidfd_open"),
     };
     // Read after the pidfd is open: if the start time is right now, the pidfd is of the right process.
-    let stat = read(pid)?;
+    let stat = read(&pid)?;
     let stat = stat.filter(|s| s.start_time == start_time);
-    Ok(stat.map(|s| Alive { process, ended: matches!(s.state, 'Z' | 'X'), executed: s.executed }))
+    Ok(stat.map(|s| Alive {
+        // A process whose first thread has ended alone (pthread_exit(3)) looks like a zombie, and its pidfd is not readable.
+        ended: matches!(s.state, 'Z' | 'X') && pidfd::readable(process.as_fd(), 0).unwrap_or(true),
+        executed: s.executed,
+        process,
+    }))
 }
 
-fn read(pid: i32) -> Result<Option<Stat>> {
-    let path = format!("/proc/{pid}/stat");
+/// `process` is a pid, or the path of a thread below /proc.
+fn read(process: &impl Display) -> Result<Option<Stat>> {
+    let path = format!("/proc/{process}/stat");
     let text = match File::open(&path).and_then(read_whole) {
         Ok(text) => text,
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),

@@ -3,6 +3,7 @@
 use super::{Errno, SysResult, owned, ret};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// A child of this process, which is killed and reaped when this is dropped.
 #[derive(Debug)]
@@ -133,9 +134,11 @@ pub(crate) fn first_of(
     Ok((polls[0].revents != 0, polls[1].revents != 0))
 }
 
-/// poll(2), or ppoll(2) where a filter, which may be the container's own, refuses it. False on timeout.
-fn poll(polls: &mut [libc::pollfd], timeout_ms: i32) -> SysResult<bool> {
+/// poll(2), or ppoll(2) where a filter, which may be the container's own, refuses it. False on timeout. Signals don't extend the timeout.
+fn poll(polls: &mut [libc::pollfd], mut timeout_ms: i32) -> SysResult<bool> {
     let count = polls.len() as libc::nfds_t;
+    let limit = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0).map(Duration::from_millis);
+    let begin = limit.map(|_| Instant::now());
     loop {
         // SAFETY: `count` pollfds are passed, and they outlive the call.
         let polled = match ret(unsafe { libc::poll(polls.as_mut_ptr(), count, timeout_ms) }.into()) {
@@ -145,6 +148,10 @@ fn poll(polls: &mut [libc::pollfd], timeout_ms: i32) -> SysResult<bool> {
         match polled {
             Err(e) if e.0 == libc::EINTR => {}
             other => return other.map(|n| n > 0),
+        }
+        if let (Some(limit), Some(begin)) = (limit, begin) {
+            let left = limit.saturating_sub(begin.elapsed());
+            timeout_ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(timeout_ms);
         }
     }
 }
@@ -158,4 +165,31 @@ fn ppoll(polls: &mut [libc::pollfd], timeout_ms: i32) -> SysResult<libc::c_long>
     let count = polls.len() as libc::nfds_t;
     // SAFETY: `count` pollfds and a timespec, or null for none, are passed, and they outlive the call; the signal mask stays as it is.
     ret(unsafe { libc::ppoll(polls.as_mut_ptr(), count, limit, std::ptr::null()) }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::thread::JoinHandleExt;
+
+    #[test]
+    fn signals_do_not_extend_the_timeout_of_a_poll() {
+        extern "C" fn nothing(_: libc::c_int) {}
+        // SAFETY: an all-zero sigaction is valid: no flags, empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = nothing as *const () as usize;
+        // SAFETY: `action` outlives the call, and the handler does nothing. No other test uses this signal.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGURG, &raw const action, std::ptr::null_mut()) }, 0);
+        let own = open(std::process::id().cast_signed()).unwrap();
+        let polled = std::thread::spawn(move || readable(own.as_fd(), 300).unwrap());
+        // Without an end of its own, the poll would last as long as the signals.
+        let begin = Instant::now();
+        while !polled.is_finished() && begin.elapsed() < Duration::from_secs(20) {
+            // SAFETY: the thread was not joined.
+            unsafe { libc::pthread_kill(polled.as_pthread_t(), libc::SIGURG) };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(polled.is_finished(), "still polling after {:?}", begin.elapsed());
+        assert!(!polled.join().unwrap(), "this process has not ended");
+    }
 }

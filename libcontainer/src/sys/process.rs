@@ -14,6 +14,8 @@ pub(crate) fn set_dumpable(on: bool) -> SysResult<()> {
 
 /// Has a command start as programs expect it: with the descriptors 0 to 2 only, whatever this process has opened without close-on-exec, and
 /// with default signal handling, although this process, whose caller decides about it, may ignore signals: those stay ignored over an exec.
+///
+/// std makes a copy of this process for it (fork(2)). In a static program it does so anyway for a command with a working directory.
 pub(crate) fn start_clean(command: &mut Command) {
     let clean = || fs::close_on_exec_listed(3).and_then(|()| clone::reset_signals());
     // SAFETY: what runs between fork and exec makes system calls only.

@@ -6,8 +6,9 @@ use libcontainer::{
     Object, Runtime, Signal, Status, Stdio,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio as Pipe};
 use std::sync::Mutex;
@@ -156,6 +157,77 @@ pub(super) fn zombies_of_execs(place: &Place) {
     container.kill(Signal::KILL).unwrap();
     assert_eq!(container.wait_timeout(PATIENCE).unwrap(), Some(KILLED));
     container.delete(Delete::Stopped).unwrap();
+}
+
+/// Of a process that has ended, which nobody has reaped.
+fn reaped(process: &OwnedFd) -> WaitStatus {
+    waitid(Id::PIDFd(process.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).unwrap()
+}
+
+fn is_killed(status: WaitStatus) -> bool {
+    matches!(status, WaitStatus::Signaled(_, nix::sys::signal::Signal::SIGKILL, _))
+}
+
+pub(super) fn execs_by_descriptor(place: &Place) {
+    let (runtime, container) = started(place, "descriptors-of-execs", &["busybox", "sleep", "1000"], OWN);
+    let other = runtime.load(container.id()).unwrap();
+    let processes =
+        [&container, &other].map(|handle| exec(handle, &["busybox", "sleep", "1000"]).into_pidfd());
+    let left = exec(&other, &["busybox", "sleep", "1000"]).into_pidfd();
+    container.kill(Signal::KILL).unwrap();
+    for process in &processes {
+        assert!(ends(process));
+        // It is one of those that keep the container from exiting.
+        assert_eq!(container.try_wait().unwrap(), None);
+        assert!(is_killed(reaped(process)));
+    }
+    // Another that nobody reaps does not keep it for ever, not even from a caller that never waits for long.
+    let begin = Instant::now();
+    while container.try_wait().unwrap().is_none() {
+        assert!(begin.elapsed() < PATIENCE, "the container does not exit");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop(left);
+    container.delete(Delete::Stopped).unwrap();
+}
+
+/// A container's program whose first thread ends alone, once there is a file `/go`.
+pub(super) fn leaderless() {
+    std::thread::spawn(|| std::thread::sleep(Duration::from_secs(1000)));
+    while !Path::new("/go").exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    sys::end_thread();
+}
+
+pub(super) fn without_leader(place: &Place) {
+    if !cfg!(target_feature = "crt-static") {
+        println!(
+            "skipped: the container's program is this one, which is not static (RUSTFLAGS=-Ctarget-feature=+crt-static)"
+        );
+        return;
+    }
+    let rootfs = place.bundle("leaderless", &[], OWN, "").join("rootfs");
+    std::fs::copy(std::env::current_exe().unwrap(), rootfs.join("bin/self")).unwrap();
+    let (_, container) = started(place, "leaderless", &["/bin/self", "leaderless"], OWN);
+    let process = exec(&container, &["busybox", "sleep", "1000"]);
+    std::fs::write(rootfs.join("go"), "").unwrap();
+    let stat = format!("/proc/{}/stat", container.pid());
+    let begin = Instant::now();
+    while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        assert!(begin.elapsed() < PATIENCE, "the first thread does not end");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(container.state().unwrap().status, Status::Running);
+    process.kill(Signal::KILL).unwrap();
+    assert!(ends(&process));
+    let process = process.into_pidfd();
+    // For longer than one that is exiting is given.
+    assert_eq!(container.wait_timeout(Duration::from_secs(2)).unwrap(), None);
+    assert!(is_killed(reaped(&process)));
+    let refused = container.delete(Delete::Stopped).unwrap_err();
+    assert_eq!(refused.error.kind(), ErrorKind::WrongState, "{refused}");
+    assert_eq!(refused.container.delete(Delete::Force).unwrap(), Some(KILLED));
 }
 
 pub(super) fn dropped_handles(place: &Place) {

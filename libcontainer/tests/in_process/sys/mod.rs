@@ -14,3 +14,10 @@ pub(super) fn idle_copy() -> Pid {
         },
     }
 }
+
+/// Ends the calling thread alone, as pthread_exit(3) does.
+pub(super) fn end_thread() -> ! {
+    // SAFETY: the thread's destructors don't run; nothing depends on them.
+    unsafe { nix::libc::syscall(nix::libc::SYS_exit, 0) };
+    unreachable!()
+}
