@@ -11,7 +11,7 @@ use crate::cgroup::{Cgroup, Dir};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::launch::hooks::{self, NoWatch, Place};
-use crate::launch::{self, Job, settings};
+use crate::launch::{self, Job, settings, streams};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
 use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
@@ -96,7 +96,8 @@ impl Checkpoint {
             images.let_pass(gid)?;
         }
         let mut handed = namespaces(&plan.process, &mut request)?;
-        let null = move_above_stdio(files::null()?)?;
+        let null = files::null()?;
+        let null = move_above_stdio(streams::unchangeable(null.as_fd()).unwrap_or(null))?;
         request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
         handed.push(null);
         let around = Surroundings {
