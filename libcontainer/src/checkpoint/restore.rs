@@ -23,7 +23,7 @@ use crate::sys::openat2;
 use crate::sys::pidfd::{self, Child};
 use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -124,8 +124,8 @@ impl Checkpoint {
         fault::point();
         let running = record.hook_state(Status::Running, record.pid);
         let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle, process: None })?;
-        undo.disarm();
+        let place = Place::Host { bundle: &record.bundle, process: None };
+        undo.unlocked(&dir, || hooks::run("poststart", poststart, &running, &place))?;
         let process = process.keep();
         Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
     }
@@ -237,7 +237,8 @@ fn converse(
     mut restoring: Restoring<'_>,
 ) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
-    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd))?;
+    let criu = session.process.as_fd();
+    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd, criu))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
     let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
         let message = format!("CRIU reports process {pid}, but restored another one or none");
@@ -260,11 +261,11 @@ struct Restoring<'a> {
 }
 
 impl Restoring<'_> {
-    fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
+    fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>, criu: BorrowedFd<'_>) -> Result<()> {
         fault::point();
         let pid = notice.pid.unwrap_or(0);
         match notice.script.as_deref().unwrap_or_default() {
-            "setup-namespaces" => self.run_hooks(pid),
+            "setup-namespaces" => self.run_hooks(pid, criu),
             "orphan-pts-master" => {
                 self.terminal = fd;
                 Ok(())
@@ -274,10 +275,10 @@ impl Restoring<'_> {
         }
     }
 
-    /// As in a create, except the hooks in the container, whose root doesn't exist yet.
-    fn run_hooks(&self, pid: i32) -> Result<()> {
+    /// As in a create, except the hooks in the container, whose root doesn't exist yet. They end with CRIU, which `delete` kills.
+    fn run_hooks(&self, pid: i32, criu: BorrowedFd<'_>) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
-        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid, None))
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid, criu))
     }
 
     /// All processes exist, and are stopped until CRIU resumes them.
