@@ -503,7 +503,11 @@ fn a_container_is_changed_and_deleted_while_its_poststart_hook_runs(lab: &Lab) -
         }
         fs::write(&go, "")?;
         let ended = starting.wait()?;
-        if fails { ended.refused_with("poststart hook #0")? } else { ended.ok()? };
+        if fails {
+            ended.refused_with("poststart hook #0")?
+        } else {
+            ended.ok()?
+        };
         if next != "delete" {
             eq(c.status()?, "running", "status of the container, or of the next one of its name")?;
             c.delete_force()?;

@@ -24,7 +24,8 @@ const CHANGE: &str = "chmod 640 /proc/self/fd/0; chown 5:6 /proc/self/fd/0
     [ $a = $b ] && stat -c '%a %u:%g' /dev/null || stat -L -c 'another, inode %i' /proc/self/fd/0";
 
 /// Tries to change stdin in all ways, and tells which file it is and whether it is still a null device.
-const CHANGE_HOSTS: &str = "chmod 0 /proc/self/fd/0; chown 5:6 /proc/self/fd/0; touch -d 2001-02-03 /proc/self/fd/0
+const CHANGE_HOSTS: &str =
+    "chmod 0 /proc/self/fd/0; chown 5:6 /proc/self/fd/0; touch -d 2001-02-03 /proc/self/fd/0
     echo text >&0 && echo $(stat -L -c %i /proc/self/fd/0) $(cat <&0 | wc -c)";
 
 /// A node with the numbers of the host's /dev/null, which stands for it.

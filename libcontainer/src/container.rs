@@ -372,8 +372,9 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let all =
-            signal == Signal::KILL && !self.record.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
+        let all = signal == Signal::KILL
+            && !self.record.has_own_pids()
+            && !self.record.cgroup.processes()?.is_empty();
         if all {
             self.kill_all(signal)?;
         }

@@ -133,7 +133,9 @@ impl Child<'_> {
     /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
     fn own_stdio(&self, uid: u32) -> Done {
         let owners = self.stream_owners.map_or_else(owners, Ok)?;
-        for (fd, _) in fs::streams().into_iter().zip(owners).filter(|(_, owner)| owner.is_some_and(|o| o != uid)) {
+        for (fd, _) in
+            fs::streams().into_iter().zip(owners).filter(|(_, owner)| owner.is_some_and(|o| o != uid))
+        {
             match fs::fchownat(fd, c"", uid, u32::MAX) {
                 Ok(()) | Err(Errno(libc::EINVAL | libc::EPERM | libc::EROFS)) => {}
                 Err(e) => return Err(e).on(Call::Chown),
