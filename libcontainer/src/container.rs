@@ -167,7 +167,8 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped.
+    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped. While poststart
+    /// hooks run, which may take long, it is running, and others may change and delete it.
     ///
     /// # Errors
     /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed, or a hook's failure.

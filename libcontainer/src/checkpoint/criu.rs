@@ -201,7 +201,8 @@ impl Session {
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         // Its death may not close the socket: the processes that it was about to restore have copies.
-        let (answered, ended) = pidfd::either_readable(self.socket.as_fd(), self.process.as_fd()).context("poll")?;
+        let (answered, ended) =
+            pidfd::either_readable(self.socket.as_fd(), self.process.as_fd()).context("poll")?;
         if ended && !answered {
             return Err(Error::criu("criu exited without a response"));
         }
