@@ -3,17 +3,15 @@
 //! config.json, and files with parts of it, are read with limits: a huge or deeply nested file is an error within milliseconds, not a
 //! crash.
 
+mod file;
 mod strict;
 
 use crate::error::{Context, Error, ErrorKind, Object, Result, Stage};
 use crate::rootfs::overlay::Overlay;
+use file::{check_size, read, read_or_receive};
 use oci_spec::runtime::{LinuxResources, Process, Spec};
-use serde_json::Value;
-use std::io::Read;
+use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
-
-/// The maximum size of config.json in bytes. Docker's, with a full seccomp profile, has 30 kB.
-const MAX_CONFIG: u64 = 16 << 20;
 
 /// A parsed bundle.
 #[derive(Debug, Clone)]
@@ -90,31 +88,6 @@ impl Bundle {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
-    use std::os::unix::fs::OpenOptionsExt;
-    // O_NONBLOCK: if it is a FIFO, that must not hang the caller.
-    let file = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
-        .with_context(|| format!("open {path:?}"))?;
-    let meta = file.metadata().with_context(|| format!("fstat {path:?}"))?;
-    if !meta.is_file() {
-        return Err(Error::invalid(format!("{path:?} is not a regular file")));
-    }
-    check_size(&format!("{path:?}"), meta.len())?;
-    let mut text = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
-    file.take(MAX_CONFIG).read_to_end(&mut text).with_context(|| format!("read {path:?}"))?;
-    Ok(text)
-}
-
-fn check_size(what: &str, bytes: u64) -> Result<()> {
-    if bytes > MAX_CONFIG {
-        return Err(Error::invalid(format!("{what} has {bytes} bytes, must be at most {MAX_CONFIG}")));
-    }
-    Ok(())
-}
-
 /// Parses config.json. Any value of the wrong type is an error, except for those that `tolerate` and `tolerate_limits` repair.
 fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| json_error(&e))?;
@@ -124,13 +97,17 @@ fn parse(text: &[u8]) -> Result<(Box<Spec>, Vec<String>)> {
 }
 
 /// Makes limits acceptable to oci-spec 0.10: a `pids` without a limit, which oci-spec would read as 0; `pagesize` for `pageSize`, which is
-/// common because Go's decoder ignores case; and limits of huge pages above 63 bits. JSON of others has to be repaired as JSON, before
-/// it has a type.
+/// common because Go's decoder ignores case; `CPU` with the names of Go's structure, `{"CPU": {"Cpus": "0"}}`, which runc's own tests have;
+/// and limits of huge pages above 63 bits. JSON of others has to be
+/// repaired as JSON, before it has a type.
 fn tolerate_limits(resources: &mut Value) {
     let unset =
         |pids: &Value| pids.as_object().is_some_and(|pids| pids.get("limit").is_none_or(Value::is_null));
     if let Some(fields) = resources.as_object_mut().filter(|fields| fields.get("pids").is_some_and(unset)) {
         fields.remove("pids");
+    }
+    if let Some(fields) = resources.as_object_mut() {
+        take_go_cpu(fields);
     }
     let pages = resources.pointer_mut("/hugepageLimits").and_then(Value::as_array_mut);
     for limit in pages.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -143,22 +120,39 @@ fn tolerate_limits(resources: &mut Value) {
     }
 }
 
+fn take_go_cpu(resources: &mut Map<String, Value>) {
+    if !resources.get("CPU").is_some_and(Value::is_object) {
+        return;
+    }
+    let mut cpu = match resources.remove("cpu") {
+        Some(Value::Object(cpu)) => cpu,
+        _ => Map::new(),
+    };
+    for (name, value) in resources.remove("CPU").iter().filter_map(Value::as_object).flatten() {
+        let (first, rest) = name.split_at_checked(1).unwrap_or((name, ""));
+        cpu.insert(first.to_ascii_lowercase() + rest, value.clone());
+    }
+    resources.insert("cpu".to_owned(), Value::Object(cpu));
+}
+
 /// Reads limits from a file, with config.json's limits of size, and parses them as [`parse_resources`] does.
 ///
 /// # Errors
-/// `NotFound`; `InvalidSpec` if it is not a regular file, too large, or not of that form.
+/// `NotFound`; `InvalidSpec` if it is neither a regular file nor a pipe, too large, not of that form, or a pipe that is not closed within
+/// ten seconds.
 pub fn load_resources(path: impl AsRef<Path>) -> Result<LinuxResources> {
     let path = path.as_ref();
-    parse_resources(&read(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
+    parse_resources(&read_or_receive(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
 }
 
 /// Reads the description of a process from a file, with config.json's limits of size, and parses it as [`parse_process`] does.
 ///
 /// # Errors
-/// `NotFound`; `InvalidSpec` if it is not a regular file, too large, or not of that form.
+/// `NotFound`; `InvalidSpec` if it is neither a regular file nor a pipe, too large, not of that form, or a pipe that is not closed within
+/// ten seconds.
 pub fn load_process(path: impl AsRef<Path>) -> Result<(Process, Vec<String>)> {
     let path = path.as_ref();
-    parse_process(&read(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
+    parse_process(&read_or_receive(path)?).map_err(|e| e.wrap(format!("read {path:?}")))
 }
 
 /// Parses limits alone, as for [`Container::update`](crate::Container::update): a JSON object of the form of `linux.resources`.
@@ -229,11 +223,9 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = |name: &str| dir.join(name);
         std::fs::write(path("good"), r#"{"args":["x"],"cwd":"/"}"#).unwrap();
-        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::File::create(path("sparse")).unwrap().set_len(3 << 30).unwrap();
         for (file, message) in [
             (path("good"), None),
-            (path("fifo"), Some("is not a regular file")),
             ("/dev/zero".into(), Some("is not a regular file")),
             (dir.clone(), Some("is not a regular file")),
             (path("sparse"), Some("must be at most 16777216")),
@@ -289,6 +281,15 @@ mod tests {
         let pages = br#"{"hugepageLimits":[{"pagesize":"2MB","limit":18446744073709551615}]}"#;
         let pages = parse_resources(pages).unwrap().hugepage_limits().clone().unwrap();
         assert_eq!((pages[0].page_size().as_str(), pages[0].limit()), ("2MB", i64::MAX));
+        let go = br#"{"cpu":{"shares":7,"mems":"1"},"CPU":{"Mems":"0","RealtimePeriod":5}}"#;
+        let cpu = parse_resources(go).unwrap().cpu().clone().unwrap();
+        assert_eq!(
+            (cpu.shares(), cpu.mems().as_deref(), cpu.realtime_period()),
+            (Some(7), Some("0"), Some(5))
+        );
+        assert!(
+            parse_resources(br#"{"CPU":{"SHARES":7}}"#).is_err() && parse_resources(br#"{"CPU":7}"#).is_err()
+        );
         assert!(parse_resources(b"[]").is_err() && parse_resources(br#"{"pids":[1]}"#).is_err());
         let nested = "[".repeat(100_000);
         assert!(parse(nested.as_bytes()).is_err());
