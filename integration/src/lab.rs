@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::bundle::Bundle;
 use crate::config::Config;
 use crate::outcome::{Outcome, Stop, eq, fail, hasnt, skip, yes};
-use crate::process::{self, Ended, Running, wait_for};
+use crate::process::{self, Ended, Running, processes, wait_for};
 use crate::rootfs::Programs;
 use crate::runtime::{Kind, Runtime, need_controller, v2};
 use crate::witness;
@@ -402,6 +402,12 @@ pub fn cgroup_path(pid: i32, controller: &str) -> Result<String, Stop> {
         return fail(format!("process {pid} is in no {controller} cgroup: {groups:?}"));
     };
     Ok(found.pathname.clone())
+}
+
+/// The processes in the cgroup of this path, as `cgroup_path` has it; those that wait to be reaped are in none.
+pub fn in_cgroup(path: &str) -> Vec<i32> {
+    let alive = processes().into_iter().filter(|p| p.state != 'Z').map(|p| p.pid);
+    alive.filter(|pid| cgroup_path(*pid, "pids").is_ok_and(|theirs| theirs == path)).collect()
 }
 
 /// Where a cgroup of this path is mounted.

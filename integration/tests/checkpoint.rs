@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::lifecycle::held_script;
 use integration::lab::text;
 use integration::process::{Ended, start, start_as_is, wait_for};
 use integration::runtime::{need_criu, v2};
@@ -30,6 +31,7 @@ pub(crate) const TESTS: &[Test] = tests!["checkpoint":
     a_paused_container_is_saved_and_comes_back_running,
     a_container_with_a_stopped_process_comes_back_with_it,
     hooks_run_at_a_restore,
+    delete_force_ends_a_restore_whose_hook_hangs,
     an_id_that_is_taken_is_refused,
     a_container_that_does_not_run_is_refused,
     without_criu_the_container_goes_on,
@@ -382,6 +384,33 @@ fn hooks_run_at_a_restore(lab: &Lab) -> Outcome {
     eq(kinds, [&["prestart", "createRuntime"], poststart].concat(), "the hooks")?;
     has(&seen, format!("\"pid\":{}", s.c.pid()?))?;
     s.c.delete_force()
+}
+
+fn delete_force_ends_a_restore_whose_hook_hangs(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "it waits for the hook")?;
+    lab.except(Kind::Crun, "it waits for the hook")?;
+    for kind in ["prestart", "createRuntime", "poststart"] {
+        let lab = lab.inner(kind)?;
+        let mut s = counting(&lab)?;
+        s.run()?;
+        s.checkpoint(&[])?.ok()?;
+        let (running, go) = (lab.dir.join("runs"), lab.dir.join("go"));
+        let script = held_script(&running, &go);
+        let env = ["PATH=/usr/bin:/bin"];
+        let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", format!("{script}; exit 3")], "env": env});
+        s.c.config().push(&format!("/hooks/{kind}"), hook);
+        s.c.bundle.write()?;
+        let (images, bundle) = (text(&s.images), s.c.bundle_arg());
+        let restoring = start(s.command(&s.restore_line(&images, &bundle, &["--detach"])), &lab.dir)?;
+        wait_for("the hook runs", || running.exists().then_some(()))?;
+        s.c.delete_force()?;
+        s.c.is_gone()?;
+        // The container of a poststart hook is running; the hook may go on.
+        fs::write(&go, "")?;
+        restoring.wait()?.refused()?;
+        s.c.is_gone()?;
+    }
+    Ok(())
 }
 
 fn an_id_that_is_taken_is_refused(lab: &Lab) -> Outcome {

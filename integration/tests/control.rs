@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::PathBuf;
 
+use crate::namespaces::{end, holder};
 use cgroups_rs::cgroup::Cgroup;
 use cgroups_rs::freezer::{FreezerController, FreezerState};
 use cgroups_rs::pid::PidController;
 use cgroups_rs::{CgroupPid, MaxValue};
 use integration::Container;
-use integration::lab::{cgroup_path, text};
+use integration::lab::{cgroup_path, in_cgroup, text};
 use integration::process::{command, start, wait_for};
 use integration::runtime::{need_controller, v2};
 use integration::witness;
@@ -35,6 +36,7 @@ pub(crate) const TESTS: &[Test] = tests!["control":
     a_paused_container_is_deleted_by_force,
     kill_of_a_paused_container_works_after_resume,
     kill_ends_a_paused_container,
+    kill_ends_all_processes_where_the_first_ones_end_does_not,
     ps_lists_all_processes,
     ps_lists_a_process_that_another_library_has_added,
     ps_of_a_stopped_container_is_empty_or_refused,
@@ -434,6 +436,28 @@ fn kill_ends_a_paused_container(lab: &Lab) -> Outcome {
         c.wait_for_status("stopped")?;
         c.delete()?.ok()?;
         c.is_gone()?;
+    }
+    Ok(())
+}
+
+fn kill_ends_all_processes_where_the_first_ones_end_does_not(lab: &Lab) -> Outcome {
+    lab.except(Kind::Crun, "it signals the first process alone")?;
+    for pids in ["shared", "joined"] {
+        let mut c = lab.container()?;
+        let (holder, pid) = holder(lab, &["--pid", "--fork", "--kill-child"])?;
+        match pids {
+            "joined" => c.config().join("pid", &format!("/proc/{pid}/ns/pid")),
+            _ => c.config().share("pid"),
+        };
+        c.config().writable().sh("sleep 1000 & touch /ready; sleep 1000");
+        c.run_detached()?;
+        wait_for("it has a second process", || c.bundle.inside("/ready").exists().then_some(()))?;
+        let cgroup = cgroup_path(c.pid()?, "pids")?;
+        c.kill("KILL")?.ok()?;
+        wait_for("no process is left in its cgroup", || in_cgroup(&cgroup).is_empty().then_some(()))?;
+        c.delete()?.ok()?;
+        c.is_gone()?;
+        end(holder)?;
     }
     Ok(())
 }

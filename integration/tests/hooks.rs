@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use integration::lab::text;
+use crate::namespaces::{end, holder};
+use integration::lab::{cgroup_path, in_cgroup, text};
 use integration::process::{ignoring, wait_for};
 use integration::{Container, Kind, Lab, Outcome, Stop, Test, eq, has, tests, yes};
 use serde_json::{Value, json};
@@ -310,27 +311,36 @@ fn a_timeout_that_is_not_positive_is_refused(lab: &Lab) -> Outcome {
 fn a_failing_hook_of_the_start_stops_the_container(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "runs poststart hooks within create")?;
     lab.except(Kind::Crun, "leaves the container running")?;
-    for (number, (kind, pids)) in [
-        ("startContainer", "own"),
-        ("poststart", "own"),
-        ("startContainer", "shared"),
-        ("poststart", "shared"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    let cases = ["own", "shared", "joined"].map(|pids| [("startContainer", pids), ("poststart", pids)]);
+    for (number, (kind, pids)) in cases.into_iter().flatten().enumerate() {
         let lab = lab.inner(&number.to_string())?;
         let mut c = lab.container()?;
         let log = lab.dir.join("log");
-        c.config()
-            .push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}));
+        // A poststart hook fails once the program has a second process.
+        let ready = text(&c.bundle.inside("/ready"));
+        let script = match kind {
+            "poststart" => format!("while ! [ -e {ready} ]; do sleep 0.05; done; exit 3"),
+            _ => "exit 3".to_owned(),
+        };
+        c.config().push(&format!("/hooks/{kind}"), json!({"path": "/bin/sh", "args": ["sh", "-c", script]}));
         c.config().push("/hooks/poststop", note(&text(&log), "poststop"));
-        c.config().sh("sleep 1000 & sleep 1000");
-        if pids == "shared" {
-            c.config().share("pid");
-        }
+        c.config().writable().sh("sleep 1000 & touch /ready; sleep 1000");
+        let holder = match pids {
+            "shared" => {
+                c.config().share("pid");
+                None
+            }
+            "joined" => {
+                let (holder, pid) = holder(&lab, &["--pid", "--fork", "--kill-child"])?;
+                c.config().join("pid", &format!("/proc/{pid}/ns/pid"));
+                Some(holder)
+            }
+            _ => None,
+        };
         c.create_ok()?;
+        let cgroup = cgroup_path(c.pid()?, "pids")?;
         c.start()?.refused_with(&format!("{kind} hook #0"))?;
+        wait_for("no process is left in its cgroup", || in_cgroup(&cgroup).is_empty().then_some(()))?;
         eq(c.status()?, "stopped", format!("status after {kind}, pids {pids}"))?;
         eq(read(&log), Vec::<String>::new(), "poststop hooks before the deletion")?;
         c.start()?.refused()?;
@@ -340,6 +350,7 @@ fn a_failing_hook_of_the_start_stops_the_container(lab: &Lab) -> Outcome {
         // `run` removes what it could not start.
         c.run()?.refused_with(&format!("{kind} hook #0"))?;
         c.is_gone()?;
+        holder.map_or(Ok(()), end)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! create, start, state, kill, delete, list: a container's life, and every verb at the wrong moment.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use integration::lab::text;
 use integration::process::{executes, orphan_code, wait_for};
@@ -41,6 +41,8 @@ pub(crate) const TESTS: &[Test] = tests!["lifecycle":
     leftover_processes_of_a_shared_pid_namespace_die_by_force,
     delete_force_ends_a_create_that_is_under_way,
     delete_force_ends_a_start_that_is_under_way,
+    a_container_is_changed_and_deleted_while_its_poststart_hook_runs,
+    delete_force_gives_up_on_a_create_that_does_not_go_on,
     a_verb_that_has_waited_for_a_create_acts_on_what_it_has_made,
 ];
 
@@ -426,7 +428,7 @@ fn leftover_processes_of_a_shared_pid_namespace_die_by_force(lab: &Lab) -> Outco
 /// A hook that tells by a file that it runs, and ends when another one is there.
 fn held(lab: &Lab, kind: &str) -> Result<(Container, PathBuf, PathBuf), Stop> {
     let (running, go) = (lab.dir.join(format!("{kind}-runs")), lab.dir.join(format!("{kind}-go")));
-    let wait = format!("touch {}; while ! [ -e {} ]; do sleep 0.05; done", text(&running), text(&go));
+    let wait = held_script(&running, &go);
     let mut c = lab.container()?;
     // In the container's namespaces the host's programs and files are at their places, too.
     let dir = text(&lab.dir);
@@ -437,6 +439,10 @@ fn held(lab: &Lab, kind: &str) -> Result<(Container, PathBuf, PathBuf), Stop> {
     );
     c.config().args(&["sleep", "1000"]);
     Ok((c, running, go))
+}
+
+pub(crate) fn held_script(running: &Path, go: &Path) -> String {
+    format!("touch {}; while ! [ -e {} ]; do sleep 0.05; done", text(running), text(go))
 }
 
 fn delete_force_ends_a_create_that_is_under_way(lab: &Lab) -> Outcome {
@@ -466,6 +472,63 @@ fn delete_force_ends_a_start_that_is_under_way(lab: &Lab) -> Outcome {
     wait_for("the hook runs", || running.exists().then_some(()))?;
     c.delete_force()?;
     starting.wait()?.refused()?;
+    c.is_gone()
+}
+
+/// The container is running by then, and the hook may take as long as it likes.
+fn a_container_is_changed_and_deleted_while_its_poststart_hook_runs(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "runs poststart hooks within create")?;
+    for (number, (fails, next)) in
+        [(false, ""), (false, "delete"), (true, "delete"), (true, "replace")].into_iter().enumerate()
+    {
+        let lab = lab.inner(&number.to_string())?;
+        let (mut c, running, go) = held(&lab, "poststart")?;
+        if fails {
+            let script = json!(format!("{}; exit 3", held_script(&running, &go)));
+            c.config().set("/hooks/poststart/0/args/2", script);
+        }
+        c.create_ok()?;
+        let starting = lab.start(&["start", &c.id])?;
+        wait_for("the hook runs", || running.exists().then_some(()))?;
+        eq(c.status()?, "running", "status meanwhile")?;
+        c.call("pause", &[])?.ok()?;
+        c.call("resume", &[])?.ok()?;
+        if !next.is_empty() {
+            c.delete_force()?;
+            c.is_gone()?;
+        }
+        if next == "replace" {
+            c.config().remove("/hooks");
+            c.sleeping()?;
+        }
+        fs::write(&go, "")?;
+        let ended = starting.wait()?;
+        if fails {
+            ended.refused_with("poststart hook #0")?
+        } else {
+            ended.ok()?
+        };
+        if next != "delete" {
+            eq(c.status()?, "running", "status of the container, or of the next one of its name")?;
+            c.delete_force()?;
+        }
+        c.is_gone()?;
+    }
+    Ok(())
+}
+
+fn delete_force_gives_up_on_a_create_that_does_not_go_on(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "it has no lock")?;
+    lab.except(Kind::Crun, "it has no lock")?;
+    let c = lab.container()?;
+    // What a create has before all else: the directory, locked.
+    let dir = lab.state.join(&c.id);
+    fs::create_dir_all(&dir)?;
+    let lock = fs::File::open(&dir)?;
+    lock.lock()?;
+    lab.call(&["delete", "--force", &c.id])?.refused_with("container is being created")?;
+    drop(lock);
+    c.delete_force()?;
     c.is_gone()
 }
 

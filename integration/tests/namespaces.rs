@@ -83,7 +83,7 @@ fn every_namespace_can_be_made_alone(lab: &Lab) -> Outcome {
 }
 
 /// A process in new namespaces (flags of unshare(1)) that sleeps until the test ends.
-fn holder(lab: &Lab, flags: &[&str]) -> Result<(Running, i32), Stop> {
+pub(crate) fn holder(lab: &Lab, flags: &[&str]) -> Result<(Running, i32), Stop> {
     let mut command = Command::new("unshare");
     command.args(flags).args(["--", "sh", "-c", "echo ready; exec sleep 1000"]);
     let running = start(command, &lab.dir)?;
@@ -94,7 +94,7 @@ fn holder(lab: &Lab, flags: &[&str]) -> Result<(Running, i32), Stop> {
     Ok((running, children.first().map_or(pid, |child| child.cast_signed())))
 }
 
-fn end(running: Running) -> Outcome {
+pub(crate) fn end(running: Running) -> Outcome {
     running.signal(nix::sys::signal::Signal::SIGKILL)?;
     running.wait()?;
     Ok(())

@@ -1,6 +1,6 @@
 //! The standard streams of a process, when they are the host's null device: the container's root must not be able to change that node.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
 
@@ -13,8 +13,9 @@ pub(crate) const TESTS: &[Test] = tests!["streams":
     the_hosts_null_device_is_replaced_by_the_containers,
     an_exec_has_the_containers_null_device,
     a_process_in_a_user_namespace_has_the_containers_null_device,
-    without_a_null_device_in_the_container_the_streams_stay,
-    what_stands_in_place_of_the_null_device_is_not_opened,
+    a_container_without_a_null_device_cannot_change_the_hosts,
+    a_container_with_something_else_in_its_place_cannot_change_the_hosts,
+    an_exec_in_a_container_that_has_removed_its_null_device_cannot_change_the_hosts,
 ];
 
 /// Changes the mode and owner of stdin and tells whether it is the container's /dev/null, or which file it is.
@@ -22,28 +23,44 @@ const CHANGE: &str = "chmod 640 /proc/self/fd/0; chown 5:6 /proc/self/fd/0
     a=$(stat -L -c %d:%i /proc/self/fd/0); b=$(stat -c %d:%i /dev/null)
     [ $a = $b ] && stat -c '%a %u:%g' /dev/null || stat -L -c 'another, inode %i' /proc/self/fd/0";
 
+/// Tries to change stdin in all ways, and tells which file it is and whether it is still a null device.
+const CHANGE_HOSTS: &str =
+    "chmod 0 /proc/self/fd/0; chown 5:6 /proc/self/fd/0; touch -d 2001-02-03 /proc/self/fd/0
+    echo text >&0 && echo $(stat -L -c %i /proc/self/fd/0) $(cat <&0 | wc -c)";
+
 /// A node with the numbers of the host's /dev/null, which stands for it.
-fn hosts_null(lab: &Lab) -> Result<PathBuf, Stop> {
-    let node = lab.dir.join("null");
-    lay(&node, Trap::Device(1, 3))?;
-    fs::set_permissions(&node, fs::Permissions::from_mode(0o666))?;
-    chown(&node, Some(0), Some(0))?;
-    Ok(node)
+fn hosts_null(lab: &Lab) -> Result<Node, Stop> {
+    let path = lab.dir.join("null");
+    lay(&path, Trap::Device(1, 3))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666))?;
+    chown(&path, Some(0), Some(0))?;
+    Ok(Node { before: fs::metadata(&path)?, path })
 }
 
-fn unchanged(node: &PathBuf) -> Outcome {
-    let found = fs::metadata(node)?;
-    eq((found.mode() & 0o7777, found.uid(), found.gid()), (0o666, 0, 0), "mode and owner of the host's node")
+struct Node {
+    path: PathBuf,
+    before: Metadata,
+}
+
+fn unchanged(node: &Node) -> Outcome {
+    let facts = |meta: &Metadata| (meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.ctime());
+    let found = fs::metadata(&node.path)?;
+    eq(facts(&found), facts(&node.before), "mode, owner and times of the host's node")
+}
+
+/// What `CHANGE_HOSTS` says when it has the host's node, which reads as empty.
+fn the_hosts(node: &Node) -> String {
+    format!("{} 0", node.before.ino())
 }
 
 /// The output of `knarr ARGS` with the node as its standard input.
-fn called(lab: &Lab, args: &[&str], node: &PathBuf) -> Result<String, Stop> {
+fn called(lab: &Lab, args: &[&str], node: &Node) -> Result<String, Stop> {
     let mut command = lab.command(args);
-    command.stdin(File::options().read(true).write(true).open(node)?);
+    command.stdin(File::options().read(true).write(true).open(&node.path)?);
     Ok(start(command, &lab.dir)?.wait()?.ok()?.text().to_owned())
 }
 
-fn ran(lab: &Lab, c: &Container, node: &PathBuf) -> Result<String, Stop> {
+fn ran(lab: &Lab, c: &Container, node: &Node) -> Result<String, Stop> {
     c.bundle.write()?;
     called(lab, &["run", "--bundle", &c.bundle_arg(), &c.id], node)
 }
@@ -102,34 +119,53 @@ fn with_dev(lab: &Lab, trap: Option<Trap<'_>>) -> Result<Container, Stop> {
     }
     // The masked files would need a null device of the host's alone.
     c.config().mount("/dev", "bind", &text(&dev), &["bind", "rw"]);
-    c.config().sh("stat -L -c %i /proc/self/fd/0");
+    c.config().sh(CHANGE_HOSTS);
     Ok(c)
 }
 
-fn without_a_null_device_in_the_container_the_streams_stay(lab: &Lab) -> Outcome {
+/// What may be at the place of the container's null device instead.
+const TRAPS: [Trap<'static>; 6] = [
+    Trap::Link("/dev/zero"),
+    Trap::Link("/proc/1/root"),
+    Trap::Device(1, 5),
+    Trap::Fifo,
+    Trap::File(""),
+    Trap::Folder,
+];
+
+fn a_container_without_a_null_device_cannot_change_the_hosts(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "it needs one for masked files")?;
+    lab.except(Kind::Crun, "it leaves the streams as they are")?;
     let node = hosts_null(lab)?;
     let c = with_dev(lab, None)?;
-    eq(ran(lab, &c, &node)?, fs::metadata(&node)?.ino().to_string(), "inode of stdin")?;
+    eq(ran(lab, &c, &node)?, the_hosts(&node), "inode of stdin, and what is read from it")?;
     unchanged(&node)
 }
 
-fn what_stands_in_place_of_the_null_device_is_not_opened(lab: &Lab) -> Outcome {
+fn a_container_with_something_else_in_its_place_cannot_change_the_hosts(lab: &Lab) -> Outcome {
     lab.except(Kind::Runc, "it needs one for masked files")?;
+    lab.except(Kind::Crun, "it leaves the streams as they are")?;
     let node = hosts_null(lab)?;
-    let inode = fs::metadata(&node)?.ino().to_string();
-    let traps = [
-        Trap::Link("/dev/zero"),
-        Trap::Link("/proc/1/root"),
-        Trap::Device(1, 5),
-        Trap::Fifo,
-        Trap::File(""),
-        Trap::Folder,
-    ];
-    for trap in traps {
+    for trap in TRAPS {
         let c = with_dev(lab, Some(trap))?;
-        eq(ran(lab, &c, &node)?, inode.as_str(), format!("inode of stdin with {trap:?}"))?;
+        eq(ran(lab, &c, &node)?, the_hosts(&node), format!("stdin with {trap:?}"))?;
         unchanged(&node)?;
     }
     Ok(())
+}
+
+fn an_exec_in_a_container_that_has_removed_its_null_device_cannot_change_the_hosts(lab: &Lab) -> Outcome {
+    lab.except(Kind::Runc, "it replaces them for the first process only")?;
+    lab.except(Kind::Crun, "it leaves the streams as they are")?;
+    let node = hosts_null(lab)?;
+    let mut c = container(lab)?;
+    c.sleeping()?;
+    let replacements = ["true", "ln -s /dev/zero /dev/null", "mkfifo /dev/null", "mv /dev/zero /dev/null"];
+    for replace in replacements {
+        c.exec(&["sh", "-c", &format!("rm -f /dev/null; {replace}")])?.ok()?;
+        let said = called(lab, &["exec", &c.id, "sh", "-c", CHANGE_HOSTS], &node)?;
+        eq(said, the_hosts(&node), format!("stdin after {replace:?}"))?;
+        unchanged(&node)?;
+    }
+    c.delete_force()
 }

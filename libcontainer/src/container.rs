@@ -167,14 +167,15 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped.
+    /// Lets the container's process run its program. If a startContainer or poststart hook fails, the container is stopped. While poststart
+    /// hooks run, which may take long, it is running, and others may change and delete it.
     ///
     /// # Errors
     /// `WrongState` unless the container is created; otherwise the reason why the program could not be executed, or a hook's failure.
     pub fn start(&mut self) -> Result<()> {
         let waiting = self.waiting.take();
         // Nobody else can have started one that waits for this handle.
-        let _lock = if waiting.is_some() { self.dir.lock()? } else { self.lock()? };
+        let lock = if waiting.is_some() { self.dir.lock()? } else { self.lock()? };
         match waiting {
             Some(launched) => self.start_own(*launched),
             None => self.start_waiting(),
@@ -182,7 +183,13 @@ impl Container {
         .map_err(|e| e.at(Stage::Prepare))?;
         let running = self.record.hook_state(Status::Running, self.record.pid);
         let place = Place::Host { bundle: &self.record.bundle, process: None };
-        self.run_hooks("poststart", Hooks::poststart, &running, &place).map_err(|e| self.stopped_by(e))
+        // They may take long: meanwhile others may change or delete the container, which is running.
+        drop(lock);
+        self.run_hooks("poststart", Hooks::poststart, &running, &place).map_err(|e| match self.dir.lock() {
+            Ok(_lock) => self.stopped_by(e),
+            // It was deleted, and another may have its cgroup.
+            Err(_) => e,
+        })
     }
 
     /// Starts the child that this handle has created.
@@ -230,7 +237,7 @@ impl Container {
         if let Some(process) = self.pidfd() {
             let _ = pidfd::send_signal(process, libc::SIGKILL);
         }
-        if !self.has_own_pids() && self.record.cgroup != Cgroup::None {
+        if !self.record.has_own_pids() && self.record.cgroup != Cgroup::None {
             note(self.record.cgroup.kill(Signal::KILL));
         }
         note(self.must_end());
@@ -366,8 +373,9 @@ impl Container {
     /// # Errors
     /// `WrongState` (`container not running`) when the process has exited.
     pub fn kill(&self, signal: Signal) -> Result<()> {
-        let all =
-            signal == Signal::KILL && !self.has_own_pids() && !self.record.cgroup.processes()?.is_empty();
+        let all = signal == Signal::KILL
+            && !self.record.has_own_pids()
+            && !self.record.cgroup.processes()?.is_empty();
         if all {
             self.kill_all(signal)?;
         }
@@ -382,10 +390,6 @@ impl Container {
             other => other?,
         }
         if signal == Signal::KILL { self.record.cgroup.let_die() } else { Ok(()) }
-    }
-
-    fn has_own_pids(&self) -> bool {
-        self.record.facts.namespaces & libc::CLONE_NEWPID as u64 != 0
     }
 
     /// Sends a signal to every process in the container's cgroup; it is not an error if there is none.
@@ -479,7 +483,7 @@ impl Container {
             return Ok(pids);
         }
         // Without a cgroup (rootless), or after it was left, its pid namespace distinguishes them.
-        if self.record.cgroup != Cgroup::None && !self.has_own_pids() {
+        if self.record.cgroup != Cgroup::None && !self.record.has_own_pids() {
             self.must_be_in_cgroup(&self.record)?;
         }
         pids.extend(state::alive::in_pid_namespace_of(self.record.pid)?);

@@ -2,7 +2,7 @@
 
 use crate::bundle::Bundle;
 use crate::cgroup::Cgroup;
-use crate::error::{Error, Result, Stage};
+use crate::error::{Error, ErrorKind, Result, Stage};
 use crate::fault;
 use crate::host::Host;
 use crate::id::ContainerId;
@@ -75,8 +75,7 @@ fn made(
     plan.warnings.splice(0..0, request.bundle.warnings.iter().cloned());
 
     let dir = StateDir::reserve(root, request.id)?;
-    let mut undo = Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None, _lock: None };
-    undo._lock = Some(dir.lock()?);
+    let mut undo = Undo::of(&dir)?;
     fault::point();
     let mut record = Box::new(record(request, &plan, filter)?);
     record.cgroup = Cgroup::planned(&plan.cgroup, &host.cgroup)?;
@@ -90,7 +89,7 @@ fn made(
     record.cgroup = Cgroup::create(&plan.cgroup, &record.cgroup, &host.cgroup)?;
     undo.cgroup = record.cgroup.clone();
     fault::point();
-    if record.cgroup == Cgroup::None && record.facts.namespaces & libc::CLONE_NEWPID as u64 == 0 {
+    if record.cgroup == Cgroup::None && !record.has_own_pids() {
         // runc's text.
         plan.warnings.push(
             "creating a rootless container with no cgroup and no private pid namespace configured. Such configuration is strongly \
@@ -106,11 +105,37 @@ pub(crate) struct Undo {
     /// `None`: disarmed.
     dir: Option<PathBuf>,
     cgroup: Cgroup,
-    /// Held to the end: the next container of this name may use the same cgroup.
-    _lock: Option<Lock>,
+    /// Held to the end: the next container of this name may use the same cgroup. `None` within `unlocked`.
+    lock: Option<Lock>,
 }
 
 impl Undo {
+    /// Locks the directory, which was just made. Only then is it certain that what will be undone is not another container's.
+    fn of(dir: &StateDir) -> Result<Self> {
+        let lock = dir.lock().map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::Busy, "the container was removed while it was being created")
+            }
+            _ => e,
+        })?;
+        Ok(Undo { dir: Some(dir.path().to_owned()), cgroup: Cgroup::None, lock: Some(lock) })
+    }
+
+    /// Runs `act`, which may take long, while others may change or remove the container, and then disarms it, or undoes if `act` has failed.
+    /// What was removed meanwhile is not undone: another container may have its name.
+    pub(crate) fn unlocked(mut self, dir: &StateDir, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.lock = None;
+        let done = act();
+        if done.is_err()
+            && let Ok(lock) = dir.lock()
+        {
+            self.lock = Some(lock);
+            return done;
+        }
+        self.disarm();
+        done
+    }
+
     /// The container stays, and is unlocked.
     pub(crate) fn disarm(mut self) {
         self.dir = None;
@@ -178,4 +203,30 @@ fn record(request: &Request<'_>, plan: &Plan, filter: Option<&Filter>) -> Result
 fn now() -> String {
     let text = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
     text.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_create_whose_directory_was_removed_leaves_that_of_the_next_one_alone() {
+        let root = std::env::temp_dir().join(format!("knarr-reserve-{}", std::process::id()));
+        let id = ContainerId::new("one").unwrap();
+        let first = StateDir::reserve(&root, &id).unwrap();
+        first.remove().unwrap();
+        let next = StateDir::reserve(&root, &id).unwrap();
+        let refused = Undo::of(&first).map(Undo::disarm).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Busy);
+        assert!(next.path().exists());
+        // What a removed one leaves when its own work fails is the next one's, too.
+        let (undo, act) = (Undo::of(&next).unwrap(), || {
+            next.remove()?;
+            StateDir::reserve(&root, &id).map(drop)?;
+            Err(Error::unsupported("a hook has failed"))
+        });
+        assert_eq!(undo.unlocked(&next, act).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert!(next.path().exists());
+        std::fs::remove_dir_all(&root).unwrap();
+    }
 }

@@ -34,7 +34,7 @@ impl Watch for HookWatch<'_> {
     fn hooks(&mut self, pid: i32, process: BorrowedFd<'_>) -> Result<()> {
         let Some(hooks) = self.spec_hooks else { return Ok(()) };
         self.dir.map_or(Ok(()), |dir| dir.note_process(pid))?;
-        run_host_hooks(self.record, hooks, pid, Some(process))?;
+        run_host_hooks(self.record, hooks, pid, process)?;
         let namespaces = self.record.facts.namespaces;
         let place =
             Place::Container { process, namespaces, cgroup: &self.record.cgroup, root: &self.record.rootfs };
@@ -47,16 +47,16 @@ impl Watch for HookWatch<'_> {
     }
 }
 
-/// Runs the prestart and createRuntime hooks: those of the host, while the container is being created, and no longer than its process
-/// lives.
+/// Runs the prestart and createRuntime hooks: those of the host, while the container is being created, and no longer than `process`
+/// lives: its own, or CRIU's, which makes it.
 pub(crate) fn run_host_hooks(
     record: &Record,
     hooks: &Hooks,
     pid: i32,
-    process: Option<BorrowedFd<'_>>,
+    process: BorrowedFd<'_>,
 ) -> Result<()> {
     let state = record.hook_state(Status::Creating, pid);
-    let place = Place::Host { bundle: &record.bundle, process };
+    let place = Place::Host { bundle: &record.bundle, process: Some(process) };
     #[allow(deprecated)]
     hooks::run("prestart", hooks.prestart().as_deref(), &state, &place)?;
     hooks::run("createRuntime", hooks.create_runtime().as_deref(), &state, &place)

@@ -1,4 +1,5 @@
-//! What the creation of a v2 cgroup changes above it, which is undone if it fails: directories, controllers that limits need, the type.
+//! What the creation of a v2 cgroup changes above it: directories and controllers that limits need, which is undone if it fails; and the type
+//! of cgroups that were there but could hold no process (`domain invalid`), which is kept: nothing makes a threaded cgroup a domain again.
 
 use super::dir::{Dir, os};
 use crate::error::{Error, ErrorKind, Result};

@@ -3,6 +3,7 @@
 use super::{Location, join};
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::signal;
+use crate::sys::pidfd;
 use std::os::fd::BorrowedFd;
 use std::path::{Component, Path};
 
@@ -33,6 +34,8 @@ pub(super) fn location_of(
 ) -> Result<Location> {
     let file = format!("/proc/{}/cgroup", signal::pid_of(process)?);
     let text = std::fs::read_to_string(&file).with_context(|| format!("read {file:?}"))?;
+    // The pid was still the process's if it hasn't been reaped by now.
+    pidfd::send_signal(process, 0).context("pidfd_send_signal: the container's process")?;
     let found = text.lines().find_map(path).map(Path::new);
     // Outside of our cgroup namespace, where it has no name, it begins with `..`.
     match found.filter(|path| !path.components().any(|part| part == Component::ParentDir)) {

@@ -13,7 +13,7 @@ use crate::plan::restore::Program;
 use crate::plan::{self, ProcessPlan, c_string};
 use crate::process::Stdio;
 use crate::signal::{self, ExitStatus};
-use crate::sys::pidfd::Child;
+use crate::sys::pidfd::{self, Child};
 use crate::sys::{fs, sock};
 use prost::Message;
 use std::ffi::CString;
@@ -200,6 +200,12 @@ impl Session {
     }
 
     fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
+        // Its death may not close the socket: the processes that it was about to restore have copies.
+        let (answered, ended) =
+            pidfd::either_readable(self.socket.as_fd(), self.process.as_fd()).context("poll")?;
+        if ended && !answered {
+            return Err(Error::criu("criu exited without a response"));
+        }
         let mut buffer = vec![0u8; MESSAGE];
         let (length, fd) = sock::receive(self.socket.as_fd(), &mut buffer).context("recvmsg from criu")?;
         if length == 0 {

@@ -11,7 +11,7 @@ use crate::cgroup::{Cgroup, Dir};
 use crate::error::{Context, Error, Result};
 use crate::fault;
 use crate::launch::hooks::{self, NoWatch, Place};
-use crate::launch::{self, Job, settings};
+use crate::launch::{self, Job, settings, streams};
 use crate::plan::namespaces::{self, CGROUP, MOUNT, NET, PID, TIME};
 use crate::plan::{self, ContainerFacts, Open, ProcessPlan, c_string};
 use crate::process::Stdio;
@@ -23,7 +23,7 @@ use crate::sys::openat2;
 use crate::sys::pidfd::{self, Child};
 use crate::watch::{self, HookWatch};
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -96,7 +96,8 @@ impl Checkpoint {
             images.let_pass(gid)?;
         }
         let mut handed = namespaces(&plan.process, &mut request)?;
-        let null = move_above_stdio(files::null()?)?;
+        let null = files::null()?;
+        let null = move_above_stdio(streams::unchangeable(null.as_fd()).unwrap_or(null))?;
         request.inherit_fd.extend(files::replaced(&descriptors, terminal, &null));
         handed.push(null);
         let around = Surroundings {
@@ -123,8 +124,8 @@ impl Checkpoint {
         fault::point();
         let running = record.hook_state(Status::Running, record.pid);
         let poststart = record.hooks.as_ref().and_then(|hooks| hooks.poststart().as_deref());
-        hooks::run("poststart", poststart, &running, &Place::Host { bundle: &record.bundle, process: None })?;
-        undo.disarm();
+        let place = Place::Host { bundle: &record.bundle, process: None };
+        undo.unlocked(&dir, || hooks::run("poststart", poststart, &running, &place))?;
         let process = process.keep();
         Ok(Restored { dir, record, process, terminal, warnings: plan.warnings, cgroup_dir })
     }
@@ -236,7 +237,8 @@ fn converse(
     mut restoring: Restoring<'_>,
 ) -> Result<(Child, Option<OwnedFd>)> {
     let request = Request { kind: Kind::Restore as i32, options: Some(options), ..Request::default() };
-    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd))?;
+    let criu = session.process.as_fd();
+    let response = session.ask(&request, &mut |notice, fd| restoring.follow(notice, fd, criu))?;
     let pid = response.restore.map_or(0, |restored| restored.pid);
     let Some(process) = restoring.process.filter(|_| pid == restoring.record.pid) else {
         let message = format!("CRIU reports process {pid}, but restored another one or none");
@@ -259,11 +261,11 @@ struct Restoring<'a> {
 }
 
 impl Restoring<'_> {
-    fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>) -> Result<()> {
+    fn follow(&mut self, notice: &Notice, fd: Option<OwnedFd>, criu: BorrowedFd<'_>) -> Result<()> {
         fault::point();
         let pid = notice.pid.unwrap_or(0);
         match notice.script.as_deref().unwrap_or_default() {
-            "setup-namespaces" => self.run_hooks(pid),
+            "setup-namespaces" => self.run_hooks(pid, criu),
             "orphan-pts-master" => {
                 self.terminal = fd;
                 Ok(())
@@ -273,10 +275,10 @@ impl Restoring<'_> {
         }
     }
 
-    /// As in a create, except the hooks in the container, whose root doesn't exist yet.
-    fn run_hooks(&self, pid: i32) -> Result<()> {
+    /// As in a create, except the hooks in the container, whose root doesn't exist yet. They end with CRIU, which `delete` kills.
+    fn run_hooks(&self, pid: i32, criu: BorrowedFd<'_>) -> Result<()> {
         let hooks = self.bundle.spec.hooks().as_ref();
-        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid, None))
+        hooks.map_or(Ok(()), |hooks| watch::run_host_hooks(self.record, hooks, pid, criu))
     }
 
     /// All processes exist, and are stopped until CRIU resumes them.

@@ -14,6 +14,7 @@ mod parent;
 mod phase;
 pub(crate) mod settings;
 mod spawn;
+pub(crate) mod streams;
 
 pub(crate) use parent::{Launched, follow_start};
 
@@ -23,7 +24,7 @@ use crate::fault;
 use crate::plan::step::{Slot, Source, Step};
 use crate::plan::{Open, ParentSettings, ProcessPlan};
 use crate::process::Stdio;
-use crate::sys::{self, pidfd};
+use crate::sys::pidfd;
 use fds::FdTable;
 use parent::Join;
 use spawn::spawn;
@@ -100,7 +101,7 @@ pub(crate) fn launch(job: Job<'_>, watch: &mut dyn Watch) -> Result<Launched> {
     if let Some(target) = target {
         place(Slot::TARGET, target.try_clone_to_owned().context("fcntl(F_DUPFD_CLOEXEC)")?)?;
     }
-    let streams = streams(job.stdio)?;
+    let streams = streams::prepare(job.stdio)?;
     let sub = !sub_cgroups.is_empty();
     let below = if plan.clone_into_cgroup && sub { cgroup.clone_fd_sub(&sub_cgroups)? } else { None };
     // The cgroup of a container may have been removed, or take no processes: its first process is in another one.
@@ -170,10 +171,4 @@ fn prepare(plan: &ProcessPlan, target: Option<BorrowedFd<'_>>, fds: &mut FdTable
         fds.set_above_stdio(slot, fd).context("fcntl(F_DUPFD_CLOEXEC)")?;
     }
     Ok(())
-}
-
-fn streams(stdio: Stdio) -> Result<[Option<OwnedFd>; 3]> {
-    let Stdio::Fds { stdin, stdout, stderr } = stdio else { return Ok([None, None, None]) };
-    let above = |fd: OwnedFd| sys::fs::dup_above(fd.as_fd(), 3).map(Some).context("fcntl(F_DUPFD_CLOEXEC)");
-    Ok([above(stdin)?, above(stdout)?, above(stderr)?])
 }

@@ -3,7 +3,10 @@
 use super::{RECORD_VERSION, Record};
 use crate::error::{Context, Error, ErrorKind, Internal, Object, Result};
 use crate::id::ContainerId;
-use std::fs::{self, DirBuilder, File};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::{self, DirBuilder, File, Metadata};
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -29,11 +32,14 @@ fn not_a_root(error: Error) -> Error {
     }
 }
 
-/// One container's state directory, open.
+/// One container's state directory, open. Its files are reached through the descriptor: by its path, another container of the same name
+/// could be read and changed once it was removed.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
     file: File,
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 impl StateDir {
@@ -73,7 +79,8 @@ impl StateDir {
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
             .open(&path)
             .with_context(|| format!("open {path:?}"))?;
-        Ok(StateDir { path, file })
+        let identity = identity(&file.metadata().with_context(|| format!("fstat {path:?}"))?);
+        Ok(StateDir { path, file, identity })
     }
 
     /// Locks out other changes until the lock is dropped. What was read before may have changed until it is taken.
@@ -81,9 +88,9 @@ impl StateDir {
     /// # Errors
     /// `NotFound` when the directory was removed, even if another container has its name by now.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        let file = self.present()?;
+        let file = self.again()?;
         file.lock().with_context(|| format!("flock {:?}", self.path))?;
-        self.present().map(|_| Lock(file))
+        self.present().map(|()| Lock(file))
     }
 
     /// Locks it if it isn't locked; `None` while another change is in progress.
@@ -91,25 +98,31 @@ impl StateDir {
     /// # Errors
     /// As `lock`.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>> {
-        let file = self.present()?;
+        let file = self.again()?;
         match file.try_lock() {
-            Ok(()) => self.present().map(|_| Some(Lock(file))),
-            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Ok(()) => self.present().map(|()| Some(Lock(file))),
+            Err(fs::TryLockError::WouldBlock) => self.present().map(|()| None),
             Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("flock {:?}", self.path)),
         }
     }
 
-    /// The directory, opened again, if it is still the one at its path.
-    fn present(&self) -> Result<File> {
-        let file = match File::open(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_container()),
-            other => other.with_context(|| format!("open {:?}", self.path))?,
-        };
-        let id = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-        let same = id(&file).and_then(|now| Ok(now == id(&self.file)?));
-        if same.with_context(|| format!("fstat {:?}", self.path))? { Ok(file) } else { Err(no_container()) }
+    /// Checks that it is still the one at its path.
+    fn present(&self) -> Result<()> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if identity(&found) == self.identity => Ok(()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).with_context(|| format!("stat {:?}", self.path))
+            }
+            _ => Err(no_container()),
+        }
     }
 
+    /// The directory, opened once more: a lock belongs to an open file, and two threads must not share one.
+    fn again(&self) -> Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let file = openat(&self.file, ".", flags, Mode::empty()).map_err(std::io::Error::from);
+        file.map(File::from).with_context(|| format!("open {:?}", self.path))
+    }
     /// Replaces the record; a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record).map_err(|e| Internal::Encode("the state", e))?;
@@ -119,7 +132,7 @@ impl StateDir {
     /// Reads the record. A directory without one belongs to a `create` that hasn't got that far.
     pub(crate) fn load(&self) -> Result<Record> {
         let path = self.path.join(RECORD);
-        let text = fs::read(&path).with_context(|| format!("read {path:?}"))?;
+        let text = self.read(RECORD)?;
         let record: Record = serde_json::from_slice(&text)
             .map_err(|e| Error::new(ErrorKind::Os, format!("read {path:?}: {e}")))?;
         if record.version != RECORD_VERSION {
@@ -140,14 +153,14 @@ impl StateDir {
 
     /// The pid and the start time of that process, if there is one yet.
     pub(crate) fn noted_process(&self) -> Option<(i32, u64)> {
-        let text = fs::read_to_string(self.path.join(PROCESS)).ok()?;
+        let text = String::from_utf8(self.read(PROCESS).ok()?).ok()?;
         let (pid, start_time) = text.split_once(' ')?;
         Some((pid.parse().ok()?, start_time.parse().ok()?))
     }
 
     /// The process has its place in the record.
     pub(crate) fn forget_process(&self) {
-        let _ = fs::remove_file(self.path.join(PROCESS));
+        self.unlink(PROCESS);
     }
 
     pub(crate) fn save_filter(&self, bpf: &[u64]) -> Result<()> {
@@ -156,26 +169,38 @@ impl StateDir {
     }
 
     pub(crate) fn load_filter(&self) -> Result<Vec<u64>> {
-        let path = self.path.join(FILTER);
-        let bytes = fs::read(&path).with_context(|| format!("read {path:?}"))?;
+        let bytes = self.read(FILTER)?;
         let (words, rest) = bytes.as_chunks();
         if !rest.is_empty() || words.is_empty() {
+            let path = self.path.join(FILTER);
             return Err(Error::new(ErrorKind::Os, format!("read {path:?}: not a filter")));
         }
         Ok(words.iter().map(|w| u64::from_ne_bytes(*w)).collect())
     }
 
+    fn read(&self, name: &str) -> Result<Vec<u8>> {
+        self.open_file(name, OFlag::O_RDONLY)
+            .and_then(crate::sys::fs::read_whole)
+            .with_context(|| format!("read {:?}", self.path.join(name)))
+    }
+
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, temporary) = (self.path.join(name), self.path.join(format!(".{name}.tmp")));
-        fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
+        let temporary = format!(".{name}.tmp");
+        self.open_file(&temporary, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC)
             .and_then(|mut file| file.write_all(bytes))
-            .with_context(|| format!("write {temporary:?}"))?;
-        fs::rename(&temporary, &path).with_context(|| format!("rename to {path:?}"))
+            .with_context(|| format!("write {:?}", self.path.join(&temporary)))?;
+        nix::fcntl::renameat(&self.file, temporary.as_str(), &self.file, name)
+            .map_err(std::io::Error::from)
+            .with_context(|| format!("rename to {:?}", self.path.join(name)))
+    }
+
+    fn open_file(&self, name: &str, flags: OFlag) -> std::io::Result<File> {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(openat(&self.file, name, flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, mode)?.into())
+    }
+
+    fn unlink(&self, name: &str) {
+        let _ = unlinkat(&self.file, name, UnlinkatFlags::NoRemoveDir);
     }
 
     /// The socket that the container's process listens on for `start`. Named through the directory's descriptor: a state root
@@ -200,7 +225,7 @@ impl StateDir {
     }
 
     pub(crate) fn forget_start(&self) {
-        let _ = fs::remove_file(self.path.join(START));
+        self.unlink(START);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -228,11 +253,47 @@ impl StateDir {
     }
 }
 
+fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
+}
+
 /// The lock on a state directory. It is unlocked explicitly, since a child that was cloned meanwhile has a copy of the descriptor.
 pub(crate) struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_directory_does_not_lead_to_that_of_another_container_of_its_name() {
+        let root = std::env::temp_dir().join(format!("knarr-state-{}", std::process::id()));
+        let (id, own) = (ContainerId::new("one").unwrap(), std::process::id().cast_signed());
+        let first = StateDir::reserve(&root, &id).unwrap();
+        first.note_process(own).unwrap();
+        assert_eq!(first.noted_process().map(|(pid, _)| pid), Some(own));
+        let lock = first.lock().unwrap();
+        assert!(first.try_lock().unwrap().is_none());
+        first.remove().unwrap();
+        let next = StateDir::reserve(&root, &id).unwrap();
+        next.note_process(own).unwrap();
+        next.save_filter(&[1]).unwrap();
+
+        // Also while it is still locked.
+        assert_eq!(first.try_lock().map(drop).unwrap_err().kind(), ErrorKind::NotFound);
+        drop(lock);
+        assert_eq!(first.lock().map(drop).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(first.noted_process(), None);
+        assert_eq!(first.load_filter().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(first.save_filter(&[2]).unwrap_err().kind(), ErrorKind::NotFound);
+        first.forget_process();
+        assert!(next.noted_process().is_some());
+        assert_eq!(next.load_filter().unwrap(), [1]);
+        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -192,6 +192,11 @@ impl Record {
         }
     }
 
+    /// Whether it has a pid namespace of its own, whose processes all end with its first one. Those of a joined one do not.
+    pub(crate) fn has_own_pids(&self) -> bool {
+        self.facts.namespaces & !self.joined & libc::CLONE_NEWPID as u64 != 0
+    }
+
     /// The pid of its first process `pid`, as a process in the container sees it.
     pub(crate) fn inside(&self, pid: i32) -> i32 {
         if self.facts.namespaces & libc::CLONE_NEWPID as u64 != 0 { 1 } else { pid }

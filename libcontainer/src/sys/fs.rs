@@ -118,6 +118,15 @@ pub(crate) fn device(major: u32, minor: u32) -> u64 {
     libc::makedev(major, minor)
 }
 
+/// Whether it is a null device, wherever its node is.
+pub(crate) fn is_null(fd: BorrowedFd<'_>) -> SysResult<bool> {
+    fstat(fd).map(|stat| is_null_device(&stat))
+}
+
+pub(crate) fn is_null_device(stat: &libc::stat) -> bool {
+    stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == device(1, 3)
+}
+
 pub(crate) fn symlinkat(to: &CStr, dir: BorrowedFd<'_>, name: &CStr) -> SysResult<()> {
     // SAFETY: both strings are NUL-terminated and outlive the call.
     ret(unsafe { libc::symlinkat(to.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }.into()).map(drop)

@@ -27,7 +27,8 @@ pub(crate) use errno::{Errno, SysResult, length, ret};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 /// Whether a call that has failed is not there: the kernel lacks it (ENOSYS), or a seccomp filter refuses it (EPERM). A filter does so, too,
-/// with arguments that are all ones, which the kernel calls invalid.
+/// with arguments that are all ones, which the kernel calls invalid. So does a kernel that looks at the caller first: without CAP_SYS_ADMIN
+/// fsopen, fsmount and move_mount count as absent, and mount(2), which is tried instead, needs it as well.
 pub(crate) fn is_absent(call: libc::c_long, errno: Errno) -> bool {
     if errno.0 != libc::EPERM {
         return errno.0 == libc::ENOSYS;

@@ -31,10 +31,11 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
 }
 
 fn accept_plainly(listener: BorrowedFd<'_>) -> SysResult<OwnedFd> {
-    let none = std::ptr::null_mut::<u8>();
+    let none = std::ptr::null_mut();
     loop {
+        // The C library's: on s390x and 32-bit x86 it is a function of socketcall(2).
         // SAFETY: the peer's address is not asked for.
-        match ret(unsafe { libc::syscall(libc::SYS_accept, listener.as_raw_fd(), none, none) }) {
+        match ret(unsafe { libc::accept(listener.as_raw_fd(), none, std::ptr::null_mut()) }.into()) {
             Err(e) if e.0 == libc::EINTR || e.0 == libc::ECONNABORTED => {}
             other => {
                 let peer = other.map(owned)?;

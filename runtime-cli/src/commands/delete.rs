@@ -4,7 +4,10 @@ use super::{Command, Context, Failure, Outcome};
 use crate::notify;
 use goflags::{Flag, Order, Parsed};
 use libcontainer::{ContainerId, Delete, ErrorKind, Object};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long `--force` waits for a `create` that has nothing yet by which it could be ended; as long as for a killed process.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) const COMMAND: Command = Command {
     name: "delete",
@@ -23,6 +26,7 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
     let id = ContainerId::new(parsed.positional(0))?;
     let force = parsed.is("force");
     let runtime = context.runtime()?;
+    let end = Instant::now() + PATIENCE;
     loop {
         match runtime.load(&id) {
             Ok(container) => {
@@ -33,7 +37,7 @@ fn run(context: &Context<'_>, parsed: &Parsed) -> Outcome {
             Err(error) if error.object() == Some(Object::Container) => {
                 // A `create` that died early leaves a directory that is not a container yet. One that lives soon makes it one.
                 match runtime.remove_remains(&id) {
-                    Err(busy) if busy.kind() == ErrorKind::Busy && force => {
+                    Err(busy) if busy.kind() == ErrorKind::Busy && force && Instant::now() < end => {
                         std::thread::sleep(Duration::from_millis(10));
                         continue;
                     }

@@ -7,7 +7,7 @@ use crate::rootfs::resolve;
 use crate::sys::openat2;
 use crate::sys::{Errno, fs, process};
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The score of the process itself, while the host's procfs is what /proc shows.
 pub(super) fn oom_score_adj(value: &CStr, tolerate: bool) -> Done {
@@ -90,59 +90,60 @@ pub(super) fn cwd(path: &CStr) -> Done {
     }
 }
 
-/// Replaces the streams that are a null device by the container's /dev/null, through which it can change nothing but its own. What else
-/// stands in its place, in a malicious root, is not opened, and the streams stay what they are.
-pub(super) fn own_null() -> Done {
-    let mut own = None;
-    for (number, stream) in (0..).zip(fs::streams()) {
-        if !is_null(stream)? {
-            continue;
-        }
-        if own.is_none() {
-            own = container_null()?;
-        }
-        match &own {
-            Some(null) => fs::dup_to(null.as_fd(), number).on(Call::Dup)?,
-            None => break,
-        }
-    }
-    Ok(())
-}
-
 /// The container's /dev/null, open for both directions; `None` if it has none, or may not open it.
 fn container_null() -> Done<Option<OwnedFd>> {
     let root = fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
     let open = |flags| resolve::open(root.as_fd(), c"/dev/null", flags | libc::O_NOFOLLOW);
+    let is_null = |fd: &OwnedFd| fs::is_null(fd.as_fd()).unwrap_or(false);
     // Opening another device or a FIFO may block, or do something: the first look is without.
-    if !open(libc::O_PATH).is_ok_and(|found| is_null(found.as_fd()).unwrap_or(false)) {
+    if !open(libc::O_PATH).is_ok_and(|found| is_null(&found)) {
         return Ok(None);
     }
     let null = open(libc::O_RDWR | libc::O_NONBLOCK | libc::O_NOCTTY).ok();
     // Another process of the container may have replaced it since.
-    let null = null.filter(|null| is_null(null.as_fd()).unwrap_or(false));
+    let null = null.filter(is_null);
     Ok(null.filter(|null| fs::set_nonblocking(null.as_fd(), false).is_ok()))
 }
 
-fn is_null(fd: BorrowedFd<'_>) -> Done<bool> {
-    let stat = fs::fstat(fd).on(Call::Fstat)?;
-    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFCHR && stat.st_rdev == fs::device(1, 3))
-}
-
-/// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
-fn own_stdio(uid: u32) -> Done {
-    for fd in fs::streams() {
-        if is_null(fd)? || fs::fstat(fd).on(Call::Fstat)?.st_uid == uid {
-            continue;
-        }
-        match fs::fchownat(fd, c"", uid, u32::MAX) {
-            Ok(()) | Err(Errno(libc::EINVAL | libc::EPERM | libc::EROFS)) => {}
-            Err(e) => return Err(e).on(Call::Chown),
-        }
+/// The owner of each stream, but not of a null device.
+fn owners() -> Done<[Option<u32>; 3]> {
+    let mut owners = [None; 3];
+    for (owner, stream) in owners.iter_mut().zip(fs::streams()) {
+        let stat = fs::fstat(stream).on(Call::Fstat)?;
+        *owner = (!fs::is_null_device(&stat)).then_some(stat.st_uid);
     }
-    Ok(())
+    Ok(owners)
 }
 
 impl Child<'_> {
+    /// Replaces the streams that are a null device by the container's /dev/null, through which it can change nothing but its own. What
+    /// else stands in its place, in a malicious root, is not opened, and the streams stay what they are.
+    pub(super) fn own_null(&mut self) -> Done {
+        let owners = *self.stream_owners.insert(owners()?);
+        if owners.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        let Some(null) = container_null()? else { return Ok(()) };
+        for (number, _) in (0..).zip(owners).filter(|(_, owner)| owner.is_none()) {
+            fs::dup_to(null.as_fd(), number).on(Call::Dup)?;
+        }
+        Ok(())
+    }
+
+    /// Pipes and files given as streams become the user's, so that /dev/stdout can be opened; /dev/null stays root's.
+    fn own_stdio(&self, uid: u32) -> Done {
+        let owners = self.stream_owners.map_or_else(owners, Ok)?;
+        for (fd, _) in
+            fs::streams().into_iter().zip(owners).filter(|(_, owner)| owner.is_some_and(|o| o != uid))
+        {
+            match fs::fchownat(fd, c"", uid, u32::MAX) {
+                Ok(()) | Err(Errno(libc::EINVAL | libc::EPERM | libc::EROFS)) => {}
+                Err(e) => return Err(e).on(Call::Chown),
+            }
+        }
+        Ok(())
+    }
+
     /// Groups, gid, uid; before that, while the file can still be read, the home of the new user.
     pub(super) fn ids(&mut self, ids: &Ids) -> Done {
         if let Some(uid) = self.exec.home_of {
@@ -150,7 +151,7 @@ impl Child<'_> {
                 fs::openat_following(fs::CWD, c"/", libc::O_PATH | libc::O_DIRECTORY).on(Call::Open)?;
             self.exec.envp.set_spare(self.home.look_up(root.as_fd(), uid));
         }
-        own_stdio(ids.uid)?;
+        self.own_stdio(ids.uid)?;
         if let Some(groups) = &ids.groups {
             match process::setgroups(groups) {
                 Err(Errno(libc::EPERM)) if ids.groups_may_be_denied => {}

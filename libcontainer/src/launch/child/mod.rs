@@ -46,6 +46,8 @@ pub(crate) struct Child<'a> {
     pub(crate) joined: u64,
     /// `TryCwd` has changed to the working directory.
     pub(crate) in_cwd: bool,
+    /// The owners of the streams that are not a null device, once they were looked at.
+    pub(crate) stream_owners: Option<[Option<u32>; 3]>,
     /// Test only: fail (or die) before this step.
     pub(crate) fault: Option<Fault>,
 }
@@ -116,6 +118,7 @@ impl<'a> Child<'a> {
             by_name: false,
             joined: 0,
             in_cwd: false,
+            stream_owners: None,
             fault,
         }
     }
@@ -195,7 +198,7 @@ impl<'a> Child<'a> {
             Step::Directory { path, mode } => self.directory(path, *mode),
             Step::Console { mount, size, uid } => self.console(*mount, *size, *uid),
             Step::Stdio => self.stdio_from_terminal(),
-            Step::OwnNull => identity::own_null(),
+            Step::OwnNull => self.own_null(),
             Step::Sysctl { file, value } => self.sysctl(file, value),
             Step::ReadOnlyPath { path } => self.read_only_path(path),
             Step::Mask { path } => self.mask(path),
