@@ -79,7 +79,7 @@ pub enum Trap<'a> {
     /// A regular file with this text.
     File(&'a str),
     /// An empty directory.
-    Folder,
+    Directory,
     /// The character device with these numbers.
     Device(u64, u64),
 }
@@ -99,7 +99,7 @@ pub fn lay(path: &Path, trap: Trap<'_>) -> Outcome {
         Trap::Link(target) => symlink(target, path)?,
         Trap::Fifo => mknod(path, SFlag::S_IFIFO, mode, 0)?,
         Trap::File(text) => fs::write(path, text)?,
-        Trap::Folder => fs::create_dir(path)?,
+        Trap::Directory => fs::create_dir(path)?,
         Trap::Device(major, minor) => {
             mknod(path, SFlag::S_IFCHR, mode, nix::sys::stat::makedev(major, minor))?;
         }

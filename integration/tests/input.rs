@@ -92,7 +92,7 @@ fn a_configuration_that_is_a_fifo_is_refused_or_read(lab: &Lab) -> Outcome {
 fn a_configuration_that_is_a_directory_or_device_is_refused(lab: &Lab) -> Outcome {
     let c = lab.container()?;
     let path = c.bundle.path.join("config.json");
-    lay(&path, Trap::Folder)?;
+    lay(&path, Trap::Directory)?;
     refused(&c, "a directory")?;
     lay(&path, Trap::Link("/dev/null"))?;
     refused(&c, "/dev/null")?;

@@ -130,7 +130,7 @@ const TRAPS: [Trap<'static>; 6] = [
     Trap::Device(1, 5),
     Trap::Fifo,
     Trap::File(""),
-    Trap::Folder,
+    Trap::Directory,
 ];
 
 fn a_container_without_a_null_device_cannot_change_the_hosts(lab: &Lab) -> Outcome {

@@ -105,8 +105,8 @@ impl Store {
     }
 
     /// The volume with this name, for a container; created if missing. At its first use it gets the contents, owner and mode of
-    /// the directory `image`, a path in a root file system, if this is a directory. Meanwhile, only those wait that want the same
-    /// volume. `going` is called now and then while files are copied, and ends that if it fails.
+    /// the directory `image`, a path in a root file system, if it is a directory. Other callers wait for this only if they
+    /// use the same volume. `going` is called now and then while files are copied; if it fails, copying stops.
     ///
     /// # Errors
     /// Those of [`Store::create_volume`], of copying and of `going`; the volume is unchanged then.

@@ -123,6 +123,7 @@ impl StateDir {
         let file = openat(&self.file, ".", flags, Mode::empty()).map_err(std::io::Error::from);
         file.map(File::from).with_context(|| format!("open {:?}", self.path))
     }
+
     /// Replaces the record; a reader sees the old one or the new one.
     pub(crate) fn save(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record).map_err(|e| Internal::Encode("the state", e))?;

@@ -431,8 +431,8 @@ impl<'a> Child<'a> {
         mount::mount_setattr(root.as_fd(), false, &change).on(Call::MountSetattr)
     }
 
-    /// pivot_root wants the mount that the root lies on not to be shared. Walks up to that mount's own root and makes it a slave, as its
-    /// clone, the root, may have to be.
+    /// pivot_root(2) fails if the mount that contains the root is shared. Walks up to the root of that mount and makes it a slave, which
+    /// the container's root, a clone of it, may have to be as well.
     fn unshare_containing_mount(&self, place: BorrowedFd<'_>) -> Done {
         let id = fs::mount_id(place).on(Call::Fstat)?;
         let mut here: Option<OwnedFd> = None;
